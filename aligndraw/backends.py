@@ -1,0 +1,123 @@
+"""Which implementation serves an op, and why another does not.
+
+Backends, fastest first, by device: a CPU tensor is served by `cpp`, a CUDA tensor by `cuda`, then `triton`;
+`reference`, plain PyTorch, serves every device and is the specification of the others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+BACKENDS = ("reference", "cpp", "cuda", "triton")
+NAMESPACES = {"cpp": "aligndraw", "cuda": "aligndraw", "triton": "aligndraw_triton"}
+_BY_DEVICE = {"cpu": ("cpp", "reference"), "cuda": ("cuda", "triton", "reference")}
+_HERE = Path(__file__).parent
+
+
+def _build_record() -> dict[str, Any]:
+    """What the build wrote of itself; nothing when this is an unbuilt source tree."""
+    path = _HERE / "_build.json"
+    if not path.is_file():
+        nothing = "this source tree has not been built: run `pip install .`"
+        return {"cpp": False, "cuda": False, "cpp_reason": nothing, "cuda_reason": nothing}
+    return json.loads(path.read_text())  # type: ignore[no-any-return]
+
+
+def _load_library() -> str:
+    """Loads the compiled kernels; returns the reason where that cannot be done."""
+    found = sorted(_HERE.glob("_C*.so"))
+    if not found:
+        return str(BUILD["cpp_reason"])
+    try:
+        torch.ops.load_library(str(found[0]))
+    except OSError as error:
+        first = str(error).splitlines()[0]
+        reason = f"{found[0].name} does not load under torch {torch.__version__} ({first}): run `pip install .` again"
+        warnings.warn(f"aligndraw runs on its reference ops: {reason}", stacklevel=2)
+        return reason
+    return ""
+
+
+BUILD = _build_record()
+_library_reason = _load_library()
+
+
+def missing_reason(op: str, backend: str, device: str) -> str:
+    """Why `backend` cannot serve `op` ("write", "attend", ...) on a device type ("cpu", "cuda"); "" when it can."""
+    if backend == "reference":
+        return ""
+    if backend == "triton":
+        if importlib.util.find_spec("triton") is None:
+            return "triton is not installed: run `pip install triton`"
+        if device == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
+            return "triton runs on CPU tensors only in its interpreter: set TRITON_INTERPRET=1"
+    elif device != {"cpp": "cpu", "cuda": "cuda"}[backend]:
+        return f"{backend} serves {'CPU' if backend == 'cpp' else 'CUDA'} tensors only"
+    elif _library_reason:
+        return _library_reason
+    elif backend == "cuda" and not BUILD["cuda"]:
+        return str(BUILD["cuda_reason"])
+    if not torch._C._dispatch_has_kernel_for_dispatch_key(
+        f"{NAMESPACES[backend]}::{op}", "CUDA" if device == "cuda" else "CPU"
+    ):
+        return f"{op} has no {backend} kernel"
+    return ""
+
+
+_forced: str | None = None
+_choices: dict[tuple[str, str], str] = {}
+
+
+def backend_for(op: str, device: str) -> str:
+    """The backend that serves `op` on a device type: the forced one, else the fastest that is built.
+
+    Raises RuntimeError when a backend is forced that cannot serve it; the message says why and what mends it.
+    """
+    choice = _choices.get((op, device))
+    if choice is None:
+        if _forced is not None:
+            reason = missing_reason(op, _forced, device)
+            if reason:
+                raise RuntimeError(f"{op}: backend {_forced!r} was asked for and cannot run on {device}: {reason}")
+            choice = _forced
+        else:
+            order = _BY_DEVICE.get(device, ("reference",))
+            choice = next(b for b in order if not missing_reason(op, b, device))
+        _choices[op, device] = choice
+    return choice
+
+
+def _force(name: str | None) -> None:
+    global _forced
+    if name is not None and name not in BACKENDS:
+        raise ValueError(f"there is no backend {name!r}; there are {', '.join(BACKENDS)}")
+    _forced = name
+    _choices.clear()
+
+
+@contextlib.contextmanager
+def use_backend(name: str) -> Iterator[None]:
+    """Runs every op inside the `with` block on one backend: "reference", "cpp", "cuda" or "triton".
+
+    It holds for the whole process. An op that the backend cannot serve raises RuntimeError when called.
+    The environment variable ALIGNDRAW_BACKEND does the same for a whole run.
+    """
+    before = _forced
+    _force(name)
+    try:
+        yield
+    finally:
+        _force(before)
+
+
+if os.environ.get("ALIGNDRAW_BACKEND"):
+    _force(os.environ["ALIGNDRAW_BACKEND"])

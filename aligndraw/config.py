@@ -1,0 +1,190 @@
+"""What a model is and how it is trained: two frozen dataclasses, and the paper's values for them.
+
+Every field carries the sentence that the command line shows as its help.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+_C = TypeVar("_C", bound="_Config")
+
+
+def _field(default: Any, help: str, choices: tuple[str, ...] = ()) -> Any:
+    return dataclasses.field(default=default, metadata={"help": help, "choices": choices})
+
+
+class _Config:
+    """What both configurations share: a plain dictionary form, and fields that are checked by name and type."""
+
+    __dataclass_fields__: dict[str, dataclasses.Field[Any]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain Python values, ready for JSON."""
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in vars(self).items()}
+
+    @classmethod
+    def from_dict(cls: type[_C], values: dict[str, Any]) -> _C:
+        """The configuration that `to_dict` described. Raises ValueError for an unknown field."""
+        unknown = sorted(set(values) - set(cls.__dataclass_fields__))
+        if unknown:
+            raise ValueError(
+                f"{cls.__name__} has no field {', '.join(map(repr, unknown))}; "
+                f"it has {', '.join(cls.__dataclass_fields__)}"
+            )
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+    def replace(self: _C, **changes: Any) -> _C:
+        """A copy with some fields changed. Raises ValueError for an unknown field."""
+        return type(self).from_dict({**self.to_dict(), **changes})
+
+    def _check(self) -> None:
+        for name, field in self.__dataclass_fields__.items():
+            value, default = getattr(self, name), field.default
+            choices = field.metadata["choices"]
+            if choices and value not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+            if isinstance(default, bool):
+                good = isinstance(value, bool)
+            elif isinstance(default, int):
+                good = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+            elif isinstance(default, float):
+                good = isinstance(value, (int, float)) and not isinstance(value, bool)
+            else:
+                continue
+            if not good:
+                wanted = {bool: "true or false", int: "a whole number of at least 1", float: "a number"}
+                raise ValueError(f"{name} must be {wanted[type(default)]}, got {value!r}")
+
+
+@dataclass(frozen=True)
+class AlignDRAWConfig(_Config):
+    """The shape of a model (the paper's Table 2) and the choices that the paper leaves open.
+
+    `AlignDRAWConfig.preset(name)` gives a named one; `replace(field=value)` changes some fields.
+    """
+
+    image_size: tuple[int, int] = _field((60, 60), "height and width of the canvas, in pixels")
+    channels: int = _field(1, "channels of the image: 1 for grey, 3 for colour")
+    steps: int = _field(32, "T, the number of drawing steps")
+    read_size: int = _field(8, "p of the read glimpse: a grid of p x p Gaussian filters")
+    write_size: int = _field(8, "p of the patch that is written at each step")
+    encoder_units: int = _field(300, "units of the inference LSTM")
+    decoder_units: int = _field(300, "n, units of the generative LSTM")
+    latent_units: int = _field(150, "size of the latent z of one step")
+    language_units: int = _field(128, "m, units of the language LSTM in each direction")
+    align_units: int = _field(512, "l, size of the alignment between words and drawing state")
+    vocabulary_size: int = _field(22, "K, number of different words")
+    align: bool = _field(True, "attend to the words at each step; false gives noalignDRAW")
+    likelihood: str = _field(
+        "bernoulli", "observation model of a pixel given the canvas", ("bernoulli", "gaussian")
+    )
+    observation_variance: float = _field(1.0, "variance of a pixel under the gaussian likelihood")
+    canvas_init: float = _field(-10.0, "initial value of the learned first canvas, before the sigmoid")
+    conventions: str = _field(
+        "paper",
+        "paper, or the window grid and language model of the authors' released code",
+        ("paper", "released"),
+    )
+
+    def __post_init__(self) -> None:
+        size = self.image_size
+        if not (isinstance(size, tuple) and len(size) == 2 and all(isinstance(s, int) and s >= 1 for s in size)):
+            raise ValueError(f"image_size must be two whole numbers of at least 1, got {size!r}")
+        self._check()
+        if self.observation_variance <= 0:
+            raise ValueError(f"observation_variance must be above 0, got {self.observation_variance!r}")
+
+    @classmethod
+    def preset(cls, name: str) -> AlignDRAWConfig:
+        """A named configuration.
+
+        `mnist`, `coco`: the rows of the paper's Table 2. `quick`: MNIST with captions in half the steps and a
+        quarter of the alignment units, for a laptop. Raises ValueError for another name.
+        """
+        return _named(_MODELS, name)
+
+
+@dataclass(frozen=True)
+class TrainingConfig(_Config):
+    """How a model is trained. `TrainingConfig.preset(name)` gives a named recipe."""
+
+    epochs: int = _field(150, "passes over epoch_size examples")
+    epoch_size: int = _field(10_000, "examples drawn anew for each epoch")
+    batch_size: int = _field(100, "examples in one update")
+    optimizer: str = _field("rmsprop", "rmsprop as the authors run it, or adam", ("rmsprop", "adam"))
+    learning_rate: float = _field(1e-3, "step size at the start")
+    schedule: str = _field(
+        "step",
+        "step: learning_rate x 0.1 after drop_epoch epochs; cosine: down to a hundredth at the end",
+        ("step", "cosine"),
+    )
+    drop_epoch: int = _field(110, "epochs before the step schedule drops the learning rate")
+    clip_norm: float = _field(10.0, "largest norm of a gradient before it is scaled down; 0 for none")
+    clip: str = _field(
+        "global", "norm over all parameters together, or each tensor's own as released", ("global", "per_tensor")
+    )
+    init: str = _field(
+        "paper", "paper: every parameter N(0, 0.01^2); fan_in: weights N(0, 0.7^2 / inputs)", ("paper", "fan_in")
+    )
+    kl_warmup: float = _field(0.0, "updates over which the weight of the KL grows from 0 to 1")
+
+    def __post_init__(self) -> None:
+        self._check()
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate must be above 0, got {self.learning_rate!r}")
+        for name in ("clip_norm", "kl_warmup"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)!r}")
+        if self.epoch_size % self.batch_size:
+            raise ValueError(
+                f"epoch_size must be a multiple of batch_size, got {self.epoch_size} and {self.batch_size}"
+            )
+
+    @classmethod
+    def preset(cls, name: str) -> TrainingConfig:
+        """A named recipe.
+
+        `paper`: RMSprop at 1e-3, then 1e-4 (appendix B). `quick`: Adam with a cosine schedule, for about five
+        minutes on two cores. Raises ValueError for another name.
+        """
+        return _named(_RECIPES, name)
+
+
+def _named(table: dict[str, _C], name: str) -> _C:
+    if name not in table:
+        raise ValueError(f"there is no preset {name!r}; there are {', '.join(table)}")
+    return table[name]
+
+
+_MODELS = {
+    "mnist": AlignDRAWConfig(),
+    "coco": AlignDRAWConfig(
+        image_size=(32, 32),
+        channels=3,
+        read_size=9,
+        write_size=9,
+        encoder_units=550,
+        decoder_units=550,
+        latent_units=275,
+        vocabulary_size=25323,
+        canvas_init=0.0,
+    ),
+    "quick": AlignDRAWConfig(steps=16, align_units=128),
+}
+
+_RECIPES = {
+    "paper": TrainingConfig(),
+    "quick": TrainingConfig(
+        epochs=5,
+        epoch_size=8_960,
+        batch_size=64,
+        optimizer="adam",
+        learning_rate=2e-3,
+        schedule="cosine",
+        init="fan_in",
+        kl_warmup=300.0,
+    ),
+}

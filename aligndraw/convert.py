@@ -1,0 +1,184 @@
+"""The authors' released parameters, 33 named arrays, to and from an `AlignDRAW`.
+
+Their matrices stand inputs × outputs, their windows in the order (g̃_X, g̃_Y, log δ̃, log σ², log γ).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from aligndraw.config import AlignDRAWConfig
+from aligndraw.model import AlignDRAW
+
+_WINDOW_ORDER = [0, 1, 3, 2, 4]  # its own inverse
+
+# Released name -> ours. The decoder's W_z and W_s are the two column blocks of one weight_ih.
+_NAMES = {
+    "W_y_hLangEnc": "language.forward_lstm.words",
+    "W_hLangEnc_hLangEnc": "language.forward_lstm.weight_hh",
+    "b_hLangEnc": "language.forward_lstm.bias",
+    "W_yRev_hLangEncRev": "language.backward_lstm.words",
+    "W_hLangEncRev_hLangEncRev": "language.backward_lstm.weight_hh",
+    "b_hLangEncRev": "language.backward_lstm.bias",
+    "W_lang_align": "align.key.weight",
+    "W_hdec_align": "align.query.weight",
+    "b_align": "align.query.bias",
+    "v_align": "align.score",
+    "W_s_hdec": "decoder.weight_ih",
+    "W_hdec_read_attent": "read.window.weight",
+    "b_read_attent": "read.window.bias",
+    "W_henc_henc": "encoder.weight_hh",
+    "W_inp_henc": "encoder.weight_ih",
+    "b_henc": "encoder.bias",
+    "W_henc_mu": "posterior.mu.weight",
+    "W_henc_logsigma": "posterior.log_variance.weight",
+    "b_mu": "posterior.mu.bias",
+    "b_logsigma": "posterior.log_variance.bias",
+    "W_hdec_hdec": "decoder.weight_hh",
+    "W_z_hdec": "decoder.weight_ih",
+    "b_hdec": "decoder.bias",
+    "W_hdec_write_attent": "write.window.weight",
+    "b_write_attent": "write.window.bias",
+    "W_hdec_c": "write.patch.weight",
+    "b_c": "write.patch.bias",
+    "W_hdec_mu_and_logsigma_prior": "prior.mu_log_sigma.weight",
+    "b_mu_and_logsigma_prior": "prior.mu_log_sigma.bias",
+    "h0_lang": "language.h0",
+    "h0_enc": "encoder.h0",
+    "h0_dec": "decoder.h0",
+    "c0": "canvas",
+}
+
+
+def from_released(
+    arrays: Mapping[str, ArrayLike],
+    conventions: str = "paper",
+    steps: int = 32,
+    image_size: tuple[int, int] | None = None,
+) -> AlignDRAW:
+    """Builds the model that the authors' parameters describe; its sizes are read off the arrays.
+
+    Args:
+        arrays: the 33 released names -> arrays, in any floating dtype, which the model takes over.
+        conventions: "paper", or "released" for the window grid and language model of the authors' code.
+        steps: T, which no array tells.
+        image_size: (H, W); a square when None.
+
+    Raises:
+        ValueError: a name is missing or unknown, a shape does not fit the others, or the image size is ambiguous.
+    """
+    missing, unknown = sorted(set(_NAMES) - set(arrays)), sorted(set(arrays) - set(_NAMES))
+    if missing or unknown:
+        told = [f"{kind} {', '.join(names)}" for kind, names in (("missing", missing), ("unknown", unknown)) if names]
+        raise ValueError(f"these are not the 33 released parameters: {'; '.join(told)}")
+    given = {name: np.asarray(array) for name, array in arrays.items()}
+    config = _config(given, conventions, steps, image_size)
+    dtype = torch.float64 if given["c0"].dtype == np.float64 else torch.float32
+    model = AlignDRAW(config).to(dtype)
+    latent = config.latent_units
+    with torch.no_grad():
+        for name, target in _views(dict(model.named_parameters()), latent).items():
+            wanted = list(_to_theirs(name, target).shape)
+            if list(given[name].shape) != wanted:
+                raise ValueError(f"{name} must have shape {wanted} to fit the others, got {list(given[name].shape)}")
+            target.copy_(_to_ours(name, torch.from_numpy(given[name]), target))
+    return model
+
+
+def to_released(model: AlignDRAW, grads: bool = False) -> dict[str, NDArray[np.floating]]:
+    """The model's parameters, or their gradients, under the authors' names and in their layouts.
+
+    Raises:
+        ValueError: the model has no alignment, or with `grads` a parameter has no gradient.
+    """
+    if not model.config.align:
+        raise ValueError("the released parameters describe a model with align; this one has none")
+    ours: dict[str, Tensor] = {}
+    for name, parameter in model.named_parameters():
+        tensor = parameter.grad if grads else parameter
+        if tensor is None:
+            raise ValueError(f"{name} has no gradient: call loss.backward() first")
+        ours[name] = tensor.detach()
+    return {
+        name: _to_theirs(name, tensor).cpu().numpy().copy()
+        for name, tensor in _views(ours, model.config.latent_units).items()
+    }
+
+
+def _views(ours: Mapping[str, Tensor], latent: int) -> dict[str, Tensor]:
+    """For each released name, the tensor of ours, or the part of one, that holds its numbers."""
+    views = {name: ours[own] for name, own in _NAMES.items()}
+    views["W_z_hdec"], views["W_s_hdec"] = views["W_z_hdec"][:, :latent], views["W_s_hdec"][:, latent:]
+    return views
+
+
+def _transposed(name: str, tensor: Tensor) -> bool:
+    return tensor.dim() == 2 and not name.startswith("W_y")
+
+
+def _to_ours(name: str, array: Tensor, target: Tensor) -> Tensor:
+    if name.endswith("attent"):
+        array = array[..., _WINDOW_ORDER]
+    return (array.T if _transposed(name, target) else array).reshape(target.shape)
+
+
+def _to_theirs(name: str, tensor: Tensor) -> Tensor:
+    if name in ("h0_lang", "h0_enc", "h0_dec", "c0"):
+        return tensor.reshape(1, -1)
+    array = tensor.T if _transposed(name, tensor) else tensor
+    return array[..., _WINDOW_ORDER] if name.endswith("attent") else array
+
+
+def _config(
+    given: Mapping[str, NDArray[np.floating]],
+    conventions: str,
+    steps: int,
+    image_size: tuple[int, int] | None,
+) -> AlignDRAWConfig:
+    for name, array in given.items():
+        dims = 1 if name.startswith(("b_", "v_")) else 2
+        if array.ndim != dims:
+            raise ValueError(f"{name} must have {dims} dimension{'s'[: dims - 1]}, got {list(array.shape)}")
+    decoder, patch = given["W_hdec_c"].shape
+    glimpse = given["W_inp_henc"].shape[0] - decoder
+    pixels = given["c0"].size
+    fits = [
+        channels
+        for channels in (1, 3)
+        if _root(patch, channels)
+        and _root(glimpse, 2 * channels)
+        and (pixels == channels * math.prod(image_size) if image_size else _root(pixels, channels))
+    ]
+    if len(fits) != 1:
+        raise ValueError(
+            f"c0 has {pixels} pixels and W_hdec_c a patch of {patch}, which is no square picture of 1 or 3 channels: "
+            "give image_size=(height, width)"
+        )
+    channels = fits[0]
+    side = _root(pixels, channels)
+    return AlignDRAWConfig(
+        image_size=image_size or (side, side),
+        channels=channels,
+        steps=steps,
+        read_size=_root(glimpse, 2 * channels),
+        write_size=_root(patch, channels),
+        encoder_units=given["W_henc_henc"].shape[0],
+        decoder_units=decoder,
+        latent_units=given["W_z_hdec"].shape[0],
+        language_units=given["W_hLangEnc_hLangEnc"].shape[0],
+        align_units=given["v_align"].size,
+        vocabulary_size=given["W_y_hLangEnc"].shape[0],
+        conventions=conventions,
+    )
+
+
+def _root(count: int, channels: int) -> int:
+    """The side of `channels` equal squares that hold `count` numbers; 0 when there is none."""
+    side = math.isqrt(max(count, 0) // channels)
+    return side if side * side * channels == count else 0

@@ -1,0 +1,36 @@
+"""The align operator: at each step, which words matter (Eq. 2, 6, 7)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from aligndraw import ops
+
+
+class WordAttention(nn.Module):
+    """α = softmax_k(v · tanh(U h_lang_k + W h + b)), s = Σ_k α_k h_lang_k.
+
+    Args:
+        units: of the state h that asks.
+        word_units: of a word's representation, 2m.
+        align_units: l.
+    """
+
+    def __init__(self, units: int, word_units: int, align_units: int) -> None:
+        super().__init__()
+        self.query = nn.Linear(units, align_units)  # W, b
+        self.key = nn.Linear(word_units, align_units, bias=False)  # U
+        self.score = nn.Parameter(torch.empty(align_units))  # v
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.score, std=self.score.shape[0] ** -0.5)
+
+    def keys(self, words: Tensor) -> Tensor:
+        """U h_lang, once a caption: [B, N, 2m] -> [B, N, l]."""
+        return self.key(words)  # type: ignore[no-any-return]
+
+    def forward(self, h: Tensor, keys: Tensor, words: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """h [B, n], keys [B, N, l], words [B, N, 2m], lengths int64 [B] -> s [B, 2m], α [B, N]."""
+        return ops.attend(self.query(h), keys, self.score, words, lengths)

@@ -1,0 +1,63 @@
+"""The language model: a bidirectional LSTM over the words of a caption (section 3.1)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from aligndraw import ops
+
+
+class WordLSTM(nn.Module):
+    """An LSTM whose input is a word: a row of `words` [K, 4m] takes the place of W_ih times a one-hot vector."""
+
+    def __init__(self, vocabulary_size: int, units: int) -> None:
+        super().__init__()
+        self.words = nn.Parameter(torch.empty(vocabulary_size, 4 * units))
+        self.weight_hh = nn.Parameter(torch.empty(4 * units, units))
+        self.bias = nn.Parameter(torch.empty(4 * units))
+
+    def forward(self, ids: Tensor, lengths: Tensor, h0: Tensor, backwards: bool) -> tuple[Tensor, Tensor]:
+        """Reads words 1 ... length of each caption, or length ... 1.
+
+        Args:
+            ids: int64 [B, N].
+            lengths: int64 [B].
+            h0: [m], the first hidden state.
+            backwards: the direction of reading.
+
+        Returns:
+            the state at each word [B, N, m], meaningless from word `length` on, and the last state [B, m].
+        """
+        batch, count = ids.shape
+        inputs = nn.functional.embedding(ids, self.words) + self.bias  # [B, N, 4m]
+        h, c = h0.expand(batch, -1), h0.new_zeros(batch, h0.shape[0])
+        states: list[Tensor] = [h] * count
+        for i in reversed(range(count)) if backwards else range(count):
+            h_next, c_next = ops.lstm_gates(inputs[:, i] + h @ self.weight_hh.mT, c)
+            inside = (i < lengths)[:, None]
+            h, c = torch.where(inside, h_next, h), torch.where(inside, c_next, c)
+            states[i] = h
+        return torch.stack(states, 1), h
+
+
+class LanguageModel(nn.Module):
+    """h_lang: for each word the states of both directions at that word.
+
+    With `conventions="released"` the second LSTM reads forwards, and reads for caption b the caption B − 1 − b, as the
+    authors' released code does; the captions of a batch must then be equally long.
+    """
+
+    def __init__(self, vocabulary_size: int, units: int, conventions: str = "paper") -> None:
+        super().__init__()
+        self.forward_lstm = WordLSTM(vocabulary_size, units)
+        self.backward_lstm = WordLSTM(vocabulary_size, units)
+        self.h0 = nn.Parameter(torch.empty(units))
+        self.released = conventions == "released"
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """ids int64 [B, N], lengths int64 [B] -> h_lang [B, N, 2m] and the sentence [B, 2m], the last states of both."""
+        ahead, last_ahead = self.forward_lstm(ids, lengths, self.h0, backwards=False)
+        other = ids.flip(0) if self.released else ids
+        back, last_back = self.backward_lstm(other, lengths, self.h0, backwards=not self.released)
+        return torch.cat([ahead, back], 2), torch.cat([last_ahead, last_back], 1)

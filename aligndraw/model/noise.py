@@ -1,0 +1,40 @@
+"""Random streams: one for a batch, or one an image, so that a picture never depends on its neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Generators = torch.Generator | Sequence[torch.Generator] | int | None
+
+
+def image_generator(seed: int, index: int) -> torch.Generator:
+    """The random stream of image `index` under an integer seed, on the CPU: the same on every device."""
+    state = np.random.SeedSequence((seed, index)).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state[0]) >> 1)
+
+
+def draw_noise(batch: int, size: Sequence[int], generator: Generators, like: Tensor) -> Tensor:
+    """Standard normal noise [batch, *size] with the dtype and device of `like`.
+
+    Raises:
+        ValueError: a list of generators whose length is not the batch's, or a negative seed.
+    """
+    if generator is None or isinstance(generator, torch.Generator):
+        device = like.device if generator is None else generator.device
+        noise = torch.randn(batch, *size, generator=generator, device=device, dtype=like.dtype)
+        return noise.to(like.device)
+    if isinstance(generator, int):
+        if generator < 0:
+            raise ValueError(f"a seed must not be negative, got {generator}")
+        generator = [image_generator(generator, i) for i in range(batch)]
+    if len(generator) != batch:
+        raise ValueError(f"generator must be a list with one generator an image, {batch}, got {len(generator)}")
+    if batch == 0:
+        return like.new_empty(0, *size)
+    return torch.stack(
+        [torch.randn(*size, generator=g, device=g.device, dtype=like.dtype).to(like.device) for g in generator]
+    )

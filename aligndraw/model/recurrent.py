@@ -1,0 +1,38 @@
+"""The two building blocks that every part of the model shares."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from aligndraw import ops
+
+
+class LSTMCell(nn.Module):
+    """An LSTM with forget gates whose first hidden state is learned; its first cell state is zero.
+
+    Gates stand in the order i, f, g, o. Parameters: `weight_ih` [4n, k], `weight_hh` [4n, n], `bias` [4n], `h0` [n].
+    """
+
+    def __init__(self, inputs: int, units: int) -> None:
+        super().__init__()
+        self.weight_ih = nn.Parameter(torch.empty(4 * units, inputs))
+        self.weight_hh = nn.Parameter(torch.empty(4 * units, units))
+        self.bias = nn.Parameter(torch.empty(4 * units))
+        self.h0 = nn.Parameter(torch.empty(units))
+
+    def first(self, batch: int) -> tuple[Tensor, Tensor]:
+        """h [B, n] and c [B, n] before the first step."""
+        return self.h0.expand(batch, -1), self.h0.new_zeros(batch, self.h0.shape[0])
+
+    def forward(self, input: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """input [B, k], state (h [B, n], c [B, n]) -> the next state."""
+        return ops.lstm_cell(input, state, self.weight_ih, self.weight_hh, self.bias)
+
+
+class Head(nn.Linear):
+    """A linear map that autocast leaves in full precision: windows and Gaussian parameters do not survive bfloat16."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        with torch.autocast(input.device.type, enabled=False):
+            return super().forward(input.to(self.weight.dtype))

@@ -1,0 +1,31 @@
+"""The ops: differentiable, checked, and served by the fastest backend that is built for the tensors' device.
+
+The file of an op holds its contract, its reference in plain PyTorch and its gradient; the kernels are in `csrc/` and
+`kernels/` under the same name.
+"""
+
+from aligndraw.ops.attend import attend, attend_reference
+from aligndraw.ops.latent import latent, latent_reference
+from aligndraw.ops.lstm import lstm_cell, lstm_gates, lstm_gates_reference
+from aligndraw.ops.read import read, read_reference
+from aligndraw.ops.window import filterbanks, grid
+from aligndraw.ops.write import write, write_reference
+
+OPS = ("read", "write", "attend", "lstm_gates", "latent")
+
+__all__ = [
+    "OPS",
+    "attend",
+    "attend_reference",
+    "filterbanks",
+    "grid",
+    "latent",
+    "latent_reference",
+    "lstm_cell",
+    "lstm_gates",
+    "lstm_gates_reference",
+    "read",
+    "read_reference",
+    "write",
+    "write_reference",
+]

@@ -1,0 +1,152 @@
+"""How an op joins PyTorch: one schema, shape function and gradient, shared by every backend's kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aligndraw.backends import NAMESPACES, backend_for
+
+# The registrations live as long as these objects do.
+_libraries = {name: torch.library.Library(name, "DEF") for name in dict.fromkeys(NAMESPACES.values())}
+HALF = (torch.bfloat16, torch.float16)
+_FLOATS = (torch.float32, torch.float64, *HALF)
+
+
+class Op:
+    """A differentiable op of the namespaces `aligndraw` (C++, CUDA) and `aligndraw_triton`.
+
+    Calling it checks nothing that the kernels check themselves: kernels and reference raise the same errors.
+
+    Args:
+        name: of the op; its gradient is the op `<name>_backward`.
+        schema, backward_schema: arguments and results, in PyTorch's schema language.
+        reference: the op in plain PyTorch, differentiable, for any device and dtype.
+        backward_reference: the gradient op in plain PyTorch.
+        check: raises RuntimeError for arguments outside the contract.
+        fake, backward_fake: results of the right shape and dtype, without values.
+        setup_context, backward: as in `torch.autograd.Function`; `backward(op, ctx, *grads)` gets the gradient op.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        schema: str,
+        backward_schema: str,
+        reference: Callable[..., Any],
+        backward_reference: Callable[..., Any],
+        check: Callable[..., None],
+        fake: Callable[..., Any],
+        backward_fake: Callable[..., Any],
+        setup_context: Callable[..., None],
+        backward: Callable[..., Any],
+    ) -> None:
+        self.name, self.reference, self.check = name, reference, check
+        self._overloads, self._functions = {}, {}
+        for namespace, library in _libraries.items():
+            library.define(name + schema)
+            library.define(f"{name}_backward{backward_schema}")
+
+            def checked_fake(*args: Any) -> Any:
+                check(*args)
+                return fake(*args)
+
+            torch.library.register_fake(f"{namespace}::{name}", checked_fake, lib=library)
+            torch.library.register_fake(f"{namespace}::{name}_backward", backward_fake, lib=library)
+            operators = getattr(torch.ops, namespace)
+            backward_overload = getattr(operators, f"{name}_backward").default
+
+            def once(ctx: Any, *grads: Tensor, op: Any = backward_overload) -> Any:
+                if torch.is_grad_enabled():
+                    raise RuntimeError(
+                        f"{name}: second derivatives exist on the reference only: "
+                        'call it inside `with aligndraw.use_backend("reference"):`'
+                    )
+                return backward(op, ctx, *grads)
+
+            torch.library.register_autograd(
+                f"{namespace}::{name}", once, setup_context=setup_context, lib=library
+            )
+            overload = getattr(operators, name).default
+            self._overloads[namespace] = overload
+            self._functions[namespace] = _function(name, overload, setup_context, once)
+        # Devices without kernels of their own; a kernel registered for a device comes before these.
+        main = _libraries["aligndraw"]
+        main.impl(name, reference, "CompositeExplicitAutograd")
+        main.impl(f"{name}_backward", backward_reference, "CompositeExplicitAutograd")
+
+    def __call__(self, *args: Any) -> Any:
+        backend = backend_for(self.name, args[0].device.type)
+        if backend == "reference":
+            self.check(*args)
+            return self.reference(*args)
+        namespace = NAMESPACES[backend]
+        if torch.compiler.is_compiling():
+            return self._overloads[namespace](*args)
+        # Outside a compiler, an autograd.Function costs half of what the op's registered gradient does.
+        if torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in args):
+            return self._functions[namespace].apply(*args)
+        with torch._C._AutoDispatchBelowAutograd():
+            return self._overloads[namespace](*args)
+
+
+def _function(name: str, overload: Any, setup: Callable[..., None], backward: Callable[..., Any]) -> Any:
+    def forward(*args: Any) -> Any:
+        with torch._C._AutoDispatchBelowAutograd():
+            return overload(*args)
+
+    members = {"forward": forward, "setup_context": setup, "backward": backward}
+    return type(name, (torch.autograd.Function,), {k: staticmethod(v) for k, v in members.items()})
+
+
+def vjp(function: Callable[..., Any], inputs: Sequence[Tensor], grads: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """The gradients of `function(*inputs)` with respect to every input, given those of its results."""
+    with torch.enable_grad():
+        leaves = [t.detach().requires_grad_() for t in inputs]
+        outputs = function(*leaves)
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        return torch.autograd.grad(outputs, leaves, grads, allow_unused=True, materialize_grads=True)
+
+
+def compute_dtype(tensor: Tensor) -> torch.dtype:
+    """The dtype of the arithmetic: float64 for float64, float32 for everything else."""
+    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
+
+
+# ---- checks: "<op>: <argument> must <rule>, got <what came>" ----
+
+
+def check_shape(op: str, name: str, tensor: Tensor, letters: str, shape: Sequence[int | None]) -> None:
+    """`shape` has None where any size will do; `letters` is the shape as documented: "[B, C, H, W]"."""
+    good = tensor.dim() == len(shape) and all(w is None or s == w for s, w in zip(tensor.shape, shape))
+    if not good:
+        known = [str(w) if w is not None else x for w, x in zip(shape, letters.strip("[]").split(", "))]
+        wanted = "[" + ", ".join(known) + "]"
+        meaning = f"{letters} = {wanted}" if wanted != letters else letters
+        raise RuntimeError(f"{op}: {name} must have shape {meaning}, got {list(tensor.shape)}")
+
+
+def check_float(op: str, **tensors: Tensor) -> None:
+    """Floating point, all on one device; float64 all together or not at all."""
+    (first_name, first), *others = tensors.items()
+    for name, tensor in tensors.items():
+        if tensor.dtype not in _FLOATS:
+            got = str(tensor.dtype).removeprefix("torch.")
+            raise RuntimeError(f"{op}: {name} must be float32, float64, bfloat16 or float16, got {got}")
+    for name, tensor in others:
+        check_device(op, name, tensor, first_name, first)
+        got = str(tensor.dtype).removeprefix("torch.")
+        if first.dtype == torch.float64 and tensor.dtype != torch.float64:
+            raise RuntimeError(f"{op}: {name} must be float64 like {first_name}, got {got}")
+        if tensor.dtype == torch.float64 and first.dtype != torch.float64:
+            got = str(first.dtype).removeprefix("torch.")
+            raise RuntimeError(f"{op}: {first_name} must be float64 like {name}, got {got}")
+
+
+def check_device(op: str, name: str, tensor: Tensor, first_name: str, first: Tensor) -> None:
+    if tensor.device != first.device:
+        raise RuntimeError(f"{op}: {name} must be on {first.device} like {first_name}, got {tensor.device}")
