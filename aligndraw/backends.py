@@ -82,18 +82,23 @@ def backend_for(op: str, device: str) -> str:
 
     Raises RuntimeError when a backend is forced that cannot serve it; the message says why and what mends it.
     """
+    if torch.compiler.is_compiling():
+        return _choose(op, device, _forced)  # the compiler guards on _forced
     choice = _choices.get((op, device))
     if choice is None:
-        if _forced is not None:
-            reason = missing_reason(op, _forced, device)
-            if reason:
-                raise RuntimeError(f"{op}: backend {_forced!r} was asked for and cannot run on {device}: {reason}")
-            choice = _forced
-        else:
-            order = _BY_DEVICE.get(device, ("reference",))
-            choice = next(b for b in order if not missing_reason(op, b, device))
-        _choices[op, device] = choice
+        choice = _choices[op, device] = _choose(op, device, _forced)
     return choice
+
+
+@torch.compiler.assume_constant_result
+def _choose(op: str, device: str, forced: str | None) -> str:
+    if forced is None:
+        order = _BY_DEVICE.get(device, ("reference",))
+        return next(b for b in order if not missing_reason(op, b, device))
+    reason = missing_reason(op, forced, device)
+    if reason:
+        raise RuntimeError(f"{op}: backend {forced!r} was asked for and cannot run on {device}: {reason}")
+    return forced
 
 
 def _force(name: str | None) -> None:

@@ -210,7 +210,7 @@ class AlignDRAW(nn.Module):
         """The variational bound of images given their captions (Eq. 9, 14; Eq. 15 for several samples).
 
         Args:
-            images: x, [B, C, H, W] in [0, 1].
+            images: x, [B, C, H, W] in [0, 1], any floating dtype.
             captions: word ids, int64 [B, N].
             lengths: words of each caption, int64 [B]; all N when None.
             noise: ε, [B, T, z] ([B · samples, T, z] for several samples, those of an image together): makes this a pure
@@ -226,6 +226,7 @@ class AlignDRAW(nn.Module):
         self._check_images(images, captions.shape[0])
         if samples < 1:
             raise ValueError(f"samples must be at least 1, got {samples}")
+        images = images.to(self.canvas.dtype)
         caption = self.describe(captions, lengths)
         batch = images.shape[0]
         if samples > 1:
@@ -281,7 +282,6 @@ class AlignDRAW(nn.Module):
 
     def _nll(self, canvas: Tensor, images: Tensor) -> Tensor:
         """−log p(x | Z), [B]: Bernoulli(σ(c_T)) (Eq. 5), or N(σ(c_T), σ²) (the paper's footnote 1)."""
-        images = images.to(canvas.dtype)
         if self.config.likelihood == "bernoulli":
             terms = functional.binary_cross_entropy_with_logits(canvas, images, reduction="none")
         else:

@@ -1,0 +1,233 @@
+"""AlignDRAW beyond the goldens: masks, samples, seeds, what it refuses."""
+
+import copy
+import math
+
+import pytest
+import torch
+
+from aligndraw import AlignDRAW, AlignDRAWConfig
+
+
+def test_sizes_of_the_paper():
+    """Parameter counts of the released models (K = 23 words for MNIST)."""
+    with torch.device("meta"):
+        mnist = AlignDRAW(AlignDRAWConfig.preset("mnist").replace(vocabulary_size=23))
+        coco = AlignDRAW(AlignDRAWConfig.preset("coco"))
+    assert sum(p.numel() for p in mnist.parameters()) == 2_371_746
+    assert sum(p.numel() for p in coco.parameters()) == 33_098_147
+
+
+@pytest.mark.parametrize("align", [True, False])
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+def test_a_caption_does_not_depend_on_its_batch(tiny, batch, align, likelihood):
+    """Alone and unpadded, or padded among others: the same numbers and the same gradients."""
+    model = tiny(align=align, likelihood=likelihood)
+    images, captions, lengths = batch
+    noise = torch.randn(3, 4, 5, dtype=torch.float64)
+    together = model(images, captions, lengths, noise=noise)
+    together.loss.backward()
+    grads = [p.grad.clone() for p in model.parameters()]
+    model.zero_grad()
+    for b, length in enumerate(lengths.tolist()):
+        alone = model(images[b : b + 1], captions[b : b + 1, :length], noise=noise[b : b + 1])
+        (alone.loss / 3).backward()
+        for name in ("kl", "nll", "log_weight"):
+            torch.testing.assert_close(getattr(alone, name)[0], getattr(together, name)[b], rtol=1e-10, atol=0)
+    for parameter, grad in zip(model.parameters(), grads):
+        torch.testing.assert_close(parameter.grad, grad, rtol=1e-9, atol=1e-12)
+
+
+def test_sampling_masks_too(tiny, batch):
+    model, (_, captions, lengths) = tiny(), batch
+    noise = torch.randn(3, 4, 5, dtype=torch.float64)
+    together = model.sample(captions, lengths, noise=noise)
+    for b, length in enumerate(lengths.tolist()):
+        alone = model.sample(captions[b : b + 1, :length], noise=noise[b : b + 1])
+        torch.testing.assert_close(alone.images[0], together.images[b], rtol=1e-10, atol=0)
+        assert (together.weights[b, :, length:] == 0).all()
+
+
+def test_the_loss_is_the_mean_bound(tiny, batch):
+    images, captions, lengths = batch
+    bound = tiny()(images, captions, lengths, generator=0)
+    torch.testing.assert_close(bound.loss, (bound.kl + bound.nll).mean())
+    torch.testing.assert_close(bound.kl, bound.kl_steps.sum(1))
+    assert bound.kl_steps.shape == (3, 4)
+
+
+def test_gaussian_likelihood(tiny, batch):
+    """−log N(x; σ(c_T), σ²), constant included, against torch's own density."""
+    model = tiny(likelihood="gaussian", observation_variance=0.3)
+    images, captions, lengths = batch
+    noise = torch.randn(3, 4, 5, dtype=torch.float64)
+    caption, state = model.describe(captions, lengths), model.first(3)
+    for epsilon in noise.unbind(1):
+        state, _ = model.step(caption, state, epsilon, images)
+    density = torch.distributions.Normal(state.canvas.sigmoid(), math.sqrt(0.3))
+    wanted = -density.log_prob(images).sum((1, 2, 3))
+    torch.testing.assert_close(model(images, captions, lengths, noise=noise).nll, wanted)
+
+
+def test_several_samples(tiny, batch):
+    """kl and nll are means over the samples, log_weight the log of the mean weight."""
+    model, (images, captions, lengths) = tiny(), batch
+    noise = torch.randn(3 * 8, 4, 5, dtype=torch.float64)
+    many = model(images, captions, lengths, noise=noise, samples=8)
+    ones = [model(images, captions, lengths, noise=noise.view(3, 8, 4, 5)[:, i]) for i in range(8)]
+    torch.testing.assert_close(many.nll, torch.stack([o.nll for o in ones]).mean(0))
+    torch.testing.assert_close(many.kl_steps, torch.stack([o.kl_steps for o in ones]).mean(0))
+    weights = torch.stack([o.log_weight for o in ones])
+    torch.testing.assert_close(many.log_weight, weights.logsumexp(0) - math.log(8))
+    assert (many.log_weight >= weights.mean(0)).all()
+
+
+def test_log_weight_is_unbiased(tiny):
+    """With the posterior set to the prior, every weight is the likelihood and the KL is zero."""
+    model = tiny(steps=1)
+    with torch.no_grad():
+        for head in (model.posterior.mu, model.posterior.log_variance):
+            head.weight.zero_()
+            head.bias.zero_()
+    images = torch.rand(2, 2, 9, 7, dtype=torch.float64)
+    bound = model(images, torch.zeros(2, 3, dtype=torch.int64), generator=0)
+    torch.testing.assert_close(bound.kl, torch.zeros(2, dtype=torch.float64))
+    torch.testing.assert_close(bound.log_weight, -bound.nll)
+
+
+def test_noalign_sees_one_sentence(tiny, batch):
+    model, (_, captions, lengths) = tiny(align=False), batch
+    assert model.align is None
+    drawing = model.sample(captions, lengths, generator=0)
+    assert drawing.weights is None and drawing.images.shape == (3, 2, 9, 7)
+
+
+def test_a_drawing_tells_how_it_came_about(tiny, batch):
+    model, (_, captions, lengths) = tiny(), batch
+    drawing = model.sample(captions, lengths, generator=3)
+    assert drawing.images.shape == (3, 2, 9, 7)
+    assert drawing.weights.shape == (3, 4, 6)
+    assert drawing.windows.shape == (3, 4, 5)
+    assert drawing.patches.shape == (3, 4, 2, 4, 4)
+    assert drawing.canvases.shape == (3, 4, 2, 9, 7)
+    torch.testing.assert_close(drawing.canvases[:, -1].sigmoid(), drawing.images)
+    torch.testing.assert_close(drawing.weights.sum(2), torch.ones(3, 4, dtype=torch.float64))
+
+
+def test_a_seed_gives_each_image_its_own_stream(tiny):
+    model = tiny()
+    captions = torch.randint(0, 12, (1, 5))
+    five, two = (model.sample(captions.expand(n, -1), generator=7).images for n in (5, 2))
+    torch.testing.assert_close(five[:2], two, rtol=1e-12, atol=0)
+    assert not torch.allclose(five[0], five[1])
+    assert not torch.allclose(five[0], model.sample(captions, generator=8).images[0])
+
+
+def test_a_list_of_generators(tiny):
+    model, captions = tiny(), torch.randint(0, 12, (2, 5))
+
+    def generators(*seeds):
+        return [torch.Generator().manual_seed(s) for s in seeds]
+
+    a = model.sample(captions, generator=generators(1, 2)).images
+    b = model.sample(captions.flip(0), generator=generators(2, 1)).images
+    torch.testing.assert_close(a, b.flip(0), rtol=1e-12, atol=0)
+    with pytest.raises(ValueError, match="one generator an image, 2, got 1"):
+        model.sample(captions, generator=generators(1))
+
+
+def test_temperature_and_steps(tiny):
+    model, captions = tiny(), torch.randint(0, 12, (2, 5))
+    cold = [model.sample(captions, generator=s, temperature=0.0).images for s in (1, 2)]
+    assert torch.equal(*cold)
+    assert model.sample(captions, generator=0, steps=9).windows.shape == (2, 9, 5)
+
+
+def test_one_step_compiles_whole(tiny, batch):
+    model, (images, captions, lengths) = tiny(), batch
+    caption, state, noise = model.describe(captions, lengths), model.first(3), torch.randn(3, 5, dtype=torch.float64)
+    compiled = torch.compile(model.step, fullgraph=True, backend="aot_eager")
+    (ours, step), (theirs, expected) = (f(caption, state, noise, images) for f in (compiled, model.step))
+    torch.testing.assert_close(ours.canvas, theirs.canvas)
+    torch.testing.assert_close(step.kl, expected.kl)
+    grads = [torch.autograd.grad(s.canvas.sum(), model.decoder.weight_hh)[0] for s in (ours, theirs)]
+    torch.testing.assert_close(*grads)
+
+
+def test_the_whole_bound_compiles(tiny, batch):
+    images, captions, lengths = batch
+    model, noise = tiny(), torch.randn(3, 2, 5, dtype=torch.float64)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    ours, theirs = (f(images, captions, lengths, noise=noise) for f in (compiled, model))
+    torch.testing.assert_close(ours.loss, theirs.loss)
+
+
+def test_deepcopy_and_state_dict(tiny, batch):
+    images, captions, lengths = batch
+    model = tiny()
+    twin, fresh = copy.deepcopy(model), AlignDRAW(model.config).double()
+    fresh.load_state_dict(model.state_dict())
+    losses = [m(images, captions, lengths, generator=0).loss for m in (model, twin, fresh)]
+    assert torch.equal(losses[0], losses[1]) and torch.equal(losses[0], losses[2])
+
+
+def test_an_empty_batch(tiny):
+    model = tiny()
+    drawing = model.sample(torch.zeros(0, 3, dtype=torch.int64), generator=0)
+    assert drawing.images.shape == (0, 2, 9, 7)
+    bound = model(torch.zeros(0, 2, 9, 7, dtype=torch.float64), torch.zeros(0, 3, dtype=torch.int64), generator=0)
+    assert bound.kl.shape == (0,)
+
+
+@pytest.mark.parametrize("init", ["paper", "fan_in"])
+def test_initialisation(init):
+    model = AlignDRAW(AlignDRAWConfig.preset("quick"))
+    model.reset_parameters(init)
+    assert (model.canvas == -10).all()
+    for name, parameter in model.named_parameters():
+        if name != "canvas" and (init == "paper" or "window" in name) and parameter.numel() > 1000:
+            assert 0.009 < parameter.std() < 0.011
+    forget = model.decoder.bias[300:600]
+    assert (forget == 1).all() == (init == "fan_in")
+    assert model.decoder.weight_hh.std().item() == pytest.approx(0.01 if init == "paper" else 0.7 / 300**0.5, rel=0.05)
+    with pytest.raises(ValueError, match="init must be"):
+        model.reset_parameters("none")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x, y, n: (x[:, :1], y, n), r"images must have shape \[B, C, H, W\] = \[3, 2, 9, 7\], got \[3, 1, 9, 7\]"),
+        (lambda x, y, n: (x * 255, y, n), r"images must lie in \[0, 1\], got values from"),
+        (lambda x, y, n: (x - 0.5, y, n), r"images must lie in \[0, 1\]"),
+        (lambda x, y, n: (x.index_fill(3, torch.tensor(2), float("nan")), y, n), r"images must lie in \[0, 1\], .* nan"),
+        (lambda x, y, n: ((x * 255).byte(), y, n), r"images must be floating point .* got uint8: divide"),
+        (lambda x, y, n: (x, y + 20, n), r"captions must hold word ids from 0 to 11, got"),
+        (lambda x, y, n: (x, y - 20, n), r"captions must hold word ids from 0 to 11, got"),
+        (lambda x, y, n: (x, y[:, :0], n), r"captions must be word ids, int64 \[B, N\] with N of at least 1, got int64 \[3, 0\]"),
+        (lambda x, y, n: (x, y.float(), n), r"captions must be word ids, .* got float32 \[3, 6\]"),
+        (lambda x, y, n: (x, y, n[:2]), r"lengths must be int64 \[B\] = \[3\], got int64 \[2\]"),
+        (lambda x, y, n: (x, y, n - 1), r"lengths must be from 1 to N = 6, got 0 to 5"),
+        (lambda x, y, n: (x, y, n + 1), r"lengths must be from 1 to N = 6, got 2 to 7"),
+        (lambda x, y, n: (x.to("meta"), y, n), r"images must be on cpu like the model, got meta"),
+    ],
+)
+def test_errors(tiny, batch, change, message):
+    with pytest.raises(ValueError, match=message):
+        tiny()(*change(*batch))
+
+
+def test_more_errors(tiny, batch):
+    images, captions, lengths = batch
+    model = tiny()
+    for noise in (torch.randn(3, 4, 6), torch.randn(2, 4, 5), torch.randn(4, 5), torch.randn(3, 0, 5)):
+        with pytest.raises(ValueError, match="noise must have"):
+            model(images, captions, lengths, noise=noise.double())
+    with pytest.raises(ValueError, match="samples must be at least 1"):
+        model(images, captions, lengths, samples=0)
+    with pytest.raises(ValueError, match="temperature must not be negative"):
+        model.sample(captions, lengths, temperature=-1.0)
+    with pytest.raises(ValueError, match="seed must not be negative"):
+        model.sample(captions, lengths, generator=-1)
+    with pytest.raises(ValueError, match="released conventions need captions of one length"):
+        tiny(conventions="released")(images, captions, lengths)

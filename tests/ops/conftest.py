@@ -1,0 +1,67 @@
+"""Arguments for each op, in odd shapes, for the tests that hold for all of them."""
+
+import pytest
+import torch
+
+from aligndraw import ops
+
+WINDOWS = {
+    "initial": (0.0, 0.02, 0.0, 0.01, 0.0),
+    "trained": (0.3, -0.4, 0.5, -1.2, 0.4),
+    "off_image": (4.0, -6.0, -2.0, -1.0, 0.3),
+    "clamped": (9.0, -9.0, 17.0, -17.0, 20.0),
+}
+SHAPES = {  # B, C, H, W, p, N, l, d, n
+    "odd": (3, 2, 7, 11, 4, 5, 6, 3, 5),
+    "one": (1, 1, 5, 3, 1, 1, 1, 1, 1),
+    "none": (0, 1, 6, 4, 2, 3, 4, 5, 2),
+}
+
+
+def windows(kind, batch, dtype):
+    offsets = torch.randn(batch, 5, dtype=torch.float64) * 0.05
+    return (torch.tensor(WINDOWS[kind], dtype=torch.float64) + offsets).to(dtype)
+
+
+def arguments(op, shape="odd", dtype=torch.float64, window="trained"):
+    """Positional arguments of an op, the same numbers every time."""
+    batch, channels, height, width, size, words, units, values, cells = SHAPES[shape]
+    torch.manual_seed(0)
+
+    def random(*shape):
+        return torch.randn(*shape, dtype=torch.float64).to(dtype)
+
+    if op == "read":
+        image = torch.rand(batch, channels, height, width, dtype=torch.float64).to(dtype)
+        return image, windows(window, batch, dtype), size, random(batch, channels, height, width)
+    if op == "write":
+        patch, canvas = random(batch, channels, size, size), random(batch, channels, height, width)
+        return patch, windows(window, batch, dtype), canvas
+    if op == "attend":
+        lengths = torch.arange(batch) % words + 1
+        keys, query = random(batch, words, units), random(batch, units)
+        return query, keys, random(units), random(batch, words, values), lengths
+    if op == "lstm_gates":
+        return random(batch, 4 * cells) * 2, random(batch, cells)
+    assert op == "latent"
+    return tuple(random(batch, cells) for _ in range(5))
+
+
+@pytest.fixture
+def make():
+    return arguments
+
+
+@pytest.fixture(params=ops.OPS)
+def op(request):
+    return request.param
+
+
+def leaves(args):
+    """The floating tensors among arguments, asking for gradients."""
+    return [a.requires_grad_() for a in args if isinstance(a, torch.Tensor) and a.is_floating_point()]
+
+
+@pytest.fixture
+def asking():
+    return leaves

@@ -1,0 +1,68 @@
+"""Which backend serves an op, and what happens when one is forced."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import aligndraw
+from aligndraw import backends, ops
+
+
+def test_reference_serves_everything(op):
+    for device in ("cpu", "cuda", "mps"):
+        assert backends.missing_reason(op, "reference", device) == ""
+    assert backends.backend_for(op, "mps") == "reference"
+
+
+def test_every_absence_has_a_reason(op):
+    for backend in backends.BACKENDS:
+        for device in ("cpu", "cuda"):
+            reason = backends.missing_reason(op, backend, device)
+            if not reason:
+                with aligndraw.use_backend(backend):
+                    assert backends.backend_for(op, device) == backend
+            else:
+                with aligndraw.use_backend(backend), pytest.raises(RuntimeError, match="was asked for") as told:
+                    backends.backend_for(op, device)
+                assert reason in str(told.value)
+
+
+def test_the_context_ends(make):
+    with aligndraw.use_backend("reference"):
+        with aligndraw.use_backend("cuda"):
+            with pytest.raises(RuntimeError, match="lstm_gates: backend 'cuda' was asked for and cannot run on cpu"):
+                ops.lstm_gates(*make("lstm_gates"))
+        assert backends.backend_for("lstm_gates", "cpu") == "reference"
+    ops.lstm_gates(*make("lstm_gates"))
+
+
+def test_unknown_backend():
+    with pytest.raises(ValueError, match="no backend 'fast'; there are reference, cpp, cuda, triton"):
+        with aligndraw.use_backend("fast"):
+            pass
+
+
+def test_environment_variable():
+    code = "from aligndraw.backends import backend_for; print(backend_for('lstm_gates', 'cpu'))"
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "ALIGNDRAW_BACKEND": "reference"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ran.stdout.strip() == "reference"
+
+
+def test_compiled_code_follows_the_context(make):
+    """The choice is made anew when the forced backend changes, not frozen at the first compilation."""
+    args = make("write")
+    compiled = torch.compile(ops.write, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(*args), ops.write(*args))
+    with aligndraw.use_backend("cuda"), pytest.raises(RuntimeError, match="backend 'cuda' was asked for"):
+        compiled(*args)
+    with aligndraw.use_backend("reference"):
+        torch.testing.assert_close(compiled(*args), ops.write(*args))

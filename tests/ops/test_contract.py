@@ -1,0 +1,130 @@
+"""What holds for every op: PyTorch's own checks, gradients, and backends that agree with the reference."""
+
+import pytest
+import torch
+
+import aligndraw
+from aligndraw import ops
+from aligndraw.backends import NAMESPACES, missing_reason
+
+KERNELS = [b for b in ("cpp", "triton") if any(not missing_reason(o, b, "cpu") for o in ops.OPS)]
+
+
+def function(op):
+    return getattr(ops, op)
+
+
+def reference(op):
+    return getattr(ops, f"{op}_reference")
+
+
+def as_tuple(result):
+    return result if isinstance(result, tuple) else (result,)
+
+
+@pytest.mark.parametrize("shape", ["odd", "one"])
+def test_gradcheck_of_the_reference(op, shape, make, asking):
+    args = make(op, shape)
+    asking(args)
+    assert torch.autograd.gradcheck(lambda *a: reference(op)(*a), args)
+
+
+@pytest.mark.parametrize("shape", ["odd", "one"])
+def test_gradcheck_of_the_op(op, shape, make, asking):
+    args = make(op, shape)
+    asking(args)
+    assert torch.autograd.gradcheck(getattr(torch.ops.aligndraw, op).default, args)
+    assert torch.autograd.gradcheck(function(op), args)
+
+
+@pytest.mark.parametrize("shape", ["odd", "one", "none"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_opcheck(op, shape, dtype, make, asking):
+    args = make(op, shape, dtype)
+    torch.library.opcheck(getattr(torch.ops.aligndraw, op).default, args)
+    asking(args)
+    torch.library.opcheck(getattr(torch.ops.aligndraw, op).default, args)
+
+
+def test_second_derivatives_only_on_the_reference(op, make, asking):
+    args = make(op)
+    first = asking(args)[0]
+    overload = getattr(torch.ops.aligndraw, op).default
+    with pytest.raises(RuntimeError, match="second derivatives"):
+        torch.autograd.grad(as_tuple(overload(*args))[0].sum(), first, create_graph=True)
+    with aligndraw.use_backend("reference"):
+        (grad,) = torch.autograd.grad(as_tuple(function(op)(*args))[0].square().sum(), first, create_graph=True)
+    assert grad.requires_grad
+
+
+def error_of(result, truth):
+    """Largest error, over the largest true value."""
+    if truth.numel() == 0:
+        return 0.0
+    return ((result.double() - truth).abs().max() / truth.abs().max().clamp(min=1e-30)).item()
+
+
+def results_and_grads(call, args, asking, seed=1):
+    args = tuple(a.detach().clone() if isinstance(a, torch.Tensor) else a for a in args)
+    inputs = asking(args)
+    outputs = as_tuple(call(*args))
+    torch.manual_seed(seed)
+    grads = [torch.randn(o.shape, dtype=torch.float64).to(o.dtype) for o in outputs]
+    found = torch.autograd.grad(outputs, inputs, grads)
+    return [o.detach() for o in outputs], list(found)
+
+
+@pytest.mark.parametrize("window", ["initial", "trained", "off_image", "clamped"])
+@pytest.mark.parametrize("shape", ["odd", "one", "none"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("backend", KERNELS)
+def test_backend_is_as_exact_as_the_reference(op, backend, dtype, shape, window, make, asking):
+    """The error against float64 is at most twice that of the reference in the same dtype, plus 4 eps."""
+    if missing_reason(op, backend, "cpu"):
+        pytest.skip(missing_reason(op, backend, "cpu"))
+    if window != "trained" and op not in ("read", "write"):
+        pytest.skip("no window")
+    args = make(op, shape, dtype, window)
+    exact = tuple(a.double() if isinstance(a, torch.Tensor) and a.is_floating_point() else a for a in args)
+    truth = results_and_grads(reference(op), exact, asking)
+    same_dtype = results_and_grads(reference(op), args, asking)
+    with aligndraw.use_backend(backend):
+        ours = results_and_grads(function(op), args, asking)
+    for kind in (0, 1):
+        for t, r, o in zip(truth[kind], same_dtype[kind], ours[kind], strict=True):
+            assert o.dtype == r.dtype and o.shape == r.shape
+            assert error_of(o, t) <= 2 * error_of(r, t) + 4 * torch.finfo(o.dtype).eps
+
+
+@pytest.mark.parametrize("backend", ["reference", *KERNELS])
+def test_strides_do_not_matter(op, backend, make, asking):
+    args = make(op)
+    if missing_reason(op, backend, "cpu"):
+        pytest.skip(missing_reason(op, backend, "cpu"))
+    strided = tuple(
+        a.mT.contiguous().mT if isinstance(a, torch.Tensor) and a.dim() > 1 else a for a in args
+    )
+    assert not strided[0].is_contiguous()
+    with aligndraw.use_backend(backend):
+        plain, other = (results_and_grads(function(op), x, asking) for x in (args, strided))
+    for a, b in zip(plain[0] + plain[1], other[0] + other[1], strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+def test_compiles_whole(op, make, asking):
+    args = make(op)
+    asking(args)
+    compiled = torch.compile(function(op), fullgraph=True, backend="aot_eager")
+    for a, b in zip(as_tuple(compiled(*args)), as_tuple(function(op)(*args)), strict=True):
+        torch.testing.assert_close(a, b)
+        a.sum().backward(retain_graph=True)
+
+
+def test_no_gradient_means_no_graph(op, make):
+    assert not any(o.requires_grad for o in as_tuple(function(op)(*make(op))))
+
+
+def test_every_op_is_registered_in_every_namespace(op):
+    for namespace in set(NAMESPACES.values()):
+        assert hasattr(getattr(torch.ops, namespace), op)
+        assert hasattr(getattr(torch.ops, namespace), f"{op}_backward")

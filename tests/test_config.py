@@ -1,0 +1,52 @@
+import pytest
+
+from aligndraw import AlignDRAWConfig, TrainingConfig
+
+
+def test_table_2():
+    mnist, coco = AlignDRAWConfig.preset("mnist"), AlignDRAWConfig.preset("coco")
+    assert (mnist.steps, mnist.encoder_units, mnist.decoder_units, mnist.latent_units) == (32, 300, 300, 150)
+    assert (coco.steps, coco.encoder_units, coco.decoder_units, coco.latent_units) == (32, 550, 550, 275)
+    assert (mnist.read_size, mnist.write_size, coco.read_size, coco.write_size) == (8, 8, 9, 9)
+    assert (mnist.vocabulary_size, coco.vocabulary_size, mnist.canvas_init, coco.canvas_init) == (22, 25323, -10, 0)
+    assert {mnist.language_units, coco.language_units} == {128} and {mnist.align_units, coco.align_units} == {512}
+
+
+@pytest.mark.parametrize("kind", [AlignDRAWConfig, TrainingConfig])
+def test_dictionary_round_trip(kind):
+    config = kind.preset("quick")
+    assert kind.from_dict(config.to_dict()) == config
+    assert config.replace() == config
+
+
+def test_every_field_explains_itself():
+    for kind in (AlignDRAWConfig, TrainingConfig):
+        for field in kind.__dataclass_fields__.values():
+            assert len(field.metadata["help"]) > 15, field.name
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "message"),
+    [
+        (AlignDRAWConfig, {"steps": 0}, "steps must be a whole number of at least 1, got 0"),
+        (AlignDRAWConfig, {"steps": 2.5}, "steps must be a whole number"),
+        (AlignDRAWConfig, {"steps": True}, "steps must be a whole number"),
+        (AlignDRAWConfig, {"align": 1}, "align must be true or false"),
+        (AlignDRAWConfig, {"likelihood": "poisson"}, "likelihood must be one of bernoulli, gaussian"),
+        (AlignDRAWConfig, {"image_size": (0, 4)}, "image_size must be two whole numbers"),
+        (AlignDRAWConfig, {"observation_variance": 0.0}, "observation_variance must be above 0"),
+        (AlignDRAWConfig, {"step": 3}, "AlignDRAWConfig has no field 'step'; it has image_size"),
+        (TrainingConfig, {"learning_rate": -1.0}, "learning_rate must be above 0"),
+        (TrainingConfig, {"learning_rate": float("nan")}, "learning_rate must be above 0"),
+        (TrainingConfig, {"clip_norm": -1.0}, "clip_norm must not be negative"),
+        (TrainingConfig, {"batch_size": 33}, "epoch_size must be a multiple of batch_size"),
+    ],
+)
+def test_errors(kind, changes, message):
+    with pytest.raises(ValueError, match=message):
+        kind().replace(**changes)
+
+
+def test_unknown_preset():
+    with pytest.raises(ValueError, match="there is no preset 'big'; there are mnist, coco, quick"):
+        AlignDRAWConfig.preset("big")

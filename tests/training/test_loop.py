@@ -1,0 +1,41 @@
+import pytest
+import torch
+
+from aligndraw import AlignDRAW, AlignDRAWConfig, TrainingConfig
+from aligndraw.data import MNISTCaptions, load_digits
+from aligndraw.training import train
+
+TINY = AlignDRAWConfig(
+    steps=2, encoder_units=6, decoder_units=5, latent_units=3, language_units=4, align_units=4
+)
+RECIPE = TrainingConfig(epochs=2, epoch_size=12, batch_size=4, kl_warmup=4.0)
+
+
+@pytest.fixture(scope="module")
+def source():
+    return MNISTCaptions(load_digits())
+
+
+def trained(source, seed, **changes):
+    torch.manual_seed(0)
+    model = AlignDRAW(TINY)
+    return model, train(model, source, RECIPE.replace(**changes), seed)
+
+
+@pytest.mark.parametrize("optimizer", ["rmsprop", "adam"])
+def test_a_seed_determines_everything(source, optimizer):
+    (a, first), (b, second), (c, _) = (trained(source, s, optimizer=optimizer) for s in (1, 1, 2))
+    assert all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters()))
+    assert not all(torch.equal(p, q) for p, q in zip(a.parameters(), c.parameters()))
+    assert [(u.kl, u.nll) for u in first] == [(u.kl, u.nll) for u in second]
+    assert [u.index for u in first] == list(range(6)) and [u.epoch for u in first] == [0, 0, 0, 1, 1, 1]
+
+
+def test_it_stops_when_the_gradient_is_not_finite(source):
+    model = AlignDRAW(TINY)
+    with torch.no_grad():
+        model.posterior.log_variance.bias.fill_(1e4)
+    before = [p.clone() for p in model.parameters()]
+    with pytest.raises(FloatingPointError, match="gradient of update 0 is not finite .* lower learning_rate"):
+        train(model, source, RECIPE)
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before))
