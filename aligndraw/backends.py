@@ -73,7 +73,7 @@ def missing_reason(op: str, backend: str, device: str) -> str:
     return ""
 
 
-_forced: str | None = None
+_forced: str | None = os.environ.get("ALIGNDRAW_BACKEND") or None
 _choices: dict[tuple[str, str], str] = {}
 
 
@@ -95,6 +95,8 @@ def _choose(op: str, device: str, forced: str | None) -> str:
     if forced is None:
         order = _BY_DEVICE.get(device, ("reference",))
         return next(b for b in order if not missing_reason(op, b, device))
+    if forced not in BACKENDS:  # use_backend has checked: this came from the environment
+        raise RuntimeError(f"ALIGNDRAW_BACKEND must be one of {', '.join(BACKENDS)}, got {forced!r}")
     reason = missing_reason(op, forced, device)
     if reason:
         raise RuntimeError(f"{op}: backend {forced!r} was asked for and cannot run on {device}: {reason}")
@@ -122,7 +124,3 @@ def use_backend(name: str) -> Iterator[None]:
         yield
     finally:
         _force(before)
-
-
-if os.environ.get("ALIGNDRAW_BACKEND"):
-    _force(os.environ["ALIGNDRAW_BACKEND"])

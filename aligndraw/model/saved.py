@@ -57,7 +57,7 @@ def save_model(
     }
     state = {k: v.to(dtype or v.dtype).contiguous() for k, v in model.state_dict().items()}
     with replacing(folder / WEIGHTS) as path:
-        safetensors.torch.save_file(state, path)
+        path.write_bytes(safetensors.torch.save(state))  # save_file hides a full disk in an error of its own
     with replacing(folder / CONFIG) as path:
         path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 

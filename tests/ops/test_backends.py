@@ -45,16 +45,16 @@ def test_unknown_backend():
             pass
 
 
+def chosen_with(value):
+    code = "from aligndraw import backends, ops; print(backends.backend_for('lstm_gates', 'cpu'))"
+    environment = {**os.environ, "ALIGNDRAW_BACKEND": value}
+    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+
+
 def test_environment_variable():
-    code = "from aligndraw.backends import backend_for; print(backend_for('lstm_gates', 'cpu'))"
-    ran = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "ALIGNDRAW_BACKEND": "reference"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert ran.stdout.strip() == "reference"
+    assert chosen_with("reference").stdout.strip() == "reference"
+    wrong = chosen_with("fast").stderr.strip().splitlines()[-1]
+    assert wrong.endswith("ALIGNDRAW_BACKEND must be one of reference, cpp, cuda, triton, got 'fast'")
 
 
 def test_compiled_code_follows_the_context(make):

@@ -1,0 +1,83 @@
+"""Models in folders: what comes back, and what is refused."""
+
+import json
+import pathlib
+
+import pytest
+import torch
+
+from aligndraw.model.saved import CONFIG, WEIGHTS, load_model, save_model
+from aligndraw.text import Vocabulary
+
+WORDS = Vocabulary(tuple("a b c d e f g h i j k .".split()))
+
+
+@pytest.fixture
+def saved(tiny, tmp_path):
+    model = tiny().float()
+    save_model(model, WORDS, tmp_path / "m", notes={"updates": 7})
+    return model, tmp_path / "m"
+
+
+def test_round_trip(saved):
+    model, folder = saved
+    loaded, vocabulary, notes = load_model(folder)
+    assert loaded.config == model.config and vocabulary == WORDS and notes == {"updates": 7}
+    for (name, a), b in zip(loaded.state_dict().items(), model.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+    assert sorted(p.name for p in folder.iterdir()) == [CONFIG, WEIGHTS]
+
+
+def test_half_precision_files_load_as_float32(tiny, tmp_path):
+    model = tiny().float()
+    save_model(model, WORDS, tmp_path, dtype=torch.float16)
+    loaded, _, _ = load_model(tmp_path)
+    assert loaded.canvas.dtype == torch.float32
+    torch.testing.assert_close(loaded.canvas, model.canvas, rtol=1e-3, atol=0)
+    whole = sum(p.numel() for p in model.parameters()) * 4
+    assert (tmp_path / WEIGHTS).stat().st_size < 0.75 * whole
+
+
+def test_a_failed_save_leaves_the_old_model(saved, monkeypatch):
+    model, folder = saved
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+
+    def full_disk(path, data):
+        path.open("wb").write(data[: len(data) // 2])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pathlib.Path, "write_bytes", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        save_model(model, WORDS, folder)
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+
+
+def edit(folder, change):
+    path = folder / CONFIG
+    record = json.loads(path.read_text())
+    change(record)
+    path.write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize(
+    ("damage", "error", "message"),
+    [
+        (lambda f: (f / WEIGHTS).unlink(), FileNotFoundError, "there is no model in .*: it has no model.safetensors"),
+        (lambda f: (f / CONFIG).unlink(), FileNotFoundError, "there is no model in .*: it has no config.json"),
+        (lambda f: (f / WEIGHTS).write_bytes(b""), ValueError, "model.safetensors is damaged or no safetensors file"),
+        (lambda f: (f / WEIGHTS).write_bytes((f / WEIGHTS).read_bytes()[:-9]), ValueError, "is damaged or no safetensors"),
+        (lambda f: (f / WEIGHTS).write_bytes(b"PK\x03\x04" * 99), ValueError, "is damaged or no safetensors"),
+        (lambda f: (f / CONFIG).write_text("{"), ValueError, "config.json is no model configuration"),
+        (lambda f: (f / CONFIG).write_text("[1]"), ValueError, "config.json is no model configuration"),
+        (lambda f: edit(f, lambda r: r.update(format="other")), ValueError, "format is aligndraw 1"),
+        (lambda f: edit(f, lambda r: r.pop("vocabulary")), ValueError, "'vocabulary' is missing"),
+        (lambda f: edit(f, lambda r: r["model"].update(steps=-1)), ValueError, "steps must be a whole number"),
+        (lambda f: edit(f, lambda r: r["model"].update(unknown=1)), ValueError, "has no field 'unknown'"),
+        (lambda f: edit(f, lambda r: r["model"].update(latent_units=6)), ValueError, "does not fit config.json beside it"),
+    ],
+)
+def test_damage(saved, damage, error, message):
+    _, folder = saved
+    damage(folder)
+    with pytest.raises(error, match=message):
+        load_model(folder)
