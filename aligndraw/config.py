@@ -49,14 +49,16 @@ class _Config:
             if isinstance(default, bool):
                 good = isinstance(value, bool)
             elif isinstance(default, int):
-                good = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+                least = min(default, 1)
+                good = isinstance(value, int) and not isinstance(value, bool) and value >= least
             elif isinstance(default, float):
                 good = isinstance(value, (int, float)) and not isinstance(value, bool)
             else:
                 continue
             if not good:
-                wanted = {bool: "true or false", int: "a whole number of at least 1", float: "a number"}
-                raise ValueError(f"{name} must be {wanted[type(default)]}, got {value!r}")
+                whole = f"a whole number of at least {min(default, 1)}" if isinstance(default, int) else "a number"
+                wanted = "true or false" if isinstance(default, bool) else whole
+                raise ValueError(f"{name} must be {wanted}, got {value!r}")
 
 
 @dataclass(frozen=True)
@@ -130,11 +132,15 @@ class TrainingConfig(_Config):
         "paper", "paper: every parameter N(0, 0.01^2); fan_in: weights N(0, 0.7^2 / inputs)", ("paper", "fan_in")
     )
     kl_warmup: float = _field(0.0, "updates over which the weight of the KL grows from 0 to 1")
+    ema: float = _field(0.0, "decay an update of a running mean of the weights, which is then scored and saved; 0 for none")
+    patience: int = _field(0, "epochs without a better bound on seen placements before training stops; 0 for never")
 
     def __post_init__(self) -> None:
         self._check()
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate!r}")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema must be at least 0 and below 1, got {self.ema!r}")
         for name in ("clip_norm", "kl_warmup"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)!r}")

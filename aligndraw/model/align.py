@@ -22,10 +22,7 @@ class WordAttention(nn.Module):
         self.query = nn.Linear(units, align_units)  # W, b
         self.key = nn.Linear(word_units, align_units, bias=False)  # U
         self.score = nn.Parameter(torch.empty(align_units))  # v
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        nn.init.normal_(self.score, std=self.score.shape[0] ** -0.5)
+        nn.init.normal_(self.score, std=align_units**-0.5)
 
     def keys(self, words: Tensor) -> Tensor:
         """U h_lang, once a caption: [B, N, 2m] -> [B, N, l]."""

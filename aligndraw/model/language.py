@@ -16,6 +16,12 @@ class WordLSTM(nn.Module):
         self.words = nn.Parameter(torch.empty(vocabulary_size, 4 * units))
         self.weight_hh = nn.Parameter(torch.empty(4 * units, units))
         self.bias = nn.Parameter(torch.empty(4 * units))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """As `torch.nn.LSTMCell`: uniform in ±1/√m."""
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -(self.weight_hh.shape[1] ** -0.5), self.weight_hh.shape[1] ** -0.5)
 
     def forward(self, ids: Tensor, lengths: Tensor, h0: Tensor, backwards: bool) -> tuple[Tensor, Tensor]:
         """Reads words 1 ... length of each caption, or length ... 1.
@@ -52,7 +58,7 @@ class LanguageModel(nn.Module):
         super().__init__()
         self.forward_lstm = WordLSTM(vocabulary_size, units)
         self.backward_lstm = WordLSTM(vocabulary_size, units)
-        self.h0 = nn.Parameter(torch.empty(units))
+        self.h0 = nn.Parameter(torch.zeros(units))
         self.released = conventions == "released"
 
     def forward(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

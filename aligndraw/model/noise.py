@@ -11,10 +11,10 @@ from torch import Tensor
 Generators = torch.Generator | Sequence[torch.Generator] | int | None
 
 
-def image_generator(seed: int, index: int) -> torch.Generator:
-    """The random stream of image `index` under an integer seed, on the CPU: the same on every device."""
+def stream(seed: int, index: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """The random stream number `index` under a seed. Streams of different numbers are independent."""
     state = np.random.SeedSequence((seed, index)).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(state[0]) >> 1)
+    return torch.Generator(device).manual_seed(int(state[0]) >> 1)
 
 
 def draw_noise(batch: int, size: Sequence[int], generator: Generators, like: Tensor) -> Tensor:
@@ -30,7 +30,8 @@ def draw_noise(batch: int, size: Sequence[int], generator: Generators, like: Ten
     if isinstance(generator, int):
         if generator < 0:
             raise ValueError(f"a seed must not be negative, got {generator}")
-        generator = [image_generator(generator, i) for i in range(batch)]
+        # on the CPU, so that a seed gives the same picture on every device
+        generator = [stream(generator, i) for i in range(batch)]
     if len(generator) != batch:
         raise ValueError(f"generator must be a list with one generator an image, {batch}, got {len(generator)}")
     if batch == 0:

@@ -19,7 +19,14 @@ class LSTMCell(nn.Module):
         self.weight_ih = nn.Parameter(torch.empty(4 * units, inputs))
         self.weight_hh = nn.Parameter(torch.empty(4 * units, units))
         self.bias = nn.Parameter(torch.empty(4 * units))
-        self.h0 = nn.Parameter(torch.empty(units))
+        self.h0 = nn.Parameter(torch.zeros(units))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """As `torch.nn.LSTMCell`: uniform in ±1/√n; h₀ = 0."""
+        for parameter in (self.weight_ih, self.weight_hh, self.bias):
+            nn.init.uniform_(parameter, -(self.h0.shape[0] ** -0.5), self.h0.shape[0] ** -0.5)
+        nn.init.zeros_(self.h0)
 
     def first(self, batch: int) -> tuple[Tensor, Tensor]:
         """h [B, n] and c [B, n] before the first step."""

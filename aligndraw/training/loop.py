@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from aligndraw.config import TrainingConfig
-from aligndraw.data import Examples, MNISTCaptions
+from aligndraw.data import Examples, MNISTCaptions, to_tensors
 from aligndraw.model import AlignDRAW
+from aligndraw.model.noise import stream
 from aligndraw.training.optimizer import build_optimizer, clip_gradients, learning_rate
 
 
@@ -25,7 +27,6 @@ class Update:
     nll: float
     gradient_norm: float
     learning_rate: float
-    seconds: float  # since training began
 
     @property
     def bound(self) -> float:
@@ -33,10 +34,108 @@ class Update:
         return self.kl + self.nll
 
 
-def to_tensors(examples: Examples, index: slice) -> tuple[Tensor, Tensor]:
-    """Images float32 [B, 1, 60, 60] in [0, 1] and word ids int64 [B, 12] of a slice of the examples."""
-    pictures, words = examples.batch(index)
-    return torch.from_numpy(pictures)[:, None].float() / 255, torch.from_numpy(words)
+class Trainer:
+    """A model in training: after each `update`, all that the next one depends on is in `state_dict`.
+
+    Args:
+        model: trained in place; its parameters as they stand: `model.reset_parameters(config.init)` first for a new one.
+        source: of the examples.
+        config: the recipe.
+        seed: of the examples and of the noise.
+
+    Attributes:
+        index: the number of updates done.
+    """
+
+    def __init__(self, model: AlignDRAW, source: MNISTCaptions, config: TrainingConfig, seed: int = 0) -> None:
+        self.model, self.source, self.config, self.seed = model, source, config, seed
+        self.optimizer = build_optimizer(model, config)
+        self.average = {n: p.detach().clone() for n, p in model.named_parameters()} if config.ema else {}
+        self.index = 0
+        self._epoch: tuple[int, Examples] | None = None
+
+    @property
+    def updates_per_epoch(self) -> int:
+        return self.config.epoch_size // self.config.batch_size
+
+    @property
+    def total(self) -> int:
+        """Updates in the whole training."""
+        return self.config.epochs * self.updates_per_epoch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Parameters, their running mean, optimizer state and the number of updates done."""
+        return {
+            "index": self.index,
+            "model": self.model.state_dict(),
+            "average": self.average,
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes back to what `state_dict` returned; the next update is then the one that followed it."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for name, tensor in self.average.items():
+            tensor.copy_(state["average"][name])
+        self.index = state["index"]
+
+    @contextmanager
+    def averaged(self) -> Iterator[AlignDRAW]:
+        """The model with the running mean of its parameters inside the block, where `config.ema` asks for one."""
+        if not self.average:
+            yield self.model
+            return
+        own = {n: p.detach().clone() for n, p in self.model.named_parameters()}
+        self._set_parameters(self.average)
+        try:
+            yield self.model
+        finally:
+            self._set_parameters(own)
+
+    @torch.no_grad()
+    def _set_parameters(self, values: dict[str, Tensor]) -> None:
+        for name, parameter in self.model.named_parameters():
+            parameter.copy_(values[name])
+
+    def update(self) -> Update:
+        """One update.
+
+        Raises:
+            FloatingPointError: the gradient is not finite; the model keeps its parameters.
+        """
+        config, device, index = self.config, self.model.canvas.device, self.index
+        epoch, position = divmod(index, self.updates_per_epoch)
+        images, captions = to_tensors(
+            self._examples(epoch), slice(position * config.batch_size, (position + 1) * config.batch_size)
+        )
+        generator = stream(self.seed, index, device)  # resuming needs no history
+        bound = self.model(images.to(device), captions.to(device), generator=generator)
+        kl, nll = bound.kl.mean(), bound.nll.mean()
+        weight = min(1.0, (index + 1) / config.kl_warmup) if config.kl_warmup else 1.0
+        self.optimizer.zero_grad()
+        (weight * kl + nll).backward()
+        norm = clip_gradients(self.model.parameters(), config)
+        kl_value, nll_value, norm_value = torch.stack([kl.detach(), nll.detach(), norm]).tolist()
+        if not norm_value < float("inf"):
+            raise FloatingPointError(
+                f"the gradient of update {index} is not finite (KL {kl_value:g}, NLL {nll_value:g} nats): "
+                "lower learning_rate"
+            )
+        rate = learning_rate(config, index)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        if self.average:
+            own = [p.detach() for p in self.model.parameters()]
+            torch._foreach_lerp_(list(self.average.values()), own, 1 - config.ema)
+        self.index += 1
+        return Update(index, epoch, kl_value, nll_value, norm_value, rate)
+
+    def _examples(self, epoch: int) -> Examples:
+        if self._epoch is None or self._epoch[0] != epoch:
+            self._epoch = epoch, self.source.epoch(self.seed, epoch, self.config.epoch_size)
+        return self._epoch[1]
 
 
 def train(
@@ -44,61 +143,17 @@ def train(
     source: MNISTCaptions,
     config: TrainingConfig,
     seed: int = 0,
-    on_update: Callable[[Update], None] | None = None,
-) -> list[Update]:
-    """Trains a model in place.
+    on_update: Callable[[Update], None] = lambda update: None,
+) -> Trainer:
+    """Trains a model in place from its first update to its last; arguments as for `Trainer`.
 
     Args:
-        model: its parameters as they stand: `model.reset_parameters(config.init)` first for a new model.
-        source: of the examples.
-        config: the recipe.
-        seed: of the examples and of the noise.
         on_update: called after each update.
 
     Returns:
-        the report of every update.
-
-    Raises:
-        FloatingPointError: the loss is not a number any more; the model keeps the parameters of the last good update.
+        the trainer, with the optimizer's state.
     """
-    return list(updates(model, source, config, seed, on_update))
-
-
-def updates(
-    model: AlignDRAW,
-    source: MNISTCaptions,
-    config: TrainingConfig,
-    seed: int = 0,
-    on_update: Callable[[Update], None] | None = None,
-) -> Iterator[Update]:
-    """`train`, one update at a time."""
-    device = model.canvas.device
-    optimizer = build_optimizer(model, config)
-    generator = torch.Generator(device).manual_seed(seed)
-    per_epoch = config.epoch_size // config.batch_size
-    began = time.perf_counter()
-    for epoch in range(config.epochs):
-        examples = source.epoch(seed, epoch, config.epoch_size)
-        for i in range(per_epoch):
-            index = epoch * per_epoch + i
-            rate = learning_rate(config, index)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            images, captions = to_tensors(examples, slice(i * config.batch_size, (i + 1) * config.batch_size))
-            bound = model(images.to(device), captions.to(device), generator=generator)
-            kl, nll = bound.kl.mean(), bound.nll.mean()
-            weight = min(1.0, (index + 1) / config.kl_warmup) if config.kl_warmup else 1.0
-            optimizer.zero_grad()
-            (weight * kl + nll).backward()
-            norm = clip_gradients(model.parameters(), config)
-            kl_value, nll_value, norm_value = torch.stack([kl.detach(), nll.detach(), norm]).tolist()
-            if not norm_value < float("inf"):
-                raise FloatingPointError(
-                    f"the gradient of update {index} is not finite (KL {kl_value:g}, NLL {nll_value:g} nats): "
-                    "lower learning_rate"
-                )
-            optimizer.step()
-            update = Update(index, epoch, kl_value, nll_value, norm_value, rate, time.perf_counter() - began)
-            if on_update is not None:
-                on_update(update)
-            yield update
+    trainer = Trainer(model, source, config, seed)
+    while trainer.index < trainer.total:
+        on_update(trainer.update())
+    return trainer

@@ -15,8 +15,9 @@ import torch
 
 from aligndraw import AlignDRAW, AlignDRAWConfig, TrainingConfig
 from aligndraw.convert import to_released
-from aligndraw.data import MNISTCaptions, load_digits
-from aligndraw.training import to_tensors, updates
+from aligndraw.data import MNISTCaptions, load_digits, to_tensors
+from aligndraw.model.noise import stream
+from aligndraw.training import Trainer
 
 CLIP, DECAY, EPSILON = 10.0, 0.9, 1e-6
 
@@ -122,17 +123,16 @@ def both(config, recipe, dtype, count):
     model = AlignDRAW(config).to(dtype)
     model.reset_parameters(recipe.init)
     plain, source = Plain(model), MNISTCaptions(load_digits())
-    generator = torch.Generator().manual_seed(0)
-    examples, per_epoch = None, recipe.epoch_size // recipe.batch_size
-    for update in updates(model, source, recipe, seed=0):
-        if update.index == count:
-            return
-        i = update.index % per_epoch
+    trainer = Trainer(model, source, recipe, seed=0)
+    for index in range(count):
+        epoch, i = divmod(index, trainer.updates_per_epoch)
         if i == 0:
-            examples = source.epoch(0, update.epoch, recipe.epoch_size)
+            examples = source.epoch(0, epoch, recipe.epoch_size)
         images, ids = to_tensors(examples, slice(i * recipe.batch_size, (i + 1) * recipe.batch_size))
+        generator = stream(0, index)
         noise = torch.randn(len(ids), config.steps, config.latent_units, generator=generator, dtype=dtype)
-        yield update, plain.update(images[:, 0].to(dtype), ids, noise, update.learning_rate)
+        ours = trainer.update()
+        yield ours, plain.update(images[:, 0].to(dtype), ids, noise, ours.learning_rate)
 
 
 SMALL = AlignDRAWConfig(
@@ -159,7 +159,7 @@ if __name__ == "__main__":
             kl, nll, plain_kl, plain_nll = (sums / 50).tolist()
             print(
                 f"updates {ours.index - 48:5d}-{ours.index + 1:5d}  aligndraw {kl + nll:8.2f} (KL {kl:6.2f})  "
-                f"plain {plain_kl + plain_nll:8.2f} (KL {plain_kl:6.2f})  {ours.seconds:7.0f} s",
+                f"plain {plain_kl + plain_nll:8.2f} (KL {plain_kl:6.2f})",
                 flush=True,
             )
             sums.zero_()

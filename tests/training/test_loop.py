@@ -1,9 +1,11 @@
+import copy
+
 import pytest
 import torch
 
 from aligndraw import AlignDRAW, AlignDRAWConfig, TrainingConfig
 from aligndraw.data import MNISTCaptions, load_digits
-from aligndraw.training import train
+from aligndraw.training import Trainer, train
 
 TINY = AlignDRAWConfig(
     steps=2, encoder_units=6, decoder_units=5, latent_units=3, language_units=4, align_units=4
@@ -18,8 +20,9 @@ def source():
 
 def trained(source, seed, **changes):
     torch.manual_seed(0)
-    model = AlignDRAW(TINY)
-    return model, train(model, source, RECIPE.replace(**changes), seed)
+    model, reports = AlignDRAW(TINY), []
+    train(model, source, RECIPE.replace(**changes), seed, reports.append)
+    return model, reports
 
 
 @pytest.mark.parametrize("optimizer", ["rmsprop", "adam"])
@@ -29,6 +32,23 @@ def test_a_seed_determines_everything(source, optimizer):
     assert not all(torch.equal(p, q) for p, q in zip(a.parameters(), c.parameters()))
     assert [(u.kl, u.nll) for u in first] == [(u.kl, u.nll) for u in second]
     assert [u.index for u in first] == list(range(6)) and [u.epoch for u in first] == [0, 0, 0, 1, 1, 1]
+
+
+@pytest.mark.parametrize("optimizer", ["rmsprop", "adam"])
+def test_going_on_from_a_state_is_going_on(source, optimizer):
+    """Interrupted after any number of updates and loaded into a fresh trainer, training ends in the same bits."""
+    whole, _ = trained(source, 1, optimizer=optimizer)
+    config = RECIPE.replace(optimizer=optimizer)
+    for stop in range(6):
+        torch.manual_seed(0)
+        trainer = Trainer(AlignDRAW(TINY), source, config, seed=1)
+        while trainer.index < stop:
+            trainer.update()
+        fresh = Trainer(AlignDRAW(TINY), source, config, seed=1)
+        fresh.load_state_dict(copy.deepcopy(trainer.state_dict()))
+        while fresh.index < fresh.total:
+            fresh.update()
+        assert all(torch.equal(p, q) for p, q in zip(fresh.model.parameters(), whole.parameters()))
 
 
 def test_it_stops_when_the_gradient_is_not_finite(source):

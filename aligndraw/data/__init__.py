@@ -1,0 +1,36 @@
+"""Data sets: pictures with captions."""
+
+from aligndraw.data.batches import to_tensors
+from aligndraw.data.digits import Digits, load_digits
+from aligndraw.data.mnist_captions import (
+    PLACES,
+    TEMPLATES,
+    VOCABULARY,
+    Examples,
+    MNISTCaptions,
+    Place,
+    Template,
+    all_captions,
+    all_placements,
+    caption,
+    evaluation_sets,
+    is_held_out,
+)
+
+__all__ = [
+    "PLACES",
+    "TEMPLATES",
+    "VOCABULARY",
+    "Digits",
+    "Examples",
+    "MNISTCaptions",
+    "Place",
+    "Template",
+    "all_captions",
+    "all_placements",
+    "caption",
+    "evaluation_sets",
+    "is_held_out",
+    "load_digits",
+    "to_tensors",
+]

@@ -1,0 +1,97 @@
+"""Digits assigned to places on blank canvases.
+
+`composite` is the compiled form (`csrc/host/module.cpp`) where it is built, and otherwise
+`composite_reference`: the same bytes and the same errors.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def composite_reference(
+    digits: NDArray[np.uint8],
+    first: NDArray[np.int64],
+    second: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    columns: NDArray[np.int64],
+    height: int,
+    width: int,
+) -> NDArray[np.uint8]:
+    """Canvas b is blank but for digit first[b] and, written over it, digit second[b].
+
+    Args:
+        digits: uint8 [n, h, w].
+        first: int64 [B], indices of digits.
+        second: int64 [B], indices of digits, -1 for none.
+        rows: int64 [B, 2], the top row of the first and of the second digit.
+        columns: int64 [B, 2], their left columns.
+        height: rows H of a canvas.
+        width: columns W of a canvas.
+
+    Returns:
+        uint8 [B, H, W].
+
+    Raises:
+        ValueError: an argument of another type, shape or layout, an index that names no digit,
+            or a digit that would leave the canvas.
+    """
+    _check_array("digits", digits, "uint8", "[n, h, w]", (None, None, None))
+    _check_array("first", first, "int64", "[B]", (None,))
+    batch = len(first)
+    _check_array("second", second, "int64", f"[{batch}]", (batch,))
+    _check_array("rows", rows, "int64", f"[{batch}, 2]", (batch, 2))
+    _check_array("columns", columns, "int64", f"[{batch}, 2]", (batch, 2))
+    count, digit_height, digit_width = digits.shape
+    if height < digit_height or width < digit_width:
+        raise ValueError(
+            f"the canvas must hold a digit of {digit_height}x{digit_width}, got {height}x{width}"
+        )
+    canvas = np.zeros((batch, height, width), np.uint8)
+    places = zip(first.tolist(), second.tolist(), rows.tolist(), columns.tolist(), strict=True)
+    for b, (one, two, tops, lefts) in enumerate(places):
+        for which, index in enumerate((one, two)):
+            if which and index == -1:
+                continue
+            top, left = tops[which], lefts[which]
+            _check_index(b, which, index, count)
+            _check_position(f"rows[{b}, {which}]", top, height - digit_height)
+            _check_position(f"columns[{b}, {which}]", left, width - digit_width)
+            canvas[b, top : top + digit_height, left : left + digit_width] = digits[index]
+    return canvas
+
+
+def _check_array(
+    name: str, array: object, dtype: str, shape: str, sizes: tuple[int | None, ...]
+) -> None:
+    if isinstance(array, np.ndarray):
+        fits = array.ndim == len(sizes) and all(
+            size in (None, got) for size, got in zip(sizes, array.shape, strict=True)
+        )
+        if array.dtype == dtype and fits and array.flags.c_contiguous:
+            return
+        got = f"{array.dtype} {list(array.shape)}"
+        if not array.flags.c_contiguous:
+            got += ", not contiguous"
+    else:
+        got = type(array).__name__
+    raise ValueError(f"{name} must be a C-contiguous {dtype} array {shape}, got {got}")
+
+
+def _check_index(b: int, which: int, value: int, count: int) -> None:
+    if not 0 <= value < count:
+        name, none = (f"second[{b}]", "-1 for none or ") if which else (f"first[{b}]", "")
+        raise ValueError(f"{name} must be {none}one of {count} digits, got {value}")
+
+
+def _check_position(name: str, value: int, last: int) -> None:
+    if not 0 <= value <= last:
+        raise ValueError(f"{name} must be in 0…{last}, got {value}")
+
+
+try:
+    from aligndraw._host import composite as composite  # type: ignore[import-not-found]
+# Not ImportError: a compiled module that is there but does not load is a fault to be seen.
+except ModuleNotFoundError:
+    composite = composite_reference

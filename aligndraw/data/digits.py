@@ -1,0 +1,79 @@
+"""Handwritten digits: the 10,000 that ship with the package, or the caller's own."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+SIDE = 28
+_SHIPPED = Path(__file__).with_name("mnist-10k.npz")
+
+
+@dataclass(frozen=True, eq=False)
+class Digits:
+    """Pictures of single digits.
+
+    Args:
+        images: uint8 [n, 28, 28], 0 is background, C-contiguous.
+        labels: uint8 [n], the digit shown, 0…9.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+
+    def __post_init__(self) -> None:
+        images, labels = self.images, self.labels
+        if (
+            images.dtype != np.uint8
+            or images.ndim != 3
+            or images.shape[1:] != (SIDE, SIDE)
+            or not images.flags.c_contiguous
+        ):
+            raise ValueError(
+                f"images must be C-contiguous uint8 [n, {SIDE}, {SIDE}], "
+                f"got {images.dtype} {list(images.shape)}"
+            )
+        if labels.dtype != np.uint8 or labels.shape != images.shape[:1]:
+            raise ValueError(
+                f"labels must be uint8 [{len(images)}], got {labels.dtype} {list(labels.shape)}"
+            )
+        if labels.size and labels.max() > 9:
+            raise ValueError(f"labels must be in 0…9, got {labels.max()}")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def load_digits(path: str | os.PathLike[str] | None = None) -> Digits:
+    """Reads digits from an .npz archive with the arrays `images` and `labels`.
+
+    Args:
+        path: the archive; by default the 10,000 MNIST digits of the package.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged or something else; the message names it.
+    """
+    file = _SHIPPED if path is None else Path(path)
+    if not file.exists():
+        raise FileNotFoundError(f"digits file {file} does not exist")
+    try:
+        archive = np.load(file, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            raise ValueError("got a single array")
+        with archive:
+            missing = {"images", "labels"} - set(archive.files)
+            if missing:
+                raise ValueError(f"got an archive without {' and '.join(sorted(missing))}")
+            return Digits(archive["images"], archive["labels"])
+    # Damage shows as half a dozen kinds of exception: zip, zlib, header, memory, encoding.
+    except Exception as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise ValueError(
+            f"digits file {file} must be an .npz archive with images uint8 [n, {SIDE}, {SIDE}] "
+            f"and labels uint8 [n]: {reason}"
+        ) from error

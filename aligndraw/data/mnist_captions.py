@@ -1,0 +1,268 @@
+"""MNIST with captions (alignDRAW, appendix A): one or two digits on a 60x60 canvas.
+
+Template k, digits and offsets are drawn anew for every epoch by the rule of the paper's authors:
+k uniform over the eight templates, both digits uniform over the split, all redrawn together while
+the placement is not wanted. A template's digits stand at *places* (`PLACES`).
+
+A placement is **held out** if it shows a digit at the one place where that digit is held out: no
+training picture has it there, under either wording, so that a model must combine a digit that it
+knows with a place that it knows. See docs/data.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from aligndraw.data.compositing import composite
+from aligndraw.data.digits import Digits
+from aligndraw.text import Vocabulary
+
+CANVAS = 60
+Split = Literal["train", "validation", "test"]
+Placements = Literal["seen", "held_out"]
+
+# The last 2,000 digits are never trained on.
+SPLITS = {
+    "train": slice(None, -2000),
+    "validation": slice(-2000, -1000),
+    "test": slice(-1000, None),
+}
+
+_WORDS = "0 1 2 3 4 5 6 7 8 9 the digit is on at left right bottom top of image ."
+VOCABULARY = Vocabulary(tuple(_WORDS.split()))
+_DIGIT_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+class Place(NamedTuple):
+    """Where a digit may stand: inclusive ranges of its top row and left column in pixels."""
+
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+    held_out: int  # the digit that never stands here in training
+
+
+PLACES = {
+    "left": Place((16, 18), (0, 4), held_out=2),
+    "right": Place((16, 18), (28, 32), held_out=5),
+    "top": Place((0, 2), (16, 18), held_out=8),
+    "bottom": Place((30, 32), (16, 18), held_out=3),
+    "top left": Place((0, 2), (0, 4), held_out=6),
+    "bottom right": Place((30, 32), (28, 32), held_out=4),
+    "top right": Place((0, 2), (28, 32), held_out=1),
+    "bottom left": Place((30, 32), (0, 4), held_out=9),
+}
+
+
+class Template(NamedTuple):
+    """A sentence about digit a and, where it has a second place, digit b."""
+
+    sentence: str
+    first: str  # the place of a
+    second: str | None = None  # the place of b
+
+
+TEMPLATES = (
+    Template("the digit {a} is on the left of the digit {b} .", "left", "right"),
+    Template("the digit {b} is on the right of the digit {a} .", "left", "right"),
+    Template("the digit {a} is at the top of the digit {b} .", "top", "bottom"),
+    Template("the digit {b} is at the bottom of the digit {a} .", "top", "bottom"),
+    Template("the digit {a} is at the top left of the image .", "top left"),
+    Template("the digit {a} is at the bottom right of the image .", "bottom right"),
+    Template("the digit {a} is at the top right of the image .", "top right"),
+    Template("the digit {a} is at the bottom left of the image .", "bottom left"),
+)
+
+_NO_PLACE = Place((0, 0), (0, 0), held_out=10)
+_WHERE = [(PLACES[t.first], PLACES[t.second] if t.second else _NO_PLACE) for t in TEMPLATES]
+_ROWS = np.array([[place.rows for place in pair] for pair in _WHERE])  # [8, 2, (first, last)]
+_COLUMNS = np.array([[place.columns for place in pair] for pair in _WHERE])
+_BANNED = np.array([[place.held_out for place in pair] for pair in _WHERE])  # [8, 2]
+_TWO_DIGITS = np.array([t.second is not None for t in TEMPLATES])  # [8]
+# Two digits side by side are level with each other, two stacked ones in line.
+_SAME_ROW = (_ROWS[:, 0] == _ROWS[:, 1]).all(1) & _TWO_DIGITS
+_SAME_COLUMN = (_COLUMNS[:, 0] == _COLUMNS[:, 1]).all(1) & _TWO_DIGITS
+
+
+def caption(template: int, a: int, b: int = -1, words: bool = False) -> str:
+    """The caption of a placement, its words separated by spaces.
+
+    Args:
+        template: 0…7, a position in `TEMPLATES`.
+        a: the first digit.
+        b: the second digit, -1 where the template speaks of one.
+        words: "seven" instead of "7".
+    """
+    _check_placement(template, a, b)
+    names = _DIGIT_WORDS if words else VOCABULARY.words
+    return TEMPLATES[template].sentence.format(a=names[a], b=names[b])
+
+
+def is_held_out(template: ArrayLike, a: ArrayLike, b: ArrayLike = -1) -> NDArray[np.bool_]:
+    """Whether a placement is kept out of training; arguments as in `caption`, or arrays [n]."""
+    _check_placement(template, a, b)
+    banned = _BANNED[np.asarray(template)]
+    return np.asarray(np.equal(a, banned[..., 0]) | np.equal(b, banned[..., 1]))
+
+
+def all_placements(placements: Placements | Literal["all"] = "all") -> list[tuple[int, int, int]]:
+    """Every (template, a, b) of the task, b = -1 for none: 360 seen and 80 held out."""
+    _check_choice("placements", placements, ("seen", "held_out", "all"))
+    return [
+        (k, a, b)
+        for k, template in enumerate(TEMPLATES)
+        for a in range(10)
+        for b in (range(10) if template.second else (-1,))
+        if placements == "all" or is_held_out(k, a, b) == (placements == "held_out")
+    ]
+
+
+def all_captions(placements: Placements | Literal["all"] = "all", words: bool = False) -> list[str]:
+    """The captions of `all_placements(placements)`, in its order."""
+    return [caption(*placement, words=words) for placement in all_placements(placements)]
+
+
+@cache
+def _caption_ids() -> NDArray[np.int64]:
+    """Word ids by template, a and b [8, 10, 11, 12]; b = -1 counts from the end."""
+    ids = np.zeros((len(TEMPLATES), 10, 11, 12), np.int64)
+    for placement in all_placements():
+        ids[placement] = VOCABULARY.encode(caption(*placement))
+    return ids
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """n pictures with captions, composed when a batch of them is asked for.
+
+    Args:
+        images: uint8 [·, 28, 28], the digits that `digits` numbers.
+        template: int64 [n].
+        digits: int64 [n, 2], -1 for no second digit.
+        labels: int64 [n, 2], the digits shown, -1 for none.
+        rows: int64 [n, 2], top rows in pixels.
+        columns: int64 [n, 2], left columns.
+    """
+
+    images: NDArray[np.uint8]
+    template: NDArray[np.int64]
+    digits: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    columns: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.template)
+
+    def batch(
+        self, index: slice | NDArray[np.int64]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Pictures uint8 [B, 60, 60] and word ids int64 [B, 12] of a slice or of positions."""
+        first, second = (np.ascontiguousarray(self.digits[index, which]) for which in (0, 1))
+        rows, columns = (np.ascontiguousarray(x[index]) for x in (self.rows, self.columns))
+        pictures = composite(self.images, first, second, rows, columns, CANVAS, CANVAS)
+        labels = self.labels[index]
+        return pictures, _caption_ids()[self.template[index], labels[:, 0], labels[:, 1]]
+
+    def captions(self, words: bool = False) -> list[str]:
+        """The n captions as text; `words` as in `caption`."""
+        pairs = zip(self.template.tolist(), self.labels.tolist(), strict=True)
+        return [caption(k, a, b, words) for k, (a, b) in pairs]
+
+
+class MNISTCaptions:
+    """The source of examples: one split of the digits, one kind of placement.
+
+    Args:
+        digits: more than 2,000, the last 2,000 of which are never in "train".
+        split: "train", "validation" (1,000 digits) or "test" (1,000 digits).
+        placements: "seen", the placements to train on, or "held_out".
+    """
+
+    def __init__(
+        self, digits: Digits, split: Split = "train", placements: Placements = "seen"
+    ) -> None:
+        _check_choice("split", split, get_args(Split))
+        _check_choice("placements", placements, get_args(Placements))
+        if len(digits) <= 2000:
+            raise ValueError(
+                f"digits must number more than 2000, the last 2000 being kept from training, "
+                f"got {len(digits)}"
+            )
+        self.digits = digits
+        self.split = split
+        self.placements = placements
+        self._range = SPLITS[split].indices(len(digits))[:2]
+        present = {-1, *digits.labels[SPLITS[split]].tolist()}
+        if not any({a, b} <= present for _, a, b in all_placements(placements)):
+            raise ValueError(
+                f"digits must allow a {placements} placement, "
+                f"got only the labels {sorted(present - {-1})} in split {split!r}"
+            )
+
+    def epoch(self, seed: int, epoch: int = 0, size: int = 10_000) -> Examples:
+        """`size` examples, fully determined by (seed, epoch) and the digits."""
+        for name, value, least in (("seed", seed, 0), ("epoch", epoch, 0), ("size", size, 1)):
+            if value < least:
+                raise ValueError(f"{name} must be at least {least}, got {value}")
+        rng = np.random.default_rng([seed, epoch])
+        template, digits, labels = self._draw_placements(rng, size)
+        rows, columns = (
+            rng.integers(x[template, :, 0], x[template, :, 1], endpoint=True)
+            for x in (_ROWS, _COLUMNS)
+        )
+        for axis, same in ((rows, _SAME_ROW), (columns, _SAME_COLUMN)):
+            axis[:, 1] = np.where(same[template], axis[:, 0], axis[:, 1])
+        return Examples(self.digits.images, template, digits, labels, rows, columns)
+
+    def _draw_placements(
+        self, rng: np.random.Generator, size: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Templates [n], digits [n, 2] and labels [n, 2] by rejection of whole draws."""
+        drawn: list[NDArray[np.int64]] = []
+        missing = size
+        while missing > 0:
+            template = rng.integers(len(TEMPLATES), size=size)
+            digits = rng.integers(*self._range, size=(size, 2))
+            labels = self.digits.labels[digits].astype(np.int64)
+            one = ~_TWO_DIGITS[template]
+            digits[one, 1] = labels[one, 1] = -1
+            held_out = is_held_out(template, labels[:, 0], labels[:, 1])
+            kept = held_out == (self.placements == "held_out")
+            drawn.append(np.column_stack([template, digits, labels])[kept])
+            missing -= len(drawn[-1])
+        template, digits, labels = np.split(np.concatenate(drawn)[:size], [1, 3], axis=1)
+        return template[:, 0], digits, labels
+
+
+def evaluation_sets(
+    digits: Digits, split: Split = "test", seed: int = 0, size: int = 1000
+) -> dict[str, Examples]:
+    """The fixed sets to score a model on, `size` examples each: "seen" and "held_out"."""
+    return {
+        placements: MNISTCaptions(digits, split, placements).epoch(seed, size=size)
+        for placements in get_args(Placements)
+    }
+
+
+def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+
+
+def _check_placement(template: ArrayLike, a: ArrayLike, b: ArrayLike) -> None:
+    k, first, second = np.broadcast_arrays(template, a, b)
+    for name, value, last in (("template", k, len(TEMPLATES) - 1), ("a", first, 9)):
+        wrong = (value < 0) | (value > last)
+        if wrong.any():
+            raise ValueError(f"{name} must be in 0…{last}, got {value[wrong][0]}")
+    two = _TWO_DIGITS[k]
+    wrong = np.where(two, (second < 0) | (second > 9), second != -1)
+    if wrong.any():
+        rule = "in 0…9" if two[wrong][0] else "-1, for it speaks of one digit"
+        raise ValueError(f"b of template {k[wrong][0]} must be {rule}, got {second[wrong][0]}")

@@ -1,0 +1,179 @@
+"""The words that a model knows, and captions as lists of their ids."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import operator
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# Several times the longest caption of the usual sets (COCO's has 57 words).
+MAX_WORDS = 256
+
+_NUMBER_WORDS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
+    "fifteen sixteen seventeen eighteen nineteen twenty"
+).split()
+_OTHER_SPELLING = {word: str(number) for number, word in enumerate(_NUMBER_WORDS)}
+_OTHER_SPELLING |= {numeral: word for word, numeral in _OTHER_SPELLING.items()}
+
+# A word with its inner apostrophes and hyphens, or one punctuation mark.
+_TOKEN = re.compile(r"\w+(?:['’-]\w+)*|[^\w\s]")
+
+
+class CaptionError(ValueError):
+    """A caption that the vocabulary cannot express; the message is one line."""
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """An ordered set of words; a word's id is its position.
+
+    A caption is lower-cased, its punctuation split off and its white space ignored. A number up
+    to twenty may be written as a word or as a numeral: "seven" and "7" both mean whichever of the
+    two is in the vocabulary. The final "." may be left out.
+
+    Args:
+        words: distinct, non-empty and free of white space.
+    """
+
+    words: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        words = self.words
+        if not isinstance(words, tuple) or not words:
+            got = "an empty tuple" if words == () else type(words).__name__
+            raise ValueError(f"words must be a tuple of at least one word, got {got}")
+        for word in words:
+            if not isinstance(word, str) or word.split() != [word]:
+                raise ValueError(f"words must be strings free of white space, got {word!r}")
+        if len(self._ids) != len(words):
+            twice = next(word for i, word in enumerate(words) if self._ids[word] != i)
+            raise ValueError(f"words must be distinct, got {twice!r} more than once")
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        return {word: i for i, word in enumerate(self.words)}
+
+    def _find(self, word: str) -> int | None:
+        return self._ids.get(word, self._ids.get(_OTHER_SPELLING.get(word, "")))
+
+    def index(self, word: str) -> int:
+        """The id of one word as `encode` would give it; CaptionError if it is unknown."""
+        found = self._find(word)
+        if found is None:
+            raise CaptionError(f"unknown word {_quote(word)}; {self._hint([word])}")
+        return found
+
+    def encode(self, caption: str, max_words: int = MAX_WORDS) -> list[int]:
+        """The ids of a caption's words, the final "." supplied where the vocabulary has one.
+
+        Raises:
+            CaptionError: not a string, without words, longer than `max_words`, or with unknown
+                words, all of which are named with the vocabulary's nearest ones.
+        """
+        if not isinstance(caption, str):
+            raise CaptionError(f"caption must be a string, got {type(caption).__name__}")
+        tokens = _TOKEN.findall(caption.lower())
+        if not tokens:
+            raise CaptionError(f"caption must hold at least one word, got {_quote(caption)}")
+        if tokens[-1] != "." and "." in self._ids:
+            tokens.append(".")
+        if len(tokens) > max_words:
+            raise CaptionError(
+                f"caption must have at most {max_words} words, got {len(tokens)}: {_quote(caption)}"
+            )
+        ids = [self._find(token) for token in tokens]
+        known = [i for i in ids if i is not None]
+        if len(known) < len(ids):
+            # A dict keeps the caption's order and drops repetitions.
+            unknown = list(dict.fromkeys(t for t, i in zip(tokens, ids, strict=True) if i is None))
+            raise CaptionError(
+                f"unknown word{'s' * (len(unknown) > 1)} {_quote_all(unknown)} "
+                f"in caption {_quote(caption)}; {self._hint(unknown)}"
+            )
+        return known
+
+    def encode_batch(
+        self, captions: Sequence[str], max_words: int = MAX_WORDS
+    ) -> tuple[Tensor, Tensor]:
+        """Word ids int64 [B, N], padded on the right with 0, and lengths int64 [B].
+
+        Raises:
+            CaptionError: as `encode`; also for a lone string or no captions at all.
+        """
+        if isinstance(captions, str):
+            raise CaptionError(
+                f"captions must be a list of strings, got one string: use [{_quote(captions)}]"
+            )
+        rows = [self.encode(caption, max_words) for caption in captions]
+        if not rows:
+            raise CaptionError("captions must hold at least one caption, got none")
+        longest = max(map(len, rows))
+        padded = [row + [0] * (longest - len(row)) for row in rows]
+        return torch.tensor(padded), torch.tensor([len(row) for row in rows])
+
+    def decode(self, ids: Iterable[int] | Tensor) -> str:
+        """The words of ids joined by spaces: of a padded row [N], pass `row[:length]`.
+
+        Raises:
+            ValueError: an id outside 0 … len(self) - 1.
+        """
+        words = []
+        for i in map(operator.index, ids):
+            if not 0 <= i < len(self):
+                raise ValueError(f"ids must be in 0…{len(self) - 1}, got {i}")
+            words.append(self.words[i])
+        return " ".join(words)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A form that `json.dumps` accepts and `from_dict` reads."""
+        return {"words": list(self.words)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Vocabulary:
+        """The vocabulary that `to_dict` wrote; ValueError for anything else."""
+        if not isinstance(data, Mapping) or set(data) != {"words"}:
+            got = sorted(map(str, data)) if isinstance(data, Mapping) else type(data).__name__
+            raise ValueError(
+                f'a vocabulary must be a mapping with the key "words" alone, got {got}'
+            )
+        if not isinstance(data["words"], (list, tuple)):
+            raise ValueError(f"words must be a list, got {type(data['words']).__name__}")
+        return cls(tuple(data["words"]))
+
+    def _hint(self, unknown: Sequence[str]) -> str:
+        size = f"the vocabulary has {len(self)} words"
+        near = {
+            # Cut, because comparing takes time in proportion to the word's length.
+            word: difflib.get_close_matches(word[:40], self.words, cutoff=0.5)
+            for word in unknown[:8]
+        }
+        near = {word: matches for word, matches in near.items() if matches}
+        if not near:
+            sample = self.words[:: max(1, len(self) // 8)][:8]
+            return f"{size}, such as {_quote_all(sample)}"
+        if len(unknown) == 1:
+            return f"{size}, nearest: {_quote_all(near[unknown[0]])}"
+        pairs = (f"{_quote_all(matches)} for {_quote(word)}" for word, matches in near.items())
+        return f"{size}, nearest: {'; '.join(pairs)}"
+
+
+def _quote(text: str, limit: int = 60) -> str:
+    """The text in double quotes, on one line, cut to the limit."""
+    line = " ".join(text.split())
+    return json.dumps(line if len(line) <= limit else line[: limit - 3] + "...", ensure_ascii=False)
+
+
+def _quote_all(words: Iterable[str]) -> str:
+    return ", ".join(map(_quote, words))

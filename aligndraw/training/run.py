@@ -1,0 +1,238 @@
+"""A run folder: one training, which can be stopped at any moment and taken up again.
+
+    run.json                what is trained, on what, by which versions
+    metrics.jsonl           a line an update, and a line an epoch with the bound on seen and held-out placements
+    samples/epoch-0001.png  the same captions after each epoch
+    checkpoints/            update-00000100/ and so on (aligndraw.training.checkpoint), the last few
+    model.safetensors, config.json   the model as of the last epoch (aligndraw.model.saved)
+    lock                    held while a process trains here
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from aligndraw.config import AlignDRAWConfig, TrainingConfig
+from aligndraw.data import VOCABULARY, Examples
+from aligndraw.evaluation.bound import estimate_bound
+from aligndraw.model.saved import replacing, save_model
+from aligndraw.training.checkpoint import CheckpointError, checkpoints, load_checkpoint, save_checkpoint
+from aligndraw.training.loop import Trainer, Update
+
+RUN, METRICS, CHECKPOINTS, LOCK = "run.json", "metrics.jsonl", "checkpoints", "lock"
+FORMAT = "aligndraw run 1"
+
+
+class RunError(ValueError):
+    """A run folder cannot be used; the message says why and what to do."""
+
+
+class Run:
+    """One training in one folder. Make one with `create`, or take one up with `open`.
+
+    Attributes:
+        folder: the run folder.
+        record: what `run.json` says: "model", "training", "seed" and what the caller added.
+    """
+
+    def __init__(self, folder: Path, record: dict[str, Any]) -> None:
+        self.folder, self.record = folder, record
+
+    @classmethod
+    def create(
+        cls, folder: Path, model: AlignDRAWConfig, training: TrainingConfig, seed: int, **notes: Any
+    ) -> Run:
+        """A new run.
+
+        Raises:
+            RunError: the folder holds a run or a model already.
+            OSError: it cannot be written.
+        """
+        taken = [n for n in (RUN, "config.json", METRICS) if (folder / n).exists()]
+        if taken:
+            raise RunError(f"{folder} holds {taken[0]} already: give another folder, --resume or --overwrite")
+        folder.mkdir(parents=True, exist_ok=True)
+        record = {
+            "format": FORMAT,
+            "model": model.to_dict(),
+            "training": training.to_dict(),
+            "seed": seed,
+            **notes,
+        }
+        with replacing(folder / RUN) as path:
+            path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        return cls(folder, record)
+
+    @classmethod
+    def open(cls, folder: Path) -> Run:
+        """A run that exists. Raises RunError where there is none, or its record is damaged."""
+        if not (folder / RUN).is_file():
+            raise RunError(f"there is no run in {folder}: it has no {RUN}")
+        try:
+            record = json.loads((folder / RUN).read_text(encoding="utf-8"))
+            if record["format"] != FORMAT:
+                raise ValueError(f"its format is not {FORMAT}")
+            run = cls(folder, record)
+            _ = run.model_config, run.training_config, int(record["seed"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{folder / RUN} is damaged or foreign: {error}") from error
+        return run
+
+    @property
+    def model_config(self) -> AlignDRAWConfig:
+        return AlignDRAWConfig.from_dict(self.record["model"])
+
+    @property
+    def training_config(self) -> TrainingConfig:
+        return TrainingConfig.from_dict(self.record["training"])
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes from training in this folder; ends with the process, however it ends.
+
+        Raises:
+            RunError: another process trains here.
+        """
+        with (self.folder / LOCK).open("a") as file:
+            try:
+                _lock(file.fileno())
+            except OSError as error:
+                raise RunError(f"another process is training in {self.folder}: wait for it, or stop it") from error
+            yield
+
+    def restore(self, trainer: Trainer) -> list[str]:
+        """Puts a fresh trainer where the newest whole checkpoint was, and drops metrics of what came after it.
+
+        Returns:
+            why newer checkpoints were passed over, one line each; without a checkpoint the trainer stays at the start.
+
+        Raises:
+            RunError: there are checkpoints, but none is whole.
+        """
+        passed = []
+        for path in checkpoints(self.folder / CHECKPOINTS):
+            try:
+                load_checkpoint(trainer, path)
+                break
+            except CheckpointError as error:
+                passed.append(str(error))
+        else:
+            if passed:
+                raise RunError(f"no checkpoint in {self.folder / CHECKPOINTS} is whole; the newest: {passed[0]}")
+        self._cut_metrics(trainer.index)
+        return passed
+
+    def checkpoint(self, trainer: Trainer, keep: int = 2) -> None:
+        """Saves a checkpoint and removes all but the newest `keep`."""
+        folder = self.folder / CHECKPOINTS
+        save_checkpoint(trainer, folder / f"update-{trainer.index:08d}")
+        for old in list(checkpoints(folder))[keep:]:
+            shutil.rmtree(old)
+        for partial in folder.glob(".*.partial"):
+            shutil.rmtree(partial)
+
+    def log(self, **values: Any) -> None:
+        """Adds one line to the metrics."""
+        with (self.folder / METRICS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(values) + "\n")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Every line of the metrics; a last line that was cut off is left out."""
+        path = self.folder / METRICS
+        lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
+        return [json.loads(line) for line in lines]
+
+    def _cut_metrics(self, index: int) -> None:
+        kept = [m for m in self.metrics() if m["update"] <= index]
+        with replacing(self.folder / METRICS) as path:
+            path.write_text("".join(json.dumps(m) + "\n" for m in kept), encoding="utf-8")
+
+
+def train_run(
+    run: Run,
+    trainer: Trainer,
+    scored: dict[str, Examples],
+    *,
+    checkpoint_every: int,
+    keep: int = 2,
+    on_update: Callable[[Update], None] = lambda update: None,
+    on_epoch: Callable[[int, dict[str, Any]], None] = lambda epoch, scores: None,
+    stopping: Callable[[], bool] = lambda: False,
+) -> str:
+    """Trains from where the trainer stands to the end of its recipe, and keeps the run folder.
+
+    Args:
+        run: locked by the caller.
+        trainer: fresh, or restored.
+        scored: named examples whose bound is taken after each epoch; patience goes by "seen".
+        checkpoint_every: updates from one checkpoint to the next; there is one after each epoch too.
+        keep: checkpoints kept.
+        on_update: called after each update.
+        on_epoch: called after each epoch with its number, from 1, and its scores, after they were written; the model
+            then has the averaged weights, where there are any.
+        stopping: asked after each update: true saves a checkpoint and ends.
+
+    Returns:
+        "finished", "stopped" or "no better bound" (patience).
+    """
+    per_epoch = trainer.updates_per_epoch
+    ended = _out_of_patience(run, trainer)
+    while trainer.index < trainer.total and not ended:
+        update = trainer.update()
+        run.log(
+            update=trainer.index,
+            bound=update.bound,
+            kl=update.kl,
+            nll=update.nll,
+            gradient_norm=update.gradient_norm,
+            learning_rate=update.learning_rate,
+        )
+        on_update(update)
+        if trainer.index % per_epoch == 0:
+            _end_epoch(run, trainer, scored, on_epoch)
+            ended = _out_of_patience(run, trainer)
+        stop = stopping()
+        if stop or trainer.index % checkpoint_every == 0 or trainer.index % per_epoch == 0:
+            run.checkpoint(trainer, keep)
+        if stop:
+            return "stopped"
+    return "no better bound" if ended else "finished"
+
+
+def _end_epoch(
+    run: Run, trainer: Trainer, scored: dict[str, Examples], on_epoch: Callable[[int, dict[str, Any]], None]
+) -> None:
+    epoch = trainer.index // trainer.updates_per_epoch
+    with trainer.averaged() as model:
+        scores = {name: estimate_bound(model, examples).to_dict() for name, examples in scored.items()}
+        notes = {"updates": trainer.index, "epochs": epoch, "training": run.record["training"], "bound": scores}
+        save_model(model, VOCABULARY, run.folder, notes=notes)
+        run.log(update=trainer.index, epoch=epoch, **scores)
+        on_epoch(epoch, scores)
+
+
+def _out_of_patience(run: Run, trainer: Trainer) -> bool:
+    patience = trainer.config.patience
+    if not patience:
+        return False
+    bounds = [m["seen"]["bound"]["mean"] for m in run.metrics() if "epoch" in m]
+    return len(bounds) > patience and min(bounds[-patience:]) >= min(bounds[:-patience], default=math.inf)
+
+
+if os.name == "posix":
+    import fcntl
+
+    def _lock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+else:
+    import msvcrt
+
+    def _lock(descriptor: int) -> None:
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]

@@ -1,0 +1,73 @@
+"""The scored bound, against the model's own numbers taken one image at a time."""
+
+import math
+
+import pytest
+import torch
+
+from aligndraw import AlignDRAW, AlignDRAWConfig
+from aligndraw.data import evaluation_sets, load_digits, to_tensors
+from aligndraw.evaluation.bound import Estimate, estimate_bound
+from aligndraw.model.noise import stream
+
+TINY = AlignDRAWConfig(
+    steps=3, encoder_units=6, decoder_units=5, latent_units=3, language_units=4, align_units=4
+)
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    model = AlignDRAW(TINY)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(0, 0.3)
+    return model
+
+
+@pytest.fixture(scope="module")
+def examples():
+    return evaluation_sets(load_digits(), "test", size=9)["seen"]
+
+
+def test_one_image_at_a_time(model, examples):
+    """Each image gets the noise of its own stream, so that the batch size does not matter."""
+    report = estimate_bound(model, examples, samples=4, seed=3, batch_size=4)
+    rows = []
+    for i in range(9):
+        image, caption = to_tensors(examples, slice(i, i + 1))
+        noise = torch.randn(4, 3, 3, generator=stream(3, i))
+        ones = [model(image, caption, noise=n[None]) for n in noise]
+        weights = [math.exp(o.log_weight.item() + 2000) for o in ones]
+        rows.append(
+            (
+                sum(o.kl.item() for o in ones) / 4,
+                sum(o.nll.item() for o in ones) / 4,
+                2000 - math.log(sum(weights) / 4),
+                torch.stack([o.kl_steps[0] for o in ones]).mean(0),
+            )
+        )
+    for name, column in (("kl", 0), ("nll", 1), ("importance", 2)):
+        assert getattr(report, name).mean == pytest.approx(sum(r[column] for r in rows) / 9, rel=1e-5)
+    assert report.bound.mean == pytest.approx(report.kl.mean + report.nll.mean)
+    assert report.kl_steps == pytest.approx(torch.stack([r[3] for r in rows]).mean(0).tolist(), rel=1e-4)
+
+
+def test_more_samples_tighten_the_importance_weighted_bound(model, examples):
+    """In expectation: over 200 samples an image, the bound of groups of 8 is below that of single ones."""
+    singles = [estimate_bound(model, examples, 1, seed).importance.mean for seed in range(200)]
+    groups = [estimate_bound(model, examples, 8, 1000 + seed).importance.mean for seed in range(25)]
+    assert sum(groups) / 25 < sum(singles) / 200
+
+
+def test_standard_error():
+    values = torch.tensor([1.0, 2.0, 4.0, 9.0])
+    estimate = Estimate.of(values)
+    assert estimate.mean == 4.0
+    assert estimate.error == pytest.approx(values.std().item() / 2)
+    assert str(estimate) == "4.00 ± 1.78"
+
+
+def test_errors(model, examples):
+    with pytest.raises(ValueError, match="must be at least 1, got 9, 0 and 100"):
+        estimate_bound(model, examples, samples=0)

@@ -1,0 +1,194 @@
+"""Captions to word ids: what is understood, and every error."""
+
+import json
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aligndraw.text import MAX_WORDS, CaptionError, Vocabulary
+
+NUMERALS = Vocabulary(("0", "1", "7", "digit", "is", "the", "top", "."))
+WORDS = Vocabulary(("seven", "twenty", "the", "digit"))
+BOTH = Vocabulary(("7", "seven"))
+
+
+@pytest.mark.parametrize(
+    "caption",
+    [
+        "the digit 7 is the top .",
+        "The digit seven is the top.",
+        "THE DIGIT SEVEN IS THE TOP",
+        "  the\tdigit\n7   is the top  .  ",
+    ],
+)
+def test_spellings_of_one_caption_have_one_encoding(caption):
+    assert NUMERALS.encode(caption) == [5, 3, 2, 4, 5, 6, 7]
+
+
+def test_numbers_meet_the_spelling_of_the_vocabulary():
+    assert WORDS.encode("the digit 7") == WORDS.encode("the digit seven") == [2, 3, 0]
+    assert WORDS.encode("20 TWENTY") == [1, 1]
+    assert BOTH.encode("seven 7") == [1, 0]
+
+
+def test_every_number_to_twenty_is_known_in_both_spellings():
+    words = (
+        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
+        "fifteen sixteen seventeen eighteen nineteen twenty"
+    ).split()
+    numerals = [str(i) for i in range(21)]
+    assert Vocabulary(tuple(numerals)).encode(" ".join(words)) == list(range(21))
+    assert Vocabulary(tuple(words)).encode(" ".join(numerals)) == list(range(21))
+
+
+def test_full_stop_is_supplied_only_where_the_vocabulary_has_it():
+    assert NUMERALS.encode("top") == NUMERALS.encode("top.") == [6, 7]
+    assert WORDS.encode("the digit") == [2, 3]
+
+
+def test_punctuation_is_split_off_but_kept_inside_words():
+    vocabulary = Vocabulary(("a", "man's", "black-and-white", "dog", ",", "!"))
+    assert vocabulary.encode("A man's, black-and-white dog!") == [0, 1, 4, 2, 3, 5]
+
+
+def test_batch_is_padded_on_the_right_and_its_lengths_say_where():
+    ids, lengths = NUMERALS.encode_batch(["the digit 7 is top.", "top"])
+    assert ids.dtype == lengths.dtype == torch.int64
+    assert ids.tolist() == [[5, 3, 2, 4, 6, 7], [6, 7, 0, 0, 0, 0]]
+    assert lengths.tolist() == [6, 2]
+
+
+def test_decode_inverts_encode():
+    assert NUMERALS.decode(NUMERALS.encode("The digit seven.")) == "the digit 7 ."
+    ids, lengths = NUMERALS.encode_batch(["the digit is 7", "top"])
+    assert NUMERALS.decode(ids[1, : lengths[1]]) == "top ."
+
+
+def test_decode_refuses_ids_that_are_no_words():
+    for wrong in (-1, 8):
+        with pytest.raises(ValueError, match=rf"^ids must be in 0…7, got {wrong}$"):
+            NUMERALS.decode([wrong])
+    with pytest.raises(TypeError):
+        NUMERALS.decode([1.5])
+
+
+def test_index_and_length():
+    assert len(NUMERALS) == 8
+    assert NUMERALS.index("seven") == NUMERALS.index("7") == 2
+    with pytest.raises(CaptionError, match=r'^unknown word "tip"; .* nearest: "top"$'):
+        NUMERALS.index("tip")
+
+
+def test_unknown_word_is_named_with_the_nearest():
+    with pytest.raises(CaptionError) as error:
+        NUMERALS.encode("the dog is the\ntop")
+    assert str(error.value) == (
+        'unknown word "dog" in caption "the dog is the top"; '
+        'the vocabulary has 8 words, nearest: "digit"'
+    )
+
+
+def test_every_unknown_word_is_named_once():
+    with pytest.raises(CaptionError) as error:
+        NUMERALS.encode("dgit tpo dgit qqq")
+    assert str(error.value) == (
+        'unknown words "dgit", "tpo", "qqq" in caption "dgit tpo dgit qqq"; '
+        'the vocabulary has 8 words, nearest: "digit" for "dgit"; "top" for "tpo"'
+    )
+
+
+def test_a_number_beyond_the_vocabulary_is_unknown():
+    with pytest.raises(CaptionError, match=r'^unknown word "10" in .* nearest: "1", "0"$'):
+        NUMERALS.encode("the digit 10")
+
+
+def test_without_a_near_word_some_of_the_vocabulary_are_listed():
+    with pytest.raises(
+        CaptionError, match='has 4 words, such as "seven", "twenty", "the", "digit"'
+    ):
+        WORDS.encode("zzz")
+
+
+@pytest.mark.parametrize("empty", ["", "  \n\t "])
+def test_empty_caption(empty):
+    with pytest.raises(CaptionError, match=r'^caption must hold at least one word, got ""$'):
+        NUMERALS.encode(empty)
+
+
+def test_longest_caption():
+    # 255 words and the full stop that is supplied.
+    assert len(NUMERALS.encode("the " * (MAX_WORDS - 1))) == MAX_WORDS
+    with pytest.raises(CaptionError) as error:
+        NUMERALS.encode("the " * MAX_WORDS)
+    message = str(error.value)
+    assert message.startswith('caption must have at most 256 words, got 257: "the the ')
+    assert message.endswith('..."') and len(message) < 120
+    with pytest.raises(CaptionError, match="at most 2 words, got 3"):
+        NUMERALS.encode("the top", max_words=2)
+
+
+@pytest.mark.parametrize("wrong, kind", [(7, "int"), (None, "NoneType"), (b"the", "bytes")])
+def test_caption_that_is_no_string(wrong, kind):
+    with pytest.raises(CaptionError, match=f"^caption must be a string, got {kind}$"):
+        NUMERALS.encode(wrong)
+    with pytest.raises(CaptionError, match=f"^caption must be a string, got {kind}$"):
+        NUMERALS.encode_batch(["the", wrong])
+
+
+def test_a_lone_string_is_no_batch():
+    with pytest.raises(CaptionError, match=r'got one string: use \["the top"\]$'):
+        NUMERALS.encode_batch("the top")
+    with pytest.raises(CaptionError, match=r"^captions must hold at least one caption, got none$"):
+        NUMERALS.encode_batch([])
+
+
+@given(st.text(max_size=300))
+def test_any_text_encodes_or_gives_one_line(text):
+    try:
+        ids = NUMERALS.encode(text)
+    except CaptionError as error:
+        assert len(str(error).splitlines()) == 1
+    else:
+        assert ids and all(0 <= i < len(NUMERALS) for i in ids)
+        assert NUMERALS.encode(NUMERALS.decode(ids)) == ids
+
+
+def test_huge_unknown_words_and_vocabularies_are_answered_at_once():
+    vocabulary = Vocabulary(tuple(f"word{i}" for i in range(5000)))
+    with pytest.raises(CaptionError) as error:
+        vocabulary.encode(" ".join(f"{'x' * 1000}{i}" for i in range(200)), max_words=200)
+    assert len(str(error.value)) < 20_000
+
+
+def test_json_round_trip():
+    again = Vocabulary.from_dict(json.loads(json.dumps(NUMERALS.to_dict())))
+    assert again == NUMERALS and again.encode("seven") == [2, 7]
+
+
+@pytest.mark.parametrize(
+    "data, message",
+    [
+        ({"word": ["a"]}, r"key \"words\" alone, got \['word'\]"),
+        ({"words": ["a"], "more": 1}, r"alone, got \['more', 'words'\]"),
+        (["a"], "alone, got list"),
+        ({"words": "abc"}, "words must be a list, got str"),
+        ({"words": []}, "at least one word, got an empty tuple"),
+        ({"words": ["a", 3]}, "free of white space, got 3"),
+        ({"words": ["a b"]}, "free of white space, got 'a b'"),
+        ({"words": [""]}, "free of white space, got ''"),
+        ({"words": ["a", "b", "a"]}, "distinct, got 'a' more than once"),
+    ],
+)
+def test_foreign_vocabularies(data, message):
+    with pytest.raises(ValueError, match=message):
+        Vocabulary.from_dict(data)
+
+
+def test_words_must_be_a_tuple_so_that_a_vocabulary_cannot_change():
+    with pytest.raises(ValueError, match="words must be a tuple of at least one word, got list"):
+        Vocabulary(["a"])
+    with pytest.raises(AttributeError):
+        NUMERALS.words = ("a",)
+    assert len({NUMERALS, Vocabulary(NUMERALS.words)}) == 1

@@ -1,0 +1,234 @@
+"""Run folders: a training that is interrupted and taken up again ends like one that never was."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from aligndraw import AlignDRAW, AlignDRAWConfig, TrainingConfig
+from aligndraw.data import MNISTCaptions, evaluation_sets, load_digits
+from aligndraw.model.saved import load_model
+from aligndraw.training.checkpoint import CheckpointError, checkpoints, load_checkpoint, save_checkpoint
+from aligndraw.training.loop import Trainer
+from aligndraw.training.run import Run, RunError, train_run
+
+TINY = AlignDRAWConfig(
+    steps=2, encoder_units=6, decoder_units=5, latent_units=3, language_units=4, align_units=4
+)
+RECIPE = TrainingConfig(epochs=3, epoch_size=12, batch_size=4, optimizer="adam", ema=0.9)
+DIGITS = load_digits()
+SCORED = evaluation_sets(DIGITS, "validation", size=5)
+
+
+def fresh(seed=0, config=RECIPE):
+    torch.manual_seed(0)
+    return Trainer(AlignDRAW(TINY), MNISTCaptions(DIGITS), config, seed)
+
+
+def go(run, trainer, **options):
+    with run.locked():
+        return train_run(run, trainer, SCORED, checkpoint_every=2, **options)
+
+
+def same(a, b):
+    return all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
+
+
+@pytest.fixture
+def whole(tmp_path):
+    run = Run.create(tmp_path / "whole", TINY, RECIPE, 0)
+    trainer = fresh()
+    assert go(run, trainer) == "finished"
+    return run, trainer
+
+
+def test_a_run_folder(whole):
+    run, trainer = whole
+    lines = run.metrics()
+    assert [m["update"] for m in lines if "epoch" not in m] == list(range(1, 10))
+    epochs = [m for m in lines if "epoch" in m]
+    assert [m["epoch"] for m in epochs] == [1, 2, 3]
+    assert set(epochs[0]) == {"update", "epoch", "seen", "held_out"}
+    assert [p.name for p in checkpoints(run.folder / "checkpoints")] == ["update-00000009", "update-00000008"]
+    model, _, notes = load_model(run.folder)
+    with trainer.averaged() as averaged:
+        assert same(model, averaged)
+    assert not same(model, trainer.model)
+    assert notes["bound"]["seen"] == epochs[-1]["seen"]
+
+
+@pytest.mark.parametrize("stop", range(1, 9))
+def test_stopped_and_resumed(whole, tmp_path, stop):
+    """Metrics and weights are those of the run that was never interrupted."""
+    run = Run.create(tmp_path / "parts", TINY, RECIPE, 0)
+    trainer = fresh()
+    assert go(run, trainer, stopping=lambda: trainer.index == stop) == "stopped"
+    again = fresh()
+    run = Run.open(tmp_path / "parts")
+    assert run.restore(again) == [] and again.index == stop
+    assert go(run, again) == "finished"
+    assert same(again.model, whole[1].model)
+    assert run.metrics() == whole[0].metrics()
+    assert all(torch.equal(again.average[n], whole[1].average[n]) for n in again.average)
+
+
+SCRIPT = """
+import sys, torch
+from pathlib import Path
+sys.path.insert(0, {here!r})
+import importlib.util
+spec = importlib.util.spec_from_file_location("run_tests", {this!r})
+tests = importlib.util.module_from_spec(spec); spec.loader.exec_module(tests)
+folder = Path(sys.argv[1])
+run = tests.Run.open(folder) if (folder / "run.json").exists() else tests.Run.create(folder, tests.TINY, tests.LONG, 0)
+trainer = tests.fresh(config=tests.LONG)
+run.restore(trainer)
+print("ready", trainer.index, flush=True)
+tests.go(run, trainer)
+"""
+LONG = RECIPE.replace(epochs=10, epoch_size=40)
+
+
+def test_killed_at_random_moments(tmp_path):
+    """SIGKILL, also in the middle of a save: no more is lost than the updates since the last checkpoint."""
+    code = SCRIPT.format(here=str(Path(__file__).parent), this=__file__)
+    folder, environment = tmp_path / "killed", {**os.environ, "OMP_NUM_THREADS": "1"}
+    chance, kills, reached = random.Random(0), 0, 0
+    while True:
+        process = subprocess.Popen([sys.executable, "-c", code, folder], stdout=subprocess.PIPE, text=True, env=environment)
+        assert process.stdout is not None
+        started = int(process.stdout.readline().split()[1])
+        assert started >= reached - 2
+        if kills < KILLS:
+            time.sleep(chance.uniform(0.0, 0.4))
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+            lines = Run.open(folder).metrics()
+            reached = max((m["update"] for m in lines), default=0)
+        else:
+            assert process.wait() == 0
+            break
+    trainer = fresh(config=LONG)
+    run = Run.create(tmp_path / "whole", TINY, LONG, 0)
+    go(run, trainer)
+    assert Run.open(folder).metrics() == run.metrics()
+    survivor, _, _ = load_model(folder)
+    with trainer.averaged() as averaged:
+        assert same(survivor, averaged)
+
+
+KILLS = int(os.environ.get("ALIGNDRAW_TEST_KILLS", "3"))
+
+
+def test_patience(tmp_path):
+    config = RECIPE.replace(epochs=50, patience=2, learning_rate=1e-12, ema=0.0)
+    run = Run.create(tmp_path, TINY, config, 0)
+    trainer = fresh(config=config)
+    result = go(run, trainer)
+    bounds = [m["seen"]["bound"]["mean"] for m in run.metrics() if "epoch" in m]
+    assert result == "no better bound"
+    assert min(bounds[-2:]) >= min(bounds[:-2]) and trainer.index < trainer.total
+    again = fresh(config=config)
+    run.restore(again)
+    assert go(run, again) == "no better bound" and again.index == trainer.index
+
+
+def test_only_one_process_trains_in_a_folder(whole):
+    run, _ = whole
+    code = f"from pathlib import Path; from aligndraw.training.run import Run; Run.open(Path({str(run.folder)!r})).locked().__enter__()"
+    with run.locked():
+        ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "another process is training in" in ran.stderr
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def damage(path, how):
+    if how == "truncated":
+        path.write_bytes(path.read_bytes()[:-5])
+    elif how == "one bit":
+        content = bytearray(path.read_bytes())
+        content[-3] ^= 1
+        path.write_bytes(content)
+    elif how == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(b"not a file of ours")
+
+
+@pytest.mark.parametrize("how", ["truncated", "one bit", "missing", "foreign"])
+@pytest.mark.parametrize("name", ["state.safetensors", "state.json", "manifest.json"])
+def test_a_damaged_checkpoint_is_passed_over(whole, name, how):
+    run, trainer = whole
+    newest, before = checkpoints(run.folder / "checkpoints")
+    damage(newest / name, how)
+    if (name, how) == ("manifest.json", "one bit"):  # may still be JSON, of another checksum or name
+        with pytest.raises(CheckpointError):
+            load_checkpoint(fresh(), newest)
+    again = fresh()
+    (passed,) = run.restore(again)
+    assert str(newest) in passed and again.index == 8
+    go(run, again)
+    assert same(again.model, trainer.model)
+    damage(before / name, how)
+
+
+def test_no_whole_checkpoint(whole):
+    run, _ = whole
+    for path in checkpoints(run.folder / "checkpoints"):
+        damage(path / "state.safetensors", "truncated")
+    with pytest.raises(RunError, match="no checkpoint in .* is whole; the newest: .*state.safetensors is damaged"):
+        run.restore(fresh())
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(whole, monkeypatch):
+    run, trainer = whole
+    before = sorted(p.name for p in (run.folder / "checkpoints").iterdir())
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    trainer.index += 1
+    with pytest.raises(OSError, match="No space left"):
+        run.checkpoint(trainer)
+    assert sorted(p.name for p in (run.folder / "checkpoints").iterdir()) == before
+
+
+def test_another_configuration(whole, tmp_path):
+    run, trainer = whole
+    save_checkpoint(trainer, tmp_path / "c")
+    other = Trainer(AlignDRAW(TINY.replace(latent_units=4)), MNISTCaptions(DIGITS), RECIPE)
+    with pytest.raises(CheckpointError, match="is of another configuration: look at"):
+        load_checkpoint(other, tmp_path / "c")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda r: r.update(format="x"), "its format is not aligndraw run 1"),
+        (lambda r: r.pop("training"), "run.json is damaged or foreign: 'training'"),
+        (lambda r: r["model"].update(steps=0), "steps must be a whole number"),
+    ],
+)
+def test_a_foreign_record(whole, change, message):
+    run, _ = whole
+    record = json.loads((run.folder / "run.json").read_text())
+    change(record)
+    (run.folder / "run.json").write_text(json.dumps(record))
+    with pytest.raises(RunError, match=message):
+        Run.open(run.folder)
+
+
+def test_a_taken_folder(whole, tmp_path):
+    with pytest.raises(RunError, match="holds run.json already: give another folder, --resume or --overwrite"):
+        Run.create(whole[0].folder, TINY, RECIPE, 0)
+    with pytest.raises(RunError, match="there is no run in"):
+        Run.open(tmp_path / "none")
