@@ -1,6 +1,7 @@
 """Digits on canvases: both forms against the definition, each other, and their errors."""
 
 import re
+import sys
 import threading
 
 import numpy as np
@@ -168,3 +169,32 @@ def test_threads_may_compose_at_the_same_time():
     for thread in threads:
         thread.join()
     assert got == [[w] * 20 for w in want]
+
+
+@needs_host
+def test_the_interpreter_runs_meanwhile():
+    """The GIL is released: a waiting thread, which cannot take it by force, comes in between."""
+    given = arguments(np.random.default_rng(0), 10_000)
+
+    def main_thread_runs_during_the_call():
+        started, ended = threading.Event(), threading.Event()
+
+        def work():
+            started.set()
+            composite_host(*given)
+            ended.set()
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        started.wait()
+        during = not ended.is_set()
+        thread.join()
+        return during
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(100)
+    try:
+        # On a busy machine the main thread may wake too late, but not every time.
+        assert any(main_thread_runs_during_the_call() for _ in range(50))
+    finally:
+        sys.setswitchinterval(interval)

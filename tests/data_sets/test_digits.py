@@ -91,6 +91,12 @@ def test_pickled_objects_are_never_loaded(tmp_path):
     assert_refused(write(tmp_path / "o.npz", images=objects, labels=labels(1)), "allow_pickle")
 
 
+def test_a_reason_of_several_lines_is_cut_to_the_first(tmp_path):
+    """NumPy explains in three lines why it does not read a very long header."""
+    many = np.zeros(1, [(f"field{i}", np.uint8) for i in range(1000)])
+    assert_refused(write(tmp_path / "header.npz", images=many, labels=labels(1)), "Header info")
+
+
 @pytest.mark.parametrize(
     "arrays, reason",
     [

@@ -74,13 +74,10 @@ def test_word_ids():
     assert [VOCABULARY.words.index(word) for word in words] == list(range(10, 22))
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["The digit three is at the top of the digit one", "the digit 3 is at the top of digit 1"],
-)
-def test_captions_may_be_written_freely(text):
-    want = [10, 11, 3, 12, 14, 10, 18, 19, 10, 11, 1, 21]
-    assert VOCABULARY.encode(text) in (want, want[:8] + want[9:])
+def test_captions_may_be_written_freely():
+    """Another wording is no error as long as its words are known."""
+    ids = VOCABULARY.encode("The digit three is at the top of digit one")
+    assert ids == [10, 11, 3, 12, 14, 10, 18, 19, 11, 1, 21]
 
 
 def test_number_words():
@@ -154,6 +151,12 @@ def test_templates_are_distributed_as_rejection_makes_them(digits):
     assert np.abs(deviations).max() < 4
     # Far from uniform: without redrawing k this would hold of 1/8 each.
     assert counts[:4].max() < counts[4:].min()
+
+
+def test_a_template_says_nothing_of_the_next(epoch):
+    """All 64 pairs of successive templates come up (each about 156 times)."""
+    pairs = np.bincount(8 * epoch.template[:-1] + epoch.template[1:], minlength=64)
+    assert pairs.min() > 80
 
 
 def test_digits_are_drawn_uniformly(digits):
