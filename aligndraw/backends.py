@@ -11,7 +11,7 @@ import importlib.util
 import json
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -83,14 +83,13 @@ def backend_for(op: str, device: str) -> str:
     Raises RuntimeError when a backend is forced that cannot serve it; the message says why and what mends it.
     """
     if torch.compiler.is_compiling():
-        return _choose(op, device, _forced)  # the compiler guards on _forced
+        return _constant_choice(op, device, _forced)  # the compiler guards on _forced
     choice = _choices.get((op, device))
     if choice is None:
         choice = _choices[op, device] = _choose(op, device, _forced)
     return choice
 
 
-@torch.compiler.assume_constant_result
 def _choose(op: str, device: str, forced: str | None) -> str:
     if forced is None:
         order = _BY_DEVICE.get(device, ("reference",))
@@ -101,6 +100,9 @@ def _choose(op: str, device: str, forced: str | None) -> str:
     if reason:
         raise RuntimeError(f"{op}: backend {forced!r} was asked for and cannot run on {device}: {reason}")
     return forced
+
+
+_constant_choice: Callable[[str, str, str | None], str] = torch.compiler.assume_constant_result(_choose)
 
 
 def _force(name: str | None) -> None:

@@ -56,7 +56,11 @@ class _Config:
             else:
                 continue
             if not good:
-                whole = f"a whole number of at least {min(default, 1)}" if isinstance(default, int) else "a number"
+                whole = (
+                    f"a whole number of at least {min(default, 1)}"
+                    if isinstance(default, int)
+                    else "a number"
+                )
                 wanted = "true or false" if isinstance(default, bool) else whole
                 raise ValueError(f"{name} must be {wanted}, got {value!r}")
 
@@ -93,7 +97,9 @@ class AlignDRAWConfig(_Config):
 
     def __post_init__(self) -> None:
         size = self.image_size
-        if not (isinstance(size, tuple) and len(size) == 2 and all(isinstance(s, int) and s >= 1 for s in size)):
+        if not (
+            isinstance(size, tuple) and len(size) == 2 and all(isinstance(s, int) and s >= 1 for s in size)
+        ):
             raise ValueError(f"image_size must be two whole numbers of at least 1, got {size!r}")
         self._check()
         if self.observation_variance <= 0:
@@ -126,14 +132,22 @@ class TrainingConfig(_Config):
     drop_epoch: int = _field(110, "epochs before the step schedule drops the learning rate")
     clip_norm: float = _field(10.0, "largest norm of a gradient before it is scaled down; 0 for none")
     clip: str = _field(
-        "global", "norm over all parameters together, or each tensor's own as released", ("global", "per_tensor")
+        "global",
+        "norm over all parameters together, or each tensor's own as released",
+        ("global", "per_tensor"),
     )
     init: str = _field(
-        "paper", "paper: every parameter N(0, 0.01^2); fan_in: weights N(0, 0.7^2 / inputs)", ("paper", "fan_in")
+        "paper",
+        "paper: every parameter N(0, 0.01^2); fan_in: weights N(0, 0.7^2 / inputs)",
+        ("paper", "fan_in"),
     )
     kl_warmup: float = _field(0.0, "updates over which the weight of the KL grows from 0 to 1")
-    ema: float = _field(0.0, "decay an update of a running mean of the weights, which is then scored and saved; 0 for none")
-    patience: int = _field(0, "epochs without a better bound on seen placements before training stops; 0 for never")
+    ema: float = _field(
+        0.0, "decay an update of a running mean of the weights, which is then scored and saved; 0 for none"
+    )
+    patience: int = _field(
+        0, "epochs without a better bound on seen placements before training stops; 0 for never"
+    )
 
     def __post_init__(self) -> None:
         self._check()

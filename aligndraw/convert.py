@@ -75,7 +75,11 @@ def from_released(
     """
     missing, unknown = sorted(set(_NAMES) - set(arrays)), sorted(set(arrays) - set(_NAMES))
     if missing or unknown:
-        told = [f"{kind} {', '.join(names)}" for kind, names in (("missing", missing), ("unknown", unknown)) if names]
+        told = [
+            f"{kind} {', '.join(names)}"
+            for kind, names in (("missing", missing), ("unknown", unknown))
+            if names
+        ]
         raise ValueError(f"these are not the 33 released parameters: {'; '.join(told)}")
     given = {name: np.asarray(array) for name, array in arrays.items()}
     config = _config(given, conventions, steps, image_size)
@@ -86,7 +90,9 @@ def from_released(
         for name, target in _views(dict(model.named_parameters()), latent).items():
             wanted = list(_to_theirs(name, target).shape)
             if list(given[name].shape) != wanted:
-                raise ValueError(f"{name} must have shape {wanted} to fit the others, got {list(given[name].shape)}")
+                raise ValueError(
+                    f"{name} must have shape {wanted} to fit the others, got {list(given[name].shape)}"
+                )
             target.copy_(_to_ours(name, torch.from_numpy(given[name]), target))
     return model
 

@@ -31,6 +31,14 @@ class Caption(NamedTuple):
     lengths: Tensor  # [B]
     sentence: Tensor  # last states of both directions [B, 2m]
 
+    def repeat(self, times: int) -> Caption:
+        """Each caption `times` times, those of one together."""
+        keys = None if self.keys is None else self.keys.repeat_interleave(times, 0)
+        words, lengths, sentence = (
+            t.repeat_interleave(times, 0) for t in (self.words, self.lengths, self.sentence)
+        )
+        return Caption(words, keys, lengths, sentence)
+
 
 class State(NamedTuple):
     """What one step hands to the next."""
@@ -59,7 +67,9 @@ class Bound(NamedTuple):
     kl: Tensor  # [B], summed over the steps
     kl_steps: Tensor  # [B, T]
     nll: Tensor  # −log p(x | y, Z) [B]
-    log_weight: Tensor  # log of the mean over samples of p(x, Z | y) / q(Z | x, y) [B]: importance-weighted bound
+    log_weight: (
+        Tensor  # log of the mean over samples of p(x, Z | y) / q(Z | x, y) [B]: importance-weighted bound
+    )
     loss: Tensor  # scalar: mean of kl + nll
 
 
@@ -166,7 +176,9 @@ class AlignDRAW(nn.Module):
             standard,
         )
 
-    def step(self, caption: Caption, state: State, noise: Tensor, image: Tensor | None = None) -> tuple[State, Step]:
+    def step(
+        self, caption: Caption, state: State, noise: Tensor, image: Tensor | None = None
+    ) -> tuple[State, Step]:
         """One step of drawing.
 
         Args:
@@ -231,15 +243,16 @@ class AlignDRAW(nn.Module):
         batch = images.shape[0]
         if samples > 1:
             images = images.repeat_interleave(samples, 0)
-            caption = Caption(*(None if t is None else t.repeat_interleave(samples, 0) for t in caption))
+            caption = caption.repeat(samples)
         noise = self._noise(noise, generator, batch, samples, None)
         state, steps = self.first(len(images)), []
         for epsilon in noise.unbind(1):
             state, step = self.step(caption, state, epsilon, images)
             steps.append(step)
         nll = self._nll(state.canvas, images).unflatten(0, (batch, samples))
-        kl_steps = torch.stack([s.kl for s in steps], 1).unflatten(0, (batch, samples))
-        log_ratio = torch.stack([s.log_ratio for s in steps], 1).sum(1).unflatten(0, (batch, samples))
+        kl_steps = torch.stack([s.kl for s in steps if s.kl is not None], 1).unflatten(0, (batch, samples))
+        log_ratios = torch.stack([s.log_ratio for s in steps if s.log_ratio is not None], 1)
+        log_ratio = log_ratios.sum(1).unflatten(0, (batch, samples))
         log_weight = torch.logsumexp(-nll - log_ratio, 1) - math.log(samples)
         nll, kl_steps = nll.mean(1), kl_steps.mean(1)
         kl = kl_steps.sum(1)
@@ -310,7 +323,9 @@ class AlignDRAW(nn.Module):
             raise ValueError(f"images must have shape [B, C, H, W] = {wanted}, got {list(images.shape)}")
         if not images.is_floating_point():
             got = str(images.dtype).removeprefix("torch.")
-            raise ValueError(f"images must be floating point in [0, 1], got {got}: divide whole numbers by 255")
+            raise ValueError(
+                f"images must be floating point in [0, 1], got {got}: divide whole numbers by 255"
+            )
         self._check_device("images", images)
         if images.is_cpu and images.numel() and not torch.compiler.is_compiling():
             low, high = images.detach().aminmax()

@@ -88,8 +88,12 @@ def load_model(folder: str | Path) -> tuple[AlignDRAW, Vocabulary, dict[str, Any
     except (safetensors.SafetensorError, ValueError) as error:
         raise ValueError(f"{folder / WEIGHTS} is damaged or no safetensors file: {error}") from error
     wanted = {k: v.shape for k, v in model.state_dict().items()}
-    wrong = sorted(k for k in wanted.keys() | state.keys() if k not in state or wanted.get(k) != state[k].shape)
+    wrong = sorted(
+        k for k in wanted.keys() | state.keys() if k not in state or wanted.get(k) != state[k].shape
+    )
     if wrong:
-        raise ValueError(f"{folder / WEIGHTS} does not fit {CONFIG} beside it: look at {', '.join(wrong[:3])}")
+        raise ValueError(
+            f"{folder / WEIGHTS} does not fit {CONFIG} beside it: look at {', '.join(wrong[:3])}"
+        )
     model.load_state_dict({k: v.float() for k, v in state.items()})
     return model, vocabulary, notes

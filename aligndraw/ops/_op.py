@@ -103,7 +103,9 @@ def _function(name: str, overload: Any, setup: Callable[..., None], backward: Ca
     return type(name, (torch.autograd.Function,), {k: staticmethod(v) for k, v in members.items()})
 
 
-def vjp(function: Callable[..., Any], inputs: Sequence[Tensor], grads: Sequence[Tensor]) -> tuple[Tensor, ...]:
+def vjp(
+    function: Callable[..., Any], inputs: Sequence[Tensor], grads: Sequence[Tensor]
+) -> tuple[Tensor, ...]:
     """The gradients of `function(*inputs)` with respect to every input, given those of its results."""
     with torch.enable_grad():
         leaves = [t.detach().requires_grad_() for t in inputs]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from aligndraw.ops._op import Op, check_float, check_shape, compute_dtype, vjp
@@ -24,7 +23,13 @@ def latent_reference(
 
 
 def _check(mu_q: Tensor, log_sigma_q: Tensor, mu_p: Tensor, log_sigma_p: Tensor, noise: Tensor) -> None:
-    tensors = {"mu_q": mu_q, "log_sigma_q": log_sigma_q, "mu_p": mu_p, "log_sigma_p": log_sigma_p, "noise": noise}
+    tensors = {
+        "mu_q": mu_q,
+        "log_sigma_q": log_sigma_q,
+        "mu_p": mu_p,
+        "log_sigma_p": log_sigma_p,
+        "noise": noise,
+    }
     check_shape("latent", "mu_q", mu_q, "[B, z]", (None, None))
     for name, tensor in tensors.items():
         check_shape("latent", name, tensor, "[B, z]", mu_q.shape)

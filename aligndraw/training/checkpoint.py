@@ -1,9 +1,9 @@
 """Checkpoints: all that the next update depends on, in a folder that is complete or absent.
 
-    <name>/
-        state.safetensors   "model/<parameter>", "average/<parameter>", "optimizer/<parameter>/<key>"
-        state.json          {"index": updates done}
-        manifest.json       size and SHA-256 of the two
+<name>/
+    state.safetensors   "model/<parameter>", "average/<parameter>", "optimizer/<parameter>/<key>"
+    state.json          {"index": updates done}
+    manifest.json       size and SHA-256 of the two
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ def save_checkpoint(trainer: Trainer, folder: Path) -> None:
             STATE: safetensors.torch.save(_tensors(trainer)),
             NUMBERS: json.dumps({"index": trainer.index}).encode(),
         }
-        manifest = {n: {"bytes": len(c), "sha256": hashlib.sha256(c).hexdigest()} for n, c in contents.items()}
+        manifest = {
+            n: {"bytes": len(c), "sha256": hashlib.sha256(c).hexdigest()} for n, c in contents.items()
+        }
         contents[MANIFEST] = json.dumps(manifest, indent=2).encode()
         for name, content in contents.items():
             with (partial / name).open("wb") as file:

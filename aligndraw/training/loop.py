@@ -47,7 +47,9 @@ class Trainer:
         index: the number of updates done.
     """
 
-    def __init__(self, model: AlignDRAW, source: MNISTCaptions, config: TrainingConfig, seed: int = 0) -> None:
+    def __init__(
+        self, model: AlignDRAW, source: MNISTCaptions, config: TrainingConfig, seed: int = 0
+    ) -> None:
         self.model, self.source, self.config, self.seed = model, source, config, seed
         self.optimizer = build_optimizer(model, config)
         self.average = {n: p.detach().clone() for n, p in model.named_parameters()} if config.ema else {}

@@ -69,12 +69,11 @@ def learning_rate(config: TrainingConfig, update: int) -> float:
 
 def clip_gradients(parameters: Iterable[nn.Parameter], config: TrainingConfig) -> Tensor:
     """Scales gradients down to `clip_norm`, all together or each tensor alone; returns their global norm before."""
-    parameters = [p for p in parameters if p.grad is not None]
-    norms = torch._foreach_norm([p.grad for p in parameters])
-    total = torch.linalg.vector_norm(torch.stack(norms))
+    grads = [p.grad for p in parameters if p.grad is not None]
+    norms = torch._foreach_norm(grads)
+    total: Tensor = torch.linalg.vector_norm(torch.stack(norms))
     if config.clip_norm > 0:
-        for parameter, norm in zip(parameters, norms):
-            assert parameter.grad is not None
+        for grad, norm in zip(grads, norms):
             largest = total if config.clip == "global" else norm
-            parameter.grad.mul_((config.clip_norm / largest.clamp(min=config.clip_norm)))
+            grad.mul_(config.clip_norm / largest.clamp(min=config.clip_norm))
     return total

@@ -1,11 +1,11 @@
 """A run folder: one training, which can be stopped at any moment and taken up again.
 
-    run.json                what is trained, on what, by which versions
-    metrics.jsonl           a line an update, and a line an epoch with the bound on seen and held-out placements
-    samples/epoch-0001.png  the same captions after each epoch
-    checkpoints/            update-00000100/ and so on (aligndraw.training.checkpoint), the last few
-    model.safetensors, config.json   the model as of the last epoch (aligndraw.model.saved)
-    lock                    held while a process trains here
+run.json                what is trained, on what, by which versions
+metrics.jsonl           a line an update, and a line an epoch with the bound on seen and held-out placements
+samples/epoch-0001.png  the same captions after each epoch
+checkpoints/            update-00000100/ and so on (aligndraw.training.checkpoint), the last few
+model.safetensors, config.json   the model as of the last epoch (aligndraw.model.saved)
+lock                    held while a process trains here
 """
 
 from __future__ import annotations
@@ -104,7 +104,9 @@ class Run:
             try:
                 _lock(file.fileno())
             except OSError as error:
-                raise RunError(f"another process is training in {self.folder}: wait for it, or stop it") from error
+                raise RunError(
+                    f"another process is training in {self.folder}: wait for it, or stop it"
+                ) from error
             yield
 
     def restore(self, trainer: Trainer) -> list[str]:
@@ -125,7 +127,9 @@ class Run:
                 passed.append(str(error))
         else:
             if passed:
-                raise RunError(f"no checkpoint in {self.folder / CHECKPOINTS} is whole; the newest: {passed[0]}")
+                raise RunError(
+                    f"no checkpoint in {self.folder / CHECKPOINTS} is whole; the newest: {passed[0]}"
+                )
         self._cut_metrics(trainer.index)
         return passed
 
@@ -212,7 +216,12 @@ def _end_epoch(
     epoch = trainer.index // trainer.updates_per_epoch
     with trainer.averaged() as model:
         scores = {name: estimate_bound(model, examples).to_dict() for name, examples in scored.items()}
-        notes = {"updates": trainer.index, "epochs": epoch, "training": run.record["training"], "bound": scores}
+        notes = {
+            "updates": trainer.index,
+            "epochs": epoch,
+            "training": run.record["training"],
+            "bound": scores,
+        }
         save_model(model, VOCABULARY, run.folder, notes=notes)
         run.log(update=trainer.index, epoch=epoch, **scores)
         on_epoch(epoch, scores)

@@ -1,6 +1,6 @@
 """Plain DRAW (Gregor et al., 2015) on the shipped MNIST digits, from aligndraw's modules.
 
-    python docs/examples/draw_mnist.py [updates] [picture.png]
+python docs/examples/draw_mnist.py [updates] [picture.png]
 """
 
 import sys

@@ -33,7 +33,9 @@ def test_a_caption_does_not_depend_on_its_batch(tiny, batch, align, likelihood):
         alone = model(images[b : b + 1], captions[b : b + 1, :length], noise=noise[b : b + 1])
         (alone.loss / 3).backward()
         for name in ("kl", "nll", "log_weight"):
-            torch.testing.assert_close(getattr(alone, name)[0], getattr(together, name)[b], rtol=1e-10, atol=0)
+            torch.testing.assert_close(
+                getattr(alone, name)[0], getattr(together, name)[b], rtol=1e-10, atol=0
+            )
     for parameter, grad in zip(model.parameters(), grads):
         torch.testing.assert_close(parameter.grad, grad, rtol=1e-9, atol=1e-12)
 
@@ -145,7 +147,11 @@ def test_temperature_and_steps(tiny):
 
 def test_one_step_compiles_whole(tiny, batch):
     model, (images, captions, lengths) = tiny(), batch
-    caption, state, noise = model.describe(captions, lengths), model.first(3), torch.randn(3, 5, dtype=torch.float64)
+    caption, state, noise = (
+        model.describe(captions, lengths),
+        model.first(3),
+        torch.randn(3, 5, dtype=torch.float64),
+    )
     compiled = torch.compile(model.step, fullgraph=True, backend="aot_eager")
     (ours, step), (theirs, expected) = (f(caption, state, noise, images) for f in (compiled, model.step))
     torch.testing.assert_close(ours.canvas, theirs.canvas)
@@ -175,7 +181,9 @@ def test_an_empty_batch(tiny):
     model = tiny()
     drawing = model.sample(torch.zeros(0, 3, dtype=torch.int64), generator=0)
     assert drawing.images.shape == (0, 2, 9, 7)
-    bound = model(torch.zeros(0, 2, 9, 7, dtype=torch.float64), torch.zeros(0, 3, dtype=torch.int64), generator=0)
+    bound = model(
+        torch.zeros(0, 2, 9, 7, dtype=torch.float64), torch.zeros(0, 3, dtype=torch.int64), generator=0
+    )
     assert bound.kl.shape == (0,)
 
 
@@ -189,7 +197,9 @@ def test_initialisation(init):
             assert 0.009 < parameter.std() < 0.011
     forget = model.decoder.bias[300:600]
     assert (forget == 1).all() == (init == "fan_in")
-    assert model.decoder.weight_hh.std().item() == pytest.approx(0.01 if init == "paper" else 0.7 / 300**0.5, rel=0.05)
+    assert model.decoder.weight_hh.std().item() == pytest.approx(
+        0.01 if init == "paper" else 0.7 / 300**0.5, rel=0.05
+    )
     with pytest.raises(ValueError, match="init must be"):
         model.reset_parameters("none")
 
@@ -197,14 +207,23 @@ def test_initialisation(init):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda x, y, n: (x[:, :1], y, n), r"images must have shape \[B, C, H, W\] = \[3, 2, 9, 7\], got \[3, 1, 9, 7\]"),
+        (
+            lambda x, y, n: (x[:, :1], y, n),
+            r"images must have shape \[B, C, H, W\] = \[3, 2, 9, 7\], got \[3, 1, 9, 7\]",
+        ),
         (lambda x, y, n: (x * 255, y, n), r"images must lie in \[0, 1\], got values from"),
         (lambda x, y, n: (x - 0.5, y, n), r"images must lie in \[0, 1\]"),
-        (lambda x, y, n: (x.index_fill(3, torch.tensor(2), float("nan")), y, n), r"images must lie in \[0, 1\], .* nan"),
+        (
+            lambda x, y, n: (x.index_fill(3, torch.tensor(2), float("nan")), y, n),
+            r"images must lie in \[0, 1\], .* nan",
+        ),
         (lambda x, y, n: ((x * 255).byte(), y, n), r"images must be floating point .* got uint8: divide"),
         (lambda x, y, n: (x, y + 20, n), r"captions must hold word ids from 0 to 11, got"),
         (lambda x, y, n: (x, y - 20, n), r"captions must hold word ids from 0 to 11, got"),
-        (lambda x, y, n: (x, y[:, :0], n), r"captions must be word ids, int64 \[B, N\] with N of at least 1, got int64 \[3, 0\]"),
+        (
+            lambda x, y, n: (x, y[:, :0], n),
+            r"captions must be word ids, int64 \[B, N\] with N of at least 1, got int64 \[3, 0\]",
+        ),
         (lambda x, y, n: (x, y.float(), n), r"captions must be word ids, .* got float32 \[3, 6\]"),
         (lambda x, y, n: (x, y, n[:2]), r"lengths must be int64 \[B\] = \[3\], got int64 \[2\]"),
         (lambda x, y, n: (x, y, n - 1), r"lengths must be from 1 to N = 6, got 0 to 5"),

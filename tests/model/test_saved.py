@@ -62,18 +62,42 @@ def edit(folder, change):
 @pytest.mark.parametrize(
     ("damage", "error", "message"),
     [
-        (lambda f: (f / WEIGHTS).unlink(), FileNotFoundError, "there is no model in .*: it has no model.safetensors"),
-        (lambda f: (f / CONFIG).unlink(), FileNotFoundError, "there is no model in .*: it has no config.json"),
-        (lambda f: (f / WEIGHTS).write_bytes(b""), ValueError, "model.safetensors is damaged or no safetensors file"),
-        (lambda f: (f / WEIGHTS).write_bytes((f / WEIGHTS).read_bytes()[:-9]), ValueError, "is damaged or no safetensors"),
+        (
+            lambda f: (f / WEIGHTS).unlink(),
+            FileNotFoundError,
+            "there is no model in .*: it has no model.safetensors",
+        ),
+        (
+            lambda f: (f / CONFIG).unlink(),
+            FileNotFoundError,
+            "there is no model in .*: it has no config.json",
+        ),
+        (
+            lambda f: (f / WEIGHTS).write_bytes(b""),
+            ValueError,
+            "model.safetensors is damaged or no safetensors file",
+        ),
+        (
+            lambda f: (f / WEIGHTS).write_bytes((f / WEIGHTS).read_bytes()[:-9]),
+            ValueError,
+            "is damaged or no safetensors",
+        ),
         (lambda f: (f / WEIGHTS).write_bytes(b"PK\x03\x04" * 99), ValueError, "is damaged or no safetensors"),
         (lambda f: (f / CONFIG).write_text("{"), ValueError, "config.json is no model configuration"),
         (lambda f: (f / CONFIG).write_text("[1]"), ValueError, "config.json is no model configuration"),
         (lambda f: edit(f, lambda r: r.update(format="other")), ValueError, "format is aligndraw 1"),
         (lambda f: edit(f, lambda r: r.pop("vocabulary")), ValueError, "'vocabulary' is missing"),
-        (lambda f: edit(f, lambda r: r["model"].update(steps=-1)), ValueError, "steps must be a whole number"),
+        (
+            lambda f: edit(f, lambda r: r["model"].update(steps=-1)),
+            ValueError,
+            "steps must be a whole number",
+        ),
         (lambda f: edit(f, lambda r: r["model"].update(unknown=1)), ValueError, "has no field 'unknown'"),
-        (lambda f: edit(f, lambda r: r["model"].update(latent_units=6)), ValueError, "does not fit config.json beside it"),
+        (
+            lambda f: edit(f, lambda r: r["model"].update(latent_units=6)),
+            ValueError,
+            "does not fit config.json beside it",
+        ),
     ],
 )
 def test_damage(saved, damage, error, message):

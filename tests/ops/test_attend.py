@@ -14,7 +14,12 @@ def test_equation(shape, make):
     context, weights = ops.attend(query, keys, score, values, lengths)
     for b, length in enumerate(lengths.tolist()):
         energies = [
-            math.exp(sum(v * math.tanh(k + q) for v, k, q in zip(score.tolist(), keys[b, n].tolist(), query[b].tolist())))
+            math.exp(
+                sum(
+                    v * math.tanh(k + q)
+                    for v, k, q in zip(score.tolist(), keys[b, n].tolist(), query[b].tolist())
+                )
+            )
             for n in range(length)
         ]
         alphas = [e / sum(energies) for e in energies]
@@ -39,21 +44,38 @@ def test_padded_words_do_not_matter(make):
 def test_lengths_are_clamped(make):
     query, keys, score, values, _ = make("attend")
     wild, tame = torch.tensor([-3, 0, 99]), torch.tensor([1, 1, 5])
-    for a, b in zip(ops.attend(query, keys, score, values, wild), ops.attend(query, keys, score, values, tame)):
+    for a, b in zip(
+        ops.attend(query, keys, score, values, wild), ops.attend(query, keys, score, values, tame)
+    ):
         assert torch.equal(a, b)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda q, k, v, h, n: (q[:, :2], k, v, h, n), r"attend: query must have shape \[B, l\] = \[3, 6\], got \[3, 2\]"),
+        (
+            lambda q, k, v, h, n: (q[:, :2], k, v, h, n),
+            r"attend: query must have shape \[B, l\] = \[3, 6\], got \[3, 2\]",
+        ),
         (lambda q, k, v, h, n: (q, k[0], v, h, n), r"attend: keys must have shape \[B, N, l\], got \[5, 6\]"),
-        (lambda q, k, v, h, n: (q, k[:, :0], v, h[:, :0], n), r"attend: keys must have at least one word, got \[3, 0, 6\]"),
-        (lambda q, k, v, h, n: (q, k, v[:3], h, n), r"attend: score must have shape \[l\] = \[6\], got \[3\]"),
+        (
+            lambda q, k, v, h, n: (q, k[:, :0], v, h[:, :0], n),
+            r"attend: keys must have at least one word, got \[3, 0, 6\]",
+        ),
+        (
+            lambda q, k, v, h, n: (q, k, v[:3], h, n),
+            r"attend: score must have shape \[l\] = \[6\], got \[3\]",
+        ),
         (lambda q, k, v, h, n: (q, k, v, h[:, :4], n), r"attend: values must have shape .* got \[3, 4, 3\]"),
-        (lambda q, k, v, h, n: (q, k, v, h, n[:2]), r"attend: lengths must have shape \[B\] = \[3\], got \[2\]"),
+        (
+            lambda q, k, v, h, n: (q, k, v, h, n[:2]),
+            r"attend: lengths must have shape \[B\] = \[3\], got \[2\]",
+        ),
         (lambda q, k, v, h, n: (q, k, v, h, n.int()), r"attend: lengths must be int64, got int32"),
-        (lambda q, k, v, h, n: (q, k.float(), v, h, n), r"attend: keys must be float64 like query, got float32"),
+        (
+            lambda q, k, v, h, n: (q, k.float(), v, h, n),
+            r"attend: keys must be float64 like query, got float32",
+        ),
     ],
 )
 def test_errors(change, message, make):

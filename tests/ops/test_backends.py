@@ -25,7 +25,10 @@ def test_every_absence_has_a_reason(op):
                 with aligndraw.use_backend(backend):
                     assert backends.backend_for(op, device) == backend
             else:
-                with aligndraw.use_backend(backend), pytest.raises(RuntimeError, match="was asked for") as told:
+                with (
+                    aligndraw.use_backend(backend),
+                    pytest.raises(RuntimeError, match="was asked for") as told,
+                ):
                     backends.backend_for(op, device)
                 assert reason in str(told.value)
 
@@ -33,7 +36,9 @@ def test_every_absence_has_a_reason(op):
 def test_the_context_ends(make):
     with aligndraw.use_backend("reference"):
         with aligndraw.use_backend("cuda"):
-            with pytest.raises(RuntimeError, match="lstm_gates: backend 'cuda' was asked for and cannot run on cpu"):
+            with pytest.raises(
+                RuntimeError, match="lstm_gates: backend 'cuda' was asked for and cannot run on cpu"
+            ):
                 ops.lstm_gates(*make("lstm_gates"))
         assert backends.backend_for("lstm_gates", "cpu") == "reference"
     ops.lstm_gates(*make("lstm_gates"))

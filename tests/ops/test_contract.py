@@ -53,7 +53,9 @@ def test_second_derivatives_only_on_the_reference(op, make, asking):
     with pytest.raises(RuntimeError, match="second derivatives"):
         torch.autograd.grad(as_tuple(overload(*args))[0].sum(), first, create_graph=True)
     with aligndraw.use_backend("reference"):
-        (grad,) = torch.autograd.grad(as_tuple(function(op)(*args))[0].square().sum(), first, create_graph=True)
+        (grad,) = torch.autograd.grad(
+            as_tuple(function(op)(*args))[0].square().sum(), first, create_graph=True
+        )
     assert grad.requires_grad
 
 
@@ -107,9 +109,7 @@ def served(backends):
 @pytest.mark.parametrize(("op", "backend"), served(["reference", *KERNELS]))
 def test_strides_do_not_matter(op, backend, make, asking):
     args = make(op)
-    strided = tuple(
-        a.mT.contiguous().mT if isinstance(a, torch.Tensor) and a.dim() > 1 else a for a in args
-    )
+    strided = tuple(a.mT.contiguous().mT if isinstance(a, torch.Tensor) and a.dim() > 1 else a for a in args)
     assert not strided[0].is_contiguous()
     with aligndraw.use_backend(backend):
         plain, other = (results_and_grads(function(op), x, asking) for x in (args, strided))

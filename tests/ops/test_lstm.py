@@ -15,7 +15,9 @@ def test_cell_equals_torch(make):
     theirs = cell(x, (h, c))
     for a, b in zip(ours, theirs):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14)
-    for a, b in zip(*(torch.autograd.grad(sum(o.sin().sum() for o in r), (x, h, c, *parameters)) for r in (ours, theirs))):
+    for a, b in zip(
+        *(torch.autograd.grad(sum(o.sin().sum() for o in r), (x, h, c, *parameters)) for r in (ours, theirs))
+    ):
         torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-13)
 
 
@@ -44,10 +46,16 @@ def test_not_a_number_is_not_hidden(value):
         (lambda g, c: (g[0], c), r"lstm_gates: gates must have shape \[B, 4n\], got \[20\]"),
         (lambda g, c: (g, c[0]), r"lstm_gates: c must have shape \[B, n\], got \[5\]"),
         (lambda g, c: (g, c[:2]), r"lstm_gates: c must have 3 rows like gates, got 2"),
-        (lambda g, c: (g[:, :19], c), r"lstm_gates: gates must have 4n = 20 columns for c of shape \[3, 5\], got \[3, 19\]"),
+        (
+            lambda g, c: (g[:, :19], c),
+            r"lstm_gates: gates must have 4n = 20 columns for c of shape \[3, 5\], got \[3, 19\]",
+        ),
         (lambda g, c: (g, c.float()), r"lstm_gates: c must be float64 like gates, got float32"),
         (lambda g, c: (g.float(), c), r"lstm_gates: gates must be float64 like c, got float32"),
-        (lambda g, c: (g.long(), c), r"lstm_gates: gates must be float32, float64, bfloat16 or float16, got int64"),
+        (
+            lambda g, c: (g.long(), c),
+            r"lstm_gates: gates must be float32, float64, bfloat16 or float16, got int64",
+        ),
     ],
 )
 def test_errors(change, message, make):
@@ -58,7 +66,10 @@ def test_errors(change, message, make):
 def test_cell_errors():
     x, h, c, w_ih, w_hh, b = (torch.zeros(s) for s in [(3, 7), (3, 5), (3, 5), (20, 7), (20, 5), (20,)])
     for args, message in [
-        ((x[:, :6], (h, c), w_ih, w_hh, b), r"lstm_cell: weight_ih must have shape \[4n, k\] = \[20, 6\], got \[20, 7\]"),
+        (
+            (x[:, :6], (h, c), w_ih, w_hh, b),
+            r"lstm_cell: weight_ih must have shape \[4n, k\] = \[20, 6\], got \[20, 7\]",
+        ),
         ((x, (h[:2], c), w_ih, w_hh, b), r"lstm_cell: h must have shape \[B, n\] = \[3, n\], got \[2, 5\]"),
         ((x, (h, c), w_ih, w_hh, b[:4]), r"lstm_cell: bias must have shape \[4n\] = \[20\], got \[4\]"),
     ]:

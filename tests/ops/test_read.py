@@ -11,7 +11,9 @@ def test_with_a_canvas_it_reads_image_and_error(make):
     both = ops.read(image, window, size, canvas)
     seen, missing = both.chunk(2, 1)
     torch.testing.assert_close(seen, ops.read(image, window, size), rtol=1e-12, atol=1e-14)
-    torch.testing.assert_close(missing, ops.read(image - canvas.sigmoid(), window, size), rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(
+        missing, ops.read(image - canvas.sigmoid(), window, size), rtol=1e-12, atol=1e-14
+    )
 
 
 def test_a_whole_image_window_reads_the_mean(make):
@@ -19,7 +21,9 @@ def test_a_whole_image_window_reads_the_mean(make):
     image, _, size, _ = make("read")
     window = torch.tensor([[0.0, 0.0, 16.0, 0.0, 0.0]], dtype=image.dtype).expand(len(image), 5)
     glimpse = ops.read(image, window, size)
-    torch.testing.assert_close(glimpse, image.mean((2, 3), keepdim=True).expand_as(glimpse), rtol=1e-4, atol=0)
+    torch.testing.assert_close(
+        glimpse, image.mean((2, 3), keepdim=True).expand_as(glimpse), rtol=1e-4, atol=0
+    )
 
 
 def test_a_sharp_window_reads_pixels():
@@ -40,9 +44,15 @@ def test_off_the_image_it_reads_nothing(make):
     ("change", "message"),
     [
         (lambda x, w, p, c: (x[0], w, p, c), r"read: image must have shape \[B, C, H, W\], got \[2, 7, 11\]"),
-        (lambda x, w, p, c: (x, w[:2], p, c), r"read: window must have shape \[B, 5\] = \[3, 5\], got \[2, 5\]"),
+        (
+            lambda x, w, p, c: (x, w[:2], p, c),
+            r"read: window must have shape \[B, 5\] = \[3, 5\], got \[2, 5\]",
+        ),
         (lambda x, w, p, c: (x, w, 0, c), r"read: size must be at least 1, got 0"),
-        (lambda x, w, p, c: (x, w, p, c[..., :5]), r"read: canvas must have shape .* = \[3, 2, 7, 11\], got \[3, 2, 7, 5\]"),
+        (
+            lambda x, w, p, c: (x, w, p, c[..., :5]),
+            r"read: canvas must have shape .* = \[3, 2, 7, 11\], got \[3, 2, 7, 5\]",
+        ),
         (lambda x, w, p, c: (x, w, p, c.float()), r"read: canvas must be float64 like image, got float32"),
         (lambda x, w, p, c: (x.int(), w, p, c), r"read: image must be float32, .* got int32"),
     ],

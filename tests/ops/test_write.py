@@ -39,7 +39,9 @@ def test_equation(shape, window, make):
             for y in range(canvas.shape[2]):
                 for x in range(canvas.shape[3]):
                     added = sum(
-                        f_y[j][y] * patch[b, c, j, i].item() * f_x[i][x] for j in range(size) for i in range(size)
+                        f_y[j][y] * patch[b, c, j, i].item() * f_x[i][x]
+                        for j in range(size)
+                        for i in range(size)
                     )
                     wanted = canvas[b, c, y, x].item() + added / gamma
                     assert drawn[b, c, y, x].item() == pytest.approx(wanted, rel=1e-11, abs=1e-11)
@@ -77,15 +79,27 @@ def test_half_precision_canvas_and_float_arithmetic(make):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda k, w, c: (k[:, :1], w, c), r"write: patch must have shape \[B, C, p, p\] = \[3, 2, 4, p\], got \[3, 1, 4, 4\]"),
+        (
+            lambda k, w, c: (k[:, :1], w, c),
+            r"write: patch must have shape \[B, C, p, p\] = \[3, 2, 4, p\], got \[3, 1, 4, 4\]",
+        ),
         (lambda k, w, c: (k[..., :3], w, c), r"write: patch must have shape .* got \[3, 2, 4, 3\]"),
-        (lambda k, w, c: (k, w[:, :4], c), r"write: window must have shape \[B, 5\] = \[3, 5\], got \[3, 4\]"),
+        (
+            lambda k, w, c: (k, w[:, :4], c),
+            r"write: window must have shape \[B, 5\] = \[3, 5\], got \[3, 4\]",
+        ),
         (lambda k, w, c: (k, w, c[0]), r"write: canvas must have shape \[B, C, H, W\], got \[2, 7, 11\]"),
         (lambda k, w, c: (k, w.float(), c), r"write: window must be float64 like patch, got float32"),
         (lambda k, w, c: (k.float(), w, c.float()), r"write: patch must be float64 like window, got float32"),
-        (lambda k, w, c: (k.long(), w, c), r"write: patch must be float32, float64, bfloat16 or float16, got int64"),
+        (
+            lambda k, w, c: (k.long(), w, c),
+            r"write: patch must be float32, float64, bfloat16 or float16, got int64",
+        ),
         (lambda k, w, c: (k, w.to("meta"), c), r"write: window must be on cpu like patch, got meta"),
-        (lambda k, w, c: (k[..., :0, :0], w, c), r"write: patch must have p of at least 1, got \[3, 2, 0, 0\]"),
+        (
+            lambda k, w, c: (k[..., :0, :0], w, c),
+            r"write: patch must have p of at least 1, got \[3, 2, 0, 0\]",
+        ),
     ],
 )
 def test_errors(change, message, make):

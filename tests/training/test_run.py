@@ -102,7 +102,9 @@ def test_killed_at_random_moments(tmp_path):
     folder, environment = tmp_path / "killed", {**os.environ, "OMP_NUM_THREADS": "1"}
     chance, kills, reached = random.Random(0), 0, 0
     while True:
-        process = subprocess.Popen([sys.executable, "-c", code, folder], stdout=subprocess.PIPE, text=True, env=environment)
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, folder], stdout=subprocess.PIPE, text=True, env=environment
+        )
         assert process.stdout is not None
         started = int(process.stdout.readline().split()[1])
         assert started >= reached - 2
@@ -143,7 +145,10 @@ def test_patience(tmp_path):
 
 def test_only_one_process_trains_in_a_folder(whole):
     run, _ = whole
-    code = f"from pathlib import Path; from aligndraw.training.run import Run; Run.open(Path({str(run.folder)!r})).locked().__enter__()"
+    code = (
+        "from pathlib import Path; from aligndraw.training.run import Run; "
+        f"Run.open(Path({str(run.folder)!r})).locked().__enter__()"
+    )
     with run.locked():
         ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "another process is training in" in ran.stderr
@@ -184,7 +189,9 @@ def test_no_whole_checkpoint(whole):
     run, _ = whole
     for path in checkpoints(run.folder / "checkpoints"):
         damage(path / "state.safetensors", "truncated")
-    with pytest.raises(RunError, match="no checkpoint in .* is whole; the newest: .*state.safetensors is damaged"):
+    with pytest.raises(
+        RunError, match="no checkpoint in .* is whole; the newest: .*state.safetensors is damaged"
+    ):
         run.restore(fresh())
 
 
@@ -228,7 +235,9 @@ def test_a_foreign_record(whole, change, message):
 
 
 def test_a_taken_folder(whole, tmp_path):
-    with pytest.raises(RunError, match="holds run.json already: give another folder, --resume or --overwrite"):
+    with pytest.raises(
+        RunError, match="holds run.json already: give another folder, --resume or --overwrite"
+    ):
         Run.create(whole[0].folder, TINY, RECIPE, 0)
     with pytest.raises(RunError, match="there is no run in"):
         Run.open(tmp_path / "none")
