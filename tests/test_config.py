@@ -8,8 +8,15 @@ def test_table_2():
     assert (mnist.steps, mnist.encoder_units, mnist.decoder_units, mnist.latent_units) == (32, 300, 300, 150)
     assert (coco.steps, coco.encoder_units, coco.decoder_units, coco.latent_units) == (32, 550, 550, 275)
     assert (mnist.read_size, mnist.write_size, coco.read_size, coco.write_size) == (8, 8, 9, 9)
-    assert (mnist.vocabulary_size, coco.vocabulary_size, mnist.canvas_init, coco.canvas_init) == (22, 25323, -10, 0)
-    assert {mnist.language_units, coco.language_units} == {128} and {mnist.align_units, coco.align_units} == {512}
+    assert (mnist.vocabulary_size, coco.vocabulary_size, mnist.canvas_init, coco.canvas_init) == (
+        22,
+        25323,
+        -10,
+        0,
+    )
+    assert {mnist.language_units, coco.language_units} == {128} and {mnist.align_units, coco.align_units} == {
+        512
+    }
 
 
 @pytest.mark.parametrize("kind", [AlignDRAWConfig, TrainingConfig])

@@ -40,7 +40,10 @@ def test_sizes_are_read_off_the_arrays(arrays):
     [
         (lambda a: a.pop("c0"), "not the 33 released parameters: missing c0"),
         (lambda a: a.update(b_z=np.zeros(3)), "not the 33 released parameters: unknown b_z"),
-        (lambda a: a.update(b_henc=np.zeros(9)), r"b_henc must have shape \[28\] to fit the others, got \[9\]"),
+        (
+            lambda a: a.update(b_henc=np.zeros(9)),
+            r"b_henc must have shape \[28\] to fit the others, got \[9\]",
+        ),
         (lambda a: a.update(b_mu=np.zeros((2, 2))), r"b_mu must have 1 dimension, got \[2, 2\]"),
         (lambda a: a.update(v_align=np.zeros(3)), r"must have shape .* to fit the others"),
         (lambda a: a.update(c0=np.zeros((1, 61))), "c0 has 61 pixels .* give image_size"),

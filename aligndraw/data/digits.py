@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from aligndraw.data.mnist_files import read_authors_h5, read_idx_folder
+
 SIDE = 28
 _SHIPPED = Path(__file__).with_name("mnist-10k.npz")
 
@@ -49,31 +51,41 @@ class Digits:
 
 
 def load_digits(path: str | os.PathLike[str] | None = None) -> Digits:
-    """Reads digits from an .npz archive with the arrays `images` and `labels`.
+    """Reads digits.
 
     Args:
-        path: the archive; by default the 10,000 MNIST digits of the package.
+        path: an .npz archive with the arrays `images` and `labels`; a folder with MNIST's IDX files
+            (`train-images-idx3-ubyte`, …, gzipped or not); or the alignDRAW authors' `mnist.h5`, which needs h5py.
+            By default the 10,000 MNIST digits of the package.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is damaged or something else; the message names it.
+        FileNotFoundError: there is no such file or folder.
+        ValueError: it is damaged or something else; the message names it.
     """
     file = _SHIPPED if path is None else Path(path)
     if not file.exists():
         raise FileNotFoundError(f"digits file {file} does not exist")
+    if file.is_dir():
+        form, read = "folder {} must hold MNIST's IDX files", read_idx_folder
+    elif file.suffix in (".h5", ".hdf5"):
+        form, read = "file {} must be the authors' mnist.h5", read_authors_h5
+    else:
+        array = f"images uint8 [n, {SIDE}, {SIDE}] and labels uint8 [n]"
+        form, read = f"file {{}} must be an .npz archive with {array}", _read_npz
     try:
-        archive = np.load(file, allow_pickle=False)
-        if isinstance(archive, np.ndarray):
-            raise ValueError("got a single array")
-        with archive:
-            missing = {"images", "labels"} - set(archive.files)
-            if missing:
-                raise ValueError(f"got an archive without {' and '.join(sorted(missing))}")
-            return Digits(archive["images"], archive["labels"])
+        return Digits(*(np.ascontiguousarray(a) for a in read(file)))
     # Damage shows as half a dozen kinds of exception: zip, zlib, header, memory, encoding.
     except Exception as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
-        raise ValueError(
-            f"digits file {file} must be an .npz archive with images uint8 [n, {SIDE}, {SIDE}] "
-            f"and labels uint8 [n]: {reason}"
-        ) from error
+        raise ValueError(f"digits {form.format(file)}: {reason}") from error
+
+
+def _read_npz(file: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    archive = np.load(file, allow_pickle=False)
+    if isinstance(archive, np.ndarray):
+        raise ValueError("got a single array")
+    with archive:
+        missing = {"images", "labels"} - set(archive.files)
+        if missing:
+            raise ValueError(f"got an archive without {' and '.join(sorted(missing))}")
+        return archive["images"], archive["labels"]

@@ -50,7 +50,9 @@ class BoundReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, ready for JSON."""
-        estimates = {k: {"mean": v.mean, "error": v.error} for k, v in vars(self).items() if isinstance(v, Estimate)}
+        estimates = {
+            k: {"mean": v.mean, "error": v.error} for k, v in vars(self).items() if isinstance(v, Estimate)
+        }
         return {**estimates, "kl_steps": self.kl_steps, "images": self.images, "samples": self.samples}
 
 
