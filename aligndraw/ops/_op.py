@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -29,6 +31,7 @@ class Op:
         check: raises RuntimeError for arguments outside the contract.
         fake, backward_fake: results of the right shape and dtype, without values.
         setup_context, backward: as in `torch.autograd.Function`; `backward(op, ctx, *grads)` gets the gradient op.
+        triton: the module of `aligndraw.kernels` that has the two as functions, imported at the first call.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class Op:
         backward_fake: Callable[..., Any],
         setup_context: Callable[..., None],
         backward: Callable[..., Any],
+        triton: str | None = None,
     ) -> None:
         self.name, self.reference, self.check = name, reference, check
         self._overloads, self._functions = {}, {}
@@ -78,6 +82,19 @@ class Op:
         main = _libraries["aligndraw"]
         main.impl(name, reference, "CompositeExplicitAutograd")
         main.impl(f"{name}_backward", backward_reference, "CompositeExplicitAutograd")
+        if triton is not None:
+
+            def kernel(*args: Any) -> Any:
+                check(*args)
+                return getattr(_kernels(triton), name)(*args)
+
+            def backward_kernel(*args: Any) -> Any:
+                return getattr(_kernels(triton), f"{name}_backward")(*args)
+
+            # Triton serves CPU tensors in its interpreter only.
+            for key in ("CUDA", "CPU") if os.environ.get("TRITON_INTERPRET") == "1" else ("CUDA",):
+                _libraries["aligndraw_triton"].impl(name, kernel, key)
+                _libraries["aligndraw_triton"].impl(f"{name}_backward", backward_kernel, key)
 
     def __call__(self, *args: Any) -> Any:
         backend = backend_for(self.name, args[0].device.type)
@@ -92,6 +109,10 @@ class Op:
             return self._functions[namespace].apply(*args)
         with torch._C._AutoDispatchBelowAutograd():
             return self._overloads[namespace](*args)
+
+
+def _kernels(module: str) -> Any:
+    return importlib.import_module(f"aligndraw.kernels.{module}")
 
 
 def _function(name: str, overload: Any, setup: Callable[..., None], backward: Callable[..., Any]) -> Any:

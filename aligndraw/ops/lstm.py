@@ -63,6 +63,7 @@ _op = Op(
     backward_fake=_backward_fake,
     setup_context=_setup,
     backward=_backward,
+    triton="lstm",
 )
 
 

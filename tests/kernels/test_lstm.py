@@ -1,7 +1,7 @@
-"""The Triton kernels of lstm_gates: their numbers in Triton's interpreter, their code for real GPUs ahead of time.
+"""The Triton kernels of lstm_gates: their numbers in Triton's interpreter, their code for GPUs.
 
-The interpreter must be chosen before Triton is imported, and ahead-of-time compilation does not work under it: each
-test runs this file as a program in a process of its own.
+The interpreter must be chosen before Triton is imported, and code for GPUs cannot be compiled under
+it: each test runs this file as a program of its own.
 """
 
 import os
@@ -25,12 +25,8 @@ def run(function: str, **environment: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_numbers_in_the_interpreter():
-    run("check_numbers", TRITON_INTERPRET="1")
-
-
-def test_tanh_of_tiny_and_special_numbers_in_the_interpreter():
-    run("check_tanh", TRITON_INTERPRET="1")
+def test_in_the_interpreter():
+    run("check_in_the_interpreter", TRITON_INTERPRET="1")
 
 
 def test_compiles_ahead_of_time_without_spills():
@@ -38,6 +34,11 @@ def test_compiles_ahead_of_time_without_spills():
 
 
 # ---- what runs in the other process ----
+
+
+def check_in_the_interpreter():
+    check_numbers()
+    check_tanh()
 
 
 def with_gradients(gates, c, grad_h, grad_c, dtype):
@@ -59,7 +60,10 @@ def check_numbers():
         for batch, units in [(3, 5), (2, 300), (0, 4), (3, 0), (1, 1)]:
             gates = (4 * torch.randn(4 * units, batch)).to(gates_dtype).t()  # not contiguous
             c = torch.randn(batch, units).to(c_dtype)
-            grad_h, grad_c = torch.randn(batch, units).to(gates_dtype), torch.randn(batch, units).to(c_dtype)
+            grad_h, grad_c = (
+                torch.randn(batch, units).to(gates_dtype),
+                torch.randn(batch, units).to(c_dtype),
+            )
             got = (*lstm.lstm_gates(gates, c), *lstm.lstm_gates_backward(grad_h, grad_c, gates, c))
             true = with_gradients(gates, c, grad_h, grad_c, F64)
             reference = with_gradients(gates, c, grad_h, grad_c, None)
@@ -67,7 +71,9 @@ def check_numbers():
                 assert x.shape == y.shape and x.dtype == z.dtype
                 if x.numel():
                     error, reference_error = ((t.double() - y).abs().max() for t in (x, z))
-                    assert error <= 2 * reference_error + torch.finfo(x.dtype).eps, (x.dtype, batch, units, error)
+                    assert error <= 2 * reference_error + torch.finfo(x.dtype).eps * max(
+                        1, y.abs().max()
+                    ), (x.dtype, error)
 
 
 def check_tanh():
@@ -95,10 +101,20 @@ def check_ahead_of_time():
 
     cuobjdump = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
     for arch in (80, 90):
-        for gates, c in [("*fp32", "*fp32"), ("*bf16", "*fp32"), ("*fp16", "*fp16"), ("*fp64", "*fp64")]:
+        for gates, c in [
+            ("*fp32", "*fp32"),
+            ("*bf16", "*fp32"),
+            ("*fp16", "*fp16"),
+            ("*fp64", "*fp64"),
+        ]:
             forward = dict(gates=gates, c=c, h=gates, c_next=c)
-            backward = dict(grad_h=gates, grad_c=c, gates=gates, c=c, grad_gates=gates, grad_c_prev=c)
-            for kernel, pointers in [(lstm.forward_kernel, forward), (lstm.backward_kernel, backward)]:
+            backward = dict(
+                grad_h=gates, grad_c=c, gates=gates, c=c, grad_gates=gates, grad_c_prev=c
+            )
+            for kernel, pointers in [
+                (lstm.forward_kernel, forward),
+                (lstm.backward_kernel, backward),
+            ]:
                 source = ASTSource(
                     fn=kernel,
                     signature={**pointers, "n": "i32", "BLOCK": "constexpr"},
@@ -110,13 +126,22 @@ def check_ahead_of_time():
                     cubin.write(compiled.asm["cubin"])
                     cubin.flush()
                     usage = subprocess.run(
-                        [cuobjdump, "--dump-resource-usage", cubin.name], capture_output=True, text=True, check=True
+                        [cuobjdump, "--dump-resource-usage", cubin.name],
+                        capture_output=True,
+                        text=True,
+                        check=True,
                     ).stdout
-                stack, local, registers = (int(re.findall(rf"{k}:(\d+)", usage)[0]) for k in ("STACK", "LOCAL", "REG"))
+                stack, local, registers = (
+                    int(re.findall(rf"{k}:(\d+)", usage)[0]) for k in ("STACK", "LOCAL", "REG")
+                )
                 assert stack == local == 0, f"{kernel.__name__} spills on sm_{arch}: {usage}"
-                assert registers <= 64, f"{kernel.__name__} takes {registers} registers on sm_{arch}"
+                assert registers <= 64, (
+                    f"{kernel.__name__} takes {registers} registers on sm_{arch}"
+                )
                 if gates == "*fp32":
-                    assert "ld.global.v2" in compiled.asm["ptx"], f"{kernel.__name__} loads one number at a time"
+                    assert "ld.global.v2" in compiled.asm["ptx"], (
+                        f"{kernel.__name__} loads one number at a time"
+                    )
 
 
 if __name__ == "__main__":

@@ -50,15 +50,15 @@ def test_unknown_backend():
             pass
 
 
-def chosen_with(value):
+def chosen_with(value, folder):
     code = "from aligndraw import backends, ops; print(backends.backend_for('lstm_gates', 'cpu'))"
     environment = {**os.environ, "ALIGNDRAW_BACKEND": value}
-    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=folder)
 
 
-def test_environment_variable():
-    assert chosen_with("reference").stdout.strip() == "reference"
-    wrong = chosen_with("fast").stderr.strip().splitlines()[-1]
+def test_environment_variable(tmp_path):
+    assert chosen_with("reference", tmp_path).stdout.strip() == "reference"
+    wrong = chosen_with("fast", tmp_path).stderr.strip().splitlines()[-1]
     assert wrong.endswith("ALIGNDRAW_BACKEND must be one of reference, cpp, cuda, triton, got 'fast'")
 
 

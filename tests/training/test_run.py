@@ -103,7 +103,7 @@ def test_killed_at_random_moments(tmp_path):
     chance, kills, reached = random.Random(0), 0, 0
     while True:
         process = subprocess.Popen(
-            [sys.executable, "-c", code, folder], stdout=subprocess.PIPE, text=True, env=environment
+            [sys.executable, "-c", code, folder], stdout=subprocess.PIPE, text=True, env=environment, cwd=tmp_path
         )
         assert process.stdout is not None
         started = int(process.stdout.readline().split()[1])
@@ -143,16 +143,16 @@ def test_patience(tmp_path):
     assert go(run, again) == "no better bound" and again.index == trainer.index
 
 
-def test_only_one_process_trains_in_a_folder(whole):
+def test_only_one_process_trains_in_a_folder(whole, tmp_path):
     run, _ = whole
     code = (
         "from pathlib import Path; from aligndraw.training.run import Run; "
         f"Run.open(Path({str(run.folder)!r})).locked().__enter__()"
     )
     with run.locked():
-        ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert "another process is training in" in ran.stderr
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path).returncode == 0
 
 
 def damage(path, how):

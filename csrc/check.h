@@ -1,0 +1,112 @@
+// Argument checks. A failed one throws a std::runtime_error, a RuntimeError in Python, that says
+//
+//   <op>: <argument> must <rule>, got <what came>
+//
+// word for word as the reference ops say it. (STD_TORCH_CHECK is not used: it puts the C++
+// function, file and line before the message.)
+#pragma once
+#include <torch/csrc/stable/device.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <initializer_list>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+
+#include "tensor.h"
+
+namespace aligndraw {
+
+template <class... Parts>
+[[noreturn]] void fail(const Parts&... parts) {
+  std::ostringstream message;
+  (message << ... << parts);
+  throw std::runtime_error(message.str());
+}
+
+inline std::string shape_text(const Tensor& tensor) {
+  std::string text;
+  for (const int64_t size : tensor.sizes())
+    text += (text.empty() ? "" : ", ") + std::to_string(size);
+  return "[" + text + "]";
+}
+
+inline std::string dtype_text(ScalarType type) {
+  switch (type) {
+    case ScalarType::Float: return "float32";
+    case ScalarType::Double: return "float64";
+    case ScalarType::BFloat16: return "bfloat16";
+    case ScalarType::Half: return "float16";
+    case ScalarType::Bool: return "bool";
+    case ScalarType::Byte: return "uint8";
+    case ScalarType::Char: return "int8";
+    case ScalarType::Short: return "int16";
+    case ScalarType::Int: return "int32";
+    case ScalarType::Long: return "int64";
+    case ScalarType::ComplexFloat: return "complex64";
+    case ScalarType::ComplexDouble: return "complex128";
+    default: return torch::headeronly::toString(type);
+  }
+}
+
+inline std::string device_text(const Tensor& tensor) {
+  if (tensor.is_cpu()) return "cpu";
+  return (tensor.is_cuda() ? "cuda:" : "device:") + std::to_string(tensor.get_device_index());
+}
+
+constexpr int64_t any = -1;
+
+// `letters` is the shape as documented, "[B, C, H, W]", and `sizes` what each must be, or `any`.
+inline void check_shape(const char* op, const char* name, const Tensor& tensor,
+                        const std::string& letters, std::initializer_list<int64_t> sizes) {
+  const auto fits = [](int64_t wanted, int64_t size) { return wanted == any || wanted == size; };
+  const auto got = tensor.sizes();
+  if (std::equal(sizes.begin(), sizes.end(), got.begin(), got.end(), fits)) return;
+  std::istringstream names(letters.substr(1, letters.size() - 2));
+  std::string wanted, letter;
+  for (const int64_t size : sizes) {
+    std::getline(names >> std::ws, letter, ',');
+    wanted += (wanted.empty() ? "" : ", ") + (size == any ? letter : std::to_string(size));
+  }
+  wanted = "[" + wanted + "]";
+  fail(op, ": ", name, " must have shape ", wanted == letters ? letters : letters + " = " + wanted,
+       ", got ", shape_text(tensor));
+}
+
+struct Argument {
+  const char* name;
+  const Tensor& tensor;
+};
+
+inline void check_device(const char* op, const Argument& argument, const Argument& like) {
+  if (argument.tensor.device() != like.tensor.device())
+    fail(op, ": ", argument.name, " must be on ", device_text(like.tensor), " like ", like.name,
+         ", got ", device_text(argument.tensor));
+}
+
+inline void check_dtype(const char* op, const Argument& argument, const Argument& like) {
+  const ScalarType type = argument.tensor.scalar_type(), wanted = like.tensor.scalar_type();
+  if (type != wanted)
+    fail(op, ": ", argument.name, " must be ", dtype_text(wanted), " like ", like.name, ", got ",
+         dtype_text(type));
+}
+
+// Every tensor is floating point and on the first one's device; float64 comes with float64 only.
+inline void check_float(const char* op, std::initializer_list<Argument> arguments) {
+  const Argument& first = *arguments.begin();
+  for (const Argument& argument : arguments) {
+    const ScalarType type = argument.tensor.scalar_type();
+    if (type != ScalarType::Float && type != ScalarType::Double && type != ScalarType::BFloat16 &&
+        type != ScalarType::Half)
+      fail(op, ": ", argument.name, " must be float32, float64, bfloat16 or float16, got ",
+           dtype_text(type));
+  }
+  for (const Argument& argument : arguments) {
+    check_device(op, argument, first);
+    if (first.tensor.scalar_type() == ScalarType::Double) check_dtype(op, argument, first);
+    if (argument.tensor.scalar_type() == ScalarType::Double) check_dtype(op, first, argument);
+  }
+}
+
+}  // namespace aligndraw

@@ -1,0 +1,55 @@
+// Between PyTorch's tensors and the launchers: devices, streams, types and errors.
+#pragma once
+#include <torch/csrc/stable/accelerator.h>
+
+#include <optional>
+
+#include "../check.h"
+#include "array.h"
+
+// In libtorch_cuda, so absent under a CPU build of torch, where these ops are never called.
+extern "C" __attribute__((weak)) int32_t aoti_torch_get_current_cuda_stream(int32_t device,
+                                                                            void** stream);
+
+namespace aligndraw::cuda {
+
+// While it lives, the tensor's device is the current one. A CPU tensor, which the tests' stand-in
+// for the CUDA runtime works on, has no device and no stream.
+class OnDeviceOf {
+ public:
+  explicit OnDeviceOf(const Tensor& tensor) {
+    if (!tensor.is_cuda()) return;
+    const int32_t device = tensor.get_device_index();
+    guard_.emplace(device);
+    void* stream = nullptr;
+    if (!aoti_torch_get_current_cuda_stream ||
+        aoti_torch_get_current_cuda_stream(device, &stream) != 0)
+      fail("no CUDA stream: this build of torch has no CUDA");
+    stream_ = static_cast<CUstream_st*>(stream);
+  }
+
+  // PyTorch's current one.
+  CUstream_st* stream() const { return stream_; }
+
+ private:
+  std::optional<torch::stable::accelerator::DeviceGuard> guard_;
+  CUstream_st* stream_ = nullptr;
+};
+
+inline In input(const Tensor& tensor) {
+  const auto type_of = [](ScalarType type) {
+    switch (type) {
+      case ScalarType::Double: return Type::float64;
+      case ScalarType::BFloat16: return Type::bfloat16;
+      case ScalarType::Half: return Type::float16;
+      default: return Type::float32;
+    }
+  };
+  return {tensor.const_data_ptr(), type_of(tensor.scalar_type())};
+}
+
+inline void check_launch(const char* op, const char* error) {
+  if (error) fail(op, ": CUDA: ", error);
+}
+
+}  // namespace aligndraw::cuda

@@ -1,0 +1,71 @@
+// How kernels are launched and lay out dynamic shared memory.
+//
+// Ordinary CUDA. The tests also compile the .cu files with g++ and run them on the CPU, where
+// <<<>>> and `extern __shared__` do not exist: hence launch() and SharedArrays, and the one #ifdef.
+#pragma once
+#include <cooperative_groups.h>
+#include <cuda_runtime.h>
+
+#include <cstddef>
+#include <utility>
+
+namespace aligndraw::cuda {
+
+// The room that take<T>(count) needs; a launcher asks for the sum of all.
+template <class T>
+constexpr size_t shared_bytes(size_t count) {
+  return (count * sizeof(T) + 15) / 16 * 16;
+}
+
+// A block's dynamic shared memory as arrays, one take() after another, each on a 16-byte boundary.
+class SharedArrays {
+ public:
+  template <class T>
+  __device__ __forceinline__ T* take(size_t count) {
+    const size_t offset = used_;
+    used_ += shared_bytes<T>(count);
+#ifdef CUDA_ON_CPU
+    return reinterpret_cast<T*>(cuda_on_cpu::shared_piece(taken_++, offset, count * sizeof(T)));
+#else
+    extern __shared__ __align__(16) unsigned char dynamic_shared_memory[];
+    return reinterpret_cast<T*>(dynamic_shared_memory + offset);
+#endif
+  }
+
+ private:
+  size_t used_ = 0;
+  [[maybe_unused]] int taken_ = 0;
+};
+
+// kernel<<<blocks, threads, shared, stream>>>(arguments...), with more than 48 KB of shared memory
+// allowed. In a cooperative launch every block is alive at once, for grid.sync().
+template <class... Parameters, class... Arguments>
+cudaError_t launch(void (*kernel)(Parameters...), dim3 blocks, dim3 threads, size_t shared,
+                   cudaStream_t stream, bool cooperative, Arguments&&... arguments) {
+  cudaError_t error = cudaSuccess;
+  if (shared > 48 * 1024)
+    error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared));
+  if (error == cudaSuccess) {
+    cudaLaunchAttribute attribute{};
+    attribute.id = cudaLaunchAttributeCooperative;
+    attribute.val.cooperative = cooperative;
+    cudaLaunchConfig_t config{};
+    config.gridDim = blocks;
+    config.blockDim = threads;
+    config.dynamicSmemBytes = shared;
+    config.stream = stream;
+    config.attrs = &attribute;
+    config.numAttrs = 1;
+    error = cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...);
+  }
+  // The runtime also keeps the error for whoever asks next, which would be PyTorch.
+  if (error != cudaSuccess) cudaGetLastError();
+  return error;
+}
+
+// What a launcher returns: nullptr, or what went wrong.
+inline const char* report(cudaError_t error) {
+  return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
+}
+
+}  // namespace aligndraw::cuda

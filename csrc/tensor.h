@@ -1,0 +1,21 @@
+// The few tensor operations that every op's C++ starts with.
+#pragma once
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+
+namespace aligndraw {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+// The same tensor where nothing is to be done: these calls go through PyTorch's dispatcher.
+inline Tensor as_contiguous(const Tensor& tensor) {
+  return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor);
+}
+
+inline Tensor as_type(const Tensor& tensor, ScalarType type) {
+  return tensor.scalar_type() == type ? tensor : torch::stable::to(tensor, type);
+}
+
+}  // namespace aligndraw

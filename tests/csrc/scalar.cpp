@@ -1,0 +1,14 @@
+// The functions of csrc/math/scalar.h over arrays, for test_scalar.py.
+#include "math/scalar.h"
+
+#define OVER_ARRAYS(name)                                                                         \
+  extern "C" void name##_float32(const float* x, float* y, int64_t n) {                           \
+    for (int64_t i = 0; i < n; ++i) y[i] = aligndraw::math::name(x[i]);                           \
+  }                                                                                               \
+  extern "C" void name##_float64(const double* x, double* y, int64_t n) {                         \
+    for (int64_t i = 0; i < n; ++i) y[i] = aligndraw::math::name(x[i]);                           \
+  }
+
+OVER_ARRAYS(exp)
+OVER_ARRAYS(tanh)
+OVER_ARRAYS(sigmoid)

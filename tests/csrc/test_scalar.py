@@ -1,0 +1,104 @@
+"""exp, tanh and sigmoid of csrc/math/scalar.h, for each generation of processor that runs here.
+
+The op library takes one of these versions when it is loaded: testing the ops tests only that one.
+"""
+
+import ctypes
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+
+import native  # of build_backend: the library's own compiler flags
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[2]
+FUNCTIONS = {"exp": (np.exp, torch.exp), "tanh": (np.tanh, torch.tanh)}
+FUNCTIONS["sigmoid"] = (lambda x: 1 / (1 + np.exp(-x)), torch.sigmoid)
+
+
+def targets():
+    if platform.machine() != "x86_64":
+        return ["native"]
+    flags = Path("/proc/cpuinfo").read_text()
+    needs = {"x86-64": "sse2", "x86-64-v3": "avx2", "x86-64-v4": "avx512vl"}
+    return [target for target, flag in needs.items() if flag in flags]
+
+
+@pytest.fixture(scope="module", params=targets())
+def call(request, tmp_path_factory):
+    """call("exp", x) for an array of float32 or float64"""
+    if shutil.which("g++") is None:
+        pytest.skip("g++ is not installed")
+    library = tmp_path_factory.mktemp("scalar") / "scalar.so"
+    flags = [
+        *native.CXX_FLAGS,
+        *native.MATH_FLAGS,
+        "-fvisibility=default",
+        f"-march={request.param}",
+    ]
+    source = Path(__file__).with_name("scalar.cpp")
+    subprocess.run(
+        ["g++", *flags, "-shared", "-I", ROOT / "csrc", source, "-o", library], check=True
+    )
+    functions = ctypes.CDLL(str(library))
+
+    def call(name, x):
+        y = np.full_like(x, np.nan)
+        pointers = (ctypes.c_void_p(array.ctypes.data) for array in (x, y))
+        functions[f"{name}_{x.dtype}"](*pointers, ctypes.c_int64(len(x)))
+        return y
+
+    return call
+
+
+def relative_error(y, true):
+    return np.max(np.abs(y - true) / np.abs(true))
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_float32_is_as_accurate_as_torch(call, name):
+    """The largest relative error is at most twice that of torch's own float32, for tiny x too."""
+    exact, of_torch = FUNCTIONS[name]
+    tiny = np.geomspace(1e-37, 1, 100_000)
+    x = np.concatenate(
+        [np.linspace(-86.9, 86.9, 1_000_001), np.linspace(-5, 5, 1_000_001), tiny, -tiny]
+    )
+    x = x[x != 0].astype(np.float32)
+    true = exact(x.astype(np.float64))
+    reference_error = relative_error(of_torch(torch.from_numpy(x)).numpy(), true)
+    assert relative_error(call(name, x), true) <= 2 * reference_error
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_float64(call, name):
+    x = np.linspace(-30, 30, 10_001)
+    x = x[x != 0]
+    assert relative_error(call(name, x), FUNCTIONS[name][0](x)) < 4 * np.finfo(np.float64).eps
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_special_numbers(call, dtype):
+    inf, nan = np.inf, np.nan
+    x = np.array([-inf, -1e30, -0.0, 0.0, 1e30, inf, nan], dtype)
+    np.testing.assert_array_equal(call("exp", x), np.array([0, 0, 1, 1, inf, inf, nan], dtype))
+    np.testing.assert_array_equal(call("sigmoid", x), np.array([0, 0, 0.5, 0.5, 1, 1, nan], dtype))
+    tanh = call("tanh", x)
+    np.testing.assert_array_equal(tanh, np.array([-1, -1, -0.0, 0.0, 1, 1, nan], dtype))
+    np.testing.assert_array_equal(np.signbit(tanh[:4]), [True, True, True, False])
+
+
+def test_exp_at_the_ends_of_float32(call):
+    """Finite up to the largest float, then infinite; never subnormal."""
+    top = np.log(np.finfo(np.float32).max.astype(np.float64))
+    x = np.array([top - 1e-4, top + 1e-4], np.float32)
+    y = call("exp", x)
+    assert np.isfinite(y[0]) and np.isposinf(y[1])
+    x = np.linspace(-110, -80, 100_001).astype(np.float32)
+    y = call("exp", x)
+    smallest = np.finfo(np.float32).tiny
+    assert np.all((y == 0) | (y >= smallest))
+    assert np.max(np.abs(y - np.exp(x.astype(np.float64)))) < 2 * smallest
+    assert np.all(y[x > -86.98] > 0)

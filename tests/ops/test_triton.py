@@ -1,0 +1,24 @@
+"""The Triton backend in Triton's interpreter, which must be asked for before anything is imported."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("triton")
+
+
+def test_the_contract_holds_in_the_interpreter(tmp_path):
+    """The tests of test_contract.py again, in a process in which Triton serves CPU tensors."""
+    tests = Path(__file__).parent / "test_contract.py"
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tests), "-k", "triton", "--import-mode=importlib"],
+        env={**os.environ, "TRITON_INTERPRET": "1"},
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert ran.returncode == 0, ran.stdout[-3000:]
+    assert " passed" in ran.stdout
