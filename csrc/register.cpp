@@ -1,18 +1,32 @@
 // The kernels of each device. The ops themselves are defined in Python (aligndraw/ops).
 #include <torch/csrc/stable/library.h>
 
+#include "attend.h"
+#include "latent.h"
 #include "lstm.h"
+#include "read.h"
+#include "write.h"
+
+namespace aligndraw {
 
 STABLE_TORCH_LIBRARY_IMPL(aligndraw, CPU, ops) {
-  using namespace aligndraw::cpu;
-  ops.impl("lstm_gates", TORCH_BOX(&lstm_gates));
-  ops.impl("lstm_gates_backward", TORCH_BOX(&lstm_gates_backward));
+  ops.impl("attend", TORCH_BOX(&cpu::attend));
+  ops.impl("attend_backward", TORCH_BOX(&cpu::attend_backward));
+  ops.impl("latent", TORCH_BOX(&cpu::latent));
+  ops.impl("latent_backward", TORCH_BOX(&cpu::latent_backward));
+  ops.impl("lstm_gates", TORCH_BOX(&cpu::lstm_gates));
+  ops.impl("lstm_gates_backward", TORCH_BOX(&cpu::lstm_gates_backward));
+  ops.impl("read", TORCH_BOX(&cpu::read));
+  ops.impl("read_backward", TORCH_BOX(&cpu::read_backward));
+  ops.impl("write", TORCH_BOX(&cpu::write));
+  ops.impl("write_backward", TORCH_BOX(&cpu::write_backward));
 }
 
 #ifdef ALIGNDRAW_CUDA
 STABLE_TORCH_LIBRARY_IMPL(aligndraw, CUDA, ops) {
-  using namespace aligndraw::cuda;
-  ops.impl("lstm_gates", TORCH_BOX(&lstm_gates));
-  ops.impl("lstm_gates_backward", TORCH_BOX(&lstm_gates_backward));
+  ops.impl("lstm_gates", TORCH_BOX(&cuda::lstm_gates));
+  ops.impl("lstm_gates_backward", TORCH_BOX(&cuda::lstm_gates_backward));
 }
 #endif
+
+}  // namespace aligndraw

@@ -3,7 +3,10 @@
 #pragma once
 #include <algorithm>
 #include <cstdint>
+#include <memory>
+#include <new>
 
+#include "../math/scalar.h"
 #include "../tensor.h"
 
 // Before a function that is no template: compiles it for AVX-512, for AVX2 and for any x86-64, and
@@ -28,13 +31,70 @@ inline Tensor for_arithmetic(const Tensor& tensor) {
   return as_contiguous(is_double(tensor) ? tensor : as_type(tensor, ScalarType::Float));
 }
 
-// Calls row(b) for every b < rows on torch's threads; a thread gets some 4096 elements at least.
+// Calls range(begin, end) on torch's threads, for parts of 0 ... rows - 1; a thread gets some 4096
+// elements at least.
+template <class F>
+void for_row_ranges(int64_t rows, int64_t elements_a_row, const F& range) {
+  const int64_t grain = std::max<int64_t>(1, 4096 / std::max<int64_t>(1, elements_a_row));
+  torch::stable::parallel_for(0, rows, grain, range);
+}
+
+// Calls row(b) for every b < rows on torch's threads.
 template <class F>
 void for_each_row(int64_t rows, int64_t elements_a_row, const F& row) {
-  const int64_t grain = std::max<int64_t>(1, 4096 / std::max<int64_t>(1, elements_a_row));
-  torch::stable::parallel_for(0, rows, grain, [&row](int64_t begin, int64_t end) {
+  for_row_ranges(rows, elements_a_row, [&row](int64_t begin, int64_t end) {
     for (int64_t b = begin; b < end; ++b) row(b);
   });
+}
+
+// A thread's working memory: uninitialised, from the start of a cache line.
+template <class T>
+class Buffer {
+ public:
+  explicit Buffer(int64_t size) : data_(new (alignment) T[std::max<int64_t>(1, size)]) {}
+  T* data() const { return data_.get(); }
+  operator T*() const { return data(); }
+
+ private:
+  static constexpr std::align_val_t alignment{64};
+  struct Free {
+    void operator()(T* data) const { ::operator delete[](data, alignment); }
+  };
+  std::unique_ptr<T[], Free> data_;
+};
+
+// While one lives, this thread's arithmetic takes subnormal numbers for 0. What is far from a window
+// is weighed with products of tiny numbers, and a subnormal one costs a hundred times what others do.
+class FlushSubnormals {
+#if defined(__x86_64__)
+ public:
+  FlushSubnormals() : before_(__builtin_ia32_stmxcsr()) {
+    __builtin_ia32_ldmxcsr(before_ | 0x8040);  // results, arguments
+  }
+  ~FlushSubnormals() { __builtin_ia32_ldmxcsr(before_); }
+
+ private:
+  unsigned before_;
+#elif defined(__aarch64__)
+ public:
+  FlushSubnormals() {
+    asm volatile("mrs %0, fpcr" : "=r"(before_));
+    asm volatile("msr fpcr, %0" : : "r"(before_ | uint64_t(1) << 24));
+  }
+  ~FlushSubnormals() { asm volatile("msr fpcr, %0" : : "r"(before_)); }
+
+ private:
+  uint64_t before_;
+#endif
+};
+
+// term(0) + ... + term(n - 1), in the order that is best for vectors.
+template <class T, class F>
+ALIGNDRAW_INLINE T sum_of(int64_t n, const F& term) {
+  T total = 0;
+#pragma omp simd reduction(+ : total)
+  for (int64_t j = 0; j < n; ++j) total += term(j);
+  return total;
 }
 
 }  // namespace aligndraw::cpu

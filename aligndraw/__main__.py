@@ -1,0 +1,8 @@
+"""`python -m aligndraw` is the command `aligndraw`."""
+
+import sys
+
+from aligndraw.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

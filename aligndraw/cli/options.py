@@ -1,0 +1,142 @@
+"""Options of the commands: one for every field of a configuration, and those that commands share."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn, TypeVar
+
+from aligndraw.backends import backend_for
+from aligndraw.cli.failure import failing
+from aligndraw.config import AlignDRAWConfig, TrainingConfig
+from aligndraw.info import no_cuda_reason
+from aligndraw.ops import OPS
+
+_C = TypeVar("_C", AlignDRAWConfig, TrainingConfig)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that refuses in one line and guesses no abbreviated options."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the process with status 2."""
+        line = " ".join(message.split())
+        self.exit(2, f"aligndraw: error: {line} (see `{self.prog} --help`)\n")
+
+
+def whole(least: int | None = None) -> Callable[[str], int]:
+    """The type of an option that is a whole number, of at least `least`."""
+
+    def parse(text: str) -> int:
+        rule = "a whole number" if least is None else f"a whole number of at least {least}"
+        try:
+            value = int(text)
+        except ValueError:
+            value = None
+        if value is None or (least is not None and value < least):
+            raise argparse.ArgumentTypeError(f"must be {rule}, got {text!r}")
+        return value
+
+    return parse
+
+
+def number(least: float | None = None) -> Callable[[str], float]:
+    """The type of an option that is a finite number, of at least `least`."""
+
+    def parse(text: str) -> float:
+        rule = "a number" if least is None else f"a number of at least {least:g}"
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value) or (least is not None and value < least):
+            raise argparse.ArgumentTypeError(f"must be {rule}, got {text!r}")
+        return value
+
+    return parse
+
+
+def add_seed(parser: argparse.ArgumentParser, help: str, default: int | None = 0) -> None:
+    """--seed; the help says 0 where the default is None."""
+
+    def parse(text: str) -> int:
+        value = whole(0)(text)
+        if value >= 2**63:
+            raise argparse.ArgumentTypeError(f"must be below 2^63, got {text}")
+        return value
+
+    parser.add_argument("--seed", type=parse, default=default, metavar="N", help=f"{help} [0]")
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """--device, refused where there is none such."""
+
+    def parse(text: str) -> str:
+        if text not in ("cpu", "cuda"):
+            raise argparse.ArgumentTypeError(f"must be cpu or cuda, got {text!r}")
+        if text == "cuda" and no_cuda_reason():
+            raise argparse.ArgumentTypeError(f"there is no CUDA device: {no_cuda_reason()}")
+        return text
+
+    parser.add_argument(
+        "--device",
+        type=parse,
+        default="cpu",
+        metavar="{cpu,cuda}",
+        help="where to compute [%(default)s]",
+    )
+
+
+def add_config(parser: argparse.ArgumentParser, title: str, presets: Mapping[str, _C]) -> None:
+    """One option for every field of a configuration; what is not given is from the preset."""
+    group = parser.add_argument_group(title)
+    for field in dataclasses.fields(next(iter(presets.values()))):
+        values = {name: _text(getattr(config, field.name)) for name, config in presets.items()}
+        same = len(set(values.values())) == 1
+        shown = values.popitem()[1] if same else ", ".join(f"{k}: {v}" for k, v in values.items())
+        group.add_argument(
+            "--" + field.name.replace("_", "-"),
+            dest=field.name,
+            help=f"{field.metadata['help']} [{shown}]".replace("%", "%%"),
+            **_form(field.default, field.metadata["choices"]),
+        )
+
+
+def chosen(preset: _C, arguments: argparse.Namespace) -> _C:
+    """The preset with the fields that the command line gives.
+
+    Raises:
+        ValueError: the fields do not fit, or not together.
+    """
+    given = {f.name: getattr(arguments, f.name) for f in dataclasses.fields(preset)}
+    return preset.replace(**{name: value for name, value in given.items() if value is not None})
+
+
+def chosen_backends(device: str) -> str:
+    """The backends that serve the ops on a device, as text; a Failure when the forced one cannot."""
+    with failing(RuntimeError, ValueError):
+        served = {op: backend_for(op, device) for op in OPS}
+    if len(set(served.values())) == 1:
+        return f"{served.popitem()[1]} ops"
+    return ", ".join(f"{op} {backend}" for op, backend in served.items())
+
+
+def _form(default: Any, choices: tuple[str, ...]) -> dict[str, Any]:
+    if isinstance(default, bool):
+        return {"action": argparse.BooleanOptionalAction}
+    if choices:
+        return {"choices": choices}
+    if isinstance(default, tuple):
+        return {"type": whole(), "nargs": 2, "metavar": ("H", "W")}
+    return {"type": whole() if isinstance(default, int) else number(), "metavar": "N"}
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -1,0 +1,67 @@
+"""What commands write: the place is tried before the work begins, and errors name it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import aligndraw
+from aligndraw.cli.failure import Failure, failing
+from aligndraw.pipelines import Pipeline
+from aligndraw.viz import Captioned, contact_sheet, save_png
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Makes a Failure that names the path of whatever keeps the block from writing it."""
+    try:
+        yield
+    except BrokenPipeError:  # of the terminal
+        raise
+    except OSError as error:
+        raise Failure(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def check_file(path: Path) -> None:
+    """Raises a Failure when the file cannot be written."""
+    with writing(path):
+        if path.is_dir():
+            raise Failure(f"cannot write {path}: it is a folder")
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+
+
+def write_sheet(
+    path: Path,
+    pipeline: Pipeline,
+    captions: Sequence[tuple[str, str]],
+    *,
+    model: str,
+    n: int = 1,
+    seed: int = 0,
+    temperature: float = 1.0,
+    steps: int | None = None,
+) -> None:
+    """Draws captions, each with a remark or "", and writes the sheet of their pictures as a PNG file.
+
+    Each caption is drawn by itself, so that its pictures are the same to the bit in whatever company.
+    """
+    blocks = []
+    for caption, remark in captions:
+        images = pipeline.draw([caption], n, seed, temperature, steps).images
+        blocks.append(Captioned(caption, images.cpu().numpy(), remark))
+    with failing(ValueError):  # a model of pictures that are neither grey nor coloured
+        sheet = contact_sheet(blocks)
+    texts = {
+        "Software": f"aligndraw {aligndraw.__version__}",
+        "Caption": "\n".join(caption for caption, _ in captions),
+        "Seed": str(seed),
+        "Temperature": f"{temperature:g}",
+        "Steps": str(steps or pipeline.model.config.steps),
+        "Model": os.fsencode(model).decode("utf-8", "replace"),
+    }
+    with writing(path):
+        save_png(sheet, path, texts)

@@ -1,0 +1,152 @@
+"""What this installation can do and why it cannot do the rest: `aligndraw info`, `python -m aligndraw.info`."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import aligndraw
+from aligndraw.backends import BACKENDS, BUILD, backend_for, missing_reason
+from aligndraw.ops import OPS
+
+ENVIRONMENT = {
+    "ALIGNDRAW_BACKEND": f"forces one backend: {', '.join(BACKENDS)}",
+    "ALIGNDRAW_BUILD_CPP": "at installation, compiled ops: auto, 0 (no) or 1 (stop if it cannot be done)",
+    "ALIGNDRAW_BUILD_CUDA": "at installation, CUDA ops: auto, 0 or 1",
+    "ALIGNDRAW_CUDA_ARCHS": 'at installation, compute capabilities to compile for, as in "80;90"',
+}
+
+
+def page() -> str:
+    """The whole page, lines without trailing white space."""
+    facts = [
+        ("aligndraw", f"{aligndraw.__version__} in {Path(aligndraw.__file__).parent}"),
+        ("python", platform.python_version()),
+        ("torch", torch.__version__),
+        ("triton", _version("triton")),
+        ("numpy", np.__version__),
+        ("CPU", _cpu()),
+        *_gpus(),
+        *_build(),
+    ]
+    notes: list[str] = []
+    rows = [_op_row(op, notes) for op in OPS]
+    header = ["op", *BACKENDS, *(f"chosen on {device}" for device in _devices())]
+    variables = [(name, os.environ.get(name, "not set"), text) for name, text in ENVIRONMENT.items()]
+    unknown = sorted(k for k in os.environ if k.startswith("ALIGNDRAW_") and k not in ENVIRONMENT)
+    variables += [(name, os.environ[name], "means nothing to aligndraw") for name in unknown]
+    return "\n".join(
+        [
+            *_columns(facts),
+            "",
+            *_columns([header, *rows]),
+            *(f"[{i}] {note}" for i, note in enumerate(notes, 1)),
+            "",
+            *_columns(variables),
+        ]
+    )
+
+
+def main() -> None:
+    """Prints the page."""
+    print(page())
+
+
+def no_cuda_reason() -> str:
+    """Why there is no CUDA device, with what mends it; "" when there is one."""
+    if torch.version.cuda is None:
+        return f"torch {torch.__version__} was built without CUDA: install a CUDA build of torch"
+    if not torch.cuda.is_available():
+        return f"torch {torch.__version__} finds no CUDA GPU: see whether nvidia-smi does"
+    return ""
+
+
+def _devices() -> list[str]:
+    return ["cpu"] if no_cuda_reason() else ["cpu", "cuda"]
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _cpu() -> str:
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        lines = (line.partition(":") for line in cpuinfo.read_text().splitlines())
+        name = next((value.strip() for key, _, value in lines if key.strip() == "model name"), name)
+    features = torch.backends.cpu.get_cpu_capability()
+    return f"{name}, {features}, {os.cpu_count()} CPUs, {torch.get_num_threads()} threads in use"
+
+
+def _gpus() -> list[tuple[str, str]]:
+    reason = no_cuda_reason()
+    if reason:
+        return [("GPU", f"none: {reason}")]
+    gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+    return [
+        (
+            f"GPU {i}",
+            f"{g.name}, compute capability {g.major}.{g.minor}, {g.total_memory / 2**30:.0f} GiB",
+        )
+        for i, g in enumerate(gpus)
+    ]
+
+
+def _build() -> list[tuple[str, str]]:
+    parts = [("build", "cpp"), ("", "cuda"), ("", "host")]
+    rows = [
+        (head, f"{part}: {'yes' if BUILD.get(part) else BUILD.get(f'{part}_reason') or 'no'}")
+        for head, part in parts
+    ]
+    tools = {tool: BUILD.get(tool) for tool in ("torch", "compiler", "nvcc", "cuda_archs")}
+    return rows + [
+        ("", f"{tool}: {' '.join(map(str, value)) if isinstance(value, list) else value}")
+        for tool, value in tools.items()
+        if value
+    ]
+
+
+def _op_row(op: str, notes: list[str]) -> list[str]:
+    """`yes` or the number of a note for each backend, then the choice on each device; notes are added to."""
+
+    def note(text: str) -> str:
+        if text not in notes:
+            notes.append(text)
+        return f"[{notes.index(text) + 1}]"
+
+    row = [op]
+    for backend in BACKENDS:
+        reason = _absence(op, backend)
+        row.append(f"no {note(f'{backend}: {reason}')}" if reason else "yes")
+    for device in _devices():
+        try:
+            row.append(backend_for(op, device))
+        except (RuntimeError, ValueError) as error:
+            row.append(f"none {note(str(error))}")
+    return row
+
+
+def _absence(op: str, backend: str) -> str:
+    """Why a backend cannot serve an op on this machine; "" when it can."""
+    at_home = {"reference": "cpu", "cpp": "cpu", "cuda": "cuda"}.get(backend, _devices()[-1])
+    return missing_reason(op, backend, at_home) or (no_cuda_reason() if at_home == "cuda" else "")
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The rows with their cells aligned."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return ["  ".join(c.ljust(w) for c, w in zip(row, widths)).rstrip() for row in rows]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,297 @@
+"""From captions to pictures, and from digits to a model: what the command line does, for Python."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import aligndraw
+from aligndraw.config import AlignDRAWConfig, TrainingConfig
+from aligndraw.data import VOCABULARY, Examples, MNISTCaptions, evaluation_sets, load_digits
+from aligndraw.data.mnist_captions import CANVAS
+from aligndraw.model import AlignDRAW, Drawing
+from aligndraw.model.noise import stream
+from aligndraw.model.saved import CONFIG, WEIGHTS, load_model, save_model
+from aligndraw.text import Vocabulary
+from aligndraw.training import Trainer, Update
+from aligndraw.training.checkpoint import checkpoints
+from aligndraw.training.run import CHECKPOINTS, LOCK, METRICS, RUN, Run, RunError, train_run
+
+SHIPPED = Path(__file__).parent / "weights" / "mnist"
+SAMPLES = "samples"  # of a run: samples.png, and a folder with a sheet for each epoch
+
+
+@dataclass(frozen=True, eq=False)
+class Pipeline:
+    """A model with the words that it knows: `Pipeline.load().draw(["a caption"]).images`.
+
+    Attributes:
+        notes: how the model came about.
+    """
+
+    model: AlignDRAW
+    vocabulary: Vocabulary
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, folder: str | Path | None = None, device: torch.device | str = "cpu") -> Pipeline:
+        """Reads a model from a folder, or the one that ships with the package, and moves it to a device.
+
+        Raises:
+            FileNotFoundError: there is no model in the folder.
+            ValueError: the model is damaged, foreign or does not fit its vocabulary.
+        """
+        if folder is None and not SHIPPED.is_dir():
+            raise FileNotFoundError(
+                "no trained model ships with this installation: "
+                "run `aligndraw train mnist`, then name its folder (--model DIR)"
+            )
+        folder = SHIPPED if folder is None else folder
+        model, vocabulary, notes = load_model(folder)
+        if len(vocabulary) > model.config.vocabulary_size:
+            raise ValueError(
+                f"the model in {folder} must know every word of its vocabulary, "
+                f"got {model.config.vocabulary_size} and {len(vocabulary)} words"
+            )
+        if not all(p.isfinite().all() for p in model.parameters()):
+            raise ValueError(f"the model in {folder} is damaged: some parameters are not finite")
+        return cls(model.to(device), vocabulary, notes)
+
+    def draw(
+        self,
+        captions: Sequence[str],
+        n: int = 1,
+        seed: int = 0,
+        temperature: float = 1.0,
+        steps: int | None = None,
+    ) -> Drawing:
+        """Draws n pictures of each caption: first those of the first caption, then of the second, ...
+
+        Picture i of every caption comes from the same noise, which `seed` and i alone determine: it
+        depends neither on n nor on the other captions, and two captions show what their words change.
+
+        Args:
+            captions: in words of the vocabulary.
+            n: pictures of each caption, at least 1.
+            seed: at least 0.
+            temperature: factor of the prior's σ; 0 draws the mean.
+            steps: T, when not the model's.
+
+        Raises:
+            ValueError: an argument is out of range; `aligndraw.text.CaptionError`, for a caption
+                that the vocabulary cannot express.
+        """
+        for name, value, least in (("n", n, 1), ("seed", seed, 0)):
+            if value < least:
+                raise ValueError(f"{name} must be at least {least}, got {value}")
+        ids, lengths = self.vocabulary.encode_batch(captions)
+        different = {self.vocabulary.decode(row[:k]) for row, k in zip(ids, lengths.tolist())}
+        if self.model.config.conventions == "released" and len(different) > 1:
+            raise ValueError(
+                "captions must be the same for a model of the released conventions, whose language "
+                f"model mixes those of a batch, got {len(different)} captions: draw one at a time"
+            )
+        device = self.model.canvas.device
+        return self.model.sample(
+            ids.repeat_interleave(n, 0).to(device),
+            lengths.repeat_interleave(n, 0).to(device),
+            generator=[stream(seed, i) for _ in captions for i in range(n)],
+            temperature=temperature,
+            steps=steps,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class MNISTRun:
+    """A training on MNIST with captions, its folder locked: from `new_mnist_run` or `resumed_mnist_run`.
+
+    Attributes:
+        scored: the examples whose bound is taken after each epoch: "seen" and "held_out" placements.
+        passed_over: why checkpoints newer than the one that the trainer stands at are of no use.
+    """
+
+    run: Run
+    trainer: Trainer
+    scored: dict[str, Examples]
+    passed_over: Sequence[str] = ()
+
+
+@contextmanager
+def new_mnist_run(
+    folder: str | Path,
+    model: AlignDRAWConfig,
+    training: TrainingConfig,
+    *,
+    digits: str | Path | None = None,
+    seed: int = 0,
+    scored: int = 1000,
+    device: torch.device | str = "cpu",
+    overwrite: bool = False,
+    **notes: Any,
+) -> Iterator[MNISTRun]:
+    """Begins a training in a folder, which is made if need be.
+
+        with new_mnist_run("seven", AlignDRAWConfig.preset("quick"), TrainingConfig.preset("quick")) as job:
+            train_mnist(job)
+        Pipeline.load("seven").draw(["the digit seven is at the top left of the image"])
+
+    When the block ends in an error before the first checkpoint, everything that was made goes again.
+
+    Args:
+        digits: as for `aligndraw.data.load_digits`.
+        seed: of the parameters, the examples and the noise.
+        scored: validation examples of each kind of placement whose bound is taken after each epoch.
+        overwrite: remove a run or a model that the folder holds.
+        notes: kept in `run.json`.
+
+    Raises:
+        ValueError: the model or the digits do not fit the data set; `aligndraw.training.run.RunError`,
+            for a folder that is taken.
+        OSError: the folder cannot be written.
+    """
+    folder = Path(folder)
+    trainer, examples, told = _prepare(model, training, digits, seed, scored, device)
+    with _removed_if_idle(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if overwrite:
+            with Run(folder, {}).locked():
+                _clear(folder)
+        versions = {"aligndraw": aligndraw.__version__, "torch": torch.__version__}
+        run = Run.create(
+            folder, model, training, seed, digits=told, scored=scored, versions=versions, **notes
+        )
+        with run.locked():
+            try:
+                yield MNISTRun(run, trainer, examples)
+            except BaseException:
+                if not any(checkpoints(folder / CHECKPOINTS)):
+                    _clear(folder)
+                raise
+
+
+@contextmanager
+def resumed_mnist_run(folder: str | Path, device: torch.device | str = "cpu") -> Iterator[MNISTRun]:
+    """Takes a training up where its newest whole checkpoint is.
+
+    Raises:
+        ValueError: as `RunError`, there is no run in the folder, or it is damaged or in use; the
+            digits that it began with are gone or others.
+    """
+    run = Run.open(Path(folder))
+    try:
+        began, scored = run.record["digits"], int(run.record["scored"])
+        file = began["file"] and Path(began["file"])
+        checksum = began["sha256"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{Path(folder) / RUN} is damaged or foreign: {error}") from error
+    trainer, examples, found = _prepare(
+        run.model_config, run.training_config, file, run.record["seed"], scored, device
+    )
+    if found["sha256"] != checksum:
+        raise RunError(f"{file or 'the package'} holds other digits than those that {folder} began with")
+    with run.locked():
+        yield MNISTRun(run, trainer, examples, run.restore(trainer))
+
+
+def train_mnist(
+    job: MNISTRun,
+    *,
+    checkpoint_every: int = 100,
+    on_update: Callable[[Update], None] = lambda update: None,
+    on_epoch: Callable[[int, dict[str, Any]], None] = lambda epoch, scores: None,
+    stopping: Callable[[], bool] = lambda: False,
+) -> str:
+    """Trains to the end of the recipe; arguments and result are those of `aligndraw.training.run.train_run`.
+
+    The model in the folder is that of the last epoch, or of the update at which it was stopped.
+
+    Raises:
+        FloatingPointError: the training diverged.
+        OSError: the folder cannot be written; it can be resumed from its last checkpoint.
+    """
+    ended = train_run(
+        job.run,
+        job.trainer,
+        job.scored,
+        checkpoint_every=checkpoint_every,
+        on_update=on_update,
+        on_epoch=on_epoch,
+        stopping=stopping,
+    )
+    if job.trainer.index % job.trainer.updates_per_epoch:
+        with job.trainer.averaged() as model:
+            notes = {"updates": job.trainer.index, "training": job.run.record["training"]}
+            save_model(model, VOCABULARY, job.run.folder, notes=notes)
+    return ended
+
+
+def _prepare(
+    model: AlignDRAWConfig,
+    training: TrainingConfig,
+    digits: str | Path | None,
+    seed: int,
+    scored: int,
+    device: torch.device | str,
+) -> tuple[Trainer, dict[str, Examples], dict[str, Any]]:
+    """A fresh trainer, the examples to score it on, and what `run.json` says of the digits."""
+    for name, rule, fits in (
+        ("image_size", f"{CANVAS} x {CANVAS}", model.image_size == (CANVAS, CANVAS)),
+        ("channels", "1", model.channels == 1),
+        (
+            "vocabulary_size",
+            f"at least {len(VOCABULARY)}",
+            model.vocabulary_size >= len(VOCABULARY),
+        ),
+    ):
+        if not fits:
+            raise ValueError(f"{name} must be {rule} for MNIST with captions, got {getattr(model, name)}")
+    try:
+        source = load_digits(digits)
+    except FileNotFoundError as error:
+        raise ValueError(str(error)) from error
+    told = {
+        "file": digits and os.path.abspath(digits),
+        "sha256": hashlib.sha256(source.images.tobytes() + source.labels.tobytes()).hexdigest(),
+    }
+    with torch.random.fork_rng(devices=()):
+        torch.default_generator.manual_seed(seed)
+        network = AlignDRAW(model)
+        network.reset_parameters(training.init)
+    trainer = Trainer(network.to(device), MNISTCaptions(source), training, seed)
+    return trainer, evaluation_sets(source, "validation", size=scored), told
+
+
+@contextmanager
+def _removed_if_idle(folder: Path) -> Iterator[None]:
+    """Removes a folder that the block made, and its lock, unless there is a run in it at the end."""
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        yield
+    finally:
+        if not (folder / RUN).exists():
+            with suppress(OSError):
+                (folder / LOCK).unlink()
+            for place in made:
+                with suppress(OSError):
+                    place.rmdir()
+
+
+def _clear(folder: Path) -> None:
+    """Removes the files of a run but for its lock, and no others."""
+    for name in (RUN, METRICS, WEIGHTS, CONFIG, f"{SAMPLES}.png"):
+        (folder / name).unlink(missing_ok=True)
+    for sheet in (folder / SAMPLES).glob("epoch-*.png"):
+        sheet.unlink()
+    for checkpoint in checkpoints(folder / CHECKPOINTS):
+        shutil.rmtree(checkpoint)
+    for place in (folder / SAMPLES, folder / CHECKPOINTS):
+        with suppress(OSError):  # there is something else in it
+            place.rmdir()

@@ -1,0 +1,147 @@
+"""The whole model: `train`, the bound and the gradients of all parameters, without the optimiser; `sample`, T steps.
+
+The forms are `eager`, the reference ops; `fastest`, the backends that the package takes by itself; and, where asked
+for, `compiled`, the reference under `torch.compile`. No formula of bytes or operations is stated.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from cases import WORDS, Case, Ready, WrongResult, built, forced, named, stream, tolerance
+from torch import Tensor
+
+from aligndraw import AlignDRAW, AlignDRAWConfig, ops
+from aligndraw.backends import backend_for
+
+PRESETS = ("quick", "mnist", "coco")
+BATCHES = (1, 16, 100)
+Results = dict[str, list[Tensor]]
+
+
+class ModelBenchmark:
+    """Training step and sampling, with the interface of `cases.OpBenchmark`."""
+
+    def cases(self, device: str, backends: Sequence[str] = (), full: bool = True) -> list[Case]:
+        """All cases on a device. Raises NotBuilt where a backend that was named cannot serve one of the ops."""
+        forms = ["eager", "compiled"]
+        if backends:
+            forms += [name for name in backends if all(named(op, device, [name]) for op in ops.OPS)]
+        elif any(built(op, device) for op in ops.OPS):
+            forms.append("fastest")
+        return [
+            Case(op, preset, batch, "", direction, form, device)
+            for preset in PRESETS
+            for batch in BATCHES
+            for op, direction in (("train", "both"), ("sample", "forward"))
+            for form in forms
+        ]
+
+    def smoke(self, case: Case) -> bool:
+        """Whether CI runs the case."""
+        return case.preset == "quick" and case.batch == 1 and case.form != "compiled"
+
+    @contextlib.contextmanager
+    def prepared(self, case: Case) -> Iterator[Ready]:
+        """The case with its backends chosen, after its results were held against float64.
+
+        Raises:
+            WrongResult: they are further off than they may be.
+        """
+        with stream(case.device):
+            model, inputs = _model(case.preset, case.device), _inputs(case.preset, case.batch, case.device)
+            truth, allowed = _truth(case.op, case.preset, case.batch, case.device)
+            with contextlib.nullcontext() if case.form == "fastest" else forced(case.form):
+                seconds = None
+                call = _call(case.op, model, inputs, compiled=case.form == "compiled")
+                if case.form == "compiled":
+                    torch.compiler.reset()
+                    began = time.perf_counter()
+                    call()
+                    seconds = time.perf_counter() - began
+                error = _check(str(case), call(), truth, allowed)
+                served = {op: backend_for(op, case.device) for op in ops.OPS}
+                yield Ready(call, {}, error, seconds, served)
+
+
+@functools.lru_cache(maxsize=1)
+def _model(preset: str, device: str) -> AlignDRAW:
+    torch.manual_seed(0)
+    return AlignDRAW(AlignDRAWConfig.preset(preset)).to(device)
+
+
+def _inputs(preset: str, batch: int, device: str) -> dict[str, Tensor]:
+    config = AlignDRAWConfig.preset(preset)
+    torch.manual_seed(1)
+    inputs = {
+        "images": torch.rand(batch, config.channels, *config.image_size),
+        "captions": torch.randint(config.vocabulary_size, (batch, WORDS)),
+        "noise": torch.randn(batch, config.steps, config.latent_units),
+    }
+    return {name: tensor.to(device) for name, tensor in inputs.items()}
+
+
+def _call(op: str, model: AlignDRAW, inputs: dict[str, Tensor], compiled: bool = False) -> Callable[[], Results]:
+    """What is timed; its results, the gradients of all parameters counting as one."""
+    images, captions, noise = inputs.values()
+    parameters = list(model.parameters())
+
+    def bound() -> tuple[Tensor, Tensor, Tensor]:
+        found = model(images, captions, noise=noise)
+        return found.kl, found.nll, found.loss
+
+    def draw() -> Tensor:
+        return model.sample(captions, noise=noise).images
+
+    compute_bound = torch.compile(bound, dynamic=False) if compiled else bound
+    compute_pictures = torch.compile(draw, dynamic=False) if compiled else draw
+
+    def train() -> Results:
+        kl, nll, loss = compute_bound()
+        gradients = torch.autograd.grad(loss, parameters)
+        return {"the KLs": [kl.detach()], "the NLLs": [nll.detach()], "the gradients": list(gradients)}
+
+    def sample() -> Results:
+        return {"the pictures": [compute_pictures()]}
+
+    return train if op == "train" else sample
+
+
+@functools.lru_cache(maxsize=1)
+def _truth(op: str, preset: str, batch: int, device: str) -> tuple[Results, dict[str, float]]:
+    """Results in float64, and what is allowed: twice the error of the float32 reference, and 4 eps."""
+    model, inputs = _model(preset, device), _inputs(preset, batch, device)
+    exact = {k: v.double() if v.is_floating_point() else v for k, v in inputs.items()}
+    with forced("eager"):
+        truth = _call(op, copy.deepcopy(model).double(), exact)()
+        single = _call(op, model, inputs)()
+    return truth, {name: tolerance(_error(single[name], true)) for name, true in truth.items()}
+
+
+def _error(results: list[Tensor], truth: list[Tensor]) -> float:
+    """Length of the error over the length of the true value, all tensors as one vector."""
+    error = sum(float((r.double() - t).square().sum()) for r, t in zip(results, truth, strict=True))
+    return (error / sum(float(t.square().sum()) for t in truth)) ** 0.5
+
+
+def _check(name: str, results: Results, truth: Results, allowed: dict[str, float]) -> float:
+    """The largest error over what is allowed. Raises WrongResult when that is not at most 1."""
+    errors = {key: _error(results[key], true) for key, true in truth.items()}
+    for key, error in errors.items():
+        if not error <= allowed[key]:
+            raise WrongResult(
+                f"{name}: {key} are off by {error:.1e} of their length, allowed {allowed[key]:.1e}: not timed"
+            )
+    return max(error / allowed[key] for key, error in errors.items())
+
+
+BENCHMARK = ModelBenchmark()
+
+
+def test_model(case, timed):
+    timed(case)

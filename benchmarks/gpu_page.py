@@ -1,0 +1,122 @@
+"""The page of a GPU report: `gpu_report.py`'s JSON in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from report import REFERENCES, duration, identity, machine_line, name, rate, ratio, table, with_ratios, worst_first
+
+NOT_MEASURED = "not measured"
+
+
+def markdown(results: Mapping[str, Any]) -> str:
+    """The report as a page; what was not measured says so."""
+    stages, machine = results["stages"], results["machine"]
+    rows = [[s, found["status"], _seconds(found), _reason(found.get("log", ""))] for s, found in stages.items()]
+    clocks = [found["after"] for found in stages.values() if found.get("after")]
+    parts = [
+        f"# {machine['gpu']}",
+        f"{machine_line(machine)}.\nCommand: `{results['command']}`, {results['started']}.",
+        _clocks("At the start", machine) + "".join("\n" + _clocks("After measuring", c) for c in clocks[-1:]),
+        table(("stage", "result", "time", "remark"), rows),
+        "## Tests",
+        _tests(stages["tests"]),
+        "## compute-sanitizer",
+        _sanitizer(stages["sanitizer"]),
+    ]
+    for stage, title in (("ops", "Ops"), ("model", "Model"), ("compiled", "Model under torch.compile")):
+        parts += [f"## {title}", _measured(stages[stage])]
+    if stages["build"].get("info"):
+        parts += ["## Installation", f"```\n{stages['build']['info'].rstrip()}\n```"]
+    return "\n\n".join(parts) + "\n"
+
+
+def _seconds(found: Mapping[str, Any]) -> str:
+    return f"{found['seconds']:.0f} s" if "seconds" in found else "–"
+
+
+def _reason(text: str) -> str:
+    """The last line of a log, where the reason is."""
+    return text.strip().splitlines()[-1] if text.strip() else ""
+
+
+def _clocks(when: str, state: Mapping[str, Any]) -> str:
+    fields = ("clocks.sm", "clocks.max.sm", "clocks.mem", "power.limit", "temperature.gpu")
+    return f"{when}: " + (", ".join(f"{f} {state[f]}" for f in fields if f in state) or "clocks not read") + "."
+
+
+def _tests(found: Mapping[str, Any]) -> str:
+    if "counts" not in found:
+        return f"{NOT_MEASURED.capitalize()}."
+    counts = ", ".join(f"{count} {kind.lower()}" for kind, count in found["counts"].items()) or "none ran"
+    lines = [counts + (", then the time was up." if found["status"] == "cut short" else ".")]
+    lines += [f"- failed: `{test}`" for test in found["failures"]]
+    lines += [f"- skipped, {count}: {reason}" for reason, count in found["skips"].items()]
+    return "\n".join(lines)
+
+
+def _sanitizer(found: Mapping[str, Any]) -> str:
+    if "tools" not in found:
+        return f"{NOT_MEASURED.capitalize()}."
+    return "\n".join(
+        f"- {tool}: {f['status']}, {f['summary']}; kernels of " + (", ".join(f["kernels"]) or "no op")
+        for tool, f in found["tools"].items()
+    )
+
+
+TIMES = ("called", "replayed")
+HEADER = (
+    "case", "form", "called", "vs eager", "vs compiled", "replayed", "vs eager", "vs compiled", "cold L2",
+    "GB/s (of copy)", "GFLOP/s (of product)", "peak MiB", "compiling",
+)  # fmt: skip
+
+
+def _measured(found: Mapping[str, Any]) -> str:
+    """Worst case first, then the references, then what has no figures."""
+    if not found.get("rows"):
+        return f"{NOT_MEASURED.capitalize()}."
+    ceilings = found.get("ceilings", {})
+    timed = [row for row in found["rows"] if "called" in row]
+    by_time = [_ratios(timed, time) for time in TIMES]
+    lines = {identity(called): _cells(called, replayed, ceilings) for called, replayed in zip(*by_time, strict=True)}
+    order = worst_first(row for row in by_time[0] if row["form"] not in REFERENCES)
+    order += [row for row in by_time[0] if row["form"] in REFERENCES]
+    cells = [lines[identity(row)] for row in order]
+    for row in found["rows"]:
+        if "called" not in row:
+            reason = row.get("wrong") or row.get("failed") or row["reason"]
+            cells.append([name(row), row["form"], reason, *["–"] * (len(HEADER) - 3)])
+    text = ""
+    if ceilings:
+        text = (
+            f"A copy reaches {ceilings['copy_gb_s']:.4g} GB/s and a float32 matrix product "
+            f"{ceilings['product_gflop_s']:.4g} GFLOP/s in the same run.\n\n"
+        )
+    return text + table(HEADER, cells)
+
+
+def _ratios(rows: Iterable[Mapping[str, Any]], time: str) -> list[dict[str, Any]]:
+    return with_ratios([{**row, "median": row[time]["median"] if row[time] else None} for row in rows])
+
+
+def _cells(called: Mapping[str, Any], replayed: Mapping[str, Any], ceilings: Mapping[str, float]) -> list[str]:
+    cold = called["cold"]["median"] if called["cold"] else None
+    rates: list[float | None] = [None, None]
+    if cold and cold > 0 and "bytes" in called:
+        rates = [1e-9 * called["bytes"] / cold, 1e-9 * called["flops"] / cold]
+    return [
+        name(called),
+        called["form"],
+        *_time(called),
+        *_time(replayed),
+        "too short to tell" if cold is not None and cold <= 0 else duration(cold),
+        rate(rates[0], ceilings.get("copy_gb_s")),
+        rate(rates[1], ceilings.get("product_gflop_s")),
+        f"{called['peak_mib']:.1f}",
+        f"{called['compile_seconds']:.1f} s" if called["compile_seconds"] else "–",
+    ]
+
+
+def _time(row: Mapping[str, Any]) -> list[str]:
+    return [duration(row["median"]), ratio(row["vs_eager"]), ratio(row["vs_compiled"])]

@@ -1,0 +1,140 @@
+#include "../write.h"
+
+#include "glimpse.h"
+
+namespace aligndraw::cpu {
+namespace {
+
+template <class T>
+struct Writer {
+  explicit Writer(int64_t channels, int64_t height, int64_t width, int64_t size)
+      : channels(channels), height(height), width(width), size(size) {}
+
+  const int64_t channels, height, width, size;
+  const int64_t area = height * width;
+  Window<T> window{size, height, width};
+  const int64_t lanes = window.lanes;
+  const Drawing<T> drawing{window};
+  const Buffer<T> wide{channels * size * lanes};
+
+  // One image of the batch: patch [channels, size, size], canvas [channels, height, width].
+  ALIGNDRAW_INLINE void forward(const T* patch, const T* parameters, const T* canvas, T* result) {
+    window.place(parameters);
+    window.widen(patch, 1 / window.grid.gamma, wide, channels);
+    window.touch_all_unless_finite(wide, channels * size * lanes);
+    drawing.place();
+    for (int64_t c = 0; c < channels; ++c)
+      drawing.draw(wide + c * size * lanes, result + c * area, canvas + c * area);
+  }
+};
+
+template <class T>
+struct BackwardWriter {
+  explicit BackwardWriter(int64_t channels, int64_t height, int64_t width, int64_t size)
+      : channels(channels), height(height), width(width), size(size) {}
+
+  const int64_t channels, height, width, size;
+  const int64_t area = height * width;
+  Window<T> window{size, height, width};
+  const int64_t lanes = window.lanes;
+  const WindowGrads<T> window_grads{window};
+  const Buffer<T> rows{channels * size * width};  // F_Y times the gradient of the canvas
+  const Buffer<T> wide{channels * size * lanes};
+
+  // The gradient of the patch is a glimpse of that of the canvas.
+  ALIGNDRAW_INLINE void backward(const T* grad, const T* patch, const T* parameters, T* grad_patch,
+                                 T* grad_parameters) {
+    window.place(parameters);
+    window.touch_all_unless_finite(grad, channels * area);
+    const T scale = 1 / window.grid.gamma;
+    for (int64_t c = 0; c < channels; ++c)
+      window.filter_rows(grad + c * area, rows + c * size * width);
+    window.filter_columns(rows, wide, channels);
+    window.narrow(wide, scale, grad_patch, channels);
+    window.widen(patch, scale, wide, channels);
+    for (int64_t c = 0; c < channels; ++c)
+      window_grads.add(c == 0, grad + c * area, rows + c * size * width, wide + c * size * lanes);
+    window_grads.finish(-1, parameters, grad_parameters);
+  }
+};
+
+ALIGNDRAW_CLONES void forward_row(Writer<float>& writer, const float* patch, const float* window,
+                                  const float* canvas, float* result) {
+  writer.forward(patch, window, canvas, result);
+}
+
+void forward_row(Writer<double>& writer, const double* patch, const double* window,
+                 const double* canvas, double* result) {
+  writer.forward(patch, window, canvas, result);
+}
+
+ALIGNDRAW_CLONES void backward_row(BackwardWriter<float>& writer, const float* grad,
+                                   const float* patch, const float* window, float* grad_patch,
+                                   float* grad_window) {
+  writer.backward(grad, patch, window, grad_patch, grad_window);
+}
+
+void backward_row(BackwardWriter<double>& writer, const double* grad, const double* patch,
+                  const double* window, double* grad_patch, double* grad_window) {
+  writer.backward(grad, patch, window, grad_patch, grad_window);
+}
+
+template <class T>
+Tensor run_forward(const Tensor& patch, const Tensor& window, const Tensor& canvas) {
+  const int64_t batch = canvas.size(0), channels = canvas.size(1), height = canvas.size(2);
+  const int64_t width = canvas.size(3), size = patch.size(3), volume = channels * height * width;
+  const Tensor result = torch::stable::empty_like(canvas);
+  const T *patch_data = patch.const_data_ptr<T>(), *window_data = window.const_data_ptr<T>();
+  const T* canvas_data = canvas.const_data_ptr<T>();
+  T* result_data = result.mutable_data_ptr<T>();
+  for_row_ranges(batch, volume, [=](int64_t begin, int64_t end) {
+    const FlushSubnormals flush;
+    Writer<T> writer(channels, height, width, size);
+    for (int64_t b = begin; b < end; ++b)
+      forward_row(writer, patch_data + b * channels * size * size, window_data + 5 * b,
+                  canvas_data + b * volume, result_data + b * volume);
+  });
+  return result;
+}
+
+template <class T>
+std::tuple<Tensor, Tensor> run_backward(const Tensor& grad, const Tensor& patch,
+                                        const Tensor& window) {
+  const int64_t batch = grad.size(0), channels = grad.size(1), height = grad.size(2);
+  const int64_t width = grad.size(3), size = patch.size(3), volume = channels * height * width;
+  const int64_t patch_volume = channels * size * size;
+  const Tensor grad_patch = torch::stable::empty_like(patch);
+  const Tensor grad_window = torch::stable::empty_like(window);
+  const T *grad_data = grad.const_data_ptr<T>(), *patch_data = patch.const_data_ptr<T>();
+  const T* window_data = window.const_data_ptr<T>();
+  T* grad_patch_data = grad_patch.mutable_data_ptr<T>();
+  T* grad_window_data = grad_window.mutable_data_ptr<T>();
+  for_row_ranges(batch, volume, [=](int64_t begin, int64_t end) {
+    const FlushSubnormals flush;
+    BackwardWriter<T> writer(channels, height, width, size);
+    for (int64_t b = begin; b < end; ++b)
+      backward_row(writer, grad_data + b * volume, patch_data + b * patch_volume,
+                   window_data + 5 * b, grad_patch_data + b * patch_volume,
+                   grad_window_data + 5 * b);
+  });
+  return {grad_patch, grad_window};
+}
+
+}  // namespace
+
+Tensor write(Tensor patch, Tensor window, Tensor canvas) {
+  check_write("write", patch, window, canvas, "canvas");
+  const auto run = is_double(canvas) ? run_forward<double> : run_forward<float>;
+  return as_type(run(for_arithmetic(patch), for_arithmetic(window), for_arithmetic(canvas)),
+                 canvas.scalar_type());
+}
+
+std::tuple<Tensor, Tensor> write_backward(Tensor grad, Tensor patch, Tensor window) {
+  check_write("write_backward", patch, window, grad, "grad");
+  const auto run = is_double(grad) ? run_backward<double> : run_backward<float>;
+  const auto [grad_patch, grad_window] =
+      run(for_arithmetic(grad), for_arithmetic(patch), for_arithmetic(window));
+  return {as_type(grad_patch, patch.scalar_type()), as_type(grad_window, window.scalar_type())};
+}
+
+}  // namespace aligndraw::cpu

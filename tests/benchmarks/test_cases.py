@@ -1,0 +1,138 @@
+"""What is timed is right, and is what its name says."""
+
+import importlib
+
+import cases
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from aligndraw import ops
+from aligndraw.backends import backend_for
+
+FILES = ("read", "write", "attend", "lstm", "latent")
+
+
+def load(file):
+    return importlib.import_module(f"bench_{file}").BENCHMARK
+
+
+def case(file="lstm", form="eager", direction="forward", batch=3):
+    benchmark = load(file)
+    return benchmark, cases.Case(benchmark.op, "mnist", batch, benchmark.windows[0], direction, form, "cpu")
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+@pytest.mark.parametrize("file", FILES)
+def test_every_form_is_checked_and_can_be_called_again(file, direction):
+    for form in ["eager", *cases.built(load(file).op, "cpu")]:
+        benchmark, one = case(file, form, direction)
+        with benchmark.prepared(one) as ready:
+            first, second = (cases.as_tuple(ready.call()) for _ in range(2))
+            assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+            assert len(first) == (len(benchmark.inputs) if direction == "backward" else len(first))
+            assert 0 < ready.error <= 1
+
+
+@pytest.mark.parametrize("wrong", [1 + 1e-4, float("nan")])
+@pytest.mark.parametrize("file", FILES)
+def test_a_wrong_result_is_never_timed(file, wrong, monkeypatch):
+    benchmark, one = case(file, batch=4)
+    right = getattr(ops, benchmark.op)
+
+    def slightly_off(*args):
+        first, *others = cases.as_tuple(right(*args))
+        return (first * wrong, *others)
+
+    monkeypatch.setattr(ops, benchmark.op, slightly_off)
+    with pytest.raises(cases.WrongResult, match="result 0 is off by .*: not timed"), benchmark.prepared(one):
+        pytest.fail("a wrong result got as far as the clock")
+
+
+def test_a_wrong_gradient_is_never_timed(monkeypatch):
+    benchmark, one = case("write")
+    right = ops.write
+
+    def without_gradient(patch, window, canvas):
+        return right(patch, window.detach(), canvas) + 0 * window.sum()
+
+    monkeypatch.setattr(ops, "write", without_gradient)
+    with pytest.raises(cases.WrongResult, match="the gradient of window is off"), benchmark.prepared(one):
+        pytest.fail("a wrong gradient got as far as the clock")
+
+
+def test_the_model_is_checked_too(monkeypatch):
+    import bench_model
+
+    monkeypatch.setattr(
+        bench_model.AlignDRAWConfig, "preset", lambda name: bench_model.AlignDRAWConfig(steps=2, align_units=8)
+    )
+    one = cases.Case("train", "quick", 2, "", "both", "fastest", "cpu")
+    chosen = {op: backend_for(op, "cpu") for op in ops.OPS}
+    with bench_model.BENCHMARK.prepared(one) as ready:
+        assert ready.error <= 1
+        assert ready.backends == chosen
+    right = ops.lstm_gates
+    monkeypatch.setattr(ops, "lstm_gates", lambda gates, c: right(gates * 1.001, c))
+    with pytest.raises(cases.WrongResult, match="not timed"), bench_model.BENCHMARK.prepared(one):
+        pytest.fail("a wrong gradient got as far as the clock")
+
+
+def test_a_backend_that_is_named_must_be_built():
+    with pytest.raises(cases.NotBuilt, match="lstm_gates: backend 'cuda' was asked for and cannot be timed on cpu: "):
+        load("lstm").cases("cpu", ["cuda"])
+
+
+def test_every_backend_that_is_built_is_timed_but_no_interpreter(monkeypatch):
+    monkeypatch.setattr(cases, "missing_reason", lambda op, backend, device: "")
+    assert {case.form for case in load("read").cases("cuda")} == {"eager", "compiled", "cpp", "cuda", "triton"}
+    assert {case.form for case in load("read").cases("cuda", ["triton"])} == {"eager", "compiled", "triton"}
+    assert "triton" not in {case.form for case in load("read").cases("cpu")}
+    with pytest.raises(cases.NotBuilt, match="Triton's interpreter"):
+        load("read").cases("cpu", ["triton"])
+
+
+def test_the_forms_of_a_question_stand_side_by_side():
+    """The forms share their arguments and truth, of which one set is kept at a time."""
+    for file in FILES:
+        found = [case.question for case in load(file).cases("cpu", full=True)]
+        changes = sum(a != b for a, b in zip(found, found[1:]))
+        assert changes == len(set(found)) - 1
+
+
+def numbers(tensors):
+    return sum(t.numel() * t.element_size() for t in tensors if isinstance(t, torch.Tensor)) // 4
+
+
+@pytest.mark.parametrize("preset", cases.PRESETS)
+@pytest.mark.parametrize("file", FILES)
+def test_stated_bytes_are_those_of_the_tensors(file, preset):
+    """Forward: arguments and results. Backward: what its op takes and gives, but for what nobody asks for."""
+    benchmark, sizes, batch = load(file), cases.Sizes.of(preset), 3
+    arguments = benchmark.arguments(sizes, batch, benchmark.windows[0])
+    outputs = cases.as_tuple(getattr(ops, f"{benchmark.op}_reference")(*arguments.values()))
+    work = benchmark.forward(sizes)
+    assert work.of(batch)["bytes"] == 4 * numbers([*arguments.values(), *outputs])
+    inputs = [arguments[name] for name in benchmark.inputs]
+    taken = {
+        "read": [*arguments.values(), *outputs],
+        "write": [arguments["patch"], arguments["window"], *outputs] if file == "write" else [],
+        "attend": [*arguments.values(), *outputs, outputs[-1]],  # the weights, and their gradient
+        "lstm": [*arguments.values(), *outputs],
+        "latent": [*arguments.values(), *outputs],
+    }[file]
+    given = inputs[:2] if file == "write" else inputs  # the canvas's gradient is that of the result
+    assert benchmark.backward(sizes).of(batch)["bytes"] == 4 * numbers([*taken, *given])
+
+
+@pytest.mark.parametrize("preset", cases.PRESETS)
+@pytest.mark.parametrize("file", ["read", "write"])
+def test_stated_operations_hold_those_of_the_matrix_products(file, preset):
+    """PyTorch counts the products alone: they are most of what is stated, and H = W makes their order equal."""
+    benchmark, sizes = load(file), cases.Sizes.of(preset)
+    arguments = benchmark.arguments(sizes, 1, "trained")
+    with FlopCounterMode(display=False) as counter:
+        getattr(ops, f"{benchmark.op}_reference")(*arguments.values())
+    s, channels = sizes, 2 * sizes.C if file == "read" else sizes.C
+    elementwise = 6 * s.p * (s.H + s.W) + channels * s.p**2 + (channels if file == "read" else s.C) * s.H * s.W
+    assert benchmark.forward(sizes).flops == counter.get_total_flops() + elementwise

@@ -1,0 +1,320 @@
+"""gpu_report.py with a runner that plays the GPU machine; nothing here is a measurement."""
+
+import json
+import os
+import sys
+import time
+
+import gpu_report
+import pytest
+from gpu_report import Done
+
+MACHINE = {
+    "device": "cuda", "cpu": "A CPU", "cpus": 16, "threads": 16, "python": "3.12", "torch": "2.11.0+cu130",
+    "triton": "3.6.0", "aligndraw": None, "commit": "unknown", "gpu": "ACME X100 (80GB)",
+    "compute_capability": "9.0", "cuda": "13.0", "driver_version": "1.2", "clocks.sm": "345 MHz",
+}  # fmt: skip
+SUITE = """\
+tests/ops/test_device.py::test_a[x y-cuda] PASSED                        [ 25%]
+tests/ops/test_device.py::test_b SKIPPED (no kernel)                     [ 50%]
+tests/test_c.py::test_c {outcome}                                        [ 75%]
+SKIPPED [2] tests/ops/test_device.py:52: read has no cuda kernel
+SKIPPED [1] tests/ops/test_device.py:60: read has no cuda kernel
+=== the end ===
+"""
+
+
+def spread(median):
+    return {"median": median, "p20": median, "p80": median}
+
+
+def row(form, **found):
+    size = {"preset": "mnist", "batch": 100, "window": "trained"}
+    return {"op": "read", **size, "direction": "forward", "device": "cuda", "form": form, **found}
+
+
+def timed(form, called, replayed, **more):
+    times = {"called": spread(called), "replayed": spread(replayed), "cold": spread(2 * replayed), "peak_mib": 1.0}
+    return row(form, **times, bytes=8_000_000, flops=2_000_000, compile_seconds=None, error=0.5, **more)
+
+
+KINDS = ("probe", "pip", "aligndraw.info", "pytest", "touch", "ops", "model", "compiled")
+ROWS = [timed("eager", 8e-5, 4e-5), timed("compiled", 2e-5, 1e-5), timed("cuda", 1e-5, 2e-5)]
+
+
+class Machine:
+    """Answers every command that a report gives; `change` replaces what it says to one of them."""
+
+    def __init__(self, **change):
+        self.change, self.commands, self.environments = change, [], []
+        self.code = None  # of a measurement that ends early
+
+    def __call__(self, command, seconds, environment):
+        self.commands.append(list(command))
+        self.environments.append(dict(environment))
+        kind = next(k for k in KINDS if k in str(command))
+        answer = self.change.get(kind, getattr(self, kind.replace(".", "_"))())
+        if isinstance(answer, list):  # lines of a measurement
+            out = command[command.index("--out") + 1]
+            plan = {"plan": [{k: r[k] for k in row("x")} for r in ROWS]}
+            with open(out, "w") as file:
+                file.write("\n".join(json.dumps(line) for line in [plan, *answer]) + '\n{"half a li')
+            answer = Done(self.code if len(answer) < 4 else 0, 9.0, "Segmentation fault" if self.code else "")
+        return answer
+
+    def probe(self):
+        return Done(0, 1.0, "a warning\n" + json.dumps(MACHINE) + "\n")
+
+    def pip(self):
+        return Done(0, 20.0, "Successfully installed")
+
+    def aligndraw_info(self):
+        return Done(0, 1.0, "op  cuda\nread  yes\n")
+
+    def pytest(self):
+        return Done(0, 30.0, SUITE.format(outcome="PASSED"))
+
+    def touch(self):
+        return Done(0, 5.0, '["read cuda", "write triton"]\n========= ERROR SUMMARY: 0 errors\n')
+
+    def ops(self):
+        ceilings = {"copy_gb_s": 4000.0, "product_gflop_s": 50000.0}
+        return [{"machine": MACHINE, "ceilings": ceilings}, *ROWS, {"after": {"clocks.sm": "1980 MHz"}}]
+
+    model = compiled = ops
+
+
+@pytest.fixture
+def report(tmp_path, monkeypatch):
+    """Runs the command; gives its exit code, JSON and page."""
+    monkeypatch.setattr(gpu_report, "ROOT", tmp_path)
+    monkeypatch.setattr(gpu_report.shutil, "which", lambda name, path=None: f"/bin/{name}")
+
+    def run(machine, *arguments):
+        code = gpu_report.main(list(arguments), machine)
+        folder = tmp_path / "benchmarks" / "results"
+        stem = folder / "acme-x100-80gb"
+        if not folder.exists():
+            return code, None, None
+        assert sorted(p.name for p in folder.iterdir()) == [f"{stem.name}.json", f"{stem.name}.md"]
+        return code, json.loads(stem.with_suffix(".json").read_text()), stem.with_suffix(".md").read_text()
+
+    return run
+
+
+def cells(page, *start):
+    """The line of the page's tables that starts with these cells."""
+    split = [[c.strip() for c in line.strip("|").split(" | ")] for line in page.splitlines() if line.startswith("|")]
+    return next(line for line in split if line[: len(start)] == list(start))
+
+
+def test_no_gpu_measures_nothing(report, capsys):
+    answer = Done(0, 1.0, json.dumps({"reason": "torch 2.13.0 sees no CUDA device"}))
+    machine = Machine(probe=answer)
+    assert report(machine) == (2, None, None)
+    assert capsys.readouterr().err == "gpu_report: nothing was measured: torch 2.13.0 sees no CUDA device\n"
+    assert len(machine.commands) == 1
+
+
+def test_a_broken_python_measures_nothing(report, capsys):
+    assert report(Machine(probe=Done(1, 1.0, "Traceback\nImportError: libtorch")))[0] == 2
+    assert "libtorch" in capsys.readouterr().err
+
+
+def test_a_whole_run(report, tmp_path):
+    machine = Machine()
+    code, results, page = report(machine, "--commit", "f00", "--out", str(tmp_path / "other"))
+    assert code == 0
+    assert (tmp_path / "other" / "acme-x100-80gb.md").read_text() == page
+    statuses = {stage: found["status"] for stage, found in results["stages"].items()}
+    assert statuses == {**dict.fromkeys(gpu_report.DEFAULT, "done"), "compiled": "not measured"}
+    assert cells(page, "compiled") == ["compiled", "not measured", "–", "not asked for"]
+    assert "ACME X100 (80GB), driver 1.2, CUDA 13.0" in page and "commit f00." in page
+    assert "At the start: clocks.sm 345 MHz." in page and "After measuring: clocks.sm 1980 MHz." in page
+    assert "2 passed, 1 skipped." in page and "- skipped, 3: read has no cuda kernel" in page
+    assert "- racecheck: done, 0 errors; kernels of read cuda, write triton" in page
+    assert "A copy reaches 4000 GB/s" in page
+    expected = ["10 µs", "8.00×", "2.00×", "20 µs", "2.00×", "0.50×", "40 µs", "200 (5%)", "50 (0%)", "1.0", "–"]
+    assert cells(page, "read mnist B=100 trained forward", "cuda")[2:] == expected
+    assert "read  yes" in page
+
+
+def test_the_build_asks_for_cuda_and_the_rest_uses_it(report, tmp_path):
+    machine = Machine()
+    report(machine, "--target", str(tmp_path / "site"))
+    build = next(i for i, c in enumerate(machine.commands) if "pip" in c)
+    assert {"--no-index", "--no-deps", "--no-build-isolation", "--target"} <= set(machine.commands[build])
+    assert machine.environments[build]["ALIGNDRAW_BUILD_CUDA"] == "1"
+    assert machine.environments[build]["ALIGNDRAW_CUDA_ARCHS"] == "90"
+    for environment in machine.environments:
+        assert environment["PYTHONPATH"].split(os.pathsep)[0] == str(tmp_path / "site")
+    assert all(str(c[0]) in (sys.executable, "/bin/compute-sanitizer") for c in machine.commands)
+
+
+def test_a_failed_build_leaves_the_rest_unmeasured(report):
+    machine = Machine(pip=Done(1, 20.0, "compiling\naligndraw: nvcc was not found"))
+    code, results, page = report(machine)
+    assert code == 1
+    assert cells(page, "build") == ["build", "failed", "20 s", "aligndraw: nvcc was not found"]
+    assert cells(page, "ops") == ["ops", "not measured", "–", "the package could not be built"]
+    assert page.count("\n\nNot measured.\n") == 5 and "×" not in page
+
+
+def test_failed_tests_are_named(report):
+    code, results, page = report(Machine(pytest=Done(1, 30.0, SUITE.format(outcome="FAILED"))))
+    assert code == 1
+    assert "1 failed, 1 passed, 1 skipped." in page and "- failed: `tests/test_c.py::test_c`" in page
+    assert results["stages"]["ops"]["status"] == "done"
+
+
+def test_tests_that_were_cut_short_count_what_they_got_to(report):
+    code, results, page = report(Machine(pytest=Done(None, 90.0, SUITE.format(outcome="PASSED")[:160])))
+    assert code == 0
+    assert "1 passed, 1 skipped, then the time was up." in page
+
+
+def test_a_failure_before_the_time_was_up_is_a_failure(report):
+    code, _, page = report(Machine(pytest=Done(None, 90.0, SUITE.format(outcome="FAILED"))))
+    assert code == 1 and cells(page, "tests")[1] == "failed"
+
+
+def test_pytest_that_breaks_is_a_failure(report):
+    code, results, page = report(Machine(pytest=Done(4, 1.0, "ERROR: usage")))
+    assert code == 1 and cells(page, "tests")[1] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("ended", "status", "reason", "failed"),
+    [(None, "cut short", "the time was up", 0), (-11, "failed", "the stage broke off", 1)],
+)
+def test_what_was_not_reached_is_not_measured(report, ended, status, reason, failed):
+    machine = Machine(ops=[ROWS[0]])
+    machine.code = ended
+    code, results, page = report(machine)
+    assert code == failed
+    assert results["stages"]["ops"]["status"] == status
+    assert cells(page, "read mnist B=100 trained forward", "cuda")[2] == f"not measured: {reason}"
+    assert [r["form"] for r in results["stages"]["ops"]["rows"] if "called" in r] == ["eager"]
+    assert "GB/s and" not in page.split("## Model")[0]
+
+
+@pytest.mark.parametrize("bad", [row("cuda", wrong="read-cuda: off"), row("cuda", failed="CUDA error: hang")])
+def test_a_wrong_or_failed_case_has_no_figures_and_fails(report, bad):
+    code, results, page = report(Machine(ops=[*ROWS[:2], bad, {"after": {}}]))
+    assert code == 1
+    assert cells(page, "read mnist B=100 trained forward", "cuda")[2] == bad.get("wrong", bad.get("failed"))
+
+
+def test_a_call_that_cannot_be_captured_has_no_replayed_time(report):
+    stuck = {**timed("cuda", 1e-5, 1.0), "replayed": None, "cold": None, "reason": "operation not permitted"}
+    _, _, page = report(Machine(ops=[*ROWS[:2], stuck, {"after": {}}]))
+    assert cells(page, "read mnist B=100 trained forward", "cuda")[2:9] == [
+        "10 µs", "8.00×", "2.00×", "not measured", "–", "–", "not measured",
+    ]  # fmt: skip
+
+
+def test_the_sanitizer_finds_something(report):
+    code, _, page = report(Machine(touch=Done(9, 5.0, "Invalid read\n========= ERROR SUMMARY: 3 errors\n")))
+    assert code == 1 and "- memcheck: failed, 3 errors; kernels of no op" in page
+
+
+def test_without_the_sanitizer(report, monkeypatch):
+    monkeypatch.setattr(gpu_report.shutil, "which", lambda name, path=None: None)
+    code, _, page = report(Machine())
+    assert code == 0 and cells(page, "sanitizer")[1] == "not measured"
+
+
+def test_a_cut_run_leaves_what_it_had(report, tmp_path):
+    """The report is written after each stage."""
+
+    class Cut(Machine):
+        def model(self):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        report(Cut())
+    results = json.loads((tmp_path / "benchmarks" / "results" / "acme-x100-80gb.json").read_text())
+    assert [found["status"] for found in results["stages"].values()] == ["done"] * 3 + ["not measured"] * 3
+
+
+def test_only_some_stages(report):
+    machine = Machine()
+    _, results, page = report(machine, "--only", "compiled,tests")
+    assert [s for s, found in results["stages"].items() if found["status"] == "done"] == ["tests", "compiled"]
+    assert not any("pip" in c for c in machine.commands)
+
+
+def test_unknown_stage(capsys):
+    with pytest.raises(SystemExit):
+        gpu_report.main(["--only", "tests,fun"])
+    assert "no stage 'fun'; there are build, tests, ops, model, sanitizer, compiled" in capsys.readouterr().err
+
+
+def test_the_time_is_shared_and_never_passed(report):
+    given = {}
+
+    class Slow(Machine):
+        def __call__(self, command, seconds, environment):
+            done = super().__call__(command, seconds, environment)
+            given[str(command)] = seconds
+            return done
+
+    report(Slow(), "--seconds", "100")
+    shared = {command: s for command, s in given.items() if "probe" not in command and "aligndraw.info" not in command}
+    assert len(shared) == 6 and all(seconds <= 100 for seconds in shared.values())
+    assert given[next(command for command in given if "pip" in command)] < 30
+    code, _, page = report(Machine(), "--seconds", "5")
+    assert cells(page, "ops") == ["ops", "not measured", "–", "the time was up"]
+
+
+def test_a_command_is_ended_with_what_it_started(tmp_path):
+    arguments = [sys.executable, "-c", SLEEP, str(tmp_path / "pid")]
+    script = f"import subprocess; print('here', flush=True); subprocess.run({arguments!r})"
+    began = time.monotonic()
+    done = gpu_report.run([sys.executable, "-c", script], 2.0, dict(os.environ))
+    assert done.code is None and done.status == "cut short" and done.output == "here\n"
+    assert time.monotonic() - began < 10
+    child = int((tmp_path / "pid").read_text())
+    for _ in range(50):
+        if not running(child):
+            return
+        time.sleep(0.1)
+    pytest.fail("the process that it had started runs on")
+
+
+SLEEP = "import os, sys, time; open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(60)"
+
+
+def running(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_command_runs_away_from_the_sources():
+    script = "import os; print(os.getcwd()); raise SystemExit(3)"
+    done = gpu_report.run([sys.executable, "-c", script], 30, dict(os.environ))
+    assert done.code == 3 and done.status == "failed"
+    assert done.output.strip() != os.getcwd()
+
+
+def test_this_machine_is_probed():
+    """The real probe: a machine, or one sentence why there is none."""
+    import torch
+    from gpu_stages import probe
+
+    found = probe()
+    assert ("gpu" in found) == torch.cuda.is_available()
+    assert found.get("reason", "").count("\n") == 0
+
+
+def test_the_plan_starts_with_what_matters_most():
+    from gpu_stages import plan
+
+    first = [case for _, case in plan("ops")][:4]
+    assert {case.batch for case in first} == {100} and {case.form for case in first} >= {"eager", "compiled"}
+    model = [case for _, case in plan("model")]
+    assert model[0].batch == 100 and not any(case.form == "compiled" for case in model)
+    assert {(case.preset, case.batch) for _, case in plan("compiled")} == {("mnist", 100)}

@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+import torch
+
+from aligndraw import AlignDRAW, AlignDRAWConfig
+from aligndraw.cli import main
+from aligndraw.data import VOCABULARY
+from aligndraw.model.saved import save_model
+
+TINY = "--steps 2 --encoder-units 6 --decoder-units 5 --latent-units 3 --language-units 4 --align-units 4"
+SHORT = "--epochs 2 --epoch-size 12 --batch-size 4 --kl-warmup 0 --scored 3"
+
+
+@pytest.fixture
+def command(capsys):
+    """Runs `aligndraw` with these arguments; returns status, output and what it complained of."""
+
+    def run(*arguments):
+        capsys.readouterr()
+        try:
+            status = main([str(a) for a in arguments])
+        except SystemExit as end:
+            status = end.code
+        printed = capsys.readouterr()
+        return status, printed.out, printed.err
+
+    return run
+
+
+@pytest.fixture
+def train(command):
+    """`aligndraw train mnist` for a tiny model and six updates, and more options."""
+    return lambda *options: command("train", "mnist", *TINY.split(), *SHORT.split(), *options)
+
+
+@pytest.fixture
+def model(tmp_path):
+    """The folder of a model whose pictures differ."""
+    torch.manual_seed(0)
+    tiny = dict(zip((n[2:].replace("-", "_") for n in TINY.split()[::2]), map(int, TINY.split()[1::2])))
+    network = AlignDRAW(AlignDRAWConfig(canvas_init=0.0, **tiny))
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, 0, 0.5)
+    save_model(network, VOCABULARY, tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def listing(tmp_path):
+    """Everything below the test's folder, with contents: equal before and after what must leave no trace."""
+
+    def take():
+        return {
+            path: path.read_bytes() if path.is_file() else None
+            for path in tmp_path.rglob("*")
+            if path.exists()
+        }
+
+    return take
+
+
+@pytest.fixture
+def digits(tmp_path):
+    """Writes a file of n digits; returns its path."""
+
+    def write(n, name="digits.npz", seed=0):
+        rng = np.random.default_rng(seed)
+        images = rng.integers(0, 256, (n, 28, 28), np.uint8)
+        np.savez(tmp_path / name, images=images, labels=(np.arange(n) % 10).astype(np.uint8))
+        return tmp_path / name
+
+    return write

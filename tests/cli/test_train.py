@@ -1,0 +1,227 @@
+"""aligndraw train mnist: what it writes, stops and takes up again."""
+
+import dataclasses
+import json
+import signal
+
+import pytest
+import torch
+from PIL import Image
+
+from aligndraw import AlignDRAWConfig, TrainingConfig
+from aligndraw.cli import _parser
+from aligndraw.cli.command_train import MODELS, RECIPES
+from aligndraw.cli.options import chosen
+from aligndraw.cli.progress import CAPTIONS, Progress
+from aligndraw.data import VOCABULARY, load_digits
+from aligndraw.model.saved import load_model
+
+FIELDS = {
+    f.name: (f, presets)
+    for cls, presets in ((AlignDRAWConfig, MODELS), (TrainingConfig, RECIPES))
+    for f in dataclasses.fields(cls)
+}
+OTHER = {"image_size": (28, 30), "epoch_size": 6400, "batch_size": 16}
+
+
+def other_value(field, now):
+    """A value of a field that is not the preset's."""
+    if field.name in OTHER:
+        return OTHER[field.name]
+    if field.metadata["choices"]:
+        return next(c for c in field.metadata["choices"] if c != now)
+    if isinstance(now, bool):
+        return not now
+    return now + 1 if isinstance(now, int) else now + 0.5
+
+
+@pytest.mark.parametrize("name", FIELDS)
+@pytest.mark.parametrize("preset", MODELS)
+def test_every_field_has_an_option(name, preset):
+    field, presets = FIELDS[name]
+    value = other_value(field, getattr(presets[preset], name))
+    option = name.replace("_", "-")
+    if isinstance(value, bool):
+        given = [f"--{option}" if value else f"--no-{option}"]
+    else:
+        given = [f"--{option}", *map(str, value if isinstance(value, tuple) else (value,))]
+    config = chosen(presets[preset], _parser().parse_args(["train", "mnist", *given]))
+    assert getattr(config, name) == value
+    assert config == dataclasses.replace(presets[preset], **{name: value})
+
+
+def test_help_tells_of_every_field(command):
+    status, out, _ = command("train", "mnist", "--help")
+    text = " ".join(out.split())
+    assert status == 0
+    for field, _ in FIELDS.values():
+        assert field.metadata["help"] in text
+    assert "[quick: 16, paper: 32]" in text
+    assert "[60 60]" in text
+    assert text.index(" model: --image-size") < text.index(" training: --epochs")
+
+
+@pytest.fixture
+def trained(train, tmp_path):
+    folder, before = tmp_path / "run", signal.getsignal(signal.SIGINT)
+    result = train("--out", folder, "--seed", 3)
+    assert signal.getsignal(signal.SIGINT) is before
+    return folder, *result
+
+
+def test_what_it_says(trained):
+    folder, status, out, err = trained
+    lines = out.splitlines()
+    assert (status, err) == (0, "")
+    parameters = sum(p.numel() for p in load_model(folder)[0].parameters())
+    assert lines[0].startswith(f"training {parameters:,} parameters on MNIST with captions: preset quick, ")
+    assert "2 epochs of 12 images in batches of 4, adam at 0.002; cpu, " in lines[0]
+    assert lines[1].startswith("epoch 1/2: bound ") and lines[2].startswith("epoch 2/2: bound ")
+    assert lines[3] == lines[2].replace("epoch 2/2", "finished after 6 of 6 updates")
+    assert str(folder / "model.safetensors") in lines[4]
+    assert str(folder / "samples.png") in lines[5]
+    assert lines[6] == f'next: aligndraw sample "{CAPTIONS[1][0]}" --model {folder}'
+    assert len(lines) == 7
+
+
+def test_what_it_writes(trained):
+    folder = trained[0]
+    assert {p.name for p in folder.iterdir()} == {
+        *("run.json", "metrics.jsonl", "checkpoints", "lock"),
+        *("model.safetensors", "config.json", "samples", "samples.png"),
+    }
+    sheets = [folder / "samples.png", *sorted((folder / "samples").iterdir())]
+    assert [s.name for s in sheets] == ["samples.png", "epoch-0001.png", "epoch-0002.png"]
+    assert Image.open(sheets[0]).text["Caption"].splitlines() == [text for text, _ in CAPTIONS]
+    assert sheets[0].read_bytes() == sheets[2].read_bytes()
+    record = json.loads((folder / "run.json").read_text())
+    assert (record["seed"], record["preset"], record["scored"]) == (3, "quick", 3)
+    assert record["versions"]["torch"] == torch.__version__
+    assert record["digits"]["file"] is None
+    model, vocabulary, notes = load_model(folder)
+    assert (vocabulary, notes["updates"], model.config.decoder_units) == (VOCABULARY, 6, 5)
+
+
+def test_the_next_command_works(trained, command, tmp_path, monkeypatch):
+    folder, _, out, _ = trained
+    monkeypatch.chdir(tmp_path)
+    caption = out.splitlines()[-1].split('"')[1]
+    assert command("sample", caption, "--model", folder)[0] == 0
+
+
+def test_captions_shown():
+    """All corners, both wordings of both relations; and the held-out placements are marked."""
+    text = [caption for caption, _ in CAPTIONS]
+    for corner in ("top left", "top right", "bottom left", "bottom right"):
+        assert any(f"at the {corner} of the image" in t for t in text)
+    for relation in ("on the left of", "on the right of", "at the top of", "at the bottom of"):
+        assert any(f"{relation} the digit" in t for t in text)
+    marked = [t for t, remark in CAPTIONS if remark]
+    assert "the digit six is at the top left of the image" in marked and len(marked) == 4
+
+
+def test_a_seed_gives_the_same_run(train, trained, tmp_path):
+    folder = trained[0]
+    train("--out", tmp_path / "again", "--seed", 3)
+    train("--out", tmp_path / "other", "--seed", 4)
+    weights = [(tmp_path / f / "model.safetensors").read_bytes() for f in (folder, "again", "other")]
+    assert weights[0] == weights[1] != weights[2]
+
+
+def test_overwrite(train, trained, tmp_path):
+    """The run goes with all its files; what else is in the folder stays."""
+    folder = trained[0]
+    (folder / "mine.txt").write_text("mine")
+    (folder / "samples" / "mine.png").write_text("mine")
+    (folder / "samples" / "epoch-0007.png").write_text("of the old run")
+    status, _, err = train("--out", folder, "--epochs", 1, "--overwrite")
+    assert (status, err) == (0, "")
+    assert (folder / "mine.txt").exists()
+    assert {p.name for p in (folder / "samples").iterdir()} == {"mine.png", "epoch-0001.png"}
+    assert [p.name for p in (folder / "checkpoints").iterdir()] == ["update-00000003"]
+
+
+def stop_at(monkeypatch, number, kind=signal.SIGINT, times=1):
+    """Sends a signal while update `number`, from 1, is reported."""
+    report = Progress.on_update
+
+    def stopping(self, update):
+        report(self, update)
+        if update.index + 1 == number:
+            for _ in range(times):
+                signal.raise_signal(kind)
+
+    monkeypatch.setattr(Progress, "on_update", stopping)
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [2, 3, 4])
+def test_stopped_and_taken_up_again(train, command, trained, tmp_path, monkeypatch, number, kind):
+    folder = tmp_path / "stopped"
+    before = signal.getsignal(kind)
+    with monkeypatch.context() as patch:
+        stop_at(patch, number, kind)
+        status, out, err = train("--out", folder, "--seed", 3)
+    assert status == 130
+    assert (
+        f"stopped after {number} of 6 updates; go on with: aligndraw train mnist --out {folder} --resume"
+        in err
+    )
+    assert "Traceback" not in err
+    assert signal.getsignal(kind) is before
+    assert load_model(folder)[2]["updates"] == number
+    status, out, err = command("train", "mnist", "--out", folder, "--resume")
+    assert (status, err) == (0, "")
+    assert f"adam at 0.002, from update {number} on; cpu" in out
+    for name in ("model.safetensors", "metrics.jsonl", "samples.png"):
+        same = (folder / name).read_bytes() == (trained[0] / name).read_bytes()
+        assert same or name == "samples.png"  # which names the folder
+
+
+def test_the_second_interruption_is_not_waited_for(train, listing, tmp_path, monkeypatch):
+    before = listing()
+    stop_at(monkeypatch, 2, times=2)
+    status, _, err = train("--out", tmp_path / "run")
+    assert status == 130
+    assert err.splitlines()[-1] == "aligndraw: interrupted"
+    assert listing() == before
+
+
+def test_resuming_a_finished_run(command, trained):
+    folder = trained[0]
+    before = (folder / "model.safetensors").read_bytes()
+    status, out, err = command("train", "mnist", "--out", folder, "--resume")
+    assert (status, err) == (0, "")
+    assert "finished after 6 of 6 updates" in out
+    assert (folder / "model.safetensors").read_bytes() == before
+
+
+def test_resuming_passes_over_a_damaged_checkpoint(command, trained):
+    folder = trained[0]
+    newest = folder / "checkpoints" / "update-00000006"
+    (newest / "state.json").write_text("{}")
+    status, _, err = command("train", "mnist", "--out", folder, "--resume")
+    assert status == 0
+    assert err.startswith(f"passed over: {newest}") and len(err.splitlines()) == 1
+
+
+def test_own_digits(train, command, digits, tmp_path, monkeypatch):
+    """The file is found again from another working folder."""
+    monkeypatch.chdir(digits(2100).parent)
+    with monkeypatch.context() as patch:
+        stop_at(patch, 4)
+        status, _, err = train("--out", tmp_path / "run", "--digits", "digits.npz")
+    assert status == 130, err
+    monkeypatch.chdir("/")
+    status, _, err = command("train", "mnist", "--out", tmp_path / "run", "--resume")
+    assert (status, err) == (0, "")
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["digits"]["file"] == str(tmp_path / "digits.npz")
+    assert len(load_digits(record["digits"]["file"])) == 2100
+
+
+def test_patience(train, tmp_path):
+    options = ("--epochs", 50, "--patience", 1, "--learning-rate", 1e-12)
+    status, out, _ = train("--out", tmp_path / "run", *options)
+    assert status == 0
+    assert "\nno better bound after 6 of 150 updates: bound " in out

@@ -1,0 +1,120 @@
+"""Every op, on every backend, on a CUDA GPU; and the model there."""
+
+import pytest
+import torch
+
+import aligndraw
+from aligndraw import ops
+from aligndraw.backends import missing_reason
+
+if not torch.cuda.is_available():
+    pytest.skip("torch sees no CUDA device", allow_module_level=True)
+
+BACKENDS = ("reference", "cuda", "triton")
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request, op):
+    """A backend that serves the op on a GPU, forced."""
+    reason = missing_reason(op, request.param, "cuda")
+    if reason:
+        pytest.skip(reason)
+    with aligndraw.use_backend(request.param):
+        yield request.param
+
+
+def moved(args, device, exact=False):
+    """Copies on a device, in float64 if exact; what is floating point asks for gradients."""
+
+    def move(a):
+        if not isinstance(a, torch.Tensor):
+            return a
+        a = a.detach().to(device, copy=True)
+        return (a.double() if exact else a).requires_grad_() if a.is_floating_point() else a
+
+    return tuple(move(a) for a in args)
+
+
+def evaluate(function, args):
+    """Results, and the gradients of every argument for results weighed by numbers that depend on their shape alone."""
+    leaves = [a for a in args if isinstance(a, torch.Tensor) and a.requires_grad]
+    outputs = function(*args)
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    grads = [torch.arange(1, o.numel() + 1).cos().reshape(o.shape).to(o) for o in outputs]
+    return [t.detach() for t in (*outputs, *torch.autograd.grad(outputs, leaves, grads))]
+
+
+def error_of(result, truth):
+    """Largest error over the largest true value."""
+    if truth.numel() == 0:
+        return 0.0
+    return ((result.cpu().double() - truth).abs().max() / truth.abs().max().clamp(min=1e-30)).item()
+
+
+@pytest.mark.parametrize("window", ["initial", "trained", "off_image", "clamped"])
+@pytest.mark.parametrize("shape", ["odd", "one", "none"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+def test_as_exact_as_the_reference_on_the_cpu(op, backend, dtype, shape, window, make):
+    """The error against float64 there is at most twice that of the reference there in the same dtype, plus 4 eps."""
+    if window != "trained" and op not in ("read", "write"):
+        pytest.skip("no window")
+    args = make(op, shape, dtype, window)
+    reference = getattr(ops, f"{op}_reference")
+    truth = evaluate(reference, moved(args, "cpu", exact=True))
+    same_dtype = evaluate(reference, moved(args, "cpu"))
+    found = evaluate(getattr(ops, op), moved(args, "cuda"))
+    for t, r, o in zip(truth, same_dtype, found, strict=True):
+        assert o.is_cuda and o.dtype == r.dtype and o.shape == r.shape
+        assert error_of(o, t) <= 2 * error_of(r, t) + 4 * torch.finfo(o.dtype).eps
+
+
+def test_the_same_bits_every_time(op, backend, make):
+    if backend == "reference":
+        pytest.skip("PyTorch's own kernels are not under test")
+    args = moved(make(op, dtype=torch.float32), "cuda")
+    first = evaluate(getattr(ops, op), args)
+    for _ in range(100):
+        for a, b in zip(first, evaluate(getattr(ops, op), args), strict=True):
+            assert torch.equal(a, b)
+
+
+def test_opcheck(op, make):
+    torch.library.opcheck(
+        getattr(torch.ops.aligndraw, op).default, moved(make(op, dtype=torch.float32), "cuda")
+    )
+
+
+def test_on_a_stream_and_from_a_graph(op, backend, make):
+    """Kernels run on the stream that is current, and can be captured."""
+    function = getattr(ops, op)
+    args = tuple(a.cuda() if isinstance(a, torch.Tensor) else a for a in make(op, dtype=torch.float32))
+    expected = function(*args)
+    stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        function(*args)
+    with torch.cuda.graph(graph, stream=stream):
+        found = function(*args)
+    graph.replay()
+    torch.cuda.synchronize()
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def test_the_model_draws_and_learns_as_on_the_cpu():
+    torch.manual_seed(0)
+    config = aligndraw.AlignDRAWConfig.preset("quick").replace(steps=3)
+    model = aligndraw.AlignDRAW(config).double()
+    images = torch.rand(2, 1, *config.image_size, dtype=torch.float64)
+    captions, noise = torch.randint(22, (2, 5)), torch.randn(2, 3, config.latent_units, dtype=torch.float64)
+
+    def evaluated(device):
+        on = model.to(device)
+        bound = on(images.to(device), captions.to(device), noise=noise.to(device))
+        grads = torch.autograd.grad(bound.loss, list(on.parameters()))
+        drawn = on.sample(captions.to(device), noise=noise.to(device)).images
+        return [t.detach().cpu() for t in (bound.kl, bound.nll, drawn, *grads)]
+
+    with aligndraw.use_backend("reference"):
+        expected = evaluated("cpu")
+    for a, b in zip(evaluated("cuda"), expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
