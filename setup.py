@@ -23,7 +23,7 @@ class BuildNative(build_ext):
 with tempfile.TemporaryDirectory() as folder:
     setup(
         license="MIT",  # here, as older setuptools read another form of it in pyproject.toml than new
-        install_requires=[torch_requirement(), "numpy", "safetensors", "pillow", "tqdm"],
+        install_requires=[torch_requirement(), "numpy", "safetensors", "pillow>=10.1", "tqdm"],
         packages=[*find_packages(include=["aligndraw", "aligndraw.*"]), "aligndraw.kernels"],
         package_dir={"aligndraw": "aligndraw", "aligndraw.kernels": "kernels"},
         package_data={"aligndraw": ["py.typed", "data/*.npz", "weights/**"]},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +66,7 @@ def load_digits(path: str | os.PathLike[str] | None = None) -> Digits:
     file = _SHIPPED if path is None else Path(path)
     if not file.exists():
         raise FileNotFoundError(f"digits file {file} does not exist")
+    read: Callable[[Path], tuple[NDArray[np.uint8], NDArray[np.uint8]]]
     if file.is_dir():
         form, read = "folder {} must hold MNIST's IDX files", read_idx_folder
     elif file.suffix in (".h5", ".hdf5"):

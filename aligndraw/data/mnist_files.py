@@ -70,7 +70,8 @@ def read_authors_h5(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
             pixels = np.asarray(file[part])
             if pixels.dtype != np.uint8:
                 if not (pixels.min() >= 0 and pixels.max() <= 1):
-                    raise ValueError(f"{part} must be bytes, or lie in [0, 1], got {pixels.min():g} to {pixels.max():g}")
+                    span = f"{pixels.min():g} to {pixels.max():g}"
+                    raise ValueError(f"{part} must be bytes, or lie in [0, 1], got {span}")
                 pixels = np.rint(pixels * 255).astype(np.uint8)
             images.append(pixels.reshape(len(pixels), 28, 28))
             labels.append(np.asarray(file[f"{part}_labels"]).astype(np.uint8).reshape(-1))

@@ -62,7 +62,7 @@ class LanguageModel(nn.Module):
         self.released = conventions == "released"
 
     def forward(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """ids int64 [B, N], lengths int64 [B] -> h_lang [B, N, 2m] and the sentence [B, 2m], the last states of both."""
+        """ids int64 [B, N], lengths int64 [B] -> h_lang [B, N, 2m], sentence [B, 2m]: the last states of both."""
         ahead, last_ahead = self.forward_lstm(ids, lengths, self.h0, backwards=False)
         other = ids.flip(0) if self.released else ids
         back, last_back = self.backward_lstm(other, lengths, self.h0, backwards=not self.released)

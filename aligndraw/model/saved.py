@@ -77,7 +77,8 @@ def load_model(folder: str | Path) -> tuple[AlignDRAW, Vocabulary, dict[str, Any
         record = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         if not isinstance(record, dict) or record.get("format") != "aligndraw 1":
             raise ValueError("it does not say that its format is aligndraw 1")
-        model = AlignDRAW(AlignDRAWConfig.from_dict(record["model"]))
+        with torch.random.fork_rng(devices=()):  # the first parameters are drawn, and replaced below
+            model = AlignDRAW(AlignDRAWConfig.from_dict(record["model"]))
         vocabulary = Vocabulary(tuple(record["vocabulary"]))
         notes = record.get("notes", {})
     except (ValueError, KeyError, TypeError, AttributeError) as error:

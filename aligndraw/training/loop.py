@@ -38,7 +38,7 @@ class Trainer:
     """A model in training: after each `update`, all that the next one depends on is in `state_dict`.
 
     Args:
-        model: trained in place; its parameters as they stand: `model.reset_parameters(config.init)` first for a new one.
+        model: trained in place; its parameters as they stand: `model.reset_parameters(config.init)` first for a new.
         source: of the examples.
         config: the recipe.
         seed: of the examples and of the noise.

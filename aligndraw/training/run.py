@@ -216,12 +216,8 @@ def _end_epoch(
     epoch = trainer.index // trainer.updates_per_epoch
     with trainer.averaged() as model:
         scores = {name: estimate_bound(model, examples).to_dict() for name, examples in scored.items()}
-        notes = {
-            "updates": trainer.index,
-            "epochs": epoch,
-            "training": run.record["training"],
-            "bound": scores,
-        }
+        origin = {k: v for k, v in run.record.items() if k not in ("format", "model")}
+        notes = {**origin, "updates": trainer.index, "epochs": epoch, "bound": scores}
         save_model(model, VOCABULARY, run.folder, notes=notes)
         run.log(update=trainer.index, epoch=epoch, **scores)
         on_epoch(epoch, scores)

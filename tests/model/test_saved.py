@@ -21,7 +21,9 @@ def saved(tiny, tmp_path):
 
 def test_round_trip(saved):
     model, folder = saved
+    before = torch.get_rng_state()
     loaded, vocabulary, notes = load_model(folder)
+    assert torch.equal(torch.get_rng_state(), before)
     assert loaded.config == model.config and vocabulary == WORDS and notes == {"updates": 7}
     for (name, a), b in zip(loaded.state_dict().items(), model.state_dict().values(), strict=True):
         assert torch.equal(a, b), name

@@ -89,17 +89,24 @@ CASES = [
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize(("op", "backend", "shape", "window"), CASES)
 def test_backend_is_as_exact_as_the_reference(op, backend, dtype, shape, window, make, asking):
-    """The error against float64 is at most twice that of the reference in the same dtype, plus 4 eps."""
+    """The error against float64 is at most twice that of the reference in the same dtype, plus 4 eps.
+
+    In float64 the truth is rounded as well, by about what the reference loses in float32, scaled to float64's eps.
+    """
     args = make(op, shape, dtype, window)
     exact = tuple(a.double() if isinstance(a, torch.Tensor) and a.is_floating_point() else a for a in args)
     truth = results_and_grads(reference(op), exact, asking)
-    same_dtype = results_and_grads(reference(op), args, asking)
+    scale, measured = 1.0, dtype
+    if dtype == torch.float64:
+        measured = torch.float32
+        scale = torch.finfo(torch.float64).eps / torch.finfo(torch.float32).eps
+    same_dtype = results_and_grads(reference(op), make(op, shape, measured, window), asking)
     with aligndraw.use_backend(backend):
         ours = results_and_grads(function(op), args, asking)
     for kind in (0, 1):
         for t, r, o in zip(truth[kind], same_dtype[kind], ours[kind], strict=True):
-            assert o.dtype == r.dtype and o.shape == r.shape
-            assert error_of(o, t) <= 2 * error_of(r, t) + 4 * torch.finfo(o.dtype).eps
+            assert (o.dtype == r.dtype or dtype == torch.float64 == o.dtype) and o.shape == r.shape
+            assert error_of(o, t) <= 2 * scale * error_of(r, t) + 4 * torch.finfo(o.dtype).eps
 
 
 def served(backends):

@@ -1,0 +1,1 @@
+"""Scores: the variational bound, and the fidelity of pictures to their captions."""
