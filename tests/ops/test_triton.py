@@ -14,7 +14,7 @@ def test_the_contract_holds_in_the_interpreter(tmp_path):
     """The tests of test_contract.py again, in a process in which Triton serves CPU tensors."""
     tests = Path(__file__).parent / "test_contract.py"
     ran = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-k", "triton", "-p", "no:cacheprovider", "--import-mode=importlib", tests],
+        [sys.executable, "-m", "pytest", "-q", "-k", "triton", "--import-mode=importlib", tests],
         env={**os.environ, "TRITON_INTERPRET": "1"},
         capture_output=True,
         text=True,
