@@ -132,9 +132,9 @@ class TrainingConfig(_Config):
     drop_epoch: int = _field(110, "epochs before the step schedule drops the learning rate")
     clip_norm: float = _field(10.0, "largest norm of a gradient before it is scaled down; 0 for none")
     clip: str = _field(
-        "global",
-        "norm over all parameters together, or each tensor's own as released",
-        ("global", "per_tensor"),
+        "per_tensor",
+        "each tensor's own norm, as the authors run it, or that over all parameters together",
+        ("per_tensor", "global"),
     )
     init: str = _field(
         "paper",
@@ -204,6 +204,7 @@ _RECIPES = {
         optimizer="adam",
         learning_rate=2e-3,
         schedule="cosine",
+        clip="global",
         init="fan_in",
         kl_warmup=300.0,
     ),
