@@ -181,7 +181,12 @@ def test_stopped_and_taken_up_again(train, command, trained, tmp_path, monkeypat
 def test_the_second_interruption_is_not_waited_for(train, listing, tmp_path, monkeypatch):
     before = listing()
     stop_at(monkeypatch, 2, times=2)
-    status, _, err = train("--out", tmp_path / "run")
+    # A test run in the background of a shell is born with Ctrl-C ignored.
+    outside = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        status, _, err = train("--out", tmp_path / "run")
+    finally:
+        signal.signal(signal.SIGINT, outside)
     assert status == 130
     assert err.splitlines()[-1] == "aligndraw: interrupted"
     assert listing() == before
