@@ -198,7 +198,7 @@ _MODELS = {
 _RECIPES = {
     "paper": TrainingConfig(),
     "quick": TrainingConfig(
-        epochs=5,
+        epochs=13,
         epoch_size=8_960,
         batch_size=64,
         optimizer="adam",
@@ -206,6 +206,6 @@ _RECIPES = {
         schedule="cosine",
         clip="global",
         init="fan_in",
-        kl_warmup=300.0,
+        kl_warmup=500.0,
     ),
 }
