@@ -1,7 +1,7 @@
 // latent in C++: its signatures, and its checks.
 //
-//   forward:   mu_q, log_sigma_q, mu_p, log_sigma_p, noise [B, z]  ->  z [B, z], kl [B], log_ratio [B]
-//   backward:  grad_z, grad_kl, grad_log_ratio, the same  ->  the gradients of the five
+//   forward:   mu_q, log_sigma_q, mu_p, log_sigma_p, noise [B, z]  ->  z [B, z], kl [B], log_ratio
+//   [B] backward:  grad_z, grad_kl, grad_log_ratio, the same  ->  the gradients of the five
 //
 // z has the dtype of mu_q. Strides are free, and B may be 0. The arithmetic, kl and log_ratio are
 // float32, or float64 when all are.
@@ -15,9 +15,11 @@ namespace aligndraw {
 namespace cpu {
 std::tuple<Tensor, Tensor, Tensor> latent(Tensor mu_q, Tensor log_sigma_q, Tensor mu_p,
                                           Tensor log_sigma_p, Tensor noise);
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> latent_backward(
-    Tensor grad_z, Tensor grad_kl, Tensor grad_log_ratio, Tensor mu_q, Tensor log_sigma_q,
-    Tensor mu_p, Tensor log_sigma_p, Tensor noise);
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> latent_backward(Tensor grad_z, Tensor grad_kl,
+                                                                   Tensor grad_log_ratio,
+                                                                   Tensor mu_q, Tensor log_sigma_q,
+                                                                   Tensor mu_p, Tensor log_sigma_p,
+                                                                   Tensor noise);
 }  // namespace cpu
 
 inline void check_latent(const char* op, const Tensor& mu_q, const Tensor& log_sigma_q,

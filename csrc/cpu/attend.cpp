@@ -28,8 +28,8 @@ ALIGNDRAW_INLINE void forward_caption(const Caption<T>& caption, const Sizes& si
   T largest = 0;
   for (int64_t k = 0; k < length; ++k) {
     const T* const key = keys + k * units;
-    weights[k] = sum_of<T>(
-        units, [=](int64_t j) { return math::energy(query[j], key[j], score[j]); });
+    weights[k] =
+        sum_of<T>(units, [=](int64_t j) { return math::energy(query[j], key[j], score[j]); });
     largest = k == 0 || weights[k] > largest ? weights[k] : largest;
   }
   T total = 0;
@@ -57,8 +57,8 @@ ALIGNDRAW_INLINE void backward_caption(const T* grad_context, const T* grad_weig
   T mean = 0;
   for (int64_t k = 0; k < length; ++k) {
     const T* const value = values + k * width;
-    grad_energies[k] = grad_weights[k] +
-                       sum_of<T>(width, [=](int64_t j) { return grad_context[j] * value[j]; });
+    grad_energies[k] =
+        grad_weights[k] + sum_of<T>(width, [=](int64_t j) { return grad_context[j] * value[j]; });
     mean += weights[k] * grad_energies[k];
   }
   for (int64_t k = 0; k < words; ++k)
@@ -165,20 +165,20 @@ Four run_backward(const Tensor& grad_context, const Tensor& grad_weights, const 
   T* const first_part = parts;
   for_row_ranges(part_count, captions_a_part * sizes.words * sizes.units,
                  [=](int64_t begin, int64_t end) {
-    const Buffer<T> grad_energies(sizes.words);
-    const auto [words, units, width] = sizes;
-    for (int64_t p = begin; p < end; ++p) {
-      T* const part = first_part + p * units;
-      std::fill_n(part, units, T(0));
-      const int64_t last = std::min(batch, (p + 1) * captions_a_part);
-      for (int64_t b = p * captions_a_part; b < last; ++b)
-        backward_row(grad_context_data + b * width, grad_weights_data + b * words, captions[b],
-                     weights_data + b * words, sizes,
-                     {first.query + b * units, first.keys + b * words * units, part,
-                      first.values + b * words * width},
-                     grad_energies);
-    }
-  });
+                   const Buffer<T> grad_energies(sizes.words);
+                   const auto [words, units, width] = sizes;
+                   for (int64_t p = begin; p < end; ++p) {
+                     T* const part = first_part + p * units;
+                     std::fill_n(part, units, T(0));
+                     const int64_t last = std::min(batch, (p + 1) * captions_a_part);
+                     for (int64_t b = p * captions_a_part; b < last; ++b)
+                       backward_row(grad_context_data + b * width, grad_weights_data + b * words,
+                                    captions[b], weights_data + b * words, sizes,
+                                    {first.query + b * units, first.keys + b * words * units, part,
+                                     first.values + b * words * width},
+                                    grad_energies);
+                   }
+                 });
   for (int64_t p = 0; p < part_count; ++p)
     for (int64_t j = 0; j < sizes.units; ++j) first.score[j] += first_part[p * sizes.units + j];
   return {grad_query, grad_keys, grad_score, grad_values};

@@ -63,8 +63,9 @@ class Buffer {
   std::unique_ptr<T[], Free> data_;
 };
 
-// While one lives, this thread's arithmetic takes subnormal numbers for 0. What is far from a window
-// is weighed with products of tiny numbers, and a subnormal one costs a hundred times what others do.
+// While one lives, this thread's arithmetic takes subnormal numbers for 0. What is far from a
+// window is weighed with products of tiny numbers, and a subnormal one costs a hundred times what
+// others do.
 class FlushSubnormals {
 #if defined(__x86_64__)
  public:

@@ -80,8 +80,9 @@ struct Filters {
 };
 
 // The window of one image, and the box of pixels that it touches: outside it every filter is 0, by
-// underflow, and 0 times a pixel is left out. Only where a pixel is not finite it is not 0: then the
-// box must be the whole image. Patches are [planes, size, lanes] here, with zeros behind each row.
+// underflow, and 0 times a pixel is left out. Only where a pixel is not finite it is not 0: then
+// the box must be the whole image. Patches are [planes, size, lanes] here, with zeros behind each
+// row.
 template <class T>
 struct Window {
   explicit Window(int64_t size, int64_t height, int64_t width)
@@ -96,7 +97,7 @@ struct Window {
     grid = math::grid(window, size, height, width);
     x.place(grid.x, grid.spacing, grid.sharpness);
     y.place(grid.y, grid.spacing, grid.sharpness);
-    if (std::isnan(grid.x + grid.y)) touch_all();
+    if (std::isnan(grid.x + grid.y + grid.gamma)) touch_all();
   }
 
   ALIGNDRAW_INLINE bool touches_all() const {

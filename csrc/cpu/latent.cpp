@@ -22,8 +22,8 @@ struct GradRow {
 
 // Two vectors of terms stand between the vector loop and the sums.
 template <class T>
-ALIGNDRAW_INLINE void forward_loop(const Row<T>& row, T* __restrict z, T* __restrict kl_terms, T* __restrict ratio_terms,
-                                   int64_t n, T* kl, T* log_ratio) {
+ALIGNDRAW_INLINE void forward_loop(const Row<T>& row, T* __restrict z, T* __restrict kl_terms,
+                                   T* __restrict ratio_terms, int64_t n, T* kl, T* log_ratio) {
   const auto [mu_q, log_sigma_q, mu_p, log_sigma_p, noise] = row;
 #pragma omp simd
   for (int64_t j = 0; j < n; ++j) {
@@ -77,7 +77,8 @@ Triple run_forward(const Tensor& mu_q, const Tensor& log_sigma_q, const Tensor& 
                    const Tensor& log_sigma_p, const Tensor& noise) {
   const int64_t batch = mu_q.size(0), n = mu_q.size(1);
   const Tensor z = torch::stable::empty_like(mu_q);
-  const Tensor kl = torch::stable::new_empty(mu_q, {batch}), log_ratio = torch::stable::empty_like(kl);
+  const Tensor kl = torch::stable::new_empty(mu_q, {batch}),
+               log_ratio = torch::stable::empty_like(kl);
   const Row<T> first{mu_q.const_data_ptr<T>(), log_sigma_q.const_data_ptr<T>(),
                      mu_p.const_data_ptr<T>(), log_sigma_p.const_data_ptr<T>(),
                      noise.const_data_ptr<T>()};
@@ -104,17 +105,18 @@ Five run_backward(const Tensor& grad_z, const Tensor& grad_kl, const Tensor& gra
                      mu_p.const_data_ptr<T>(), log_sigma_p.const_data_ptr<T>(),
                      noise.const_data_ptr<T>()};
   const GradRow<T> first_grads = std::apply(
-      [](const auto&... grad) { return GradRow<T>{grad.template mutable_data_ptr<T>()...}; }, grads);
+      [](const auto&... grad) { return GradRow<T>{grad.template mutable_data_ptr<T>()...}; },
+      grads);
   const T *grad_z_data = grad_z.const_data_ptr<T>(), *grad_kl_data = grad_kl.const_data_ptr<T>();
   const T* grad_log_ratio_data = grad_log_ratio.const_data_ptr<T>();
   for_each_row(batch, n, [=](int64_t b) {
-    backward_row(grad_z_data + b * n, grad_kl_data[b], grad_log_ratio_data[b],
-                 {first.mu_q + b * n, first.log_sigma_q + b * n, first.mu_p + b * n,
-                  first.log_sigma_p + b * n, first.noise + b * n},
-                 {first_grads.mu_q + b * n, first_grads.log_sigma_q + b * n,
-                  first_grads.mu_p + b * n, first_grads.log_sigma_p + b * n,
-                  first_grads.noise + b * n},
-                 n);
+    backward_row(
+        grad_z_data + b * n, grad_kl_data[b], grad_log_ratio_data[b],
+        {first.mu_q + b * n, first.log_sigma_q + b * n, first.mu_p + b * n,
+         first.log_sigma_p + b * n, first.noise + b * n},
+        {first_grads.mu_q + b * n, first_grads.log_sigma_q + b * n, first_grads.mu_p + b * n,
+         first_grads.log_sigma_p + b * n, first_grads.noise + b * n},
+        n);
   });
   return grads;
 }

@@ -80,8 +80,8 @@ struct BackwardReader : Reader<T> {
   ALIGNDRAW_INLINE void backward(const Image<T>& image, const T* grad, const ImageGrads<T>& grads) {
     this->place(image);
     const int64_t patch_size = size * lanes;
+    window.touch_all_unless_finite(grad, planes * size * size);
     window.widen(grad, window.grid.gamma, patch, planes);
-    window.touch_all_unless_finite(patch, planes * patch_size);
     T *const error = errors, *const sigmoid = seen;
     if (image.canvas)
       this->for_touched([=](int64_t n) {
@@ -153,10 +153,9 @@ Tensor run_forward(const Tensor& image, const Tensor& window, int64_t size,
     const FlushSubnormals flush;
     Reader<T> reader(channels, height, width, size, canvas_data != nullptr);
     for (int64_t b = begin; b < end; ++b)
-      forward_row(
-          reader,
-          {image_data + b * volume, part(canvas_data, b * volume), window_data + 5 * b},
-          result_data + b * planes * size * size);
+      forward_row(reader,
+                  {image_data + b * volume, part(canvas_data, b * volume), window_data + 5 * b},
+                  result_data + b * planes * size * size);
   });
   return result;
 }
@@ -182,12 +181,11 @@ std::tuple<Tensor, Tensor, Tensor> run_backward(const Tensor& grad, const Tensor
     const FlushSubnormals flush;
     BackwardReader<T> reader(channels, height, width, size, canvas_data != nullptr);
     for (int64_t b = begin; b < end; ++b)
-      backward_row(
-          reader,
-          {image_data + b * volume, part(canvas_data, b * volume), window_data + 5 * b},
-          grad_data + b * planes * size * size,
-          {part(grad_image_data, b * volume), grad_window_data + 5 * b,
-           part(grad_canvas_data, b * volume)});
+      backward_row(reader,
+                   {image_data + b * volume, part(canvas_data, b * volume), window_data + 5 * b},
+                   grad_data + b * planes * size * size,
+                   {part(grad_image_data, b * volume), grad_window_data + 5 * b,
+                    part(grad_canvas_data, b * volume)});
   });
   return {grad_image, grad_window, grad_canvas};
 }

@@ -15,7 +15,8 @@ struct VectorOf {
 template <class T, int lanes>
 using Vector = typename VectorOf<T, lanes>::type;
 
-// From and to any address. (A vector as a result would depend on the processor's calling convention.)
+// From and to any address. (A vector as a result would depend on the processor's calling
+// convention.)
 template <class V, class T>
 ALIGNDRAW_INLINE void load(V& vector, const T* from) {
   std::memcpy(&vector, from, sizeof vector);

@@ -21,7 +21,7 @@ struct Writer {
   ALIGNDRAW_INLINE void forward(const T* patch, const T* parameters, const T* canvas, T* result) {
     window.place(parameters);
     window.widen(patch, 1 / window.grid.gamma, wide, channels);
-    window.touch_all_unless_finite(wide, channels * size * lanes);
+    window.touch_all_unless_finite(patch, channels * size * size);
     drawing.place();
     for (int64_t c = 0; c < channels; ++c)
       drawing.draw(wide + c * size * lanes, result + c * area, canvas + c * area);
@@ -45,6 +45,7 @@ struct BackwardWriter {
   ALIGNDRAW_INLINE void backward(const T* grad, const T* patch, const T* parameters, T* grad_patch,
                                  T* grad_parameters) {
     window.place(parameters);
+    window.touch_all_unless_finite(patch, channels * size * size);
     window.touch_all_unless_finite(grad, channels * area);
     const T scale = 1 / window.grid.gamma;
     for (int64_t c = 0; c < channels; ++c)

@@ -3,8 +3,9 @@
 //   filter i of an axis, i = 0 ... p-1, stands at mu_i = g + (i + 1/2 - p/2) delta
 //   F[i, a] = exp(-(a - mu_i)^2 / 2 sigma^2) / (sum over a of the same + 1e-4)
 //
-// with g_X = (W+1)/2 (g~_X + 1), g_Y = (H+1)/2 (g~_Y + 1), delta = (max(H, W) - 1)/(p - 1) delta~, or 0 for
-// p = 1, and window = (g~_X, g~_Y, log sigma^2, log delta~, log gamma). T is float or double.
+// with g_X = (W+1)/2 (g~_X + 1), g_Y = (H+1)/2 (g~_Y + 1), delta = (max(H, W) - 1)/(p - 1) delta~,
+// or 0 for p = 1, and window = (g~_X, g~_Y, log sigma^2, log delta~, log gamma). T is float or
+// double.
 #pragma once
 #include "scalar.h"
 
@@ -16,17 +17,20 @@ constexpr int centre_limit = 8, log_limit = 16;
 constexpr double normaliser_floor = 1e-4;
 
 // Written so that NaN passes.
-template <class T> ALIGNDRAW_INLINE T clamp(T x, T limit) {
+template <class T>
+ALIGNDRAW_INLINE T clamp(T x, T limit) {
   x = x < -limit ? -limit : x;
   return x > limit ? limit : x;
 }
 
 // The gradient through a clamp, which passes at the limits themselves.
-template <class T> ALIGNDRAW_INLINE T clamp_backward(T grad, T x, T limit) {
+template <class T>
+ALIGNDRAW_INLINE T clamp_backward(T grad, T x, T limit) {
   return x >= -limit && x <= limit ? grad : T(0);
 }
 
-template <class T> struct Grid {
+template <class T>
+struct Grid {
   T x, y;       // g_X and g_Y, the centre
   T spacing;    // delta
   T sharpness;  // 1 / 2 sigma^2
@@ -46,16 +50,19 @@ ALIGNDRAW_INLINE Grid<T> grid(const T* window, int64_t size, int64_t height, int
 }
 
 // How many spacings filter i stands from the centre.
-template <class T> ALIGNDRAW_INLINE T filter_step(int64_t i, int64_t size) {
+template <class T>
+ALIGNDRAW_INLINE T filter_step(int64_t i, int64_t size) {
   return T(i) + (T(0.5) - T(size) / 2);
 }
 
-template <class T> ALIGNDRAW_INLINE T gaussian(T distance, T sharpness) {
+template <class T>
+ALIGNDRAW_INLINE T gaussian(T distance, T sharpness) {
   return exp(-(distance * distance) * sharpness);
 }
 
 // What the gradients of the filters F of one axis come to.
-template <class T> struct AxisGrads {
+template <class T>
+struct AxisGrads {
   T centre = 0, spacing = 0, log_variance = 0;
   T along = 0;  // sum of F times its gradient
 
@@ -71,9 +78,9 @@ template <class T> struct AxisGrads {
 };
 
 template <class T>
-ALIGNDRAW_INLINE void window_backward(const AxisGrads<T>& x, const AxisGrads<T>& y, T grad_log_gamma,
-                                      const T* window, const Grid<T>& grid, int64_t height, int64_t width,
-                                      T* grad_window) {
+ALIGNDRAW_INLINE void window_backward(const AxisGrads<T>& x, const AxisGrads<T>& y,
+                                      T grad_log_gamma, const T* window, const Grid<T>& grid,
+                                      int64_t height, int64_t width, T* grad_window) {
   const T grads[] = {T(width + 1) / 2 * x.centre, T(height + 1) / 2 * y.centre,
                      x.log_variance + y.log_variance, (x.spacing + y.spacing) * grid.spacing,
                      grad_log_gamma};

