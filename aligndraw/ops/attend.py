@@ -72,7 +72,8 @@ def _backward_fake(
     lengths: Tensor,
     weights: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return torch.empty_like(query), torch.empty_like(keys), torch.empty_like(score), torch.empty_like(values)
+    g_query, g_keys, g_score, g_values = (t.new_empty(t.shape) for t in (query, keys, score, values))
+    return g_query, g_keys, g_score, g_values
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:

@@ -58,9 +58,9 @@ def _backward_fake(
 ) -> tuple[Tensor, Tensor, Tensor]:
     none = image.new_empty(0)
     return (
-        torch.empty_like(image) if image_grad else none,
-        torch.empty_like(window),
-        torch.empty_like(canvas) if canvas is not None else image.new_empty(0),
+        image.new_empty(image.shape) if image_grad else none,
+        window.new_empty(window.shape),
+        canvas.new_empty(canvas.shape) if canvas is not None else image.new_empty(0),
     )
 
 

@@ -30,7 +30,7 @@ def _check(patch: Tensor, window: Tensor, canvas: Tensor) -> None:
 
 
 def _fake(patch: Tensor, window: Tensor, canvas: Tensor) -> Tensor:
-    return torch.empty_like(canvas, memory_format=torch.contiguous_format)
+    return canvas.new_empty(canvas.shape)
 
 
 def _backward_reference(grad: Tensor, patch: Tensor, window: Tensor) -> tuple[Tensor, Tensor]:
@@ -40,7 +40,7 @@ def _backward_reference(grad: Tensor, patch: Tensor, window: Tensor) -> tuple[Te
 
 
 def _backward_fake(grad: Tensor, patch: Tensor, window: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(patch), torch.empty_like(window)
+    return patch.new_empty(patch.shape), window.new_empty(window.shape)
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
