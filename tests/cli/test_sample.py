@@ -88,6 +88,25 @@ def test_the_shipped_model_is_the_default(command, model, tmp_path, monkeypatch)
     assert Image.open("out.png").text["Model"] == "shipped mnist"
 
 
+def test_how_the_pictures_came_about(command, model, tmp_path):
+    places = {name: tmp_path / name for name in ("o.png", "steps.gif", "words.png")}
+    status, out, err = command(
+        *("sample", SEVEN, "-n", 2, "--model", model, "-o", places["o.png"]),
+        *("--animate", places["steps.gif"], "--attention", places["words.png"]),
+    )
+    assert (status, err) == (0, "")
+    for place in places.values():
+        assert f"wrote {place}" in out
+        Image.open(place).verify()
+
+
+@pytest.mark.parametrize("option", ["--animate", "--attention"])
+def test_a_wrong_ending(command, model, tmp_path, option):
+    status, _, err = command("sample", SEVEN, "--model", model, "-o", tmp_path / "o.png", option, tmp_path / "x.txt")
+    assert status == 2 and "must end in ." in err and len(err.splitlines()) == 1
+    assert not (tmp_path / "o.png").exists()
+
+
 def test_a_file_is_replaced(sample):
     path, _ = sample(SEVEN)
     before = path.read_bytes()

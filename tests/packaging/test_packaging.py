@@ -74,7 +74,7 @@ def check_metadata(text: str) -> None:
     required = {
         line.replace(" ", "") for line in metadata.get_all("Requires-Dist") if ";" not in line
     }
-    assert required == {"torch>=2.11", "numpy", "safetensors", "pillow", "tqdm"}
+    assert required == {"torch>=2.11", "numpy", "safetensors", "pillow>=10.1", "tqdm"}
 
 
 def test_sdist_has_every_source_and_nothing_else(files, sdist):
