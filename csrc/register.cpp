@@ -5,6 +5,8 @@
 #include "latent.h"
 #include "lstm.h"
 #include "read.h"
+#include "unroll.h"
+#include "unroll_prior.h"
 #include "write.h"
 
 namespace aligndraw {
@@ -18,6 +20,9 @@ STABLE_TORCH_LIBRARY_IMPL(aligndraw, CPU, ops) {
   ops.impl("lstm_gates_backward", TORCH_BOX(&cpu::lstm_gates_backward));
   ops.impl("read", TORCH_BOX(&cpu::read));
   ops.impl("read_backward", TORCH_BOX(&cpu::read_backward));
+  ops.impl("unroll", TORCH_BOX(&cpu::unroll));
+  ops.impl("unroll_backward", TORCH_BOX(&cpu::unroll_backward));
+  ops.impl("unroll_prior", TORCH_BOX(&cpu::unroll_prior));
   ops.impl("write", TORCH_BOX(&cpu::write));
   ops.impl("write_backward", TORCH_BOX(&cpu::write_backward));
 }

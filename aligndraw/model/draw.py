@@ -1,12 +1,12 @@
 """alignDRAW: the conditional DRAW network that attends to the words of a caption (section 3.2).
 
-The loop below is the paper's, one line an equation. It is the specification: it runs on any device and dtype.
+`AlignDRAW.step` is the paper's, one line an equation. It is the specification: it runs on any device and dtype. Where
+`ops.unroll` can, it takes all steps at once, to the same result.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,13 +14,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from aligndraw import ops
+from aligndraw.backends import backend_for, missing_reason
 from aligndraw.config import AlignDRAWConfig
 from aligndraw.model.align import WordAttention
 from aligndraw.model.glimpse import GlimpseRead, GlimpseWrite
 from aligndraw.model.language import LanguageModel, WordLSTM
 from aligndraw.model.latent import Posterior, Prior
 from aligndraw.model.noise import Generators, draw_noise
-from aligndraw.model.recurrent import LSTMCell
+from aligndraw.model.recurrent import Head, LSTMCell
+
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 class Caption(NamedTuple):
@@ -83,14 +86,13 @@ class Drawing:
         patches: [B, T, C, p, p].
     """
 
-    def __init__(self, first: Tensor, last: Tensor, steps: Sequence[Step]) -> None:
-        self._first = first.detach()
+    def __init__(
+        self, first: Tensor, last: Tensor, patches: Tensor, windows: Tensor, weights: Tensor | None
+    ) -> None:
+        self._first = first
         self._canvases: Tensor | None = None
         self.images = last.sigmoid()
-        self.windows = torch.stack([s.write_window for s in steps], 1)
-        self.patches = torch.stack([s.patch for s in steps], 1)
-        weights = [s.weights for s in steps if s.weights is not None]
-        self.weights = torch.stack(weights, 1) if weights else None
+        self.patches, self.windows, self.weights = patches, windows, weights
 
     @property
     def canvases(self) -> Tensor:
@@ -245,13 +247,16 @@ class AlignDRAW(nn.Module):
             images = images.repeat_interleave(samples, 0)
             caption = caption.repeat(samples)
         noise = self._noise(noise, generator, batch, samples, None)
-        state, steps = self.first(len(images)), []
-        for epsilon in noise.unbind(1):
-            state, step = self.step(caption, state, epsilon, images)
-            steps.append(step)
-        nll = self._nll(state.canvas, images).unflatten(0, (batch, samples))
-        kl_steps = torch.stack([s.kl for s in steps if s.kl is not None], 1).unflatten(0, (batch, samples))
-        log_ratios = torch.stack([s.log_ratio for s in steps if s.log_ratio is not None], 1)
+        if self.stepwise_reason("unroll"):
+            canvas, kl_steps, log_ratios = self._stepwise(images, caption, noise)
+        else:
+            encoder, decoder = self._encoder_weights(), self._decoder_weights()
+            done = ops.unroll(
+                images, self.canvas, *self._words(caption), noise, encoder, decoder, self.read.size, self.write.size
+            )
+            canvas, kl_steps, log_ratios = done.canvas, done.kl, done.log_ratio
+        nll = self._nll(canvas, images).unflatten(0, (batch, samples))
+        kl_steps = kl_steps.unflatten(0, (batch, samples))
         log_ratio = log_ratios.sum(1).unflatten(0, (batch, samples))
         log_weight = torch.logsumexp(-nll - log_ratio, 1) - math.log(samples)
         nll, kl_steps = nll.mean(1), kl_steps.mean(1)
@@ -286,12 +291,104 @@ class AlignDRAW(nn.Module):
             raise ValueError(f"temperature must not be negative, got {temperature}")
         caption = self.describe(captions, lengths)
         noise = self._noise(noise, generator, captions.shape[0], 1, steps) * temperature
+        if not self.stepwise_reason("unroll_prior"):
+            drawn = ops.unroll_prior(
+                self.canvas, *self._words(caption), noise, self._decoder_weights(), self.write.size
+            )
+            first = self.canvas.detach().expand_as(drawn.canvas)
+            return Drawing(first, drawn.canvas, drawn.patches, drawn.windows, drawn.weights)
         state = self.first(captions.shape[0], encode=False)
         first, done = state.canvas, []
         for epsilon in noise.unbind(1):
             state, step = self.step(caption, state, epsilon)
             done.append(step)
-        return Drawing(first, state.canvas, done)
+        patches, windows = torch.stack([s.patch for s in done], 1), torch.stack([s.write_window for s in done], 1)
+        weights = [s.weights for s in done if s.weights is not None]
+        return Drawing(first.detach(), state.canvas, patches, windows, torch.stack(weights, 1) if weights else None)
+
+    def stepwise_reason(self, loop: str) -> str:
+        """Why the loop "unroll" (of `forward`) or "unroll_prior" (of `sample`) runs step by step; "" when it is one op.
+
+        One op computes what the steps do, and nothing can look in between: hooks on the model's parts, parts of other
+        types and autocast go step by step, and so does what has no kernel.
+        """
+        device = self.canvas.device.type
+        if self.config.conventions != "paper":
+            return "the released conventions"
+        if torch.is_autocast_enabled(device):
+            return "autocast"
+        if self.canvas.dtype not in (torch.float32, torch.float64):
+            return f"parameters in {str(self.canvas.dtype).removeprefix('torch.')}"
+        if type(self).step is not AlignDRAW.step:
+            return f"{type(self).__name__} has a step of its own"
+        for name, part, usual in self._parts():
+            if type(part) is not usual:
+                return f"{name} is a {type(part).__name__}"
+            if any(getattr(part, hooks) for hooks in _HOOKS):
+                return f"{name} has hooks"
+        if backend_for(loop, device) == "reference":
+            return "the reference backend" if not missing_reason(loop, "cpp", device) else f"no kernel on {device}"
+        return ""
+
+    def _parts(self) -> list[tuple[str, nn.Module, type[nn.Module]]]:
+        """The modules that the steps call, and the types whose arithmetic `ops.unroll` knows."""
+        parts: list[tuple[str, nn.Module, type[nn.Module]]] = [
+            ("read", self.read, GlimpseRead),
+            ("read.window", self.read.window, Head),
+            ("encoder", self.encoder, LSTMCell),
+            ("posterior", self.posterior, Posterior),
+            ("posterior.mu", self.posterior.mu, Head),
+            ("posterior.log_variance", self.posterior.log_variance, Head),
+            ("prior", self.prior, Prior),
+            ("prior.mu_log_sigma", self.prior.mu_log_sigma, Head),
+            ("decoder", self.decoder, LSTMCell),
+            ("write", self.write, GlimpseWrite),
+            ("write.window", self.write.window, Head),
+            ("write.patch", self.write.patch, nn.Linear),
+        ]
+        if self.align is not None:
+            parts += [("align", self.align, WordAttention), ("align.query", self.align.query, nn.Linear)]
+        return parts
+
+    def _words(self, caption: Caption) -> tuple[Tensor, Tensor | None, Tensor]:
+        """words, keys and lengths as `ops.unroll` takes them."""
+        words = caption.sentence[:, None] if caption.keys is None else caption.words
+        return words, caption.keys, caption.lengths
+
+    def _encoder_weights(self) -> ops.EncoderWeights:
+        encoder, mu, log_variance = self.encoder, self.posterior.mu, self.posterior.log_variance
+        return ops.EncoderWeights(
+            encoder.weight_ih,
+            encoder.weight_hh,
+            encoder.bias,
+            encoder.h0,
+            torch.cat([mu.weight, log_variance.weight / 2]),
+            torch.cat([mu.bias, log_variance.bias / 2]),
+        )
+
+    def _decoder_weights(self) -> ops.DecoderWeights:
+        decoder, align = self.decoder, self.align
+        heads: list[nn.Linear] = [] if align is None else [align.query]
+        heads += [self.prior.mu_log_sigma, self.write.patch, self.write.window, self.read.window]
+        return ops.DecoderWeights(
+            decoder.weight_ih,
+            decoder.weight_hh,
+            decoder.bias,
+            decoder.h0,
+            torch.cat([head.weight for head in heads]),
+            torch.cat([head.bias for head in heads]),
+            None if align is None else align.score,
+        )
+
+    def _stepwise(self, images: Tensor, caption: Caption, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The loop, step by step: c_T, and of each step KL [B, T] and log q(z) − log p(z) [B, T]."""
+        state, steps = self.first(len(images)), []
+        for epsilon in noise.unbind(1):
+            state, step = self.step(caption, state, epsilon, images)
+            steps.append(step)
+        kl_steps = torch.stack([s.kl for s in steps if s.kl is not None], 1)
+        log_ratios = torch.stack([s.log_ratio for s in steps if s.log_ratio is not None], 1)
+        return state.canvas, kl_steps, log_ratios
 
     def _nll(self, canvas: Tensor, images: Tensor) -> Tensor:
         """−log p(x | Z), [B]: Bernoulli(σ(c_T)) (Eq. 5), or N(σ(c_T), σ²) (the paper's footnote 1)."""

@@ -8,13 +8,21 @@ from aligndraw.ops.attend import attend, attend_reference
 from aligndraw.ops.latent import latent, latent_reference
 from aligndraw.ops.lstm import lstm_cell, lstm_gates, lstm_gates_reference
 from aligndraw.ops.read import read, read_reference
+from aligndraw.ops.unroll import DecoderWeights, EncoderWeights, Unrolled, unroll
+from aligndraw.ops.unroll_prior import Drawn, unroll_prior
 from aligndraw.ops.window import filterbanks, grid
 from aligndraw.ops.write import write, write_reference
 
 OPS = ("read", "write", "attend", "lstm_gates", "latent")
+LOOPS = ("unroll", "unroll_prior")
 
 __all__ = [
+    "LOOPS",
     "OPS",
+    "DecoderWeights",
+    "Drawn",
+    "EncoderWeights",
+    "Unrolled",
     "attend",
     "attend_reference",
     "filterbanks",
@@ -26,6 +34,8 @@ __all__ = [
     "lstm_gates_reference",
     "read",
     "read_reference",
+    "unroll",
+    "unroll_prior",
     "write",
     "write_reference",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 from collections.abc import Callable, Sequence
@@ -25,13 +26,15 @@ class Op:
 
     Args:
         name: of the op; its gradient is the op `<name>_backward`.
-        schema, backward_schema: arguments and results, in PyTorch's schema language.
+        schema: arguments and results, in PyTorch's schema language.
         reference: the op in plain PyTorch, differentiable, for any device and dtype.
-        backward_reference: the gradient op in plain PyTorch.
         check: raises RuntimeError for arguments outside the contract.
-        fake, backward_fake: results of the right shape and dtype, without values.
+        fake: results of the right shape and dtype, without values.
+        backward_schema, backward_reference, backward_fake: the same of the gradient op; without them there is none.
         setup_context, backward: as in `torch.autograd.Function`; `backward(op, ctx, *grads)` gets the gradient op.
         triton: the module of `aligndraw.kernels` that has the two as functions, imported at the first call.
+        composite: in place of kernels and `backward_reference`, the op and its gradient made of the other ops: functions
+            of a namespace, whose kernels they call, and of the arguments.
     """
 
     def __init__(
@@ -39,32 +42,36 @@ class Op:
         name: str,
         *,
         schema: str,
-        backward_schema: str,
         reference: Callable[..., Any],
-        backward_reference: Callable[..., Any],
         check: Callable[..., None],
         fake: Callable[..., Any],
-        backward_fake: Callable[..., Any],
-        setup_context: Callable[..., None],
-        backward: Callable[..., Any],
+        backward_schema: str | None = None,
+        backward_reference: Callable[..., Any] | None = None,
+        backward_fake: Callable[..., Any] | None = None,
+        setup_context: Callable[..., None] | None = None,
+        backward: Callable[..., Any] | None = None,
         triton: str | None = None,
+        composite: tuple[Callable[..., Any], Callable[..., Any]] | None = None,
     ) -> None:
         self.name, self.reference, self.check = name, reference, check
         self._overloads, self._functions = {}, {}
         for namespace, library in _libraries.items():
             library.define(name + schema)
-            library.define(f"{name}_backward{backward_schema}")
 
             def checked_fake(*args: Any) -> Any:
                 check(*args)
                 return fake(*args)
 
             torch.library.register_fake(f"{namespace}::{name}", checked_fake, lib=library)
-            torch.library.register_fake(f"{namespace}::{name}_backward", backward_fake, lib=library)
             operators = getattr(torch.ops, namespace)
+            self._overloads[namespace] = getattr(operators, name).default
+            if backward_schema is None or backward is None or backward_fake is None:
+                continue
+            library.define(f"{name}_backward{backward_schema}")
+            torch.library.register_fake(f"{namespace}::{name}_backward", backward_fake, lib=library)
             backward_overload = getattr(operators, f"{name}_backward").default
 
-            def once(ctx: Any, *grads: Tensor, op: Any = backward_overload) -> Any:
+            def once(ctx: Any, *grads: Tensor, op: Any = backward_overload, backward: Any = backward) -> Any:
                 if torch.is_grad_enabled():
                     raise RuntimeError(
                         f"{name}: second derivatives exist on the reference only: "
@@ -75,13 +82,15 @@ class Op:
             torch.library.register_autograd(
                 f"{namespace}::{name}", once, setup_context=setup_context, lib=library
             )
-            overload = getattr(operators, name).default
-            self._overloads[namespace] = overload
-            self._functions[namespace] = _function(name, overload, setup_context, once)
+            self._functions[namespace] = _function(name, self._overloads[namespace], setup_context, once)
+        if composite is not None:
+            self._add_composite(*composite)
+            return
         # Devices without kernels of their own; a kernel registered for a device comes before these.
         main = _libraries["aligndraw"]
         main.impl(name, reference, "CompositeExplicitAutograd")
-        main.impl(f"{name}_backward", backward_reference, "CompositeExplicitAutograd")
+        if backward_reference is not None:
+            main.impl(f"{name}_backward", backward_reference, "CompositeExplicitAutograd")
         if triton is not None:
 
             def kernel(*args: Any) -> Any:
@@ -96,6 +105,18 @@ class Op:
                 _libraries["aligndraw_triton"].impl(name, kernel, key)
                 _libraries["aligndraw_triton"].impl(f"{name}_backward", backward_kernel, key)
 
+    def _add_composite(self, forward: Callable[..., Any], backward: Callable[..., Any]) -> None:
+        for namespace, library in _libraries.items():
+
+            def checked(*args: Any, namespace: str = namespace) -> Any:
+                self.check(*args)
+                return forward(namespace, *args)
+
+            # The main namespace has C++ for the CPU.
+            for key in ("CUDA",) if namespace == "aligndraw" else ("CPU", "CUDA"):
+                library.impl(self.name, checked, key)
+                library.impl(f"{self.name}_backward", functools.partial(backward, namespace), key)
+
     def __call__(self, *args: Any) -> Any:
         backend = backend_for(self.name, args[0].device.type)
         if backend == "reference":
@@ -105,8 +126,9 @@ class Op:
         if torch.compiler.is_compiling():
             return self._overloads[namespace](*args)
         # Outside a compiler, an autograd.Function costs half of what the op's registered gradient does.
-        if torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in args):
-            return self._functions[namespace].apply(*args)
+        function = self._functions.get(namespace)
+        if function and torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in args):
+            return function.apply(*args)
         with torch._C._AutoDispatchBelowAutograd():
             return self._overloads[namespace](*args)
 

@@ -1,7 +1,7 @@
 #include "../attend.h"
 
 #include "../math/attend.h"
-#include "cpu.h"
+#include "attend.h"
 
 namespace aligndraw::cpu {
 namespace {
@@ -9,20 +9,9 @@ namespace {
 using Pair = std::tuple<Tensor, Tensor>;
 using Four = std::tuple<Tensor, Tensor, Tensor, Tensor>;
 
-struct Sizes {
-  int64_t words, units, width;  // N, l, d
-};
-
-// One caption of the batch.
 template <class T>
-struct Caption {
-  const T *query, *keys, *score, *values;
-  int64_t length;
-};
-
-template <class T>
-ALIGNDRAW_INLINE void forward_caption(const Caption<T>& caption, const Sizes& sizes, T* context,
-                                      T* weights) {
+ALIGNDRAW_INLINE void forward_caption(const Caption<T>& caption, const AttendSizes& sizes,
+                                      T* context, T* weights) {
   const auto [words, units, width] = sizes;
   const auto [query, keys, score, values, length] = caption;
   T largest = 0;
@@ -42,18 +31,13 @@ ALIGNDRAW_INLINE void forward_caption(const Caption<T>& caption, const Sizes& si
 }
 
 template <class T>
-struct CaptionGrads {
-  T *query, *keys, *score, *values;
-};
-
-// The gradient of the score is added to.
-template <class T>
 ALIGNDRAW_INLINE void backward_caption(const T* grad_context, const T* grad_weights,
                                        const Caption<T>& caption, const T* weights,
-                                       const Sizes& sizes, const CaptionGrads<T>& grads,
+                                       const AttendSizes& sizes, const CaptionGrads<T>& grads,
                                        T* grad_energies) {
   const auto [words, units, width] = sizes;
   const auto [query, keys, score, values, length] = caption;
+  const bool adds = grads.adds_keys;
   T mean = 0;
   for (int64_t k = 0; k < length; ++k) {
     const T* const value = values + k * width;
@@ -61,7 +45,7 @@ ALIGNDRAW_INLINE void backward_caption(const T* grad_context, const T* grad_weig
         grad_weights[k] + sum_of<T>(width, [=](int64_t j) { return grad_context[j] * value[j]; });
     mean += weights[k] * grad_energies[k];
   }
-  for (int64_t k = 0; k < words; ++k)
+  for (int64_t k = 0; k < (grads.values ? words : 0); ++k)
 #pragma omp simd
     for (int64_t j = 0; j < width; ++j)
       grads.values[k * width + j] = k < length ? weights[k] * grad_context[j] : T(0);
@@ -73,40 +57,45 @@ ALIGNDRAW_INLINE void backward_caption(const T* grad_context, const T* grad_weig
 #pragma omp simd
     for (int64_t j = 0; j < units; ++j) {
       const auto grad = math::energy_backward(grad_energy, query[j], key[j], score[j]);
-      grad_key[j] = grad.key;
+      grad_key[j] = (adds ? grad_key[j] : T(0)) + grad.key;
       grads.query[j] += grad.key;
       grads.score[j] += grad.score;
     }
   }
-  for (int64_t n = length * units; n < words * units; ++n) grads.keys[n] = 0;
+  for (int64_t n = adds ? words * units : length * units; n < words * units; ++n)
+    grads.keys[n] = 0;
 }
 
-ALIGNDRAW_CLONES void forward_row(const Caption<float>& caption, const Sizes& sizes, float* context,
-                                  float* weights) {
+}  // namespace
+
+ALIGNDRAW_CLONES void forward_row(const Caption<float>& caption, const AttendSizes& sizes,
+                                  float* context, float* weights) {
   forward_caption(caption, sizes, context, weights);
 }
 
-void forward_row(const Caption<double>& caption, const Sizes& sizes, double* context,
+void forward_row(const Caption<double>& caption, const AttendSizes& sizes, double* context,
                  double* weights) {
   forward_caption(caption, sizes, context, weights);
 }
 
 ALIGNDRAW_CLONES void backward_row(const float* grad_context, const float* grad_weights,
                                    const Caption<float>& caption, const float* weights,
-                                   const Sizes& sizes, const CaptionGrads<float>& grads,
+                                   const AttendSizes& sizes, const CaptionGrads<float>& grads,
                                    float* grad_energies) {
   backward_caption(grad_context, grad_weights, caption, weights, sizes, grads, grad_energies);
 }
 
 void backward_row(const double* grad_context, const double* grad_weights,
-                  const Caption<double>& caption, const double* weights, const Sizes& sizes,
+                  const Caption<double>& caption, const double* weights, const AttendSizes& sizes,
                   const CaptionGrads<double>& grads, double* grad_energies) {
   backward_caption(grad_context, grad_weights, caption, weights, sizes, grads, grad_energies);
 }
 
+namespace {
+
 template <class T>
 struct Captions {
-  const Sizes sizes;
+  const AttendSizes sizes;
   const T *query, *keys, *score, *values;
   const int64_t* lengths;
 
@@ -130,7 +119,7 @@ template <class T>
 Pair run_forward(const Tensor& query, const Tensor& keys, const Tensor& score, const Tensor& values,
                  const Tensor& lengths) {
   const Captions<T> captions(query, keys, score, values, lengths);
-  const Sizes sizes = captions.sizes;
+  const AttendSizes sizes = captions.sizes;
   const int64_t batch = keys.size(0);
   const Tensor context = torch::stable::new_empty(values, {batch, sizes.width});
   const Tensor weights = torch::stable::new_empty(query, {batch, sizes.words});
@@ -146,7 +135,7 @@ Four run_backward(const Tensor& grad_context, const Tensor& grad_weights, const 
                   const Tensor& keys, const Tensor& score, const Tensor& values,
                   const Tensor& lengths, const Tensor& weights) {
   const Captions<T> captions(query, keys, score, values, lengths);
-  const Sizes sizes = captions.sizes;
+  const AttendSizes sizes = captions.sizes;
   const int64_t batch = keys.size(0);
   const Tensor grad_query = torch::stable::empty_like(query);
   const Tensor grad_keys = torch::stable::empty_like(keys);
@@ -156,7 +145,8 @@ Four run_backward(const Tensor& grad_context, const Tensor& grad_weights, const 
   const T *grad_weights_data = grad_weights.const_data_ptr<T>(),
           *weights_data = weights.const_data_ptr<T>();
   const CaptionGrads<T> first{grad_query.mutable_data_ptr<T>(), grad_keys.mutable_data_ptr<T>(),
-                              grad_score.mutable_data_ptr<T>(), grad_values.mutable_data_ptr<T>()};
+                              grad_score.mutable_data_ptr<T>(), grad_values.mutable_data_ptr<T>(),
+                              false};
   // The gradient of the score is summed in parts of as many captions each, so that the order of the
   // sum does not depend on the threads.
   constexpr int64_t captions_a_part = 4;
@@ -175,7 +165,7 @@ Four run_backward(const Tensor& grad_context, const Tensor& grad_weights, const 
                        backward_row(grad_context_data + b * width, grad_weights_data + b * words,
                                     captions[b], weights_data + b * words, sizes,
                                     {first.query + b * units, first.keys + b * words * units, part,
-                                     first.values + b * words * width},
+                                     first.values + b * words * width, false},
                                     grad_energies);
                    }
                  });

@@ -1,7 +1,7 @@
 #include "../latent.h"
 
 #include "../math/latent.h"
-#include "cpu.h"
+#include "latent.h"
 
 namespace aligndraw::cpu {
 namespace {
@@ -9,20 +9,9 @@ namespace {
 using Triple = std::tuple<Tensor, Tensor, Tensor>;
 using Five = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
 
-// One row of the five arguments, n components.
-template <class T>
-struct Row {
-  const T *mu_q, *log_sigma_q, *mu_p, *log_sigma_p, *noise;
-};
-
-template <class T>
-struct GradRow {
-  T *mu_q, *log_sigma_q, *mu_p, *log_sigma_p, *noise;
-};
-
 // Two vectors of terms stand between the vector loop and the sums.
 template <class T>
-ALIGNDRAW_INLINE void forward_loop(const Row<T>& row, T* __restrict z, T* __restrict kl_terms,
+ALIGNDRAW_INLINE void forward_loop(const LatentRow<T>& row, T* __restrict z, T* __restrict kl_terms,
                                    T* __restrict ratio_terms, int64_t n, T* kl, T* log_ratio) {
   const auto [mu_q, log_sigma_q, mu_p, log_sigma_p, noise] = row;
 #pragma omp simd
@@ -37,8 +26,8 @@ ALIGNDRAW_INLINE void forward_loop(const Row<T>& row, T* __restrict z, T* __rest
 }
 
 template <class T>
-ALIGNDRAW_INLINE void backward_loop(const T* grad_z, T grad_kl, T grad_log_ratio, const Row<T>& row,
-                                    const GradRow<T>& grads, int64_t n) {
+ALIGNDRAW_INLINE void backward_loop(const T* grad_z, T grad_kl, T grad_log_ratio, const LatentRow<T>& row,
+                                    const LatentRowGrads<T>& grads, int64_t n) {
   const auto [mu_q, log_sigma_q, mu_p, log_sigma_p, noise] = row;
 #pragma omp simd
   for (int64_t j = 0; j < n; ++j) {
@@ -52,25 +41,29 @@ ALIGNDRAW_INLINE void backward_loop(const T* grad_z, T grad_kl, T grad_log_ratio
   }
 }
 
-ALIGNDRAW_CLONES void forward_row(const Row<float>& row, float* z, float* kl_terms,
+}  // namespace
+
+ALIGNDRAW_CLONES void forward_row(const LatentRow<float>& row, float* z, float* kl_terms,
                                   float* ratio_terms, int64_t n, float* kl, float* log_ratio) {
   forward_loop(row, z, kl_terms, ratio_terms, n, kl, log_ratio);
 }
 
-void forward_row(const Row<double>& row, double* z, double* kl_terms, double* ratio_terms,
+void forward_row(const LatentRow<double>& row, double* z, double* kl_terms, double* ratio_terms,
                  int64_t n, double* kl, double* log_ratio) {
   forward_loop(row, z, kl_terms, ratio_terms, n, kl, log_ratio);
 }
 
 ALIGNDRAW_CLONES void backward_row(const float* grad_z, float grad_kl, float grad_log_ratio,
-                                   const Row<float>& row, const GradRow<float>& grads, int64_t n) {
+                                   const LatentRow<float>& row, const LatentRowGrads<float>& grads, int64_t n) {
   backward_loop(grad_z, grad_kl, grad_log_ratio, row, grads, n);
 }
 
 void backward_row(const double* grad_z, double grad_kl, double grad_log_ratio,
-                  const Row<double>& row, const GradRow<double>& grads, int64_t n) {
+                  const LatentRow<double>& row, const LatentRowGrads<double>& grads, int64_t n) {
   backward_loop(grad_z, grad_kl, grad_log_ratio, row, grads, n);
 }
+
+namespace {
 
 template <class T>
 Triple run_forward(const Tensor& mu_q, const Tensor& log_sigma_q, const Tensor& mu_p,
@@ -79,7 +72,7 @@ Triple run_forward(const Tensor& mu_q, const Tensor& log_sigma_q, const Tensor& 
   const Tensor z = torch::stable::empty_like(mu_q);
   const Tensor kl = torch::stable::new_empty(mu_q, {batch}),
                log_ratio = torch::stable::empty_like(kl);
-  const Row<T> first{mu_q.const_data_ptr<T>(), log_sigma_q.const_data_ptr<T>(),
+  const LatentRow<T> first{mu_q.const_data_ptr<T>(), log_sigma_q.const_data_ptr<T>(),
                      mu_p.const_data_ptr<T>(), log_sigma_p.const_data_ptr<T>(),
                      noise.const_data_ptr<T>()};
   T *z_data = z.mutable_data_ptr<T>(), *kl_data = kl.mutable_data_ptr<T>();
@@ -101,11 +94,11 @@ Five run_backward(const Tensor& grad_z, const Tensor& grad_kl, const Tensor& gra
   const int64_t batch = mu_q.size(0), n = mu_q.size(1);
   const auto like = [&] { return torch::stable::empty_like(mu_q); };
   const Five grads{like(), like(), like(), like(), like()};
-  const Row<T> first{mu_q.const_data_ptr<T>(), log_sigma_q.const_data_ptr<T>(),
+  const LatentRow<T> first{mu_q.const_data_ptr<T>(), log_sigma_q.const_data_ptr<T>(),
                      mu_p.const_data_ptr<T>(), log_sigma_p.const_data_ptr<T>(),
                      noise.const_data_ptr<T>()};
-  const GradRow<T> first_grads = std::apply(
-      [](const auto&... grad) { return GradRow<T>{grad.template mutable_data_ptr<T>()...}; },
+  const LatentRowGrads<T> first_grads = std::apply(
+      [](const auto&... grad) { return LatentRowGrads<T>{grad.template mutable_data_ptr<T>()...}; },
       grads);
   const T *grad_z_data = grad_z.const_data_ptr<T>(), *grad_kl_data = grad_kl.const_data_ptr<T>();
   const T* grad_log_ratio_data = grad_log_ratio.const_data_ptr<T>();

@@ -1,7 +1,7 @@
 #include "../lstm.h"
 
 #include "../math/lstm.h"
-#include "cpu.h"
+#include "lstm.h"
 
 namespace aligndraw::cpu {
 namespace {
@@ -31,6 +31,8 @@ ALIGNDRAW_INLINE void backward_loop(const T* grad_h, const T* grad_c, const T* g
   }
 }
 
+}  // namespace
+
 ALIGNDRAW_CLONES void forward_row(const float* __restrict gates, const float* __restrict c,
                                   float* __restrict h, float* __restrict c_next, int64_t n) {
   forward_loop(gates, c, h, c_next, n);
@@ -51,6 +53,8 @@ void backward_row(const double* grad_h, const double* grad_c, const double* gate
                   double* grad_gates, double* grad_c_prev, int64_t n) {
   backward_loop(grad_h, grad_c, gates, c, grad_gates, grad_c_prev, n);
 }
+
+namespace {
 
 template <class T>
 Pair run_forward(const Tensor& gates, const Tensor& c) {

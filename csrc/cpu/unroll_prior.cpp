@@ -1,0 +1,201 @@
+#include "../unroll_prior.h"
+
+#include "../gemm.h"
+#include "../math/latent.h"
+#include "attend.h"
+#include "loop.h"
+#include "lstm.h"
+#include "write.h"
+
+namespace aligndraw::cpu {
+namespace {
+
+constexpr int lanes = 16;
+
+// result[i] += the product of row i of the weights [rows, depth] with x, four rows at a time.
+template <class T>
+ALIGNDRAW_INLINE void vector_products(const T* weights, const T* x, T* result, int64_t rows,
+                                      int64_t depth, int64_t pitch) {
+  using V = Vector<T, lanes>;
+  const int64_t whole = depth / lanes * lanes;
+  const auto some = [=]<int count>(int64_t i, std::integral_constant<int, count>) {
+    V sums[count] = {}, w, v;
+    for (int64_t k = 0; k < whole; k += lanes) {
+      load(v, x + k);
+#pragma GCC unroll 4
+      for (int r = 0; r < count; ++r) {
+        load(w, weights + (i + r) * pitch + k);
+        sums[r] += w * v;
+      }
+    }
+    for (int r = 0; r < count; ++r) {
+      T sum = 0;
+      for (int lane = 0; lane < lanes; ++lane) sum += sums[r][lane];
+      for (int64_t k = whole; k < depth; ++k) sum += weights[(i + r) * pitch + k] * x[k];
+      result[i + r] += sum;
+    }
+  };
+  int64_t i = 0;
+  for (; i + 4 <= rows; i += 4) some(i, std::integral_constant<int, 4>());
+  for (; i < rows; ++i) some(i, std::integral_constant<int, 1>());
+}
+
+}  // namespace
+
+ALIGNDRAW_CLONES void vector_products_row(const float* weights, const float* x, float* result,
+                                          int64_t rows, int64_t depth, int64_t pitch) {
+  vector_products(weights, x, result, rows, depth, pitch);
+}
+
+void vector_products_row(const double* weights, const double* x, double* result, int64_t rows,
+                         int64_t depth, int64_t pitch) {
+  vector_products(weights, x, result, rows, depth, pitch);
+}
+
+// z = mu + exp(log_sigma) noise
+ALIGNDRAW_CLONES void draw_row(const float* __restrict mu, const float* __restrict log_sigma,
+                               const float* __restrict noise, float* __restrict z, int64_t n) {
+  for (int64_t j = 0; j < n; ++j) z[j] = mu[j] + math::exp(log_sigma[j]) * noise[j];
+}
+
+void draw_row(const double* mu, const double* log_sigma, const double* noise, double* z,
+              int64_t n) {
+  for (int64_t j = 0; j < n; ++j) z[j] = mu[j] + math::exp(log_sigma[j]) * noise[j];
+}
+
+namespace {
+
+// result [batch, rows] += x [batch, depth] W^T. A few vectors are multiplied here: each thread keeps
+// to its rows of W, which stay in its core's cache from one step to the next.
+template <class T>
+void add_product(T* result, const T* x, Matrix<const T> w, int64_t batch) {
+  constexpr int64_t few = 4;
+  if (batch > few)
+    return multiply(matrix(result, batch, w.rows), matrix(x, batch, w.columns), w.transposed(), true);
+  const int64_t threads = std::max<int64_t>(1, torch::stable::get_num_threads());
+  torch::stable::parallel_for(0, threads, 1, [&](int64_t begin, int64_t end) {
+    const int64_t first = w.rows * begin / threads, last = w.rows * end / threads;
+    for (int64_t b = 0; b < batch; ++b)
+      vector_products_row(w.data + first * w.row, x + b * w.columns, result + b * w.rows + first,
+                          last - first, w.columns, w.row);
+  });
+}
+
+template <class T>
+struct Workshop {
+  Workshop(int64_t channels, int64_t height, int64_t width, int64_t size)
+      : writer(channels, height, width, size), canvas(channels * height * width) {}
+
+  Writer<T> writer;
+  Buffer<T> canvas;
+};
+
+template <class T>
+std::tuple<Tensor, Tensor, Tensor, Tensor> run(const UnrollPriorInputs& in) {
+  const int64_t channels = in.canvas.size(0), height = in.canvas.size(1), width = in.canvas.size(2);
+  const int64_t batch = in.noise.size(0), steps = in.noise.size(1), latents = in.noise.size(2);
+  const int64_t words = in.words.size(1), word_size = in.words.size(2);
+  const int64_t n = in.decoder_h0.size(0), units = in.score ? in.score->size(0) : 0;
+  const int64_t size = in.write_size, patch = channels * size * size;
+  const int64_t volume = channels * height * width;
+  const int64_t patch_at = units + 2 * latents, window_at = patch_at + patch;
+  const int64_t heads = window_at + 5;  // without the read window
+
+  std::vector<Tensor> kept;
+  const auto data = [&](const Tensor& tensor) {
+    kept.push_back(as_contiguous(tensor));
+    return kept.back().template const_data_ptr<T>();
+  };
+  const T *first_canvas = data(in.canvas), *values = data(in.words), *noise = data(in.noise);
+  const T *keys = in.keys ? data(*in.keys) : nullptr, *score = in.score ? data(*in.score) : nullptr;
+  const T *decoder_ih = data(in.decoder_ih), *decoder_bias = data(in.decoder_bias);
+  const T *h0 = data(in.decoder_h0), *heads_bias = data(in.heads_bias);
+  const Matrix<const T> of_latent{decoder_ih, 4 * n, latents, latents + word_size};
+  const Matrix<const T> of_context{decoder_ih + latents, 4 * n, word_size, latents + word_size};
+  const auto of_h = matrix(data(in.decoder_hh), 4 * n, n), said_of_h = matrix(data(in.heads), heads, n);
+  const Tensor lengths_tensor = as_contiguous(in.lengths);
+  const int64_t* const lengths = lengths_tensor.const_data_ptr<int64_t>();
+
+  const auto tensor = [&](std::initializer_list<int64_t> shape) {
+    return torch::stable::new_empty(in.canvas, {shape.begin(), shape.size()});
+  };
+  const Tensor canvas = tensor({batch, channels, height, width});
+  const Tensor patches = tensor({steps, batch, channels, size, size});
+  const Tensor windows = tensor({steps, batch, 5});
+  const Tensor weights = tensor({steps, batch, keys ? words : 0});
+  T *const canvas_data = canvas.mutable_data_ptr<T>(), *const patch_data = patches.mutable_data_ptr<T>();
+  T *const window_data = windows.mutable_data_ptr<T>(), *const weight_data = weights.mutable_data_ptr<T>();
+
+  // What each word adds to the gates, once a caption: the context is never formed.
+  const Buffer<T> pushes(batch * words * 4 * n), said(batch * heads), gates(batch * 4 * n);
+  const Buffer<T> z(batch * latents), h(batch * n);
+  Buffer<T> c(batch * n), c_next(batch * n);
+  std::fill_n(pushes.data(), batch * words * 4 * n, T(0));
+  add_product<T>(pushes, values, of_context, batch * words);
+  const Team<Workshop<T>> team(batch, [&] {
+    return std::make_unique<Workshop<T>>(channels, height, width, size);
+  });
+  team.each([&](Workshop<T>&, int64_t b) {
+    std::copy_n(h0, n, h + b * n);
+    std::fill_n(c + b * n, n, T(0));
+    std::copy_n(heads_bias, heads, said + b * heads);
+  });
+  add_product<T>(said, h, said_of_h, batch);
+  for (int64_t t = 0; t < steps; ++t) {
+    team.each([&](Workshop<T>&, int64_t b) {
+      T *const prior = said + b * heads + units, *const gate = gates + b * 4 * n;
+      if (t == 0)
+        std::fill_n(prior, 2 * latents, T(0));  // the first prior is N(0, I)
+      else
+        tanh_row(prior, 2 * latents);
+      draw_row(prior, prior + latents, noise + (b * steps + t) * latents, z + b * latents, latents);
+      const T* const push = pushes + b * words * 4 * n;
+      if (keys)
+        forward_row(Caption<T>{said + b * heads, keys + b * words * units, score, push,
+                               std::clamp<int64_t>(lengths[b], 1, words)},
+                    {words, units, 4 * n}, gate, weight_data + (t * batch + b) * words);
+      else
+        std::copy_n(push, 4 * n, gate);
+      add_row(gate, decoder_bias, 4 * n);
+    });
+    add_product<T>(gates, z, of_latent, batch);
+    add_product<T>(gates, h, of_h, batch);
+    team.each([&](Workshop<T>&, int64_t b) {
+      forward_row(gates + b * 4 * n, c + b * n, h + b * n, c_next + b * n, n);
+      std::copy_n(heads_bias, heads, said + b * heads);
+    });
+    std::swap(c, c_next);
+    add_product<T>(said, h, said_of_h, batch);
+    for (int64_t b = 0; b < batch; ++b) {
+      std::copy_n(said + b * heads + patch_at, patch, patch_data + (t * batch + b) * patch);
+      std::copy_n(said + b * heads + window_at, 5, window_data + (t * batch + b) * 5);
+    }
+  }
+  // Nothing reads the canvas on the way: all writes at once.
+  team.each([&](Workshop<T>& workshop, int64_t b) {
+    T* results[] = {canvas_data + b * volume, workshop.canvas};
+    const T* before = first_canvas;
+    for (int64_t t = 0; t < steps; ++t) {
+      T* const after = results[(steps - 1 - t) % 2];
+      const int64_t row = t * batch + b;
+      forward_row(workshop.writer, patch_data + row * patch, window_data + row * 5, before, after);
+      before = after;
+    }
+  });
+  return {canvas, patches, windows, weights};
+}
+
+}  // namespace
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> unroll_prior(
+    Tensor canvas, Tensor words, std::optional<Tensor> keys, Tensor lengths, Tensor noise,
+    Tensor decoder_ih, Tensor decoder_hh, Tensor decoder_bias, Tensor decoder_h0, Tensor heads,
+    Tensor heads_bias, std::optional<Tensor> score, int64_t write_size) {
+  const UnrollPriorInputs in{canvas,     words,        keys,       lengths, noise,      decoder_ih,
+                             decoder_hh, decoder_bias, decoder_h0, heads,   heads_bias, score,
+                             write_size};
+  check_unroll_prior(in);
+  return is_double(canvas) ? run<double>(in) : run<float>(in);
+}
+
+}  // namespace aligndraw::cpu

@@ -1,0 +1,182 @@
+// unroll in C++: its signatures, and its checks. Arguments, results and tape: aligndraw/ops/unroll.py.
+//
+// All floating tensors are float32, or all float64. Strides are free, and B may be 0.
+#pragma once
+#include <array>
+#include <optional>
+#include <tuple>
+#include <utility>
+
+#include "check.h"
+
+namespace aligndraw {
+
+// The op's arguments, as parameters and as what stands in a list.
+#define ALIGNDRAW_UNROLL_PARAMETERS                                                              \
+  Tensor image, Tensor canvas, Tensor words, std::optional<Tensor> keys, Tensor lengths,         \
+      Tensor noise, Tensor encoder_ih, Tensor encoder_hh, Tensor encoder_bias,                   \
+      Tensor encoder_h0, Tensor posterior, Tensor posterior_bias, Tensor decoder_ih,             \
+      Tensor decoder_hh, Tensor decoder_bias, Tensor decoder_h0, Tensor heads,                   \
+      Tensor heads_bias, std::optional<Tensor> score, int64_t read_size, int64_t write_size
+#define ALIGNDRAW_UNROLL_ARGUMENTS                                                               \
+  image, canvas, words, keys, lengths, noise, encoder_ih, encoder_hh, encoder_bias, encoder_h0,  \
+      posterior, posterior_bias, decoder_ih, decoder_hh, decoder_bias, decoder_h0, heads,        \
+      heads_bias, score, read_size, write_size
+
+// Tuples of n tensors.
+template <size_t n>
+using Tensors = decltype([]<size_t... i>(std::index_sequence<i...>) {
+  return std::tuple<std::enable_if_t<(i >= 0), Tensor>...>();
+}(std::make_index_sequence<n>()));
+using UnrollResults = Tensors<16>;
+using UnrollGrads = Tensors<18>;
+
+namespace cpu {
+UnrollResults unroll(ALIGNDRAW_UNROLL_PARAMETERS);
+UnrollGrads unroll_backward(Tensor grad_canvas, Tensor grad_kl, Tensor grad_log_ratio,
+                            Tensor grad_windows, Tensor grad_weights, ALIGNDRAW_UNROLL_PARAMETERS,
+                            Tensor weights, Tensor encoder_in, Tensor encoder_gates,
+                            Tensor encoder_h, Tensor encoder_c, Tensor posteriors,
+                            Tensor decoder_in, Tensor decoder_gates, Tensor decoder_h,
+                            Tensor decoder_c, Tensor said, Tensor canvases, bool image_grad);
+}  // namespace cpu
+
+struct UnrollInputs {
+  Tensor image, canvas, words;
+  std::optional<Tensor> keys;
+  Tensor lengths, noise;
+  Tensor encoder_ih, encoder_hh, encoder_bias, encoder_h0, posterior, posterior_bias;
+  Tensor decoder_ih, decoder_hh, decoder_bias, decoder_h0, heads, heads_bias;
+  std::optional<Tensor> score;
+  int64_t read_size, write_size;
+};
+
+// The letters of the op.
+struct UnrollSizes {
+  int64_t batch, channels, height, width, steps, words, word_size, units, latents, encoder, decoder;
+  int64_t read_size, write_size;
+
+  explicit UnrollSizes(const UnrollInputs& in)
+      : batch(in.image.size(0)),
+        channels(in.image.size(1)),
+        height(in.image.size(2)),
+        width(in.image.size(3)),
+        steps(in.noise.size(1)),
+        words(in.words.size(1)),
+        word_size(in.words.size(2)),
+        units(in.score ? in.score->size(0) : 0),
+        latents(in.noise.size(2)),
+        encoder(in.encoder_h0.size(0)),
+        decoder(in.decoder_h0.size(0)),
+        read_size(in.read_size),
+        write_size(in.write_size) {}
+
+  int64_t volume() const { return channels * height * width; }
+  int64_t glimpse() const { return 2 * channels * read_size * read_size; }
+  int64_t patch() const { return channels * write_size * write_size; }
+  int64_t encoder_in() const { return glimpse() + decoder; }
+  int64_t decoder_in() const { return latents + word_size; }
+  // Where the heads' columns begin: the query first.
+  int64_t prior_at() const { return units; }
+  int64_t patch_at() const { return prior_at() + 2 * latents; }
+  int64_t write_window_at() const { return patch_at() + patch(); }
+  int64_t read_window_at() const { return write_window_at() + 5; }
+  int64_t heads() const { return read_window_at() + 5; }
+};
+
+inline void check_unroll(const char* op, const UnrollInputs& in) {
+  check_shape(op, "image", in.image, "[B, C, H, W]", {any, any, any, any});
+  const int64_t batch = in.image.size(0);
+  check_shape(op, "noise", in.noise, "[B, T, z]", {batch, any, any});
+  if (in.noise.size(1) < 1)
+    fail(op, ": noise must have at least one step, got ", shape_text(in.noise));
+  check_shape(op, "words", in.words, "[B, N, d]", {batch, any, any});
+  for (const auto& [name, size] :
+       {std::pair{"read_size", in.read_size}, {"write_size", in.write_size}})
+    if (size < 1) fail(op, ": ", name, " must be at least 1, got ", size);
+  if (in.keys.has_value() != in.score.has_value())
+    fail(op, ": score must be given where keys are, and nowhere else");
+  if (!in.keys && in.words.size(1) != 1)
+    fail(op, ": words must be one vector a caption where there are no keys, got ",
+         in.words.size(1));
+  if (in.score) check_shape(op, "score", *in.score, "[l]", {any});
+  check_shape(op, "encoder_h0", in.encoder_h0, "[e]", {any});
+  check_shape(op, "decoder_h0", in.decoder_h0, "[n]", {any});
+  const UnrollSizes s(in);
+  if (in.keys) {
+    if (s.words < 1) fail(op, ": words must have at least one word, got ", shape_text(in.words));
+    check_shape(op, "keys", *in.keys, "[B, N, l]", {batch, s.words, s.units});
+  }
+  check_shape(op, "canvas", in.canvas, "[C, H, W]", {s.channels, s.height, s.width});
+  check_shape(op, "lengths", in.lengths, "[B]", {batch});
+  check_shape(op, "encoder_ih", in.encoder_ih, "[4e, G + n]", {4 * s.encoder, s.encoder_in()});
+  check_shape(op, "encoder_hh", in.encoder_hh, "[4e, e]", {4 * s.encoder, s.encoder});
+  check_shape(op, "encoder_bias", in.encoder_bias, "[4e]", {4 * s.encoder});
+  check_shape(op, "posterior", in.posterior, "[2z, e]", {2 * s.latents, s.encoder});
+  check_shape(op, "posterior_bias", in.posterior_bias, "[2z]", {2 * s.latents});
+  check_shape(op, "decoder_ih", in.decoder_ih, "[4n, z + d]", {4 * s.decoder, s.decoder_in()});
+  check_shape(op, "decoder_hh", in.decoder_hh, "[4n, n]", {4 * s.decoder, s.decoder});
+  check_shape(op, "decoder_bias", in.decoder_bias, "[4n]", {4 * s.decoder});
+  check_shape(op, "heads", in.heads, "[R, n]", {s.heads(), s.decoder});
+  check_shape(op, "heads_bias", in.heads_bias, "[R]", {s.heads()});
+  if (in.lengths.scalar_type() != ScalarType::Long)
+    fail(op, ": lengths must be int64, got ", dtype_text(in.lengths.scalar_type()));
+  const Argument image{"image", in.image};
+  check_device(op, {"lengths", in.lengths}, image);
+  const ScalarType type = in.image.scalar_type();
+  if (type != ScalarType::Float && type != ScalarType::Double)
+    fail(op, ": image must be float32 or float64, got ", dtype_text(type));
+  const auto alike = [&](const Argument& argument) {
+    check_device(op, argument, image);
+    check_dtype(op, argument, image);
+  };
+  alike({"canvas", in.canvas});
+  alike({"words", in.words});
+  if (in.keys) alike({"keys", *in.keys});
+  alike({"noise", in.noise});
+  alike({"encoder_ih", in.encoder_ih});
+  alike({"encoder_hh", in.encoder_hh});
+  alike({"encoder_bias", in.encoder_bias});
+  alike({"encoder_h0", in.encoder_h0});
+  alike({"posterior", in.posterior});
+  alike({"posterior_bias", in.posterior_bias});
+  alike({"decoder_ih", in.decoder_ih});
+  alike({"decoder_hh", in.decoder_hh});
+  alike({"decoder_bias", in.decoder_bias});
+  alike({"decoder_h0", in.decoder_h0});
+  alike({"heads", in.heads});
+  alike({"heads_bias", in.heads_bias});
+  if (in.score) alike({"score", *in.score});
+}
+
+inline void check_unroll_backward(const UnrollInputs& in, const std::array<Tensor, 5>& grads,
+                                  const std::array<Tensor, 12>& tape) {
+  const UnrollSizes s(in);
+  const int64_t words = in.keys ? s.words : 0, batch = s.batch, steps = s.steps;
+  const auto check = [&](const char* name, const Tensor& tensor,
+                         std::initializer_list<int64_t> shape) {
+    const char* letters[] = {"[T, B]", "[T, B, columns]", "[B, C, H, W]", "[T, B, C, H, W]"};
+    check_shape("unroll_backward", name, tensor, letters[shape.size() - 2], shape);
+    check_device("unroll_backward", {name, tensor}, {"image", in.image});
+    check_dtype("unroll_backward", {name, tensor}, {"image", in.image});
+  };
+  check("grad_canvas", grads[0], {batch, s.channels, s.height, s.width});
+  check("grad_kl", grads[1], {steps, batch});
+  check("grad_log_ratio", grads[2], {steps, batch});
+  check("grad_windows", grads[3], {steps, batch, 5});
+  check("grad_weights", grads[4], {steps, batch, words});
+  check("weights", tape[0], {steps, batch, words});
+  check("encoder_in", tape[1], {steps, batch, s.encoder_in()});
+  check("encoder_gates", tape[2], {steps, batch, 4 * s.encoder});
+  check("encoder_h", tape[3], {steps + 1, batch, s.encoder});
+  check("encoder_c", tape[4], {steps + 1, batch, s.encoder});
+  check("posteriors", tape[5], {steps, batch, 2 * s.latents});
+  check("decoder_in", tape[6], {steps, batch, s.decoder_in()});
+  check("decoder_gates", tape[7], {steps, batch, 4 * s.decoder});
+  check("decoder_h", tape[8], {steps + 1, batch, s.decoder});
+  check("decoder_c", tape[9], {steps + 1, batch, s.decoder});
+  check("said", tape[10], {steps + 1, batch, s.heads()});
+  check("canvases", tape[11], {steps, batch, s.channels, s.height, s.width});
+}
+
+}  // namespace aligndraw
