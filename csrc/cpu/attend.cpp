@@ -30,14 +30,13 @@ ALIGNDRAW_INLINE void forward_caption(const Caption<T>& caption, const AttendSiz
     for (int64_t j = 0; j < width; ++j) context[j] += weights[k] * values[k * width + j];
 }
 
-template <class T>
+template <bool adds, class T>
 ALIGNDRAW_INLINE void backward_caption(const T* grad_context, const T* grad_weights,
                                        const Caption<T>& caption, const T* weights,
                                        const AttendSizes& sizes, const CaptionGrads<T>& grads,
                                        T* grad_energies) {
   const auto [words, units, width] = sizes;
   const auto [query, keys, score, values, length] = caption;
-  const bool adds = grads.adds_keys;
   T mean = 0;
   for (int64_t k = 0; k < length; ++k) {
     const T* const value = values + k * width;
@@ -82,13 +81,23 @@ ALIGNDRAW_CLONES void backward_row(const float* grad_context, const float* grad_
                                    const Caption<float>& caption, const float* weights,
                                    const AttendSizes& sizes, const CaptionGrads<float>& grads,
                                    float* grad_energies) {
-  backward_caption(grad_context, grad_weights, caption, weights, sizes, grads, grad_energies);
+  if (grads.adds_keys)
+    backward_caption<true>(grad_context, grad_weights, caption, weights, sizes, grads,
+                           grad_energies);
+  else
+    backward_caption<false>(grad_context, grad_weights, caption, weights, sizes, grads,
+                            grad_energies);
 }
 
 void backward_row(const double* grad_context, const double* grad_weights,
                   const Caption<double>& caption, const double* weights, const AttendSizes& sizes,
                   const CaptionGrads<double>& grads, double* grad_energies) {
-  backward_caption(grad_context, grad_weights, caption, weights, sizes, grads, grad_energies);
+  if (grads.adds_keys)
+    backward_caption<true>(grad_context, grad_weights, caption, weights, sizes, grads,
+                           grad_energies);
+  else
+    backward_caption<false>(grad_context, grad_weights, caption, weights, sizes, grads,
+                            grad_energies);
 }
 
 namespace {
