@@ -35,16 +35,8 @@ class WordLSTM(nn.Module):
         Returns:
             the state at each word [B, N, m], meaningless from word `length` on, and the last state [B, m].
         """
-        batch, count = ids.shape
         inputs = nn.functional.embedding(ids, self.words) + self.bias  # [B, N, 4m]
-        h, c = h0.expand(batch, -1), h0.new_zeros(batch, h0.shape[0])
-        states: list[Tensor] = [h] * count
-        for i in reversed(range(count)) if backwards else range(count):
-            h_next, c_next = ops.lstm_gates(inputs[:, i] + h @ self.weight_hh.mT, c)
-            inside = (i < lengths)[:, None]
-            h, c = torch.where(inside, h_next, h), torch.where(inside, c_next, c)
-            states[i] = h
-        return torch.stack(states, 1), h
+        return ops.lstm_sequence(inputs, self.weight_hh, h0, lengths, backwards)
 
 
 class LanguageModel(nn.Module):

@@ -7,6 +7,7 @@ The file of an op holds its contract, its reference in plain PyTorch and its gra
 from aligndraw.ops.attend import attend, attend_reference
 from aligndraw.ops.latent import latent, latent_reference
 from aligndraw.ops.lstm import lstm_cell, lstm_gates, lstm_gates_reference
+from aligndraw.ops.lstm_sequence import lstm_sequence
 from aligndraw.ops.read import read, read_reference
 from aligndraw.ops.unroll import DecoderWeights, EncoderWeights, Unrolled, unroll
 from aligndraw.ops.unroll_prior import Drawn, unroll_prior
@@ -14,7 +15,7 @@ from aligndraw.ops.window import filterbanks, grid
 from aligndraw.ops.write import write, write_reference
 
 OPS = ("read", "write", "attend", "lstm_gates", "latent")
-LOOPS = ("unroll", "unroll_prior")
+LOOPS = ("lstm_sequence", "unroll", "unroll_prior")
 
 __all__ = [
     "LOOPS",
@@ -32,6 +33,7 @@ __all__ = [
     "lstm_cell",
     "lstm_gates",
     "lstm_gates_reference",
+    "lstm_sequence",
     "read",
     "read_reference",
     "unroll",

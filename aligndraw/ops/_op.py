@@ -33,8 +33,8 @@ class Op:
         backward_schema, backward_reference, backward_fake: the same of the gradient op; without them there is none.
         setup_context, backward: as in `torch.autograd.Function`; `backward(op, ctx, *grads)` gets the gradient op.
         triton: the module of `aligndraw.kernels` that has the two as functions, imported at the first call.
-        composite: in place of kernels and `backward_reference`, the op and its gradient made of the other ops: functions
-            of a namespace, whose kernels they call, and of the arguments.
+        composite: in place of kernels and `backward_reference`, the op and its gradient made of the other ops:
+            functions of a namespace, whose kernels they call, and of the arguments.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ def _kernels(module: str) -> Any:
     return importlib.import_module(f"aligndraw.kernels.{module}")
 
 
-def _function(name: str, overload: Any, setup: Callable[..., None], backward: Callable[..., Any]) -> Any:
+def _function(name: str, overload: Any, setup: Callable[..., None] | None, backward: Callable[..., Any]) -> Any:
     def forward(*args: Any) -> Any:
         with torch._C._AutoDispatchBelowAutograd():
             return overload(*args)

@@ -122,7 +122,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> run(const UnrollPriorInputs& in) {
   const Tensor canvas = tensor({batch, channels, height, width});
   const Tensor patches = tensor({steps, batch, channels, size, size});
   const Tensor windows = tensor({steps, batch, 5});
-  const Tensor weights = tensor({steps, batch, keys ? words : 0});
+  const Tensor weights = tensor({steps, batch, in.keys ? words : 0});
   T *const canvas_data = canvas.mutable_data_ptr<T>(), *const patch_data = patches.mutable_data_ptr<T>();
   T *const window_data = windows.mutable_data_ptr<T>(), *const weight_data = weights.mutable_data_ptr<T>();
 

@@ -1,0 +1,195 @@
+"""The loops: one op against the reference's step-by-step arithmetic."""
+
+import importlib
+
+import pytest
+import torch
+
+import aligndraw
+from aligndraw import ops
+from aligndraw.backends import missing_reason
+
+loop = importlib.import_module("aligndraw.ops.unroll")  # the package's attribute of that name is the function
+pytestmark = pytest.mark.skipif(bool(missing_reason("unroll", "cpp", "cpu")), reason="no C++ ops here")
+
+SHAPES = {
+    "odd": {"B": 3, "C": 2, "H": 7, "W": 11, "N": 4, "T": 3, "p": 3, "q": 2},
+    "one": {"B": 1, "C": 1, "H": 1, "W": 1, "N": 1, "T": 1, "p": 1, "q": 1},
+    "wide": {"B": 9, "C": 1, "H": 20, "W": 17, "N": 5, "T": 4, "p": 5, "q": 6, "n": 19, "e": 23, "z": 17},
+    "none": {"B": 0, "C": 1, "H": 5, "W": 4, "N": 2, "T": 2, "p": 2, "q": 2},
+}
+
+
+def make(shape="odd", align=True, dtype=torch.float64, seed=0, d=6, l=5, z=3, e=4, n=6):  # noqa: E741
+    """image, canvas, words, keys, lengths, noise, encoder, decoder, read size, write size"""
+    torch.manual_seed(seed)
+    sizes = {"z": z, "e": e, "n": n, **SHAPES[shape]}
+    B, C, H, W, N, T, p, q = (sizes[k] for k in ("B", "C", "H", "W", "N", "T", "p", "q"))
+    z, e, n = sizes["z"], sizes["e"], sizes["n"]
+
+    def new(*shape):
+        return (0.5 * torch.randn(*shape, dtype=torch.float64)).to(dtype).requires_grad_()
+
+    glimpse, rows = 2 * C * p * p, (l if align else 0) + 2 * z + C * q * q + 10
+    encoder = ops.EncoderWeights(
+        new(4 * e, glimpse + n), new(4 * e, e), new(4 * e), new(e), new(2 * z, e), new(2 * z)
+    )
+    score = new(l) if align else None
+    decoder = ops.DecoderWeights(
+        new(4 * n, z + d), new(4 * n, n), new(4 * n), new(n), new(rows, n), new(rows), score
+    )
+    image = torch.rand(B, C, H, W, dtype=torch.float64).to(dtype).requires_grad_()
+    lengths = torch.randint(1, N + 1, (B,))
+    keys = new(B, N, l) if align else None
+    return [image, new(C, H, W), new(B, N if align else 1, d), keys, lengths, new(B, T, z), encoder, decoder, p, q]
+
+
+def tensors(args):
+    for arg in args:
+        yield from (t for t in (arg if isinstance(arg, tuple) else (arg,)) if isinstance(t, torch.Tensor))
+
+
+def leaves(args):
+    return [t for t in tensors(args) if t.requires_grad]
+
+
+def flat(args):
+    return tuple(t for arg in args for t in (arg if isinstance(arg, tuple) else (arg,)))
+
+
+def results_and_grads(backend, args):
+    with aligndraw.use_backend(backend):
+        results = [r for r in ops.unroll(*args) if r is not None]
+        torch.manual_seed(1)
+        grads = [torch.randn(r.shape, dtype=torch.float64).to(r.dtype) for r in results]
+        return [r.detach() for r in results] + list(torch.autograd.grad(results, leaves(args), grads))
+
+
+def prior_args(args):
+    _, canvas, words, keys, lengths, noise, _, decoder, _, q = args
+    return canvas, words, keys, lengths, noise, decoder, q
+
+
+def prior_results(backend, args):
+    with aligndraw.use_backend(backend), torch.no_grad():
+        return [r for r in ops.unroll_prior(*prior_args(args)) if r is not None]
+
+
+def double(args):
+    return [type(a)(*(None if t is None else t.detach().double().requires_grad_() for t in a)) if isinstance(a, tuple)
+            else a.detach().double().requires_grad_() if isinstance(a, torch.Tensor) and a.is_floating_point() else a
+            for a in args]  # fmt: skip
+
+
+def error(result, truth):
+    return 0.0 if truth.numel() == 0 else ((result - truth).abs().max() / truth.abs().max().clamp(min=1e-30)).item()
+
+
+@pytest.mark.parametrize("align", [True, False])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("run", [results_and_grads, prior_results])
+def test_equals_the_steps_in_double_precision(shape, align, run):
+    args = make(shape, align)
+    for ours, truth in zip(run("cpp", args), run("reference", args), strict=True):
+        assert ours.shape == truth.shape and error(ours, truth) < 1e-11
+
+
+@pytest.mark.parametrize("run", [results_and_grads, prior_results])
+@pytest.mark.parametrize("shape", ["odd", "wide"])
+def test_is_as_exact_as_the_steps_in_single_precision(shape, run):
+    """The mean of ten draws: over a loop, what one rounding grows to is a matter of luck."""
+    errors = []
+    for seed in range(10):
+        args = make(shape, dtype=torch.float32, seed=seed)
+        truth = run("reference", double(args))
+        pairs = [run(backend, args) for backend in ("cpp", "reference")]
+        errors.append([[error(r, t) for r, t in zip(results, truth, strict=True)] for results in pairs])
+    ours, reference = torch.tensor(errors).mean(0)
+    assert (ours <= 2 * reference + 4 * torch.finfo(torch.float32).eps).all()
+
+
+@pytest.mark.parametrize("align", [True, False])
+def test_made_of_the_other_ops_it_is_the_same(align):
+    """What serves devices without C++: results, tape and gradients equal those of the C++ loop."""
+    args = tuple(t.detach() if isinstance(t, torch.Tensor) else t for t in flat(make("odd", align)))
+    results = torch.ops.aligndraw.unroll(*args)
+    same = loop._forward("aligndraw", *args)
+    assert max(error(a, b) for a, b in zip(same, results, strict=True)) < 1e-12
+    grads = [torch.randn_like(r) for r in results[:5]]
+    arguments = (*grads, *args, results[4], *results[5:], True)
+    ours = torch.ops.aligndraw.unroll_backward(*arguments)
+    composed = loop._backward("aligndraw", *arguments)
+    assert max(error(a, b) for a, b in zip(composed, ours, strict=True)) < 1e-11
+
+
+def test_gradcheck():
+    args = make("one")
+    assert torch.autograd.gradcheck(lambda *a: torch.ops.aligndraw.unroll(*a)[:5], flat(args))
+
+
+@pytest.mark.parametrize("shape", ["odd", "none"])
+@pytest.mark.parametrize("align", [True, False])
+def test_opcheck(shape, align):
+    args = flat(make(shape, align))
+    checks = ("test_schema", "test_faketensor", "test_aot_dispatch_dynamic")
+    torch.library.opcheck(torch.ops.aligndraw.unroll.default, args, test_utils=checks)
+    detached = [t.detach() if isinstance(t, torch.Tensor) else t for t in flat(prior_args(make(shape, align)))]
+    torch.library.opcheck(torch.ops.aligndraw.unroll_prior.default, tuple(detached))
+
+
+def test_strides_do_not_matter():
+    args = make()
+    turned = [a.mT.contiguous().mT if isinstance(a, torch.Tensor) and a.dim() > 1 else a for a in args]
+    turned[6], turned[7] = (type(w)(*(t.mT.contiguous().mT if t.dim() > 1 else t for t in w)) for w in args[6:8])
+    assert not turned[0].is_contiguous() and not turned[6].encoder_ih.is_contiguous()
+    with torch.no_grad(), aligndraw.use_backend("cpp"):
+        for ours, truth in zip(ops.unroll(*turned), ops.unroll(*args), strict=True):
+            assert torch.equal(ours, truth)
+
+
+BAD = {
+    "image": (0, lambda t: t[0]),
+    "canvas": (1, lambda t: t[0]),
+    "words": (2, lambda t: t[:2]),
+    "keys": (3, lambda t: t[..., :2]),
+    "lengths": (4, lambda t: t.float()),
+    "noise": (5, lambda t: t[:, :0]),
+    "dtype": (5, lambda t: t.float()),
+    "encoder": (6, lambda w: w._replace(encoder_hh=w.encoder_hh[:3])),
+    "decoder": (7, lambda w: w._replace(heads=w.heads[:-1])),
+    "score": (7, lambda w: w._replace(score=None)),
+    "read_size": (8, lambda p: 0),
+    "write_size": (9, lambda p: p + 1),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_bad_arguments_get_one_message_on_every_backend(what):
+    args = make()
+    index, change = BAD[what]
+    args[index] = change(args[index])
+    calls = {"unroll": lambda: ops.unroll(*args), "unroll_prior": lambda: ops.unroll_prior(*prior_args(args))}
+    for name, call in calls.items():
+        if name == "unroll_prior" and what in ("image", "encoder", "read_size"):
+            continue
+        messages = set()
+        for backend in ("reference", "cpp"):
+            with aligndraw.use_backend(backend), torch.no_grad(), pytest.raises(RuntimeError) as caught:
+                call()
+            messages.add(str(caught.value))
+        assert len(messages) == 1
+        assert messages.pop().startswith(f"{name}: ")
+
+
+def test_the_same_bits_on_any_number_of_threads():
+    args = make("wide", dtype=torch.float32)
+    before = torch.get_num_threads()
+    try:
+        found = []
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.append(results_and_grads("cpp", args)[:5])
+    finally:
+        torch.set_num_threads(before)
+    for other in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
