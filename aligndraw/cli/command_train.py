@@ -169,11 +169,13 @@ def _told(job: MNISTRun, device: str) -> str:
     preset = f"preset {job.run.record['preset']}, " if "preset" in job.run.record else ""
     done = f", from update {trainer.index} on" if trainer.index else ""
     threads = torch.get_num_threads()
+    reason = trainer.model.stepwise_reason("unroll")
     return (
         f"training {parameters:,} parameters on MNIST with captions: {preset}"
         f"{recipe.epochs} epoch{'s' * (recipe.epochs > 1)} of "
         f"{recipe.epoch_size:,} images in batches of {recipe.batch_size}, {recipe.optimizer} at "
-        f"{recipe.learning_rate:g}{done}; {device}, {threads} thread{'s' * (threads > 1)}"
+        f"{recipe.learning_rate:g}{done}; {device}, {threads} thread{'s' * (threads > 1)}, "
+        f"{f'step by step ({reason})' if reason else 'all steps as one op'}"
     )
 
 

@@ -137,7 +137,7 @@ def _kernels(module: str) -> Any:
     return importlib.import_module(f"aligndraw.kernels.{module}")
 
 
-def _function(name: str, overload: Any, setup: Callable[..., None] | None, backward: Callable[..., Any]) -> Any:
+def _function(name: str, overload: Any, setup: Any, backward: Callable[..., Any]) -> Any:
     def forward(*args: Any) -> Any:
         with torch._C._AutoDispatchBelowAutograd():
             return overload(*args)
