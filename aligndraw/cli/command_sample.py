@@ -54,7 +54,10 @@ def add_to(commands: Any) -> None:
         help="factor of the spread of the latents: 0 draws the mean [%(default)s]",
     )
     parser.add_argument(
-        "--animate", type=_ending(".gif"), metavar="FILE", help="also a .gif of the canvas over the steps, with the windows"
+        "--animate",
+        type=_ending(".gif"),
+        metavar="FILE",
+        help="also a .gif of the canvas over the steps, with the windows",
     )
     parser.add_argument(
         "--attention",
