@@ -27,6 +27,7 @@ from aligndraw.training.run import CHECKPOINTS, LOCK, METRICS, RUN, Run, RunErro
 
 SHIPPED = Path(__file__).parent / "weights" / "mnist"
 SAMPLES = "samples"  # of a run: samples.png, and a folder with a sheet for each epoch
+EVENTS = "tensorboard"  # of a run: a folder of TensorBoard events, where they are asked for
 
 
 @dataclass(frozen=True, eq=False)
@@ -290,8 +291,10 @@ def _clear(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
     for sheet in (folder / SAMPLES).glob("epoch-*.png"):
         sheet.unlink()
+    for events in (folder / EVENTS).glob("events.out.tfevents.*"):
+        events.unlink()
     for checkpoint in checkpoints(folder / CHECKPOINTS):
         shutil.rmtree(checkpoint)
-    for place in (folder / SAMPLES, folder / CHECKPOINTS):
+    for place in (folder / SAMPLES, folder / EVENTS, folder / CHECKPOINTS):
         with suppress(OSError):  # there is something else in it
             place.rmdir()

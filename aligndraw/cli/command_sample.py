@@ -1,15 +1,18 @@
-"""`aligndraw sample`: captions to a sheet of pictures."""
+"""`aligndraw sample`: captions to a sheet of pictures, or to an archive of arrays."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from aligndraw.cli.failure import Failure, failing
 from aligndraw.cli.options import add_device, add_seed, chosen_backends, number, whole
-from aligndraw.cli.outputs import check_file, write_sheet, writing
+from aligndraw.cli.outputs import check_file, write_archive, write_sheet, writing
+from aligndraw.model import Drawing
 from aligndraw.pipelines import SHIPPED, Pipeline
+from aligndraw.text import CaptionError
 from aligndraw.viz import attention_figure, save_animation, save_png
 
 MOST = 4096  # pictures on a sheet: more make a file that few programs open
@@ -20,15 +23,21 @@ def add_to(commands: Any) -> None:
     parser = commands.add_parser(
         "sample",
         help="draw pictures of captions",
-        description="Draws pictures of captions and writes them as one PNG file.",
+        description="Draws pictures of captions and writes them as one PNG file, or as arrays into an .npz archive.",
         epilog='example: aligndraw sample "the digit seven is at the bottom left of the image"',
     )
-    parser.add_argument("captions", nargs="+", metavar="CAPTION", help="in quotes; words as in training")
+    parser.add_argument("captions", nargs="*", metavar="CAPTION", help="in quotes; words as in training")
+    parser.add_argument("--captions-file", type=Path, metavar="FILE", help="UTF-8 text, a caption a line, instead")
     parser.add_argument(
-        "-n", type=whole(1), default=16, metavar="N", help="pictures of each caption [%(default)s]"
+        "-n", type=whole(1), metavar="N", help="pictures of each caption [16; of those of a file 1]"
     )
     parser.add_argument(
-        "-o", type=_png, default=Path("out.png"), metavar="FILE", help="a .png file [%(default)s]"
+        "-o",
+        type=_ending(".png", ".npz"),
+        default=Path("out.png"),
+        metavar="FILE",
+        help="a .png file; or an .npz archive of images, float32 [n, C, H, W] in [0, 1], and their captions "
+        "[%(default)s]",
     )
     add_seed(parser, "picture i of a caption depends on the seed and i alone")
     parser.add_argument(
@@ -45,11 +54,14 @@ def add_to(commands: Any) -> None:
         help="factor of the spread of the latents: 0 draws the mean [%(default)s]",
     )
     parser.add_argument(
-        "--animate", type=_gif, metavar="FILE", help="also a .gif of the canvas over the steps, with the windows"
+        "--animate",
+        type=_ending(".gif"),
+        metavar="FILE",
+        help="also a .gif of the canvas over the steps, with the windows",
     )
     parser.add_argument(
         "--attention",
-        type=_png,
+        type=_ending(".png"),
         metavar="FILE",
         help="also a .png of the words' weights over the steps, for the first picture",
     )
@@ -58,64 +70,78 @@ def add_to(commands: Any) -> None:
     parser.set_defaults(run=_run)
 
 
-def _png(text: str) -> Path:
-    if not text.lower().endswith(".png"):
-        raise argparse.ArgumentTypeError(f"must end in .png, got {text!r}")
-    return Path(text)
+def _ending(*endings: str) -> Callable[[str], Path]:
+    """The type of an option that is a file with one of these endings."""
+
+    def parse(text: str) -> Path:
+        if not text.lower().endswith(endings):
+            raise argparse.ArgumentTypeError(f"must end in {' or '.join(endings)}, got {text!r}")
+        return Path(text)
+
+    return parse
 
 
-def _gif(text: str) -> Path:
-    if not text.lower().endswith(".gif"):
-        raise argparse.ArgumentTypeError(f"must end in .gif, got {text!r}")
-    return Path(text)
+def _lines(file: Path) -> list[str]:
+    """The captions of a file."""
+    try:
+        lines = file.read_bytes().removesuffix(b"\n").split(b"\n")
+    except OSError as error:
+        raise Failure(f"cannot read {file}: {error.strerror}") from error
+    captions = []
+    for i, line in enumerate(lines, 1):
+        try:
+            captions.append(line.decode("utf-8-sig" if i == 1 else "utf-8").strip())
+        except UnicodeDecodeError as error:
+            raise Failure(f"{file}, line {i}: captions must be UTF-8 text: {error}", status=2) from error
+    return captions
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    captions = arguments.captions
-    total = arguments.n * len(captions)
-    if total > MOST:
-        raise Failure(f"a sheet must have at most {MOST} pictures, got {total}: lower -n", status=2)
+    file: Path | None = arguments.captions_file
+    if (file is None) != bool(arguments.captions):
+        raise Failure("captions must be given one way: in quotes, or with --captions-file FILE", status=2)
+    captions: list[str] = arguments.captions if file is None else _lines(file)
+    n = arguments.n or (16 if file is None else 1)
+    total = n * len(captions)
+    archive = arguments.o.name.lower().endswith(".npz")
+    if not (archive and arguments.animate is arguments.attention is None) and total > MOST:
+        raise Failure(f"a sheet must have at most {MOST} pictures, got {total}: lower -n, or -o FILE.npz", status=2)
     for path in (arguments.o, arguments.animate, arguments.attention):
         if path is not None:
             check_file(path)
     chosen_backends(arguments.device)
     with failing(ValueError):
         pipeline = Pipeline.load(arguments.model, arguments.device)
-    with failing(ValueError, status=2):
-        for caption in captions:
+    for i, caption in enumerate(captions, 1):
+        try:
             pipeline.vocabulary.encode(caption)
+        except CaptionError as error:
+            raise Failure(f"{file}, line {i}: {error}" if file else str(error), status=2) from error
     if arguments.attention is not None and not pipeline.model.config.align:
         raise Failure("--attention needs a model that attends to words; this one was trained with --no-align", status=2)
-    write_sheet(
-        arguments.o,
-        pipeline,
-        [(caption, "") for caption in captions],
-        model=str(arguments.model or f"shipped {SHIPPED.name}"),
-        n=arguments.n,
-        seed=arguments.seed,
-        temperature=arguments.temperature,
-        steps=arguments.steps,
-    )
+    drawn = {k: getattr(arguments, k) for k in ("seed", "temperature", "steps")}
+    if archive:
+        write_archive(arguments.o, pipeline, captions, n=n, **drawn)
+    else:
+        model = str(arguments.model or f"shipped {SHIPPED.name}")
+        write_sheet(arguments.o, pipeline, [(caption, "") for caption in captions], model=model, n=n, **drawn)
     several = f" of {len(captions)} captions" if len(captions) > 1 else ""
-    _write_steps(arguments, pipeline)
+    if arguments.animate is not None or arguments.attention is not None:
+        _write_steps(arguments, pipeline, captions, pipeline.draw(captions, n, **drawn))
     print(f"wrote {arguments.o}: {total} picture{'s' * (total > 1)}{several}, seed {arguments.seed}")
     return 0
 
 
-def _write_steps(arguments: argparse.Namespace, pipeline: Pipeline) -> None:
-    """How the pictures came about, where that is asked for."""
-    if arguments.animate is None and arguments.attention is None:
-        return
-    drawing = pipeline.draw(
-        arguments.captions, arguments.n, arguments.seed, arguments.temperature, arguments.steps
-    )
+def _write_steps(
+    arguments: argparse.Namespace, pipeline: Pipeline, captions: Sequence[str], drawing: Drawing
+) -> None:
+    """How the pictures came about."""
     if arguments.animate is not None:
         with writing(arguments.animate):
             save_animation(drawing, arguments.animate)
         print(f"wrote {arguments.animate}: the canvas after each step, with the window of the write")
     if arguments.attention is not None:
-        first = arguments.captions[0]
-        words = pipeline.vocabulary.decode(pipeline.vocabulary.encode(first)).split()
+        words = pipeline.vocabulary.decode(pipeline.vocabulary.encode(captions[0])).split()
         with writing(arguments.attention):
-            save_png(attention_figure(drawing, 0, words), arguments.attention, {"Caption": first})
-        print(f"wrote {arguments.attention}: how much each word of {first!r} weighed in each step")
+            save_png(attention_figure(drawing, 0, words), arguments.attention, {"Caption": captions[0]})
+        print(f"wrote {arguments.attention}: how much each word of {captions[0]!r} weighed in each step")

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from aligndraw.cli.curves import Curves, check_tensorboard
 from aligndraw.cli.failure import Failure, failing
 from aligndraw.cli.options import add_config, add_device, add_seed, chosen, chosen_backends, whole
 from aligndraw.cli.outputs import write_sheet, writing
@@ -28,6 +29,7 @@ from aligndraw.pipelines import (
     resumed_mnist_run,
     train_mnist,
 )
+from aligndraw.training import Update
 
 # Presets of the model and of the training.
 PRESETS = {"quick": ("quick", "quick"), "paper": ("mnist", "paper")}
@@ -90,6 +92,11 @@ def add_to(commands: Any) -> None:
         metavar="N",
         help="updates between checkpoints [%(default)s]",
     )
+    parser.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help="write TensorBoard events into the folder too; needs the package tensorboard",
+    )
     add_config(parser, "model", MODELS)
     add_config(parser, "training", RECIPES)
     parser.set_defaults(run=_run)
@@ -98,19 +105,33 @@ def add_to(commands: Any) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     folder: Path = arguments.out
     backends = chosen_backends(arguments.device)
+    if arguments.tensorboard:
+        check_tensorboard()
     with ExitStack() as stack, writing(folder):
         job = stack.enter_context(_resumed(arguments) if arguments.resume else _new(arguments))
         for line in job.passed_over:
             print(f"passed over: {line}", file=sys.stderr)
         print(f"{_told(job, arguments.device)}, {backends}", flush=True)
         progress = stack.enter_context(Progress(job))
+        watching: list[Progress | Curves] = [progress]
+        if arguments.tensorboard:
+            watching.append(stack.enter_context(Curves(job)))
         stopping = stack.enter_context(_stopped_by_signals())
+
+        def on_update(update: Update) -> None:
+            for watcher in watching:
+                watcher.on_update(update)
+
+        def on_epoch(epoch: int, scores: dict[str, Any]) -> None:
+            for watcher in watching:
+                watcher.on_epoch(epoch, scores)
+
         with failing(FloatingPointError):
             ended = train_mnist(
                 job,
                 checkpoint_every=arguments.checkpoint_every,
-                on_update=progress.on_update,
-                on_epoch=progress.on_epoch,
+                on_update=on_update,
+                on_epoch=on_epoch,
                 stopping=stopping,
             )
         if ended == "stopped":

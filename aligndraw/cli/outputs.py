@@ -8,10 +8,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+
 import aligndraw
 from aligndraw.cli.failure import Failure, failing
+from aligndraw.model.saved import replacing
 from aligndraw.pipelines import Pipeline
 from aligndraw.viz import Captioned, contact_sheet, save_png
+
+TOGETHER = 100  # pictures of an archive that are drawn in one batch
 
 
 @contextmanager
@@ -65,3 +70,28 @@ def write_sheet(
     }
     with writing(path):
         save_png(sheet, path, texts)
+
+
+def write_archive(
+    path: Path,
+    pipeline: Pipeline,
+    captions: Sequence[str],
+    *,
+    n: int = 1,
+    seed: int = 0,
+    temperature: float = 1.0,
+    steps: int | None = None,
+) -> None:
+    """Draws captions and writes an .npz archive of n pictures of each.
+
+    `images` float32 [n len(captions), C, H, W] in [0, 1] and `captions`, one of each picture; first the n of the first
+    caption, then those of the second, ... As captions are drawn in batches, how a picture rounds may depend on them.
+    """
+    # The language model of the released conventions mixes the captions of a batch.
+    together = 1 if pipeline.model.config.conventions == "released" else max(1, TOGETHER // n)
+    parts = []
+    for start in range(0, len(captions), together):
+        drawing = pipeline.draw(captions[start : start + together], n, seed, temperature, steps)
+        parts.append(drawing.images.float().cpu().numpy())
+    with writing(path), replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, images=np.concatenate(parts), captions=np.repeat(captions, n))

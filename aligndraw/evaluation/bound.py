@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,7 +59,13 @@ class BoundReport:
 
 @torch.no_grad()
 def estimate_bound(
-    model: AlignDRAW, examples: Examples, samples: int = 1, seed: int = 0, batch_size: int = 100
+    model: AlignDRAW,
+    examples: Examples,
+    samples: int = 1,
+    seed: int = 0,
+    batch_size: int = 100,
+    *,
+    on_batch: Callable[[int], object] = lambda images: None,
 ) -> BoundReport:
     """The bound of a model on examples.
 
@@ -68,6 +75,7 @@ def estimate_bound(
         samples: L of Eq. 15, and of the importance-weighted bound.
         seed: of the noise: image i always gets the same, whatever the batch size.
         batch_size: images at a time.
+        on_batch: called with the number of images just done.
 
     Raises:
         ValueError: no examples, or samples or batch_size below 1.
@@ -81,6 +89,7 @@ def estimate_bound(
         images, captions = to_tensors(examples, slice(start, start + batch_size))
         generators = [stream(seed, start + i) for i in range(len(images))]
         parts.append(model(images.to(device), captions.to(device), generator=generators, samples=samples))
+        on_batch(len(images))
     kl, nll, log_weight, steps = (
         torch.cat([getattr(p, name) for p in parts]) for name in ("kl", "nll", "log_weight", "kl_steps")
     )

@@ -32,15 +32,17 @@ def refused(result, status, *words):
     [
         (["paint"], "invalid choice: 'paint'"),
         (["--nonsense"], "--nonsense"),
-        (["sample"], "the following arguments are required: CAPTION"),
+        (["sample"], "captions must be given one way: in quotes, or with --captions-file FILE"),
+        (["sample", SEVEN, "--captions-file", "c.txt"], "captions must be given one way"),
         (["sample", SEVEN, "--colour", "red"], "--colour"),
         (["sample", SEVEN, "--temp", "1"], "unrecognized arguments: --temp"),
         (["sample", SEVEN, "-n", "0"], "-n: must be a whole number of at least 1, got '0'"),
         (["sample", SEVEN, "-n", "many"], "-n: must be a whole number of at least 1, got 'many'"),
         (["sample", SEVEN, "-n", "5000"], "at most 4096 pictures, got 5000: lower -n"),
-        (["sample", SEVEN, "-o", "out.jpg"], "-o: must end in .png, got 'out.jpg'"),
-        (["sample", SEVEN, "-o", "out"], "-o: must end in .png, got 'out'"),
-        (["sample", SEVEN, "-o", ""], "-o: must end in .png, got ''"),
+        (["sample", SEVEN, "-n", "5000", "-o", "o.npz", "--animate", "a.gif"], "at most 4096 pictures, got 5000"),
+        (["sample", SEVEN, "-o", "out.jpg"], "-o: must end in .png or .npz, got 'out.jpg'"),
+        (["sample", SEVEN, "-o", "out"], "-o: must end in .png or .npz, got 'out'"),
+        (["sample", SEVEN, "-o", ""], "-o: must end in .png or .npz, got ''"),
         (["sample", SEVEN, "--seed", "-1"], "--seed: must be a whole number of at least 0, got '-1'"),
         (["sample", SEVEN, "--seed", str(2**63)], "--seed: must be below 2^63"),
         (["sample", SEVEN, "--temperature", "-1"], "--temperature: must be a number of at least 0, got '-1'"),
@@ -174,6 +176,31 @@ def test_captions(command, model, listing, tmp_path, caption, words):
     assert listing() == before
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (f"{SEVEN}\na red bus\n", "captions.txt, line 2: unknown words"),
+        (f"{SEVEN}\n\n{SEVEN}\n", "captions.txt, line 2: caption must hold at least one word"),
+        ("", "captions.txt, line 1: caption must hold at least one word"),
+        (f"{SEVEN}\n{SEVEN}\n\xff\n", "captions.txt, line 3: captions must be UTF-8 text"),
+    ],
+)
+def test_lines_of_a_file_of_captions(command, model, listing, tmp_path, content, words):
+    (tmp_path / "captions.txt").write_bytes(content.encode("latin-1"))
+    before = listing()
+    options = ("--captions-file", tmp_path / "captions.txt", "--model", model, "-o", tmp_path / "out.npz")
+    refused(command("sample", *options), 2, words)
+    assert listing() == before
+
+
+@pytest.mark.parametrize(("file", "words"), [("none.txt", "No such file"), (".", "Is a directory")])
+def test_a_file_of_captions_that_cannot_be_read(command, listing, tmp_path, monkeypatch, file, words):
+    monkeypatch.chdir(tmp_path)
+    before = listing()
+    refused(command("sample", "--captions-file", file, "-o", "out.npz"), 1, f"cannot read {file}: {words}")
+    assert listing() == before
+
+
 def write_model(folder, **changes):
     config = AlignDRAWConfig(steps=2, encoder_units=6, decoder_units=5, latent_units=3, align_units=4)
     network = AlignDRAW(config.replace(**changes))
@@ -283,9 +310,10 @@ def in_process(*arguments, code="from aligndraw.cli import main; raise SystemExi
     return done.returncode, done.stdout, done.stderr
 
 
-def test_a_full_disk_while_sampling(model, listing, tmp_path):
+@pytest.mark.parametrize("name", ["out.png", "out.npz"])
+def test_a_full_disk_while_sampling(model, listing, tmp_path, name):
     before = listing()
-    out = tmp_path / "out.png"
+    out = tmp_path / name
     refused(
         in_process("sample", SEVEN, "--model", model, "-o", out, code=LIMITED),
         1,

@@ -24,7 +24,7 @@ def test_help(command, arguments):
     except SystemExit as end:
         status = end.code
     assert (status, err) == (0, "")
-    for name in ("sample", "train", "info"):
+    for name in ("sample", "train", "eval", "info"):
         assert re.search(rf"^ +{name} +\w", out, re.MULTILINE)
 
 

@@ -2,7 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+
+from aligndraw import AlignDRAW, AlignDRAWConfig
+from aligndraw.data import VOCABULARY
+from aligndraw.model.saved import save_model
+from aligndraw.pipelines import Pipeline
 
 SEVEN = "the digit seven is at the top left of the image"
 TWO = "the digit 1 is on the left of the digit 2"
@@ -112,3 +118,68 @@ def test_a_file_is_replaced(sample):
     before = path.read_bytes()
     sample(TWO)
     assert path.read_bytes() != before
+
+
+@pytest.fixture
+def sample_file(command, tmp_path):
+    """Draws the captions of a file with these contents into an archive; returns its arrays and what was said."""
+
+    def run(content, model, *options):
+        (tmp_path / "captions.txt").write_bytes(content.encode() if isinstance(content, str) else content)
+        path = tmp_path / "out.npz"
+        status, out, err = command(
+            "sample", "--captions-file", tmp_path / "captions.txt", "--model", model, "-o", path, *options
+        )
+        assert (status, err) == (0, "")
+        with np.load(path) as arrays:
+            assert sorted(arrays) == ["captions", "images"]
+            return arrays["images"], arrays["captions"].tolist(), out
+
+    return run
+
+
+def test_an_archive_of_the_captions_of_a_file(sample_file, model, tmp_path, listing):
+    images, captions, out = sample_file(f"{SEVEN}\n{TWO}\n{SEVEN}\n", model, "--seed", 3)
+    assert captions == [SEVEN, TWO, SEVEN]
+    assert (images.dtype, images.shape) == (np.float32, (3, 1, 60, 60))
+    assert out == f"wrote {tmp_path / 'out.npz'}: 3 pictures of 3 captions, seed 3\n"
+    expected = Pipeline.load(model).draw([SEVEN, TWO, SEVEN], 1, 3).images.numpy()
+    np.testing.assert_allclose(images, expected, rtol=0, atol=1e-6)
+    assert np.abs(images[0] - images[1]).max() > 0.01
+    first = (tmp_path / "out.npz").read_bytes()
+    sample_file(f"{SEVEN}\n{TWO}\n{SEVEN}\n", model, "--seed", 3)
+    assert (tmp_path / "out.npz").read_bytes() == first
+
+
+def test_an_archive_in_several_batches(sample_file, model, monkeypatch):
+    """Pictures and captions stay side by side, and are those of one batch but for rounding."""
+    monkeypatch.setattr("aligndraw.cli.outputs.TOGETHER", 7)
+    images, captions, _ = sample_file(f"{SEVEN}\n{TWO}\n" * 3, model, "-n", 3)
+    assert captions == ([SEVEN] * 3 + [TWO] * 3) * 3
+    expected = Pipeline.load(model).draw([SEVEN, TWO] * 3, 3).images.numpy()
+    np.testing.assert_allclose(images, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "content", [SEVEN, f"\ufeff{SEVEN}\r\n", f"  {SEVEN}\t\n"], ids=["no last line end", "Windows", "spaces"]
+)
+def test_forms_of_a_file_of_captions(sample_file, model, content):
+    assert sample_file(content, model)[1] == [SEVEN]
+
+
+def test_an_archive_of_the_released_conventions(sample_file, tmp_path):
+    """Whose language model would mix the captions of a batch."""
+    torch.manual_seed(0)
+    tiny = {"steps": 2, "encoder_units": 6, "decoder_units": 5, "latent_units": 3, "language_units": 4}
+    network = AlignDRAW(AlignDRAWConfig(conventions="released", align_units=4, **tiny))
+    save_model(network, VOCABULARY, tmp_path / "model")
+    images, captions, _ = sample_file(f"{SEVEN}\n{TWO}\n", tmp_path / "model")
+    for image, text in zip(images, captions):
+        np.testing.assert_array_equal(image, Pipeline.load(tmp_path / "model").draw([text]).images[0].numpy())
+
+
+def test_a_sheet_of_the_captions_of_a_file(sample, command, model, tmp_path):
+    (tmp_path / "captions.txt").write_text(f"{SEVEN}\n{TWO}\n")
+    path = tmp_path / "sheet.png"
+    assert command("sample", "--captions-file", tmp_path / "captions.txt", "--model", model, "-o", path)[0] == 0
+    assert path.read_bytes() == sample(SEVEN, TWO, "-n", 1)[0].read_bytes()

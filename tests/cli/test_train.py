@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import shutil
 import signal
+import sys
 
 import pytest
 import torch
@@ -230,3 +232,51 @@ def test_patience(train, tmp_path):
     status, out, _ = train("--out", tmp_path / "run", *options)
     assert status == 0
     assert "\nno better bound after 6 of 150 updates: bound " in out
+
+
+def events(folder):
+    """Every scalar below a folder: {tag: [(step, value), ...]}, what resuming has hidden left out."""
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    shown = accumulator.EventAccumulator(str(folder))
+    shown.Reload()
+    return {tag: [(e.step, e.value) for e in shown.Scalars(tag)] for tag in shown.Tags()["scalars"]}
+
+
+def numbers(folder):
+    """What the metrics hold, as events."""
+    found = {}
+    for line in map(json.loads, (folder / "metrics.jsonl").read_text().splitlines()):
+        if "epoch" in line:
+            for kind in ("seen", "held_out"):
+                for name in ("bound", "kl", "nll"):
+                    value = line[kind][name]["mean"]
+                    found.setdefault(f"epoch/{kind}/{name}", []).append((line["update"], pytest.approx(value)))
+        else:
+            for name in line.keys() - {"update"}:
+                found.setdefault(f"update/{name}", []).append((line["update"], pytest.approx(line[name])))
+    return found
+
+
+def test_tensorboard(train, command, tmp_path, monkeypatch):
+    """The events are the metrics, of a run that was killed and resumed too."""
+    pytest.importorskip("tensorboard")
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch:  # as if killed after the second epoch was scored, before its checkpoint
+        stop_at(patch, 6)
+        assert train("--out", folder, "--tensorboard")[0] == 130
+    shutil.rmtree(folder / "checkpoints" / "update-00000006")
+    status, _, err = command("train", "mnist", "--out", folder, "--resume", "--tensorboard")
+    assert (status, err) == (0, "")
+    assert events(folder / "tensorboard") == numbers(folder)
+    assert len(numbers(folder)["update/kl"]) == 6
+    assert train("--out", folder, "--overwrite")[0] == 0
+    assert not (folder / "tensorboard").exists()
+
+
+def test_no_tensorboard(train, tmp_path, listing, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    before = listing()
+    status, out, err = train("--out", tmp_path / "run", "--tensorboard")
+    assert (status, out) == (1, "") and listing() == before
+    assert err.startswith("aligndraw: error: --tensorboard needs the package tensorboard: pip install tensorboard")
+    assert train("--out", tmp_path / "run")[0] == 0

@@ -32,7 +32,9 @@ def examples():
 
 def test_one_image_at_a_time(model, examples):
     """Each image gets the noise of its own stream, so that the batch size does not matter."""
-    report = estimate_bound(model, examples, samples=4, seed=3, batch_size=4)
+    done = []
+    report = estimate_bound(model, examples, samples=4, seed=3, batch_size=4, on_batch=done.append)
+    assert done == [4, 4, 1]
     rows = []
     for i in range(9):
         image, caption = to_tensors(examples, slice(i, i + 1))

@@ -1,0 +1,285 @@
+"""Fidelity: the share of pictures that show what their captions say, as the digit reader sees them.
+
+A picture is *faithful* when every place that its caption names holds the named digit and every
+other place is empty. docs/evaluation.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aligndraw.data import (
+    PLACES,
+    TEMPLATES,
+    VOCABULARY,
+    Digits,
+    MNISTCaptions,
+    all_placements,
+    caption,
+    is_held_out,
+)
+from aligndraw.data.mnist_captions import CANVAS, Placements, Split
+from aligndraw.evaluation.reader import NOTHING, DigitReader
+from aligndraw.model import AlignDRAW
+from aligndraw.model.noise import stream
+from aligndraw.text import Vocabulary
+
+Placement = tuple[int, int, int]  # template, a, b, as `aligndraw.data.all_placements` gives them
+
+GROUPS = {
+    "all": "all captions",
+    "one_digit": "one digit",
+    "two_digits": "two digits",
+    "seen": "seen placements",
+    "seen_one_digit": "seen placements, one digit",
+    "seen_two_digits": "seen placements, two digits",
+    "held_out": "held-out placements",
+    "held_out_one_digit": "held-out placements, one digit",
+    "held_out_two_digits": "held-out placements, two digits",
+}
+
+
+@dataclass(frozen=True)
+class Share:
+    """`hits` of `count`."""
+
+    hits: int
+    count: int
+
+    @property
+    def mean(self) -> float:
+        """p = hits / count; not a number for a count of 0."""
+        return self.hits / self.count if self.count else math.nan
+
+    @property
+    def error(self) -> float:
+        """The binomial standard error √(p (1 − p) / count): 0 where p is 0 or 1."""
+        return math.sqrt(self.mean * (1 - self.mean) / self.count) if self.count else math.nan
+
+    def __str__(self) -> str:
+        """In per cent."""
+        return f"{100 * self.mean:.1f} ± {100 * self.error:.1f}" if self.count else "–"
+
+    def to_dict(self) -> dict[str, float | int | None]:
+        """Plain numbers, ready for JSON; None for what is not a number."""
+        known = self.count > 0
+        return {
+            "mean": self.mean if known else None,
+            "error": self.error if known else None,
+            "hits": self.hits,
+            "count": self.count,
+        }
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """What pictures show of their captions.
+
+    Attributes:
+        faithful: pictures that are faithful, by group: the keys of `GROUPS`.
+        places: of the captions that name a place, those whose pictures show the named digit
+            there, by place.
+        digits: of the naming of a digit, those where the picture shows it at its place, by digit.
+        empty: of the places that captions do not name, those that are empty.
+        accuracy: real pictures that the reader finds faithful, by group: what a perfect model
+            would score. Empty where the reader does not say.
+    """
+
+    faithful: Mapping[str, Share]
+    places: Mapping[str, Share]
+    digits: Mapping[str, Share]
+    empty: Share
+    accuracy: Mapping[str, Share]
+
+    @classmethod
+    def of(
+        cls,
+        readings: Tensor,
+        placements: Sequence[Placement],
+        record: Mapping[str, Any] | None = None,
+    ) -> Fidelity:
+        """Of what a reader sees.
+
+        Args:
+            readings: int64 [P, 8], of P pictures.
+            placements: P, what the captions of the pictures say.
+            record: of the reader (`DigitReader.record`).
+
+        Raises:
+            ValueError: the numbers of readings and placements differ, or are 0.
+        """
+        if not placements or readings.shape != (len(placements), len(PLACES)):
+            raise ValueError(
+                f"readings must be [P, {len(PLACES)}] for P placements, P at least 1, "
+                f"got {list(readings.shape)} for {len(placements)}"
+            )
+        wanted = torch.tensor([_wanted(*placement) for placement in placements])
+        right, named = readings == wanted, wanted != NOTHING
+        faithful = right.all(1)
+        template, a, b = np.array(placements).T
+        held_out, two = torch.from_numpy(is_held_out(template, a, b)), torch.from_numpy(b >= 0)
+        groups = {
+            "all": torch.ones_like(two),
+            "one_digit": ~two,
+            "two_digits": two,
+            "seen": ~held_out,
+            "seen_one_digit": ~held_out & ~two,
+            "seen_two_digits": ~held_out & two,
+            "held_out": held_out,
+            "held_out_one_digit": held_out & ~two,
+            "held_out_two_digits": held_out & two,
+        }
+        accuracy = (record or {}).get("accuracy", {})
+        return cls(
+            faithful={group: _share(faithful, groups[group]) for group in GROUPS},
+            places={place: _share(right[:, i], named[:, i]) for i, place in enumerate(PLACES)},
+            digits={str(digit): _share(right, wanted == digit) for digit in range(10)},
+            empty=_share(right, ~named),
+            accuracy={group: Share(s["hits"], s["count"]) for group, s in accuracy.items()},
+        )
+
+    def __str__(self) -> str:
+        """Tables in per cent, the reader's own accuracy beside the score."""
+        lines = [f"  {'':<34}{'this model':>12}{'real pictures':>22}"]
+        for group, text in GROUPS.items():
+            real = self.accuracy.get(group, "unknown")
+            lines.append(f"  {text:<34}{self.faithful[group]!s:>12}{real!s:>22}")
+        lines.append("  Real pictures are what the digit reader makes of flawless ones.")
+        lines.append("  named digits that stand at their place, by place and by digit:")
+        for place, digit in zip_longest(self.places.items(), self.digits.items(), fillvalue=("", "")):
+            lines.append(f"    {place[0]:<14}{place[1]!s:>12}{digit[0]:>8}{digit[1]!s:>14}")
+        lines.append(f"  other places that are empty: {self.empty}")
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, ready for JSON."""
+        tables = ("faithful", "places", "digits", "accuracy")
+        return {
+            **{t: {k: v.to_dict() for k, v in getattr(self, t).items()} for t in tables},
+            "empty": self.empty.to_dict(),
+        }
+
+
+def _wanted(template: int, a: int, b: int) -> list[int]:
+    """What the eight places must hold, as readings."""
+    wanted = dict.fromkeys(PLACES, NOTHING)
+    wanted[TEMPLATES[template].first] = a
+    second = TEMPLATES[template].second
+    if second is not None:
+        wanted[second] = b
+    return list(wanted.values())
+
+
+def _share(hits: Tensor, among: Tensor) -> Share:
+    return Share(int((hits & among).sum()), int(among.sum()))
+
+
+def check_pictures(model: AlignDRAW) -> None:
+    """Raises ValueError unless the model is of pictures of MNIST with captions."""
+    got = (model.config.channels, *model.config.image_size)
+    if got != (1, CANVAS, CANVAS):
+        raise ValueError(
+            f"model must be of pictures [1, {CANVAS}, {CANVAS}] for MNIST with captions, got {list(got)}"
+        )
+
+
+def score_fidelity(
+    model: AlignDRAW,
+    vocabulary: Vocabulary = VOCABULARY,
+    placements: Placements | Literal["all"] = "all",
+    n: int = 10,
+    seed: int = 0,
+    *,
+    reader: DigitReader | None = None,
+    batch_size: int = 100,
+    on_batch: Callable[[int], object] = lambda pictures: None,
+) -> Fidelity:
+    """Draws n pictures of every caption of MNIST with captions and reads them.
+
+    Picture i of a caption comes from a random stream of its own: it depends neither on n, nor on
+    the other captions, nor on the batch size.
+
+    Args:
+        model: of grey pictures of 60 x 60 pixels, on any device.
+        vocabulary: of the model.
+        placements: the captions of placements seen in training, of held-out ones, or all 440.
+        n: pictures of each caption.
+        seed: of the noise.
+        reader: on the model's device; by default the one that ships with the package.
+        batch_size: pictures drawn at a time.
+        on_batch: called with the number of pictures just scored.
+
+    Raises:
+        ValueError: a number out of range; a model of other pictures or a vocabulary without one of
+            the words.
+    """
+    for name, value, least in (("n", n, 1), ("seed", seed, 0), ("batch_size", batch_size, 1)):
+        if value < least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")
+    check_pictures(model)
+    device = model.canvas.device
+    reader = reader or DigitReader.load().to(device)
+    stream_of = {placement: i for i, placement in enumerate(all_placements())}
+    jobs = [
+        (placement, stream_of[placement] + len(stream_of) * i)
+        for placement in all_placements(placements)
+        for i in range(n)
+    ]
+    # The language model of the released conventions mixes the captions of a batch.
+    together = n if model.config.conventions == "released" else batch_size
+    readings = []
+    for start in range(0, len(jobs), together):
+        batch = jobs[start : start + together]
+        ids, lengths = vocabulary.encode_batch([caption(*placement) for placement, _ in batch])
+        drawing = model.sample(
+            ids.to(device), lengths.to(device), generator=[stream(seed, i) for _, i in batch]
+        )
+        readings.append(reader.read(drawing.images.float()).cpu())
+        on_batch(len(batch))
+    return Fidelity.of(torch.cat(readings), [placement for placement, _ in jobs], reader.record)
+
+
+def score_reader(
+    reader: DigitReader, digits: Digits, split: Split = "test", n: int = 10, seed: int = 0
+) -> Fidelity:
+    """The fidelity of real pictures, n of every caption: the share that the reader reads right.
+
+    Args:
+        reader: on the CPU.
+        digits: the digits composed.
+        split: which of them.
+        n: pictures of each caption.
+        seed: of the choice of digits and of their offsets.
+
+    Raises:
+        ValueError: n or seed out of range, or a digit of which the split has too few.
+    """
+    if n < 1:
+        raise ValueError(f"n must be at least 1, got {n}")
+    readings, shown = [], []
+    for placements in get_args(Placements):
+        # Enough for n of a caption that comes up in one of 2,000 draws.
+        examples = MNISTCaptions(digits, split, placements).epoch(seed, size=2000 * (n + 10))
+        found: dict[Placement, list[int]] = defaultdict(list)
+        for i, (k, (a, b)) in enumerate(zip(examples.template.tolist(), examples.labels.tolist())):
+            found[k, a, b].append(i)
+        for placement in all_placements(placements):
+            chosen = found[placement][:n]
+            if len(chosen) < n:
+                raise ValueError(
+                    f"digits must have enough of each digit in the {split} split, "
+                    f"got {len(chosen)} of {n} pictures of {caption(*placement)!r}"
+                )
+            pictures, _ = examples.batch(np.array(chosen))
+            readings.append(reader.read(torch.from_numpy(pictures)[:, None].float() / 255))
+            shown += [placement] * n
+    return Fidelity.of(torch.cat(readings), shown)

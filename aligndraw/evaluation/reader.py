@@ -1,0 +1,140 @@
+"""The digit reader: which digit, or nothing, stands at each of the eight places of a picture.
+
+One small network looks at a window around each place, so that it reads all places alike: a digit
+at a place where no training picture of a model has it is as legible as anywhere else. How it is
+trained: `aligndraw.evaluation.reader_training`, docs/evaluation.md.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from aligndraw.data import PLACES
+from aligndraw.data.digits import SIDE
+from aligndraw.data.mnist_captions import CANVAS
+from aligndraw.model.saved import replacing
+
+NOTHING = 10  # the reading of a place without a digit
+SHIPPED = Path(__file__).parents[1] / "weights" / "reader" / "reader.safetensors"
+
+_FORMAT = "aligndraw reader 1"
+_MARGIN = 2  # pixels seen on each side of a digit that stands in the middle of its place
+WINDOW = SIDE + 2 * _MARGIN  # side of what is seen of a place, in pixels
+_PAD = 1  # pixels by which the outermost windows leave the canvas
+_STARTS = [
+    (sum(place.rows) // 2 - _MARGIN + _PAD, sum(place.columns) // 2 - _MARGIN + _PAD)
+    for place in PLACES.values()
+]
+
+
+class DigitReader(nn.Module):
+    """Pictures [B, 1, 60, 60] to logits [B, 8, 11]: the places of `PLACES`; digits 0…9, nothing.
+
+    Attributes:
+        record: how the reader came about and how well it reads; empty for a new one.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.record: Mapping[str, Any] = {}
+        layers = nn.Sequential(
+            *_convolution(1, 24, 5, stride=2),  # [8B, 24, 16, 16]
+            *_convolution(24, 48, 3),
+            nn.MaxPool2d(2),  # [8B, 48, 8, 8]
+            *_convolution(48, 64, 3),
+            *_convolution(64, 64, 3),
+            nn.MaxPool2d(2),  # [8B, 64, 4, 4]
+            nn.Flatten(),
+            nn.Dropout(0.3),
+            nn.Linear(64 * (WINDOW // 8) ** 2, 64),
+            nn.ReLU(),
+            nn.Dropout(0.3),
+            nn.Linear(64, NOTHING + 1),
+        )
+        # A quarter faster on a CPU; the type stubs of Module.to lack it.
+        self.layers = layers.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [B, 8, 11] of pictures [B, 1, 60, 60] in [0, 1].
+
+        Raises:
+            ValueError: pictures of another shape.
+        """
+        windows = self.windows(images)
+        logits: Tensor = self.layers(windows.flatten(0, 1)).unflatten(0, windows.shape[:2])
+        return logits
+
+    @staticmethod
+    def windows(images: Tensor) -> Tensor:
+        """What `layers` sees of each place, [B, 8, 1, 32, 32]; arguments as in `forward`."""
+        if images.dim() != 4 or images.shape[1:] != (1, CANVAS, CANVAS):
+            raise ValueError(
+                f"images must have shape [B, 1, {CANVAS}, {CANVAS}], got {list(images.shape)}"
+            )
+        padded = functional.pad(images, (_PAD,) * 4)
+        return torch.stack([padded[:, :, y : y + WINDOW, x : x + WINDOW] for y, x in _STARTS], 1)
+
+    @torch.no_grad()
+    def read(self, images: Tensor) -> Tensor:
+        """Readings int64 [B, 8] of pictures; arguments as in `forward`."""
+        return readings(self(images))
+
+    def save(self, path: Path) -> None:
+        """Writes the weights and the record, whole or not at all.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        metadata = {"format": _FORMAT, "record": json.dumps(self.record)}
+        state = {name: value.contiguous() for name, value in self.state_dict().items()}
+        with replacing(path) as temporary:
+            temporary.write_bytes(safetensors.torch.save(state, metadata))
+
+    @classmethod
+    def load(cls, path: Path | None = None) -> DigitReader:
+        """Reads what `save` wrote, by default the reader of the package; ready to read, on the CPU.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it is damaged or something else.
+        """
+        path = path or SHIPPED
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no digit reader {path}")
+        reader = cls()
+        try:
+            with safetensors.safe_open(path, "pt") as file:
+                metadata = file.metadata() or {}
+                if metadata.get("format") != _FORMAT:
+                    raise ValueError(f"it does not say that its format is {_FORMAT}")
+                reader.record = json.loads(metadata["record"])
+                if not isinstance(reader.record, dict):
+                    raise ValueError("its record is no JSON object")
+                reader.load_state_dict({name: file.get_tensor(name) for name in file.keys()})
+        except (safetensors.SafetensorError, ValueError, KeyError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"digit reader {path} is damaged or no reader: {reason}") from error
+        return reader.eval()
+
+
+def readings(logits: Tensor) -> Tensor:
+    """Logits [..., 11] to int64 [...]: the digit whose probability exceeds 1/2, else `NOTHING`."""
+    probability, digit = logits.softmax(-1)[..., :NOTHING].max(-1)
+    return digit.where(probability > 0.5, NOTHING)
+
+
+def _convolution(inputs: int, outputs: int, size: int, stride: int = 1) -> tuple[nn.Module, ...]:
+    return (
+        nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(),
+    )

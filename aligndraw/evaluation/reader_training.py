@@ -1,0 +1,207 @@
+"""Trains the digit reader that ships with the package, in minutes on one core:
+
+    python -m aligndraw.evaluation.reader_training
+
+It learns from windows, composed from the training digits alone. Most hold a digit at their place,
+some also a piece of a digit from another place; the others hold nothing, such a piece alone, or a
+*smudge*: what is no digit, but made of ink. See docs/evaluation.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm  # type: ignore[import-untyped]
+
+import aligndraw
+from aligndraw.data import PLACES, Digits, load_digits
+from aligndraw.data.digits import SIDE
+from aligndraw.data.mnist_captions import SPLITS
+from aligndraw.evaluation.fidelity import GROUPS, Share, score_reader
+from aligndraw.evaluation.reader import NOTHING, SHIPPED, WINDOW, DigitReader, readings
+
+MEASURED = 20  # pictures of each caption, and hundreds of windows, that the reader is measured on
+
+_MIDDLES = torch.tensor([(sum(p.columns) / 2, sum(p.rows) / 2) for p in PLACES.values()])  # [8, (x, y)]
+
+
+class Windows(NamedTuple):
+    """What the reader sees of places, with what it shall make of them."""
+
+    pictures: Tensor  # [M, 1, 32, 32] in [0, 1]
+    wanted: Tensor  # int64 [M], the digit or NOTHING
+    smudged: Tensor  # bool [M], whether the place holds a smudge
+
+
+class Composer:
+    """Random windows, fully determined by the digits and a seed.
+
+    Args:
+        images: uint8 [n, 28, 28].
+        labels: uint8 [n].
+        seed: of everything drawn.
+    """
+
+    def __init__(self, images: NDArray[np.uint8], labels: NDArray[np.uint8], seed: int) -> None:
+        self.images = torch.from_numpy(images).float() / 255
+        self.labels = torch.from_numpy(labels.astype(np.int64))
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def batch(self, count: int) -> Windows:
+        """`count` new windows: 70% with a digit, 15% with a smudge, half with a piece of a neighbour."""
+        kind = self._uniform(count)
+        named, smudged = kind < 0.7, kind > 0.85
+        index, beside = self._integers(len(self.labels), 2, count)
+        pieces = self.images[index]
+        pieces[smudged] = self._smudges(index[smudged])
+        place, other = self._integers(len(PLACES), 2, count)
+        away = _MIDDLES[other] - _MIDDLES[place]
+        # Digits that overlap would make the wanted reading doubtful.
+        near = away.abs().amax(1) < (SIDE * named).clamp(min=1)
+        neighbours = self.images[beside] * ((self._uniform(count) < 0.5) & ~near)[:, None, None]
+        pictures = self._set(pieces * (named | smudged)[:, None, None], torch.zeros(count, 2))
+        pictures = pictures.maximum(self._set(neighbours, away))
+        pictures = _blur(pictures, self._uniform(count, low=-1.0, high=1.2).clamp(min=0.1))
+        noise = torch.randn(pictures.shape, generator=self._generator)
+        pictures = (pictures + noise * self._uniform(count, 1, 1, high=0.04)).clamp(0, 1)
+        return Windows(pictures[:, None], self.labels[index].where(named, NOTHING), smudged)
+
+    def _uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
+        return low + (high - low) * torch.rand(shape, generator=self._generator)
+
+    def _integers(self, end: int, *shape: int) -> Tensor:
+        return torch.randint(end, shape, generator=self._generator)
+
+    def _smudges(self, index: Tensor) -> Tensor:
+        """Of each digit [M] one of four kinds of what is none: faint, blurred, torn, two in one; [M, 28, 28]."""
+        digits = self.images[index]
+        # A blurred digit would show by the edges of its box.
+        fading = 1 - torch.linspace(-1, 1, SIDE) ** 2
+        torn = digits.roll((SIDE // 2, SIDE // 2), (1, 2))
+        second = self._integers(len(self.labels), len(index))
+        alike = (self.labels[second] == self.labels[index])[:, None, None]
+        kinds = torch.stack(
+            [
+                digits * self._uniform(len(index), 1, 1, high=0.2),
+                _blur(digits, self._uniform(len(index), low=3.5, high=6.0)) * 2 * fading * fading[:, None],
+                torn,
+                torn.where(alike, (digits + self.images[second]) / 2),
+            ]
+        )
+        return kinds[self._integers(len(kinds), len(index)), torch.arange(len(index))]
+
+    def _set(self, pieces: Tensor, away: Tensor) -> Tensor:
+        """Pieces [M, 28, 28], distorted and fainter, in windows that are so far away [M, (x, y)] in pixels."""
+        count = len(pieces)
+        turn, slant = self._uniform(2, count, low=-0.2, high=0.2)
+        stretch = self._uniform(count, 2, low=-0.12, high=0.12).exp() * (WINDOW / SIDE)
+        shift = away + self._uniform(count, 2, low=-1, high=1) * torch.tensor([3.0, 2.0])
+        # affine_grid wants the map from the window to the piece, both from -1 to 1.
+        matrix = torch.stack([turn.cos(), slant - turn.sin(), turn.sin(), turn.cos()], 1)
+        matrix = matrix.unflatten(1, (2, 2)) * stretch[:, :, None]
+        matrix = torch.cat([matrix, -matrix @ (shift / (WINDOW / 2))[:, :, None]], 2)
+        grid = functional.affine_grid(matrix, [count, 1, WINDOW, WINDOW], align_corners=False)
+        windows = functional.grid_sample(pieces[:, None], grid, align_corners=False)[:, 0]
+        return windows ** self._uniform(count, 1, 1, low=0.7, high=1.4) * self._uniform(count, 1, 1, low=0.6)
+
+
+def _blur(pictures: Tensor, sigma: Tensor) -> Tensor:
+    """Pictures [M, S, S], each under a Gaussian of its own width [M] in pixels."""
+    i = torch.arange(pictures.shape[1])
+    kernel = torch.exp(-0.5 * ((i[:, None] - i) / sigma[:, None, None]) ** 2)
+    kernel = kernel / kernel.sum(2, keepdim=True)
+    return kernel @ pictures @ kernel.mT
+
+
+def train(
+    digits: Digits, updates: int = 6000, batch_size: int = 128, rate: float = 4e-3, seed: int = 0
+) -> DigitReader:
+    """A new reader, its weights a running mean of those trained.
+
+    Args:
+        digits: only those of the training split are used.
+        updates: of AdamW, its rate rising to `rate` and falling to zero (one cycle).
+        batch_size: windows in one update.
+        rate: the highest.
+        seed: of the parameters and the windows.
+    """
+    training = SPLITS["train"]
+    composer = Composer(digits.images[training], digits.labels[training], seed)
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(seed)
+        reader = DigitReader()
+        mean = AveragedModel(reader, multi_avg_fn=get_ema_multi_avg_fn(0.99), use_buffers=True)
+        optimizer = torch.optim.AdamW(reader.parameters(), rate, weight_decay=0.01)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, updates, pct_start=0.2)
+        bar = tqdm(range(updates), unit=" updates", dynamic_ncols=True, disable=None)
+        for _ in bar:
+            windows = composer.batch(batch_size)
+            loss = functional.cross_entropy(reader.layers(windows.pictures), windows.wanted)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            mean.update_parameters(reader)
+            bar.set_postfix_str(f"loss {loss.item():.3f}", refresh=False)
+    reader.load_state_dict(mean.module.state_dict())
+    return reader.eval()
+
+
+@torch.no_grad()
+def robustness(reader: DigitReader, digits: Digits, batches: int) -> dict[str, Share]:
+    """How composed windows of test digits are read: digits right, smudges as nothing.
+
+    Args:
+        batches: of 500 windows.
+    """
+    test = SPLITS["test"]
+    composer = Composer(digits.images[test], digits.labels[test], seed=0)
+    parts = [composer.batch(500) for _ in range(batches)]
+    right = torch.cat([readings(reader.layers(part.pictures)) == part.wanted for part in parts])
+    named, smudged = torch.cat([p.wanted for p in parts]) != NOTHING, torch.cat([p.smudged for p in parts])
+    return {
+        kind: Share(int((right & among).sum()), int(among.sum()))
+        for kind, among in (("distorted digits", named), ("smudges", smudged), ("other windows", ~named & ~smudged))
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Trains, measures, saves."""
+    parser = argparse.ArgumentParser(
+        prog="python -m aligndraw.evaluation.reader_training",
+        description="Trains the digit reader, measures it on real pictures of test digits and saves both.",
+    )
+    parser.add_argument("--out", type=Path, default=SHIPPED, help="file to write [the package's own]")
+    parser.add_argument("--updates", type=int, default=6000, help="[%(default)s]")
+    parser.add_argument("--seed", type=int, default=0, help="[%(default)s]")
+    arguments = parser.parse_args(argv)
+    # Sums are then taken in one order, whatever the machine's number of cores.
+    torch.set_num_threads(1)
+    digits = load_digits()
+    reader = train(digits, arguments.updates, seed=arguments.seed)
+    score = score_reader(reader, digits, "test", n=MEASURED)
+    composed = robustness(reader, digits, batches=MEASURED)
+    reader.record = {
+        "command": f"{parser.prog} --updates {arguments.updates} --seed {arguments.seed}",
+        "versions": {"aligndraw": aligndraw.__version__, "torch": torch.__version__},
+        "measured": f"on {MEASURED} real pictures of each caption, composed of the test digits, seed 0",
+        "accuracy": {group: share.to_dict() for group, share in score.faithful.items()},
+        "composed": {kind: share.to_dict() for kind, share in composed.items()},
+    }
+    reader.save(arguments.out)
+    for group, share in {**score.faithful, **composed}.items():
+        print(f"{GROUPS.get(group, group)}: {share} % read right")
+    print(f"wrote {arguments.out}")
+
+
+if __name__ == "__main__":
+    main()
