@@ -1,7 +1,8 @@
 """The whole model: `train`, the bound and the gradients of all parameters, without the optimiser; `sample`, T steps.
 
-The forms are `eager`, the reference ops; `fastest`, the backends that the package takes by itself; and, where asked
-for, `compiled`, the reference under `torch.compile`. No formula of bytes or operations is stated.
+The forms are `eager`, the reference ops; `fastest`, the backends that the package takes by itself; `products`, the
+matrix products that the sizes of the model alone imply (products.py); and, where asked for, `compiled`, the reference
+under `torch.compile`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+import products
 import torch
 from cases import WORDS, Case, Ready, WrongResult, built, forced, named, stream, tolerance
 from torch import Tensor
@@ -34,6 +36,7 @@ class ModelBenchmark:
             forms += [name for name in backends if all(named(op, device, [name]) for op in ops.OPS)]
         elif any(built(op, device) for op in ops.OPS):
             forms.append("fastest")
+        forms.append("products")
         return [
             Case(op, preset, batch, "", direction, form, device)
             for preset in PRESETS
@@ -53,6 +56,12 @@ class ModelBenchmark:
         Raises:
             WrongResult: they are further off than they may be.
         """
+        if case.form == "products":
+            list_of = products.training if case.op == "train" else products.sampling
+            needed = list_of(AlignDRAWConfig.preset(case.preset), case.batch)
+            with stream(case.device):
+                yield Ready(products.call(needed, case.device), {"flops": products.flops(needed), "bytes": 0}, 0.0)
+            return
         with stream(case.device):
             model, inputs = _model(case.preset, case.device), _inputs(case.preset, case.batch, case.device)
             truth, allowed = _truth(case.op, case.preset, case.batch, case.device)
