@@ -25,7 +25,8 @@ def exp(x):
         x = clamp(x, 110.0)  # infinity has no rest
         n = tl.floor(x * 1.44269504 + 0.5)
         # ln 2 in two parts, the first of so few bits that n times it is exact.
-        result = tl.exp((x - n * 0.693359375) + n * 2.12194440e-4) * tl.exp2(n)
+        part = tl.exp((x - n * 0.693359375) + n * 2.12194440e-4)
+        result = 2.0 * (part * tl.exp2(n - 1.0))  # 2^128 is no float
     else:
         result = tl.exp(x)
     return result
