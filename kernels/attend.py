@@ -11,13 +11,13 @@ from aligndraw.kernels.launch import launch
 from aligndraw.kernels.scalar import exp, load, tanh
 from torch import Tensor
 
-BLOCKS = {"WORDS": 16, "UNITS": 128}
+BLOCKS = {"WORDS": 16, "UNITS": 64}
 
 
 @triton.jit
 def _length(lengths, caption, words):
     """Words of a caption, at least 1 and at most all."""
-    return tl.minimum(tl.maximum(tl.load(lengths + caption), 1), words)
+    return tl.minimum(tl.maximum(tl.load(lengths + caption), 1), words).to(tl.int32)
 
 
 @triton.jit

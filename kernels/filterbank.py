@@ -9,6 +9,7 @@ import triton.language as tl
 from aligndraw.kernels.scalar import clamp, exp, load, sigmoid
 
 BLOCKS = {"SIZE": 16, "TILE": 32}
+OPTIONS = {**BLOCKS, "num_stages": 1}  # tiles loaded ahead would take registers that there are not
 
 
 @triton.jit
@@ -79,12 +80,15 @@ def patch_at(row, column, size, SIZE: tl.constexpr):
 
 
 @triton.jit
-def drawn(
-    patch, centre_y, centre_x, spacing, sharpness, top, left, height, width, size, SIZE: tl.constexpr, TILE: tl.constexpr
-):
-    """A tile [TILE, TILE] of F_Y^T K F_X, for the patch K at a pointer."""
-    dtype: tl.constexpr = centre_y.dtype
-    result = tl.zeros((TILE, TILE), dtype)
+def drawn(patch, other, window, height, width, size, SIZE: tl.constexpr, TILE: tl.constexpr):
+    """The program's own tile (its third number) of F_Y^T K F_X, for the patch K at a pointer, or the sum of two.
+
+    Returns the tile [TILE, TILE], gamma, the offsets of the tile's pixels in a plane and which of them are inside.
+    """
+    columns = tl.cdiv(width, TILE)
+    top, left = tl.program_id(2) // columns * TILE, tl.program_id(2) % columns * TILE
+    centre_y, centre_x, spacing, sharpness, gamma = grid(window, size, height, width)
+    result = tl.zeros((TILE, TILE), gamma.dtype)
     for row in range(0, size, SIZE):
         mu_y = centre_y + steps(row, size, SIZE) * spacing
         f_y = gaussians(mu_y, sharpness, top, height, TILE)[0] * scales(mu_y, sharpness, height, TILE)[:, None]
@@ -92,8 +96,19 @@ def drawn(
             mu_x = centre_x + steps(column, size, SIZE) * spacing
             f_x = gaussians(mu_x, sharpness, left, width, TILE)[0] * scales(mu_x, sharpness, width, TILE)[:, None]
             at, inside = patch_at(row, column, size, SIZE)
-            result += product(tl.trans(f_y), product(load(patch + at, inside), f_x))
-    return result
+            k = load(patch + at, inside)
+            if other is not None:
+                k += load(other + at, inside)
+            result += product(tl.trans(f_y), product(k, f_x))
+    at, inside = tile_at(top, left, height, width, TILE)
+    return result, gamma, at, inside
+
+
+@triton.jit
+def _store_within(p, x, grad, limit):
+    """Stores the gradient of clamp(x), which passes at the limits themselves."""
+    x = load(x)
+    tl.store(p, tl.where((x >= -limit) & (x <= limit), grad, 0.0))
 
 
 @triton.jit
@@ -108,8 +123,6 @@ def window_kernel(
     height,
     width,
     size,
-    CANVAS: tl.constexpr,
-    GLIMPSE: tl.constexpr,
     POWER: tl.constexpr,
     SIZE: tl.constexpr,
     TILE: tl.constexpr,
@@ -117,7 +130,7 @@ def window_kernel(
     """The gradient of the window where the loss is the sum of K times gamma^POWER F_Y X F_X^T.
 
     pixels X [B, C, H, W], with a canvas also X - sigmoid(canvas); patch K, a plane for each [B, C or 2C, p, p];
-    window [B, 5] -> grad_window [B, 5] and, if asked for, glimpse gamma^POWER F_Y X F_X^T [B, C, p, p].
+    window [B, 5] -> grad_window [B, 5] and, unless it is None, glimpse gamma^POWER F_Y X F_X^T [B, C, p, p].
 
     The gradient of F[i, a] = e^... / (sum + 1e-4) by its centre is F (d - sum of F d) / sigma^2, and by log sigma^2
     it is F (d^2 - sum of F d^2) / 2 sigma^2: sums known before any pixel is.
@@ -125,8 +138,8 @@ def window_kernel(
     image = tl.program_id(0).to(tl.int64)
     window += image * 5
     centre_y, centre_x, spacing, sharpness, gamma = grid(window, size, height, width)
-    dtype: tl.constexpr = centre_y.dtype
-    planes = channels * 2 if CANVAS else channels
+    dtype: tl.constexpr = gamma.dtype
+    planes = channels if canvas is None else channels * 2
     scale = gamma if POWER == 1 else 1.0 / gamma
     zero = tl.zeros_like(gamma)
     d_y, d_x, d_spacing, d_log_variance, d_log_gamma = zero, zero, zero, zero, zero
@@ -153,7 +166,7 @@ def window_kernel(
                         f_x *= scale_x[:, None]
                         tile, on_image = tile_at(top, left, height, width, TILE)
                         x = load(pixels + start + tile, on_image)
-                        if CANVAS:
+                        if canvas is not None:
                             if plane >= channels:
                                 x -= sigmoid(load(canvas + start + tile, on_image))
                         rows = product(f_y, x)
@@ -165,7 +178,7 @@ def window_kernel(
                         spread_y += tl.sum(of_y * (distance_y * distance_y - second_y[:, None]), 1)
                         spread_x += tl.sum(of_x * (distance_x * distance_x - second_x[:, None]), 1)
                 d_log_gamma += POWER * tl.sum(k * seen)
-                if GLIMPSE:
+                if glimpse is not None:
                     tl.store(glimpse + (image * planes + plane) * size * size + at, scale * seen, inside)
             d_y += 2.0 * sharpness * tl.sum(pull_y)
             d_x += 2.0 * sharpness * tl.sum(pull_x)
@@ -179,8 +192,6 @@ def window_kernel(
     _store_within(grad_window + 4, window + 4, d_log_gamma, 16.0)
 
 
-@triton.jit
-def _store_within(p, x, grad, limit):
-    """Stores the gradient of clamp(x), which passes at the limits themselves."""
-    x = load(x)
-    tl.store(p, tl.where((x >= -limit) & (x <= limit), grad, 0.0))
+def tile_count(height: int, width: int) -> int:
+    """How many tiles cover a plane."""
+    return int(triton.cdiv(height, BLOCKS["TILE"]) * triton.cdiv(width, BLOCKS["TILE"]))

@@ -5,6 +5,7 @@ import triton
 import triton.language as tl
 from aligndraw.kernels.filterbank import (
     BLOCKS,
+    OPTIONS,
     drawn,
     gaussians,
     grid,
@@ -13,6 +14,7 @@ from aligndraw.kernels.filterbank import (
     scales,
     steps,
     tile_at,
+    tile_count,
     window_kernel,
 )
 from aligndraw.kernels.launch import launch
@@ -30,7 +32,6 @@ def forward_kernel(
     height,
     width,
     size,
-    CANVAS: tl.constexpr,
     SIZE: tl.constexpr,
     TILE: tl.constexpr,
 ):
@@ -54,14 +55,14 @@ def forward_kernel(
             tile, inside = tile_at(top, left, height, width, TILE)
             x = load(image + start + tile, inside)
             seen += product(product(f_y, x), f_x)
-            if CANVAS:
+            if canvas is not None:
                 x -= sigmoid(load(canvas + start + tile, inside))
                 missing += product(product(f_y, x), f_x)
     at, inside = patch_at(row, column, size, SIZE)
-    planes = channels * 2 if CANVAS else channels
+    planes = channels if canvas is None else channels * 2
     glimpse += (item * planes + channel) * size * size
     tl.store(glimpse + at, gamma * seen, inside)
-    if CANVAS:
+    if canvas is not None:
         tl.store(glimpse + channels * size * size + at, gamma * missing, inside)
 
 
@@ -70,41 +71,33 @@ def image_kernel(
     grad,
     window,
     canvas,
-    grad_image,
-    grad_canvas,
+    result,
     channels,
     height,
     width,
     size,
-    CANVAS: tl.constexpr,
-    IMAGE: tl.constexpr,
+    OF_CANVAS: tl.constexpr,
     SIZE: tl.constexpr,
     TILE: tl.constexpr,
 ):
-    """grad of the glimpse, window, canvas -> the gradients of image and canvas [B, C, H, W], those that are asked for.
-    A program takes one channel and one tile.
+    """grad of the glimpse, window [B, 5], canvas -> result, the gradient of the image or that of the canvas,
+    [B, C, H, W]. A program takes one channel and one tile.
     """
     item, channel = tl.program_id(0).to(tl.int64), tl.program_id(1)
-    columns = tl.cdiv(width, TILE)
-    top, left = tl.program_id(2) // columns * TILE, tl.program_id(2) % columns * TILE
-    centre_y, centre_x, spacing, sharpness, gamma = grid(window + item * 5, size, height, width)
-    planes = channels * 2 if CANVAS else channels
+    planes = channels if canvas is None else channels * 2
     grad += (item * planes + channel) * size * size
-    tile, inside = tile_at(top, left, height, width, TILE)
-    tile += (item * channels + channel) * height * width
-    of_image = tl.zeros((TILE, TILE), centre_y.dtype)
-    if CANVAS:
+    error = None
+    if OF_CANVAS:
+        grad += channels * size * size
+    elif canvas is not None:
         error = grad + channels * size * size
-        of_image += drawn(
-            error, centre_y, centre_x, spacing, sharpness, top, left, height, width, size, SIZE, TILE
-        )
-        erased = sigmoid(load(canvas + tile, inside))
-        tl.store(grad_canvas + tile, gamma * of_image * erased * (erased - 1.0), inside)
-    if IMAGE:
-        of_image += drawn(
-            grad, centre_y, centre_x, spacing, sharpness, top, left, height, width, size, SIZE, TILE
-        )
-        tl.store(grad_image + tile, gamma * of_image, inside)
+    added, gamma, at, inside = drawn(grad, error, window + item * 5, height, width, size, SIZE, TILE)
+    at += (item * channels + channel) * height * width
+    added *= gamma
+    if OF_CANVAS:
+        erased = sigmoid(load(canvas + at, inside))
+        added *= erased * (erased - 1.0)
+    tl.store(result + at, added, inside)
 
 
 def read(image: Tensor, window: Tensor, size: int, canvas: Tensor | None = None) -> Tensor:
@@ -116,7 +109,7 @@ def read(image: Tensor, window: Tensor, size: int, canvas: Tensor | None = None)
     glimpse = image.new_empty(batch, planes, size, size)
     programs = batch, channels, triton.cdiv(size, BLOCKS["SIZE"]) ** 2
     args = image, canvas, window, glimpse, channels, height, width, size
-    launch(forward_kernel, programs, *args, CANVAS=canvas is not None, **BLOCKS, like=image)
+    launch(forward_kernel, programs, *args, **OPTIONS, like=image)
     return glimpse
 
 
@@ -131,13 +124,12 @@ def read_backward(
     grad_image = torch.empty_like(image) if image_grad else image.new_empty(0)
     grad_canvas = image.new_empty(0) if canvas is None else torch.empty_like(canvas)
     grad_window = torch.empty_like(window)
-    constants = dict(CANVAS=canvas is not None, **BLOCKS)
-    launch(
-        window_kernel, (batch,), image, canvas, grad, window, grad_window, None, *sizes, GLIMPSE=False, POWER=1,
-        **constants, like=image,
-    )  # fmt: skip
-    if image_grad or canvas is not None:
-        programs = batch, channels, triton.cdiv(height, BLOCKS["TILE"]) * triton.cdiv(width, BLOCKS["TILE"])
-        args = grad, window, canvas, grad_image, grad_canvas, *sizes
-        launch(image_kernel, programs, *args, IMAGE=image_grad, **constants, like=image)
+    args = image, canvas, grad, window, grad_window, None, *sizes
+    launch(window_kernel, (batch,), *args, POWER=1, **OPTIONS, like=image)
+    programs = batch, channels, tile_count(height, width)
+    for result in (grad_image, grad_canvas):
+        if result.numel():
+            of_canvas = result is grad_canvas
+            args = grad, window, canvas, result, *sizes
+            launch(image_kernel, programs, *args, OF_CANVAS=of_canvas, **OPTIONS, like=image)
     return grad_image, grad_window, grad_canvas

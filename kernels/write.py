@@ -3,7 +3,7 @@
 import torch
 import triton
 import triton.language as tl
-from aligndraw.kernels.filterbank import BLOCKS, drawn, grid, tile_at, window_kernel
+from aligndraw.kernels.filterbank import OPTIONS, drawn, tile_count, window_kernel
 from aligndraw.kernels.launch import launch
 from aligndraw.kernels.scalar import load
 from torch import Tensor
@@ -17,14 +17,10 @@ def forward_kernel(
     A program takes one channel and one tile.
     """
     item, channel = tl.program_id(0).to(tl.int64), tl.program_id(1)
-    columns = tl.cdiv(width, TILE)
-    top, left = tl.program_id(2) // columns * TILE, tl.program_id(2) % columns * TILE
-    centre_y, centre_x, spacing, sharpness, gamma = grid(window + item * 5, size, height, width)
     patch += (item * channels + channel) * size * size
-    added = drawn(patch, centre_y, centre_x, spacing, sharpness, top, left, height, width, size, SIZE, TILE)
-    tile, inside = tile_at(top, left, height, width, TILE)
-    tile += (item * channels + channel) * height * width
-    tl.store(result + tile, load(canvas + tile, inside) + added / gamma, inside)
+    added, gamma, at, inside = drawn(patch, None, window + item * 5, height, width, size, SIZE, TILE)
+    at += (item * channels + channel) * height * width
+    tl.store(result + at, load(canvas + at, inside) + added / gamma, inside)
 
 
 def write(patch: Tensor, window: Tensor, canvas: Tensor) -> Tensor:
@@ -32,9 +28,9 @@ def write(patch: Tensor, window: Tensor, canvas: Tensor) -> Tensor:
     patch, window, canvas = (t.contiguous() for t in (patch, window, canvas))
     batch, channels, height, width = canvas.shape
     result = torch.empty_like(canvas)
-    programs = batch, channels, triton.cdiv(height, BLOCKS["TILE"]) * triton.cdiv(width, BLOCKS["TILE"])
+    programs = batch, channels, tile_count(height, width)
     args = patch, window, canvas, result, channels, height, width, patch.shape[-1]
-    launch(forward_kernel, programs, *args, **BLOCKS, like=canvas)
+    launch(forward_kernel, programs, *args, **OPTIONS, like=canvas)
     return result
 
 
@@ -44,6 +40,5 @@ def write_backward(grad: Tensor, patch: Tensor, window: Tensor) -> tuple[Tensor,
     batch, channels, height, width = grad.shape
     grad_patch, grad_window = torch.empty_like(patch), torch.empty_like(window)
     args = grad, None, patch, window, grad_window, grad_patch, channels, height, width, patch.shape[-1]
-    constants = dict(CANVAS=False, GLIMPSE=True, POWER=-1, **BLOCKS)
-    launch(window_kernel, (batch,), *args, **constants, like=grad)
+    launch(window_kernel, (batch,), *args, POWER=-1, **OPTIONS, like=grad)
     return grad_patch, grad_window

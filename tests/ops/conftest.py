@@ -15,6 +15,7 @@ SHAPES = {  # B, C, H, W, p, N, l, d, n
     "odd": (3, 2, 7, 11, 4, 5, 6, 3, 5),
     "one": (1, 1, 5, 3, 1, 1, 1, 1, 1),
     "none": (0, 1, 6, 4, 2, 3, 4, 5, 2),
+    "large": (2, 1, 35, 33, 17, 18, 70, 66, 260),  # more than one block or tile of every kernel, and a rest
 }
 
 
@@ -38,7 +39,7 @@ def arguments(op, shape="odd", dtype=torch.float64, window="trained"):
         patch, canvas = random(batch, channels, size, size), random(batch, channels, height, width)
         return patch, windows(window, batch, dtype), canvas
     if op == "attend":
-        lengths = torch.arange(batch) % words + 1
+        lengths = torch.linspace(1, words, batch).long()
         keys, query = random(batch, words, units), random(batch, units)
         return query, keys, random(units), random(batch, words, values), lengths
     if op == "lstm_gates":

@@ -1,5 +1,7 @@
 """What holds for every op: PyTorch's own checks, gradients, and backends that agree with the reference."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -76,18 +78,25 @@ def results_and_grads(call, args, asking, seed=1):
     return [o.detach() for o in outputs], list(found)
 
 
+def kinds(op):
+    """Shape, window and dtype of each case of an op."""
+    windows = ("initial", "trained", "off_image", "clamped") if op in ("read", "write") else ("none",)
+    small = itertools.product(
+        ("odd", "one", "none"), windows, (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+    )
+    return [*small, *itertools.product(("large",), ("trained",), (torch.float32, torch.float64))]
+
+
 CASES = [
-    (op, backend, shape, window)
+    (op, backend, *kind)
     for op in ops.OPS
     for backend in KERNELS
     if not missing_reason(op, backend, "cpu")
-    for shape in ("odd", "one", "none")
-    for window in (("initial", "trained", "off_image", "clamped") if op in ("read", "write") else ("none",))
+    for kind in kinds(op)
 ]
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize(("op", "backend", "shape", "window"), CASES)
+@pytest.mark.parametrize(("op", "backend", "shape", "window", "dtype"), CASES)
 def test_backend_is_as_exact_as_the_reference(op, backend, dtype, shape, window, make, asking):
     """The error against float64 is at most twice that of the reference in the same dtype, plus 4 eps.
 
