@@ -133,6 +133,20 @@ def test_strides_do_not_matter(op, backend, make, asking):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("backend", [b for o, b in served(KERNELS) if o == "read"])
+def test_read_alone(backend, make):
+    """Without a canvas, and without a gradient of the image."""
+    image, window, size, _ = make("read")
+    found = {}
+    for name in ("reference", backend):
+        leaf = window.clone().requires_grad_()
+        with aligndraw.use_backend(name):
+            glimpse = ops.read(image, leaf, size)
+        found[name] = glimpse.detach(), *torch.autograd.grad(glimpse.square().sum(), leaf)
+    for a, b in zip(*found.values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14)
+
+
 def test_compiles_whole(op, make, asking):
     args = make(op)
     asking(args)
