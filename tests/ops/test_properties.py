@@ -121,7 +121,7 @@ def outcome(op, backend, args):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("op", ops.OPS)
-@number_of(300)
+@number_of(60 if "triton" in BACKENDS else 300)  # Triton's interpreter is slow
 @given(data=st.data())
 def test_wrong_arguments_are_refused_alike(op, backend, data):
     args = data.draw(spoilt(op))
