@@ -19,6 +19,14 @@ import torch
 
 BACKENDS = ("reference", "cpp", "cuda", "triton")
 NAMESPACES = {"cpp": "aligndraw", "cuda": "aligndraw", "triton": "aligndraw_triton"}
+# Why an op has no form in a backend. Every other pair of an op and a backend has one.
+_NOT_WRITTEN = "not written: on a GPU, Triton's form serves, or the reference"
+ABSENT = {
+    ("read", "cuda"): _NOT_WRITTEN,
+    ("write", "cuda"): _NOT_WRITTEN,
+    ("attend", "cuda"): _NOT_WRITTEN,
+    ("latent", "cuda"): _NOT_WRITTEN,
+}
 _BY_DEVICE = {"cpu": ("cpp", "reference"), "cuda": ("cuda", "triton", "reference")}
 _HERE = Path(__file__).parent
 
@@ -55,6 +63,8 @@ def missing_reason(op: str, backend: str, device: str) -> str:
     """Why `backend` cannot serve `op` ("write", "attend", ...) on a device type ("cpu", "cuda"); "" when it can."""
     if backend == "reference":
         return ""
+    if (op, backend) in ABSENT:
+        return ABSENT[op, backend]
     if backend == "triton":
         if importlib.util.find_spec("triton") is None:
             return "triton is not installed: run `pip install triton`"
@@ -69,7 +79,7 @@ def missing_reason(op: str, backend: str, device: str) -> str:
     if not torch._C._dispatch_has_kernel_for_dispatch_key(
         f"{NAMESPACES[backend]}::{op}", "CUDA" if device == "cuda" else "CPU"
     ):
-        return f"{op} has no {backend} kernel"
+        return f"this build has no {backend} kernel of {op}: run `pip install .` again"
     return ""
 
 

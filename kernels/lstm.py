@@ -6,16 +6,11 @@ A program does BLOCK units of one row of the batch, in float32 (float64 for floa
 import torch
 import triton
 import triton.language as tl
-from aligndraw.kernels.scalar import sigmoid, tanh
+from aligndraw.kernels.launch import launch
+from aligndraw.kernels.scalar import load, sigmoid, tanh
 from torch import Tensor
 
 BLOCK = 256
-
-
-@triton.jit
-def _load(p, inside):
-    x = tl.load(p, inside, 0.0)
-    return x if x.dtype == tl.float64 else x.to(tl.float32)
 
 
 @triton.jit
@@ -25,12 +20,12 @@ def forward_kernel(gates, c, h, c_next, n, BLOCK: tl.constexpr):
     unit = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = unit < n
     gate = gates + row * 4 * n + unit
-    i = _load(gate, inside)
-    f = _load(gate + n, inside)
-    g = _load(gate + 2 * n, inside)
-    o = _load(gate + 3 * n, inside)
+    i = load(gate, inside)
+    f = load(gate + n, inside)
+    g = load(gate + 2 * n, inside)
+    o = load(gate + 3 * n, inside)
     at = row * n + unit
-    next = sigmoid(f) * _load(c + at, inside) + sigmoid(i) * tanh(g)
+    next = sigmoid(f) * load(c + at, inside) + sigmoid(i) * tanh(g)
     tl.store(c_next + at, next, inside)
     tl.store(h + at, sigmoid(o) * tanh(next), inside)
 
@@ -42,15 +37,15 @@ def backward_kernel(grad_h, grad_c, gates, c, grad_gates, grad_c_prev, n, BLOCK:
     unit = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = unit < n
     gate = gates + row * 4 * n + unit
-    i = sigmoid(_load(gate, inside))
-    f = sigmoid(_load(gate + n, inside))
-    g = tanh(_load(gate + 2 * n, inside))
-    o = sigmoid(_load(gate + 3 * n, inside))
+    i = sigmoid(load(gate, inside))
+    f = sigmoid(load(gate + n, inside))
+    g = tanh(load(gate + 2 * n, inside))
+    o = sigmoid(load(gate + 3 * n, inside))
     at = row * n + unit
-    c_prev = _load(c + at, inside)
-    d_h = _load(grad_h + at, inside)
+    c_prev = load(c + at, inside)
+    d_h = load(grad_h + at, inside)
     squashed = tanh(f * c_prev + i * g)
-    d_c = _load(grad_c + at, inside) + d_h * o * (1.0 - squashed * squashed)
+    d_c = load(grad_c + at, inside) + d_h * o * (1.0 - squashed * squashed)
     grad_gate = grad_gates + row * 4 * n + unit
     tl.store(grad_gate, d_c * g * i * (1.0 - i), inside)
     tl.store(grad_gate + n, d_c * c_prev * f * (1.0 - f), inside)
@@ -68,9 +63,7 @@ def lstm_gates(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
     """gates [B, 4n], c [B, n] -> h [B, n] in gates' dtype, c' [B, n] in c's."""
     gates, c = gates.contiguous(), c.contiguous()
     h, c_next = gates.new_empty(c.shape), torch.empty_like(c)
-    if c.numel():
-        with torch.cuda.device_of(c):
-            forward_kernel[_grid(c)](gates, c, h, c_next, c.shape[1], BLOCK=BLOCK)
+    launch(forward_kernel, _grid(c), gates, c, h, c_next, c.shape[1], BLOCK=BLOCK, like=c)
     return h, c_next
 
 
@@ -80,9 +73,6 @@ def lstm_gates_backward(
     """grad_h, grad_c [B, n], in gates' and c's dtypes -> grad_gates [B, 4n], grad_c_prev [B, n]."""
     grad_h, grad_c, gates, c = (t.contiguous() for t in (grad_h, grad_c, gates, c))
     grad_gates, grad_c_prev = torch.empty_like(gates), torch.empty_like(c)
-    if c.numel():
-        with torch.cuda.device_of(c):
-            backward_kernel[_grid(c)](
-                grad_h, grad_c, gates, c, grad_gates, grad_c_prev, c.shape[1], BLOCK=BLOCK
-            )
+    args = grad_h, grad_c, gates, c, grad_gates, grad_c_prev, c.shape[1]
+    launch(backward_kernel, _grid(c), *args, BLOCK=BLOCK, like=c)
     return grad_gates, grad_c_prev

@@ -96,6 +96,7 @@ _op = Op(
     backward_fake=_backward_fake,
     setup_context=_setup,
     backward=_backward,
+    triton="attend",
 )
 
 

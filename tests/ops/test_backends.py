@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -31,6 +32,26 @@ def test_every_absence_has_a_reason(op):
                 ):
                     backends.backend_for(op, device)
                 assert reason in str(told.value)
+
+
+@pytest.mark.parametrize("backend", backends.BACKENDS)
+def test_the_declared_forms_are_those_that_exist(op, backend):
+    """An op has kernels, forward and backward, in every backend but those for which a reason is declared."""
+    registered = (Path(__file__).parents[2] / "csrc/register.cpp").read_text()
+    for name in (op, f"{op}_backward"):
+        if backend == "reference":
+            exists = hasattr(ops, f"{op}_reference")
+        elif backend == "triton":
+            exists = torch._C._dispatch_has_kernel_for_dispatch_key(f"aligndraw_triton::{name}", "CUDA")
+        else:
+            exists = f'ops.impl("{name}", TORCH_BOX(&{"cpu" if backend == "cpp" else "cuda"}::{name}));' in registered
+        assert exists == ((op, backend) not in backends.ABSENT)
+    assert backends.ABSENT.get((op, backend), "a reason")
+
+
+def test_only_what_there_is_is_declared_absent():
+    assert {op for op, _ in backends.ABSENT} <= set(ops.OPS)
+    assert {backend for _, backend in backends.ABSENT} <= set(backends.BACKENDS) - {"reference"}
 
 
 def test_the_context_ends(make):

@@ -52,7 +52,7 @@ def error_of(result, truth):
 
 
 @pytest.mark.parametrize("window", ["initial", "trained", "off_image", "clamped"])
-@pytest.mark.parametrize("shape", ["odd", "one", "none"])
+@pytest.mark.parametrize("shape", ["odd", "one", "none", "large"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
 def test_as_exact_as_the_reference_on_the_cpu(op, backend, dtype, shape, window, make):
     """The error against float64 there is at most twice that of the reference there in the same dtype, plus 4 eps."""

@@ -11,10 +11,10 @@ pytest.importorskip("triton")
 
 
 def test_the_contract_holds_in_the_interpreter(tmp_path):
-    """The tests of test_contract.py again, in a process in which Triton serves CPU tensors."""
-    tests = Path(__file__).parent / "test_contract.py"
+    """The tests of every backend again, in a process in which Triton serves CPU tensors."""
+    tests = [Path(__file__).parent / name for name in ("test_contract.py", "test_properties.py")]
     ran = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-k", "triton", "--import-mode=importlib", tests],
+        [sys.executable, "-m", "pytest", "-q", "-k", "triton", "--import-mode=importlib", *tests],
         env={**os.environ, "TRITON_INTERPRET": "1"},
         capture_output=True,
         text=True,
