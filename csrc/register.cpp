@@ -24,6 +24,10 @@ STABLE_TORCH_LIBRARY_IMPL(aligndraw, CPU, ops) {
 
 #ifdef ALIGNDRAW_CUDA
 STABLE_TORCH_LIBRARY_IMPL(aligndraw, CUDA, ops) {
+  ops.impl("attend", TORCH_BOX(&cuda::attend));
+  ops.impl("attend_backward", TORCH_BOX(&cuda::attend_backward));
+  ops.impl("latent", TORCH_BOX(&cuda::latent));
+  ops.impl("latent_backward", TORCH_BOX(&cuda::latent_backward));
   ops.impl("lstm_gates", TORCH_BOX(&cuda::lstm_gates));
   ops.impl("lstm_gates_backward", TORCH_BOX(&cuda::lstm_gates_backward));
 }

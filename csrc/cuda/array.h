@@ -13,4 +13,10 @@ struct In {
   Type type;
 };
 
+// The same, to be written.
+struct Out {
+  void* data;
+  Type type;
+};
+
 }  // namespace aligndraw::cuda

@@ -13,7 +13,7 @@ namespace aligndraw::cuda {
 
 // The room that take<T>(count) needs; a launcher asks for the sum of all.
 template <class T>
-constexpr size_t shared_bytes(size_t count) {
+__host__ __device__ constexpr size_t shared_bytes(size_t count) {
   return (count * sizeof(T) + 15) / 16 * 16;
 }
 
