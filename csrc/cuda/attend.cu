@@ -53,9 +53,9 @@ __global__ void __launch_bounds__(threads, 1)
   __syncthreads();
 
   for (int64_t j = thread; j < width; j += threads) {
-    T sum = 0;
-    for (int64_t k = 0; k < length; ++k)
-      sum += weights[k] * F::load(inputs.values, (b * words + k) * width + j);
+    const T sum = sum_of<T>(int(length), [&](int k) {
+      return weights[k] * F::load(inputs.values, (b * words + k) * width + j);
+    });
     F::store(context, b * width + j, sum);
   }
 }

@@ -1,10 +1,22 @@
-// Sums over the threads of a warp and of a block, in the same order every time.
+// Sums, of one thread and over those of a warp and of a block, in the same order every time.
 #pragma once
 #include <cuda_runtime.h>
 
 namespace aligndraw::cuda {
 
 constexpr int warp_threads = 32;
+
+// term(0) + ... + term(n - 1), as four sums: shorter chains, and less to round.
+template <class T, class Term>
+__device__ __forceinline__ T sum_of(int n, const Term& term) {
+  T sums[4] = {};
+  int k = 0;
+  for (; k + 4 <= n; k += 4)
+#pragma unroll
+    for (int m = 0; m < 4; ++m) sums[m] += term(k + m);
+  for (; k < n; ++k) sums[0] += term(k);
+  return (sums[0] + sums[1]) + (sums[2] + sums[3]);
+}
 
 // The sum over the warp, in every lane.
 template <class T>
