@@ -105,9 +105,10 @@ __global__ void __launch_bounds__(threads, 1)
   }
   for (int64_t n = thread; n < words * width; n += threads) {
     const int64_t k = n / width;
-    const T weight = k < length ? F::load(weights, b * words + k) : T(0);
-    F::store(grads.values, b * words * width + n,
-             k < length ? weight * F::load(grad_context, b * width + n % width) : T(0));
+    T grad = 0;
+    if (k < length)
+      grad = F::load(weights, b * words + k) * F::load(grad_context, b * width + n % width);
+    F::store(grads.values, b * words * width + n, grad);
   }
 }
 

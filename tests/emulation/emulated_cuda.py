@@ -49,7 +49,8 @@ def _object(kind: str, source: Path) -> Path:
     elif source.parent == EMULATED:
         command += ["-O2"]
     else:
-        command += ["-O1", "-fvisibility=hidden", native.STABLE_ABI, "-isystem", str(Path(torch.__file__).parent / "include"), f"-I{CSRC}"]
+        torch_headers = str(Path(torch.__file__).parent / "include")
+        command += ["-O1", "-fvisibility=hidden", native.STABLE_ABI, "-isystem", torch_headers, f"-I{CSRC}"]
     headers = [*CSRC.glob("*.h"), *CSRC.glob("cuda/*.h"), *CSRC.glob("math/*.h"), *EMULATED.glob("*.h")]
     return _made([*command, "-c", str(source)], [source, *headers], source.stem)
 
