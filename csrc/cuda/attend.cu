@@ -140,7 +140,7 @@ const char* launch_attend(const AttendInputs& inputs, Out context, void* weights
       {inputs.query.type, inputs.keys.type, inputs.score.type, inputs.values.type},
       [&]<class F>() {
         using T = typename F::Number;
-        return report(launch(forward<F>, dim3(unsigned(sizes.batch)), dim3(threads), 0, stream,
+        return report(launch(forward<F>, row_of(sizes.batch), dim3(threads), 0, stream,
                              false, inputs, context, static_cast<T*>(weights), sizes));
       });
 }
@@ -157,11 +157,11 @@ const char* launch_attend_backward(In grad_context, In grad_weights, const Atten
         T* const score_parts = grad_energies + sizes.batch * sizes.words;
         cudaError_t error = cudaSuccess;
         if (sizes.batch > 0)
-          error = launch(backward<F>, dim3(unsigned(sizes.batch)), dim3(threads), 0, stream, false,
+          error = launch(backward<F>, row_of(sizes.batch), dim3(threads), 0, stream, false,
                          grad_context, grad_weights, inputs, weights, grads, grad_energies,
                          score_parts, sizes);
         if (error == cudaSuccess && sizes.units > 0)
-          error = launch(add_scores<F>, dim3(unsigned((sizes.units + warp_threads - 1) / warp_threads)),
+          error = launch(add_scores<F>, row_of((sizes.units + warp_threads - 1) / warp_threads),
                          dim3(threads), shared_bytes<T>(threads), stream, false, score_parts,
                          grads.score, sizes.batch, sizes.units);
         return report(error);

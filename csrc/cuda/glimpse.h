@@ -123,7 +123,7 @@ struct Window {
            shared_bytes<T>(tile_filters * stride);
   }
 
-  // Calls call(n) for this thread's element n of a patch [size, size], if the chosen filters have it.
+  // Calls for this thread's element n of a patch [size, size], if the chosen filters have it.
   template <class Call>
   __device__ __forceinline__ void for_element(const Call& call) const {
     const int j = threadIdx.x / tile_filters, i = threadIdx.x % tile_filters;
@@ -203,10 +203,12 @@ struct Window {
 };
 
 // The tiles that pixels are drawn in, a block each.
-inline int64_t tiles(int64_t length) { return (length + tile_pixels - 1) / tile_pixels; }
+__host__ __device__ __forceinline__ int64_t tiles(int64_t length) {
+  return (length + tile_pixels - 1) / tile_pixels;
+}
 
 inline dim3 drawing_blocks(const GlimpseSizes& s) {
-  return dim3(unsigned(s.batch * s.channels * tiles(s.height) * tiles(s.width)));
+  return row_of(s.batch * s.channels * tiles(s.height) * tiles(s.width));
 }
 
 // F_Y^T K F_X in one tile of one channel of an image: patch(plane, grid, n) are the elements of K,
@@ -215,8 +217,7 @@ template <class F, class Patch, class Pixel>
 __device__ __forceinline__ void draw(In window_in, const GlimpseSizes& sizes, const Patch& patch,
                                      const Pixel& pixel) {
   using T = typename F::Number;
-  const int64_t across = (sizes.width + tile_pixels - 1) / tile_pixels;
-  const int64_t down = (sizes.height + tile_pixels - 1) / tile_pixels;
+  const int64_t across = tiles(sizes.width), down = tiles(sizes.height);
   const int64_t plane = blockIdx.x / (across * down), tile = blockIdx.x % (across * down);
   SharedArrays shared;
   Window<F> window(shared, window_in, plane / sizes.channels, sizes);

@@ -65,7 +65,7 @@ const char* launch_latent(const LatentInputs& inputs, Out z, void* kl, void* log
                       inputs.log_sigma_p.type, inputs.noise.type},
                      [&]<class F>() {
                        using T = typename F::Number;
-                       return report(launch(forward<F>, dim3(unsigned(B)), dim3(threads),
+                       return report(launch(forward<F>, row_of(B), dim3(threads),
                                             shared_bytes<T>(2 * threads / warp_threads), stream,
                                             false, inputs, z, static_cast<T*>(kl),
                                             static_cast<T*>(log_ratio), size));

@@ -6,11 +6,13 @@
 namespace aligndraw::cuda {
 namespace {
 
+using aligndraw::as_contiguous;
+
 std::optional<Tensor> as_contiguous(const std::optional<Tensor>& tensor) {
   return tensor ? std::optional(aligndraw::as_contiguous(*tensor)) : std::nullopt;
 }
 
-// Without a canvas, its type is the image's: what is chosen by types is chosen by the image's alone.
+// Without a canvas its type is the image's, so that the choice of a kernel does not hang on it.
 In input_or_none(const std::optional<Tensor>& canvas, const Tensor& image) {
   return canvas ? input(*canvas) : In{nullptr, type_of(image)};
 }
@@ -24,8 +26,8 @@ GlimpseSizes sizes_of(const Tensor& image, int64_t size) {
 Tensor read(Tensor image, Tensor window, int64_t size, std::optional<Tensor> canvas) {
   check_read("read", image, window, size, canvas);
   const OnDeviceOf device(image);
-  image = aligndraw::as_contiguous(image);
-  window = aligndraw::as_contiguous(window);
+  image = as_contiguous(image);
+  window = as_contiguous(window);
   canvas = as_contiguous(canvas);
   const int64_t planes = (canvas ? 2 : 1) * image.size(1);
   const Tensor glimpse = torch::stable::new_empty(image, {image.size(0), planes, size, size});
@@ -40,9 +42,9 @@ std::tuple<Tensor, Tensor, Tensor> read_backward(Tensor grad, Tensor image, Tens
                                                  bool image_grad) {
   check_read_backward(grad, image, window, size, canvas);
   const OnDeviceOf device(image);
-  grad = aligndraw::as_contiguous(grad);
-  image = aligndraw::as_contiguous(image);
-  window = aligndraw::as_contiguous(window);
+  grad = as_contiguous(grad);
+  image = as_contiguous(image);
+  window = as_contiguous(window);
   canvas = as_contiguous(canvas);
   const Tensor none = torch::stable::new_empty(image, {0});
   const Tensor grad_image = image_grad ? torch::stable::empty_like(image) : none;

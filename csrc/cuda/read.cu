@@ -92,7 +92,7 @@ const char* launch_read(In image, In window, In canvas, Out glimpse, const Glimp
     const Planes<F> planes{image, canvas, sizes.channels, sizes.height * sizes.width};
     const int64_t blocks = sizes.batch * planes.count();
     if (blocks == 0) return nullptr;
-    return report(launch(forward<F>, dim3(unsigned(blocks)), dim3(glimpse::threads),
+    return report(launch(forward<F>, row_of(blocks), dim3(glimpse::threads),
                          glimpse::looking_bytes<F>(), stream, false, planes, window, glimpse,
                          sizes));
   });
@@ -106,7 +106,7 @@ const char* launch_read_backward(In grad, In image, In window, In canvas, Out gr
     const Planes<F> planes{image, canvas, sizes.channels, sizes.height * sizes.width};
     const dim3 threads(glimpse::threads), blocks = glimpse::drawing_blocks(sizes);
     cudaError_t error =
-        launch(backward_window<F>, dim3(unsigned(sizes.batch)), threads,
+        launch(backward_window<F>, row_of(sizes.batch), threads,
                glimpse::window_grads_bytes<F>(), stream, false, grad, planes, window, grad_window,
                sizes);
     const size_t shared = glimpse::Window<F>::bytes();

@@ -12,8 +12,8 @@ namespace aligndraw::cuda {
 const char* launch_read(In image, In window, In canvas, Out glimpse, const GlimpseSizes& sizes,
                         CUstream_st* stream);
 
-// grad of the glimpse, image, window, canvas -> grad_image and grad_canvas, unless of null data, and
-// grad_window.
+// grad of the glimpse, image, window, canvas -> grad_window, and grad_image and grad_canvas unless
+// these are of null data.
 const char* launch_read_backward(In grad, In image, In window, In canvas, Out grad_image,
                                  Out grad_window, Out grad_canvas, const GlimpseSizes& sizes,
                                  CUstream_st* stream);

@@ -53,7 +53,7 @@ const char* launch_write_backward(In grad, In patch, In window, Out grad_patch, 
                                   const GlimpseSizes& sizes, CUstream_st* stream) {
   if (sizes.batch == 0) return nullptr;
   return with_access({grad.type, patch.type, window.type}, [&]<class F>() {
-    return report(launch(backward<F>, dim3(unsigned(sizes.batch)), dim3(glimpse::threads),
+    return report(launch(backward<F>, row_of(sizes.batch), dim3(glimpse::threads),
                          glimpse::window_grads_bytes<F>(), stream, false, grad, patch, window,
                          grad_patch, grad_window, sizes));
   });
