@@ -107,7 +107,7 @@ struct Block {
   unsigned rank = 0, serial = 0, cluster = 0, epoch = 0, cluster_epoch = 0;
   std::vector<std::unique_ptr<Fiber>> fibers;
   std::deque<Fiber*> ready, later;
-  struct Warp { unsigned epoch = 0, alive = 0; int waiting = 0; uint64_t handed_in[32]; };  // alive: a mask of lanes; waiting: how many
+  struct Warp { unsigned epoch = 0, alive = 0; int waiting = 0; };  // alive: a mask of lanes; waiting: how many
   std::vector<Warp> warps;
   int waiting = 0, alive = 0;
   char* arena = nullptr;         // dynamic shared memory with red zones
@@ -366,7 +366,6 @@ void try_warp(Block& b, int warp) {
                       !source ? "does not exist" : source->done ? "has returned" : "is not in the mask", f.mask);
         fail(place(f) + text);
       }
-      b.warps[warp].handed_in[k] = g->value;
       results[k] = f.wait == Wait::ballot ? votes : f.wait == Wait::shuffle ? source->value : 0;
     }
     if (f.wait == Wait::warp) ++b.warps[warp].epoch;
@@ -431,11 +430,6 @@ uint64_t exchange(Wait kind, const char* name, unsigned mask, uint64_t value, in
   if (++warp.waiting >= __builtin_popcount(mask & warp.alive)) try_warp(*f.block, f.thread / 32);
   switch_away();
   return f.value;
-}
-
-const uint64_t* gather(uint64_t value, const char* name, const char* file, int line) {
-  exchange(Wait::shuffle, name, ~0u, value, lane(), file, line);
-  return s.current->block->warps[s.current->thread / 32].handed_in;
 }
 
 int lane() { return s.current->thread % 32; }

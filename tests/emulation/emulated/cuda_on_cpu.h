@@ -80,8 +80,6 @@ enum class Wait : int { none, block, grid, cluster, warp, shuffle, ballot };
 void barrier(Wait kind, const char* name, const char* file, int line);
 // A warp operation: every lane of `mask` hands in `value`, lane l gets the value of lane source(l).
 uint64_t exchange(Wait kind, const char* name, unsigned mask, uint64_t value, int source, const char* file, int line);
-// The values that the 32 lanes of the warp hand in; for functional stand-ins of warp-wide instructions (tensor_core.h).
-const uint64_t* gather(uint64_t value, const char* name, const char* file, int line);
 unsigned active_lanes();
 void yield();                                    // lets every other thread go on first: for loops that poll a flag
 char* dynamic_shared();
