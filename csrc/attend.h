@@ -23,6 +23,15 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> attend_backward(Tensor grad_context, 
                                                            Tensor weights);
 }  // namespace cpu
 
+namespace cuda {
+std::tuple<Tensor, Tensor> attend(Tensor query, Tensor keys, Tensor score, Tensor values,
+                                  Tensor lengths);
+std::tuple<Tensor, Tensor, Tensor, Tensor> attend_backward(Tensor grad_context, Tensor grad_weights,
+                                                           Tensor query, Tensor keys, Tensor score,
+                                                           Tensor values, Tensor lengths,
+                                                           Tensor weights);
+}  // namespace cuda
+
 inline void check_attend(const char* op, const Tensor& query, const Tensor& keys,
                          const Tensor& score, const Tensor& values, const Tensor& lengths) {
   check_shape(op, "keys", keys, "[B, N, l]", {any, any, any});

@@ -22,6 +22,16 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> latent_backward(Tensor grad_z
                                                                    Tensor noise);
 }  // namespace cpu
 
+namespace cuda {
+std::tuple<Tensor, Tensor, Tensor> latent(Tensor mu_q, Tensor log_sigma_q, Tensor mu_p,
+                                          Tensor log_sigma_p, Tensor noise);
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> latent_backward(Tensor grad_z, Tensor grad_kl,
+                                                                   Tensor grad_log_ratio,
+                                                                   Tensor mu_q, Tensor log_sigma_q,
+                                                                   Tensor mu_p, Tensor log_sigma_p,
+                                                                   Tensor noise);
+}  // namespace cuda
+
 inline void check_latent(const char* op, const Tensor& mu_q, const Tensor& log_sigma_q,
                          const Tensor& mu_p, const Tensor& log_sigma_p, const Tensor& noise) {
   check_shape(op, "mu_q", mu_q, "[B, z]", {any, any});

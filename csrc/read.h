@@ -22,6 +22,13 @@ std::tuple<Tensor, Tensor, Tensor> read_backward(Tensor grad, Tensor image, Tens
                                                  bool image_grad);
 }  // namespace cpu
 
+namespace cuda {
+Tensor read(Tensor image, Tensor window, int64_t size, std::optional<Tensor> canvas);
+std::tuple<Tensor, Tensor, Tensor> read_backward(Tensor grad, Tensor image, Tensor window,
+                                                 int64_t size, std::optional<Tensor> canvas,
+                                                 bool image_grad);
+}  // namespace cuda
+
 inline void check_read(const char* op, const Tensor& image, const Tensor& window, int64_t size,
                        const std::optional<Tensor>& canvas) {
   check_shape(op, "image", image, "[B, C, H, W]", {any, any, any, any});

@@ -32,8 +32,16 @@ STABLE_TORCH_LIBRARY_IMPL(aligndraw, CPU, ops) {
 
 #ifdef ALIGNDRAW_CUDA
 STABLE_TORCH_LIBRARY_IMPL(aligndraw, CUDA, ops) {
+  ops.impl("attend", TORCH_BOX(&cuda::attend));
+  ops.impl("attend_backward", TORCH_BOX(&cuda::attend_backward));
+  ops.impl("latent", TORCH_BOX(&cuda::latent));
+  ops.impl("latent_backward", TORCH_BOX(&cuda::latent_backward));
   ops.impl("lstm_gates", TORCH_BOX(&cuda::lstm_gates));
   ops.impl("lstm_gates_backward", TORCH_BOX(&cuda::lstm_gates_backward));
+  ops.impl("read", TORCH_BOX(&cuda::read));
+  ops.impl("read_backward", TORCH_BOX(&cuda::read_backward));
+  ops.impl("write", TORCH_BOX(&cuda::write));
+  ops.impl("write_backward", TORCH_BOX(&cuda::write_backward));
 }
 #endif
 

@@ -17,6 +17,11 @@ Tensor write(Tensor patch, Tensor window, Tensor canvas);
 std::tuple<Tensor, Tensor> write_backward(Tensor grad, Tensor patch, Tensor window);
 }  // namespace cpu
 
+namespace cuda {
+Tensor write(Tensor patch, Tensor window, Tensor canvas);
+std::tuple<Tensor, Tensor> write_backward(Tensor grad, Tensor patch, Tensor window);
+}  // namespace cuda
+
 // `canvas_name`: the canvas itself, or the gradient of the new one.
 inline void check_write(const char* op, const Tensor& patch, const Tensor& window,
                         const Tensor& canvas, const char* canvas_name) {

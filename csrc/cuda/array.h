@@ -1,6 +1,8 @@
 // A tensor as the launchers see it: no torch, no CUDA.
 #pragma once
 
+#include <cstdint>
+
 struct CUstream_st;
 
 namespace aligndraw::cuda {
@@ -11,6 +13,17 @@ enum class Type { float32, float64, bfloat16, float16 };
 struct In {
   const void* data;
   Type type;
+};
+
+// The same, to be written.
+struct Out {
+  void* data;
+  Type type;
+};
+
+// Of a glimpse [p, p] of an image [B, C, H, W]; p is `size`.
+struct GlimpseSizes {
+  int64_t batch, channels, height, width, size;
 };
 
 }  // namespace aligndraw::cuda

@@ -36,16 +36,21 @@ class OnDeviceOf {
   CUstream_st* stream_ = nullptr;
 };
 
-inline In input(const Tensor& tensor) {
-  const auto type_of = [](ScalarType type) {
-    switch (type) {
-      case ScalarType::Double: return Type::float64;
-      case ScalarType::BFloat16: return Type::bfloat16;
-      case ScalarType::Half: return Type::float16;
-      default: return Type::float32;
-    }
-  };
-  return {tensor.const_data_ptr(), type_of(tensor.scalar_type())};
+inline Type type_of(const Tensor& tensor) {
+  switch (tensor.scalar_type()) {
+    case ScalarType::Double: return Type::float64;
+    case ScalarType::BFloat16: return Type::bfloat16;
+    case ScalarType::Half: return Type::float16;
+    default: return Type::float32;
+  }
+}
+
+inline In input(const Tensor& tensor) { return {tensor.const_data_ptr(), type_of(tensor)}; }
+inline Out output(const Tensor& tensor) { return {tensor.mutable_data_ptr(), type_of(tensor)}; }
+
+// The dtype that the arithmetic is in, and results that are not stored in half precision.
+inline ScalarType arithmetic_type(const Tensor& tensor) {
+  return tensor.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
 }
 
 inline void check_launch(const char* op, const char* error) {

@@ -6,14 +6,16 @@
 #include <cooperative_groups.h>
 #include <cuda_runtime.h>
 
+#include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <utility>
 
 namespace aligndraw::cuda {
 
 // The room that take<T>(count) needs; a launcher asks for the sum of all.
 template <class T>
-constexpr size_t shared_bytes(size_t count) {
+__host__ __device__ constexpr size_t shared_bytes(size_t count) {
   return (count * sizeof(T) + 15) / 16 * 16;
 }
 
@@ -36,6 +38,9 @@ class SharedArrays {
   size_t used_ = 0;
   [[maybe_unused]] int taken_ = 0;
 };
+
+// A row of blocks. More than a grid may have are an error of the launch, and never some fewer.
+inline dim3 row_of(int64_t blocks) { return dim3(unsigned(std::min<int64_t>(blocks, 1u << 31))); }
 
 // kernel<<<blocks, threads, shared, stream>>>(arguments...), with more than 48 KB of shared memory
 // allowed. In a cooperative launch every block is alive at once, for grid.sync().

@@ -3,6 +3,10 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include <algorithm>
+#include <cstdint>
+#include <initializer_list>
+
 #include "array.h"
 
 namespace aligndraw::cuda {
@@ -34,6 +38,49 @@ auto with_types(Type first, Type second, const F& f) {
   return with_type(first, [&]<class T>() {
     return with_type(second, [&]<class S>() { return f.template operator()<T, S>(); });
   });
+}
+
+// How a kernel gets at its arrays: all of them are of the type that it calculates in,
+template <class T>
+struct Exact {
+  using Number = T;
+  static __device__ __forceinline__ T load(In array, int64_t i) {
+    return __ldg(static_cast<const T*>(array.data) + i);
+  }
+  static __device__ __forceinline__ void store(Out array, int64_t i, T x) {
+    static_cast<T*>(array.data)[i] = x;
+  }
+};
+
+// or each is of a type of its own, not float64, that is known when the kernel runs. (A kernel for
+// every combination would be 81 of some.)
+struct Mixed {
+  using Number = float;
+  static __device__ __forceinline__ float load(In array, int64_t i) {
+    switch (array.type) {
+      case Type::bfloat16: return widen(static_cast<const __nv_bfloat16*>(array.data)[i]);
+      case Type::float16: return widen(static_cast<const __half*>(array.data)[i]);
+      default: return __ldg(static_cast<const float*>(array.data) + i);
+    }
+  }
+  static __device__ __forceinline__ void store(Out array, int64_t i, float x) {
+    switch (array.type) {
+      case Type::bfloat16: return cuda::store(static_cast<__nv_bfloat16*>(array.data) + i, x);
+      case Type::float16: return cuda::store(static_cast<__half*>(array.data) + i, x);
+      default: static_cast<float*>(array.data)[i] = x;
+    }
+  }
+};
+
+// f<F>() for the way to get at arrays of these types.
+template <class F>
+auto with_access(std::initializer_list<Type> types, const F& f) {
+  const auto all = [&](Type type) {
+    return std::all_of(types.begin(), types.end(), [=](Type t) { return t == type; });
+  };
+  if (all(Type::float64)) return f.template operator()<Exact<double>>();
+  if (all(Type::float32)) return f.template operator()<Exact<float>>();
+  return f.template operator()<Mixed>();
 }
 
 }  // namespace aligndraw::cuda

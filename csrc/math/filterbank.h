@@ -67,7 +67,8 @@ struct AxisGrads {
   T along = 0;  // sum of F times its gradient
 
   // Takes filter i in, given the sums over its pixels, with grad that of F and d = a - mu_i, of
-  //   along = grad F,   pull = (grad - along) F d,   spread = (grad - along) F d^2.
+  //   along = grad F,   pull = (grad - along) F d,   spread = (grad - along) F d^2,
+  // all at once or pixel by pixel.
   ALIGNDRAW_INLINE void add(int64_t i, int64_t size, T sharpness, T along_i, T pull, T spread) {
     const T grad_centre = 2 * sharpness * pull;
     centre += grad_centre;

@@ -1,0 +1,35 @@
+// attend on raw memory: see ../attend.h for the contract, ../math/attend.h for the formulas. Both
+// return nullptr, or what CUDA says went wrong.
+#pragma once
+#include <cstdint>
+
+#include "array.h"
+
+namespace aligndraw::cuda {
+
+struct AttendSizes {
+  int64_t batch, words, units, width;  // B, N, l, d
+};
+
+// query [B, l], keys [B, N, l], score [l], values [B, N, d], lengths [B]
+struct AttendInputs {
+  In query, keys, score, values;
+  const int64_t* lengths;
+};
+
+// The gradients of the floating ones.
+struct AttendOutputs {
+  Out query, keys, score, values;
+};
+
+// -> context [B, d], and weights [B, N] of the type of the arithmetic.
+const char* launch_attend(const AttendInputs& inputs, Out context, void* weights,
+                          const AttendSizes& sizes, CUstream_st* stream);
+
+// grad_context [B, d], grad_weights [B, N], weights [B, N] -> the gradients. `scratch` has room for
+// B (N + l) numbers of the type of the arithmetic.
+const char* launch_attend_backward(In grad_context, In grad_weights, const AttendInputs& inputs,
+                                   In weights, const AttendOutputs& grads, void* scratch,
+                                   const AttendSizes& sizes, CUstream_st* stream);
+
+}  // namespace aligndraw::cuda

@@ -1,0 +1,123 @@
+#include "read.h"
+
+#include "glimpse.h"
+
+namespace aligndraw::cuda {
+namespace {
+
+// The planes that a glimpse is of: the channels of the image, then with a canvas those of the error
+// image, image - sigmoid(canvas).
+template <class F, class T = typename F::Number>
+struct Planes {
+  In image, canvas;
+  int64_t channels, area;
+
+  __host__ __device__ int64_t count() const { return canvas.data ? 2 * channels : channels; }
+
+  // Pixel n of plane `plane` = b count() + q.
+  __device__ __forceinline__ T operator()(int64_t plane, int64_t n) const {
+    if (!canvas.data) return F::load(image, plane * area + n);
+    const int64_t b = plane / (2 * channels), q = plane % (2 * channels);
+    const int64_t m = (b * channels + q % channels) * area + n;
+    const T seen = F::load(image, m);
+    return q < channels ? seen : seen - math::sigmoid(F::load(canvas, m));
+  }
+};
+
+template <class F>
+__global__ void __launch_bounds__(glimpse::threads, 2)
+    forward(Planes<F> planes, In window, Out result, GlimpseSizes sizes) {
+  using T = typename F::Number;
+  const int64_t patch_size = sizes.size * sizes.size;
+  glimpse::look<F>(window, sizes, planes.count(), planes,
+                   [&](int64_t plane, const math::Grid<T>& grid, int64_t n, T sum) {
+                     F::store(result, plane * patch_size + n, grid.gamma * sum);
+                   });
+}
+
+template <class F>
+__global__ void __launch_bounds__(glimpse::threads, 1)
+    backward_window(In grad, Planes<F> planes, In window, Out grad_window, GlimpseSizes sizes) {
+  using T = typename F::Number;
+  const int64_t patch_size = sizes.size * sizes.size;
+  glimpse::window_grads<F>(
+      window, grad_window, sizes, planes.count(), 1, planes,
+      [&](int64_t plane, const math::Grid<T>& grid, int64_t n) {
+        return grid.gamma * F::load(grad, plane * patch_size + n);
+      },
+      [](int64_t, const math::Grid<T>&, int64_t, T) {});
+}
+
+// Each pixel of the image shows in its own glimpse, and in that of the error image.
+template <class F>
+__global__ void __launch_bounds__(glimpse::threads, 2)
+    backward_image(In grad, In window, bool with_canvas, Out grad_image, GlimpseSizes sizes) {
+  using T = typename F::Number;
+  const int64_t channels = sizes.channels, area = sizes.height * sizes.width;
+  const int64_t patch_size = sizes.size * sizes.size;
+  glimpse::draw<F>(
+      window, sizes,
+      [&](int64_t plane, const math::Grid<T>& grid, int64_t n) {
+        if (!with_canvas) return grid.gamma * F::load(grad, plane * patch_size + n);
+        const int64_t first = plane + plane / channels * channels;
+        return grid.gamma * (F::load(grad, first * patch_size + n) +
+                             F::load(grad, (first + channels) * patch_size + n));
+      },
+      [&](int64_t plane, int64_t n, T drawn) { F::store(grad_image, plane * area + n, drawn); });
+}
+
+template <class F>
+__global__ void __launch_bounds__(glimpse::threads, 2)
+    backward_canvas(In grad, In window, In canvas, Out grad_canvas, GlimpseSizes sizes) {
+  using T = typename F::Number;
+  const int64_t channels = sizes.channels, area = sizes.height * sizes.width;
+  const int64_t patch_size = sizes.size * sizes.size;
+  glimpse::draw<F>(
+      window, sizes,
+      [&](int64_t plane, const math::Grid<T>& grid, int64_t n) {
+        const int64_t error = plane + (plane / channels + 1) * channels;
+        return grid.gamma * F::load(grad, error * patch_size + n);
+      },
+      [&](int64_t plane, int64_t n, T drawn) {
+        const T seen = math::sigmoid(F::load(canvas, plane * area + n));
+        F::store(grad_canvas, plane * area + n, drawn * seen * (seen - 1));
+      });
+}
+
+}  // namespace
+
+const char* launch_read(In image, In window, In canvas, Out glimpse, const GlimpseSizes& sizes,
+                        CUstream_st* stream) {
+  return with_access({image.type, window.type, canvas.type}, [&]<class F>() -> const char* {
+    const Planes<F> planes{image, canvas, sizes.channels, sizes.height * sizes.width};
+    const int64_t blocks = sizes.batch * planes.count();
+    if (blocks == 0) return nullptr;
+    return report(launch(forward<F>, row_of(blocks), dim3(glimpse::threads),
+                         glimpse::looking_bytes<F>(), stream, false, planes, window, glimpse,
+                         sizes));
+  });
+}
+
+const char* launch_read_backward(In grad, In image, In window, In canvas, Out grad_image,
+                                 Out grad_window, Out grad_canvas, const GlimpseSizes& sizes,
+                                 CUstream_st* stream) {
+  if (sizes.batch == 0) return nullptr;
+  return with_access({grad.type, image.type, window.type, canvas.type}, [&]<class F>() {
+    const Planes<F> planes{image, canvas, sizes.channels, sizes.height * sizes.width};
+    const dim3 threads(glimpse::threads), blocks = glimpse::drawing_blocks(sizes);
+    cudaError_t error =
+        launch(backward_window<F>, row_of(sizes.batch), threads,
+               glimpse::window_grads_bytes<F>(), stream, false, grad, planes, window, grad_window,
+               sizes);
+    const size_t shared = glimpse::Window<F>::bytes();
+    if (error == cudaSuccess && grad_image.data && blocks.x > 0)
+      error = launch(backward_image<F>, blocks, threads, shared, stream, false, grad, window,
+                     canvas.data != nullptr, grad_image, sizes);
+    if (error == cudaSuccess && grad_canvas.data && blocks.x > 0)
+      error = launch(backward_canvas<F>, blocks, threads, shared, stream, false, grad, window,
+                     canvas, grad_canvas, sizes);
+    return report(error);
+  });
+}
+
+}  // namespace aligndraw::cuda

@@ -1,0 +1,62 @@
+#include "write.h"
+
+#include "glimpse.h"
+
+namespace aligndraw::cuda {
+namespace {
+
+template <class F>
+__global__ void __launch_bounds__(glimpse::threads, 2)
+    forward(In patch, In window, In canvas, Out result, GlimpseSizes sizes) {
+  using T = typename F::Number;
+  const int64_t area = sizes.height * sizes.width, patch_size = sizes.size * sizes.size;
+  glimpse::draw<F>(
+      window, sizes,
+      [&](int64_t plane, const math::Grid<T>& grid, int64_t n) {
+        return F::load(patch, plane * patch_size + n) / grid.gamma;
+      },
+      [&](int64_t plane, int64_t n, T drawn) {
+        F::store(result, plane * area + n, F::load(canvas, plane * area + n) + drawn);
+      });
+}
+
+// The gradient of the patch is a glimpse of that of the canvas.
+template <class F>
+__global__ void __launch_bounds__(glimpse::threads, 1)
+    backward(In grad, In patch, In window, Out grad_patch, Out grad_window, GlimpseSizes sizes) {
+  using T = typename F::Number;
+  const int64_t area = sizes.height * sizes.width, patch_size = sizes.size * sizes.size;
+  glimpse::window_grads<F>(
+      window, grad_window, sizes, sizes.channels, -1,
+      [&](int64_t plane, int64_t n) { return F::load(grad, plane * area + n); },
+      [&](int64_t plane, const math::Grid<T>& grid, int64_t n) {
+        return F::load(patch, plane * patch_size + n) / grid.gamma;
+      },
+      [&](int64_t plane, const math::Grid<T>& grid, int64_t n, T sum) {
+        F::store(grad_patch, plane * patch_size + n, sum / grid.gamma);
+      });
+}
+
+}  // namespace
+
+const char* launch_write(In patch, In window, In canvas, Out result, const GlimpseSizes& sizes,
+                         CUstream_st* stream) {
+  const dim3 blocks = glimpse::drawing_blocks(sizes);
+  if (blocks.x == 0) return nullptr;
+  return with_access({patch.type, window.type, canvas.type}, [&]<class F>() {
+    return report(launch(forward<F>, blocks, dim3(glimpse::threads), glimpse::Window<F>::bytes(),
+                         stream, false, patch, window, canvas, result, sizes));
+  });
+}
+
+const char* launch_write_backward(In grad, In patch, In window, Out grad_patch, Out grad_window,
+                                  const GlimpseSizes& sizes, CUstream_st* stream) {
+  if (sizes.batch == 0) return nullptr;
+  return with_access({grad.type, patch.type, window.type}, [&]<class F>() {
+    return report(launch(backward<F>, row_of(sizes.batch), dim3(glimpse::threads),
+                         glimpse::window_grads_bytes<F>(), stream, false, grad, patch, window,
+                         grad_patch, grad_window, sizes));
+  });
+}
+
+}  // namespace aligndraw::cuda

@@ -1,0 +1,18 @@
+// write on raw memory: see ../write.h for the contract, ../math/filterbank.h for the formulas. Both
+// return nullptr, or what CUDA says went wrong.
+#pragma once
+#include <cstdint>
+
+#include "array.h"
+
+namespace aligndraw::cuda {
+
+// patch [B, C, p, p], window [B, 5], canvas [B, C, H, W] -> the new canvas.
+const char* launch_write(In patch, In window, In canvas, Out result, const GlimpseSizes& sizes,
+                         CUstream_st* stream);
+
+// grad of the new canvas, patch, window -> grad_patch, grad_window.
+const char* launch_write_backward(In grad, In patch, In window, Out grad_patch, Out grad_window,
+                                  const GlimpseSizes& sizes, CUstream_st* stream);
+
+}  // namespace aligndraw::cuda
