@@ -20,13 +20,8 @@ import torch
 BACKENDS = ("reference", "cpp", "cuda", "triton")
 NAMESPACES = {"cpp": "aligndraw", "cuda": "aligndraw", "triton": "aligndraw_triton"}
 # Why an op has no form in a backend. Every other pair of an op and a backend has one.
-_NOT_WRITTEN = "not written: on a GPU, Triton's form serves, or the reference"
-ABSENT = {
-    ("read", "cuda"): _NOT_WRITTEN,
-    ("write", "cuda"): _NOT_WRITTEN,
-    ("attend", "cuda"): _NOT_WRITTEN,
-    ("latent", "cuda"): _NOT_WRITTEN,
-}
+_STEPWISE = "not written: on a GPU, sampling goes step by step on the kernels of the ops"
+ABSENT = {("unroll_prior", "cuda"): _STEPWISE, ("unroll_prior", "triton"): _STEPWISE}
 _BY_DEVICE = {"cpu": ("cpp", "reference"), "cuda": ("cuda", "triton", "reference")}
 _HERE = Path(__file__).parent
 

@@ -13,7 +13,7 @@ import torch
 
 import aligndraw
 from aligndraw.backends import BACKENDS, BUILD, backend_for, missing_reason
-from aligndraw.ops import OPS
+from aligndraw.ops import LOOPS, OPS
 
 ENVIRONMENT = {
     "ALIGNDRAW_BACKEND": f"forces one backend: {', '.join(BACKENDS)}",
@@ -36,7 +36,7 @@ def page() -> str:
         *_build(),
     ]
     notes: list[str] = []
-    rows = [_op_row(op, notes) for op in OPS]
+    rows = [_op_row(op, notes) for op in (*OPS, *LOOPS)]
     header = ["op", *BACKENDS, *(f"chosen on {device}" for device in _devices())]
     variables = [(name, os.environ.get(name, "not set"), text) for name, text in ENVIRONMENT.items()]
     unknown = sorted(k for k in os.environ if k.startswith("ALIGNDRAW_") and k not in ENVIRONMENT)
