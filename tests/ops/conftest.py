@@ -84,7 +84,7 @@ def results_and_grads(call, args, jitter=None):
     outputs = call(*args)
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     random = torch.Generator().manual_seed(1)
-    grads = [torch.randn(o.shape, dtype=torch.float64, generator=random).to(o.dtype) for o in outputs]
+    grads = [torch.randn(o.shape, dtype=torch.float64, generator=random).to(o) for o in outputs]
     if jitter is not None:
         random.manual_seed(jitter)
         grads = [jittered(g, random) for g in grads]
@@ -132,20 +132,22 @@ def errors_of_reference(op, args, jitter=None):
     return [scale * error_of(r, t) for r, t in zip(results_and_grads(reference, args, jitter), truth)]
 
 
-def assert_as_exact(op, backend, args, tries=1):
+def assert_as_exact(op, backend, args, tries=1, device="cpu"):
     """The error against float64 is at most twice that of the reference in the same dtype, plus 4 eps.
 
-    The reference may be exact by luck: the largest of its errors counts, of `tries` with numbers that are close.
+    The op runs on a device, what it is compared with on the CPU. The reference may be exact by luck: the largest of its
+    errors counts, of `tries` with numbers that are close.
     """
     reference = getattr(ops, f"{op}_reference")
     truth = results_and_grads(reference, converted(args, torch.float64))
     same_dtype = results_and_grads(reference, args)
     errors = [errors_of_reference(op, args, jitter) for jitter in (None, *range(tries - 1))]
     with aligndraw.use_backend(backend):
-        ours = results_and_grads(getattr(ops, op), args)
+        there = [a.to(device) if isinstance(a, torch.Tensor) else a for a in args]
+        ours = results_and_grads(getattr(ops, op), there)
     for t, s, o, allowed in zip(truth, same_dtype, ours, map(max, zip(*errors)), strict=True):
-        assert o.dtype == s.dtype and o.shape == s.shape
-        assert error_of(o, t) <= 2 * allowed + 4 * torch.finfo(o.dtype).eps
+        assert o.dtype == s.dtype and o.shape == s.shape and o.device.type == device
+        assert error_of(o.cpu(), t) <= 2 * allowed + 4 * torch.finfo(o.dtype).eps
 
 
 @pytest.fixture(scope="session")

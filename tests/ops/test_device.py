@@ -23,14 +23,14 @@ def backend(request, op):
         yield request.param
 
 
-def moved(args, device, exact=False):
-    """Copies on a device, in float64 if exact; what is floating point asks for gradients."""
+def moved(args, device):
+    """Copies on a device; what is floating point asks for gradients."""
 
     def move(a):
         if not isinstance(a, torch.Tensor):
             return a
         a = a.detach().to(device, copy=True)
-        return (a.double() if exact else a).requires_grad_() if a.is_floating_point() else a
+        return a.requires_grad_() if a.is_floating_point() else a
 
     return tuple(move(a) for a in args)
 
@@ -44,28 +44,13 @@ def evaluate(function, args):
     return [t.detach() for t in (*outputs, *torch.autograd.grad(outputs, leaves, grads))]
 
 
-def error_of(result, truth):
-    """Largest error over the largest true value."""
-    if truth.numel() == 0:
-        return 0.0
-    return ((result.cpu().double() - truth).abs().max() / truth.abs().max().clamp(min=1e-30)).item()
-
-
 @pytest.mark.parametrize("window", ["initial", "trained", "off_image", "clamped"])
 @pytest.mark.parametrize("shape", ["odd", "one", "none", "large"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
-def test_as_exact_as_the_reference_on_the_cpu(op, backend, dtype, shape, window, make):
-    """The error against float64 there is at most twice that of the reference there in the same dtype, plus 4 eps."""
+def test_as_exact_as_the_reference_on_the_cpu(op, backend, dtype, shape, window, make, as_exact):
     if window != "trained" and op not in ("read", "write"):
         pytest.skip("no window")
-    args = make(op, shape, dtype, window)
-    reference = getattr(ops, f"{op}_reference")
-    truth = evaluate(reference, moved(args, "cpu", exact=True))
-    same_dtype = evaluate(reference, moved(args, "cpu"))
-    found = evaluate(getattr(ops, op), moved(args, "cuda"))
-    for t, r, o in zip(truth, same_dtype, found, strict=True):
-        assert o.is_cuda and o.dtype == r.dtype and o.shape == r.shape
-        assert error_of(o, t) <= 2 * error_of(r, t) + 4 * torch.finfo(o.dtype).eps
+    as_exact(op, backend, make(op, shape, dtype, window), device="cuda")
 
 
 def test_the_same_bits_every_time(op, backend, make):
