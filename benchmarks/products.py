@@ -1,4 +1,4 @@
-"""The matrix products that a training step or a sampling cannot do without, and nothing else: the floor to measure from.
+"""The matrix products that a training step or a sampling cannot do without: the floor to measure from.
 
 A loop that had no other cost would take their time: the model's time over theirs says what all the rest costs.
 """

@@ -12,7 +12,7 @@ import torch
 
 import aligndraw
 from aligndraw import backends, info
-from aligndraw.ops import OPS
+from aligndraw.ops import LOOPS, OPS
 
 PACKAGE = Path(aligndraw.__file__).parent
 
@@ -43,7 +43,7 @@ def table(text):
     """The rows of the table of ops, and the notes below it."""
     lines = text.splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith("op "))
-    rows = [re.split(r"  +", line) for line in lines[start : start + 1 + len(OPS)]]
+    rows = [re.split(r"  +", line) for line in lines[start : start + 1 + len(OPS) + len(LOOPS)]]
     notes = dict(re.findall(r"^\[(\d+)\] (.*)$", text, re.MULTILINE))
     return [dict(zip(rows[0], row)) for row in rows[1:]], notes
 
@@ -59,7 +59,7 @@ def test_facts(command):
 def test_every_op_and_backend(command):
     """`yes` exactly where the backend runs, a reason anywhere else, and what a call takes."""
     rows, notes = table(command("info")[1])
-    assert [row["op"] for row in rows] == list(OPS)
+    assert [row["op"] for row in rows] == [*OPS, *LOOPS]
     for row in rows:
         assert row["reference"] == "yes"
         assert row["chosen on cpu"] == backends.backend_for(row["op"], "cpu")
