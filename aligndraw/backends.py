@@ -19,9 +19,6 @@ import torch
 
 BACKENDS = ("reference", "cpp", "cuda", "triton")
 NAMESPACES = {"cpp": "aligndraw", "cuda": "aligndraw", "triton": "aligndraw_triton"}
-# Why an op has no form in a backend. Every other pair of an op and a backend has one.
-_STEPWISE = "not written: on a GPU, sampling goes step by step on the kernels of the ops"
-ABSENT = {("unroll_prior", "cuda"): _STEPWISE, ("unroll_prior", "triton"): _STEPWISE}
 _BY_DEVICE = {"cpu": ("cpp", "reference"), "cuda": ("cuda", "triton", "reference")}
 _HERE = Path(__file__).parent
 
@@ -58,8 +55,6 @@ def missing_reason(op: str, backend: str, device: str) -> str:
     """Why `backend` cannot serve `op` ("write", "attend", ...) on a device type ("cpu", "cuda"); "" when it can."""
     if backend == "reference":
         return ""
-    if (op, backend) in ABSENT:
-        return ABSENT[op, backend]
     if backend == "triton":
         if importlib.util.find_spec("triton") is None:
             return "triton is not installed: run `pip install triton`"

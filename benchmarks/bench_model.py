@@ -74,7 +74,7 @@ class ModelBenchmark:
                     call()
                     seconds = time.perf_counter() - began
                 error = _check(str(case), call(), truth, allowed)
-                served = {op: backend_for(op, case.device) for op in ops.OPS}
+                served = {op: backend_for(op, case.device) for op in (*ops.OPS, *ops.LOOPS)}
                 yield Ready(call, {}, error, seconds, served)
 
 

@@ -51,7 +51,7 @@ class Op:
         setup_context: Callable[..., None] | None = None,
         backward: Callable[..., Any] | None = None,
         triton: str | None = None,
-        composite: tuple[Callable[..., Any], Callable[..., Any]] | None = None,
+        composite: tuple[Callable[..., Any], Callable[..., Any] | None] | None = None,
     ) -> None:
         self.name, self.reference, self.check = name, reference, check
         self._overloads, self._functions = {}, {}
@@ -105,7 +105,7 @@ class Op:
                 _libraries["aligndraw_triton"].impl(name, kernel, key)
                 _libraries["aligndraw_triton"].impl(f"{name}_backward", backward_kernel, key)
 
-    def _add_composite(self, forward: Callable[..., Any], backward: Callable[..., Any]) -> None:
+    def _add_composite(self, forward: Callable[..., Any], backward: Callable[..., Any] | None) -> None:
         for namespace, library in _libraries.items():
 
             def checked(*args: Any, namespace: str = namespace) -> Any:
@@ -115,7 +115,8 @@ class Op:
             # The main namespace has C++ for the CPU.
             for key in ("CUDA",) if namespace == "aligndraw" else ("CPU", "CUDA"):
                 library.impl(self.name, checked, key)
-                library.impl(f"{self.name}_backward", functools.partial(backward, namespace), key)
+                if backward is not None:
+                    library.impl(f"{self.name}_backward", functools.partial(backward, namespace), key)
 
     def __call__(self, *args: Any) -> Any:
         backend = backend_for(self.name, args[0].device.type)

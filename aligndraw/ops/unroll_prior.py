@@ -63,6 +63,39 @@ def _unroll_prior_reference(
     return c_t.contiguous(), *(torch.stack(t) for t in zip(*done))
 
 
+def _forward(namespace: str, *args: Any) -> tuple[Tensor, ...]:
+    """The loop on one backend's kernels."""
+    canvas, words, keys, lengths, noise, *weights, write_size = args
+    decoder = DecoderWeights(*weights)
+    kernels = getattr(torch.ops, namespace)
+    attend, lstm_gates, write = kernels.attend.default, kernels.lstm_gates.default, kernels.write.default
+    (batch, steps, latents), channels = noise.shape, canvas.shape[0]
+    at = heads_columns(canvas, noise, write_size, decoder.score)
+    patches = canvas.new_empty(steps, batch, channels, write_size, write_size)
+    windows = canvas.new_empty(steps, batch, 5)
+    word_weights = canvas.new_empty(steps, batch, 0 if keys is None else words.shape[1])
+    of_latent, of_context = decoder.decoder_ih.mT.split([latents, words.shape[2]])
+    pushes = words @ of_context  # what each word adds to the gates
+    h, c = decoder.decoder_h0.expand(batch, -1), canvas.new_zeros(batch, decoder.decoder_h0.shape[0])
+    said = torch.addmm(decoder.heads_bias, h, decoder.heads.mT)
+    said[:, at.prior] = 0  # the first prior is N(0, I)
+    c_t = canvas.expand(batch, -1, -1, -1)
+    for t in range(steps):
+        mu, log_sigma = said[:, at.prior].tanh().chunk(2, 1)
+        z = torch.addcmul(mu, log_sigma.exp(), noise[:, t])
+        if keys is None:
+            push = pushes[:, 0]
+        else:
+            push, word_weights[t] = attend(said[:, at.query], keys, decoder.score, pushes, lengths)
+        gates = torch.addmm(decoder.decoder_bias, z, of_latent).addmm_(h, decoder.decoder_hh.mT).add_(push)
+        h, c = lstm_gates(gates, c)
+        said = torch.addmm(decoder.heads_bias, h, decoder.heads.mT)
+        patches[t] = said[:, at.patch].reshape(patches.shape[1:])
+        windows[t] = said[:, at.write_window]
+        c_t = write(patches[t], windows[t], c_t)
+    return c_t, patches, windows, word_weights
+
+
 def _check(*args: Any) -> None:
     canvas, words, keys, lengths, noise, *weights, write_size = args
     decoder = DecoderWeights(*weights)
@@ -136,6 +169,7 @@ _op = Op(
     reference=_unroll_prior_reference,
     check=_check,
     fake=_fake,
+    composite=(_forward, None),
 )
 
 
@@ -151,8 +185,8 @@ def unroll_prior(
     """T steps of drawing with the prior's latents (alignDRAW, Eq. 1-5), without gradients: a step of `unroll` in which
     nothing is read and z = μ_p + σ_p ε.
 
-    The kernels draw all patches at the end, since no step looks at the canvas, and push each word through the decoder's
-    weights once, since Σ_k α_k h_k W = Σ_k α_k (h_k W).
+    Each word is multiplied by the decoder's weights once, since Σ_k α_k h_k W = Σ_k α_k (h_k W); in C++ all patches are
+    drawn at the end, since no step looks at the canvas.
 
     Args:
         canvas: c_0, [C, H, W], float32 or float64, as all floating tensors here.

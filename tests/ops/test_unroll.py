@@ -9,7 +9,8 @@ import aligndraw
 from aligndraw import ops
 from aligndraw.backends import missing_reason
 
-loop = importlib.import_module("aligndraw.ops.unroll")  # the package's attribute of that name is the function
+# The package's attributes of these names are the functions.
+loop, prior_loop = (importlib.import_module(f"aligndraw.ops.{name}") for name in ("unroll", "unroll_prior"))
 pytestmark = pytest.mark.skipif(bool(missing_reason("unroll", "cpp", "cpu")), reason="no C++ ops here")
 
 SHAPES = {
@@ -120,6 +121,14 @@ def test_made_of_the_other_ops_it_is_the_same(align):
     ours = torch.ops.aligndraw.unroll_backward(*arguments)
     composed = loop._backward("aligndraw", *arguments)
     assert max(error(a, b) for a, b in zip(composed, ours, strict=True)) < 1e-11
+
+
+@pytest.mark.parametrize("shape", ["odd", "one", "none"])
+@pytest.mark.parametrize("align", [True, False])
+def test_sampling_made_of_the_other_ops_is_the_same(shape, align):
+    args = [t.detach() if isinstance(t, torch.Tensor) else t for t in flat(prior_args(make(shape, align)))]
+    pairs = zip(prior_loop._forward("aligndraw", *args), torch.ops.aligndraw.unroll_prior(*args), strict=True)
+    assert max(error(a, b) for a, b in pairs) < 1e-12
 
 
 def test_gradcheck():
