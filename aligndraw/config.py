@@ -198,14 +198,14 @@ _MODELS = {
 _RECIPES = {
     "paper": TrainingConfig(),
     "quick": TrainingConfig(
-        epochs=13,
+        epochs=20,
         epoch_size=8_960,
         batch_size=64,
         optimizer="adam",
         learning_rate=2e-3,
         schedule="cosine",
-        clip="global",
         init="fan_in",
         kl_warmup=500.0,
+        ema=0.99,
     ),
 }
