@@ -102,7 +102,7 @@ def _call(op: str, model: AlignDRAW, inputs: dict[str, Tensor], compiled: bool =
 
     def bound() -> tuple[Tensor, Tensor, Tensor]:
         found = model(images, captions, noise=noise)
-        return found.kl, found.nll, found.loss
+        return found.kl_steps, found.nll, found.loss
 
     def draw() -> Tensor:
         return model.sample(captions, noise=noise).images
@@ -113,7 +113,7 @@ def _call(op: str, model: AlignDRAW, inputs: dict[str, Tensor], compiled: bool =
     def train() -> Results:
         kl, nll, loss = compute_bound()
         gradients = torch.autograd.grad(loss, parameters)
-        return {"the KLs": [kl.detach()], "the NLLs": [nll.detach()], "the gradients": list(gradients)}
+        return {"the KLs of the steps": [kl.detach()], "the NLLs": [nll.detach()], "the gradients": list(gradients)}
 
     def sample() -> Results:
         return {"the pictures": [compute_pictures()]}
