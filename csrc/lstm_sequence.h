@@ -5,7 +5,7 @@
 #pragma once
 #include <tuple>
 
-#include "check.h"
+#include "loop.h"
 
 namespace aligndraw {
 
@@ -29,17 +29,7 @@ inline void check_lstm_sequence(const char* op, const Tensor& inputs, const Tens
     fail(op, ": inputs must have at least one word, got ", shape_text(inputs));
   check_shape(op, "weight_hh", weight_hh, "[4m, m]", {4 * units, units});
   check_shape(op, "lengths", lengths, "[B]", {inputs.size(0)});
-  if (lengths.scalar_type() != ScalarType::Long)
-    fail(op, ": lengths must be int64, got ", dtype_text(lengths.scalar_type()));
-  const Argument first{"inputs", inputs};
-  check_device(op, {"lengths", lengths}, first);
-  const ScalarType type = inputs.scalar_type();
-  if (type != ScalarType::Float && type != ScalarType::Double)
-    fail(op, ": inputs must be float32 or float64, got ", dtype_text(type));
-  for (const Argument& argument : {Argument{"weight_hh", weight_hh}, Argument{"h0", h0}}) {
-    check_device(op, argument, first);
-    check_dtype(op, argument, first);
-  }
+  check_loop(op, lengths, {"inputs", inputs}, {{"weight_hh", weight_hh}, {"h0", h0}});
 }
 
 inline void check_lstm_sequence_backward(const Tensor& grad_states, const Tensor& grad_last,
@@ -54,12 +44,12 @@ inline void check_lstm_sequence_backward(const Tensor& grad_states, const Tensor
   check_shape(op, "gates", gates, "[N, B, 4m]", {count, batch, 4 * units});
   check_shape(op, "h", h, "[N + 1, B, m]", {count + 1, batch, units});
   check_shape(op, "c", c, "[N + 1, B, m]", {count + 1, batch, units});
-  for (const Argument& argument :
-       {Argument{"grad_states", grad_states}, Argument{"grad_last", grad_last},
-        Argument{"gates", gates}, Argument{"h", h}, Argument{"c", c}}) {
-    check_device(op, argument, {"inputs", inputs});
-    check_dtype(op, argument, {"inputs", inputs});
-  }
+  check_loop(op, lengths, {"inputs", inputs},
+             {{"grad_states", grad_states},
+              {"grad_last", grad_last},
+              {"gates", gates},
+              {"h", h},
+              {"c", c}});
 }
 
 }  // namespace aligndraw

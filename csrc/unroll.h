@@ -7,7 +7,7 @@
 #include <tuple>
 #include <utility>
 
-#include "check.h"
+#include "loop.h"
 
 namespace aligndraw {
 
@@ -86,67 +86,27 @@ struct UnrollSizes {
 
 inline void check_unroll(const char* op, const UnrollInputs& in) {
   check_shape(op, "image", in.image, "[B, C, H, W]", {any, any, any, any});
-  const int64_t batch = in.image.size(0);
-  check_shape(op, "noise", in.noise, "[B, T, z]", {batch, any, any});
-  if (in.noise.size(1) < 1)
-    fail(op, ": noise must have at least one step, got ", shape_text(in.noise));
-  check_shape(op, "words", in.words, "[B, N, d]", {batch, any, any});
-  for (const auto& [name, size] :
-       {std::pair{"read_size", in.read_size}, {"write_size", in.write_size}})
-    if (size < 1) fail(op, ": ", name, " must be at least 1, got ", size);
-  if (in.keys.has_value() != in.score.has_value())
-    fail(op, ": score must be given where keys are, and nowhere else");
-  if (!in.keys && in.words.size(1) != 1)
-    fail(op, ": words must be one vector a caption where there are no keys, got ",
-         in.words.size(1));
-  if (in.score) check_shape(op, "score", *in.score, "[l]", {any});
+  check_shape(op, "noise", in.noise, "[B, T, z]", {in.image.size(0), any, any});
+  if (in.read_size < 1) fail(op, ": read_size must be at least 1, got ", in.read_size);
+  check_decoder(op, in, in.image.size(1));
   check_shape(op, "encoder_h0", in.encoder_h0, "[e]", {any});
-  check_shape(op, "decoder_h0", in.decoder_h0, "[n]", {any});
   const UnrollSizes s(in);
-  if (in.keys) {
-    if (s.words < 1) fail(op, ": words must have at least one word, got ", shape_text(in.words));
-    check_shape(op, "keys", *in.keys, "[B, N, l]", {batch, s.words, s.units});
-  }
   check_shape(op, "canvas", in.canvas, "[C, H, W]", {s.channels, s.height, s.width});
-  check_shape(op, "lengths", in.lengths, "[B]", {batch});
   check_shape(op, "encoder_ih", in.encoder_ih, "[4e, G + n]", {4 * s.encoder, s.encoder_in()});
   check_shape(op, "encoder_hh", in.encoder_hh, "[4e, e]", {4 * s.encoder, s.encoder});
   check_shape(op, "encoder_bias", in.encoder_bias, "[4e]", {4 * s.encoder});
   check_shape(op, "posterior", in.posterior, "[2z, e]", {2 * s.latents, s.encoder});
   check_shape(op, "posterior_bias", in.posterior_bias, "[2z]", {2 * s.latents});
-  check_shape(op, "decoder_ih", in.decoder_ih, "[4n, z + d]", {4 * s.decoder, s.decoder_in()});
-  check_shape(op, "decoder_hh", in.decoder_hh, "[4n, n]", {4 * s.decoder, s.decoder});
-  check_shape(op, "decoder_bias", in.decoder_bias, "[4n]", {4 * s.decoder});
-  check_shape(op, "heads", in.heads, "[R, n]", {s.heads(), s.decoder});
-  check_shape(op, "heads_bias", in.heads_bias, "[R]", {s.heads()});
-  if (in.lengths.scalar_type() != ScalarType::Long)
-    fail(op, ": lengths must be int64, got ", dtype_text(in.lengths.scalar_type()));
   const Argument image{"image", in.image};
-  check_device(op, {"lengths", in.lengths}, image);
-  const ScalarType type = in.image.scalar_type();
-  if (type != ScalarType::Float && type != ScalarType::Double)
-    fail(op, ": image must be float32 or float64, got ", dtype_text(type));
-  const auto alike = [&](const Argument& argument) {
-    check_device(op, argument, image);
-    check_dtype(op, argument, image);
-  };
-  alike({"canvas", in.canvas});
-  alike({"words", in.words});
-  if (in.keys) alike({"keys", *in.keys});
-  alike({"noise", in.noise});
-  alike({"encoder_ih", in.encoder_ih});
-  alike({"encoder_hh", in.encoder_hh});
-  alike({"encoder_bias", in.encoder_bias});
-  alike({"encoder_h0", in.encoder_h0});
-  alike({"posterior", in.posterior});
-  alike({"posterior_bias", in.posterior_bias});
-  alike({"decoder_ih", in.decoder_ih});
-  alike({"decoder_hh", in.decoder_hh});
-  alike({"decoder_bias", in.decoder_bias});
-  alike({"decoder_h0", in.decoder_h0});
-  alike({"heads", in.heads});
-  alike({"heads_bias", in.heads_bias});
-  if (in.score) alike({"score", *in.score});
+  check_decoder_types(op, in, image);
+  check_loop(op, in.lengths, image,
+             {{"canvas", in.canvas},
+              {"encoder_ih", in.encoder_ih},
+              {"encoder_hh", in.encoder_hh},
+              {"encoder_bias", in.encoder_bias},
+              {"encoder_h0", in.encoder_h0},
+              {"posterior", in.posterior},
+              {"posterior_bias", in.posterior_bias}});
 }
 
 inline void check_unroll_backward(const UnrollInputs& in, const std::array<Tensor, 5>& grads,

@@ -15,7 +15,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 import aligndraw
 from aligndraw.cli.failure import Failure, failing
-from aligndraw.cli.options import add_device, add_seed, chosen_backends, whole
+from aligndraw.cli.options import add_device, add_model, add_seed, chosen_backends, whole
 from aligndraw.cli.outputs import check_file, writing
 from aligndraw.data import VOCABULARY, all_placements, evaluation_sets, load_digits
 from aligndraw.evaluation.bound import BoundReport, estimate_bound
@@ -41,12 +41,7 @@ def add_to(commands: Any) -> None:
         "that no model is trained on, and the share of the pictures it draws that show what their "
         "captions say; both on placements seen in training and on those held out of it.",
     )
-    parser.add_argument(
-        "--model",
-        type=Path,
-        metavar="DIR",
-        help="folder of a model [the one that ships with the package]",
-    )
+    add_model(parser)
     parser.add_argument(
         "--digits",
         type=Path,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aligndraw.cli.failure import Failure, failing
-from aligndraw.cli.options import add_device, add_seed, chosen_backends, number, whole
+from aligndraw.cli.options import add_device, add_model, add_seed, chosen_backends, number, whole
 from aligndraw.cli.outputs import check_file, write_archive, write_sheet, writing
 from aligndraw.model import Drawing
 from aligndraw.pipelines import SHIPPED, Pipeline
@@ -40,12 +40,7 @@ def add_to(commands: Any) -> None:
         "[%(default)s]",
     )
     add_seed(parser, "picture i of a caption depends on the seed and i alone")
-    parser.add_argument(
-        "--model",
-        type=Path,
-        metavar="DIR",
-        help="folder of a model [the one that ships with the package]",
-    )
+    add_model(parser)
     parser.add_argument(
         "--temperature",
         type=number(0),

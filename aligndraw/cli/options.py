@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from aligndraw.backends import backend_for
@@ -71,6 +72,16 @@ def add_seed(parser: argparse.ArgumentParser, help: str, default: int | None = 0
         return value
 
     parser.add_argument("--seed", type=parse, default=default, metavar="N", help=f"{help} [0]")
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """--model, the folder of a trained one."""
+    parser.add_argument(
+        "--model",
+        type=Path,
+        metavar="DIR",
+        help="folder of a model [the one that ships with the package]",
+    )
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:

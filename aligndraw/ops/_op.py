@@ -196,3 +196,20 @@ def check_float(op: str, **tensors: Tensor) -> None:
 def check_device(op: str, name: str, tensor: Tensor, first_name: str, first: Tensor) -> None:
     if tensor.device != first.device:
         raise RuntimeError(f"{op}: {name} must be on {first.device} like {first_name}, got {tensor.device}")
+
+
+def check_loop(op: str, lengths: Tensor, first_name: str, first: Tensor, **tensors: Tensor | None) -> None:
+    """The arguments of a loop: lengths int64; the first float32 or float64, and the others like it, where given."""
+    if lengths.dtype != torch.int64:
+        raise RuntimeError(f"{op}: lengths must be int64, got {str(lengths.dtype).removeprefix('torch.')}")
+    check_device(op, "lengths", lengths, first_name, first)
+    kind = str(first.dtype).removeprefix("torch.")
+    if first.dtype not in (torch.float32, torch.float64):
+        raise RuntimeError(f"{op}: {first_name} must be float32 or float64, got {kind}")
+    for name, tensor in tensors.items():
+        if tensor is None:
+            continue
+        check_device(op, name, tensor, first_name, first)
+        if tensor.dtype != first.dtype:
+            got = str(tensor.dtype).removeprefix("torch.")
+            raise RuntimeError(f"{op}: {name} must be {kind} like {first_name}, got {got}")

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aligndraw.ops._op import HALF, Op, check_device, check_shape
+from aligndraw.ops._op import HALF, Op, check_loop, check_shape
 from aligndraw.ops.lstm import lstm_gates_reference
 
 
@@ -75,17 +75,7 @@ def _check(inputs: Tensor, weight_hh: Tensor, h0: Tensor, lengths: Tensor, rever
         raise RuntimeError(f"{op}: inputs must have at least one word, got {list(inputs.shape)}")
     check_shape(op, "weight_hh", weight_hh, "[4m, m]", (4 * units, units))
     check_shape(op, "lengths", lengths, "[B]", (inputs.shape[0],))
-    if lengths.dtype != torch.int64:
-        raise RuntimeError(f"{op}: lengths must be int64, got {str(lengths.dtype).removeprefix('torch.')}")
-    check_device(op, "lengths", lengths, "inputs", inputs)
-    if inputs.dtype not in (torch.float32, torch.float64):
-        got = str(inputs.dtype).removeprefix("torch.")
-        raise RuntimeError(f"{op}: inputs must be float32 or float64, got {got}")
-    for name, tensor in {"weight_hh": weight_hh, "h0": h0}.items():
-        check_device(op, name, tensor, "inputs", inputs)
-        if tensor.dtype != inputs.dtype:
-            kind, got = (str(t.dtype).removeprefix("torch.") for t in (inputs, tensor))
-            raise RuntimeError(f"{op}: {name} must be {kind} like inputs, got {got}")
+    check_loop(op, lengths, "inputs", inputs, weight_hh=weight_hh, h0=h0)
 
 
 def _fake(

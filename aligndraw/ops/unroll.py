@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from aligndraw.ops._op import Op, check_device, check_shape
+from aligndraw.ops._op import Op, check_loop, check_shape
 from aligndraw.ops.attend import attend_reference
 from aligndraw.ops.latent import latent_reference
 from aligndraw.ops.lstm import lstm_gates_reference
@@ -75,6 +75,26 @@ def heads_columns(canvas: Tensor, noise: Tensor, write_size: int, score: Tensor 
     return _Heads.of(units, noise.shape[2], canvas.shape[0] * write_size**2)
 
 
+def decode_reference(
+    z: Tensor,
+    query: Tensor,
+    h: Tensor,
+    c: Tensor,
+    words: Tensor,
+    keys: Tensor | None,
+    lengths: Tensor,
+    decoder: DecoderWeights,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Attention and the generative LSTM (Eq. 2, 3, 6, 7): h_dec, its cell state, α, and what the heads say of h_dec."""
+    if keys is None or decoder.score is None:
+        context, weights = words[:, 0], words.new_empty(len(words), 0)
+    else:
+        context, weights = attend_reference(query, keys, decoder.score, words, lengths)
+    gates = torch.cat([z, context], 1) @ decoder.decoder_ih.mT + h @ decoder.decoder_hh.mT + decoder.decoder_bias
+    h, c = lstm_gates_reference(gates, c)
+    return h, c, weights, torch.addmm(decoder.heads_bias, h, decoder.heads.mT)
+
+
 def _unroll_reference(
     image: Tensor,
     canvas: Tensor,
@@ -100,6 +120,7 @@ def _unroll_reference(
 ) -> tuple[Tensor, ...]:
     """Results as the op gives them, time first, without a tape."""
     batch, channels = image.shape[:2]
+    decoder = DecoderWeights(decoder_ih, decoder_hh, decoder_bias, decoder_h0, heads, heads_bias, score)
     at = heads_columns(canvas, noise, write_size, score)
     c_t = canvas.expand(batch, -1, -1, -1)
     h_enc, c_enc = encoder_h0.expand(batch, -1), encoder_h0.new_zeros(batch, encoder_h0.shape[0])
@@ -113,13 +134,8 @@ def _unroll_reference(
         h_enc, c_enc = lstm_gates_reference(gates, c_enc)
         mu, log_sigma = torch.addmm(posterior_bias, h_enc, posterior.mT).chunk(2, 1)
         z, kl, log_ratio = latent_reference(mu, log_sigma, mu_p, log_sigma_p, epsilon)
-        if keys is None or score is None:
-            context, weights = words[:, 0], words.new_empty(batch, 0)
-        else:
-            context, weights = attend_reference(said[:, at.query], keys, score, words, lengths)
-        gates = torch.cat([z, context], 1) @ decoder_ih.mT + h_dec @ decoder_hh.mT + decoder_bias
-        h_dec, c_dec = lstm_gates_reference(gates, c_dec)
-        said = torch.addmm(heads_bias, h_dec, heads.mT)
+        query = said[:, at.query]
+        h_dec, c_dec, weights, said = decode_reference(z, query, h_dec, c_dec, words, keys, lengths, decoder)
         mu_p, log_sigma_p = said[:, at.prior].tanh().chunk(2, 1)
         patch = said[:, at.patch].reshape(batch, channels, write_size, write_size)
         window = said[:, at.write_window]
@@ -348,62 +364,67 @@ def _backward_fake(*args: Any) -> tuple[Tensor, ...]:
     return tuple(nothing.clone() if like is None else like.new_empty(like.shape) for like in likes)
 
 
+def check_decoder(
+    op: str,
+    words: Tensor,
+    keys: Tensor | None,
+    lengths: Tensor,
+    noise: Tensor,
+    decoder: DecoderWeights,
+    channels: int,
+    write_size: int,
+) -> None:
+    """The shapes that the loops have in common."""
+    check_shape(op, "noise", noise, "[B, T, z]", (None, None, None))
+    batch, steps, latents = noise.shape
+    if steps < 1:
+        raise RuntimeError(f"{op}: noise must have at least one step, got {list(noise.shape)}")
+    check_shape(op, "words", words, "[B, N, d]", (batch, None, None))
+    count = words.shape[1]
+    if write_size < 1:
+        raise RuntimeError(f"{op}: write_size must be at least 1, got {write_size}")
+    if (keys is None) != (decoder.score is None):
+        raise RuntimeError(f"{op}: score must be given where keys are, and nowhere else")
+    if keys is None and count != 1:
+        raise RuntimeError(f"{op}: words must be one vector a caption where there are no keys, got {count}")
+    units = 0
+    if keys is not None and decoder.score is not None:
+        if count < 1:
+            raise RuntimeError(f"{op}: words must have at least one word, got {list(words.shape)}")
+        check_shape(op, "score", decoder.score, "[l]", (None,))
+        units = decoder.score.shape[0]
+        check_shape(op, "keys", keys, "[B, N, l]", (batch, count, units))
+    check_shape(op, "lengths", lengths, "[B]", (batch,))
+    check_shape(op, "decoder_h0", decoder.decoder_h0, "[n]", (None,))
+    n = decoder.decoder_h0.shape[0]
+    rows = units + 2 * latents + channels * write_size**2 + 10
+    check_shape(op, "decoder_ih", decoder.decoder_ih, "[4n, z + d]", (4 * n, latents + words.shape[2]))
+    check_shape(op, "decoder_hh", decoder.decoder_hh, "[4n, n]", (4 * n, n))
+    check_shape(op, "decoder_bias", decoder.decoder_bias, "[4n]", (4 * n,))
+    check_shape(op, "heads", decoder.heads, "[R, n]", (rows, n))
+    check_shape(op, "heads_bias", decoder.heads_bias, "[R]", (rows,))
+
+
 def _check(*args: Any) -> None:
     image, canvas, words, keys, lengths, noise, *weights, read_size, write_size = args
     encoder, decoder = EncoderWeights(*weights[:6]), DecoderWeights(*weights[6:])
     check_shape("unroll", "image", image, "[B, C, H, W]", (None, None, None, None))
     batch, channels, height, width = image.shape
     check_shape("unroll", "noise", noise, "[B, T, z]", (batch, None, None))
-    if noise.shape[1] < 1:
-        raise RuntimeError(f"unroll: noise must have at least one step, got {list(noise.shape)}")
-    check_shape("unroll", "words", words, "[B, N, d]", (batch, None, None))
-    for name, size in (("read_size", read_size), ("write_size", write_size)):
-        if size < 1:
-            raise RuntimeError(f"unroll: {name} must be at least 1, got {size}")
-    if (keys is None) != (decoder.score is None):
-        raise RuntimeError("unroll: score must be given where keys are, and nowhere else")
-    count, latents = words.shape[1], noise.shape[2]
-    if keys is None and count != 1:
-        raise RuntimeError(f"unroll: words must be one vector a caption where there are no keys, got {count}")
-    units, glimpse = 0, 2 * channels * read_size**2
-    if keys is not None and decoder.score is not None:
-        check_shape("unroll", "score", decoder.score, "[l]", (None,))
-        units = decoder.score.shape[0]
-        check_shape("unroll", "keys", keys, "[B, N, l]", (batch, count, units))
+    if read_size < 1:
+        raise RuntimeError(f"unroll: read_size must be at least 1, got {read_size}")
+    check_decoder("unroll", words, keys, lengths, noise, decoder, channels, write_size)
     check_shape("unroll", "encoder_h0", encoder.encoder_h0, "[e]", (None,))
-    check_shape("unroll", "decoder_h0", decoder.decoder_h0, "[n]", (None,))
-    e, n = encoder.encoder_h0.shape[0], decoder.decoder_h0.shape[0]
-    rows = units + 2 * latents + channels * write_size**2 + 10
-    wanted = {
-        "canvas": (canvas, "[C, H, W]", (channels, height, width)),
-        "lengths": (lengths, "[B]", (batch,)),
-        "encoder_ih": (encoder.encoder_ih, "[4e, G + n]", (4 * e, glimpse + n)),
-        "encoder_hh": (encoder.encoder_hh, "[4e, e]", (4 * e, e)),
-        "encoder_bias": (encoder.encoder_bias, "[4e]", (4 * e,)),
-        "posterior": (encoder.posterior, "[2z, e]", (2 * latents, e)),
-        "posterior_bias": (encoder.posterior_bias, "[2z]", (2 * latents,)),
-        "decoder_ih": (decoder.decoder_ih, "[4n, z + d]", (4 * n, latents + words.shape[2])),
-        "decoder_hh": (decoder.decoder_hh, "[4n, n]", (4 * n, n)),
-        "decoder_bias": (decoder.decoder_bias, "[4n]", (4 * n,)),
-        "heads": (decoder.heads, "[R, n]", (rows, n)),
-        "heads_bias": (decoder.heads_bias, "[R]", (rows,)),
-    }
-    for name, (tensor, letters, shape) in wanted.items():
-        check_shape("unroll", name, tensor, letters, shape)
-    if lengths.dtype != torch.int64:
-        raise RuntimeError(f"unroll: lengths must be int64, got {str(lengths.dtype).removeprefix('torch.')}")
-    check_device("unroll", "lengths", lengths, "image", image)
-    if image.dtype not in (torch.float32, torch.float64):
-        got = str(image.dtype).removeprefix("torch.")
-        raise RuntimeError(f"unroll: image must be float32 or float64, got {got}")
-    named = {"canvas": canvas, "words": words, "keys": keys, "noise": noise}
-    for name, tensor in {**named, **encoder._asdict(), **decoder._asdict()}.items():
-        if tensor is None:
-            continue
-        check_device("unroll", name, tensor, "image", image)
-        if tensor.dtype != image.dtype:
-            kind, got = (str(t.dtype).removeprefix("torch.") for t in (image, tensor))
-            raise RuntimeError(f"unroll: {name} must be {kind} like image, got {got}")
+    e, n, latents = encoder.encoder_h0.shape[0], decoder.decoder_h0.shape[0], noise.shape[2]
+    glimpse = 2 * channels * read_size**2
+    check_shape("unroll", "canvas", canvas, "[C, H, W]", (channels, height, width))
+    check_shape("unroll", "encoder_ih", encoder.encoder_ih, "[4e, G + n]", (4 * e, glimpse + n))
+    check_shape("unroll", "encoder_hh", encoder.encoder_hh, "[4e, e]", (4 * e, e))
+    check_shape("unroll", "encoder_bias", encoder.encoder_bias, "[4e]", (4 * e,))
+    check_shape("unroll", "posterior", encoder.posterior, "[2z, e]", (2 * latents, e))
+    check_shape("unroll", "posterior_bias", encoder.posterior_bias, "[2z]", (2 * latents,))
+    others = {"canvas": canvas, "words": words, "keys": keys, "noise": noise}
+    check_loop("unroll", lengths, "image", image, **others, **encoder._asdict(), **decoder._asdict())
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

@@ -7,10 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from aligndraw.ops._op import Op, check_device, check_shape
-from aligndraw.ops.attend import attend_reference
-from aligndraw.ops.lstm import lstm_gates_reference
-from aligndraw.ops.unroll import DecoderWeights, heads_columns
+from aligndraw.ops._op import Op, check_loop, check_shape
+from aligndraw.ops.unroll import DecoderWeights, check_decoder, decode_reference, heads_columns
 from aligndraw.ops.write import write_reference
 
 
@@ -40,6 +38,7 @@ def _unroll_prior_reference(
 ) -> tuple[Tensor, ...]:
     """Results as the op gives them, time first."""
     batch, channels = noise.shape[0], canvas.shape[0]
+    decoder = DecoderWeights(decoder_ih, decoder_hh, decoder_bias, decoder_h0, heads, heads_bias, score)
     at = heads_columns(canvas, noise, write_size, score)
     c_t = canvas.expand(batch, -1, -1, -1)
     h, c = decoder_h0.expand(batch, -1), decoder_h0.new_zeros(batch, decoder_h0.shape[0])
@@ -48,13 +47,7 @@ def _unroll_prior_reference(
     done: list[tuple[Tensor, ...]] = []
     for epsilon in noise.unbind(1):
         z = mu + log_sigma.exp() * epsilon
-        if keys is None or score is None:
-            context, weights = words[:, 0], words.new_empty(batch, 0)
-        else:
-            context, weights = attend_reference(said[:, at.query], keys, score, words, lengths)
-        gates = torch.cat([z, context], 1) @ decoder_ih.mT + h @ decoder_hh.mT + decoder_bias
-        h, c = lstm_gates_reference(gates, c)
-        said = torch.addmm(heads_bias, h, heads.mT)
+        h, c, weights, said = decode_reference(z, said[:, at.query], h, c, words, keys, lengths, decoder)
         mu, log_sigma = said[:, at.prior].tanh().chunk(2, 1)
         patch = said[:, at.patch].reshape(batch, channels, write_size, write_size)
         window = said[:, at.write_window]
@@ -100,54 +93,9 @@ def _check(*args: Any) -> None:
     canvas, words, keys, lengths, noise, *weights, write_size = args
     decoder = DecoderWeights(*weights)
     check_shape("unroll_prior", "canvas", canvas, "[C, H, W]", (None, None, None))
-    check_shape("unroll_prior", "noise", noise, "[B, T, z]", (None, None, None))
-    batch, steps, latents = noise.shape
-    if steps < 1:
-        raise RuntimeError(f"unroll_prior: noise must have at least one step, got {list(noise.shape)}")
-    check_shape("unroll_prior", "words", words, "[B, N, d]", (batch, None, None))
-    if write_size < 1:
-        raise RuntimeError(f"unroll_prior: write_size must be at least 1, got {write_size}")
-    count = words.shape[1]
-    if (keys is None) != (decoder.score is None):
-        raise RuntimeError("unroll_prior: score must be given where keys are, and nowhere else")
-    if keys is None and count != 1:
-        raise RuntimeError(
-            f"unroll_prior: words must be one vector a caption where there are no keys, got {count}"
-        )
-    if decoder.score is not None:
-        check_shape("unroll_prior", "score", decoder.score, "[l]", (None,))
-    units = 0 if decoder.score is None else decoder.score.shape[0]
-    if keys is not None:
-        if count < 1:
-            raise RuntimeError(f"unroll_prior: words must have at least one word, got {list(words.shape)}")
-        check_shape("unroll_prior", "keys", keys, "[B, N, l]", (batch, count, units))
-    check_shape("unroll_prior", "lengths", lengths, "[B]", (batch,))
-    check_shape("unroll_prior", "decoder_h0", decoder.decoder_h0, "[n]", (None,))
-    n = decoder.decoder_h0.shape[0]
-    rows = units + 2 * latents + canvas.shape[0] * write_size**2 + 10
-    wanted = {
-        "decoder_ih": (decoder.decoder_ih, "[4n, z + d]", (4 * n, latents + words.shape[2])),
-        "decoder_hh": (decoder.decoder_hh, "[4n, n]", (4 * n, n)),
-        "decoder_bias": (decoder.decoder_bias, "[4n]", (4 * n,)),
-        "heads": (decoder.heads, "[R, n]", (rows, n)),
-        "heads_bias": (decoder.heads_bias, "[R]", (rows,)),
-    }
-    for name, (tensor, letters, shape) in wanted.items():
-        check_shape("unroll_prior", name, tensor, letters, shape)
-    if lengths.dtype != torch.int64:
-        got = str(lengths.dtype).removeprefix("torch.")
-        raise RuntimeError(f"unroll_prior: lengths must be int64, got {got}")
-    check_device("unroll_prior", "lengths", lengths, "canvas", canvas)
-    if canvas.dtype not in (torch.float32, torch.float64):
-        got = str(canvas.dtype).removeprefix("torch.")
-        raise RuntimeError(f"unroll_prior: canvas must be float32 or float64, got {got}")
-    for name, tensor in {"words": words, "keys": keys, "noise": noise, **decoder._asdict()}.items():
-        if tensor is None:
-            continue
-        check_device("unroll_prior", name, tensor, "canvas", canvas)
-        if tensor.dtype != canvas.dtype:
-            kind, got = (str(t.dtype).removeprefix("torch.") for t in (canvas, tensor))
-            raise RuntimeError(f"unroll_prior: {name} must be {kind} like canvas, got {got}")
+    check_decoder("unroll_prior", words, keys, lengths, noise, decoder, canvas.shape[0], write_size)
+    others = {"words": words, "keys": keys, "noise": noise}
+    check_loop("unroll_prior", lengths, "canvas", canvas, **others, **decoder._asdict())
 
 
 def _fake(*args: Any) -> tuple[Tensor, ...]:

@@ -160,6 +160,7 @@ BAD = {
     "image": (0, lambda t: t[0]),
     "canvas": (1, lambda t: t[0]),
     "words": (2, lambda t: t[:2]),
+    "no words": (2, lambda t: t[:, :0]),
     "keys": (3, lambda t: t[..., :2]),
     "lengths": (4, lambda t: t.float()),
     "noise": (5, lambda t: t[:, :0]),
