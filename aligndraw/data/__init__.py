@@ -16,6 +16,7 @@ from aligndraw.data.mnist_captions import (
     evaluation_sets,
     is_held_out,
 )
+from aligndraw.data.scenes import Scene, SceneExamples, Scenes, evaluation_scenes
 
 __all__ = [
     "PLACES",
@@ -25,10 +26,14 @@ __all__ = [
     "Examples",
     "MNISTCaptions",
     "Place",
+    "Scene",
+    "SceneExamples",
+    "Scenes",
     "Template",
     "all_captions",
     "all_placements",
     "caption",
+    "evaluation_scenes",
     "evaluation_sets",
     "is_held_out",
     "load_digits",
