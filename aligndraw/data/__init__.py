@@ -1,6 +1,8 @@
 """Data sets: pictures with captions."""
 
 from aligndraw.data.batches import to_tensors
+from aligndraw.data.captioned import CaptionedImages, CaptionedSplit, DataError
+from aligndraw.data.captioned_writer import CaptionedWriter
 from aligndraw.data.digits import Digits, load_digits
 from aligndraw.data.mnist_captions import (
     PLACES,
@@ -22,6 +24,10 @@ __all__ = [
     "PLACES",
     "TEMPLATES",
     "VOCABULARY",
+    "CaptionedImages",
+    "CaptionedSplit",
+    "CaptionedWriter",
+    "DataError",
     "Digits",
     "Examples",
     "MNISTCaptions",

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aligndraw.data.painting import UNIT, paint
+from aligndraw.data.ragged import ranges
 from aligndraw.data.sprites import OBJECTS, PAINTS, SCENERY, Shape
 from aligndraw.text import Vocabulary
 
@@ -278,10 +279,10 @@ class SceneExamples:
         # Sprites, shapes and points of all pictures, each in one array.
         table, sprite = _sprites(), self.sprites[index].reshape(-1)
         number = np.diff(table.first_shape)[sprite]
-        shape = _ranges(table.first_shape[sprite], number)
+        shape = ranges(table.first_shape[sprite], number)
         layer = np.arange(len(sprite)).repeat(number)
         corners = np.diff(table.first_point)[shape]
-        point = _ranges(table.first_point[shape], corners)
+        point = ranges(table.first_point[shape], corners)
         origin, scale = (a[index].reshape(-1, 2)[layer.repeat(corners)] for a in (self.origins, self.scales))
         axes = table.is_axes[point][:, None]
         places = np.where(axes, abs(scale), scale) * table.points[point] + np.where(axes, 0, origin)
@@ -475,7 +476,3 @@ def _rows(horizon: NDArray[np.float64], *colours: NDArray[np.float64]) -> NDArra
     sky, ground = top + up * (bottom - top), far + down * (near - far)
     return np.rint(sky + covered * (ground - sky)).astype(np.uint8)
 
-
-def _ranges(first: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The numbers first[0] … first[0] + count[0] − 1, then those from first[1] on, ..."""
-    return (first - (np.cumsum(count) - count)).repeat(count) + np.arange(count.sum())
