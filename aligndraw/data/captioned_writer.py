@@ -31,6 +31,7 @@ from aligndraw.data.captioned import (
 from aligndraw.text import MAX_WORDS, UNKNOWN, Vocabulary, words_of, write_tokenizer
 
 PLAN, PIXELS, JOURNAL = "plan.json", "images.raw", "journal.txt"
+SKIPPED = "skipped.txt"  # what the data set had besides, each with the reason, where there is any
 
 
 class CaptionedWriter:
@@ -111,6 +112,7 @@ class CaptionedWriter:
         min_count: int = 1,
         vocabulary: Vocabulary | None = None,
         encode: Callable[[str], list[int]] | None = None,
+        skipped: Sequence[str] = (),
     ) -> CaptionedImages:
         """Writes the captions and puts the folder in its place.
 
@@ -120,6 +122,7 @@ class CaptionedWriter:
             min_count: how often a word must be in the captions of the first split to be in the vocabulary.
             vocabulary: a given one instead.
             encode: the word ids of a caption, when not those of the vocabulary.
+            skipped: what was left out and why, a line each, for `skipped.txt`.
 
         Raises:
             DataError: no split has an image with a caption.
@@ -152,9 +155,12 @@ class CaptionedWriter:
             "files": files,
         }
         (self.partial / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        if skipped:
+            lines = (" ".join(line.split()) + "\n" for line in skipped)
+            (self.partial / SKIPPED).write_text("".join(lines), encoding="utf-8", errors="backslashreplace")
         self._check_place()
         for path in self.partial.iterdir():
-            if path.name not in (*names, MANIFEST):
+            if path.name not in (*names, MANIFEST, *[SKIPPED][: len(skipped)]):
                 path.unlink()
         old = self.folder.with_name(f".{self.folder.name}.old")
         shutil.rmtree(old, ignore_errors=True)

@@ -7,6 +7,7 @@ colour, or is at the one place, that `HELD_OUT` names for it: no training pictur
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -218,7 +219,8 @@ VOCABULARY = _all_words()
 
 # ---- pictures ----
 
-_CHOICES = 10  # of `caption`
+_CHOICES = 10  # of `caption`,
+_OPTIONS = 5040  # each of them below a multiple of every number of wordings
 _JITTER = 12  # how far red, green and blue go from what their name says
 
 
@@ -262,7 +264,7 @@ class SceneExamples:
     def batch(self, index: slice | NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
         """Pictures uint8 [B, 3, 32, 32], word ids int64 [B, N] padded with 0, and lengths int64 [B]."""
         ids, lengths = VOCABULARY.encode_batch(self.captions(index))
-        return self._pictures(index), ids.numpy(), lengths.numpy()
+        return self.pictures(index), ids.numpy(), lengths.numpy()
 
     def scenes(self, index: slice | NDArray[np.int64] = slice(None)) -> list[Scene]:
         """What is to be seen."""
@@ -275,7 +277,13 @@ class SceneExamples:
         """The captions as text."""
         return [caption(*both) for both in zip(self.scenes(index), self.choices[index].tolist())]
 
-    def _pictures(self, index: slice | NDArray[np.int64]) -> NDArray[np.uint8]:
+    def reworded(self, seed: int) -> SceneExamples:
+        """The same pictures with captions in other words."""
+        choices = np.random.default_rng(seed).integers(0, _OPTIONS, self.choices.shape)
+        return dataclasses.replace(self, choices=choices)
+
+    def pictures(self, index: slice | NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Uint8 [B, 3, 32, 32] of a slice or of positions."""
         # Sprites, shapes and points of all pictures, each in one array.
         table, sprite = _sprites(), self.sprites[index].reshape(-1)
         number = np.diff(table.first_shape)[sprite]
@@ -415,7 +423,7 @@ def _top(shape: Shape) -> float:
 def _compose(rng: np.random.Generator, attributes: NDArray[np.int64]) -> SceneExamples:
     """Chooses what the attributes leave open: the wording, and places, sizes and colours of everything."""
     n, numbers = len(attributes), _sprites().numbers
-    choices = rng.integers(0, 5040, (n, _CHOICES))  # a multiple of every number of options
+    choices = rng.integers(0, _OPTIONS, (n, _CHOICES))
     object_, colour, sky, ground, size, side, flying = attributes.T
 
     def between(ranges: NDArray[np.float64]) -> NDArray[np.float64]:
