@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from aligndraw.backends import backend_for
 from aligndraw.ops._op import Op, check_loop, check_shape
 from aligndraw.ops.attend import attend_reference
 from aligndraw.ops.latent import latent_reference
@@ -82,6 +83,11 @@ def product(a: Tensor, b: Tensor, bf16: bool) -> Tensor:
     if a.is_cuda:
         return torch.mm(a.bfloat16(), b.bfloat16(), out_dtype=torch.float32)
     return a.bfloat16().float() @ b.bfloat16().float()
+
+
+def rounds_fast(device: str) -> bool:
+    """Whether products of rounded factors are faster than others: on CPUs with matrix tiles (AMX), in C++."""
+    return backend_for("unroll", device) == "cpp" and torch.ops.aligndraw.bf16_unit() > 0  # type: ignore[no-any-return]
 
 
 def say(h: Tensor, decoder: DecoderWeights, bf16: bool) -> Tensor:

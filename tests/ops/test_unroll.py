@@ -121,10 +121,10 @@ def test_a_loop_of_rounded_products_is_as_exact_as_the_reference(shape, align):
         low = [results_and_grads(backend, [*args[:-1], True]) for backend in ("cpp", "reference")]
         errors.append([[error(r, t) for r, t in zip(results, truth, strict=True)] for results in low])
         full = results_and_grads("cpp", args)
-        moved.append(error(low[0][0], full[0]))
+        moved.append(error(low[0][1], full[1]))  # the KLs
     ours, reference = torch.tensor(errors).mean(0)
     assert (ours <= 2 * reference + 4 * torch.finfo(torch.float32).eps).all()
-    assert shape == "none" or 1e-5 < sum(moved) / len(moved) < 0.05  # of the canvas
+    assert shape == "none" or 1e-4 < sum(moved) / len(moved) < 0.05
 
 
 def test_double_precision_is_never_rounded():
