@@ -145,6 +145,12 @@ class TrainingConfig(_Config):
     ema: float = _field(
         0.0, "decay an update of a running mean of the weights, which is then scored and saved; 0 for none"
     )
+    precision: str = _field(
+        "float32",
+        "of the large matrix products: float32; bf16, of factors rounded to bfloat16 with sums in float32; or auto, "
+        "bf16 where that is faster (CPUs with matrix tiles: Intel's AMX) and else float32",
+        ("float32", "bf16", "auto"),
+    )
     patience: int = _field(
         0, "epochs without a better bound on seen placements before training stops; 0 for never"
     )
@@ -207,5 +213,6 @@ _RECIPES = {
         init="fan_in",
         kl_warmup=500.0,
         ema=0.99,
+        precision="auto",
     ),
 }

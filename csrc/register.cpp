@@ -2,6 +2,7 @@
 #include <torch/csrc/stable/library.h>
 
 #include "attend.h"
+#include "cpu/bfloat16.h"
 #include "latent.h"
 #include "lstm.h"
 #include "lstm_sequence.h"
@@ -12,9 +13,20 @@
 
 namespace aligndraw {
 
+// For tests and `aligndraw info`: the rounded product by each unit, and the name of the fastest here.
+STABLE_TORCH_LIBRARY_FRAGMENT(aligndraw, ops) {
+  ops.def("bf16_product(Tensor left, Tensor right, int unit) -> Tensor");
+  ops.def("bf16_unit() -> int");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(aligndraw, CompositeExplicitAutograd, ops) {
+  ops.impl("bf16_unit", TORCH_BOX(&cpu::bf16_unit));
+}
+
 STABLE_TORCH_LIBRARY_IMPL(aligndraw, CPU, ops) {
   ops.impl("attend", TORCH_BOX(&cpu::attend));
   ops.impl("attend_backward", TORCH_BOX(&cpu::attend_backward));
+  ops.impl("bf16_product", TORCH_BOX(&cpu::bf16_product));
   ops.impl("latent", TORCH_BOX(&cpu::latent));
   ops.impl("latent_backward", TORCH_BOX(&cpu::latent_backward));
   ops.impl("lstm_gates", TORCH_BOX(&cpu::lstm_gates));

@@ -196,7 +196,8 @@ def _told(job: MNISTRun, device: str) -> str:
         f"{recipe.epochs} epoch{'s' * (recipe.epochs > 1)} of "
         f"{recipe.epoch_size:,} images in batches of {recipe.batch_size}, {recipe.optimizer} at "
         f"{recipe.learning_rate:g}{done}; {device}, {threads} thread{'s' * (threads > 1)}, "
-        f"{f'step by step ({reason})' if reason else 'all steps as one op'}"
+        f"{f'step by step ({reason})' if reason else 'all steps as one op'}, "
+        f"{'bf16' if trainer.bf16 else 'float32'} products"
     )
 
 

@@ -14,6 +14,7 @@ from aligndraw.config import TrainingConfig
 from aligndraw.data import Examples, MNISTCaptions, to_tensors
 from aligndraw.model import AlignDRAW
 from aligndraw.model.noise import stream
+from aligndraw.ops import rounds_fast
 from aligndraw.training.optimizer import build_optimizer, clip_gradients, learning_rate
 
 
@@ -45,6 +46,7 @@ class Trainer:
 
     Attributes:
         index: the number of updates done.
+        bf16: whether the factors of large products are rounded, as the configuration's precision has it here.
     """
 
     def __init__(
@@ -54,6 +56,9 @@ class Trainer:
         self.optimizer = build_optimizer(model, config)
         self.average = {n: p.detach().clone() for n, p in model.named_parameters()} if config.ema else {}
         self.index = 0
+        self.bf16 = config.precision == "bf16" or (
+            config.precision == "auto" and rounds_fast(model.canvas.device.type)
+        )
         self._epoch: tuple[int, Examples] | None = None
 
     @property
@@ -112,7 +117,8 @@ class Trainer:
             self._examples(epoch), slice(position * config.batch_size, (position + 1) * config.batch_size)
         )
         generator = stream(self.seed, index, device)  # resuming needs no history
-        bound = self.model(images.to(device), captions.to(device), generator=generator)
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
+            bound = self.model(images.to(device), captions.to(device), generator=generator)
         kl, nll = bound.kl.mean(), bound.nll.mean()
         weight = min(1.0, (index + 1) / config.kl_warmup) if config.kl_warmup else 1.0
         self.optimizer.zero_grad()
