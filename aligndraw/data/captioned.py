@@ -63,11 +63,13 @@ class CaptionedSplit:
         images: uint8 [n, C, H, W], in a file that is read as it is needed.
         image_index: int64 [k], the image of each example.
         lengths: int64 [k], words of its caption.
+        vocabulary: of the word ids.
     """
 
     images: NDArray[np.uint8]
     image_index: NDArray[np.int64]
     lengths: NDArray[np.int64]
+    vocabulary: Vocabulary
     _words: NDArray[np.int32]  # of all captions
     _first: NDArray[np.int64]  # [k], where a caption's words begin
     _line: NDArray[np.int64]  # [k], and on which line of the text it stands
@@ -198,7 +200,7 @@ class CaptionedImages:
             if not good:
                 raise DataError(f"{self.folder / f'{name}-{part}'} is damaged: its numbers do not fit the other files")
         text = _Text(self.folder / f"{name}-{CAPTIONS}")
-        return CaptionedSplit(pixels, index, lengths, words, ends - lengths, np.arange(captions), text)
+        return CaptionedSplit(pixels, index, lengths, self.vocabulary, words, ends - lengths, np.arange(captions), text)
 
     def _array(
         self, split: str, part: str, dtype: str, shape: tuple[int | None, ...], memory: bool = True

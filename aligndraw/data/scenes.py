@@ -319,6 +319,8 @@ class Scenes:
         combinations: "seen", those to train on, or "held_out".
     """
 
+    vocabulary = VOCABULARY
+
     def __init__(self, split: Split = "train", combinations: Combinations = "seen") -> None:
         _check_choice("split", split, get_args(Split))
         _check_choice("combinations", combinations, get_args(Combinations))
