@@ -159,7 +159,8 @@ def main() -> int:
         print(json.dumps(measure(form, changes, batch)))
         return 0
     where = machine.describe("cpu")
-    words = f"A training step of preset {PRESET}, batch {BATCH} where nothing else is said. {report.machine_line(where)}"
+    what = f"A training step of preset {PRESET}, batch {BATCH} where nothing else is said."
+    words = f"{what} {report.machine_line(where)}"
     rows = run()
     print(f"{words}\n\n{markdown(rows)}")
     if options.out:
