@@ -87,7 +87,7 @@ def product(a: Tensor, b: Tensor, bf16: bool) -> Tensor:
 
 def rounds_fast(device: str) -> bool:
     """Whether products of rounded factors are faster than others: on CPUs with matrix tiles (AMX), in C++."""
-    return backend_for("unroll", device) == "cpp" and torch.ops.aligndraw.bf16_unit() > 0  # type: ignore[no-any-return]
+    return backend_for("unroll", device) == "cpp" and bool(torch.ops.aligndraw.bf16_unit())
 
 
 def say(h: Tensor, decoder: DecoderWeights, bf16: bool) -> Tensor:

@@ -15,7 +15,7 @@ from aligndraw.data import Examples, Source, to_tensors
 from aligndraw.model import AlignDRAW
 from aligndraw.model.noise import stream
 from aligndraw.ops import rounds_fast
-from aligndraw.training.optimizer import build_optimizer, clip_gradients, learning_rate
+from aligndraw.training.optimizer import RMSprop, build_optimizer, clip_scales, learning_rate
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class Trainer:
         weight = min(1.0, (index + 1) / config.kl_warmup) if config.kl_warmup else 1.0
         self.optimizer.zero_grad()
         (weight * kl + nll).backward()
-        norm = clip_gradients(self.model.parameters(), config)
+        norm, scales = clip_scales(self.model.parameters(), config)
         kl_value, nll_value, norm_value = torch.stack([kl.detach(), nll.detach(), norm]).tolist()
         if not norm_value < float("inf"):
             raise FloatingPointError(
@@ -133,7 +133,12 @@ class Trainer:
         rate = learning_rate(config, index)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.optimizer.step()
+        if isinstance(self.optimizer, RMSprop):
+            self.optimizer.step(scales=scales)
+        else:
+            for p, scale in scales.items():
+                p.grad.mul_(scale)  # type: ignore[union-attr]
+            self.optimizer.step()
         if self.average:
             own = [p.detach() for p in self.model.parameters()]
             torch._foreach_lerp_(list(self.average.values()), own, 1 - config.ema)
