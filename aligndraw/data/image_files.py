@@ -55,7 +55,7 @@ def read_image(path: Path, size: tuple[int, int], crop: bool = False) -> NDArray
         upright = ImageOps.exif_transpose(file)
         if upright.has_transparency_data:
             upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright.convert("RGBA"))
-        pixels = np.asarray(upright.convert("RGB"), np.float32)  # [h, w, 3]
+        pixels = np.asarray(upright.convert("RGB"))  # [h, w, 3]
     if crop:
         scale = min(pixels.shape[0] / size[0], pixels.shape[1] / size[1])
         for axis, wanted in enumerate(size):
@@ -63,8 +63,12 @@ def read_image(path: Path, size: tuple[int, int], crop: bool = False) -> NDArray
             first = (pixels.shape[axis] - extent) // 2
             pixels = pixels.take(range(first, first + extent), axis)
     height, width, _ = pixels.shape
-    rows = (_means(height, size[0]) @ pixels.reshape(height, -1)).reshape(size[0], width, 3)
-    return np.ascontiguousarray(np.rint(_means(width, size[1]) @ rows).astype(np.uint8).transpose(2, 0, 1))
+    down, across = _means(height, size[0]), _means(width, size[1])
+    rows = np.empty((size[0], width, 3), np.float32)
+    for row, weights in enumerate(down):  # one after the other, so that few numbers are floats at a time
+        used = slice(row * height // size[0], -(-(row + 1) * height // size[0]))
+        rows[row] = (weights[used] @ pixels[used].reshape(-1, width * 3)).reshape(width, 3)
+    return np.ascontiguousarray(np.rint(across @ rows).astype(np.uint8).transpose(2, 0, 1))
 
 
 @lru_cache(256)
