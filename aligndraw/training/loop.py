@@ -14,8 +14,7 @@ from aligndraw.config import TrainingConfig
 from aligndraw.data import Examples, MNISTCaptions, to_tensors
 from aligndraw.model import AlignDRAW
 from aligndraw.model.noise import stream
-from aligndraw.ops import rounds_fast
-from aligndraw.training.optimizer import RMSprop, build_optimizer, clip_scales, learning_rate
+from aligndraw.training.optimizer import RMSprop, build_optimizer, clip_scales, learning_rate, takes_bf16
 
 
 @dataclass(frozen=True)
@@ -56,9 +55,7 @@ class Trainer:
         self.optimizer = build_optimizer(model, config)
         self.average = {n: p.detach().clone() for n, p in model.named_parameters()} if config.ema else {}
         self.index = 0
-        self.bf16 = config.precision == "bf16" or (
-            config.precision == "auto" and rounds_fast(model.canvas.device.type)
-        )
+        self.bf16 = takes_bf16(config, model.canvas.device)
         self._epoch: tuple[int, Examples] | None = None
 
     @property
