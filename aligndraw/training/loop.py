@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from aligndraw.config import TrainingConfig
-from aligndraw.data import Examples, MNISTCaptions, to_tensors
+from aligndraw.data import Examples, Source, to_tensors
 from aligndraw.model import AlignDRAW
 from aligndraw.model.noise import stream
 from aligndraw.training.optimizer import RMSprop, build_optimizer, clip_scales, learning_rate, takes_bf16
@@ -49,7 +49,7 @@ class Trainer:
     """
 
     def __init__(
-        self, model: AlignDRAW, source: MNISTCaptions, config: TrainingConfig, seed: int = 0
+        self, model: AlignDRAW, source: Source, config: TrainingConfig, seed: int = 0
     ) -> None:
         self.model, self.source, self.config, self.seed = model, source, config, seed
         self.optimizer = build_optimizer(model, config)
@@ -110,12 +110,12 @@ class Trainer:
         """
         config, device, index = self.config, self.model.canvas.device, self.index
         epoch, position = divmod(index, self.updates_per_epoch)
-        images, captions = to_tensors(
+        images, captions, lengths = to_tensors(
             self._examples(epoch), slice(position * config.batch_size, (position + 1) * config.batch_size)
         )
         generator = stream(self.seed, index, device)  # resuming needs no history
         with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
-            bound = self.model(images.to(device), captions.to(device), generator=generator)
+            bound = self.model(images.to(device), captions.to(device), lengths.to(device), generator=generator)
         kl, nll = bound.kl.mean(), bound.nll.mean()
         weight = min(1.0, (index + 1) / config.kl_warmup) if config.kl_warmup else 1.0
         self.optimizer.zero_grad()
@@ -150,7 +150,7 @@ class Trainer:
 
 def train(
     model: AlignDRAW,
-    source: MNISTCaptions,
+    source: Source,
     config: TrainingConfig,
     seed: int = 0,
     on_update: Callable[[Update], None] = lambda update: None,
