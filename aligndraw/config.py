@@ -235,5 +235,5 @@ _RECIPES = {
     "paper": TrainingConfig(),
     "coco": TrainingConfig(epochs=18, epoch_size=413_900, drop_epoch=11),
     "quick": _QUICK,
-    "scenes": _QUICK.replace(epochs=50, epoch_size=12_800),
+    "scenes": _QUICK.replace(epochs=64, epoch_size=12_800),
 }
