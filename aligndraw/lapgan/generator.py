@@ -32,6 +32,12 @@ class ResidualGenerator(nn.Module):
         residuals: Tensor = self.convolutions(torch.cat([noise, self.sentence(sentences), coarse], 1))
         return residuals
 
+    def imagine(self, sentences: Tensor, noise: Tensor, images: Tensor) -> Tensor:
+        """Images [B, C, H, W] that have those given in common up to their finest details."""
+        coarse = pyramid.coarse(images)
+        residuals: Tensor = self(sentences, noise, coarse)
+        return coarse + residuals
+
     def noise(self, batch: int, generator: torch.Generator | None = None) -> Tensor:
         """Uniform in [−1, 1), [batch, 1, H, W], as LAPGAN trains with; drawn on the CPU."""
         return _uniform((batch, 1, *self.size), generator)
@@ -57,6 +63,11 @@ class TopGenerator(nn.Module):
         """sentences [B, d], noise [B, noise_units] -> images [B, C, h, w]."""
         images: Tensor = self.layers(torch.cat([noise, sentences], 1)).unflatten(1, self.shape)
         return images
+
+    def imagine(self, sentences: Tensor, noise: Tensor, images: Tensor) -> Tensor:
+        """Images [B, C, h, w] that have nothing in common with those given."""
+        small: Tensor = self(sentences, noise)
+        return small
 
     def noise(self, batch: int, generator: torch.Generator | None = None) -> Tensor:
         """Uniform in [−1, 1), [batch, noise_units]; drawn on the CPU."""
