@@ -13,9 +13,10 @@ from aligndraw.backends import backend_for
 from aligndraw.cli.failure import failing
 from aligndraw.config import AlignDRAWConfig, TrainingConfig
 from aligndraw.info import no_cuda_reason
+from aligndraw.lapgan.config import AdversarialConfig
 from aligndraw.ops import OPS
 
-_C = TypeVar("_C", AlignDRAWConfig, TrainingConfig)
+_C = TypeVar("_C", AlignDRAWConfig, TrainingConfig, AdversarialConfig)
 
 
 class Parser(argparse.ArgumentParser):

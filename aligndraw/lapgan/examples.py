@@ -1,0 +1,45 @@
+"""Images with captions, from what `aligndraw sample -o FILE.npz` writes."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+class ArchivedExamples:
+    """An .npz archive: `images`, float32 [n, C, H, W] in [0, 1], and `captions`, strings [n].
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged or something else.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                images, captions = file["images"], file["captions"]
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"there is no archive {path}") from error
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{path} is no .npz archive of images and captions: {error}") from error
+        if images.ndim != 4 or not len(images) or captions.shape != images.shape[:1] or captions.dtype.kind != "U":
+            raise ValueError(
+                f"{path} must hold images [n, C, H, W] and captions, strings [n], "
+                f"got {list(images.shape)} and {captions.dtype} {list(captions.shape)}"
+            )
+        if images.dtype != np.float32 or not (images.min() >= 0 and images.max() <= 1):
+            raise ValueError(f"images of {path} must be float32 in [0, 1], got {images.dtype}, or out of range")
+        self.images, self.captions = torch.from_numpy(images), captions.tolist()
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    def batch(self, rows: NDArray[np.int64]) -> tuple[Tensor, Sequence[str]]:
+        """Images float32 [B, C, H, W] in [0, 1] and their captions."""
+        return self.images[torch.from_numpy(rows)], [self.captions[row] for row in rows.tolist()]
