@@ -91,6 +91,19 @@ def test_it_learns_and_keeps_the_published_form():
     assert not any(p.any() for name, p in trainer.model.named_parameters() if "bias_hh" in name)
 
 
+def test_an_epoch_sees_every_triple_once():
+    trainer = SkipThoughtsTrainer(tiny(), DATA, RECIPE)
+    seen = []
+    trainer.model.register_forward_pre_hook(lambda _, sentences: seen.append(sentences))
+    for _ in range(4):
+        trainer.update()
+    sentences = DATA.sentences
+    triples = {i: (sentences[i], sentences[i + 1], sentences[i - 1]) for i in DATA.middles}
+    for epoch in (seen[:2], seen[2:]):
+        found = [triple for batch in epoch for triple in zip(*batch)]
+        assert sorted(found) == sorted(triples.values())
+
+
 def test_the_gradient_is_clipped():
     trainer = SkipThoughtsTrainer(tiny(), DATA, RECIPE.replace(clip_norm=0.25))
     update = trainer.update()
