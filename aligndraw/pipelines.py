@@ -1,9 +1,7 @@
-"""From captions to pictures, and from digits to a model: what the command line does, for Python."""
+"""From captions to pictures, and from data to a model: what the command line does, for Python."""
 
 from __future__ import annotations
 
-import hashlib
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -16,8 +14,7 @@ from torch import Tensor
 
 import aligndraw
 from aligndraw.config import AlignDRAWConfig, TrainingConfig
-from aligndraw.data import VOCABULARY, Examples, MNISTCaptions, evaluation_sets, load_digits
-from aligndraw.data.mnist_captions import CANVAS
+from aligndraw.data import DataSet, open_data_set
 from aligndraw.model import AlignDRAW, Drawing
 from aligndraw.model.noise import stream
 from aligndraw.model.saved import CONFIG, WEIGHTS, load_model, save_model
@@ -118,67 +115,64 @@ class Pipeline:
 
 
 @dataclass(frozen=True, eq=False)
-class MNISTRun:
-    """A training on MNIST with captions, its folder locked: from `new_mnist_run` or `resumed_mnist_run`.
+class Job:
+    """A training, its folder locked: from `new_run` or `resumed_run`.
 
     Attributes:
-        scored: the examples whose bound is taken after each epoch: "seen" and "held_out" placements.
+        data: what it is trained and scored on.
         passed_over: why checkpoints newer than the one that the trainer stands at are of no use.
     """
 
     run: Run
     trainer: Trainer
-    scored: dict[str, Examples]
+    data: DataSet
     passed_over: Sequence[str] = ()
 
 
 @contextmanager
-def new_mnist_run(
+def new_run(
     folder: str | Path,
     model: AlignDRAWConfig,
     training: TrainingConfig,
+    data: DataSet,
     *,
-    digits: str | Path | None = None,
     seed: int = 0,
-    scored: int = 1000,
     device: torch.device | str = "cpu",
     overwrite: bool = False,
     **notes: Any,
-) -> Iterator[MNISTRun]:
+) -> Iterator[Job]:
     """Begins a training in a folder, which is made if need be.
 
-        with new_mnist_run("seven", AlignDRAWConfig.preset("quick"), TrainingConfig.preset("quick")) as job:
-            train_mnist(job)
+        quick = AlignDRAWConfig.preset("quick"), TrainingConfig.preset("quick")
+        with new_run("seven", *quick, open_data_set("mnist")) as job:
+            train(job)
         Pipeline.load("seven").draw(["the digit seven is at the top left of the image"])
 
     When the block ends in an error before the first checkpoint, everything that was made goes again.
 
     Args:
-        digits: as for `aligndraw.data.load_digits`.
+        data: from `aligndraw.data.open_data_set`.
         seed: of the parameters, the examples and the noise.
-        scored: validation examples of each kind of placement whose bound is taken after each epoch.
         overwrite: remove a run or a model that the folder holds.
         notes: kept in `run.json`.
 
     Raises:
-        ValueError: the model or the digits do not fit the data set; `aligndraw.training.run.RunError`,
-            for a folder that is taken.
+        ValueError: the model does not fit the data set; `aligndraw.training.run.RunError`, for a folder that is taken.
         OSError: the folder cannot be written.
     """
     folder = Path(folder)
-    trainer, examples, told = _prepare(model, training, digits, seed, scored, device)
+    trainer = _trainer(model, training, data, seed, device)
     with _removed_if_idle(folder):
         folder.mkdir(parents=True, exist_ok=True)
         if overwrite:
             with Run(folder, {}).locked():
                 _clear(folder)
         versions = {"aligndraw": aligndraw.__version__, "torch": torch.__version__}
-        run = Run.create(
-            folder, model, training, seed, digits=told, scored=scored, versions=versions, **notes
-        )
+        scored = max(map(len, data.scored.values()))
+        run = Run.create(folder, model, training, seed, data=data.record, scored=scored, versions=versions, **notes)
         with run.locked():
             try:
-                yield MNISTRun(run, trainer, examples)
+                yield Job(run, trainer, data)
             except BaseException:
                 if not any(checkpoints(folder / CHECKPOINTS)):
                     _clear(folder)
@@ -186,31 +180,29 @@ def new_mnist_run(
 
 
 @contextmanager
-def resumed_mnist_run(folder: str | Path, device: torch.device | str = "cpu") -> Iterator[MNISTRun]:
+def resumed_run(folder: str | Path, device: torch.device | str = "cpu") -> Iterator[Job]:
     """Takes a training up where its newest whole checkpoint is.
 
     Raises:
         ValueError: as `RunError`, there is no run in the folder, or it is damaged or in use; the
-            digits that it began with are gone or others.
+            data that it began with are gone or others.
     """
     run = Run.open(Path(folder))
     try:
-        began, scored = run.record["digits"], int(run.record["scored"])
-        file = began["file"] and Path(began["file"])
-        checksum = began["sha256"]
+        name, path, checksum = (run.record["data"][k] for k in ("name", "path", "sha256"))
+        scored = int(run.record["scored"])
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{Path(folder) / RUN} is damaged or foreign: {error}") from error
-    trainer, examples, found = _prepare(
-        run.model_config, run.training_config, file, run.record["seed"], scored, device
-    )
-    if found["sha256"] != checksum:
-        raise RunError(f"{file or 'the package'} holds other digits than those that {folder} began with")
+    data = open_data_set(name, path, scored)
+    if data.record["sha256"] != checksum:
+        raise RunError(f"{path or 'the package'} holds other data than those that {folder} began with")
+    trainer = _trainer(run.model_config, run.training_config, data, run.record["seed"], device)
     with run.locked():
-        yield MNISTRun(run, trainer, examples, run.restore(trainer))
+        yield Job(run, trainer, data, run.restore(trainer))
 
 
-def train_mnist(
-    job: MNISTRun,
+def train(
+    job: Job,
     *,
     checkpoint_every: int = 100,
     on_update: Callable[[Update], None] = lambda update: None,
@@ -228,7 +220,7 @@ def train_mnist(
     ended = train_run(
         job.run,
         job.trainer,
-        job.scored,
+        job.data.scored,
         checkpoint_every=checkpoint_every,
         on_update=on_update,
         on_epoch=on_epoch,
@@ -237,44 +229,34 @@ def train_mnist(
     if job.trainer.index % job.trainer.updates_per_epoch:
         with job.trainer.averaged() as model:
             notes = {"updates": job.trainer.index, "training": job.run.record["training"]}
-            save_model(model, VOCABULARY, job.run.folder, notes=notes)
+            save_model(model, job.data.source.vocabulary, job.run.folder, notes=notes)
     return ended
 
 
-def _prepare(
-    model: AlignDRAWConfig,
-    training: TrainingConfig,
-    digits: str | Path | None,
-    seed: int,
-    scored: int,
-    device: torch.device | str,
-) -> tuple[Trainer, dict[str, Examples], dict[str, Any]]:
-    """A fresh trainer, the examples to score it on, and what `run.json` says of the digits."""
+def fitted(model: AlignDRAWConfig, data: DataSet) -> AlignDRAWConfig:
+    """The model with the image size, the channels and the number of words of a data set."""
+    channels, *size = data.image_shape
+    return model.replace(image_size=tuple(size), channels=channels, vocabulary_size=len(data.source.vocabulary))
+
+
+def _trainer(
+    model: AlignDRAWConfig, training: TrainingConfig, data: DataSet, seed: int, device: torch.device | str
+) -> Trainer:
+    """A fresh trainer."""
+    channels, *size = data.image_shape
+    words = len(data.source.vocabulary)
     for name, rule, fits in (
-        ("image_size", f"{CANVAS} x {CANVAS}", model.image_size == (CANVAS, CANVAS)),
-        ("channels", "1", model.channels == 1),
-        (
-            "vocabulary_size",
-            f"at least {len(VOCABULARY)}",
-            model.vocabulary_size >= len(VOCABULARY),
-        ),
+        ("image_size", " x ".join(map(str, size)), model.image_size == tuple(size)),
+        ("channels", str(channels), model.channels == channels),
+        ("vocabulary_size", f"at least {words}", model.vocabulary_size >= words),
     ):
         if not fits:
-            raise ValueError(f"{name} must be {rule} for MNIST with captions, got {getattr(model, name)}")
-    try:
-        source = load_digits(digits)
-    except FileNotFoundError as error:
-        raise ValueError(str(error)) from error
-    told = {
-        "file": digits and os.path.abspath(digits),
-        "sha256": hashlib.sha256(source.images.tobytes() + source.labels.tobytes()).hexdigest(),
-    }
+            raise ValueError(f"{name} must be {rule} for {data.title}, got {getattr(model, name)}")
     with torch.random.fork_rng(devices=()):
         torch.default_generator.manual_seed(seed)
         network = AlignDRAW(model)
         network.reset_parameters(training.init)
-    trainer = Trainer(network.to(device), MNISTCaptions(source), training, seed)
-    return trainer, evaluation_sets(source, "validation", size=scored), told
+    return Trainer(network.to(device), data.source, training, seed)
 
 
 @contextmanager

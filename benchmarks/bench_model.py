@@ -1,8 +1,8 @@
 """The whole model: `train`, the bound and the gradients of all parameters, without the optimiser; `sample`, T steps.
 
-The forms are `eager`, the reference ops; `fastest`, the backends that the package takes by itself; `products`, the
-matrix products that the sizes of the model alone imply (products.py); and, where asked for, `compiled`, the reference
-under `torch.compile`.
+The forms are `eager`, the reference ops; `fastest`, the backends that the package takes by itself; `eager_bf16` and
+`bf16`, the same under autocast to bfloat16; `products`, the matrix products that the sizes of the model alone imply
+(products.py); and, where asked for, `compiled`, the reference under `torch.compile`.
 """
 
 from __future__ import annotations
@@ -36,13 +36,14 @@ class ModelBenchmark:
             forms += [name for name in backends if all(named(op, device, [name]) for op in ops.OPS)]
         elif any(built(op, device) for op in ops.OPS):
             forms.append("fastest")
-        forms.append("products")
+        forms += ["products", "eager_bf16", *(["bf16"] if "fastest" in forms else [])]
         return [
             Case(op, preset, batch, "", direction, form, device)
             for preset in PRESETS
             for batch in BATCHES
             for op, direction in (("train", "both"), ("sample", "forward"))
             for form in forms
+            if op == "train" or not form.endswith("bf16")  # sampling rounds nothing
         ]
 
     def smoke(self, case: Case) -> bool:
@@ -64,8 +65,10 @@ class ModelBenchmark:
             return
         with stream(case.device):
             model, inputs = _model(case.preset, case.device), _inputs(case.preset, case.batch, case.device)
-            truth, allowed = _truth(case.op, case.preset, case.batch, case.device)
-            with contextlib.nullcontext() if case.form == "fastest" else forced(case.form):
+            bf16 = case.form.endswith("bf16")
+            truth, allowed = _truth(case.op, case.preset, case.batch, case.device, bf16)
+            backend = contextlib.nullcontext() if case.form in ("fastest", "bf16") else forced(case.form)
+            with backend, torch.autocast(case.device, torch.bfloat16, enabled=bf16):
                 seconds = None
                 call = _call(case.op, model, inputs, compiled=case.form == "compiled")
                 if case.form == "compiled":
@@ -122,13 +125,14 @@ def _call(op: str, model: AlignDRAW, inputs: dict[str, Tensor], compiled: bool =
 
 
 @functools.lru_cache(maxsize=1)
-def _truth(op: str, preset: str, batch: int, device: str) -> tuple[Results, dict[str, float]]:
-    """Results in float64, and what is allowed: twice the error of the float32 reference, and 4 eps."""
+def _truth(op: str, preset: str, batch: int, device: str, bf16: bool) -> tuple[Results, dict[str, float]]:
+    """Results in float64, and what is allowed: twice the error of the reference in that precision, and 4 eps."""
     model, inputs = _model(preset, device), _inputs(preset, batch, device)
     exact = {k: v.double() if v.is_floating_point() else v for k, v in inputs.items()}
     with forced("eager"):
         truth = _call(op, copy.deepcopy(model).double(), exact)()
-        single = _call(op, model, inputs)()
+        with torch.autocast(device, torch.bfloat16, enabled=bf16):
+            single = _call(op, model, inputs)()
     return truth, {name: tolerance(_error(single[name], true)) for name, true in truth.items()}
 
 

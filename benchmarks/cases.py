@@ -302,7 +302,7 @@ def named(op: str, device: str, backends: Sequence[str]) -> list[str]:
 
 @contextlib.contextmanager
 def forced(form: str) -> Iterator[None]:
-    with aligndraw.use_backend("reference" if form in ("eager", "compiled") else form):
+    with aligndraw.use_backend("reference" if form in ("eager", "eager_bf16", "compiled") else form):
         yield
 
 

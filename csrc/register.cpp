@@ -2,19 +2,35 @@
 #include <torch/csrc/stable/library.h>
 
 #include "attend.h"
+#include "cpu/bfloat16.h"
 #include "latent.h"
 #include "lstm.h"
 #include "lstm_sequence.h"
 #include "read.h"
+#include "rmsprop.h"
 #include "unroll.h"
 #include "unroll_prior.h"
 #include "write.h"
 
 namespace aligndraw {
 
+// What has no other form: the rounded product by each unit and the number of the fastest one here, and an update rule.
+STABLE_TORCH_LIBRARY_FRAGMENT(aligndraw, ops) {
+  ops.def("bf16_product(Tensor left, Tensor right, int unit) -> Tensor");
+  ops.def("bf16_unit() -> int");
+  ops.def(
+      "rmsprop_(Tensor(a!)[] parameters, Tensor(b!)[] squares, Tensor[] gradients, Tensor scales, "
+      "float lr, float decay, float eps) -> ()");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(aligndraw, CompositeExplicitAutograd, ops) {
+  ops.impl("bf16_unit", TORCH_BOX(&cpu::bf16_unit));
+}
+
 STABLE_TORCH_LIBRARY_IMPL(aligndraw, CPU, ops) {
   ops.impl("attend", TORCH_BOX(&cpu::attend));
   ops.impl("attend_backward", TORCH_BOX(&cpu::attend_backward));
+  ops.impl("bf16_product", TORCH_BOX(&cpu::bf16_product));
   ops.impl("latent", TORCH_BOX(&cpu::latent));
   ops.impl("latent_backward", TORCH_BOX(&cpu::latent_backward));
   ops.impl("lstm_gates", TORCH_BOX(&cpu::lstm_gates));
@@ -23,6 +39,7 @@ STABLE_TORCH_LIBRARY_IMPL(aligndraw, CPU, ops) {
   ops.impl("lstm_sequence_backward", TORCH_BOX(&cpu::lstm_sequence_backward));
   ops.impl("read", TORCH_BOX(&cpu::read));
   ops.impl("read_backward", TORCH_BOX(&cpu::read_backward));
+  ops.impl("rmsprop_", TORCH_BOX(&cpu::rmsprop_));
   ops.impl("unroll", TORCH_BOX(&cpu::unroll));
   ops.impl("unroll_backward", TORCH_BOX(&cpu::unroll_backward));
   ops.impl("unroll_prior", TORCH_BOX(&cpu::unroll_prior));

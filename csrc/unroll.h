@@ -17,11 +17,12 @@ namespace aligndraw {
       Tensor noise, Tensor encoder_ih, Tensor encoder_hh, Tensor encoder_bias,                   \
       Tensor encoder_h0, Tensor posterior, Tensor posterior_bias, Tensor decoder_ih,             \
       Tensor decoder_hh, Tensor decoder_bias, Tensor decoder_h0, Tensor heads,                   \
-      Tensor heads_bias, std::optional<Tensor> score, int64_t read_size, int64_t write_size
+      Tensor heads_bias, std::optional<Tensor> score, int64_t read_size, int64_t write_size, \
+  bool bf16
 #define ALIGNDRAW_UNROLL_ARGUMENTS                                                               \
   image, canvas, words, keys, lengths, noise, encoder_ih, encoder_hh, encoder_bias, encoder_h0,  \
       posterior, posterior_bias, decoder_ih, decoder_hh, decoder_bias, decoder_h0, heads,        \
-      heads_bias, score, read_size, write_size
+      heads_bias, score, read_size, write_size, bf16
 
 // Tuples of n tensors.
 template <size_t n>
@@ -49,6 +50,7 @@ struct UnrollInputs {
   Tensor decoder_ih, decoder_hh, decoder_bias, decoder_h0, heads, heads_bias;
   std::optional<Tensor> score;
   int64_t read_size, write_size;
+  bool bf16;  // the large products are of factors rounded to bfloat16
 };
 
 // The letters of the op.

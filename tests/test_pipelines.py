@@ -1,12 +1,12 @@
-"""Pipeline and the runs on MNIST, from Python."""
+"""Pipeline and runs, from Python."""
 
 import pytest
 import torch
 
 from aligndraw import AlignDRAW, AlignDRAWConfig, TrainingConfig
-from aligndraw.data import VOCABULARY
+from aligndraw.data import VOCABULARY, open_data_set
 from aligndraw.model.saved import load_model, save_model
-from aligndraw.pipelines import Pipeline, new_mnist_run, resumed_mnist_run, train_mnist
+from aligndraw.pipelines import Pipeline, new_run, resumed_run, train
 from aligndraw.text import CaptionError, Vocabulary
 from aligndraw.training.run import RunError
 
@@ -118,14 +118,14 @@ def test_load_refuses(tmp_path, words, value, message):
 
 
 def new(folder, **options):
-    return new_mnist_run(folder, TINY, SHORT, **{"seed": 1, "scored": 3, **options})
+    return new_run(folder, TINY, SHORT, open_data_set("mnist", scored=3), **{"seed": 1, **options})
 
 
 def test_a_run(tmp_path):
     seen = []
     with new(tmp_path / "a", colour="red") as job:
-        assert set(job.scored) == {"seen", "held_out"} and len(job.scored["seen"]) == 3
-        ended = train_mnist(job, on_update=seen.append, on_epoch=lambda epoch, scores: seen.append(epoch))
+        assert set(job.data.scored) == {"seen", "held_out"} and len(job.data.scored["seen"]) == 3
+        ended = train(job, on_update=seen.append, on_epoch=lambda epoch, scores: seen.append(epoch))
     assert ended == "finished"
     assert [x if isinstance(x, int) else x.index for x in seen] == [0, 1, 2, 1, 3, 4, 5, 2]
     assert job.run.record["colour"] == "red"
@@ -143,29 +143,29 @@ def test_the_seed_draws_the_parameters(tmp_path):
 def test_a_new_run_leaves_torchs_generator_alone(tmp_path):
     before = torch.get_rng_state()
     with new(tmp_path / "a") as job:
-        train_mnist(job)
+        train(job)
     assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("stop", [1, 3, 4])
 def test_stopped_and_resumed(tmp_path, stop):
     with new(tmp_path / "whole") as job:
-        train_mnist(job)
+        train(job)
     with new(tmp_path / "parts") as job:
-        assert train_mnist(job, stopping=lambda: job.trainer.index == stop) == "stopped"
+        assert train(job, stopping=lambda: job.trainer.index == stop) == "stopped"
     model, _, notes = load_model(tmp_path / "parts")
     assert notes["updates"] == stop
     assert all(map(torch.equal, model.parameters(), job.trainer.model.parameters()))
-    with resumed_mnist_run(tmp_path / "parts") as job:
+    with resumed_run(tmp_path / "parts") as job:
         assert job.trainer.index == stop
-        train_mnist(job)
+        train(job)
     for name in ("metrics.jsonl", "model.safetensors"):
         assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
 def test_a_stopped_model_is_the_average_where_there_is_one(tmp_path):
-    with new_mnist_run(tmp_path / "a", TINY, SHORT.replace(ema=0.9), scored=3) as job:
-        train_mnist(job, stopping=lambda: job.trainer.index == 2)
+    with new_run(tmp_path / "a", TINY, SHORT.replace(ema=0.9), open_data_set("mnist", scored=3)) as job:
+        train(job, stopping=lambda: job.trainer.index == 2)
         model = load_model(tmp_path / "a")[0]
         for name, parameter in model.named_parameters():
             assert torch.equal(parameter, job.trainer.average[name])
@@ -188,14 +188,14 @@ def test_an_error_after_a_checkpoint_leaves_the_run(tmp_path):
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError), new(tmp_path / "a") as job:
-        train_mnist(job, checkpoint_every=1, on_update=error)
-    with resumed_mnist_run(tmp_path / "a") as job:
+        train(job, checkpoint_every=1, on_update=error)
+    with resumed_run(tmp_path / "a") as job:
         assert job.trainer.index == 2
 
 
 def test_a_refused_folder_is_left_as_it_was(tmp_path):
     with new(tmp_path / "a") as job:
-        train_mnist(job)
+        train(job)
     before = sorted(p for p in tmp_path.rglob("*"))
     with pytest.raises(RunError, match="holds run.json already"), new(tmp_path / "a"):
         pass

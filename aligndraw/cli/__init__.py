@@ -1,4 +1,4 @@
-"""The command line: `aligndraw train`, `aligndraw sample`, `aligndraw sharpen`, `aligndraw eval`, `aligndraw info`.
+"""The command line: `aligndraw sample`, `sharpen`, `train`, `data`, `eval` and `info`.
 
 What the user can mend ends in one line on stderr; a traceback means a fault of the library.
 """
@@ -15,7 +15,7 @@ import torch
 
 import aligndraw
 from aligndraw import info
-from aligndraw.cli import command_eval, command_sample, command_sharpen, command_train
+from aligndraw.cli import command_data, command_eval, command_sample, command_sharpen, command_train
 from aligndraw.cli.failure import Failure
 from aligndraw.cli.options import Parser
 
@@ -62,6 +62,7 @@ def _parser() -> Parser:
     command_sample.add_to(commands)
     command_sharpen.add_to(commands)
     command_train.add_to(commands)
+    command_data.add_to(commands)
     command_eval.add_to(commands)
     what = "what this installation can do, and why it cannot do the rest"
     commands.add_parser("info", help=what, description=what).set_defaults(run=_info)

@@ -1,4 +1,4 @@
-"""`aligndraw train mnist`: digits to a model in a run folder."""
+"""`aligndraw train`: pictures with captions to a model in a run folder."""
 
 from __future__ import annotations
 
@@ -18,24 +18,36 @@ from aligndraw.cli.curves import Curves, check_tensorboard
 from aligndraw.cli.failure import Failure, failing
 from aligndraw.cli.options import add_config, add_device, add_seed, chosen, chosen_backends, whole
 from aligndraw.cli.outputs import write_sheet, writing
-from aligndraw.cli.progress import CAPTIONS, Progress, bounds
+from aligndraw.cli.progress import Progress, bounds
 from aligndraw.cli.stopping import stopped_by_signals
 from aligndraw.config import AlignDRAWConfig, TrainingConfig
+from aligndraw.data import open_data_set
 from aligndraw.model.saved import CONFIG, WEIGHTS
 from aligndraw.pipelines import (
     SAMPLES,
-    MNISTRun,
+    Job,
     Pipeline,
-    new_mnist_run,
-    resumed_mnist_run,
-    train_mnist,
+    fitted,
+    new_run,
+    resumed_run,
+    train,
 )
 from aligndraw.training import Update
 
-# Presets of the model and of the training.
-PRESETS = {"quick": ("quick", "quick"), "paper": ("mnist", "paper")}
-MODELS = {name: AlignDRAWConfig.preset(model) for name, (model, _) in PRESETS.items()}
-RECIPES = {name: TrainingConfig.preset(recipe) for name, (_, recipe) in PRESETS.items()}
+# Of each data set, presets of the model and of the training; the first is the default.
+PRESETS = {
+    "mnist": {"quick": ("quick", "quick"), "paper": ("mnist", "paper")},
+    "scenes": {"scenes": ("scenes", "scenes")},
+    "captioned": {"scenes": ("scenes", "scenes"), "coco": ("coco", "coco")},
+}
+MODELS = {
+    name: {preset: AlignDRAWConfig.preset(model) for preset, (model, _) in presets.items()}
+    for name, presets in PRESETS.items()
+}
+RECIPES = {
+    name: {preset: TrainingConfig.preset(recipe) for preset, (_, recipe) in presets.items()}
+    for name, presets in PRESETS.items()
+}
 FIELDS = [f.name for config in (AlignDRAWConfig, TrainingConfig) for f in dataclasses.fields(config)]
 
 
@@ -47,22 +59,52 @@ def add_to(commands: Any) -> None:
     )
     train_sharpener.add_to(sets)
     train_skipthoughts.add_to(sets)
-    parser = sets.add_parser(
+    parser = _add_set(
+        sets,
         "mnist",
-        help="one or two digits with captions that say where they are",
-        description="Trains on MNIST with captions: one or two digits on 60 x 60 pixels. Without --digits, "
-        "on the 10,000 that ship with the package. Values in [brackets] are those of the preset. "
-        "Ctrl-C saves the run, and --resume takes it up again.",
+        "one or two digits with captions that say where they are",
+        "Trains on MNIST with captions: one or two digits on 60 x 60 pixels. Without --digits, on the 10,000 that ship "
+        "with the package.",
+        "quick: minutes on a laptop; paper: the paper's model and recipe, hours",
     )
     parser.add_argument(
-        "--preset",
-        choices=PRESETS,
-        help="quick: minutes on a laptop; paper: the paper's model and recipe, hours [quick]",
+        "--digits",
+        dest="data",
+        type=Path,
+        metavar="PATH",
+        help=".npz with images [n, 28, 28] and labels [n], uint8; or a folder with MNIST's IDX files; "
+        "or the authors' mnist.h5",
     )
+    _add_set(
+        sets,
+        "scenes",
+        "colour pictures of things in places",
+        "Trains on scenes: 32 x 32 colour pictures of one thing before a sky and a ground, painted as training runs.",
+        "scenes: some twenty minutes on a laptop",
+    )
+    parser = _add_set(
+        sets,
+        "captioned",
+        "captioned images in a folder",
+        "Trains on captioned images that `aligndraw data` has stored. Image size, channels and words are theirs.",
+        "scenes: small; coco: the paper's model and recipe, days on a CPU",
+    )
+    parser.add_argument("--data", type=Path, metavar="DIR", help="folder that `aligndraw data` wrote")
+
+
+def _add_set(sets: Any, name: str, what: str, description: str, presets: str) -> argparse.ArgumentParser:
+    """The parser of a data set, with what they share."""
+    parser: argparse.ArgumentParser = sets.add_parser(
+        name,
+        help=what,
+        description=f"{description} Values in [brackets] are those of the preset. Ctrl-C saves the run, and --resume "
+        "takes it up again.",
+    )
+    parser.add_argument("--preset", choices=PRESETS[name], help=f"{presets} [{next(iter(PRESETS[name]))}]")
     parser.add_argument(
         "--out",
         type=Path,
-        default=Path("aligndraw-mnist"),
+        default=Path(f"aligndraw-{name}"),
         metavar="DIR",
         help="folder of the run and its model, made if need be [%(default)s]",
     )
@@ -73,20 +115,13 @@ def add_to(commands: Any) -> None:
         action="store_true",
         help="take up the run in that folder, with its own settings",
     )
-    parser.add_argument(
-        "--digits",
-        type=Path,
-        metavar="PATH",
-        help=".npz with images [n, 28, 28] and labels [n], uint8; or a folder with MNIST's IDX files; "
-        "or the authors' mnist.h5",
-    )
     add_seed(parser, "of the parameters, the examples and the noise", default=None)
     add_device(parser)
     parser.add_argument(
         "--scored",
         type=whole(2),
         metavar="N",
-        help="validation pictures, as many seen as held out, whose bound is taken after each epoch [1000]",
+        help="validation pictures of each kind whose bound is taken after each epoch [1000]",
     )
     parser.add_argument(
         "--checkpoint-every",
@@ -100,9 +135,10 @@ def add_to(commands: Any) -> None:
         action="store_true",
         help="write TensorBoard events into the folder too; needs the package tensorboard",
     )
-    add_config(parser, "model", MODELS)
-    add_config(parser, "training", RECIPES)
-    parser.set_defaults(run=_run)
+    add_config(parser, "model", MODELS[name])
+    add_config(parser, "training", RECIPES[name])
+    parser.set_defaults(run=_run, set=name, data=None)
+    return parser
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -130,7 +166,7 @@ def _run(arguments: argparse.Namespace) -> int:
                 watcher.on_epoch(epoch, scores)
 
         with failing(FloatingPointError):
-            ended = train_mnist(
+            ended = train(
                 job,
                 checkpoint_every=arguments.checkpoint_every,
                 on_update=on_update,
@@ -138,34 +174,39 @@ def _run(arguments: argparse.Namespace) -> int:
                 stopping=stopping,
             )
         if ended == "stopped":
-            command = f"aligndraw train mnist --out {shlex.quote(str(folder))} --resume"
+            command = f"aligndraw train {job.data.name} --out {shlex.quote(str(folder))} --resume"
             print(f"stopped after {progress.done}; go on with: {command}", file=sys.stderr)
             return 130
-        write_sheet(folder / f"{SAMPLES}.png", Pipeline.load(folder), CAPTIONS, model=str(folder))
-        scores = [m for m in job.run.metrics() if "epoch" in m][-1]
+        write_sheet(folder / f"{SAMPLES}.png", Pipeline.load(folder), job.data.shown, model=str(folder))
+        last = [m for m in job.run.metrics() if "epoch" in m][-1]
+        scores = {kind: last[kind] for kind in job.data.scored}
     print(f"{ended} after {progress.done}: {bounds(scores)}")
     print(f"wrote {folder / WEIGHTS} and {CONFIG}: the model")
-    print(f"wrote {folder / SAMPLES}.png: a picture of each of {len(CAPTIONS)} captions")
-    print(f'next: aligndraw sample "{CAPTIONS[1][0]}" --model {shlex.quote(str(folder))}')
+    print(f"wrote {folder / SAMPLES}.png: a picture of each of {len(job.data.shown)} captions")
+    print(f"next: aligndraw sample {shlex.quote(job.data.shown[0][0])} --model {shlex.quote(str(folder))}")
     return 0
 
 
 @contextmanager
-def _new(arguments: argparse.Namespace) -> Iterator[MNISTRun]:
-    preset = arguments.preset or "quick"
+def _new(arguments: argparse.Namespace) -> Iterator[Job]:
+    name, data = arguments.set, arguments.data
+    if name == "captioned" and data is None:
+        raise Failure("captioned images are needed: give --data DIR", status=2)
+    preset = arguments.preset or next(iter(PRESETS[name]))
     with failing(ValueError, status=2):
-        model = chosen(MODELS[preset], arguments)
-        training = chosen(RECIPES[preset], arguments)
+        chosen(MODELS[name][preset], arguments)
+        training = chosen(RECIPES[name][preset], arguments)
     with ExitStack() as stack:
         with failing(ValueError):
+            found = open_data_set(name, data, arguments.scored or 1000)
+            model = chosen(fitted(MODELS[name][preset], found), arguments)
             job = stack.enter_context(
-                new_mnist_run(
+                new_run(
                     arguments.out,
                     model,
                     training,
-                    digits=arguments.digits,
+                    found,
                     seed=arguments.seed or 0,
-                    scored=arguments.scored or 1000,
                     device=arguments.device,
                     overwrite=arguments.overwrite,
                     preset=preset,
@@ -175,18 +216,22 @@ def _new(arguments: argparse.Namespace) -> Iterator[MNISTRun]:
 
 
 @contextmanager
-def _resumed(arguments: argparse.Namespace) -> Iterator[MNISTRun]:
-    for name in ("preset", "digits", "seed", "scored", *FIELDS):
+def _resumed(arguments: argparse.Namespace) -> Iterator[Job]:
+    for name in ("preset", "data", "seed", "scored", *FIELDS):
         if getattr(arguments, name) is not None:
-            option = name.replace("_", "-")
+            option = "digits" if (name, arguments.set) == ("data", "mnist") else name.replace("_", "-")
             raise Failure(f"--resume keeps the settings of the run: leave out --{option}", status=2)
     with ExitStack() as stack:
         with failing(ValueError):
-            job = stack.enter_context(resumed_mnist_run(arguments.out, arguments.device))
+            job = stack.enter_context(resumed_run(arguments.out, arguments.device))
+        if job.data.name != arguments.set:
+            raise Failure(
+                f"{arguments.out} holds a training on {job.data.title}: aligndraw train {job.data.name} --resume"
+            )
         yield job
 
 
-def _told(job: MNISTRun, device: str) -> str:
+def _told(job: Job, device: str) -> str:
     """What is trained, on what."""
     trainer, recipe = job.trainer, job.trainer.config
     parameters = sum(p.numel() for p in trainer.model.parameters())
@@ -195,9 +240,10 @@ def _told(job: MNISTRun, device: str) -> str:
     threads = torch.get_num_threads()
     reason = trainer.model.stepwise_reason("unroll")
     return (
-        f"training {parameters:,} parameters on MNIST with captions: {preset}"
+        f"training {parameters:,} parameters on {job.data.title}: {preset}"
         f"{recipe.epochs} epoch{'s' * (recipe.epochs > 1)} of "
         f"{recipe.epoch_size:,} images in batches of {recipe.batch_size}, {recipe.optimizer} at "
         f"{recipe.learning_rate:g}{done}; {device}, {threads} thread{'s' * (threads > 1)}, "
-        f"{f'step by step ({reason})' if reason else 'all steps as one op'}"
+        f"{f'step by step ({reason})' if reason else 'all steps as one op'}, "
+        f"{'bf16' if trainer.bf16 else 'float32'} products"
     )

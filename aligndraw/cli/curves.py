@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aligndraw.cli.failure import Failure
-from aligndraw.pipelines import EVENTS, MNISTRun
+from aligndraw.pipelines import EVENTS, Job
 from aligndraw.training import Update
 
 
@@ -20,7 +20,7 @@ def check_tensorboard() -> None:
 class Curves:
     """Writes what `metrics.jsonl` holds into a folder of the run too, for `tensorboard --logdir`."""
 
-    def __init__(self, job: MNISTRun) -> None:
+    def __init__(self, job: Job) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self.trainer = job.trainer

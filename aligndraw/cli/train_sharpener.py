@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import hashlib
 import os
 import shlex
 import sys
@@ -13,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from tqdm import tqdm  # type: ignore[import-untyped]
 
@@ -27,7 +27,7 @@ from aligndraw.lapgan import pyramid
 from aligndraw.lapgan.captioned import sentence_notes
 from aligndraw.lapgan.config import AdversarialConfig, SharpenerConfig
 from aligndraw.lapgan.discriminator import ResidualDiscriminator
-from aligndraw.lapgan.examples import ArchivedExamples
+from aligndraw.lapgan.examples import CaptionedExamples, open_examples
 from aligndraw.lapgan.sharpen import NAMES, Sharpener
 from aligndraw.lapgan.training import AdversarialTrainer, SharpenerRun, Update, train_adversarial
 from aligndraw.pipelines import SAMPLES, Pipeline
@@ -52,8 +52,9 @@ def add_to(sets: Any) -> None:
     parser.add_argument(
         "--data",
         type=Path,
-        metavar="FILE",
-        help=".npz with images, float32 [n, C, H, W] in [0, 1], and captions, strings [n]",
+        metavar="PATH",
+        help="folder that `aligndraw data` wrote, of which the split train; or .npz with images, float32 [n, C, H, W] "
+        "in [0, 1], and captions, strings [n]",
     )
     add_run(parser, "aligndraw-sharpener")
     add_sentences(parser, "caption")
@@ -129,13 +130,13 @@ class _Job:
     config: SharpenerConfig
     trainer: AdversarialTrainer
     sharpener: Sharpener
-    examples: ArchivedExamples
+    examples: CaptionedExamples
     encoder: SentenceEncoder
 
     def write_sheet(self, path: Path) -> None:
         """A few examples, each as the sharpener is given it, as it returns it, and as it really is."""
         path.parent.mkdir(exist_ok=True)
-        captions, images = self.examples.captions[:SHOWN], self.examples.images[:SHOWN]
+        images, captions = self.examples.batch(np.arange(min(SHOWN, len(self.examples))))
         coarse = pyramid.coarse(images).clamp(0, 1)
         device = next(self.sharpener.parameters()).device
         with torch.no_grad():
@@ -146,7 +147,7 @@ class _Job:
 
 
 def _job(settings: dict[str, Any], recipe: AdversarialConfig, device: str) -> _Job:
-    examples = ArchivedExamples(settings["data"])
+    examples = open_examples(settings["data"])
     if settings["sentences"] == "caption":
         pipeline = Pipeline.load(settings["drawn_by"])
         encoder = open_encoder("caption", pipeline.model.language, pipeline.vocabulary)
@@ -154,11 +155,12 @@ def _job(settings: dict[str, Any], recipe: AdversarialConfig, device: str) -> _J
     else:
         encoder = open_encoder(settings["sentences"])
         notes = sentence_notes(settings["sentences"])
-    _, channels, height, width = examples.images.shape
+    images, captions = examples.batch(np.arange(1))
+    _, channels, height, width = images.shape
     config = SharpenerConfig(
         image_size=(height, width),
         channels=channels,
-        sentence_units=encoder.encode(examples.captions[:1]).shape[1],
+        sentence_units=encoder.encode(captions).shape[1],
         planes=settings["planes"],
     )
     with torch.random.fork_rng(devices=()):
@@ -174,7 +176,7 @@ def _job(settings: dict[str, Any], recipe: AdversarialConfig, device: str) -> _J
 @contextmanager
 def _new(arguments: argparse.Namespace) -> Iterator[tuple[SharpenerRun, _Job]]:
     if arguments.data is None:
-        raise Failure("--data FILE must say what to train on", status=2)
+        raise Failure("--data PATH must say what to train on", status=2)
     settings = {
         "data": os.path.abspath(arguments.data),
         "sentences": arguments.sentences or "caption",
@@ -187,7 +189,7 @@ def _new(arguments: argparse.Namespace) -> Iterator[tuple[SharpenerRun, _Job]]:
     with ExitStack() as stack:
         with failing(ValueError, FileNotFoundError):
             job = _job(settings, recipe, arguments.device)
-            notes = {"settings": settings, "sha256": _checksum(settings["data"])}
+            notes = {"settings": settings, "sha256": job.examples.checksum}
             begun = new_run(SharpenerRun, arguments, job.config, recipe, settings["seed"], NAMES, **notes)
             run = stack.enter_context(begun)
         yield run, job
@@ -203,13 +205,9 @@ def _resumed(arguments: argparse.Namespace) -> Iterator[tuple[SharpenerRun, _Job
             if not isinstance(settings, dict) or set(settings) != {"data", "sentences", "drawn_by", "planes", "seed"}:
                 raise Failure(f"{arguments.out / RUN} is damaged or foreign: it has no settings of a sharpener")
             job = _job(settings, run.training_config, arguments.device)
-            if _checksum(settings["data"]) != checksum:
-                raise Failure(f"{settings['data']} is not the file any more that {arguments.out} began with")
+            if job.examples.checksum != checksum:
+                raise Failure(f"{settings['data']} is not the data any more that {arguments.out} began with")
             stack.enter_context(run.locked())
             for line in run.restore(job.trainer):
                 print(f"passed over: {line}", file=sys.stderr)
         yield run, job
-
-
-def _checksum(file: str) -> str:
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest()

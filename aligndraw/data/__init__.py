@@ -1,13 +1,15 @@
 """Data sets: pictures with captions."""
 
-from aligndraw.data.batches import to_tensors
+from aligndraw.data.batches import Examples, Source, to_tensors
+from aligndraw.data.captioned import CaptionedImages, CaptionedSplit, DataError
+from aligndraw.data.captioned_writer import CaptionedWriter
 from aligndraw.data.digits import Digits, load_digits
 from aligndraw.data.mnist_captions import (
     PLACES,
     TEMPLATES,
     VOCABULARY,
-    Examples,
     MNISTCaptions,
+    MNISTExamples,
     Place,
     Template,
     all_captions,
@@ -16,21 +18,35 @@ from aligndraw.data.mnist_captions import (
     evaluation_sets,
     is_held_out,
 )
+from aligndraw.data.scenes import Scene, SceneExamples, Scenes, evaluation_scenes
+from aligndraw.data.sets import DataSet, open_data_set
 
 __all__ = [
     "PLACES",
     "TEMPLATES",
     "VOCABULARY",
+    "CaptionedImages",
+    "CaptionedSplit",
+    "CaptionedWriter",
+    "DataError",
+    "DataSet",
     "Digits",
     "Examples",
     "MNISTCaptions",
+    "MNISTExamples",
     "Place",
+    "Scene",
+    "SceneExamples",
+    "Scenes",
+    "Source",
     "Template",
     "all_captions",
     "all_placements",
     "caption",
+    "evaluation_scenes",
     "evaluation_sets",
     "is_held_out",
     "load_digits",
+    "open_data_set",
     "to_tensors",
 ]

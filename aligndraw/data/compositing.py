@@ -37,12 +37,12 @@ def composite_reference(
         ValueError: an argument of another type, shape or layout, an index that names no digit,
             or a digit that would leave the canvas.
     """
-    _check_array("digits", digits, "uint8", "[n, h, w]", (None, None, None))
-    _check_array("first", first, "int64", "[B]", (None,))
+    check_array("digits", digits, "uint8", "[n, h, w]", (None, None, None))
+    check_array("first", first, "int64", "[B]", (None,))
     batch = len(first)
-    _check_array("second", second, "int64", f"[{batch}]", (batch,))
-    _check_array("rows", rows, "int64", f"[{batch}, 2]", (batch, 2))
-    _check_array("columns", columns, "int64", f"[{batch}, 2]", (batch, 2))
+    check_array("second", second, "int64", f"[{batch}]", (batch,))
+    check_array("rows", rows, "int64", f"[{batch}, 2]", (batch, 2))
+    check_array("columns", columns, "int64", f"[{batch}, 2]", (batch, 2))
     count, digit_height, digit_width = digits.shape
     if height < digit_height or width < digit_width:
         raise ValueError(
@@ -62,7 +62,7 @@ def composite_reference(
     return canvas
 
 
-def _check_array(
+def check_array(
     name: str, array: object, dtype: str, shape: str, sizes: tuple[int | None, ...]
 ) -> None:
     if isinstance(array, np.ndarray):

@@ -137,7 +137,7 @@ def _caption_ids() -> NDArray[np.int64]:
 
 
 @dataclass(frozen=True, eq=False)
-class Examples:
+class MNISTExamples:
     """n pictures with captions, composed when a batch of them is asked for.
 
     Args:
@@ -161,13 +161,14 @@ class Examples:
 
     def batch(
         self, index: slice | NDArray[np.int64]
-    ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """Pictures uint8 [B, 60, 60] and word ids int64 [B, 12] of a slice or of positions."""
+    ) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
+        """Pictures uint8 [B, 1, 60, 60], word ids int64 [B, 12] and lengths int64 [B], all 12."""
         first, second = (np.ascontiguousarray(self.digits[index, which]) for which in (0, 1))
         rows, columns = (np.ascontiguousarray(x[index]) for x in (self.rows, self.columns))
         pictures = composite(self.images, first, second, rows, columns, CANVAS, CANVAS)
         labels = self.labels[index]
-        return pictures, _caption_ids()[self.template[index], labels[:, 0], labels[:, 1]]
+        words = _caption_ids()[self.template[index], labels[:, 0], labels[:, 1]]
+        return pictures[:, None], words, np.full(len(words), words.shape[1])
 
     def captions(self, words: bool = False) -> list[str]:
         """The n captions as text; `words` as in `caption`."""
@@ -183,6 +184,8 @@ class MNISTCaptions:
         split: "train", "validation" (1,000 digits) or "test" (1,000 digits).
         placements: "seen", the placements to train on, or "held_out".
     """
+
+    vocabulary = VOCABULARY
 
     def __init__(
         self, digits: Digits, split: Split = "train", placements: Placements = "seen"
@@ -205,7 +208,7 @@ class MNISTCaptions:
                 f"got only the labels {sorted(present - {-1})} in split {split!r}"
             )
 
-    def epoch(self, seed: int, epoch: int = 0, size: int = 10_000) -> Examples:
+    def epoch(self, seed: int, epoch: int = 0, size: int = 10_000) -> MNISTExamples:
         """`size` examples, fully determined by (seed, epoch) and the digits."""
         for name, value, least in (("seed", seed, 0), ("epoch", epoch, 0), ("size", size, 1)):
             if value < least:
@@ -218,7 +221,7 @@ class MNISTCaptions:
         )
         for axis, same in ((rows, _SAME_ROW), (columns, _SAME_COLUMN)):
             axis[:, 1] = np.where(same[template], axis[:, 0], axis[:, 1])
-        return Examples(self.digits.images, template, digits, labels, rows, columns)
+        return MNISTExamples(self.digits.images, template, digits, labels, rows, columns)
 
     def _draw_placements(
         self, rng: np.random.Generator, size: int
@@ -242,7 +245,7 @@ class MNISTCaptions:
 
 def evaluation_sets(
     digits: Digits, split: Split = "test", seed: int = 0, size: int = 1000
-) -> dict[str, Examples]:
+) -> dict[str, MNISTExamples]:
     """The fixed sets to score a model on, `size` examples each: "seen" and "held_out"."""
     return {
         placements: MNISTCaptions(digits, split, placements).epoch(seed, size=size)

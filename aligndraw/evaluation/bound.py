@@ -86,9 +86,9 @@ def estimate_bound(
         )
     device, parts = model.canvas.device, []
     for start in range(0, len(examples), batch_size):
-        images, captions = to_tensors(examples, slice(start, start + batch_size))
+        images, *captions = to_tensors(examples, slice(start, start + batch_size))
         generators = [stream(seed, start + i) for i in range(len(images))]
-        parts.append(model(images.to(device), captions.to(device), generator=generators, samples=samples))
+        parts.append(model(images.to(device), *(c.to(device) for c in captions), generator=generators, samples=samples))
         on_batch(len(images))
     kl, nll, log_weight, steps = (
         torch.cat([getattr(p, name) for p in parts]) for name in ("kl", "nll", "log_weight", "kl_steps")

@@ -279,7 +279,7 @@ def score_reader(
                     f"digits must have enough of each digit in the {split} split, "
                     f"got {len(chosen)} of {n} pictures of {caption(*placement)!r}"
                 )
-            pictures, _ = examples.batch(np.array(chosen))
-            readings.append(reader.read(torch.from_numpy(pictures)[:, None].float() / 255))
+            pictures, *_ = examples.batch(np.array(chosen))
+            readings.append(reader.read(torch.from_numpy(pictures).float() / 255))
             shown += [placement] * n
     return Fidelity.of(torch.cat(readings), shown)

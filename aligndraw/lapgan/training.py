@@ -6,32 +6,21 @@ is that of fakes with the targets of real images. Every fake has noise, an image
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from aligndraw.lapgan.config import AdversarialConfig, SharpenerConfig
+from aligndraw.lapgan.examples import CaptionedExamples
 from aligndraw.lapgan.generator import ResidualGenerator, TopGenerator
 from aligndraw.model.noise import stream
 from aligndraw.text.sentences import SentenceEncoder
 from aligndraw.training.run import RunFolder
 from aligndraw.training.state import Resumable
-
-
-class CaptionedExamples(Protocol):
-    """Images with captions, as many as there are captions."""
-
-    def __len__(self) -> int: ...
-
-    def batch(self, rows: NDArray[np.int64]) -> tuple[Tensor, Sequence[str]]:
-        """Images float32 [B, C, H, W] in [0, 1] and their captions."""
-        ...
 
 
 @dataclass(frozen=True)

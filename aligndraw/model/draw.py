@@ -160,12 +160,15 @@ class AlignDRAW(nn.Module):
     def describe(self, captions: Tensor, lengths: Tensor | None = None) -> Caption:
         """The language model's part: word ids int64 [B, N], lengths int64 [B] (all N when None) -> Caption.
 
+        Once a caption, it is a small part of the work, and stays in full precision under autocast.
+
         Raises:
             ValueError: ids, lengths or their shapes do not fit the model.
         """
         captions, lengths = self._check_captions(captions, lengths)
-        words, sentence = self.language(captions, lengths)
-        return Caption(words, None if self.align is None else self.align.keys(words), lengths, sentence)
+        with torch.autocast(captions.device.type, enabled=False):
+            words, sentence = self.language(captions, lengths)
+            return Caption(words, None if self.align is None else self.align.keys(words), lengths, sentence)
 
     def first(self, batch: int, encode: bool = True) -> State:
         """The state before the first step: learned h₀ and c₀, and the prior N(0, I) of the first latent."""
@@ -252,8 +255,9 @@ class AlignDRAW(nn.Module):
         else:
             encoder, decoder = self._encoder_weights(), self._decoder_weights()
             done = ops.unroll(
-                images, self.canvas, *self._words(caption), noise, encoder, decoder, self.read.size, self.write.size
-            )
+                images, self.canvas, *self._words(caption), noise, encoder, decoder, self.read.size, self.write.size,
+                torch.is_autocast_enabled(images.device.type),
+            )  # fmt: skip
             canvas, kl_steps, log_ratios = done.canvas, done.kl, done.log_ratio
         nll = self._nll(canvas, images).unflatten(0, (batch, samples))
         kl_steps = kl_steps.unflatten(0, (batch, samples))
@@ -309,14 +313,15 @@ class AlignDRAW(nn.Module):
     def stepwise_reason(self, loop: str) -> str:
         """Why the loop "unroll" (of `forward`) or "unroll_prior" (of `sample`) runs step by step; "" when it is one op.
 
-        One op computes what the steps do, and nothing can look in between: hooks on the model's parts, parts of other
-        types and autocast go step by step, and so does what has no kernel.
+        One op computes what the steps do, and nothing can look in between: hooks on the model's parts and parts of
+        other types go step by step, and so does what has no kernel. Under autocast to bfloat16 the one op rounds the
+        factors of its large products ("unroll", see `ops.unroll`) or nothing ("unroll_prior").
         """
         device = self.canvas.device.type
         if self.config.conventions != "paper":
             return "the released conventions"
-        if torch.is_autocast_enabled(device):
-            return "autocast"
+        if torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) != torch.bfloat16:
+            return f"autocast to {str(torch.get_autocast_dtype(device)).removeprefix('torch.')}"
         if self.canvas.dtype not in (torch.float32, torch.float64):
             return f"parameters in {str(self.canvas.dtype).removeprefix('torch.')}"
         if type(self).step is not AlignDRAW.step:

@@ -16,6 +16,7 @@ class WordLSTM(nn.Module):
         self.words = nn.Parameter(torch.empty(vocabulary_size, 4 * units))
         self.weight_hh = nn.Parameter(torch.empty(4 * units, units))
         self.bias = nn.Parameter(torch.empty(4 * units))
+        self.sparse = False
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -35,7 +36,7 @@ class WordLSTM(nn.Module):
         Returns:
             the state at each word [B, N, m], meaningless from word `length` on, and the last state [B, m].
         """
-        inputs = nn.functional.embedding(ids, self.words) + self.bias  # [B, N, 4m]
+        inputs = nn.functional.embedding(ids, self.words, sparse=self.sparse) + self.bias  # [B, N, 4m]
         return ops.lstm_sequence(inputs, self.weight_hh, h0, lengths, backwards)
 
 
@@ -52,6 +53,10 @@ class LanguageModel(nn.Module):
         self.backward_lstm = WordLSTM(vocabulary_size, units)
         self.h0 = nn.Parameter(torch.zeros(units))
         self.released = conventions == "released"
+
+    def make_sparse(self, sparse: bool) -> None:
+        """Whether the gradients of the tables of words are sparse tensors, of the rows that a batch has."""
+        self.forward_lstm.sparse = self.backward_lstm.sparse = sparse
 
     def forward(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """ids int64 [B, N], lengths int64 [B] -> h_lang [B, N, 2m], sentence [B, 2m]: the last states of both."""

@@ -9,7 +9,7 @@ from aligndraw.ops.latent import latent, latent_reference
 from aligndraw.ops.lstm import lstm_cell, lstm_gates, lstm_gates_reference
 from aligndraw.ops.lstm_sequence import lstm_sequence
 from aligndraw.ops.read import read, read_reference
-from aligndraw.ops.unroll import DecoderWeights, EncoderWeights, Unrolled, unroll
+from aligndraw.ops.unroll import DecoderWeights, EncoderWeights, Unrolled, rounds_fast, unroll
 from aligndraw.ops.unroll_prior import Drawn, unroll_prior
 from aligndraw.ops.window import filterbanks, grid
 from aligndraw.ops.write import write, write_reference
@@ -36,6 +36,7 @@ __all__ = [
     "lstm_sequence",
     "read",
     "read_reference",
+    "rounds_fast",
     "unroll",
     "unroll_prior",
     "write",

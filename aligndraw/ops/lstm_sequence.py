@@ -100,11 +100,14 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> Non
     ctx.reverse = inputs[-1]
     ctx.save_for_backward(*inputs[:-1], *output[2:])
     ctx.mark_non_differentiable(*output[2:])
+    ctx.set_materialize_grads(False)  # it would make zeros for the tape
 
 
 def _gradient(op: Any, ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
     inputs, weight_hh, h0, lengths, *tape = ctx.saved_tensors
-    return (*op(*grads[:2], inputs, weight_hh, h0, lengths, ctx.reverse, *tape), None, None)
+    shapes = ((*inputs.shape[:2], h0.shape[0]), (inputs.shape[0], h0.shape[0]))
+    given = [inputs.new_zeros(shape) if g is None else g for g, shape in zip(grads, shapes)]
+    return (*op(*given, inputs, weight_hh, h0, lengths, ctx.reverse, *tape), None, None)
 
 
 _INPUTS = "Tensor inputs, Tensor weight_hh, Tensor h0, Tensor lengths, bool reverse"

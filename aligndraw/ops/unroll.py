@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from aligndraw.backends import backend_for
 from aligndraw.ops._op import Op, check_loop, check_shape
 from aligndraw.ops.attend import attend_reference
 from aligndraw.ops.latent import latent_reference
@@ -75,6 +76,28 @@ def heads_columns(canvas: Tensor, noise: Tensor, write_size: int, score: Tensor 
     return _Heads.of(units, noise.shape[2], canvas.shape[0] * write_size**2)
 
 
+def product(a: Tensor, b: Tensor, bf16: bool) -> Tensor:
+    """a b; with `bf16`, of float32 factors rounded to bfloat16, with sums and result in float32."""
+    if not bf16 or a.dtype != torch.float32:
+        return a @ b
+    if a.is_cuda:
+        return torch.mm(a.bfloat16(), b.bfloat16(), out_dtype=torch.float32)
+    return a.bfloat16().float() @ b.bfloat16().float()
+
+
+def rounds_fast(device: str) -> bool:
+    """Whether products of rounded factors are faster than others: on CPUs with matrix tiles (AMX), in C++."""
+    return backend_for("unroll", device) == "cpp" and bool(torch.ops.aligndraw.bf16_unit())
+
+
+def say(h: Tensor, decoder: DecoderWeights, bf16: bool) -> Tensor:
+    """What the heads say of h_dec. Priors and windows are never rounded."""
+    if decoder.score is None or not bf16:
+        return torch.addmm(decoder.heads_bias, h, decoder.heads.mT)
+    query, others = decoder.heads.tensor_split([len(decoder.score)])
+    return torch.cat([product(h, query.mT, bf16), h @ others.mT], 1) + decoder.heads_bias
+
+
 def decode_reference(
     z: Tensor,
     query: Tensor,
@@ -84,15 +107,17 @@ def decode_reference(
     keys: Tensor | None,
     lengths: Tensor,
     decoder: DecoderWeights,
+    bf16: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Attention and the generative LSTM (Eq. 2, 3, 6, 7): h_dec, its cell state, α, and what the heads say of h_dec."""
     if keys is None or decoder.score is None:
         context, weights = words[:, 0], words.new_empty(len(words), 0)
     else:
         context, weights = attend_reference(query, keys, decoder.score, words, lengths)
-    gates = torch.cat([z, context], 1) @ decoder.decoder_ih.mT + h @ decoder.decoder_hh.mT + decoder.decoder_bias
+    gates = product(torch.cat([z, context], 1), decoder.decoder_ih.mT, bf16)
+    gates = gates + product(h, decoder.decoder_hh.mT, bf16) + decoder.decoder_bias
     h, c = lstm_gates_reference(gates, c)
-    return h, c, weights, torch.addmm(decoder.heads_bias, h, decoder.heads.mT)
+    return h, c, weights, say(h, decoder, bf16)
 
 
 def _unroll_reference(
@@ -117,6 +142,7 @@ def _unroll_reference(
     score: Tensor | None,
     read_size: int,
     write_size: int,
+    bf16: bool,
 ) -> tuple[Tensor, ...]:
     """Results as the op gives them, time first, without a tape."""
     batch, channels = image.shape[:2]
@@ -126,16 +152,17 @@ def _unroll_reference(
     h_enc, c_enc = encoder_h0.expand(batch, -1), encoder_h0.new_zeros(batch, encoder_h0.shape[0])
     h_dec, c_dec = decoder_h0.expand(batch, -1), decoder_h0.new_zeros(batch, decoder_h0.shape[0])
     mu_p = log_sigma_p = noise.new_zeros(batch, noise.shape[2])
-    said = torch.addmm(heads_bias, h_dec, heads.mT)
+    said = say(h_dec, decoder, bf16)
     done: list[tuple[Tensor, ...]] = []
     for epsilon in noise.unbind(1):
         glimpse = read_reference(image, said[:, at.read_window], read_size, c_t)
-        gates = torch.cat([glimpse.flatten(1), h_dec], 1) @ encoder_ih.mT + h_enc @ encoder_hh.mT + encoder_bias
+        gates = product(torch.cat([glimpse.flatten(1), h_dec], 1), encoder_ih.mT, bf16)
+        gates = gates + product(h_enc, encoder_hh.mT, bf16) + encoder_bias
         h_enc, c_enc = lstm_gates_reference(gates, c_enc)
         mu, log_sigma = torch.addmm(posterior_bias, h_enc, posterior.mT).chunk(2, 1)
         z, kl, log_ratio = latent_reference(mu, log_sigma, mu_p, log_sigma_p, epsilon)
         query = said[:, at.query]
-        h_dec, c_dec, weights, said = decode_reference(z, query, h_dec, c_dec, words, keys, lengths, decoder)
+        h_dec, c_dec, weights, said = decode_reference(z, query, h_dec, c_dec, words, keys, lengths, decoder, bf16)
         mu_p, log_sigma_p = said[:, at.prior].tanh().chunk(2, 1)
         patch = said[:, at.patch].reshape(batch, channels, write_size, write_size)
         window = said[:, at.write_window]
@@ -166,7 +193,7 @@ def _kernels(namespace: str) -> Any:
 
 def _forward(namespace: str, *args: Any) -> tuple[Tensor, ...]:
     """The loop on one backend's kernels, with as little else as can be."""
-    image, canvas, words, keys, lengths, noise, *weights, read_size, write_size = args
+    image, canvas, words, keys, lengths, noise, *weights, read_size, write_size, bf16 = args
     encoder, decoder = EncoderWeights(*weights[:6]), DecoderWeights(*weights[6:])
     k = _kernels(namespace)
     read, write, lstm_gates, latent = k.read.default, k.write.default, k.lstm_gates.default, k.latent.default
@@ -189,11 +216,16 @@ def _forward(namespace: str, *args: Any) -> tuple[Tensor, ...]:
     kl, log_ratio = image.new_empty(steps, batch), image.new_empty(steps, batch)
     word_weights = image.new_empty(steps, batch, words.shape[1] if keys is not None else 0)
 
+    def add_products(out: Tensor, bias: Tensor, a: Tensor, w: Tensor, b: Tensor, u: Tensor) -> Tensor:
+        if bf16:
+            return torch.add(product(a, w.mT, bf16).add_(product(b, u.mT, bf16)), bias, out=out)
+        return torch.addmm(bias, a, w.mT, out=out).addmm_(b, u.mT)
+
     encoder_h[0], decoder_h[0] = encoder.encoder_h0, decoder.decoder_h0
     encoder_c[0], decoder_c[0] = 0, 0
     if steps:
         canvases[0] = canvas
-    torch.addmm(decoder.heads_bias, decoder_h[0], decoder.heads.mT, out=said[0])
+    said[0] = say(decoder_h[0], decoder, bf16)
     said[0, :, at.prior] = 0  # the first prior is N(0, I)
     c_t = canvas.expand(batch, -1, -1, -1)
     for t in range(steps):
@@ -202,8 +234,9 @@ def _forward(namespace: str, *args: Any) -> tuple[Tensor, ...]:
         glimpse = read(image, now[:, at.read_window], read_size, c_t)
         encoder_in[t, :, :glimpse_size] = glimpse.flatten(1)
         encoder_in[t, :, glimpse_size:] = h_dec
-        gates = torch.addmm(encoder.encoder_bias, encoder_in[t], encoder.encoder_ih.mT, out=encoder_gates[t])
-        gates.addmm_(encoder_h[t], encoder.encoder_hh.mT)
+        gates = add_products(
+            encoder_gates[t], encoder.encoder_bias, encoder_in[t], encoder.encoder_ih, encoder_h[t], encoder.encoder_hh
+        )
         encoder_h[t + 1], encoder_c[t + 1] = lstm_gates(gates, encoder_c[t])
         q = torch.addmm(encoder.posterior_bias, encoder_h[t + 1], encoder.posterior.mT, out=posteriors[t])
         mu_p, log_sigma_p = now[:, at.prior].chunk(2, 1)
@@ -214,10 +247,15 @@ def _forward(namespace: str, *args: Any) -> tuple[Tensor, ...]:
         else:
             context, word_weights[t] = k.attend.default(now[:, at.query], keys, decoder.score, words, lengths)
             decoder_in[t, :, latents:] = context
-        gates = torch.addmm(decoder.decoder_bias, decoder_in[t], decoder.decoder_ih.mT, out=decoder_gates[t])
-        gates.addmm_(h_dec, decoder.decoder_hh.mT)
+        gates = add_products(
+            decoder_gates[t], decoder.decoder_bias, decoder_in[t], decoder.decoder_ih, h_dec, decoder.decoder_hh
+        )
         decoder_h[t + 1], decoder_c[t + 1] = lstm_gates(gates, decoder_c[t])
-        now = torch.addmm(decoder.heads_bias, decoder_h[t + 1], decoder.heads.mT, out=said[t + 1])
+        now = said[t + 1]
+        if bf16:
+            now.copy_(say(decoder_h[t + 1], decoder, bf16))
+        else:
+            torch.addmm(decoder.heads_bias, decoder_h[t + 1], decoder.heads.mT, out=now)
         now[:, at.prior].tanh_()
         patch = now[:, at.patch].reshape(batch, channels, write_size, write_size)
         c_t = write(patch, now[:, at.write_window], c_t)
@@ -234,12 +272,12 @@ def _forward(namespace: str, *args: Any) -> tuple[Tensor, ...]:
 def _backward(namespace: str, *args: Any) -> tuple[Tensor, ...]:
     """Back through the steps; the gradients of the weights follow as one product each over all steps together."""
     grad_canvas, grad_kl, grad_log_ratio, grad_windows, grad_weights = args[:5]
-    image, canvas, words, keys, lengths, noise, *weights, read_size, write_size = args[5:26]
-    word_weights, image_grad = args[26], args[-1]
+    image, canvas, words, keys, lengths, noise, *weights, read_size, write_size, bf16 = args[5:27]
+    word_weights, image_grad = args[27], args[-1]
     (
         encoder_in, encoder_gates, encoder_h, encoder_c, posteriors, decoder_in, decoder_gates, decoder_h, decoder_c,
         said, canvases,
-    ) = args[27:-1]  # fmt: skip
+    ) = args[28:-1]  # fmt: skip
     encoder, decoder = EncoderWeights(*weights[:6]), DecoderWeights(*weights[6:])
     k = _kernels(namespace)
     read_backward, write_backward = k.read_backward.default, k.write_backward.default
@@ -259,6 +297,13 @@ def _backward(namespace: str, *args: Any) -> tuple[Tensor, ...]:
     d_score = None if decoder.score is None else torch.zeros_like(decoder.score)
     d_image = torch.zeros_like(image) if image_grad else image.new_empty(0)
     d_c_t = grad_canvas
+
+    def add_product(to: Tensor, d: Tensor, w: Tensor) -> None:
+        if bf16:
+            to.add_(product(d, w, bf16))
+        else:
+            to.addmm_(d, w)
+
     d_h_enc, d_c_enc = torch.zeros_like(encoder_h[0]), torch.zeros_like(encoder_h[0])
     d_h_dec, d_c_dec = torch.zeros_like(decoder_h[0]), torch.zeros_like(decoder_h[0])
     for t in reversed(range(steps)):
@@ -267,11 +312,11 @@ def _backward(namespace: str, *args: Any) -> tuple[Tensor, ...]:
         d_patch, d_window = write_backward(d_c_t, patch, now[:, at.write_window])
         d_now[:, at.patch] = d_patch.flatten(1)
         torch.add(d_window, grad_windows[t], out=d_now[:, at.write_window])
-        d_h_dec.addmm_(d_now, decoder.heads)
+        add_product(d_h_dec, d_now, decoder.heads)
         d_gates, d_c_dec = gates_backward(d_h_dec, d_c_dec, decoder_gates[t], decoder_c[t])
         d_decoder_gates[t] = d_gates
-        d_in = d_gates @ decoder.decoder_ih
-        d_h_dec = d_gates @ decoder.decoder_hh
+        d_in = product(d_gates, decoder.decoder_ih, bf16)
+        d_h_dec = product(d_gates, decoder.decoder_hh, bf16)
         before = said[t]
         if d_keys is None:
             d_words[:, 0] += d_in[:, latents:]
@@ -293,11 +338,11 @@ def _backward(namespace: str, *args: Any) -> tuple[Tensor, ...]:
         if t:
             d_prior = torch.cat([d_mu_p, d_log_sigma_p], 1)
             d_before[:, at.prior] = d_prior - d_prior * prior.square()
-        d_h_enc.addmm_(d_q, encoder.posterior)
+        add_product(d_h_enc, d_q, encoder.posterior)
         d_gates, d_c_enc = gates_backward(d_h_enc, d_c_enc, encoder_gates[t], encoder_c[t])
         d_encoder_gates[t] = d_gates
-        d_in = d_gates @ encoder.encoder_ih
-        d_h_enc = d_gates @ encoder.encoder_hh
+        d_in = product(d_gates, encoder.encoder_ih, bf16)
+        d_h_enc = product(d_gates, encoder.encoder_hh, bf16)
         d_h_dec += d_in[:, glimpse_size:]
         d_x, d_window, d_seen = read_backward(
             d_in[:, :glimpse_size].reshape(glimpse_shape), image, before[:, at.read_window], read_size, canvases[t],
@@ -307,17 +352,17 @@ def _backward(namespace: str, *args: Any) -> tuple[Tensor, ...]:
         d_c_t = d_seen.add_(d_c_t)
         if image_grad:
             d_image += d_x
-    d_h_dec.addmm_(d_said[0], decoder.heads)
+    add_product(d_h_dec, d_said[0], decoder.heads)
 
     def over_steps(grads: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """The gradients of a matrix and of a bias."""
         grads = grads.flatten(0, 1)
-        return grads.mT @ inputs.flatten(0, 1), grads.sum(0)
+        return product(grads.mT, inputs.flatten(0, 1), bf16), grads.sum(0)
 
     d_encoder_ih, d_encoder_bias = over_steps(d_encoder_gates, encoder_in)
-    d_encoder_hh = d_encoder_gates.flatten(0, 1).mT @ encoder_h[:-1].flatten(0, 1)
+    d_encoder_hh, _ = over_steps(d_encoder_gates, encoder_h[:-1])
     d_decoder_ih, d_decoder_bias = over_steps(d_decoder_gates, decoder_in)
-    d_decoder_hh = d_decoder_gates.flatten(0, 1).mT @ decoder_h[:-1].flatten(0, 1)
+    d_decoder_hh, _ = over_steps(d_decoder_gates, decoder_h[:-1])
     nothing = image.new_empty(0)
     return (
         d_image, d_c_t.sum(0), d_words, nothing if d_keys is None else d_keys, d_noise,
@@ -329,7 +374,7 @@ def _backward(namespace: str, *args: Any) -> tuple[Tensor, ...]:
 
 def _shapes(args: tuple[Any, ...]) -> dict[str, tuple[int, ...]]:
     """The shapes of the op's results and then of its tape, by name."""
-    image, canvas, words, keys, _, noise, *weights, read_size, write_size = args
+    image, canvas, words, keys, _, noise, *weights, _, _, _ = args
     encoder, decoder = EncoderWeights(*weights[:6]), DecoderWeights(*weights[6:])
     steps, batch = noise.shape[1], image.shape[0]
     e, n = encoder.encoder_h0.shape[0], decoder.decoder_h0.shape[0]
@@ -406,7 +451,7 @@ def check_decoder(
 
 
 def _check(*args: Any) -> None:
-    image, canvas, words, keys, lengths, noise, *weights, read_size, write_size = args
+    image, canvas, words, keys, lengths, noise, *weights, read_size, write_size, _ = args
     encoder, decoder = EncoderWeights(*weights[:6]), DecoderWeights(*weights[6:])
     check_shape("unroll", "image", image, "[B, C, H, W]", (None, None, None, None))
     batch, channels, height, width = image.shape
@@ -428,28 +473,33 @@ def _check(*args: Any) -> None:
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    ctx.read_size, ctx.write_size = inputs[-2:]
-    ctx.save_for_backward(*inputs[:-2], *output[4:])
+    ctx.numbers = inputs[-3:]
+    ctx.save_for_backward(*inputs[:-3], *output[4:])
     ctx.mark_non_differentiable(*output[5:])
+    ctx.set_materialize_grads(False)  # it would make zeros for the whole tape
 
 
 def _gradient(op: Any, ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
     saved = ctx.saved_tensors
     inputs, tape = saved[:19], saved[19:]
     image_grad = ctx.needs_input_grad[0]
-    found = op(*grads[:5], *inputs, ctx.read_size, ctx.write_size, *tape, image_grad)
+    noise = inputs[5]
+    rows = (noise.shape[1], noise.shape[0])
+    shapes = (inputs[0].shape, rows, rows, (*rows, 5), tape[0].shape)
+    given = [noise.new_zeros(shape) if g is None else g for g, shape in zip(grads, shapes)]
+    found = op(*given, *inputs, *ctx.numbers, *tape, image_grad)
     image, canvas, words, keys, noise, *weights = found
     without_keys = inputs[3] is None
     return (
         image if image_grad else None, canvas, words, None if without_keys else keys, None, noise,
-        *weights[:-1], None if without_keys else weights[-1], None, None,
+        *weights[:-1], None if without_keys else weights[-1], None, None, None,
     )  # fmt: skip
 
 
 _INPUTS = (
     "Tensor image, Tensor canvas, Tensor words, Tensor? keys, Tensor lengths, Tensor noise, "
     + ", ".join(f"Tensor {name}" for name in (*EncoderWeights._fields, *DecoderWeights._fields[:-1]))
-    + ", Tensor? score, int read_size, int write_size"
+    + ", Tensor? score, int read_size, int write_size, bool bf16"
 )
 _op = Op(
     "unroll",
@@ -478,6 +528,7 @@ def unroll(
     decoder: DecoderWeights,
     read_size: int,
     write_size: int,
+    bf16: bool = False,
 ) -> Unrolled:
     """T steps of drawing with the posterior's latents (alignDRAW, Eq. 1-14), one op forward and one backward.
 
@@ -501,11 +552,14 @@ def unroll(
         noise: ε, [B, T, z], T ≥ 1.
         encoder, decoder: the parameters.
         read_size, write_size: p of the glimpse and of the patch.
+        bf16: round the factors of the large products to bfloat16, and sum in float32: those of the LSTMs, of the query
+            and of all gradients. Priors, posteriors, windows and patches are made of unrounded ones, and float64 is
+            never rounded.
 
     Raises:
         RuntimeError: shapes, dtypes or devices do not fit.
     """
-    results = _op(image, canvas, words, keys, lengths, noise, *encoder, *decoder, read_size, write_size)
+    results = _op(image, canvas, words, keys, lengths, noise, *encoder, *decoder, read_size, write_size, bf16)
     last, kl, log_ratio, windows, weights = results[:5]
     by_batch = None if keys is None else weights.transpose(0, 1)
     return Unrolled(last, kl.mT, log_ratio.mT, windows.transpose(0, 1), by_batch)

@@ -47,7 +47,7 @@ def _unroll_prior_reference(
     done: list[tuple[Tensor, ...]] = []
     for epsilon in noise.unbind(1):
         z = mu + log_sigma.exp() * epsilon
-        h, c, weights, said = decode_reference(z, said[:, at.query], h, c, words, keys, lengths, decoder)
+        h, c, weights, said = decode_reference(z, said[:, at.query], h, c, words, keys, lengths, decoder, False)
         mu, log_sigma = said[:, at.prior].tanh().chunk(2, 1)
         patch = said[:, at.patch].reshape(batch, channels, write_size, write_size)
         window = said[:, at.write_window]

@@ -16,6 +16,7 @@ from torch import Tensor
 
 # Several times the longest caption of the usual sets (COCO's has 57 words).
 MAX_WORDS = 256
+UNKNOWN = "[UNK]"  # the usual word for whatever is not in a vocabulary
 
 _NUMBER_WORDS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
@@ -25,7 +26,12 @@ _OTHER_SPELLING = {word: str(number) for number, word in enumerate(_NUMBER_WORDS
 _OTHER_SPELLING |= {numeral: word for word, numeral in _OTHER_SPELLING.items()}
 
 # A word with its inner apostrophes and hyphens, or one punctuation mark.
-_TOKEN = re.compile(r"\w+(?:['’-]\w+)*|[^\w\s]")
+TOKEN = re.compile(r"\w+(?:['’-]\w+)*|[^\w\s]")
+
+
+def words_of(caption: str) -> list[str]:
+    """A caption's words in lower case, its punctuation marks among them."""
+    return TOKEN.findall(caption.lower())
 
 
 class CaptionError(ValueError):
@@ -75,8 +81,13 @@ class Vocabulary:
             raise CaptionError(f"unknown word {_quote(word)}; {self._hint([word])}")
         return found
 
-    def encode(self, caption: str, max_words: int = MAX_WORDS) -> list[int]:
+    def encode(self, caption: str, max_words: int = MAX_WORDS, unknown: str | None = None) -> list[int]:
         """The ids of a caption's words, the final "." supplied where the vocabulary has one.
+
+        Args:
+            caption: any text.
+            max_words: how many it may have.
+            unknown: the word that stands for those that are not in the vocabulary, which has it; None refuses them.
 
         Raises:
             CaptionError: not a string, without words, longer than `max_words`, or with unknown
@@ -84,7 +95,7 @@ class Vocabulary:
         """
         if not isinstance(caption, str):
             raise CaptionError(f"caption must be a string, got {type(caption).__name__}")
-        tokens = _TOKEN.findall(caption.lower())
+        tokens = words_of(caption)
         if not tokens:
             raise CaptionError(f"caption must hold at least one word, got {_quote(caption)}")
         if tokens[-1] != "." and "." in self._ids:
@@ -94,13 +105,14 @@ class Vocabulary:
                 f"caption must have at most {max_words} words, got {len(tokens)}: {_quote(caption)}"
             )
         ids = [self._find(token) for token in tokens]
-        known = [i for i in ids if i is not None]
+        instead = None if unknown is None else self._ids[unknown]
+        known = [i for i in (instead if i is None else i for i in ids) if i is not None]
         if len(known) < len(ids):
             # A dict keeps the caption's order and drops repetitions.
-            unknown = list(dict.fromkeys(t for t, i in zip(tokens, ids, strict=True) if i is None))
+            strange = list(dict.fromkeys(t for t, i in zip(tokens, ids, strict=True) if i is None))
             raise CaptionError(
-                f"unknown word{'s' * (len(unknown) > 1)} {_quote_all(unknown)} "
-                f"in caption {_quote(caption)}; {self._hint(unknown)}"
+                f"unknown word{'s' * (len(strange) > 1)} {_quote_all(strange)} "
+                f"in caption {_quote(caption)}; {self._hint(strange)}"
             )
         return known
 

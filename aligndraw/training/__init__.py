@@ -1,14 +1,14 @@
 """Training: the loop, the update rule, the schedule."""
 
 from aligndraw.training.loop import Trainer, Update, train
-from aligndraw.training.optimizer import RMSprop, build_optimizer, clip_gradients, learning_rate
+from aligndraw.training.optimizer import RMSprop, build_optimizer, clip_scales, learning_rate
 
 __all__ = [
     "RMSprop",
     "Trainer",
     "Update",
     "build_optimizer",
-    "clip_gradients",
+    "clip_scales",
     "learning_rate",
     "train",
 ]

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from aligndraw.config import TrainingConfig
-from aligndraw.data import Examples, MNISTCaptions, to_tensors
+from aligndraw.data import Examples, Source, to_tensors
 from aligndraw.model import AlignDRAW
 from aligndraw.model.noise import stream
-from aligndraw.training.optimizer import build_optimizer, clip_gradients, learning_rate
+from aligndraw.ops import rounds_fast
+from aligndraw.training.optimizer import RMSprop, build_optimizer, clip_scales, learning_rate
 from aligndraw.training.state import Resumable
 
 
@@ -45,17 +46,21 @@ class Trainer(Resumable):
 
     Attributes:
         index: the number of updates done.
+        bf16: whether the factors of large products are rounded, as the configuration's precision has it here.
     """
 
     model: AlignDRAW
 
     def __init__(
-        self, model: AlignDRAW, source: MNISTCaptions, config: TrainingConfig, seed: int = 0
+        self, model: AlignDRAW, source: Source, config: TrainingConfig, seed: int = 0
     ) -> None:
         super().__init__(model, build_optimizer(model, config))
         self.source, self.config, self.seed = source, config, seed
         if config.ema:
             self.average = {n: p.detach().clone() for n, p in model.named_parameters()}
+        self.bf16 = config.precision == "bf16" or (
+            config.precision == "auto" and rounds_fast(model.canvas.device.type)
+        )
         self._epoch: tuple[int, Examples] | None = None
 
     @property
@@ -93,16 +98,17 @@ class Trainer(Resumable):
         """
         config, device, index = self.config, self.model.canvas.device, self.index
         epoch, position = divmod(index, self.updates_per_epoch)
-        images, captions = to_tensors(
+        images, captions, lengths = to_tensors(
             self._examples(epoch), slice(position * config.batch_size, (position + 1) * config.batch_size)
         )
         generator = stream(self.seed, index, device)  # resuming needs no history
-        bound = self.model(images.to(device), captions.to(device), generator=generator)
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
+            bound = self.model(images.to(device), captions.to(device), lengths.to(device), generator=generator)
         kl, nll = bound.kl.mean(), bound.nll.mean()
         weight = min(1.0, (index + 1) / config.kl_warmup) if config.kl_warmup else 1.0
         self.optimizer.zero_grad()
         (weight * kl + nll).backward()
-        norm = clip_gradients(self.model.parameters(), config)
+        norm, scales = clip_scales(self.model.parameters(), config)
         kl_value, nll_value, norm_value = torch.stack([kl.detach(), nll.detach(), norm]).tolist()
         if not norm_value < float("inf"):
             raise FloatingPointError(
@@ -112,7 +118,12 @@ class Trainer(Resumable):
         rate = learning_rate(config, index)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.optimizer.step()
+        if isinstance(self.optimizer, RMSprop):
+            self.optimizer.step(scales=scales)
+        else:
+            for p, scale in scales.items():
+                p.grad.mul_(scale)  # type: ignore[union-attr]
+            self.optimizer.step()
         if self.average:
             own = [p.detach() for p in self.model.parameters()]
             torch._foreach_lerp_(list(self.average.values()), own, 1 - config.ema)
@@ -127,7 +138,7 @@ class Trainer(Resumable):
 
 def train(
     model: AlignDRAW,
-    source: MNISTCaptions,
+    source: Source,
     config: TrainingConfig,
     seed: int = 0,
     on_update: Callable[[Update], None] = lambda update: None,

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from aligndraw.backends import backend_for
 from aligndraw.config import TrainingConfig
+from aligndraw.model import AlignDRAW
 
 
 class RMSprop(torch.optim.Optimizer):
     """v ← 0.9 v + 0.1 g²; p ← p − lr · g / √(v + 1e-6), as the authors run it.
 
-    `torch.optim.RMSprop` differs: its ε stands outside the root.
+    `torch.optim.RMSprop` differs: its ε stands outside the root. A sparse gradient (of a table of words) costs what its
+    rows cost: a row that has none keeps its value under the rule, and its v falls behind until it has one again.
 
     Args:
         params: as in any torch optimizer.
@@ -28,34 +31,87 @@ class RMSprop(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "decay": decay, "eps": eps})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One update of every parameter that has a gradient."""
+    def step(  # type: ignore[override]
+        self, closure: Callable[[], float] | None = None, scales: Mapping[Tensor, Tensor] | None = None
+    ) -> float | None:
+        """One update of every parameter that has a gradient.
+
+        Args:
+            closure: computes the loss anew.
+            scales: factors of the gradients, by parameter, instead of scaled gradients.
+        """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            params = [p for p in group["params"] if p.grad is not None]
-            if not params:
-                continue
-            grads = [p.grad for p in params]
-            for p in params:
-                if not self.state[p]:
-                    self.state[p]["v"] = torch.zeros_like(p)
-            means = [self.state[p]["v"] for p in params]
-            torch._foreach_mul_(means, group["decay"])
-            torch._foreach_addcmul_(means, grads, grads, 1 - group["decay"])
-            roots = torch._foreach_add(means, group["eps"])
-            torch._foreach_sqrt_(roots)
-            torch._foreach_addcdiv_(params, grads, roots, -group["lr"])
+            rule = {k: group[k] for k in ("lr", "decay", "eps")}
+            dense = []
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                state = self.state[p]
+                if not state:
+                    state["v"] = torch.zeros_like(p)
+                if p.grad.is_sparse:
+                    _update_rows(p, state, 1.0 if scales is None else scales[p], **rule)
+                else:
+                    dense.append(p)
+            if dense:
+                factors = torch.ones(len(dense)) if scales is None else torch.stack([scales[p] for p in dense])
+                _update(dense, [self.state[p]["v"] for p in dense], [p.grad for p in dense], factors, **rule)
         return loss
 
 
-def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
-    """The optimizer that the configuration names, over all parameters of the model."""
+def _update(
+    params: list[Tensor],
+    squares: list[Tensor],
+    grads: list[Tensor],
+    scales: Tensor,
+    lr: float,
+    decay: float,
+    eps: float,
+) -> None:
+    """The rule for dense gradients: one pass over the memory in C++, else some."""
+    everything = [*params, *squares, *grads]
+    plain = all(t.dtype == torch.float32 and t.is_contiguous() and t.device.type == "cpu" for t in everything)
+    if plain and backend_for("unroll", "cpu") == "cpp":
+        torch.ops.aligndraw.rmsprop_(params, squares, grads, scales.float(), lr, decay, eps)
+        return
+    scaled = torch._foreach_mul(grads, list(scales.to(params[0].device, params[0].dtype).unbind()))
+    torch._foreach_mul_(squares, decay)
+    torch._foreach_addcmul_(squares, scaled, scaled, 1 - decay)
+    roots = torch._foreach_add(squares, eps)
+    torch._foreach_sqrt_(roots)
+    torch._foreach_addcdiv_(params, scaled, roots, -lr)
+
+
+def _update_rows(
+    p: Tensor, state: dict[str, Tensor], scale: Tensor | float, lr: float, decay: float, eps: float
+) -> None:
+    """The rule for the rows of a sparse gradient; `late` has how many updates each row's v has missed."""
+    assert p.grad is not None
+    if "late" not in state:
+        state["late"] = p.new_zeros(len(p))
+    grad = p.grad.coalesce()
+    rows, g = grad.indices()[0], grad.values() * scale
+    missed = decay ** state["late"][rows].to(p.dtype)
+    v = state["v"][rows] * (decay * missed)[:, None] + (1 - decay) * g * g
+    state["v"][rows] = v
+    p[rows] -= lr * g / (v + eps).sqrt()
+    state["late"] += 1
+    state["late"][rows] = 0
+
+
+def build_optimizer(model: AlignDRAW, config: TrainingConfig) -> torch.optim.Optimizer:
+    """The optimizer that the configuration names, over all parameters of the model.
+
+    Where RMSprop meets a vocabulary of which a batch holds little, the words' gradients become sparse.
+    """
     if config.optimizer == "rmsprop":
+        model.language.make_sparse(model.config.vocabulary_size > 4 * config.batch_size)
         return RMSprop(model.parameters(), lr=config.learning_rate)
-    return torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+    return torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
 
 
 def learning_rate(config: TrainingConfig, update: int) -> float:
@@ -67,13 +123,22 @@ def learning_rate(config: TrainingConfig, update: int) -> float:
     return config.learning_rate * (0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2)
 
 
-def clip_gradients(parameters: Iterable[nn.Parameter], config: TrainingConfig) -> Tensor:
-    """Scales gradients down to `clip_norm`, all together or each tensor alone; returns their global norm before."""
-    grads = [p.grad for p in parameters if p.grad is not None]
-    norms = torch._foreach_norm(grads)
-    total: Tensor = torch.linalg.vector_norm(torch.stack(norms))
+def clip_scales(parameters: Iterable[nn.Parameter], config: TrainingConfig) -> tuple[Tensor, dict[Tensor, Tensor]]:
+    """The gradients' global norm, and by parameter the factor that brings its gradient down to `clip_norm`.
+
+    Clipped are all gradients together ("global") or each alone ("per_tensor").
+    """
+    with_grads, grads = [], []
+    for p in parameters:
+        if p.grad is not None:
+            p.grad = p.grad.coalesce() if p.grad.is_sparse else p.grad
+            with_grads.append(p)
+            grads.append(p.grad.values() if p.grad.is_sparse else p.grad)
+    norms = torch.stack(torch._foreach_norm(grads))
+    total: Tensor = torch.linalg.vector_norm(norms)
     if config.clip_norm > 0:
-        for grad, norm in zip(grads, norms):
-            largest = total if config.clip == "global" else norm
-            grad.mul_(config.clip_norm / largest.clamp(min=config.clip_norm))
-    return total
+        largest = total.expand_as(norms) if config.clip == "global" else norms
+        scales = config.clip_norm / largest.clamp(min=config.clip_norm)
+    else:
+        scales = torch.ones_like(norms)
+    return total, dict(zip(with_grads, scales.unbind()))

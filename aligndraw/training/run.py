@@ -1,7 +1,7 @@
 """A run folder: one training, which can be stopped at any moment and taken up again.
 
 run.json                what is trained, on what, by which versions
-metrics.jsonl           a line an update, and a line an epoch with the bound on seen and held-out placements
+metrics.jsonl           a line an update, and a line an epoch with the bound on each scored set
 samples/epoch-0001.png  the same captions after each epoch
 checkpoints/            update-00000100/ and so on (aligndraw.training.checkpoint), the last few
 model.safetensors, config.json   the model as of the last epoch (aligndraw.model.saved)
@@ -14,13 +14,13 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from aligndraw.config import AlignDRAWConfig, TrainingConfig, _Config
-from aligndraw.data import VOCABULARY, Examples
+from aligndraw.data import Examples
 from aligndraw.evaluation.bound import estimate_bound
 from aligndraw.model.saved import replacing, save_model
 from aligndraw.training.checkpoint import CheckpointError, checkpoints, load_checkpoint, save_checkpoint
@@ -28,7 +28,7 @@ from aligndraw.training.loop import Trainer, Update
 from aligndraw.training.state import Resumable
 
 RUN, METRICS, CHECKPOINTS, LOCK = "run.json", "metrics.jsonl", "checkpoints", "lock"
-FORMAT = "aligndraw run 1"
+FORMAT = "aligndraw run 2"
 
 _M = TypeVar("_M", bound=_Config)
 _T = TypeVar("_T", bound=_Config)
@@ -175,7 +175,7 @@ class Run(RunFolder[AlignDRAWConfig, TrainingConfig]):
 def train_run(
     run: Run,
     trainer: Trainer,
-    scored: dict[str, Examples],
+    scored: Mapping[str, Examples],
     *,
     checkpoint_every: int,
     keep: int = 2,
@@ -188,7 +188,7 @@ def train_run(
     Args:
         run: locked by the caller.
         trainer: fresh, or restored.
-        scored: named examples whose bound is taken after each epoch; patience goes by "seen".
+        scored: named examples whose bound is taken after each epoch; patience goes by the first.
         checkpoint_every: updates from one checkpoint to the next; there is one after each epoch too.
         keep: checkpoints kept.
         on_update: called after each update.
@@ -200,7 +200,7 @@ def train_run(
         "finished", "stopped" or "no better bound" (patience).
     """
     per_epoch = trainer.updates_per_epoch
-    ended = _out_of_patience(run, trainer)
+    ended = _out_of_patience(run, trainer, scored)
     while trainer.index < trainer.total and not ended:
         update = trainer.update()
         run.log(
@@ -214,7 +214,7 @@ def train_run(
         on_update(update)
         if trainer.index % per_epoch == 0:
             _end_epoch(run, trainer, scored, on_epoch)
-            ended = _out_of_patience(run, trainer)
+            ended = _out_of_patience(run, trainer, scored)
         stop = stopping()
         if stop or trainer.index % checkpoint_every == 0 or trainer.index % per_epoch == 0:
             run.checkpoint(trainer, keep)
@@ -224,23 +224,24 @@ def train_run(
 
 
 def _end_epoch(
-    run: Run, trainer: Trainer, scored: dict[str, Examples], on_epoch: Callable[[int, dict[str, Any]], None]
+    run: Run, trainer: Trainer, scored: Mapping[str, Examples], on_epoch: Callable[[int, dict[str, Any]], None]
 ) -> None:
     epoch = trainer.index // trainer.updates_per_epoch
     with trainer.averaged() as model:
         scores = {name: estimate_bound(model, examples).to_dict() for name, examples in scored.items()}
         origin = {k: v for k, v in run.record.items() if k not in ("format", "model")}
         notes = {**origin, "updates": trainer.index, "epochs": epoch, "bound": scores}
-        save_model(model, VOCABULARY, run.folder, notes=notes)
+        save_model(model, trainer.source.vocabulary, run.folder, notes=notes)
         run.log(update=trainer.index, epoch=epoch, **scores)
         on_epoch(epoch, scores)
 
 
-def _out_of_patience(run: Run, trainer: Trainer) -> bool:
+def _out_of_patience(run: Run, trainer: Trainer, scored: Mapping[str, Examples]) -> bool:
     patience = trainer.config.patience
     if not patience:
         return False
-    bounds = [m["seen"]["bound"]["mean"] for m in run.metrics() if "epoch" in m]
+    first = next(iter(scored))
+    bounds = [m[first]["bound"]["mean"] for m in run.metrics() if "epoch" in m]
     return len(bounds) > patience and min(bounds[-patience:]) >= min(bounds[:-patience], default=math.inf)
 
 

@@ -4,10 +4,10 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
-#include <new>
 
 #include "../math/scalar.h"
 #include "../tensor.h"
+#include "pool.h"
 
 // Before a function that is no template: compiles it for AVX-512, for AVX2 and for any x86-64, and
 // the loader takes the best that the machine runs. g++ before 12 does not know the levels' names.
@@ -47,20 +47,23 @@ void for_each_row(int64_t rows, int64_t elements_a_row, const F& row) {
   });
 }
 
-// A thread's working memory: uninitialised, from the start of a cache line.
+// Working memory: uninitialised, from the start of a cache line.
 template <class T>
 class Buffer {
  public:
-  explicit Buffer(int64_t size) : data_(new (alignment) T[std::max<int64_t>(1, size)]) {}
+  explicit Buffer(int64_t size) {
+    const size_t bytes = std::max<int64_t>(1, size) * sizeof(T);
+    data_ = {static_cast<T*>(take(bytes)), {bytes}};
+  }
   T* data() const { return data_.get(); }
   operator T*() const { return data(); }
 
  private:
-  static constexpr std::align_val_t alignment{64};
-  struct Free {
-    void operator()(T* data) const { ::operator delete[](data, alignment); }
+  struct Give {
+    size_t bytes;
+    void operator()(T* data) const { give(data, bytes); }
   };
-  std::unique_ptr<T[], Free> data_;
+  std::unique_ptr<T[], Give> data_{nullptr, {0}};
 };
 
 // While one lives, this thread's arithmetic takes subnormal numbers for 0. What is far from a

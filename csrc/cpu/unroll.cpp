@@ -2,8 +2,8 @@
 
 #include <array>
 
-#include "../gemm.h"
 #include "attend.h"
+#include "bfloat16.h"
 #include "latent.h"
 #include "loop.h"
 #include "lstm.h"
@@ -17,7 +17,8 @@ namespace {
 // The arguments as they were given, and the pointers that the loop works with.
 template <class T>
 struct Arguments {
-  explicit Arguments(const UnrollInputs& in) : sizes(in), lengths_tensor(as_contiguous(in.lengths)) {
+  explicit Arguments(const UnrollInputs& in)
+      : sizes(in), bf16(in.bf16), lengths_tensor(as_contiguous(in.lengths)) {
     const Tensor* const given[] = {&in.image,          &in.canvas,       &in.words,
                                    &in.noise,          &in.encoder_ih,   &in.encoder_hh,
                                    &in.encoder_bias,   &in.encoder_h0,   &in.posterior,
@@ -39,6 +40,7 @@ struct Arguments {
   }
 
   const UnrollSizes sizes;
+  const bool bf16;
   const T *image, *canvas, *words, *noise, *encoder_ih, *encoder_hh, *encoder_bias, *encoder_h0,
       *posterior, *posterior_bias, *decoder_ih, *decoder_hh, *decoder_bias, *decoder_h0, *heads,
       *heads_bias, *keys = nullptr, *score = nullptr;
@@ -46,9 +48,11 @@ struct Arguments {
   const Tensor lengths_tensor;
   std::vector<Tensor> kept;
 
-  Matrix<const T> weight(const T* data, int64_t rows, int64_t columns) const {
-    return matrix(data, rows, columns);
+  // A matrix [rows, columns] of this op, as a factor.
+  Left<T> left(const T* data, int64_t rows, int64_t columns) const {
+    return {matrix(data, rows, columns), bf16};
   }
+  Right<T> right(Matrix<const T> matrix) const { return {matrix, bf16}; }
 };
 
 // The results and the tape, in the order of the op's: time first.
@@ -85,7 +89,23 @@ void run_forward(const Arguments<T>& in, const Tape<T, T*>& out, T* last) {
   const auto& s = in.sizes;
   const int64_t batch = s.batch, volume = s.volume(), heads = s.heads();
   const auto weight = [&](const T* data, int64_t rows, int64_t columns) {
-    return in.weight(data, rows, columns).transposed();
+    return in.right(matrix(data, rows, columns));
+  };
+  const auto encoder_ih = weight(in.encoder_ih, 4 * s.encoder, s.encoder_in());
+  const auto encoder_hh = weight(in.encoder_hh, 4 * s.encoder, s.encoder);
+  const auto decoder_ih = weight(in.decoder_ih, 4 * s.decoder, s.decoder_in());
+  const auto decoder_hh = weight(in.decoder_hh, 4 * s.decoder, s.decoder);
+  const auto of_query = weight(in.heads, s.units, s.decoder);
+  // Priors, posteriors and windows are never rounded.
+  const auto posterior = matrix(in.posterior, 2 * s.latents, s.encoder).transposed();
+  const auto other_heads =
+      matrix(in.heads + s.units * s.decoder, heads - s.units, s.decoder).transposed();
+  const auto multiply_heads = [&](int64_t t) {
+    T* const said = out.said + t * batch * heads;
+    const T* const h = out.decoder_h + t * batch * s.decoder;
+    multiply(Matrix<T>{said, batch, s.units, heads}, in.left(h, batch, s.decoder), of_query);
+    multiply(Matrix<T>{said + s.units, batch, heads - s.units, heads}, matrix(h, batch, s.decoder),
+             other_heads);
   };
   const Team<ForwardWorkshop<T>> team(
       batch, [&] { return std::make_unique<ForwardWorkshop<T>>(s); });
@@ -115,8 +135,7 @@ void run_forward(const Arguments<T>& in, const Tape<T, T*>& out, T* last) {
     std::fill_n(out.encoder_c + b * s.encoder, s.encoder, T(0));
     std::fill_n(out.decoder_c + b * s.decoder, s.decoder, T(0));
   });
-  multiply(matrix(out.said, batch, heads), matrix(out.decoder_h, batch, s.decoder).constant(),
-           weight(in.heads, heads, s.decoder));
+  multiply_heads(0);
   for (int64_t t = 0; t < s.steps; ++t) {
     const int64_t row = t * batch;
     T *const encoder_in = out.encoder_in + row * s.encoder_in(),
@@ -143,11 +162,8 @@ void run_forward(const Arguments<T>& in, const Tape<T, T*>& out, T* last) {
         std::copy_n(in.words + b * s.word_size, s.word_size, context);
     });
     multiply(matrix(encoder_gates, batch, 4 * s.encoder),
-             matrix(encoder_in, batch, s.encoder_in()).constant(),
-             weight(in.encoder_ih, 4 * s.encoder, s.encoder_in()));
-    multiply(matrix(encoder_gates, batch, 4 * s.encoder),
-             matrix(encoder_h, batch, s.encoder).constant(),
-             weight(in.encoder_hh, 4 * s.encoder, s.encoder), true);
+             in.left(encoder_in, batch, s.encoder_in()), encoder_ih,
+             in.left(encoder_h, batch, s.encoder), encoder_hh);
     team.each([&](ForwardWorkshop<T>&, int64_t b) {
       T* const gates = encoder_gates + b * 4 * s.encoder;
       add_row(gates, in.encoder_bias, 4 * s.encoder);
@@ -155,8 +171,7 @@ void run_forward(const Arguments<T>& in, const Tape<T, T*>& out, T* last) {
                   encoder_c + (batch + b) * s.encoder, s.encoder);
     });
     multiply(matrix(posteriors, batch, 2 * s.latents),
-             matrix(encoder_h + batch * s.encoder, batch, s.encoder).constant(),
-             weight(in.posterior, 2 * s.latents, s.encoder));
+             matrix(encoder_h + batch * s.encoder, batch, s.encoder).constant(), posterior);
     team.each([&](ForwardWorkshop<T>& workshop, int64_t b) {
       T* const q = posteriors + b * 2 * s.latents;
       add_row(q, in.posterior_bias, 2 * s.latents);
@@ -167,20 +182,15 @@ void run_forward(const Arguments<T>& in, const Tape<T, T*>& out, T* last) {
                   s.latents, out.kl + row + b, out.log_ratio + row + b);
     });
     multiply(matrix(decoder_gates, batch, 4 * s.decoder),
-             matrix(decoder_in, batch, s.decoder_in()).constant(),
-             weight(in.decoder_ih, 4 * s.decoder, s.decoder_in()));
-    multiply(matrix(decoder_gates, batch, 4 * s.decoder),
-             matrix(decoder_h, batch, s.decoder).constant(),
-             weight(in.decoder_hh, 4 * s.decoder, s.decoder), true);
+             in.left(decoder_in, batch, s.decoder_in()), decoder_ih,
+             in.left(decoder_h, batch, s.decoder), decoder_hh);
     team.each([&](ForwardWorkshop<T>&, int64_t b) {
       T* const gates = decoder_gates + b * 4 * s.decoder;
       add_row(gates, in.decoder_bias, 4 * s.decoder);
       forward_row(gates, decoder_c + b * s.decoder, decoder_h + (batch + b) * s.decoder,
                   decoder_c + (batch + b) * s.decoder, s.decoder);
     });
-    multiply(matrix(out.said + (row + batch) * heads, batch, heads),
-             matrix(decoder_h + batch * s.decoder, batch, s.decoder).constant(),
-             weight(in.heads, heads, s.decoder));
+    multiply_heads(t + 1);
   }
   team.each([&](ForwardWorkshop<T>& workshop, int64_t b) {
     draw(workshop, s.steps, b, finish_heads(s.steps, b));
@@ -244,6 +254,17 @@ void run_backward(const Arguments<T>& in, const Tape<T, const T*>& tape, const T
   const Team<BackwardWorkshop<T>> team(
       batch, [&] { return std::make_unique<BackwardWorkshop<T>>(s); });
 
+  // result = d w
+  const auto weight = [&](const T* data, int64_t rows, int64_t columns) {
+    return in.right(matrix(data, rows, columns).transposed());
+  };
+  const auto encoder_ih = weight(in.encoder_ih, 4 * s.encoder, s.encoder_in());
+  const auto encoder_hh = weight(in.encoder_hh, 4 * s.encoder, s.encoder);
+  const auto posterior = weight(in.posterior, 2 * s.latents, s.encoder);
+  const auto decoder_ih = weight(in.decoder_ih, 4 * s.decoder, s.decoder_in());
+  const auto decoder_hh = weight(in.decoder_hh, 4 * s.decoder, s.decoder);
+  const auto all_heads = weight(in.heads, heads, s.decoder);
+
   team.each([&](BackwardWorkshop<T>&, int64_t b) {
     std::copy_n(grad_canvas + b * volume, volume, d_canvas + b * volume);
     std::fill_n(d_h_enc + b * s.encoder, s.encoder, T(0));
@@ -286,8 +307,7 @@ void run_backward(const Arguments<T>& in, const Tape<T, const T*>& tape, const T
       write_backward_at(workshop, t, b);
     });
     const auto d_h = matrix(d_h_dec.data(), batch, s.decoder);
-    multiply(d_h, matrix(d_said + (row + batch) * heads, batch, heads).constant(),
-             in.weight(in.heads, heads, s.decoder), true);
+    multiply(d_h, in.left(d_said + (row + batch) * heads, batch, heads), all_heads, true);
     team.each([&](BackwardWorkshop<T>&, int64_t b) {
       backward_row(d_h_dec + b * s.decoder, d_c_dec + b * s.decoder,
                    tape.decoder_gates + (row + b) * 4 * s.decoder,
@@ -295,10 +315,9 @@ void run_backward(const Arguments<T>& in, const Tape<T, const T*>& tape, const T
                    d_c_dec_before + b * s.decoder, s.decoder);
     });
     std::swap(d_c_dec, d_c_dec_before);
-    const auto d_dec = matrix(decoder_gates, batch, 4 * s.decoder).constant();
-    multiply(matrix(decoder_in, batch, s.decoder_in()), d_dec,
-             in.weight(in.decoder_ih, 4 * s.decoder, s.decoder_in()));
-    multiply(d_h, d_dec, in.weight(in.decoder_hh, 4 * s.decoder, s.decoder));
+    const auto d_dec = in.left(decoder_gates, batch, 4 * s.decoder);
+    multiply(matrix(decoder_in, batch, s.decoder_in()), d_dec, decoder_ih);
+    multiply(d_h, d_dec, decoder_hh);
     team.each([&](BackwardWorkshop<T>& workshop, int64_t b) {
       const T* const said = tape.said + (row + b) * heads;
       T* const d = d_said + (row + b) * heads;
@@ -321,8 +340,7 @@ void run_backward(const Arguments<T>& in, const Tape<T, const T*>& tape, const T
           d[s.prior_at() + j] = d_prior[j] * (1 - prior[j] * prior[j]);
     });
     const auto d_h_e = matrix(d_h_enc.data(), batch, s.encoder);
-    multiply(d_h_e, matrix(posteriors, batch, 2 * s.latents).constant(),
-             in.weight(in.posterior, 2 * s.latents, s.encoder), true);
+    multiply(d_h_e, in.left(posteriors, batch, 2 * s.latents), posterior, true);
     team.each([&](BackwardWorkshop<T>&, int64_t b) {
       backward_row(d_h_enc + b * s.encoder, d_c_enc + b * s.encoder,
                    tape.encoder_gates + (row + b) * 4 * s.encoder,
@@ -330,10 +348,9 @@ void run_backward(const Arguments<T>& in, const Tape<T, const T*>& tape, const T
                    d_c_enc_before + b * s.encoder, s.encoder);
     });
     std::swap(d_c_enc, d_c_enc_before);
-    const auto d_enc = matrix(encoder_gates, batch, 4 * s.encoder).constant();
-    multiply(matrix(d_encoder_in.data(), batch, s.encoder_in()), d_enc,
-             in.weight(in.encoder_ih, 4 * s.encoder, s.encoder_in()));
-    multiply(d_h_e, d_enc, in.weight(in.encoder_hh, 4 * s.encoder, s.encoder));
+    const auto d_enc = in.left(encoder_gates, batch, 4 * s.encoder);
+    multiply(matrix(d_encoder_in.data(), batch, s.encoder_in()), d_enc, encoder_ih);
+    multiply(d_h_e, d_enc, encoder_hh);
   }
   team.each([&](BackwardWorkshop<T>& workshop, int64_t b) {
     read_backward_at(workshop, 0, b);
@@ -349,23 +366,30 @@ void run_backward(const Arguments<T>& in, const Tape<T, const T*>& tape, const T
       for (int64_t t = 0; t < steps; ++t) add_row(words, contexts + t * pitch, s.word_size);
     }
   });
-  multiply(matrix(d_h_dec.data(), batch, s.decoder), matrix(d_said.data(), batch, heads).constant(),
-           in.weight(in.heads, heads, s.decoder), true);
+  multiply(matrix(d_h_dec.data(), batch, s.decoder), in.left(d_said, batch, heads), all_heads, true);
 
   // The gradient of each weight is one product over all steps.
-  const auto weight_grad = [&](T* grad, const T* d, int64_t count, const T* inputs, int64_t width,
-                               int64_t batches) {
-    multiply(matrix(grad, count, width), matrix(d, batches * batch, count).transposed(),
-             matrix(inputs, batches * batch, width));
+  const auto over_steps = [&](const T* d, int64_t count, int64_t batches = 0) {
+    return Left<T>(matrix(d, (batches ? batches : steps) * batch, count).transposed(), in.bf16);
+  };
+  const auto weight_grad = [&](T* grad, const Left<T>& d, const T* inputs, int64_t width) {
+    const auto [count, depth] = std::pair(d.matrix.rows, d.matrix.columns);
+    multiply(matrix(grad, count, width), d, in.right(matrix(inputs, depth, width).transposed()));
   };
   const T *const d_enc = d_encoder_gates, *const d_dec = d_decoder_gates;
-  weight_grad(out.encoder_ih, d_enc, 4 * s.encoder, tape.encoder_in, s.encoder_in(), steps);
-  weight_grad(out.encoder_hh, d_enc, 4 * s.encoder, tape.encoder_h, s.encoder, steps);
-  weight_grad(out.posterior, d_posteriors, 2 * s.latents, tape.encoder_h + batch * s.encoder,
-              s.encoder, steps);
-  weight_grad(out.decoder_ih, d_dec, 4 * s.decoder, tape.decoder_in, s.decoder_in(), steps);
-  weight_grad(out.decoder_hh, d_dec, 4 * s.decoder, tape.decoder_h, s.decoder, steps);
-  weight_grad(out.heads, d_said, heads, tape.decoder_h, s.decoder, steps + 1);
+  {
+    const auto d = over_steps(d_enc, 4 * s.encoder);
+    weight_grad(out.encoder_ih, d, tape.encoder_in, s.encoder_in());
+    weight_grad(out.encoder_hh, d, tape.encoder_h, s.encoder);
+  }
+  {
+    const auto d = over_steps(d_dec, 4 * s.decoder);
+    weight_grad(out.decoder_ih, d, tape.decoder_in, s.decoder_in());
+    weight_grad(out.decoder_hh, d, tape.decoder_h, s.decoder);
+  }
+  weight_grad(out.posterior, over_steps(d_posteriors, 2 * s.latents),
+              tape.encoder_h + batch * s.encoder, s.encoder);
+  weight_grad(out.heads, over_steps(d_said, heads, steps + 1), tape.decoder_h, s.decoder);
   sum_rows<T>(d_enc, rows, 4 * s.encoder, out.encoder_bias);
   sum_rows<T>(d_dec, rows, 4 * s.decoder, out.decoder_bias);
   sum_rows<T>(d_posteriors, rows, 2 * s.latents, out.posterior_bias);
@@ -381,7 +405,7 @@ UnrollResults forward(const UnrollInputs& in) {
   const Arguments<T> arguments(in);
   const auto& s = arguments.sizes;
   const auto tensor = [&](std::initializer_list<int64_t> shape) {
-    return torch::stable::new_empty(in.image, {shape.begin(), shape.size()});
+    return pooled(shape, in.image.scalar_type());
   };
   const int64_t B = s.batch, steps = s.steps;
   UnrollResults results{tensor({B, s.channels, s.height, s.width}),

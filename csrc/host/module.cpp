@@ -9,6 +9,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "paint.h"
+
 namespace py = pybind11;
 
 namespace {
@@ -123,6 +125,72 @@ py::array_t<std::uint8_t> composite(const py::object& digits_argument,
   return canvas;
 }
 
+void check_picture(std::int64_t shape, std::int64_t picture, std::int64_t b, std::int64_t batch) {
+  if (picture >= b && picture < batch) return;
+  throw std::invalid_argument("shapes[" + std::to_string(shape) + "] must be of a picture in " +
+                              std::to_string(b) + "…" + std::to_string(batch - 1) +
+                              ", in their order, got " + std::to_string(picture));
+}
+
+void check_points(std::int64_t shape, std::int64_t first, std::int64_t count, std::int64_t points) {
+  if (count >= 2 && first >= 0 && first <= points - count) return;
+  throw std::invalid_argument("shapes[" + std::to_string(shape) + "] must be at least 2 of " +
+                              std::to_string(points) + " points, got " + std::to_string(count) +
+                              " from " + std::to_string(first) + " on");
+}
+
+// Pictures planes [batch, 3, H, W]: see aligndraw.data.painting.
+void paint_all(const std::uint8_t* rows, const std::int16_t* points, std::int64_t point_count,
+               const std::int64_t* shapes, std::int64_t shape_count, const std::uint8_t* colours,
+               std::uint8_t* planes, std::int64_t batch, Size size) {
+  if (batch == 0 && shape_count > 0) check_picture(0, shapes[0], 0, 0);
+  aligndraw::Painting painting(size.height, size.width);
+  std::int64_t shape = 0;
+  for (std::int64_t b = 0; b < batch; ++b) {
+    painting.clear(rows + 3 * b * size.height);
+    for (; shape < shape_count; ++shape) {
+      // Each number is read once, as above.
+      const std::int64_t picture = shapes[3 * shape];
+      const std::int64_t first = shapes[3 * shape + 1];
+      const std::int64_t count = shapes[3 * shape + 2];
+      check_picture(shape, picture, b, batch);
+      if (picture > b) break;
+      check_points(shape, first, count, point_count);
+      if (count == 2) {
+        painting.ellipse(points + 2 * first, colours + 3 * shape);
+      } else {
+        painting.polygon(points + 2 * first, count, colours + 3 * shape);
+      }
+    }
+    painting.develop(planes + 3 * b * size.height * size.width);
+  }
+}
+
+py::array_t<std::uint8_t> paint(const py::object& rows_argument, const py::object& points_argument,
+                                const py::object& shapes_argument,
+                                const py::object& colours_argument, std::int64_t width) {
+  const auto rows = checked<std::uint8_t>(rows_argument, "rows", "[B, H, 3]", {any, any, 3});
+  const auto points = checked<std::int16_t>(points_argument, "points", "[P, 2]", {any, 2});
+  const auto shapes = checked<std::int64_t>(shapes_argument, "shapes", "[S, 3]", {any, 3});
+  const py::ssize_t count = shapes.shape(0);
+  const auto colours = checked<std::uint8_t>(colours_argument, "colours",
+                                             "[" + std::to_string(count) + ", 3]", {count, 3});
+  if (width < 1) {
+    throw py::value_error("width must be at least 1, got " + std::to_string(width));
+  }
+  const py::ssize_t batch = rows.shape(0);
+  const Size size{rows.shape(1), width};
+  py::array_t<std::uint8_t> planes({batch, py::ssize_t{3}, py::ssize_t{size.height},
+                                    py::ssize_t{width}});
+  std::uint8_t* const target = planes.mutable_data();
+  {
+    const py::gil_scoped_release release;
+    paint_all(rows.data(), points.data(), points.shape(0), shapes.data(), count, colours.data(),
+              target, batch, size);
+  }
+  return planes;
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_host, m) {
@@ -131,4 +199,8 @@ PYBIND11_MODULE(_host, m) {
         py::arg("rows"), py::arg("columns"), py::arg("height"), py::arg("width"),
         "Canvases uint8 [B, H, W] of one or two digits: see\n"
         "aligndraw.data.compositing.composite_reference, the same in NumPy.");
+  m.def("paint", &paint, py::arg("rows"), py::arg("points"), py::arg("shapes"), py::arg("colours"),
+        py::arg("width"),
+        "Pictures uint8 [B, 3, H, W] of flat shapes: see\n"
+        "aligndraw.data.painting.paint_reference, the same in NumPy.");
 }

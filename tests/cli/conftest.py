@@ -28,9 +28,15 @@ def command(capsys):
 
 
 @pytest.fixture
-def train(command):
-    """`aligndraw train mnist` for a tiny model and six updates, and more options."""
-    return lambda *options: command("train", "mnist", *TINY.split(), *SHORT.split(), *options)
+def small():
+    """The options of a tiny model and six updates."""
+    return (*TINY.split(), *SHORT.split())
+
+
+@pytest.fixture
+def train(command, small):
+    """`aligndraw train mnist` with these, and more options."""
+    return lambda *options: command("train", "mnist", *small, *options)
 
 
 @pytest.fixture

@@ -125,11 +125,11 @@ def edit(run, **changes):
     [
         (lambda run: (run / "run.json").unlink(), "there is no run in "),
         (lambda run: (run / "run.json").write_text("{"), "run.json is damaged or foreign"),
-        (lambda run: edit(run, format="other"), "its format is not aligndraw run 1"),
-        (lambda run: edit(run, digits=None), "run.json is damaged or foreign"),
+        (lambda run: edit(run, format="other"), "its format is not aligndraw run 2"),
+        (lambda run: edit(run, data=None), "run.json is damaged or foreign"),
         (lambda run: edit(run, scored="all"), "run.json is damaged or foreign"),
-        (lambda run: edit(run, digits={"file": "/none.npz", "sha256": ""}), "/none.npz does not exist"),
-        (lambda run: edit(run, digits={"file": None, "sha256": ""}), "the package holds other digits than"),
+        (lambda run: edit(run, data={"name": "mnist", "path": "/none.npz", "sha256": ""}), "/none.npz does not exist"),
+        (lambda run: edit(run, data={"name": "mnist", "path": None, "sha256": ""}), "package holds other data than"),
         (
             lambda run: [(c / "state.json").unlink() for c in (run / "checkpoints").iterdir()],
             "no checkpoint in ",
@@ -147,7 +147,7 @@ def test_resume_with_other_pictures(train, command, digits, listing, tmp_path):
     assert train("--out", tmp_path / "run", "--digits", digits(2100))[0] == 0
     digits(2100, seed=1)
     before = listing()
-    refused(command("train", "mnist", "--out", tmp_path / "run", "--resume"), 1, "holds other digits than")
+    refused(command("train", "mnist", "--out", tmp_path / "run", "--resume"), 1, "holds other data than")
     assert listing() == before
 
 

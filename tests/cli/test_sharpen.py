@@ -7,6 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
+from aligndraw.data import CaptionedWriter
+from aligndraw.lapgan.examples import open_examples
 from aligndraw.lapgan.sharpen import Sharpener
 from aligndraw.pipelines import Pipeline
 
@@ -83,7 +85,7 @@ def test_resuming(train, command, archive, tmp_path):
     assert status == 2 and "leave out --seed" in err
     archive.write_bytes(archive.read_bytes() + b" ")
     status, _, err = command("train", "sharpener", "--resume", "--out", folder)
-    assert status == 1 and "is not the file any more that" in err
+    assert status == 1 and "is not the data any more that" in err
 
 
 def test_what_diverges_leaves_the_last_good_checkpoint(train, command, tmp_path):
@@ -146,6 +148,27 @@ def test_stored_vectors(train, command, archive, model, tmp_path):
     assert status == 1 and "has no vector of the caption" in err
 
 
+def test_a_folder_of_captioned_images(command, tmp_path):
+    pictures = np.random.default_rng(0).integers(0, 256, (3, 3, 10, 12), np.uint8)
+    with CaptionedWriter(tmp_path / "data", (3, 10, 12), {}) as writer:
+        writer.store("train", ["a", "b", "c"], pictures)
+        writer.store("test", ["d"], pictures[:1])
+        told = [("a", "A one"), ("b", "B two"), ("c", "C three"), ("a", "again")]
+        writer.finish({"train": told, "test": [("d", "x")]})
+    examples = open_examples(tmp_path / "data")
+    images, captions = examples.batch(np.array([3, 1, 0]))
+    rows = [["A one", "B two", "C three", "again"].index(caption) % 3 for caption in captions]
+    assert len(examples) == 4 and len(set(captions)) == 3
+    torch.testing.assert_close(images, torch.from_numpy(pictures[rows]).float() / 255)
+    vectors = tmp_path / "v.npz"
+    np.savez(vectors, captions=["A one", "B two", "C three", "again"], vectors=np.eye(4))
+    train = ("train", "sharpener", "--data", tmp_path / "data", "--sentences", f"vectors:{vectors}", *SHORT)
+    status, out, _ = command(*train, "--out", tmp_path / "s")
+    assert status == 0 and "on 4 images: 4 updates" in out
+    config = Sharpener.load(tmp_path / "s").config
+    assert (config.channels, config.image_size, config.sentence_units) == (3, (10, 12), 4)
+
+
 def test_errors(command, archive, model, tmp_path, listing):
     np.savez(tmp_path / "odd.npz", images=np.full((1, 1, 60, 60), 2, np.float32), captions=["a"])
     np.savez(tmp_path / "bare.npz", images=np.zeros((1, 1, 60, 60), np.float32))
@@ -154,7 +177,7 @@ def test_errors(command, archive, model, tmp_path, listing):
     sharpen = ("sharpen", "--sharpener", model)
     npz, png = ("-o", tmp_path / "s.npz"), ("-o", tmp_path / "s.png")
     for arguments, status, message in (
-        (train, 2, "--data FILE must say what to train on"),
+        (train, 2, "--data PATH must say what to train on"),
         ((*train, "--data", tmp_path / "no.npz"), 1, "there is no archive"),
         ((*train, "--data", tmp_path / "odd.npz"), 1, "must be float32 in [0, 1]"),
         ((*train, "--data", tmp_path / "bare.npz"), 1, "is no .npz archive"),

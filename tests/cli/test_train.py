@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shlex
 import shutil
 import signal
 import sys
@@ -14,13 +15,14 @@ from aligndraw import AlignDRAWConfig, TrainingConfig
 from aligndraw.cli import _parser
 from aligndraw.cli.command_train import MODELS, RECIPES
 from aligndraw.cli.options import chosen
-from aligndraw.cli.progress import CAPTIONS, Progress
-from aligndraw.data import VOCABULARY, load_digits
+from aligndraw.cli.progress import Progress
+from aligndraw.data import VOCABULARY, load_digits, open_data_set
 from aligndraw.model.saved import load_model
 
+CAPTIONS = open_data_set("mnist", scored=1).shown
 FIELDS = {
     f.name: (f, presets)
-    for cls, presets in ((AlignDRAWConfig, MODELS), (TrainingConfig, RECIPES))
+    for cls, presets in ((AlignDRAWConfig, MODELS["mnist"]), (TrainingConfig, RECIPES["mnist"]))
     for f in dataclasses.fields(cls)
 }
 OTHER = {"image_size": (28, 30), "epoch_size": 6400, "batch_size": 16}
@@ -38,7 +40,7 @@ def other_value(field, now):
 
 
 @pytest.mark.parametrize("name", FIELDS)
-@pytest.mark.parametrize("preset", MODELS)
+@pytest.mark.parametrize("preset", MODELS["mnist"])
 def test_every_field_has_an_option(name, preset):
     field, presets = FIELDS[name]
     value = other_value(field, getattr(presets[preset], name))
@@ -78,11 +80,11 @@ def test_what_it_says(trained):
     parameters = sum(p.numel() for p in load_model(folder)[0].parameters())
     assert lines[0].startswith(f"training {parameters:,} parameters on MNIST with captions: preset quick, ")
     assert "2 epochs of 12 images in batches of 4, adam at 0.002; cpu, " in lines[0]
-    assert lines[1].startswith("epoch 1/2: bound ") and lines[2].startswith("epoch 2/2: bound ")
+    assert lines[1].startswith("epoch 1/2: bound in nats ") and lines[2].startswith("epoch 2/2: bound ")
     assert lines[3] == lines[2].replace("epoch 2/2", "finished after 6 of 6 updates")
     assert str(folder / "model.safetensors") in lines[4]
     assert str(folder / "samples.png") in lines[5]
-    assert lines[6] == f'next: aligndraw sample "{CAPTIONS[1][0]}" --model {folder}'
+    assert lines[6] == f"next: aligndraw sample '{CAPTIONS[0][0]}' --model {folder}"
     assert len(lines) == 7
 
 
@@ -99,7 +101,7 @@ def test_what_it_writes(trained):
     record = json.loads((folder / "run.json").read_text())
     assert (record["seed"], record["preset"], record["scored"]) == (3, "quick", 3)
     assert record["versions"]["torch"] == torch.__version__
-    assert record["digits"]["file"] is None
+    assert record["data"]["path"] is None
     model, vocabulary, notes = load_model(folder)
     assert (vocabulary, notes["updates"], model.config.decoder_units) == (VOCABULARY, 6, 5)
 
@@ -107,7 +109,7 @@ def test_what_it_writes(trained):
 def test_the_next_command_works(trained, command, tmp_path, monkeypatch):
     folder, _, out, _ = trained
     monkeypatch.chdir(tmp_path)
-    caption = out.splitlines()[-1].split('"')[1]
+    caption = shlex.split(out.splitlines()[-1])[3]
     assert command("sample", caption, "--model", folder)[0] == 0
 
 
@@ -223,8 +225,8 @@ def test_own_digits(train, command, digits, tmp_path, monkeypatch):
     status, _, err = command("train", "mnist", "--out", tmp_path / "run", "--resume")
     assert (status, err) == (0, "")
     record = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert record["digits"]["file"] == str(tmp_path / "digits.npz")
-    assert len(load_digits(record["digits"]["file"])) == 2100
+    assert record["data"]["path"] == str(tmp_path / "digits.npz")
+    assert len(load_digits(record["data"]["path"])) == 2100
 
 
 def test_patience(train, tmp_path):

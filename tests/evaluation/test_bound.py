@@ -37,7 +37,7 @@ def test_one_image_at_a_time(model, examples):
     assert done == [4, 4, 1]
     rows = []
     for i in range(9):
-        image, caption = to_tensors(examples, slice(i, i + 1))
+        image, caption, _ = to_tensors(examples, slice(i, i + 1))
         noise = torch.randn(4, 3, 3, generator=stream(3, i))
         ones = [model(image, caption, noise=n[None]) for n in noise]
         weights = [math.exp(o.log_weight.item() + 2000) for o in ones]

@@ -68,7 +68,7 @@ def test_the_record(reader):
 def test_no_credit_for_other_pictures(reader):
     """Blank pictures, other captions, another digit at the place, the digit at another place."""
     examples = evaluation_sets(DIGITS, "test", seed=5, size=60)["seen"]
-    pictures = torch.from_numpy(examples.batch(slice(None))[0])[:, None].float() / 255
+    pictures = torch.from_numpy(examples.batch(slice(None))[0]).float() / 255
     readings = reader.read(pictures)
     placements = [
         (k, a, b) for k, (a, b) in zip(examples.template.tolist(), examples.labels.tolist())

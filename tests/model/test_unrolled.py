@@ -107,8 +107,8 @@ def test_what_looks_between_the_steps_gets_steps():
     other = copy.deepcopy(model)
     other.write.patch = Quiet(5, 4)
     assert other.stepwise_reason("unroll") == "write.patch is a Quiet"
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert model.stepwise_reason("unroll") == "autocast"
+    with torch.autocast("cpu", dtype=torch.float16):
+        assert model.stepwise_reason("unroll") == "autocast to float16"
     with aligndraw.use_backend("reference"):
         assert model.stepwise_reason("unroll") == "the reference backend"
     assert copy.deepcopy(model).half().stepwise_reason("unroll") == "parameters in float16"
@@ -119,13 +119,23 @@ def test_what_looks_between_the_steps_gets_steps():
     assert len(seen) == 3
 
 
-def test_autocast():
+@pytest.mark.parametrize("steps", ["one op", "hooked"])
+def test_autocast(steps):
     model, *inputs = make(dtype=torch.float32)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        low = model(*inputs, generator=3)
+        assert not model.stepwise_reason("unroll")
+        low = (hooked(model) if steps == "hooked" else model)(*inputs, generator=3)
     low.loss.backward()
+    full = model(*inputs, generator=3)
     assert low.loss.dtype == torch.float32
-    assert torch.allclose(low.loss, model(*inputs, generator=3).loss, rtol=0.02)
+    assert torch.allclose(low.loss, full.loss, rtol=0.02) and not torch.equal(low.kl, full.kl)
+
+
+def test_sampling_under_autocast_is_in_full_precision():
+    model, _, captions, lengths = make(dtype=torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        low = model.sample(captions, lengths, generator=3)
+    assert torch.equal(low.images, model.sample(captions, lengths, generator=3).images)
 
 
 def test_deepcopy_and_functional_call():

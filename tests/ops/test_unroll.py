@@ -21,8 +21,8 @@ SHAPES = {
 }
 
 
-def make(shape="odd", align=True, dtype=torch.float64, seed=0, d=6, l=5, z=3, e=4, n=6):  # noqa: E741
-    """image, canvas, words, keys, lengths, noise, encoder, decoder, read size, write size"""
+def make(shape="odd", align=True, dtype=torch.float64, seed=0, d=6, l=5, z=3, e=4, n=6, bf16=False):  # noqa: E741
+    """image, canvas, words, keys, lengths, noise, encoder, decoder, read size, write size, bf16"""
     torch.manual_seed(seed)
     sizes = {"z": z, "e": e, "n": n, **SHAPES[shape]}
     B, C, H, W, N, T, p, q = (sizes[k] for k in ("B", "C", "H", "W", "N", "T", "p", "q"))
@@ -42,7 +42,8 @@ def make(shape="odd", align=True, dtype=torch.float64, seed=0, d=6, l=5, z=3, e=
     image = torch.rand(B, C, H, W, dtype=torch.float64).to(dtype).requires_grad_()
     lengths = torch.randint(1, N + 1, (B,))
     keys = new(B, N, l) if align else None
-    return [image, new(C, H, W), new(B, N if align else 1, d), keys, lengths, new(B, T, z), encoder, decoder, p, q]
+    words = new(B, N if align else 1, d)
+    return [image, new(C, H, W), words, keys, lengths, new(B, T, z), encoder, decoder, p, q, bf16]
 
 
 def tensors(args):
@@ -67,7 +68,7 @@ def results_and_grads(backend, args):
 
 
 def prior_args(args):
-    _, canvas, words, keys, lengths, noise, _, decoder, _, q = args
+    _, canvas, words, keys, lengths, noise, _, decoder, _, q, _ = args
     return canvas, words, keys, lengths, noise, decoder, q
 
 
@@ -110,9 +111,33 @@ def test_is_as_exact_as_the_steps_in_single_precision(shape, run):
 
 
 @pytest.mark.parametrize("align", [True, False])
-def test_made_of_the_other_ops_it_is_the_same(align):
+@pytest.mark.parametrize("shape", ["odd", "wide", "none"])
+def test_a_loop_of_rounded_products_is_as_exact_as_the_reference(shape, align):
+    """The mean of ten draws, for results and gradients each; and it does round."""
+    errors, moved = [], []
+    for seed in range(10):
+        args = make(shape, align, dtype=torch.float32, seed=seed)
+        truth = results_and_grads("reference", double(args))
+        low = [results_and_grads(backend, [*args[:-1], True]) for backend in ("cpp", "reference")]
+        errors.append([[error(r, t) for r, t in zip(results, truth, strict=True)] for results in low])
+        full = results_and_grads("cpp", args)
+        moved.append(error(low[0][1], full[1]))  # the KLs
+    ours, reference = torch.tensor(errors).mean(0)
+    assert (ours <= 2 * reference + 4 * torch.finfo(torch.float32).eps).all()
+    assert shape == "none" or 1e-4 < sum(moved) / len(moved) < 0.05
+
+
+def test_double_precision_is_never_rounded():
+    args = make("odd")
+    pairs = zip(results_and_grads("cpp", [*args[:-1], True]), results_and_grads("cpp", args), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("align", [True, False])
+def test_made_of_the_other_ops_it_is_the_same(align, bf16):
     """What serves devices without C++: results, tape and gradients equal those of the C++ loop."""
-    args = tuple(t.detach() if isinstance(t, torch.Tensor) else t for t in flat(make("odd", align)))
+    args = tuple(t.detach() if isinstance(t, torch.Tensor) else t for t in flat(make("odd", align, bf16=bf16)))
     results = torch.ops.aligndraw.unroll(*args)
     same = loop._forward("aligndraw", *args)
     assert max(error(a, b) for a, b in zip(same, results, strict=True)) < 1e-12

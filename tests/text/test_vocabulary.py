@@ -53,6 +53,13 @@ def test_punctuation_is_split_off_but_kept_inside_words():
     assert vocabulary.encode("A man's, black-and-white dog!") == [0, 1, 4, 2, 3, 5]
 
 
+def test_a_word_for_unknown_ones():
+    vocabulary = Vocabulary(("[UNK]", "a", "dog", "."))
+    assert vocabulary.encode("A cat, a dog", unknown="[UNK]") == [1, 0, 0, 1, 2, 3]
+    with pytest.raises(CaptionError, match='unknown words "cat", ","'):
+        vocabulary.encode("A cat, a dog")
+
+
 def test_batch_is_padded_on_the_right_and_its_lengths_say_where():
     ids, lengths = NUMERALS.encode_batch(["the digit 7 is top.", "top"])
     assert ids.dtype == lengths.dtype == torch.int64

@@ -134,7 +134,7 @@ def both(config, recipe, dtype, count):
         epoch, i = divmod(index, trainer.updates_per_epoch)
         if i == 0:
             examples = source.epoch(0, epoch, recipe.epoch_size)
-        images, ids = to_tensors(examples, slice(i * recipe.batch_size, (i + 1) * recipe.batch_size))
+        images, ids, _ = to_tensors(examples, slice(i * recipe.batch_size, (i + 1) * recipe.batch_size))
         generator = stream(0, index)
         noise = torch.randn(len(ids), config.steps, config.latent_units, generator=generator, dtype=dtype)
         ours = trainer.update()

@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from aligndraw import TrainingConfig
-from aligndraw.training import RMSprop, clip_gradients, learning_rate
+import aligndraw
+from aligndraw import AlignDRAW, AlignDRAWConfig, TrainingConfig
+from aligndraw.training import RMSprop, build_optimizer, clip_scales, learning_rate
 
 
 def test_rmsprop_is_the_authors_rule():
@@ -48,19 +49,70 @@ def test_rmsprop_state_round_trip():
 def test_clipping(clip):
     a, b, c = (nn.Parameter(torch.zeros(2)) for _ in range(3))
     a.grad, b.grad = torch.tensor([30.0, 40.0]), torch.tensor([3.0, 4.0])
-    norm = clip_gradients([a, b, c], TrainingConfig(clip=clip, clip_norm=10.0))
+    norm, scales = clip_scales([a, b, c], TrainingConfig(clip=clip, clip_norm=10.0))
     total = math.sqrt(50**2 + 5**2)
-    assert norm.item() == pytest.approx(total)
-    scale_a, scale_b = (10 / total, 10 / total) if clip == "global" else (10 / 50, 1.0)
-    torch.testing.assert_close(a.grad, torch.tensor([30.0, 40.0]) * scale_a)
-    torch.testing.assert_close(b.grad, torch.tensor([3.0, 4.0]) * scale_b)
+    assert norm.item() == pytest.approx(total) and set(scales) == {a, b}
+    wanted = (10 / total, 10 / total) if clip == "global" else (10 / 50, 1.0)
+    assert [scales[a].item(), scales[b].item()] == pytest.approx(wanted)
 
 
 def test_no_clipping():
     a = nn.Parameter(torch.zeros(2))
     a.grad = torch.tensor([30.0, 40.0])
-    clip_gradients([a], TrainingConfig(clip_norm=0.0))
-    assert a.grad.tolist() == [30.0, 40.0]
+    assert clip_scales([a], TrainingConfig(clip_norm=0.0))[1][a] == 1
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpp"])
+def test_rmsprop_with_scales_is_rmsprop_of_scaled_gradients(backend):
+    if backend == "cpp" and aligndraw.backends.missing_reason("unroll", "cpp", "cpu"):
+        pytest.skip("no C++ ops here")
+    torch.manual_seed(0)
+    shapes = [(70_000,), (3, 5), (), (0, 2)]
+    start = [torch.randn(shape) for shape in shapes]
+    ours, truth = ([nn.Parameter(t.to(dtype)) for t in start] for dtype in (torch.float32, torch.float64))
+    with aligndraw.use_backend(backend):
+        for parameters in (ours, truth):
+            optimizer = RMSprop(parameters, lr=0.1)
+            generator = torch.Generator().manual_seed(1)
+            for _ in range(3):
+                scales = {}
+                for i, p in enumerate(parameters):
+                    p.grad = torch.randn(p.shape, generator=generator).to(p.dtype)
+                    scales[p] = torch.tensor(0.5**i).to(p.dtype)
+                    if p.dtype == torch.float64:
+                        p.grad *= scales[p]
+                optimizer.step(scales=scales if parameters is ours else None)
+    for p, exact in zip(ours, truth):
+        torch.testing.assert_close(p, exact.float(), rtol=2e-6, atol=2e-6)
+
+
+def test_sparse_gradients_end_as_dense_ones():
+    """Rows that a batch does not name keep their values and stay true to the rule."""
+    config = AlignDRAWConfig(
+        image_size=(6, 5), steps=2, read_size=2, write_size=2, encoder_units=5, decoder_units=4, latent_units=3,
+        language_units=3, align_units=4, vocabulary_size=50, canvas_init=0.0,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = AlignDRAW(config).double()
+    models = [model, copy.deepcopy(model)]
+    recipe = TrainingConfig(batch_size=4, epoch_size=8, clip_norm=0.5)
+    for model, sparse in zip(models, (True, False)):
+        optimizer = build_optimizer(model, recipe)
+        assert isinstance(optimizer, RMSprop) and model.language.forward_lstm.sparse
+        model.language.make_sparse(sparse)
+        for step in range(12):
+            generator = torch.Generator().manual_seed(step)
+            captions = torch.randint(0, 50, (4, 3), generator=generator)
+            images = torch.rand(4, 1, 6, 5, generator=generator).double()
+            optimizer.zero_grad()
+            model(images, captions, generator=step).loss.backward()
+            assert model.language.forward_lstm.words.grad.is_sparse == sparse
+            _, scales = clip_scales(model.parameters(), recipe)
+            optimizer.step(scales=scales)
+    for a, b in zip(models[0].parameters(), models[1].parameters()):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+    build_optimizer(model, TrainingConfig(batch_size=16, epoch_size=16))
+    assert not model.language.forward_lstm.sparse
 
 
 def test_schedules():

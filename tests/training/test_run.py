@@ -220,7 +220,7 @@ def test_another_configuration(whole, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda r: r.update(format="x"), "its format is not aligndraw run 1"),
+        (lambda r: r.update(format="x"), "its format is not aligndraw run 2"),
         (lambda r: r.pop("training"), "run.json is damaged or foreign: 'training'"),
         (lambda r: r["model"].update(steps=0), "steps must be a whole number"),
     ],

@@ -1,0 +1,184 @@
+"""`aligndraw data`: pictures and captions from anywhere to a folder that training reads."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm  # type: ignore[import-untyped]
+
+from aligndraw.cli.failure import Failure, failing
+from aligndraw.cli.options import add_seed, whole
+from aligndraw.cli.outputs import writing
+from aligndraw.data.caption_files import read_captions
+from aligndraw.data.captioned import CaptionedImages, file_checksum
+from aligndraw.data.captioned_writer import SKIPPED
+from aligndraw.data.coco import CAPTIONS, read_coco
+from aligndraw.data.image_files import Collection, store_collection
+from aligndraw.data.released import store_released
+from aligndraw.data.stored_scenes import export_scenes, store_scenes
+
+SHOWN = 3  # of what is skipped
+
+
+def add_to(commands: Any) -> None:
+    """Adds the command to the subparsers of the command line."""
+    what = "bring pictures with captions into a folder to train on"
+    sets = commands.add_parser("data", help=what, description=what).add_subparsers(
+        title="data sets", metavar="DATASET", required=True
+    )
+    parser = _parser(sets, "scenes", "colour pictures of things in places, drawn by this program", _scenes)
+    parser.add_argument("--images", type=whole(1), default=20_000, metavar="N", help="for training [%(default)s]")
+    parser.add_argument(
+        "--captions", type=whole(1), default=CAPTIONS, metavar="N", help="of each picture [%(default)s]"
+    )
+    add_seed(parser, "of the scenes")
+    parser.add_argument("--coco", type=Path, metavar="DIR", help="write them in COCO's format too: PNG files and JSON")
+
+    parser = _parser(sets, "coco", "COCO's images and caption annotations", _coco)
+    _add_images(parser)
+    parser.add_argument(
+        "--annotations",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="captions_train2014.json captions_val2014.json: validation and test are drawn from the last file, and "
+        "from a single one training too",
+    )
+    parser.add_argument(
+        "--captions", type=whole(1), default=CAPTIONS, metavar="N", help="of each image, the first ones [%(default)s]"
+    )
+
+    parser = _parser(sets, "folder", "any images with a table of captions", _folder)
+    _add_images(parser)
+    parser.add_argument(
+        "--captions",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help=".csv or .jsonl with file_name and caption, and split if the images are divided already",
+    )
+
+    parser = _parser(sets, "released", "the arrays that the authors of alignDRAW released", _released)
+    parser.add_argument(
+        "--arrays",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder with train-images-32x32.npy, dictionary.pkl, ...",
+    )
+
+
+def _parser(sets: Any, name: str, what: str, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = sets.add_parser(name, help=what, description=f"Stores {what}.")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to make")
+    parser.add_argument("--overwrite", action="store_true", help="replace captioned images in that folder")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_images(parser: argparse.ArgumentParser) -> None:
+    """What is common to image files."""
+    parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of the image files")
+    parser.add_argument(
+        "--size", type=whole(1), nargs=2, default=(32, 32), metavar=("H", "W"), help="of the stored images [32 32]"
+    )
+    parser.add_argument(
+        "--crop", action="store_true", help="cut to the middle, where an image has other proportions [squash it]"
+    )
+    parser.add_argument(
+        "--min-count",
+        type=whole(1),
+        default=1,
+        metavar="N",
+        help="how often a word must be in the training captions not to become [UNK] [%(default)s]",
+    )
+    for split in ("validation", "test"):
+        parser.add_argument(
+            f"--{split}", type=whole(0), metavar="N", help=f"images for {split} [a tenth, at most 5000]"
+        )
+    parser.add_argument("--threads", type=whole(1), metavar="N", help="that read images [one a core]")
+
+
+def _scenes(arguments: argparse.Namespace) -> int:
+    given = {"images": arguments.images, "seed": arguments.seed, "captions": arguments.captions}
+    coco: Path | None = arguments.coco
+    if coco is not None and coco.exists():
+        raise Failure(f"{coco} exists already: give another folder")
+    with _bar(arguments.images) as bar, writing(arguments.out), failing(ValueError):
+        data = store_scenes(arguments.out, overwrite=arguments.overwrite, on_images=bar.update, **given)
+    if coco is not None:
+        with writing(coco), failing(ValueError):
+            export_scenes(coco, **given)
+        print(f"wrote {coco}: the same in COCO's format")
+    return _told(data, [])
+
+
+def _coco(arguments: argparse.Namespace) -> int:
+    with failing(ValueError):
+        held_out = {"validation": arguments.validation, "test": arguments.test}
+        files: list[Path] = arguments.annotations
+        collection = read_coco(arguments.images, files, captions=arguments.captions, **held_out)
+        plan = {"kind": "coco", "captions": arguments.captions, "annotations": [file_checksum(file) for file in files]}
+    return _collected(arguments, collection, {**plan, **held_out})
+
+
+def _folder(arguments: argparse.Namespace) -> int:
+    with failing(ValueError):
+        held_out = {"validation": arguments.validation, "test": arguments.test}
+        collection = read_captions(arguments.images, arguments.captions, **held_out)
+        plan = {"kind": "folder", "captions": file_checksum(arguments.captions)}
+    return _collected(arguments, collection, {**plan, **held_out})
+
+
+def _released(arguments: argparse.Namespace) -> int:
+    with _bar(None) as bar, writing(arguments.out), failing(ValueError):
+        data = store_released(arguments.arrays, arguments.out, overwrite=arguments.overwrite, on_images=bar.update)
+    return _told(data, [])
+
+
+def _collected(arguments: argparse.Namespace, collection: Collection, plan: dict[str, Any]) -> int:
+    images = len({(split, name) for split, pairs in collection.captions.items() for name, _ in pairs})
+    try:
+        with _bar(images) as bar, writing(arguments.out), failing(ValueError):
+            data = store_collection(
+                collection,
+                arguments.out,
+                {**plan, "images": str(arguments.images.absolute())},
+                size=tuple(arguments.size),
+                crop=arguments.crop,
+                min_count=arguments.min_count,
+                threads=arguments.threads,
+                overwrite=arguments.overwrite,
+                on_images=bar.update,
+            )
+    except KeyboardInterrupt:
+        print("\nwhat is read so far is kept: the same command goes on from there", file=sys.stderr)
+        raise
+    return _told(data, collection.skipped)
+
+
+@contextmanager
+def _bar(images: int | None) -> Iterator[tqdm]:
+    with tqdm(total=images, unit=" images", dynamic_ncols=True, disable=None, leave=False) as bar:
+        yield bar
+
+
+def _told(data: CaptionedImages, skipped: list[str]) -> int:
+    """Says what was written and what was left out."""
+    for line in skipped[:SHOWN]:
+        print(f"skipped: {line}", file=sys.stderr)
+    if len(skipped) > SHOWN:
+        print(f"skipped {len(skipped) - SHOWN:,} more: see {data.folder / SKIPPED}", file=sys.stderr)
+    for split, size in data.sizes.items():
+        print(f"{split}: {size['images']:,} images with {size['captions']:,} captions")
+    shape = " x ".join(map(str, data.image_shape[1:]))
+    print(f"wrote {data.folder}: {shape} pixels, {len(data.vocabulary):,} words")
+    print(f"next: aligndraw train captioned --data {shlex.quote(str(data.folder))}")
+    return 0

@@ -1,0 +1,226 @@
+"""Images with captions in a folder: the one form that every captioned data set is stored in.
+
+manifest.json              what it is, images and captions of each split, size and SHA-256 of each file
+tokenizer.json             the vocabulary (aligndraw.text.tokenizer_json)
+train-images.npy           uint8 [n, C, H, W], read as it is needed
+train-captions.txt         UTF-8, one caption a line, as it was written
+train-words.npy            int32, the word ids of all captions, one after the other
+train-lengths.npy          int32 [k], words of each caption
+train-image-index.npy      int64 [k], the image of each caption
+
+and the same five for the other splits, usually validation and test. `CaptionedImages.open` reads such a folder,
+`CaptionedWriter` (aligndraw.data.captioned_writer) writes it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aligndraw.data.ragged import padded, ranges
+from aligndraw.text import Vocabulary, read_tokenizer
+
+FORMAT = "aligndraw captioned images 1"
+MANIFEST, TOKENIZER = "manifest.json", "tokenizer.json"
+IMAGES, CAPTIONS, WORDS, LENGTHS, INDEX = (
+    "images.npy",
+    "captions.txt",
+    "words.npy",
+    "lengths.npy",
+    "image-index.npy",
+)
+
+
+class DataError(ValueError):
+    """A data set is damaged, foreign or of no use; the message is one line and names the file."""
+
+
+class _Text:
+    """The lines of a file, read when the first is asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @cached_property
+    def lines(self) -> list[str]:
+        return self.path.read_text(encoding="utf-8").split("\n")[:-1]
+
+
+@dataclass(frozen=True, eq=False)
+class CaptionedSplit:
+    """Examples, each a caption with its image; an image stands in as many as it has captions.
+
+    Attributes:
+        images: uint8 [n, C, H, W], in a file that is read as it is needed.
+        image_index: int64 [k], the image of each example.
+        lengths: int64 [k], words of its caption.
+        vocabulary: of the word ids.
+    """
+
+    images: NDArray[np.uint8]
+    image_index: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    vocabulary: Vocabulary
+    _words: NDArray[np.int32]  # of all captions
+    _first: NDArray[np.int64]  # [k], where a caption's words begin
+    _line: NDArray[np.int64]  # [k], and on which line of the text it stands
+    _text: _Text
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def batch(self, index: slice | NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
+        """Images uint8 [B, C, H, W], word ids int64 [B, N] padded with 0, and lengths int64 [B]."""
+        lengths = self.lengths[index]
+        words = self._words[ranges(self._first[index], lengths)]
+        return np.asarray(self.images[self.image_index[index]]), padded(words.astype(np.int64), lengths), lengths
+
+    def captions(self, index: slice | NDArray[np.int64] = slice(None)) -> list[str]:
+        """The captions as they were written."""
+        return [self._text.lines[i] for i in self._line[index].tolist()]
+
+    def select(self, index: slice | NDArray[np.int64]) -> CaptionedSplit:
+        """Some of the examples, in this order; the images stay the same."""
+        fields = ("image_index", "lengths", "_first", "_line")
+        return dataclasses.replace(self, **{name: getattr(self, name)[index] for name in fields})
+
+    def epoch(self, seed: int, epoch: int = 0, size: int = 10_000) -> CaptionedSplit:
+        """`size` examples, fully determined by (seed, epoch): none comes again before every other has come."""
+        for name, value, least in (("seed", seed, 0), ("epoch", epoch, 0), ("size", size, 1)):
+            if value < least:
+                raise ValueError(f"{name} must be at least {least}, got {value}")
+        rng = np.random.default_rng([seed, epoch])
+        passes = [rng.permutation(len(self)) for _ in range(-(-size // len(self)))]
+        return self.select(np.concatenate(passes)[:size])
+
+
+@dataclass(frozen=True, eq=False)
+class CaptionedImages:
+    """A folder of captioned images.
+
+    Attributes:
+        folder: where it is.
+        vocabulary: of the word ids.
+        image_shape: C, H, W.
+        sizes: images and captions of each split.
+        origin: what the folder was made from.
+        checksum: SHA-256 of the manifest, and so of everything.
+    """
+
+    folder: Path
+    vocabulary: Vocabulary
+    image_shape: tuple[int, int, int]
+    sizes: dict[str, dict[str, int]]
+    origin: dict[str, Any]
+    checksum: str
+    _files: dict[str, dict[str, Any]]
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike[str]) -> CaptionedImages:
+        """Reads the manifest and the vocabulary, and looks whether every file has its size.
+
+        Raises:
+            DataError: there is no such folder, or a file of it is missing, damaged or foreign.
+        """
+        folder = Path(folder)
+        try:
+            content = (folder / MANIFEST).read_bytes()
+        except OSError as error:
+            raise DataError(f"there are no captioned images in {folder}: {MANIFEST}: {error.strerror}") from error
+        try:
+            manifest = json.loads(content)
+            if manifest["format"] != FORMAT:
+                raise ValueError(f"its format is not {FORMAT}")
+            channels, height, width = map(int, manifest["image"])
+            sizes = {str(s): {k: int(n[k]) for k in ("images", "captions")} for s, n in manifest["splits"].items()}
+            files = {
+                str(name): {"bytes": int(f["bytes"]), "sha256": str(f["sha256"])}
+                for name, f in manifest["files"].items()
+            }
+            wanted = {TOKENIZER, *(f"{s}-{part}" for s in sizes for part in (IMAGES, CAPTIONS, WORDS, LENGTHS, INDEX))}
+            if set(files) != wanted:
+                raise ValueError(f"it lists other files than {', '.join(sorted(wanted))}")
+            origin = dict(manifest["origin"])
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            told = f"{error} is missing" if isinstance(error, KeyError) else error
+            raise DataError(f"{folder / MANIFEST} is damaged or foreign: {told}") from error
+        for name, file in files.items():
+            try:
+                size = (folder / name).stat().st_size
+            except OSError as error:
+                raise DataError(f"{folder / name} is missing: {error.strerror}") from error
+            if size != file["bytes"]:
+                raise DataError(f"{folder / name} is damaged: it should have {file['bytes']} bytes, got {size}")
+        try:
+            vocabulary = read_tokenizer(folder / TOKENIZER)
+        except (ValueError, OSError) as error:
+            raise DataError(str(error)) from error
+        checksum = hashlib.sha256(content).hexdigest()
+        return cls(folder, vocabulary, (channels, height, width), sizes, origin, checksum, files)
+
+    def verify(self) -> None:
+        """Reads every file and compares its checksum with the manifest's.
+
+        Raises:
+            DataError: one differs.
+        """
+        for name, file in self._files.items():
+            if file_checksum(self.folder / name) != file["sha256"]:
+                raise DataError(f"{self.folder / name} is damaged: its checksum is not the manifest's")
+
+    def split(self, name: str) -> CaptionedSplit:
+        """The examples of a split, in the order of their images.
+
+        Raises:
+            ValueError: there is no such split.
+            DataError: a file of it is damaged.
+        """
+        if name not in self.sizes:
+            raise ValueError(f"split must be one of {', '.join(map(repr, self.sizes))}, got {name!r}")
+        images, captions = self.sizes[name]["images"], self.sizes[name]["captions"]
+        pixels = self._array(name, IMAGES, "uint8", (images, *self.image_shape), memory=False)
+        words = self._array(name, WORDS, "int32", (None,))
+        lengths = self._array(name, LENGTHS, "int32", (captions,)).astype(np.int64)
+        index = self._array(name, INDEX, "int64", (captions,))
+        ends = np.cumsum(lengths)
+        for part, good in (
+            (LENGTHS, lengths.min(initial=1) > 0 and ends[-1:].sum() == len(words)),
+            (WORDS, not len(words) or (words.min() >= 0 and words.max() < len(self.vocabulary))),
+            (INDEX, not captions or (index.min() >= 0 and index.max() < images)),
+        ):
+            if not good:
+                raise DataError(f"{self.folder / f'{name}-{part}'} is damaged: its numbers do not fit the other files")
+        text = _Text(self.folder / f"{name}-{CAPTIONS}")
+        return CaptionedSplit(pixels, index, lengths, self.vocabulary, words, ends - lengths, np.arange(captions), text)
+
+    def _array(
+        self, split: str, part: str, dtype: str, shape: tuple[int | None, ...], memory: bool = True
+    ) -> NDArray[Any]:
+        path = self.folder / f"{split}-{part}"
+        try:
+            array: NDArray[Any] = np.load(path, mmap_mode=None if memory else "r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise DataError(f"{path} is damaged: {str(error).partition(chr(10))[0]}") from error
+        fits = array.ndim == len(shape) and all(s in (None, got) for s, got in zip(shape, array.shape))
+        if array.dtype != dtype or not fits:
+            wanted = f"{dtype} [{', '.join('·' if s is None else str(s) for s in shape)}]"
+            raise DataError(f"{path} must be {wanted}, got {array.dtype} {list(array.shape)}")
+        return array
+
+
+def file_checksum(path: Path) -> str:
+    """SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

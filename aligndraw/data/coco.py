@@ -1,0 +1,147 @@
+"""COCO captions (Lin et al., 2014): annotation files and folders of images, read and written.
+
+{"images": [{"id": 9, "file_name": "COCO_train2014_000000000009.jpg"}, ...],
+ "annotations": [{"id": 661611, "image_id": 9, "caption": "Closeup of bins of food ..."}, ...]}
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from aligndraw.data.captioned import DataError
+from aligndraw.data.captioned_writer import caption_fault
+from aligndraw.data.image_files import Collection, check_folder, divide, safe_name
+
+CAPTIONS = 5  # of an image, the first ones
+
+
+def read_coco(
+    images: Path,
+    annotations: Sequence[Path],
+    *,
+    captions: int = CAPTIONS,
+    validation: int | None = None,
+    test: int | None = None,
+) -> Collection:
+    """What annotation files tell of images.
+
+    Images for validation and test are drawn from the last file. Those of the files before it are for training; or, if
+    it is the only one, the rest of its own.
+
+    Args:
+        images: the folder that the file names begin in, or that has a folder as in the name of the annotation file:
+            "train2014" for captions_train2014.json.
+        annotations: files.
+        captions: of an image at most; those that come first.
+        validation: images for validation, as for `image_files.divide`.
+        test: images for testing.
+
+    Raises:
+        DataError: a file or the folder is missing, or something else.
+    """
+    check_folder(images)
+    collection, parts = Collection(), []
+    told: dict[str, list[str]] = {}
+    for file in annotations:
+        names, said = _read_annotations(file, images, set(told), collection)
+        told.update(said)
+        parts.append([name for name in names if said[name]])
+        collection.skipped += [f"{file.name}: image {name}: it has no caption" for name in names if not said[name]]
+    splits = divide(parts[-1], validation, test)
+    if len(parts) > 1:
+        splits["train"] = [name for part in parts[:-1] for name in part]
+    collection.captions = {
+        split: [(name, text) for name in names for text in told[name][:captions]] for split, names in splits.items()
+    }
+    return collection
+
+
+def write_coco(folder: Path, name: str, pictures: NDArray[np.uint8], captions: Sequence[Sequence[str]]) -> None:
+    """Writes pictures uint8 [n, 3, H, W] as PNG files into `folder/<name>`, and `folder/captions_<name>.json`.
+
+    Args:
+        captions: of each picture.
+    """
+    (folder / name).mkdir(parents=True, exist_ok=True)
+    record: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": []}
+    for i, (picture, texts) in enumerate(zip(pictures, captions)):
+        file_name = f"{name}_{i:06d}.png"
+        Image.fromarray(picture.transpose(1, 2, 0)).save(folder / name / file_name)
+        record["images"].append({"id": i, "file_name": file_name})
+        first = len(record["annotations"])
+        record["annotations"] += [{"id": first + k, "image_id": i, "caption": text} for k, text in enumerate(texts)]
+    (folder / f"captions_{name}.json").write_text(json.dumps(record), encoding="utf-8")
+
+
+def _read_annotations(
+    file: Path, images: Path, known: set[str], collection: Collection
+) -> tuple[list[str], dict[str, list[str]]]:
+    """The images of a file, but for those known from another, and the captions of each."""
+    record = _load(file)
+    subfolder = images / file.stem.removeprefix("captions_")
+    names: dict[Any, str] = {}
+    said: dict[str, list[str]] = {}
+
+    def skip(what: str, why: str) -> None:
+        collection.skipped.append(f"{file.name}: {what}: {why}")
+
+    for entry in _entries(record["images"]):
+        number, name = entry.get("id"), entry.get("file_name")
+        what = f"image {json.dumps(number)} ({str(name)[:80]})"
+        try:
+            name = safe_name(name)
+        except ValueError as error:
+            skip(what, str(error))
+            continue
+        places = (images / name, subfolder / name)
+        path = next((place for place in places if place.is_file()), None)
+        if not isinstance(number, (int, str)):
+            skip(what, "its id is neither a number nor a word")
+        elif number in names or name in said:
+            skip(what, "it is listed twice")
+        elif name in known:
+            skip(what, "another file has it already")
+        elif path is None:
+            skip(what, f"there is no such file in {images}")
+        else:
+            names[number], said[name], collection.files[name] = name, [], path
+    annotations: set[Any] = set()
+    for entry in _entries(record["annotations"]):
+        number, image, text = entry.get("id"), entry.get("image_id"), entry.get("caption")
+        what = f"caption {json.dumps(number)}"
+        fault = caption_fault(text)
+        if not isinstance(image, (int, str)) or image not in names:
+            skip(what, f"there is no image {json.dumps(image)}")
+        elif fault:
+            skip(what, fault)
+        elif isinstance(number, (int, str)) and number in annotations:
+            skip(what, "it is listed twice")
+        else:
+            said[names[image]].append(str(text))
+            if isinstance(number, (int, str)):
+                annotations.add(number)
+    return list(said), said
+
+
+def _load(file: Path) -> dict[str, list[Any]]:
+    try:
+        record = json.loads(file.read_bytes())
+    except OSError as error:
+        raise DataError(f"cannot read {file}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{file} must be COCO annotations in JSON: {error}") from error
+    if not isinstance(record, dict) or not all(isinstance(record.get(k), list) for k in ("images", "annotations")):
+        raise DataError(f'{file} must be COCO annotations: an object with the lists "images" and "annotations"')
+    return record
+
+
+def _entries(items: Iterable[Any]) -> Iterable[dict[str, Any]]:
+    """The entries of a list; what is none counts as an empty one."""
+    return (item if isinstance(item, dict) else {} for item in items)

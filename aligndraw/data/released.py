@@ -1,0 +1,180 @@
+"""The data that the authors of alignDRAW released with their code: NumPy arrays and Python 2 pickles.
+
+train-images-32x32.npy   [n, 3072] in [0, 1], the planes red, green and blue one after the other
+train-captions.npy       [k, N], word ids, of which a caption has as many as its length says
+train-captions-len.npy   [k] or [k, 1]
+train-cap2im.pkl         {caption: image}
+dictionary.pkl           {word: id}
+
+and the first four for dev and test. A pickle may hold plain dictionaries, lists, words and numbers; anything else in
+it is refused before it is made.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aligndraw.data.captioned import CaptionedImages, DataError
+from aligndraw.data.captioned_writer import CaptionedWriter
+from aligndraw.text import UNKNOWN, Vocabulary
+
+SPLITS = {"train": "train", "dev": "validation", "test": "test"}
+SIDE, TOGETHER = 32, 4096
+
+
+def store_released(
+    source: Path,
+    folder: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    on_images: Callable[[int], object] = lambda images: None,
+) -> CaptionedImages:
+    """Stores the released arrays as captioned images, every word with the id that it has.
+
+    Args:
+        source: the folder with the files; splits that it does not have are left out.
+        folder: where to.
+        overwrite: replace captioned images that the folder holds.
+        on_images: called with a number of images just done.
+
+    Raises:
+        DataError: a file is missing, damaged or foreign, or the folder is taken.
+        OSError: it cannot be written.
+    """
+    vocabulary = _vocabulary(source / "dictionary.pkl")
+    present = [name for name in SPLITS if (source / f"{name}-images-32x32.npy").is_file()]
+    if not present:
+        raise DataError(f"there are no released images in {source}: it has no train-images-32x32.npy")
+    ids = {word: i for i, word in enumerate(vocabulary.words)}
+    with CaptionedWriter(folder, (3, SIDE, SIDE), {"kind": "released"}, overwrite=overwrite) as writer:
+        captions = {}
+        for name in present:
+            images = _load(source / f"{name}-images-32x32.npy", "f", (None, 3 * SIDE * SIDE))
+            for start in range(0, len(images), TOGETHER):
+                part = images[start : start + TOGETHER]
+                if not (part.min() >= 0 and part.max() <= 1):
+                    raise DataError(f"{source / f'{name}-images-32x32.npy'} must lie in [0, 1]")
+                pixels = np.rint(part * 255).astype(np.uint8).reshape(-1, 3, SIDE, SIDE)
+                writer.store(SPLITS[name], [str(start + i) for i in range(len(part))], pixels)
+                on_images(len(part))
+            captions[SPLITS[name]] = _captions(source, name, len(images), vocabulary)
+        return writer.finish(
+            captions, vocabulary=vocabulary, encode=lambda text: [ids[word] for word in text.split(" ")]
+        )
+
+
+def load_pickle(path: Path) -> Any:
+    """What a pickle holds, of Python 2 or 3: dictionaries, lists, tuples, words, numbers and NumPy's numbers.
+
+    Raises:
+        DataError: it is missing, damaged, or holds anything else.
+    """
+    try:
+        with path.open("rb") as file:
+            return _Plain(file, encoding="latin1").load()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from error
+    # What a damaged pickle makes its reader do ends in any of a dozen exceptions.
+    except Exception as error:
+        raise DataError(f"{path} must be a pickle of plain values: {error or type(error).__name__}") from error
+
+
+class _Plain(pickle.Unpickler):
+    """Makes nothing but plain values: whatever a pickle asks for by name is refused, NumPy's numbers apart."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        wanted = f"{module}.{name}"
+        if wanted in ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"):
+            return lambda kind, content: _number(kind, content)  # a pickle may set attributes of what it is given
+        if wanted == "numpy.dtype":
+            return _Kind
+        if wanted == "_codecs.encode":  # Python 3's way to bytes in an old protocol
+            return lambda text, encoding: text
+        raise pickle.UnpicklingError(f"it holds {wanted}, which is refused")
+
+    def persistent_load(self, pid: Any) -> Any:
+        raise pickle.UnpicklingError("it refers to something outside")
+
+
+class _Kind:
+    """Stands for a NumPy dtype: of numbers, in the order of bytes that its state tells."""
+
+    def __init__(self, name: str, *_: Any) -> None:
+        self.name, self.order = str(name), "<"
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.order = str(state[1])
+
+    def dtype(self) -> np.dtype[Any]:
+        kind = np.dtype(self.name)
+        if kind.kind not in "biuf":
+            raise pickle.UnpicklingError(f"it holds a NumPy {self.name}, which is refused")
+        return kind.newbyteorder(">" if self.order == ">" else "<")
+
+
+def _number(kind: _Kind, content: str | bytes) -> int | float:
+    raw = content.encode("latin1") if isinstance(content, str) else content
+    number: int | float = np.frombuffer(raw, kind.dtype(), count=1)[0].item()
+    return number
+
+
+def _vocabulary(path: Path) -> Vocabulary:
+    """The words in the order of their ids; ids without a word get one that no caption has."""
+    dictionary = load_pickle(path)
+    if not isinstance(dictionary, dict) or not dictionary:
+        raise DataError(f"{path} must hold a dictionary from words to ids, got {type(dictionary).__name__}")
+    words: dict[int, str] = {}
+    for word, number in dictionary.items():
+        if not isinstance(word, str) or not isinstance(number, int) or not 0 <= number < 10**6:
+            raise DataError(
+                f"{path} must hold words with ids of at least 0, got {str(word)[:40]!r}: {str(number)[:40]!r}"
+            )
+        if number in words:
+            raise DataError(f"{path} must give each word an id of its own, got {number} twice")
+        words[number] = UNKNOWN if word == "UNK" else word
+    try:
+        return Vocabulary(tuple(words.get(i, f"[{i}]") for i in range(max(words) + 1)))
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def _captions(source: Path, name: str, images: int, vocabulary: Vocabulary) -> list[tuple[str, str]]:
+    """Images with captions of a split."""
+    ids = _load(source / f"{name}-captions.npy", "iuf", (None, None))
+    lengths = _load(source / f"{name}-captions-len.npy", "iuf", None).reshape(-1).astype(np.int64)
+    image_of = load_pickle(source / f"{name}-cap2im.pkl")
+    if len(lengths) != len(ids) or not ((lengths >= 1) & (lengths <= ids.shape[1])).all():
+        raise DataError(f"{source / f'{name}-captions-len.npy'} must hold {len(ids)} lengths in 1…{ids.shape[1]}")
+    if not ((ids >= 0) & (ids < len(vocabulary))).all():
+        raise DataError(f"{source / f'{name}-captions.npy'} must hold ids in 0…{len(vocabulary) - 1}")
+    where = image_of if isinstance(image_of, dict) else {}
+    pairs = []
+    for i, (row, length) in enumerate(zip(ids.astype(np.int64), lengths)):
+        image = where.get(i)
+        if not isinstance(image, int) or not 0 <= image < images:
+            wanted = f"give caption {i} one of {images} images"
+            raise DataError(f"{source / f'{name}-cap2im.pkl'} must {wanted}, got {str(image)[:40]}")
+        pairs.append((str(image), vocabulary.decode(row[:length])))
+    return pairs
+
+
+def _load(path: Path, kinds: str, shape: tuple[int | None, ...] | None) -> NDArray[Any]:
+    """An array of numbers, mapped from its file."""
+    try:
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from error
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path} is no NumPy array: {str(error).partition(chr(10))[0]}") from error
+    fits = shape is None or (array.ndim == len(shape) and all(s in (None, n) for s, n in zip(shape, array.shape)))
+    if array.dtype.kind not in kinds or not fits:
+        wanted = "" if shape is None else f" [{', '.join('·' if s is None else str(s) for s in shape)}]"
+        raise DataError(f"{path} must be an array of numbers{wanted}, got {array.dtype} {list(array.shape)}")
+    return array

@@ -1,0 +1,488 @@
+"""Scenes: 32x32 colour pictures of one object before a sky and a ground, with captions in several wordings.
+
+What a scene shows is drawn anew for every epoch: object, colour, sky, ground, size and side uniformly, flying or not,
+all redrawn together while the combination is not wanted. A combination is **held out** if the object has the one
+colour, or is at the one place, that `HELD_OUT` names for it: no training picture shows it so. See docs/data.md.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aligndraw.data.painting import UNIT, paint
+from aligndraw.data.ragged import ranges
+from aligndraw.data.sprites import OBJECTS, PAINTS, SCENERY, Shape
+from aligndraw.text import Vocabulary
+
+SIDE = 32  # height and width of a picture
+Split = Literal["train", "validation", "test"]
+Combinations = Literal["seen", "held_out"]
+
+
+class Scene(NamedTuple):
+    """What a picture shows. `flying` is above the ground; otherwise the object stands on it."""
+
+    object: str
+    colour: str
+    sky: str
+    ground: str
+    size: str
+    side: str
+    flying: bool
+
+    @property
+    def place(self) -> str:
+        """Where the object is: "sky", or the ground that it stands on."""
+        return "sky" if self.flying else self.ground
+
+
+COLOURS = {
+    "red": (214, 38, 38),
+    "orange": (240, 130, 20),
+    "yellow": (245, 214, 40),
+    "green": (40, 150, 60),
+    "blue": (40, 90, 210),
+    "purple": (130, 55, 175),
+    "pink": (245, 130, 180),
+    "white": (242, 242, 242),
+}
+
+
+class Sky(NamedTuple):
+    """A sky: its colours overhead and at the horizon, its light, what else is in it, and the colour of that."""
+
+    top: tuple[int, int, int]
+    bottom: tuple[int, int, int]
+    light: str
+    others: tuple[str, ...]
+    colour: tuple[int, int, int] = (250, 250, 250)
+
+
+SKIES = {
+    "blue": Sky((84, 156, 236), (176, 216, 248), "sun", ("cloud",)),
+    "cloudy": Sky((140, 148, 160), (190, 196, 204), "nothing", ("cloud",) * 3, (226, 228, 232)),
+    "sunset": Sky((120, 70, 130), (250, 160, 80), "low sun", ("cloud",), (216, 110, 110)),
+    "night": Sky((10, 14, 46), (38, 44, 92), "moon", ("stars",)),
+}
+# Colours far off and near, and the sprite laid over them.
+GROUNDS = {
+    "grass": ((110, 186, 80), (70, 146, 54), "grass"),
+    "sand": ((240, 216, 150), (226, 190, 120), "sand"),
+    "sea": ((60, 140, 196), (26, 92, 150), "sea"),
+    "snow": ((236, 242, 250), (246, 250, 255), "snow"),
+    "road": ((96, 96, 102), (70, 70, 76), "road"),
+}
+SIZES = {"small": (4.6, 5.6), "large": (8.0, 9.2)}  # pixels of half an object's width
+SIDES = {"left": (8.5, 10.0), "middle": (15.0, 17.0), "right": (22.0, 23.5)}  # pixels
+HORIZON = (18.5, 22.0)  # pixels from the top
+
+# For each object: the colour that it never has in training, and the place where it never is.
+HELD_OUT = {
+    "bus": ("green", "sea"),
+    "car": ("pink", "snow"),
+    "plane": ("purple", "sand"),
+    "boat": ("yellow", "grass"),
+    "bird": ("orange", "road"),
+    "house": ("blue", "sky"),
+    "tree": ("white", "sea"),
+    "ball": ("green", "snow"),
+    "kite": ("purple", "sea"),
+    "elephant": ("red", "snow"),
+    "stop sign": ("blue", "sky"),
+    "toilet": ("orange", "grass"),
+    "balloon": ("white", "sand"),
+    "umbrella": ("yellow", "road"),
+    "flower": ("red", "sand"),
+    "cat": ("pink", "sky"),
+}
+
+# ---- wordings ----
+
+NOUNS = {
+    "bus": ("school bus", "bus"),
+    "car": ("car", "automobile"),
+    "plane": ("plane", "airplane", "jet"),
+    "boat": ("boat", "sailboat"),
+    "bird": ("bird",),
+    "house": ("house", "cottage"),
+    "tree": ("tree",),
+    "ball": ("ball", "beach ball"),
+    "kite": ("kite",),
+    "elephant": ("elephant",),
+    "stop sign": ("stop sign",),
+    "toilet": ("toilet", "toilet seat"),
+    "balloon": ("balloon", "hot air balloon"),
+    "umbrella": ("umbrella", "parasol"),
+    "flower": ("flower",),
+    "cat": ("cat", "kitten"),
+}
+_VERBS = {
+    "bus": ("is parked", "stands"),
+    "car": ("is parked", "stands"),
+    "bird": ("is standing", "sits"),
+    "elephant": ("is standing", "stands"),
+    "cat": ("is sitting", "sits"),
+    "toilet": ("sits open", "stands"),
+    "ball": ("lies", "is lying"),
+}
+_STANDS = ("is standing", "stands")
+_FLIES = ("is flying", "flies", "is floating", "hovers")
+_FLOATS = ("is floating", "floats")  # whatever is at sea
+_SIZE_WORDS = {"small": ("small", "little", "tiny"), "large": ("large", "big", "huge")}
+_ON = {
+    "grass": ("on the grass", "on a green field", "on a lawn"),
+    "sand": ("on the sand", "on a beach", "in the desert"),
+    "sea": ("on the sea", "on the water", "on the waves"),
+    "snow": ("in the snow", "on the snow", "on white snow"),
+    "road": ("on the road", "on a street", "on the asphalt"),
+}
+_OVER = {
+    "grass": ("over the grass", "above a green field", "over a lawn"),
+    "sand": ("over the sand", "above a beach", "over the desert"),
+    "sea": ("over the sea", "above the water", "over the waves"),
+    "snow": ("over the snow", "above the snow", "over white snow"),
+    "road": ("over the road", "above a street", "over the asphalt"),
+}
+_UNDER = {
+    "blue": ("under a blue sky", "under a clear blue sky", "on a sunny day"),
+    "cloudy": ("under a cloudy sky", "on a cloudy day", "under grey clouds"),
+    "sunset": ("at sunset", "under an orange sky", "in the evening"),
+    "night": ("at night", "under a dark sky", "under the moon"),
+}
+_WHERE = {
+    "left": ("on the left", "to the left"),
+    "middle": ("in the middle", "in the centre"),
+    "right": ("on the right", "to the right"),
+}
+TEMPLATES = (
+    "a {size} {colour} {noun} {verb} {place} {sky} .",
+    "a {size} {colour} {noun} {verb} {place} {side} .",
+    "there is a {size} {colour} {noun} {place} {sky} .",
+    "{sky} a {size} {colour} {noun} {verb} {place} .",
+    "{side} a {colour} {noun} {verb} {place} .",
+    "the {size} {noun} {place} {sky} is {colour} .",
+    "a picture of a {size} {colour} {noun} {place} {side} .",
+    "a {colour} {noun} {place} .",
+)
+# Where a template has them: left out one time in so many.
+_LEFT_OUT = {"size": 2, "side": 4, "sky": 4}
+
+
+def caption(scene: Scene, choices: Sequence[int] = (0,) * 10) -> str:
+    """A caption of a scene, its words separated by spaces.
+
+    Args:
+        scene: what to tell of.
+        choices: which wording is taken, ten whole numbers, each counted round: template, noun, verb, size, place, side
+            and sky, then whether size, side and sky are left out.
+    """
+    template, noun, verb, size, place, side, sky, *left_out = choices
+    sentence = _pick(TEMPLATES, template)
+    grounded = _FLOATS if scene.ground == "sea" else _VERBS.get(scene.object, _STANDS)
+    parts = {
+        "colour": scene.colour,
+        "noun": _pick(NOUNS[scene.object], noun) + " flying" * (scene.flying and "{verb}" not in sentence),
+        "verb": _pick(_FLIES if scene.flying else grounded, verb),
+        "size": _pick(_SIZE_WORDS[scene.size], size),
+        "place": _pick((_OVER if scene.flying else _ON)[scene.ground], place),
+        "side": _pick(_WHERE[scene.side], side),
+        "sky": _pick(_UNDER[scene.sky], sky),
+    }
+    for (part, one_in), choice in zip(_LEFT_OUT.items(), left_out):
+        if choice % one_in == one_in - 1:
+            parts[part] = ""
+    words = sentence.format(**parts).split()
+    following = [*words[1:], ""]
+    return " ".join("an" if pair == ("a", "orange") else pair[0] for pair in zip(words, following))
+
+
+def _pick(options: Sequence[str], choice: int) -> str:
+    return options[choice % len(options)]
+
+
+def _all_words() -> Vocabulary:
+    """Every word that a caption can have."""
+    tables = (NOUNS, _VERBS, _SIZE_WORDS, _ON, _OVER, _UNDER, _WHERE, {"": (*_STANDS, *_FLIES, *_FLOATS, *COLOURS)})
+    phrases = [phrase for table in tables for phrases in table.values() for phrase in phrases]
+    words = {word for phrase in (*phrases, *TEMPLATES, "an flying") for word in phrase.split()}
+    return Vocabulary(tuple(sorted(w for w in words if not w.startswith("{"))))
+
+
+VOCABULARY = _all_words()
+
+# ---- pictures ----
+
+_CHOICES = 10  # of `caption`,
+_OPTIONS = 5040  # each of them below a multiple of every number of wordings
+_JITTER = 12  # how far red, green and blue go from what their name says
+
+
+@dataclass(frozen=True, eq=False)
+class SceneExamples:
+    """n scenes with captions, painted when a batch of them is asked for.
+
+    L layers are painted one over the other: light, other things in the sky, ground, shadow, object, surf.
+
+    Args:
+        attributes: int64 [n, 7], positions of a `Scene`'s values in `ATTRIBUTES`.
+        choices: int64 [n, 10], the wording of each caption.
+        rows: uint8 [n, 32, 3], the colours of sky and ground in each row of a picture.
+        sprites: int64 [n, L], positions in `sprites.OBJECTS` and, after those, `sprites.SCENERY`.
+        origins: float64 [n, L, 2], where a sprite's (0, 0) is, x before y, in pixels from the top left corner.
+        scales: float64 [n, L, 2], pixels of a sprite's unit, to the right and down.
+        colours: float64 [n, L, 3], the main colour of each sprite, 0 to 255.
+    """
+
+    attributes: NDArray[np.int64]
+    choices: NDArray[np.int64]
+    rows: NDArray[np.uint8]
+    sprites: NDArray[np.int64]
+    origins: NDArray[np.float64]
+    scales: NDArray[np.float64]
+    colours: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, scenes: Sequence[Scene], seed: int = 0) -> SceneExamples:
+        """Pictures and captions of given scenes; the seed chooses what a scene leaves open."""
+        for scene in scenes:
+            for (name, values), value in zip(ATTRIBUTES.items(), scene):
+                _check_choice(name, value, values)
+        rows = [[values.index(value) for values, value in zip(ATTRIBUTES.values(), scene)] for scene in scenes]
+        attributes = np.array(rows, np.int64).reshape(-1, len(ATTRIBUTES))
+        return _compose(np.random.default_rng(seed), attributes)
+
+    def __len__(self) -> int:
+        return len(self.attributes)
+
+    def batch(self, index: slice | NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
+        """Pictures uint8 [B, 3, 32, 32], word ids int64 [B, N] padded with 0, and lengths int64 [B]."""
+        ids, lengths = VOCABULARY.encode_batch(self.captions(index))
+        return self.pictures(index), ids.numpy(), lengths.numpy()
+
+    def scenes(self, index: slice | NDArray[np.int64] = slice(None)) -> list[Scene]:
+        """What is to be seen."""
+        return [
+            Scene(*(values[i] for values, i in zip(ATTRIBUTES.values(), row)))
+            for row in self.attributes[index].tolist()
+        ]
+
+    def captions(self, index: slice | NDArray[np.int64] = slice(None)) -> list[str]:
+        """The captions as text."""
+        return [caption(*both) for both in zip(self.scenes(index), self.choices[index].tolist())]
+
+    def reworded(self, seed: int) -> SceneExamples:
+        """The same pictures with captions in other words."""
+        choices = np.random.default_rng(seed).integers(0, _OPTIONS, self.choices.shape)
+        return dataclasses.replace(self, choices=choices)
+
+    def pictures(self, index: slice | NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Uint8 [B, 3, 32, 32] of a slice or of positions."""
+        # Sprites, shapes and points of all pictures, each in one array.
+        table, sprite = _sprites(), self.sprites[index].reshape(-1)
+        number = np.diff(table.first_shape)[sprite]
+        shape = ranges(table.first_shape[sprite], number)
+        layer = np.arange(len(sprite)).repeat(number)
+        corners = np.diff(table.first_point)[shape]
+        point = ranges(table.first_point[shape], corners)
+        origin, scale = (a[index].reshape(-1, 2)[layer.repeat(corners)] for a in (self.origins, self.scales))
+        axes = table.is_axes[point][:, None]
+        places = np.where(axes, abs(scale), scale) * table.points[point] + np.where(axes, 0, origin)
+        main = self.colours[index].reshape(-1, 3)[layer]
+        paint_number = table.paint[shape][:, None]
+        colours = np.select(
+            [paint_number == 0, paint_number == 1, paint_number == 2],
+            [main, 0.55 * main, 0.55 * main + 0.45 * 255],
+            _PAINTS[paint_number[:, 0]],
+        )
+        pictures: NDArray[np.uint8] = paint(
+            np.ascontiguousarray(self.rows[index]),
+            np.rint(places * UNIT).astype(np.int16),
+            np.column_stack([layer // self.sprites.shape[1], np.cumsum(corners) - corners, corners]),
+            np.rint(colours).astype(np.uint8),
+            SIDE,
+        )
+        return pictures
+
+
+class Scenes:
+    """The source of examples: one split, one kind of combination.
+
+    Args:
+        split: "train", "validation" or "test", whose pictures differ in every chance but not in kind.
+        combinations: "seen", those to train on, or "held_out".
+    """
+
+    vocabulary = VOCABULARY
+
+    def __init__(self, split: Split = "train", combinations: Combinations = "seen") -> None:
+        _check_choice("split", split, get_args(Split))
+        _check_choice("combinations", combinations, get_args(Combinations))
+        self.split, self.combinations = split, combinations
+
+    def epoch(self, seed: int, epoch: int = 0, size: int = 10_000) -> SceneExamples:
+        """`size` examples, fully determined by (seed, epoch) and the split."""
+        for name, value, least in (("seed", seed, 0), ("epoch", epoch, 0), ("size", size, 1)):
+            if value < least:
+                raise ValueError(f"{name} must be at least {least}, got {value}")
+        rng = np.random.default_rng([get_args(Split).index(self.split), seed, epoch])
+        attributes = self._draw_attributes(rng, size)
+        return _compose(rng, attributes)
+
+    def _draw_attributes(self, rng: np.random.Generator, size: int) -> NDArray[np.int64]:
+        """Attributes [size, 7] by rejection of whole draws."""
+        drawn: list[NDArray[np.int64]] = []
+        missing = size
+        while missing > 0:
+            attributes = rng.integers(0, [len(values) for values in ATTRIBUTES.values()], (size, len(ATTRIBUTES)))
+            drawn.append(attributes[_held_out(attributes) == (self.combinations == "held_out")])
+            missing -= len(drawn[-1])
+        return np.concatenate(drawn)[:size]
+
+
+def is_held_out(scene: Scene) -> bool:
+    """Whether a scene is kept out of training."""
+    colour, place = HELD_OUT[scene.object]
+    return scene.colour == colour or scene.place == place
+
+
+def evaluation_scenes(split: Split = "test", seed: int = 0, size: int = 1000) -> dict[str, SceneExamples]:
+    """The fixed sets to score a model on, `size` examples each: "seen" and "held_out"."""
+    return {kind: Scenes(split, kind).epoch(seed, size=size) for kind in get_args(Combinations)}
+
+
+def _check_choice(name: str, value: object, choices: Sequence[object]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+
+
+# The values of a `Scene`, in its order.
+ATTRIBUTES: dict[str, tuple[str | bool, ...]] = {
+    "object": tuple(OBJECTS),
+    "colour": tuple(COLOURS),
+    "sky": tuple(SKIES),
+    "ground": tuple(GROUNDS),
+    "size": tuple(SIZES),
+    "side": tuple(SIDES),
+    "flying": (False, True),
+}
+_PAINTS = np.array(list(PAINTS.values()), np.float64)
+
+
+def _held_out(attributes: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """`is_held_out` of attributes [n, 7]."""
+    places = (*GROUNDS, "sky")
+    pairs = (HELD_OUT[name] for name in OBJECTS)
+    banned = np.array([(list(COLOURS).index(colour), places.index(place)) for colour, place in pairs])
+    object_, colour, _, ground, _, _, flying = attributes.T
+    place = np.where(flying, places.index("sky"), ground)
+    return np.asarray((colour == banned[object_, 0]) | (place == banned[object_, 1]))
+
+
+class _Sprites(NamedTuple):
+    """All sprites as tables: the shapes of a sprite, the points of a shape, and the points."""
+
+    numbers: dict[str, int]
+    heights: NDArray[np.float64]  # of the objects
+    first_shape: NDArray[np.int64]  # [sprites + 1]
+    first_point: NDArray[np.int64]  # [shapes + 1]
+    paint: NDArray[np.int64]  # [shapes], a position in PAINTS
+    points: NDArray[np.float64]  # [points, 2], y down
+    is_axes: NDArray[np.bool_]  # [points]: not a point but the half axes of an ellipse
+
+
+@cache
+def _sprites() -> _Sprites:
+    table = {**OBJECTS, **SCENERY}
+    shapes = [shape for sprite in table.values() for shape in sprite]
+    number = [len(points) for _, points in shapes]
+    is_axes = [count == 2 and i == 1 for count in number for i in range(count)]
+    points = np.array([point for _, points in shapes for point in points])
+    points[:, 1] *= np.where(is_axes, 1, -1)
+    return _Sprites(
+        {name: i for i, name in enumerate(table)},
+        np.array([max(map(_top, sprite)) for sprite in OBJECTS.values()]),
+        np.cumsum([0, *map(len, table.values())]),
+        np.cumsum([0, *number]),
+        np.array([list(PAINTS).index(paint) for paint, _ in shapes]),
+        points,
+        np.array(is_axes),
+    )
+
+
+def _top(shape: Shape) -> float:
+    """How far up a shape goes."""
+    heights = [y for _, y in shape.points]
+    return sum(heights) if len(heights) == 2 else max(heights)
+
+
+def _compose(rng: np.random.Generator, attributes: NDArray[np.int64]) -> SceneExamples:
+    """Chooses what the attributes leave open: the wording, and places, sizes and colours of everything."""
+    n, numbers = len(attributes), _sprites().numbers
+    choices = rng.integers(0, _OPTIONS, (n, _CHOICES))
+    object_, colour, sky, ground, size, side, flying = attributes.T
+
+    def between(ranges: NDArray[np.float64]) -> NDArray[np.float64]:
+        return rng.uniform(ranges[..., 0], ranges[..., 1], n)
+
+    def varied(table: list[tuple[int, int, int]], which: NDArray[np.int64]) -> NDArray[np.float64]:
+        return np.clip(np.array(table)[which] + rng.uniform(-_JITTER, _JITTER, (n, 3)), 0, 255)
+
+    horizon = between(np.array(HORIZON))
+    scale = between(np.array(list(SIZES.values()))[size])
+    x = between(np.array(list(SIDES.values()))[side])
+    # An object in the sky keeps within the picture, above the ground where there is room.
+    highest = _sprites().heights[object_] * scale + 1
+    lowest = np.maximum(horizon - 1.5, highest)
+    y = np.where(flying, rng.uniform(highest, lowest), np.minimum(horizon + rng.uniform(3.5, 8, n), 30.5))
+    facing = rng.choice([-1.0, 1.0], n)
+
+    far, near = (varied([g[i] for g in GROUNDS.values()], ground) for i in (0, 1))  # type: ignore[misc]
+    top, bottom, cloud = (varied([getattr(s, f) for s in SKIES.values()], sky) for f in ("top", "bottom", "colour"))
+    rows = _rows(horizon, top, bottom, far, near)
+
+    layers = max(len(s.others) for s in SKIES.values()) + 5
+    sprites = np.full((n, layers), numbers["nothing"])
+    origins, scales, colours = np.zeros((n, layers, 2)), np.ones((n, layers, 2)), np.zeros((n, layers, 3))
+    sprites[:, 0] = np.array([numbers[s.light] for s in SKIES.values()])[sky]
+    origins[:, 0, 0] = rng.uniform(4, 28, n)
+    low = sprites[:, 0] == numbers["low sun"]
+    origins[:, 0, 1] = np.where(low, horizon, rng.uniform(3, 7, n))
+    for k in range(1, layers - 4):
+        others = [numbers[s.others[k - 1] if k <= len(s.others) else "nothing"] for s in SKIES.values()]
+        sprites[:, k] = np.array(others)[sky]
+        origins[:, k] = rng.uniform((1, 2), (31, 9), (n, 2))
+        colours[:, k] = cloud
+    on_water = (ground == list(GROUNDS).index("sea")) & ~flying.astype(bool)
+    over, shadow, thing, surf = range(layers - 4, layers)
+    sprites[:, over] = np.array([numbers[g[2]] for g in GROUNDS.values()])[ground]
+    origins[:, over] = np.column_stack([rng.uniform(13, 19, n), horizon + 2.5])
+    sprites[:, shadow] = np.where(flying | on_water, numbers["nothing"], numbers["shadow"])
+    sprites[:, thing] = object_
+    sprites[:, surf] = np.where(on_water, numbers["surf"], numbers["nothing"])
+    origins[:, shadow:] = np.column_stack([x, y])[:, None]
+    scales[:, shadow] = scale[:, None]
+    scales[:, thing] = np.column_stack([facing * scale, scale])
+    scales[:, surf, 0] = scale / 2.6
+    colours[:, shadow] = near
+    colours[:, thing] = varied(list(COLOURS.values()), colour)
+    colours[:, surf] = near
+    return SceneExamples(attributes, choices, rows, sprites, origins, scales, colours)
+
+
+def _rows(horizon: NDArray[np.float64], *colours: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """The colours of the rows [n, 32, 3]: sky from the top to the horizon [n], ground from far to near."""
+    top, bottom, far, near = (c[:, None] for c in colours)
+    middle, edge = np.arange(SIDE)[:, None] + 0.5, horizon[:, None, None]
+    up = np.clip(middle / edge, 0, 1)
+    down = np.clip((middle - edge) / (SIDE - edge), 0, 1)
+    covered = np.clip(middle + 0.5 - edge, 0, 1)  # by the ground
+    sky, ground = top + up * (bottom - top), far + down * (near - far)
+    return np.rint(sky + covered * (ground - sky)).astype(np.uint8)
+

@@ -1,0 +1,144 @@
+"""The data sets that training knows by name."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+from aligndraw.data.batches import Examples, Source
+from aligndraw.data.captioned import CaptionedImages, DataError
+from aligndraw.data.digits import load_digits
+from aligndraw.data.mnist_captions import CANVAS, MNISTCaptions, caption, evaluation_sets, is_held_out
+from aligndraw.data.scenes import SIDE, Scenes, evaluation_scenes
+from aligndraw.text import CaptionError, Vocabulary
+
+SHOWN = 12  # captions at most
+
+# Template, a, b: the corners, both wordings of both relations, and placements held out of training.
+_PLACEMENTS = (
+    (4, 3, -1), (6, 7, -1), (7, 0, -1), (5, 5, -1),
+    (0, 1, 8), (1, 4, 6), (2, 7, 2), (3, 5, 9),
+    (4, 6, -1), (7, 9, -1), (0, 2, 7), (2, 8, 0),
+)  # fmt: skip
+NEVER_SEEN = "never seen in training"
+# Colours, grounds and skies; one thing in other colours and places; and combinations held out of training.
+_SCENES = (
+    ("a large red bus is parked on the road under a blue sky", ""),
+    ("a large blue bus is parked on the road under a blue sky", ""),
+    ("a large blue bus is parked on the sand under a blue sky", ""),
+    ("a large blue bus is parked on the sand at night", ""),
+    ("a large yellow balloon is flying over the grass at sunset", ""),
+    ("a large white elephant stands on the grass under grey clouds", ""),
+    ("a small pink kite is flying over the snow on the left", ""),
+    ("a large orange boat is floating on the sea on the right", ""),
+    ("a large green bus is parked on the sand under a blue sky", NEVER_SEEN),
+    ("a large red stop sign is flying over the grass under a blue sky", NEVER_SEEN),
+    ("a large white toilet sits open on the grass on a sunny day", NEVER_SEEN),
+    ("a large red elephant stands on the sand under a blue sky", NEVER_SEEN),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class DataSet:
+    """What a model is trained and scored on. `open_data_set` makes one.
+
+    Attributes:
+        name: "mnist", "scenes" or "captioned".
+        title: as text calls it.
+        image_shape: C, H, W.
+        source: of the examples to train on.
+        scored: those whose bound is taken after each epoch; the first decides about patience.
+        shown: captions that are drawn after each epoch, each with a remark or "".
+        record: name, path and checksum, for `open_data_set` to find it again.
+    """
+
+    name: str
+    title: str
+    image_shape: tuple[int, int, int]
+    source: Source
+    scored: Mapping[str, Examples]
+    shown: Sequence[tuple[str, str]]
+    record: Mapping[str, str | None]
+
+
+def open_data_set(name: str, path: str | os.PathLike[str] | None = None, scored: int = 1000) -> DataSet:
+    """A data set by its name.
+
+    Args:
+        name: "mnist", MNIST with captions; "scenes"; or "captioned", a folder of captioned images.
+        path: of the folder; for "mnist", of digits for `load_digits`, by default those of the package.
+        scored: validation examples of each kind whose bound is taken after each epoch.
+
+    Raises:
+        ValueError: there is no such data set or file, or it is damaged or of no use.
+    """
+    place = None if path is None else Path(path)
+    if name == "mnist":
+        return _mnist(place, scored)
+    if name == "scenes" and path is None:
+        return DataSet(
+            name=name,
+            title="scenes",
+            image_shape=(3, SIDE, SIDE),
+            source=Scenes(),
+            scored=evaluation_scenes("validation", size=scored),
+            shown=_SCENES,
+            record={"name": name, "path": None, "sha256": None},
+        )
+    if name == "captioned" and place is not None:
+        return _captioned(place, scored)
+    raise ValueError(f"there is no data set {name!r}{'' if path is None else f' at {path}'}")
+
+
+def _mnist(path: Path | None, scored: int) -> DataSet:
+    try:
+        digits = load_digits(path)
+    except FileNotFoundError as error:
+        raise DataError(str(error)) from error
+    checksum = hashlib.sha256(digits.images.tobytes() + digits.labels.tobytes()).hexdigest()
+    return DataSet(
+        name="mnist",
+        title="MNIST with captions",
+        image_shape=(1, CANVAS, CANVAS),
+        source=MNISTCaptions(digits),
+        scored=evaluation_sets(digits, "validation", size=scored),
+        shown=[
+            (caption(*p, words=True).removesuffix(" ."), NEVER_SEEN if is_held_out(*p) else "") for p in _PLACEMENTS
+        ],
+        record={"name": "mnist", "path": None if path is None else os.path.abspath(path), "sha256": checksum},
+    )
+
+
+def _captioned(path: Path, scored: int) -> DataSet:
+    data = CaptionedImages.open(path)
+    data.verify()
+    missing = [split for split in ("train", "validation") if split not in data.sizes]
+    if missing:
+        raise DataError(f"{path} must have a train and a validation split, got no {missing[0]}")
+    train, validation = data.split("train"), data.split("validation")
+    # Captions without unknown words; where validation has none, as in a very small set, those of training.
+    captions = (text for split in (validation, train) for text in split.epoch(0, size=len(split)).captions())
+    shown = list(islice(filter(partial(_is_known, data.vocabulary), captions), SHOWN))
+    if not shown:
+        raise DataError(f"{path} must have a caption without unknown words: store it again with a lower --min-count")
+    return DataSet(
+        name="captioned",
+        title=f"captioned images of {path}",
+        image_shape=data.image_shape,
+        source=train,
+        scored={"validation": validation.epoch(0, size=min(scored, len(validation)))},
+        shown=[(text, "") for text in dict.fromkeys(shown)],
+        record={"name": "captioned", "path": os.path.abspath(path), "sha256": data.checksum},
+    )
+
+
+def _is_known(vocabulary: Vocabulary, caption: str) -> bool:
+    with suppress(CaptionError):
+        return bool(vocabulary.encode(caption))
+    return False

@@ -1,0 +1,86 @@
+"""Scenes as a folder of captioned images, and as COCO's files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_args
+
+from aligndraw.data.captioned import CaptionedImages, DataError
+from aligndraw.data.captioned_writer import CaptionedWriter
+from aligndraw.data.coco import write_coco
+from aligndraw.data.scenes import SIDE, SceneExamples, Scenes, Split
+
+TOGETHER = 500  # pictures that are painted and stored at a time
+
+
+def scene_splits(images: int, seed: int = 0) -> dict[str, SceneExamples]:
+    """So many scenes to train on, and a tenth of that, at most 1,000, for validation, test and of held-out kind.
+
+    Raises:
+        ValueError: images is below 1.
+    """
+    few = min(1000, max(1, images // 10))
+    splits = {split: Scenes(split).epoch(seed, size=images if split == "train" else few) for split in get_args(Split)}
+    return {**splits, "held_out": Scenes("test", "held_out").epoch(seed, size=few)}
+
+
+def store_scenes(
+    folder: str | os.PathLike[str],
+    images: int = 20_000,
+    seed: int = 0,
+    *,
+    captions: int = 5,
+    overwrite: bool = False,
+    on_images: Callable[[int], object] = lambda images: None,
+) -> CaptionedImages:
+    """Stores scenes as captioned images: `scene_splits`, each picture with several captions.
+
+    Args:
+        folder: where to.
+        images: for training.
+        seed: of the scenes.
+        captions: of a picture.
+        overwrite: replace captioned images that the folder holds.
+        on_images: called with a number of images just done.
+
+    Raises:
+        DataError: the folder is taken.
+        OSError: it cannot be written.
+    """
+    plan = {"kind": "scenes", "images": images, "seed": seed, "captions": captions}
+    with CaptionedWriter(folder, (3, SIDE, SIDE), plan, overwrite=overwrite) as writer:
+        pairs = {}
+        for split, examples in scene_splits(images, seed).items():
+            for start in range(0, len(examples), TOGETHER):
+                pictures = examples.pictures(slice(start, start + TOGETHER))
+                writer.store(split, [str(start + i) for i in range(len(pictures))], pictures)
+                on_images(len(pictures))
+            pairs[split] = [(str(i), text) for i, texts in enumerate(worded(examples, captions)) for text in texts]
+        return writer.finish(pairs)
+
+
+def export_scenes(folder: Path, images: int = 20_000, seed: int = 0, *, captions: int = 5) -> None:
+    """Writes the same scenes as PNG files with annotations in COCO's format; train, and validation and test as val.
+
+    Raises:
+        DataError: the folder exists.
+        OSError: it cannot be written.
+    """
+    if folder.exists():
+        raise DataError(f"{folder} exists already: give another folder")
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        for split, examples in scene_splits(images, seed).items():
+            write_coco(partial, split, examples.pictures(slice(None)), worded(examples, captions))
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def worded(examples: SceneExamples, captions: int) -> list[tuple[str, ...]]:
+    """So many captions of each scene, its own first."""
+    return list(zip(examples.captions(), *(examples.reworded(k).captions() for k in range(1, captions))))

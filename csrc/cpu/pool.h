@@ -1,0 +1,18 @@
+// Large arrays that come and go with every call of an op. They are kept for the next call: Linux
+// clears each page that a process gets anew, which takes about as long as a loop's own use of it.
+#pragma once
+#include <cstddef>
+
+#include "../tensor.h"
+
+namespace aligndraw::cpu {
+
+// Uninitialised memory from the start of a cache line, of `bytes` or a little more.
+void* take(size_t bytes);
+// Gives back what `take` gave for as many bytes. At most 1 GiB is kept.
+void give(void* data, size_t bytes);
+
+// An uninitialised tensor whose memory goes back when its last view goes.
+Tensor pooled(std::initializer_list<int64_t> shape, ScalarType type);
+
+}  // namespace aligndraw::cpu

@@ -1,0 +1,159 @@
+"""aligndraw data: what it stores, what it skips, and what it refuses."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from aligndraw.data import CaptionedImages
+from aligndraw.data.stored_scenes import scene_splits, worded
+
+
+@pytest.fixture
+def scenes(command, tmp_path):
+    """The folders of stored scenes and of the same in COCO's format."""
+    status, out, err = command(
+        *("data", "scenes", "--out", tmp_path / "scenes", "--coco", tmp_path / "coco", "--seed", 3),
+        *("--images", 40, "--captions", 2),
+    )
+    assert (status, err) == (0, "")
+    return tmp_path / "scenes", tmp_path / "coco", out
+
+
+def test_scenes(scenes):
+    folder, _, out = scenes
+    assert out.splitlines()[1:] == [
+        "train: 40 images with 80 captions",
+        *(f"{split}: 4 images with 8 captions" for split in ("validation", "test", "held_out")),
+        f"wrote {folder}: 32 x 32 pixels, {len(CaptionedImages.open(folder).vocabulary)} words",
+        f"next: aligndraw train captioned --data {folder}",
+    ]
+    data = CaptionedImages.open(folder)
+    data.verify()
+    for split, examples in scene_splits(40, seed=3).items():
+        stored = data.split(split)
+        assert (stored.images == examples.batch(slice(None))[0]).all()
+        assert stored.captions() == [text for texts in worded(examples, 2) for text in texts]
+        assert stored.captions(slice(0, None, 2)) == examples.captions()
+
+
+def test_scenes_by_way_of_coco(scenes, command, tmp_path):
+    """The same pictures with the same captions."""
+    folder, coco, _ = scenes
+    files = [coco / f"captions_{split}.json" for split in ("train", "validation")]
+    out = tmp_path / "again"
+    options = ("--validation", 3, "--test", 1, "--threads", 2)
+    status, told, err = command("data", "coco", "--images", coco, "--annotations", *files, "--out", out, *options)
+    assert (status, err) == (0, "")
+    assert "validation: 3 images with 6 captions\n" in told
+    one, two = CaptionedImages.open(folder), CaptionedImages.open(out)
+    assert one.vocabulary == two.vocabulary
+    for first, second in zip(one.split("train").batch(slice(None)), two.split("train").batch(slice(None))):
+        assert (first == second).all()
+    assert one.split("train").captions() == two.split("train").captions()
+    assert set(two.split("test").captions()) < set(one.split("validation").captions())
+
+
+def test_what_is_skipped_is_said(scenes, command, tmp_path):
+    _, coco, _ = scenes
+    for i in range(5):
+        (coco / "train" / f"train_{i:06d}.png").write_bytes(b"no image")
+    file = coco / "captions_train.json"
+    status, _, err = command("data", "coco", "--images", coco, "--annotations", file, "--out", tmp_path / "x")
+    assert status == 0
+    lines = err.splitlines()
+    assert len(lines) == 4 and all(line.startswith("skipped: image train_00000") for line in lines[:3])
+    assert lines[3] == f"skipped 2 more: see {tmp_path / 'x' / 'skipped.txt'}"
+    assert len((tmp_path / "x" / "skipped.txt").read_text().splitlines()) == 5
+
+
+def test_interrupted(scenes, command, tmp_path, monkeypatch):
+    _, coco, _ = scenes
+    arguments = (
+        "data",
+        "coco",
+        "--images",
+        coco,
+        "--annotations",
+        coco / "captions_train.json",
+        "--out",
+        tmp_path / "x",
+    )
+    with monkeypatch.context() as patch:
+
+        def interrupt(writer, *_, **__):
+            raise KeyboardInterrupt
+
+        patch.setattr("aligndraw.data.captioned_writer.CaptionedWriter.finish", interrupt)
+        status, _, err = command(*arguments)
+    assert status == 130
+    assert "the same command goes on from there" in err and err.endswith("aligndraw: interrupted\n")
+    shutil.rmtree(coco / "train")
+    (coco / "train").mkdir()
+    for i in range(40):  # no file is read a second time
+        (coco / "train" / f"train_{i:06d}.png").touch()
+    status, out, err = command(*arguments)
+    assert (status, err) == (0, "") and "train: 32 images" in out
+
+
+def test_folder(command, tmp_path):
+    for i in range(3):
+        Image.fromarray(np.full((9, 12, 3), i * 50, np.uint8)).save(tmp_path / f"{i}.png")
+    table = tmp_path / "captions.csv"
+    table.write_text(
+        "file,caption,split\n0.png,a black wall,train\n1.png,a grey wall,train\n2.png,a white wall,validation\n"
+    )
+    out = tmp_path / "walls"
+    given = ("--images", tmp_path, "--captions", table, "--out", out, "--size", 4, 6, "--crop", "--min-count", 2)
+    status, told, err = command("data", "folder", *given)
+    assert (status, err) == (0, "")
+    assert f"wrote {out}: 4 x 6 pixels, 3 words\n" in told
+    data = CaptionedImages.open(out)
+    assert data.vocabulary.words == ("[UNK]", "a", "wall")
+    assert (data.split("validation").images == 100).all()
+    assert json.loads((out / "manifest.json").read_text())["origin"]["kind"] == "folder"
+
+
+def test_refused(command, tmp_path, listing):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "a.txt").touch()
+    (tmp_path / "a.json").write_text("[]")
+    before = listing()
+    for arguments, status, message in (
+        (("scenes",), 2, "the following arguments are required: --out"),
+        (
+            ("scenes", "--out", tmp_path / "x", "--images", 0),
+            2,
+            "--images: must be a whole number of at least 1, got '0'",
+        ),
+        (("scenes", "--out", tmp_path / "mine"), 1, "mine exists already: give another folder, or --overwrite"),
+        (("scenes", "--out", tmp_path / "mine", "--overwrite"), 1, "there are no captioned images in"),
+        (
+            ("scenes", "--out", tmp_path / "x", "--coco", tmp_path / "mine"),
+            1,
+            "mine exists already: give another folder",
+        ),
+        (("scenes", "--out", tmp_path / "a.json" / "x", "--images", 1), 1, "cannot write"),
+        (
+            ("coco", "--images", tmp_path, "--annotations", tmp_path / "a.json", "--out", tmp_path / "x"),
+            1,
+            "an object with",
+        ),
+        (
+            ("coco", "--images", tmp_path, "--annotations", tmp_path / "b.json", "--out", tmp_path / "x"),
+            1,
+            "cannot read",
+        ),
+        (
+            ("folder", "--images", tmp_path / "no", "--captions", "x.csv", "--out", tmp_path / "x"),
+            1,
+            "there is no folder",
+        ),
+        (("released", "--arrays", tmp_path, "--out", tmp_path / "x"), 1, "cannot read"),
+    ):
+        got, out, err = command("data", *arguments)
+        assert (got, out) == (status, "") and message in err, (arguments, err)
+        assert err.startswith("aligndraw: error: ") and len(err.splitlines()) == 1
+        assert listing() == before

@@ -1,0 +1,310 @@
+"""Folders of captioned images: what is written is read, whole or not at all, and damage is named."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from aligndraw.data.captioned import CaptionedImages, DataError
+from aligndraw.data.captioned_writer import CaptionedWriter, caption_fault
+from aligndraw.text import UNKNOWN, CaptionError, Vocabulary
+
+SHAPE = (3, 4, 5)
+CAPTIONS = {
+    "train": [
+        ("a", "A red bus , parked."),
+        ("b", "two\n dogs  and 3 cats"),
+        ("a", "the bus"),
+        ("nowhere", "a bus"),
+        ("c", "a red dog."),
+    ],
+    "validation": [("v", "a green bus")],
+}
+
+
+def pictures(n, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (n, *SHAPE), np.uint8)
+
+
+def write(folder, **options):
+    """Five training images, "e" and "d" without captions, and one to validate; returns what is read back."""
+    with CaptionedWriter(folder, SHAPE, {"made": "here"}, **options) as writer:
+        writer.store("train", ["e", "b"], pictures(5)[[4, 1]])
+        writer.store("train", ["a", "d", "c"], pictures(5)[[0, 3, 2]])
+        writer.store("validation", ["v"], pictures(1, 1))
+        return writer.finish(CAPTIONS)
+
+
+@pytest.fixture
+def data(tmp_path):
+    return write(tmp_path / "data")
+
+
+def test_what_is_read_is_what_was_written(data, tmp_path):
+    again = CaptionedImages.open(tmp_path / "data")
+    again.verify()
+    assert again.checksum == data.checksum and again.origin == {"made": "here"}
+    assert data.image_shape == SHAPE and data.sizes["train"] == {"images": 3, "captions": 4}
+    train = data.split("train")
+    assert len(train) == 4 and train.images.shape == (3, *SHAPE) and train.images.dtype == np.uint8
+    # In the order in which the images were stored, each with its captions as they came.
+    assert train.captions() == ["two dogs and 3 cats", "A red bus , parked.", "the bus", "a red dog."]
+    assert train.image_index.tolist() == [0, 1, 1, 2]
+    images, ids, lengths = train.batch(slice(None))
+    assert (images == pictures(5)[[1, 0, 0, 2]]).all()
+    assert ids.dtype == lengths.dtype == np.int64 and images.dtype == np.uint8
+    assert [data.vocabulary.decode(row[:n]) for row, n in zip(ids, lengths)] == [
+        "two dogs and 3 cats .", "a red bus , parked .", "the bus .", "a red dog .",
+    ]  # fmt: skip
+    assert lengths.tolist() == [6, 6, 3, 4] and ids[2, 3:].tolist() == [0, 0, 0]
+    some = train.batch(np.array([3, 0]))
+    assert (some[0] == images[[3, 0]]).all() and (some[1] == ids[[3, 0]]).all()
+    assert train.batch(slice(3, 9))[1].shape == (1, 4)
+
+
+def test_the_vocabulary_is_that_of_the_first_split(data):
+    """The most frequent word first; another split's own words are unknown."""
+    words = data.vocabulary.words
+    assert words[:5] == (UNKNOWN, ".", "a", "bus", "red")
+    assert set(words) == {UNKNOWN, *"a red bus , parked . two dogs and 3 cats the dog".split()}
+    ids = data.split("validation").batch(slice(None))[1]
+    assert data.vocabulary.decode(ids[0]) == f"a {UNKNOWN} bus ."
+
+
+def test_rare_words_are_unknown(tmp_path):
+    with CaptionedWriter(tmp_path / "data", SHAPE, {}) as writer:
+        writer.store("train", ["a"], pictures(1))
+        data = writer.finish({"train": [("a", "bus bus red")]}, min_count=2)
+    assert data.vocabulary.words == (UNKNOWN, "bus")
+    assert data.split("train").batch(slice(None))[1].tolist() == [[1, 1, 0]]
+
+
+def test_a_given_vocabulary(tmp_path):
+    words = Vocabulary(("bus", "'s", "."))
+    with CaptionedWriter(tmp_path / "data", SHAPE, {}) as writer:
+        writer.store("train", ["a"], pictures(1))
+        encode = lambda text: [words.index(word) for word in text.split()]  # noqa: E731
+        data = writer.finish({"train": [("a", "bus 's bus")]}, vocabulary=words, encode=encode)
+    assert CaptionedImages.open(tmp_path / "data").vocabulary == words
+    assert data.split("train").batch(slice(None))[1].tolist() == [[0, 1, 0]]
+
+
+def test_the_tokenizer_is_hugging_faces(data, tmp_path):
+    tokenizers = pytest.importorskip("tokenizers")
+    tokenizer = tokenizers.Tokenizer.from_file(str(tmp_path / "data" / "tokenizer.json"))
+    for caption in (
+        "A red bus, parked.",
+        "the dog's bus .",
+        "two black-and-white dogs and 3 cats!.",
+        "Ünknown ßtraße.",
+    ):
+        ids = data.vocabulary.encode(caption, unknown=UNKNOWN)
+        assert tokenizer.encode(caption).ids == ids
+        assert [w if w in data.vocabulary.words else UNKNOWN for w in tokenizer.encode(caption).tokens] == [
+            data.vocabulary.words[i] for i in ids
+        ]
+    assert tokenizer.get_vocab_size() == len(data.vocabulary)
+
+
+def test_epochs(data):
+    """A seed and an epoch determine the order; every example comes before one comes again."""
+    train = data.split("train")
+    epochs = [train.epoch(seed, epoch, 10) for seed, epoch in ((0, 0), (0, 0), (0, 1), (1, 0))]
+    texts = [e.captions() for e in epochs]
+    assert texts[0] == texts[1] and texts[0] != texts[2] and texts[0] != texts[3]
+    for part in (texts[0][:4], texts[0][4:8]):
+        assert sorted(part) == sorted(train.captions())
+    images, ids, lengths = epochs[0].batch(slice(3, 8))
+    at = [train.captions().index(text) for text in texts[0][3:8]]
+    whole = train.batch(np.array(at))
+    assert (images == whole[0]).all() and (ids == whole[1]).all() and (lengths == whole[2]).all()
+    assert len(train.epoch(0, size=2)) == 2
+    with pytest.raises(ValueError, match="epoch must be at least 0, got -1"):
+        train.epoch(0, -1)
+
+
+def test_images_stay_in_their_file(data):
+    assert isinstance(data.split("train").images, np.memmap)
+    assert isinstance(data.split("train").epoch(0).images, np.memmap)
+
+
+def edit(name, change):
+    """Changes the text of a file."""
+
+    def damage(folder):
+        text = (folder / name).read_text()
+        assert change(text) != text
+        (folder / name).write_text(change(text))
+
+    return damage
+
+
+def put(name, array):
+    """Another array in a file, with the size that the manifest tells."""
+
+    def damage(folder):
+        np.save(folder / name, array)
+        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest["files"][name]["bytes"] = (folder / name).stat().st_size
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (shutil.rmtree, "no captioned images in .*data: manifest.json: No such file"),
+        (lambda f: (f / "manifest.json").unlink(), "no captioned images in .*: manifest.json"),
+        (lambda f: (f / "manifest.json").write_text("{"), "manifest.json is damaged or foreign: Expecting"),
+        (lambda f: (f / "manifest.json").write_text("[]"), "manifest.json is damaged or foreign: list"),
+        (lambda f: (f / "manifest.json").write_text("[" * 10**5), "manifest.json is damaged or foreign: "),
+        (
+            edit("manifest.json", lambda t: t.replace("images 1", "images 9")),
+            "its format is not aligndraw captioned images 1",
+        ),
+        (edit("manifest.json", lambda t: t.replace('"origin"', '"from"')), "'origin' is missing"),
+        (edit("manifest.json", lambda t: t.replace("train-words", "../words")), "it lists other files than"),
+        (lambda f: (f / "train-words.npy").unlink(), "train-words.npy is missing"),
+        (
+            lambda f: (f / "train-images.npy").write_bytes(b"x"),
+            r"train-images.npy is damaged: it should have \d+ bytes, got 1",
+        ),
+        (
+            edit("tokenizer.json", lambda t: t.replace("WordLevel", "WordPiece")),
+            "tokenizer.json .*damaged|type is 'WordPiece'",
+        ),
+        (edit("tokenizer.json", lambda t: t.replace(": 1,", ": 7,")), "ids are not 0, 1, 2"),
+        (edit("tokenizer.json", lambda t: t.replace('"vocab"', '"words"')), "'vocab' is missing"),
+        (put("train-words.npy", np.zeros(19, np.float32)), r"train-words.npy must be int32 \[·\], got float32 \[19\]"),
+        (put("train-lengths.npy", np.ones(3, np.int32)), r"train-lengths.npy must be int32 \[4\], got int32 \[3\]"),
+        (
+            put("train-lengths.npy", np.array([9, 9, 1, 1], np.int32)),
+            "train-lengths.npy is damaged: its numbers do not fit",
+        ),
+        (
+            put("train-lengths.npy", np.array([6, 0, 9, 4], np.int32)),
+            "train-lengths.npy is damaged: its numbers do not fit",
+        ),
+        (put("train-words.npy", np.full(19, 99, np.int32)), "train-words.npy is damaged: its numbers do not fit"),
+        (put("train-words.npy", np.full(19, -1, np.int32)), "train-words.npy is damaged: its numbers do not fit"),
+        (put("train-image-index.npy", np.array([0, 1, 2, 3])), "train-image-index.npy is damaged: its numbers do not"),
+        (
+            put("train-images.npy", pictures(4)),
+            r"train-images.npy must be uint8 \[3, 3, 4, 5\], got uint8 \[4, 3, 4, 5\]",
+        ),
+        (put("train-words.npy", np.array([{}])), "train-words.npy is damaged: .*pickle"),
+    ],
+)
+def test_damage(data, tmp_path, damage, message):
+    folder = tmp_path / "data"
+    damage(folder)
+    with pytest.raises(DataError, match=message) as error:
+        CaptionedImages.open(folder).split("train")
+    assert "\n" not in str(error.value)
+
+
+def test_a_flipped_bit_shows_in_the_checksum(data, tmp_path):
+    path = tmp_path / "data" / "train-images.npy"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="train-images.npy is damaged: its checksum is not the manifest's"):
+        CaptionedImages.open(tmp_path / "data").verify()
+
+
+def test_no_such_split(data):
+    with pytest.raises(ValueError, match="split must be one of 'train', 'validation', got 'test'"):
+        data.split("test")
+
+
+@pytest.mark.parametrize("resumable", [False, True])
+@pytest.mark.parametrize("stop", [1, 2, 3])
+def test_interrupted_and_taken_up_again(data, tmp_path, monkeypatch, stop, resumable):
+    """What is stored is not asked for again, and the folder ends the same to the byte; else nothing is left."""
+    stores = [("train", ["e", "b"], [4, 1]), ("train", ["a", "d", "c"], [0, 3, 2])]
+    with pytest.raises(KeyboardInterrupt):
+        with CaptionedWriter(tmp_path / "other", SHAPE, {"made": "here"}, resumable=resumable) as writer:
+            for split, keys, rows in stores[:stop]:
+                writer.store(split, keys, pictures(5)[rows])
+            if stop == 3:
+                monkeypatch.setattr(CaptionedWriter, "_check_place", lambda self: 1 / 0)
+                with pytest.raises(ZeroDivisionError):
+                    writer.finish(CAPTIONS)
+            raise KeyboardInterrupt
+    monkeypatch.undo()
+    assert not (tmp_path / "other").exists()
+    assert (tmp_path / ".other.partial").exists() == resumable
+    if resumable:  # the end of a killed process: images that are not in the journal, a line cut off
+        with (tmp_path / ".other.partial" / "train-images.raw").open("ab") as file:
+            file.write(bytes(70))
+        with (tmp_path / ".other.partial" / "train-journal.txt").open("a") as file:
+            file.write('"x')
+    with CaptionedWriter(tmp_path / "other", SHAPE, {"made": "here"}, resumable=resumable) as writer:
+        assert len(writer.stored("train")) == (0, 2, 5, 5)[stop] * resumable
+        for split, keys, rows in stores[min(stop, 2) if resumable else 0 :]:
+            writer.store(split, keys, pictures(5)[rows])
+        writer.store("validation", ["v"], pictures(1, 1))
+        other = writer.finish(CAPTIONS)
+    assert other.checksum == data.checksum
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "other"]
+
+
+def test_another_plan_begins_anew(tmp_path):
+    for plan in ({"n": 1}, {"n": 2}):
+        with pytest.raises(ZeroDivisionError), CaptionedWriter(tmp_path / "a", SHAPE, plan, resumable=True) as writer:
+            assert not writer.stored("train")
+            writer.store("train", ["x"], pictures(1))
+            raise ZeroDivisionError
+
+
+def test_a_taken_folder(data, tmp_path):
+    before = (tmp_path / "data" / "manifest.json").read_bytes()
+    with pytest.raises(DataError, match="data exists already: give another folder, or --overwrite"):
+        write(tmp_path / "data")
+    write(tmp_path / "data", overwrite=True)
+    assert (tmp_path / "data" / "manifest.json").read_bytes() == before
+    (tmp_path / "mine").mkdir()
+    write(tmp_path / "mine")  # it is empty
+    (tmp_path / "yours").mkdir()
+    (tmp_path / "yours" / "thesis.txt").touch()
+    with pytest.raises(DataError, match="there are no captioned images in .*yours"):
+        write(tmp_path / "yours", overwrite=True)
+    assert (tmp_path / "yours" / "thesis.txt").exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "mine", "yours"]
+
+
+def test_refused(tmp_path):
+    with (
+        pytest.raises(DataError, match="no image with a caption"),
+        CaptionedWriter(tmp_path / "a", SHAPE, {}) as writer,
+    ):
+        writer.finish({"train": [("a", "a bus")]})
+    with pytest.raises(ValueError, match=r"images must be uint8 \[1, 3, 4, 5\], got float64 \[1, 3, 4, 5\]"):
+        with CaptionedWriter(tmp_path / "a", SHAPE, {}) as writer:
+            writer.store("train", ["a"], pictures(1) / 255)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("caption", "fault"),
+    [
+        ("a bus", ""),
+        ("…", ""),
+        (" \n", "the caption has no words"),
+        (None, "the caption is no text but NoneType"),
+        ("a \ud800", "the caption has half a character"),
+        ("a " * 255, ""),
+        ("a " * 50_000, "the caption has 50000 words, more than 255"),
+    ],
+)
+def test_caption_faults(tmp_path, caption, fault):
+    assert caption_fault(caption) == fault
+    with CaptionedWriter(tmp_path / "a", SHAPE, {}) as writer:
+        writer.store("train", ["a"], pictures(1))
+        if not fault:
+            writer.finish({"train": [("a", caption)]})
+        elif isinstance(caption, str):
+            with pytest.raises((CaptionError, UnicodeEncodeError)):
+                writer.finish({"train": [("a", caption), ("a", "a bus.")]})

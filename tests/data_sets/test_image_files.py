@@ -1,0 +1,157 @@
+"""Image files: what is read of them, and what is skipped."""
+
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from aligndraw.data import image_files
+from aligndraw.data.captioned import DataError
+from aligndraw.data.image_files import Collection, divide, read_image, safe_name, store_collection
+
+
+def save(path, pixels, **options):
+    """Pixels [H, W, 3], or of another mode, as a file."""
+    Image.fromarray(np.asarray(pixels, np.uint8), options.pop("mode", None)).save(path, **options)
+    return path
+
+
+@pytest.fixture
+def wide(tmp_path):
+    """8 high and 16 wide: red, green, blue and white columns of 4."""
+    colours = np.array([(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)])
+    return save(tmp_path / "wide.png", np.broadcast_to(colours.repeat(4, 0), (8, 16, 3)))
+
+
+def test_squashed(wide):
+    image = read_image(wide, (2, 4))
+    assert image.dtype == np.uint8 and image.shape == (3, 2, 4) and image.flags.c_contiguous
+    assert image[:, 0].T.tolist() == [[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]]
+
+
+def test_cropped(wide):
+    assert read_image(wide, (2, 2), crop=True)[:, 1].T.tolist() == [[0, 255, 0], [0, 0, 255]]
+
+
+def test_a_pixel_is_the_mean_of_its_area(tmp_path):
+    """Also where its borders go through pixels: 5 pixels to 2."""
+    pixels = np.arange(5)[None, :, None].repeat(3, 2) * 40
+    image = read_image(save(tmp_path / "a.png", pixels), (1, 2))
+    assert image[0, 0].tolist() == [
+        pytest.approx((0 + 40 + 80 / 2) / 2.5, abs=1),
+        pytest.approx((40 + 120 + 160) / 2.5, abs=1),
+    ]
+
+
+def test_an_image_of_the_size_stays_as_it_is(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (7, 5, 3))
+    assert (read_image(save(tmp_path / "a.png", pixels), (7, 5)) == pixels.transpose(2, 0, 1)).all()
+
+
+def test_kinds_of_images(tmp_path):
+    """Grey, with a palette, with transparency (on white), turned by its camera, JPEG."""
+    grey = save(tmp_path / "grey.png", np.full((4, 4), 90))
+    assert (read_image(grey, (2, 2)) == 90).all()
+    Image.new("P", (4, 4), 1).save(tmp_path / "p.gif")
+    assert read_image(tmp_path / "p.gif", (2, 2)).shape == (3, 2, 2)
+    clear = save(tmp_path / "clear.png", np.broadcast_to((200, 0, 0, 0), (4, 4, 4)))
+    assert (read_image(clear, (2, 2)) == 255).all()
+    Image.fromarray(np.uint8([[0, 255]]).repeat(8, 0).repeat(4, 1)).save(
+        tmp_path / "turned.jpg", exif=(e := Image.Exif(), e.__setitem__(274, 6))[0], quality=100
+    )
+    turned = read_image(tmp_path / "turned.jpg", (2, 2))[0]
+    assert turned[0].max() < 40 and turned[1].min() > 215
+
+
+def test_too_many_pixels(tmp_path, monkeypatch):
+    monkeypatch.setattr(image_files, "MAX_PIXELS", 15)
+    with pytest.raises(ValueError, match="it has 16 pixels, more than 15"):
+        read_image(save(tmp_path / "a.png", np.zeros((4, 4, 3))), (2, 2))
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a/b/c.jpg", "./a.jpg", "a..b.jpg", "ü ?.jpg"])
+def test_safe_names(name):
+    assert safe_name(name) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", None, 3, "/etc/passwd", "../a.jpg", "a/../../b", "..\\a.jpg", "C:\\a.jpg", "a\0b", "x" * 300, "a/" * 600],
+)
+def test_unsafe_names(name):
+    with pytest.raises(ValueError, match="it leads out of|it is no file name"):
+        safe_name(name)
+
+
+def test_divide():
+    names = [str(i) for i in range(100)]
+    parts = divide(names)
+    assert [len(part) for part in parts.values()] == [80, 10, 10] and list(parts) == ["train", "validation", "test"]
+    assert sorted(sum(parts.values(), [])) == sorted(names)
+    assert parts == divide(names) and parts["test"] != names[-10:]
+    assert all(part == sorted(part, key=int) for part in parts.values())
+    assert [len(p) for p in divide(["x"] * 10**5).values()] == [90_000, 5000, 5000]
+    assert [len(p) for p in divide(names, 0, 7).values()] == [93, 0, 7]
+    with pytest.raises(DataError, match="there are 100 images to take 99 for validation and 2 for test from"):
+        divide(names, 99, 2)
+
+
+@pytest.fixture
+def collection(tmp_path):
+    """Seven images, of which three cannot be read."""
+    files = {f"{i}.png": save(tmp_path / f"{i}.png", np.full((4, 4, 3), i)) for i in range(7)}
+    files["1.png"].write_bytes(b"")
+    files["3.png"].write_bytes(files["3.png"].read_bytes()[:-30])
+    files["5.png"].unlink()
+    captions = [(name, f"picture {name[0]}") for name in files]
+    return Collection({"train": captions[:5], "test": captions[5:]}, files, ["caption 8: it is dull"])
+
+
+def test_store(collection, tmp_path):
+    done = []
+    data = store_collection(
+        collection, tmp_path / "data", {"kind": "mine"}, size=(2, 3), threads=2, on_images=done.append
+    )
+    assert data.image_shape == (3, 2, 3) and sum(done) == 7
+    train = data.split("train")
+    assert train.captions() == ["picture 0", "picture 2", "picture 4"]
+    assert train.images[:, 0, 0, 0].tolist() == [0, 2, 4]
+    assert data.split("test").captions() == ["picture 6"]
+    assert data.origin == {"kind": "mine", "size": [2, 3], "crop": False, "min_count": 1}
+    lines = (tmp_path / "data" / "skipped.txt").read_text().splitlines()
+    for line, start in zip(
+        lines, ("caption 8: it is dull", "image 1.png: ", "image 3.png: ", "image 5.png: "), strict=True
+    ):
+        assert line.startswith(start) and len(line) > 20
+
+
+def test_interrupted_and_taken_up_again(collection, tmp_path, monkeypatch):
+    """What was read is not read again."""
+    monkeypatch.setattr(image_files, "TOGETHER", 2)
+    whole = store_collection(collection, tmp_path / "whole", {})
+    read, names = image_files.read_image, []
+
+    def interrupted(path, *rest):
+        names.append(path.name)
+        if path.name == "4.png" and len(names) < 7:
+            raise KeyboardInterrupt
+        return read(path, *rest)
+
+    monkeypatch.setattr(image_files, "read_image", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        store_collection(collection, tmp_path / "data", {}, threads=1)
+    data = store_collection(collection, tmp_path / "data", {}, threads=1)
+    assert data.checksum == whole.checksum
+    # Those that could not be read are tried again.
+    assert names == ["0.png", "1.png", "2.png", "3.png", "4.png", "1.png", "3.png", "4.png", "5.png", "6.png"]
+
+
+def test_nothing_to_store(collection, tmp_path):
+    with pytest.raises(DataError, match="no image to store; skipped 2, such as image 3.png: "):
+        store_collection(
+            Collection({"train": [("1.png", "one"), ("3.png", "two")]}, collection.files), tmp_path / "data", {}
+        )
+    with pytest.raises(DataError, match=re.escape("there is no image to store")):
+        store_collection(Collection(), tmp_path / "data", {})
+    assert not (tmp_path / "data").exists() and not (tmp_path / ".data.partial").exists()

@@ -1,0 +1,96 @@
+"""Data sets by name."""
+
+import numpy as np
+import pytest
+import torch
+
+from aligndraw.data import CaptionedWriter, DataError, Scenes, open_data_set, to_tensors
+from aligndraw.data.scenes import COLOURS, HELD_OUT, VOCABULARY
+from aligndraw.data.sets import NEVER_SEEN
+from aligndraw.data.stored_scenes import store_scenes
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sets") / "scenes"
+    store_scenes(folder, 30, captions=3)
+    return folder
+
+
+@pytest.fixture(params=["mnist", "scenes", "captioned"])
+def data(request, folder):
+    return open_data_set(request.param, folder if request.param == "captioned" else None, scored=5)
+
+
+def test_every_set_is_a_source(data):
+    """A batch is what a model takes: pictures in [0, 1], ids of the vocabulary, lengths that tell words from zeros."""
+    examples = data.source.epoch(0, 1, 40)
+    assert len(examples) == 40
+    images, ids, lengths = to_tensors(examples, slice(3, 10))
+    assert images.shape == (7, *data.image_shape) and images.dtype == torch.float32
+    assert 0 <= images.min() < images.max() <= 1
+    assert ids.dtype == lengths.dtype == torch.int64
+    assert lengths.max() == ids.shape[1] and ids.max() < len(data.source.vocabulary)
+    assert not ids[torch.arange(ids.shape[1]) >= lengths[:, None]].any()
+    for part in data.scored.values():
+        assert len(part) == 5 and part.batch(slice(0, 1))[0].shape == (1, *data.image_shape)
+
+
+def test_what_is_shown_can_be_drawn(data):
+    assert data.shown and len(data.shown) <= 12
+    for caption, _ in data.shown:
+        assert data.source.vocabulary.encode(caption)
+
+
+def test_a_record_finds_the_set_again(data):
+    record = data.record
+    again = open_data_set(record["name"], record["path"], 5)
+    assert again.record == record and again.shown == data.shown
+
+
+def test_the_scenes_shown_are_held_out_where_it_is_said():
+    """And no others: colour and object are words of the caption, and so is the place."""
+    for caption, remark in open_data_set("scenes", scored=1).shown:
+        words = caption.split()
+        thing = next(name for name in HELD_OUT if f" {name} " in caption)
+        colour, place = HELD_OUT[thing]
+        shown = [w for w in words if w in COLOURS][0]
+        where = (
+            "sky"
+            if "flying" in words
+            else next(p for p in ("grass", "sand", "sea", "snow", "road", "night") if p in words)
+        )
+        assert (shown == colour or where == place) == (remark == NEVER_SEEN), caption
+    assert Scenes.vocabulary == VOCABULARY
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "message"),
+    [
+        ("imagenet", None, "there is no data set 'imagenet'"),
+        ("captioned", None, "there is no data set 'captioned'"),
+        ("captioned", "nowhere", "there are no captioned images in nowhere"),
+        ("mnist", "nowhere", "digits file nowhere does not exist"),
+    ],
+)
+def test_refused(name, path, message):
+    with pytest.raises(ValueError, match=message):
+        open_data_set(name, path)
+
+
+def store(folder, captions, **options):
+    with CaptionedWriter(folder, (3, 2, 2), {}) as writer:
+        for split in captions:
+            writer.store(split, ["a"], np.zeros((1, 3, 2, 2), np.uint8))
+        writer.finish({split: [("a", text)] for split, text in captions.items()}, **options)
+
+
+def test_captioned_images_of_no_use(tmp_path):
+    store(tmp_path / "a", {"train": "a bus"})
+    with pytest.raises(DataError, match="must have a train and a validation split, got no validation"):
+        open_data_set("captioned", tmp_path / "a")
+    store(tmp_path / "b", {"train": "a red bus and a bus", "validation": "a kite"}, min_count=2)
+    with pytest.raises(DataError, match="must have a caption without unknown words: .* a lower --min-count"):
+        open_data_set("captioned", tmp_path / "b")
+    store(tmp_path / "c", {"train": "a bus", "validation": "a kite"})
+    assert open_data_set("captioned", tmp_path / "c").shown == [("a bus", "")]
