@@ -123,7 +123,11 @@ class TrainingConfig(_Config):
     epochs: int = _field(150, "passes over epoch_size examples")
     epoch_size: int = _field(10_000, "examples drawn anew for each epoch")
     batch_size: int = _field(100, "examples in one update")
-    optimizer: str = _field("rmsprop", "rmsprop as the authors run it, or adam", ("rmsprop", "adam"))
+    optimizer: str = _field(
+        "rmsprop",
+        "rmsprop as the authors run it; adam; or muon, with adam for all that is no matrix",
+        ("rmsprop", "adam", "muon"),
+    )
     learning_rate: float = _field(1e-3, "step size at the start")
     schedule: str = _field(
         "step",

@@ -1,4 +1,4 @@
-"""The authors' released parameters, 33 named arrays, to and from an `AlignDRAW`.
+"""The authors' released parameters: 33 named arrays, to and from an `AlignDRAW`; 8 of their sharpener.
 
 Their matrices stand inputs × outputs, their windows in the order (g̃_X, g̃_Y, log δ̃, log σ², log γ).
 """
@@ -6,7 +6,8 @@ Their matrices stand inputs × outputs, their windows in the order (g̃_X, g̃_Y
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from aligndraw.config import AlignDRAWConfig
+from aligndraw.lapgan.config import SharpenerConfig
+from aligndraw.lapgan.sharpen import Sharpener
 from aligndraw.model import AlignDRAW
 
 _WINDOW_ORDER = [0, 1, 3, 2, 4]  # its own inverse
@@ -55,6 +58,18 @@ _NAMES = {
     "c0": "canvas",
 }
 
+# Parameters of our residual generator -> released name.
+_SHARPENER_NAMES = {
+    "sentence.0.weight": "skipthought2image",
+    "sentence.0.bias": "skipthought2image-bias",
+    "convolutions.0.weight": "W_conv0",
+    "convolutions.0.bias": "b_conv0",
+    "convolutions.2.weight": "W_conv1",
+    "convolutions.2.bias": "b_conv1",
+    "convolutions.4.weight": "W_conv2",
+    "convolutions.4.bias": "b_conv2",
+}
+
 
 def from_released(
     arrays: Mapping[str, ArrayLike],
@@ -73,15 +88,7 @@ def from_released(
     Raises:
         ValueError: a name is missing or unknown, a shape does not fit the others, or the image size is ambiguous.
     """
-    missing, unknown = sorted(set(_NAMES) - set(arrays)), sorted(set(arrays) - set(_NAMES))
-    if missing or unknown:
-        told = [
-            f"{kind} {', '.join(names)}"
-            for kind, names in (("missing", missing), ("unknown", unknown))
-            if names
-        ]
-        raise ValueError(f"these are not the 33 released parameters: {'; '.join(told)}")
-    given = {name: np.asarray(array) for name, array in arrays.items()}
+    given = _named_arrays(arrays, _NAMES)
     config = _config(given, conventions, steps, image_size)
     dtype = torch.float64 if given["c0"].dtype == np.float64 else torch.float32
     model = AlignDRAW(config).to(dtype)
@@ -115,6 +122,15 @@ def to_released(model: AlignDRAW, grads: bool = False) -> dict[str, NDArray[np.f
         name: _to_theirs(name, tensor).cpu().numpy().copy()
         for name, tensor in _views(ours, model.config.latent_units).items()
     }
+
+
+def _named_arrays(arrays: Mapping[str, ArrayLike], names: Collection[str]) -> dict[str, NDArray[Any]]:
+    missing, unknown = sorted(set(names) - set(arrays)), sorted(set(arrays) - set(names))
+    if missing or unknown:
+        kinds = (("missing", missing), ("unknown", unknown))
+        told = [f"{kind} {', '.join(found)}" for kind, found in kinds if found]
+        raise ValueError(f"these are not the {len(names)} released parameters: {'; '.join(told)}")
+    return {name: np.asarray(array) for name, array in arrays.items()}
 
 
 def _views(ours: Mapping[str, Tensor], latent: int) -> dict[str, Tensor]:
@@ -188,3 +204,52 @@ def _root(count: int, channels: int) -> int:
     """The side of `channels` equal squares that hold `count` numbers; 0 when there is none."""
     side = math.isqrt(max(count, 0) // channels)
     return side if side * side * channels == count else 0
+
+
+def sharpener_from_released(
+    arrays: Mapping[str, ArrayLike], image_size: tuple[int, int] | None = None
+) -> Sharpener:
+    """Builds the sharpener that the authors' `gan.hdf5` describes; its sizes are read off the arrays.
+
+        with h5py.File("gan.hdf5") as file:
+            sharpener_from_released(file).save("sharpener")
+
+    Their convolutions flip what the file holds, and Theano's flips it back: it is taken as it stands.
+
+    Args:
+        arrays: the 8 released names -> arrays, in any floating dtype, which the sharpener takes over.
+        image_size: (H, W); a square when None.
+
+    Raises:
+        ValueError: a name is missing or unknown, a shape does not fit the others, or the image size is ambiguous.
+    """
+    given = _named_arrays(arrays, _SHARPENER_NAMES.values())
+    filters, plane = given["W_conv0"], given["skipthought2image"]
+    if filters.ndim != 4 or plane.ndim != 2:
+        raise ValueError(
+            "W_conv0 and skipthought2image must have 4 and 2 dimensions, "
+            f"got {list(filters.shape)} and {list(plane.shape)}"
+        )
+    side = _root(plane.shape[1], 1)
+    if image_size is None and not side:
+        raise ValueError(
+            f"skipthought2image makes {plane.shape[1]} pixels, which is no square: give image_size=(height, width)"
+        )
+    config = SharpenerConfig(
+        image_size=image_size or (side, side),
+        channels=filters.shape[1] - 2,
+        sentence_units=plane.shape[0],
+        planes=filters.shape[0],
+    )
+    sharpener = Sharpener(config).to(torch.float64 if filters.dtype == np.float64 else torch.float32)
+    with torch.no_grad():
+        for name, target in sharpener.generator.named_parameters():
+            theirs = _SHARPENER_NAMES[name]
+            array = given[theirs].T if theirs == "skipthought2image" else given[theirs]
+            if array.shape != target.shape:
+                wanted = list(target.shape)[:: -1 if theirs == "skipthought2image" else 1]
+                raise ValueError(
+                    f"{theirs} must have shape {wanted} to fit the others, got {list(given[theirs].shape)}"
+                )
+            target.copy_(torch.tensor(array))
+    return sharpener

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 import aligndraw
 from aligndraw.config import AlignDRAWConfig, TrainingConfig
@@ -33,11 +34,14 @@ class Pipeline:
 
     Attributes:
         notes: how the model came about.
+        sharpen: what is made of the images, given the caption of each; such as an
+            `aligndraw.lapgan.captioned.CaptionedSharpener`.
     """
 
     model: AlignDRAW
     vocabulary: Vocabulary
     notes: Mapping[str, Any] = field(default_factory=dict)
+    sharpen: Callable[[Sequence[str], Tensor], Tensor] | None = None
 
     @classmethod
     def load(cls, folder: str | Path | None = None, device: torch.device | str = "cpu") -> Pipeline:
@@ -98,13 +102,16 @@ class Pipeline:
                 f"model mixes those of a batch, got {len(different)} captions: draw one at a time"
             )
         device = self.model.canvas.device
-        return self.model.sample(
+        drawing = self.model.sample(
             ids.repeat_interleave(n, 0).to(device),
             lengths.repeat_interleave(n, 0).to(device),
             generator=[stream(seed, i) for _ in captions for i in range(n)],
             temperature=temperature,
             steps=steps,
         )
+        if self.sharpen is not None:
+            drawing.images = self.sharpen([caption for caption in captions for _ in range(n)], drawing.images)
+        return drawing
 
 
 @dataclass(frozen=True, eq=False)

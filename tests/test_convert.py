@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from aligndraw import AlignDRAW, AlignDRAWConfig
-from aligndraw.convert import from_released, to_released
+from aligndraw.convert import from_released, sharpener_from_released, to_released
+from aligndraw.lapgan.config import SharpenerConfig
 
 CONFIG = AlignDRAWConfig(
     image_size=(6, 10),
@@ -63,3 +64,69 @@ def test_no_gradients_yet(arrays):
 def test_no_align(arrays):
     with pytest.raises(ValueError, match="with align; this one has none"):
         to_released(AlignDRAW(CONFIG.replace(align=False)))
+
+
+@pytest.fixture
+def released_sharpener():
+    rng = np.random.default_rng(0)
+
+    def normal(*shape, scale=0.2):
+        return rng.normal(0, scale, shape)
+
+    return {
+        "skipthought2image": normal(5, 81),
+        "skipthought2image-bias": normal(81),
+        "W_conv0": normal(4, 5, 7, 7),
+        "b_conv0": normal(4),
+        "W_conv1": normal(4, 4, 7, 7),
+        "b_conv1": normal(4),
+        "W_conv2": normal(3, 4, 5, 5, scale=0.01),
+        "b_conv2": normal(3),
+    }
+
+
+def true_convolution(planes, kernels):
+    """y[o, i, j] = Σ x[c, i + m − u, j + m − v] k[o, c, u, v] at the size of the input, zeros around it."""
+    outputs, _, side, _ = kernels.shape
+    m = side // 2
+    padded = np.pad(planes, ((0, 0), (m, m), (m, m)))
+    height, width = planes.shape[1:]
+    result = np.zeros((outputs, height, width))
+    for u, v in np.ndindex(side, side):
+        shifted = padded[:, 2 * m - u : 2 * m - u + height, 2 * m - v : 2 * m - v + width]
+        result += np.einsum("oc,chw->ohw", kernels[:, :, u, v], shifted)
+    return result
+
+
+def test_the_released_sharpener(released_sharpener):
+    """The authors' program, which flips each kernel and then convolves, in float64."""
+    rng = np.random.default_rng(1)
+    blurry, sentence = rng.random((3, 9, 9)), rng.normal(0, 1, 5)
+    a = released_sharpener
+    plane = np.maximum(sentence @ a["skipthought2image"] + a["skipthought2image-bias"], 0).reshape(1, 9, 9)
+    planes = np.concatenate([np.zeros((1, 9, 9)), plane, blurry])
+    for i in range(3):
+        planes = true_convolution(planes, a[f"W_conv{i}"][:, :, ::-1, ::-1]) + a[f"b_conv{i}"][:, None, None]
+        if i < 2:
+            planes = np.maximum(planes, 0)
+    assert np.abs(planes).max() > 0.1
+    sharpener = sharpener_from_released(a)
+    assert sharpener.config == SharpenerConfig((9, 9), 3, 5, 4)
+    sharp = sharpener(torch.from_numpy(blurry)[None], torch.from_numpy(sentence)[None])
+    np.testing.assert_allclose(sharp.detach()[0], np.clip(blurry + planes, 0, 1), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda a: a.pop("b_conv1"), "not the 8 released parameters: missing b_conv1"),
+        (lambda a: a.update(W_conv2=np.zeros((3, 4, 7, 7))), r"W_conv2 must have shape \[3, 4, 5, 5\] to fit"),
+        (lambda a: a.update({"skipthought2image-bias": np.zeros(80)}), r"must have shape \[81\] to fit the others"),
+        (lambda a: a.update(skipthought2image=np.zeros((5, 99))), "99 pixels, which is no square: give image_size"),
+        (lambda a: a.update(W_conv0=np.zeros(3)), "must have 4 and 2 dimensions"),
+    ],
+)
+def test_what_is_no_released_sharpener(released_sharpener, change, message):
+    change(released_sharpener)
+    with pytest.raises(ValueError, match=message):
+        sharpener_from_released(released_sharpener)

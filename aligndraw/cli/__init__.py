@@ -1,4 +1,4 @@
-"""The command line: `aligndraw sample`, `train`, `data`, `eval` and `info`.
+"""The command line: `aligndraw sample`, `sharpen`, `train`, `data`, `eval` and `info`.
 
 What the user can mend ends in one line on stderr; a traceback means a fault of the library.
 """
@@ -15,7 +15,7 @@ import torch
 
 import aligndraw
 from aligndraw import info
-from aligndraw.cli import command_data, command_eval, command_sample, command_train
+from aligndraw.cli import command_data, command_eval, command_sample, command_sharpen, command_train
 from aligndraw.cli.failure import Failure
 from aligndraw.cli.options import Parser
 
@@ -60,6 +60,7 @@ def _parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"aligndraw {aligndraw.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     command_sample.add_to(commands)
+    command_sharpen.add_to(commands)
     command_train.add_to(commands)
     command_data.add_to(commands)
     command_eval.add_to(commands)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from aligndraw.cli.command_sharpen import sharpening
 from aligndraw.cli.failure import Failure, failing
 from aligndraw.cli.options import add_device, add_model, add_seed, chosen_backends, number, whole
 from aligndraw.cli.outputs import check_file, write_archive, write_sheet, writing
@@ -61,6 +62,9 @@ def add_to(commands: Any) -> None:
         help="also a .png of the words' weights over the steps, for the first picture",
     )
     parser.add_argument("--steps", type=whole(1), metavar="T", help="drawing steps [as in training]")
+    parser.add_argument(
+        "--sharpen", type=Path, metavar="DIR", help="sharpen the pictures with the sharpener in this folder"
+    )
     add_device(parser)
     parser.set_defaults(run=_run)
 
@@ -107,6 +111,8 @@ def _run(arguments: argparse.Namespace) -> int:
     chosen_backends(arguments.device)
     with failing(ValueError):
         pipeline = Pipeline.load(arguments.model, arguments.device)
+        if arguments.sharpen is not None:
+            pipeline = sharpening(pipeline, arguments.sharpen, arguments.device)
     for i, caption in enumerate(captions, 1):
         try:
             pipeline.vocabulary.encode(caption)

@@ -5,20 +5,21 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import shlex
-import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from aligndraw.cli import train_sharpener, train_skipthoughts
 from aligndraw.cli.curves import Curves, check_tensorboard
 from aligndraw.cli.failure import Failure, failing
 from aligndraw.cli.options import add_config, add_device, add_seed, chosen, chosen_backends, whole
 from aligndraw.cli.outputs import write_sheet, writing
 from aligndraw.cli.progress import Progress, bounds
+from aligndraw.cli.stopping import stopped_by_signals
 from aligndraw.config import AlignDRAWConfig, TrainingConfig
 from aligndraw.data import open_data_set
 from aligndraw.model.saved import CONFIG, WEIGHTS
@@ -56,6 +57,8 @@ def add_to(commands: Any) -> None:
     sets = commands.add_parser("train", help=what, description=what).add_subparsers(
         title="data sets", metavar="DATASET", required=True
     )
+    train_sharpener.add_to(sets)
+    train_skipthoughts.add_to(sets)
     parser = _add_set(
         sets,
         "mnist",
@@ -152,7 +155,7 @@ def _run(arguments: argparse.Namespace) -> int:
         watching: list[Progress | Curves] = [progress]
         if arguments.tensorboard:
             watching.append(stack.enter_context(Curves(job)))
-        stopping = stack.enter_context(_stopped_by_signals())
+        stopping = stack.enter_context(stopped_by_signals())
 
         def on_update(update: Update) -> None:
             for watcher in watching:
@@ -244,29 +247,3 @@ def _told(job: Job, device: str) -> str:
         f"{f'step by step ({reason})' if reason else 'all steps as one op'}, "
         f"{'bf16' if trainer.bf16 else 'float32'} products"
     )
-
-
-@contextmanager
-def _stopped_by_signals() -> Iterator[Callable[[], bool]]:
-    """Whether Ctrl-C or a request to terminate came; a second one is not waited for."""
-    asked = False
-
-    def ask(number: int, _: object) -> None:
-        nonlocal asked
-        asked = True
-        restore()
-        print(
-            "\nstopping after this update; once more: at once, and unsaved",
-            file=sys.stderr,
-            flush=True,
-        )
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: asked
-    finally:
-        restore()

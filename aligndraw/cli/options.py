@@ -13,9 +13,11 @@ from aligndraw.backends import backend_for
 from aligndraw.cli.failure import failing
 from aligndraw.config import AlignDRAWConfig, TrainingConfig
 from aligndraw.info import no_cuda_reason
+from aligndraw.lapgan.config import AdversarialConfig
 from aligndraw.ops import OPS
+from aligndraw.training.skipthoughts import SkipThoughtsConfig, SkipThoughtsRecipe
 
-_C = TypeVar("_C", AlignDRAWConfig, TrainingConfig)
+_C = TypeVar("_C", AlignDRAWConfig, TrainingConfig, AdversarialConfig, SkipThoughtsConfig, SkipThoughtsRecipe)
 
 
 class Parser(argparse.ArgumentParser):

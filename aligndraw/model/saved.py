@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import safetensors
 import safetensors.torch
 import torch
+from torch import nn
 
 from aligndraw.config import AlignDRAWConfig
 from aligndraw.model.draw import AlignDRAW
 from aligndraw.text import Vocabulary
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
+
+_FORMAT = "aligndraw 1"
+_M = TypeVar("_M", bound=nn.Module)
 
 
 @contextmanager
@@ -47,18 +51,28 @@ def save_model(
     Raises:
         OSError: the folder cannot be written.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     record = {
-        "format": "aligndraw 1",
+        "format": _FORMAT,
         "model": model.config.to_dict(),
         "vocabulary": list(vocabulary.words),
         "notes": notes or {},
     }
-    state = {k: v.to(dtype or v.dtype).contiguous() for k, v in model.state_dict().items()}
-    with replacing(folder / WEIGHTS) as path:
+    write_module(model, Path(folder), (WEIGHTS, CONFIG), record, dtype)
+
+
+def write_module(
+    module: nn.Module,
+    folder: Path,
+    names: tuple[str, str],
+    record: dict[str, Any],
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Writes the weights of a module and a record beside them, files of these names, as `save_model` does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {k: v.to(dtype or v.dtype).contiguous() for k, v in module.state_dict().items()}
+    with replacing(folder / names[0]) as path:
         path.write_bytes(safetensors.torch.save(state))  # save_file hides a full disk in an error of its own
-    with replacing(folder / CONFIG) as path:
+    with replacing(folder / names[1]) as path:
         path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
@@ -69,32 +83,54 @@ def load_model(folder: str | Path) -> tuple[AlignDRAW, Vocabulary, dict[str, Any
         FileNotFoundError: there is no model in the folder.
         ValueError: a file is damaged, foreign, or does not fit the other.
     """
-    folder = Path(folder)
-    for name in (CONFIG, WEIGHTS):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"there is no model in {folder}: it has no {name}")
+
+    def build(record: dict[str, Any]) -> AlignDRAW:
+        record["vocabulary"] = Vocabulary(tuple(record["vocabulary"]))
+        return AlignDRAW(AlignDRAWConfig.from_dict(record["model"]))
+
+    model, record = read_module(Path(folder), (WEIGHTS, CONFIG), "model", _FORMAT, build)
+    return model, record["vocabulary"], record.get("notes", {})
+
+
+def read_module(
+    folder: Path, names: tuple[str, str], kind: str, format: str, build: Callable[[dict[str, Any]], _M]
+) -> tuple[_M, dict[str, Any]]:
+    """Reads what `write_module` wrote.
+
+    Args:
+        names: of the weights and of the record.
+        kind: what messages call it.
+        format: what the record must say that it is.
+        build: makes the module of the record, in which what is missing or wrong is a KeyError, ValueError or TypeError.
+
+    Returns:
+        the module in float32 on the CPU, and the record.
+
+    Raises:
+        as `load_model`.
+    """
+    weights, config = (folder / name for name in names)
+    for path in (config, weights):
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no {kind} in {folder}: it has no {path.name}")
     try:
-        record = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        if not isinstance(record, dict) or record.get("format") != "aligndraw 1":
-            raise ValueError("it does not say that its format is aligndraw 1")
+        record = json.loads(config.read_text(encoding="utf-8"))
+        if not isinstance(record, dict) or record.get("format") != format:
+            raise ValueError(f"it does not say that its format is {format}")
         with torch.random.fork_rng(devices=()):  # the first parameters are drawn, and replaced below
-            model = AlignDRAW(AlignDRAWConfig.from_dict(record["model"]))
-        vocabulary = Vocabulary(tuple(record["vocabulary"]))
-        notes = record.get("notes", {})
+            module = build(record)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         told = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else error
-        raise ValueError(f"{folder / CONFIG} is no model configuration: {told}") from error
+        raise ValueError(f"{config} is no {kind} configuration: {told}") from error
     try:
-        state = safetensors.torch.load_file(folder / WEIGHTS)
+        state = safetensors.torch.load_file(weights)
     except (safetensors.SafetensorError, ValueError) as error:
-        raise ValueError(f"{folder / WEIGHTS} is damaged or no safetensors file: {error}") from error
-    wanted = {k: v.shape for k, v in model.state_dict().items()}
+        raise ValueError(f"{weights} is damaged or no safetensors file: {error}") from error
+    wanted = {k: v.shape for k, v in module.state_dict().items()}
     wrong = sorted(
         k for k in wanted.keys() | state.keys() if k not in state or wanted.get(k) != state[k].shape
     )
     if wrong:
-        raise ValueError(
-            f"{folder / WEIGHTS} does not fit {CONFIG} beside it: look at {', '.join(wrong[:3])}"
-        )
-    model.load_state_dict({k: v.float() for k, v in state.items()})
-    return model, vocabulary, notes
+        raise ValueError(f"{weights} does not fit {config.name} beside it: look at {', '.join(wrong[:3])}")
+    module.load_state_dict({k: v.float() for k, v in state.items()})
+    return module, record

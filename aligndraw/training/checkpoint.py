@@ -21,7 +21,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from aligndraw.training.loop import Trainer
+from aligndraw.training.state import Resumable
 
 STATE, NUMBERS, MANIFEST = "state.safetensors", "state.json", "manifest.json"
 
@@ -30,7 +30,7 @@ class CheckpointError(ValueError):
     """A checkpoint is damaged, or not one of this training; the message names the file and what is wrong."""
 
 
-def save_checkpoint(trainer: Trainer, folder: Path) -> None:
+def save_checkpoint(trainer: Resumable, folder: Path) -> None:
     """Writes a checkpoint; an interruption at any moment leaves a whole one or none.
 
     Raises:
@@ -63,7 +63,7 @@ def save_checkpoint(trainer: Trainer, folder: Path) -> None:
         raise
 
 
-def load_checkpoint(trainer: Trainer, folder: Path) -> None:
+def load_checkpoint(trainer: Resumable, folder: Path) -> None:
     """Puts a trainer of the same configuration where the saved one was.
 
     Raises:
@@ -101,7 +101,7 @@ def checkpoints(folder: Path) -> Iterator[Path]:
     yield from sorted(folder.glob("update-*"), reverse=True)
 
 
-def _tensors(trainer: Trainer, fresh: bool = False) -> dict[str, Tensor]:
+def _tensors(trainer: Resumable, fresh: bool = False) -> dict[str, Tensor]:
     """Every tensor of a trainer under its name in the file; `fresh` leaves out what an optimizer makes as it goes."""
     state = trainer.state_dict()
     tensors = {f"{kind}/{n}": t for kind in ("model", "average") for n, t in state[kind].items()}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,8 +13,8 @@ from aligndraw.config import TrainingConfig
 from aligndraw.data import Examples, Source, to_tensors
 from aligndraw.model import AlignDRAW
 from aligndraw.model.noise import stream
-from aligndraw.ops import rounds_fast
-from aligndraw.training.optimizer import RMSprop, build_optimizer, clip_scales, learning_rate
+from aligndraw.training.optimizer import RMSprop, build_optimizer, clip_scales, learning_rate, takes_bf16
+from aligndraw.training.state import Resumable
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Update:
         return self.kl + self.nll
 
 
-class Trainer:
+class Trainer(Resumable):
     """A model in training: after each `update`, all that the next one depends on is in `state_dict`.
 
     Args:
@@ -49,16 +48,16 @@ class Trainer:
         bf16: whether the factors of large products are rounded, as the configuration's precision has it here.
     """
 
+    model: AlignDRAW
+
     def __init__(
         self, model: AlignDRAW, source: Source, config: TrainingConfig, seed: int = 0
     ) -> None:
-        self.model, self.source, self.config, self.seed = model, source, config, seed
-        self.optimizer = build_optimizer(model, config)
-        self.average = {n: p.detach().clone() for n, p in model.named_parameters()} if config.ema else {}
-        self.index = 0
-        self.bf16 = config.precision == "bf16" or (
-            config.precision == "auto" and rounds_fast(model.canvas.device.type)
-        )
+        super().__init__(model, build_optimizer(model, config))
+        self.source, self.config, self.seed = source, config, seed
+        if config.ema:
+            self.average = {n: p.detach().clone() for n, p in model.named_parameters()}
+        self.bf16 = takes_bf16(config, model.canvas.device)
         self._epoch: tuple[int, Examples] | None = None
 
     @property
@@ -69,23 +68,6 @@ class Trainer:
     def total(self) -> int:
         """Updates in the whole training."""
         return self.config.epochs * self.updates_per_epoch
-
-    def state_dict(self) -> dict[str, Any]:
-        """Parameters, their running mean, optimizer state and the number of updates done."""
-        return {
-            "index": self.index,
-            "model": self.model.state_dict(),
-            "average": self.average,
-            "optimizer": self.optimizer.state_dict(),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes back to what `state_dict` returned; the next update is then the one that followed it."""
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        for name, tensor in self.average.items():
-            tensor.copy_(state["average"][name])
-        self.index = state["index"]
 
     @contextmanager
     def averaged(self) -> Iterator[AlignDRAW]:

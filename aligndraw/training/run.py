@@ -17,38 +17,45 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from aligndraw.config import AlignDRAWConfig, TrainingConfig
+from aligndraw.config import AlignDRAWConfig, TrainingConfig, _Config
 from aligndraw.data import Examples
 from aligndraw.evaluation.bound import estimate_bound
 from aligndraw.model.saved import replacing, save_model
 from aligndraw.training.checkpoint import CheckpointError, checkpoints, load_checkpoint, save_checkpoint
 from aligndraw.training.loop import Trainer, Update
+from aligndraw.training.state import Resumable
 
 RUN, METRICS, CHECKPOINTS, LOCK = "run.json", "metrics.jsonl", "checkpoints", "lock"
 FORMAT = "aligndraw run 2"
+
+_M = TypeVar("_M", bound=_Config)
+_T = TypeVar("_T", bound=_Config)
+_R = TypeVar("_R", bound="RunFolder[Any, Any]")
 
 
 class RunError(ValueError):
     """A run folder cannot be used; the message says why and what to do."""
 
 
-class Run:
+class RunFolder(Generic[_M, _T]):
     """One training in one folder. Make one with `create`, or take one up with `open`.
 
     Attributes:
+        MODEL, TRAINING: the configurations of what is trained, and of how.
         folder: the run folder.
         record: what `run.json` says: "model", "training", "seed" and what the caller added.
     """
+
+    MODEL: type[_M]
+    TRAINING: type[_T]
 
     def __init__(self, folder: Path, record: dict[str, Any]) -> None:
         self.folder, self.record = folder, record
 
     @classmethod
-    def create(
-        cls, folder: Path, model: AlignDRAWConfig, training: TrainingConfig, seed: int, **notes: Any
-    ) -> Run:
+    def create(cls: type[_R], folder: Path, model: _M, training: _T, seed: int, **notes: Any) -> _R:
         """A new run.
 
         Raises:
@@ -71,7 +78,7 @@ class Run:
         return cls(folder, record)
 
     @classmethod
-    def open(cls, folder: Path) -> Run:
+    def open(cls: type[_R], folder: Path) -> _R:
         """A run that exists. Raises RunError where there is none, or its record is damaged."""
         if not (folder / RUN).is_file():
             raise RunError(f"there is no run in {folder}: it has no {RUN}")
@@ -86,12 +93,12 @@ class Run:
         return run
 
     @property
-    def model_config(self) -> AlignDRAWConfig:
-        return AlignDRAWConfig.from_dict(self.record["model"])
+    def model_config(self) -> _M:
+        return self.MODEL.from_dict(self.record["model"])
 
     @property
-    def training_config(self) -> TrainingConfig:
-        return TrainingConfig.from_dict(self.record["training"])
+    def training_config(self) -> _T:
+        return self.TRAINING.from_dict(self.record["training"])
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -109,7 +116,7 @@ class Run:
                 ) from error
             yield
 
-    def restore(self, trainer: Trainer) -> list[str]:
+    def restore(self, trainer: Resumable) -> list[str]:
         """Puts a fresh trainer where the newest whole checkpoint was, and drops metrics of what came after it.
 
         Returns:
@@ -133,7 +140,7 @@ class Run:
         self._cut_metrics(trainer.index)
         return passed
 
-    def checkpoint(self, trainer: Trainer, keep: int = 2) -> None:
+    def checkpoint(self, trainer: Resumable, keep: int = 2) -> None:
         """Saves a checkpoint and removes all but the newest `keep`."""
         folder = self.folder / CHECKPOINTS
         save_checkpoint(trainer, folder / f"update-{trainer.index:08d}")
@@ -157,6 +164,12 @@ class Run:
         kept = [m for m in self.metrics() if m["update"] <= index]
         with replacing(self.folder / METRICS) as path:
             path.write_text("".join(json.dumps(m) + "\n" for m in kept), encoding="utf-8")
+
+
+class Run(RunFolder[AlignDRAWConfig, TrainingConfig]):
+    """A training of an `AlignDRAW`."""
+
+    MODEL, TRAINING = AlignDRAWConfig, TrainingConfig
 
 
 def train_run(

@@ -1,0 +1,135 @@
+"""`aligndraw sharpen`: pictures that were drawn before, made sharp."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+import aligndraw
+from aligndraw.cli.failure import Failure, failing
+from aligndraw.cli.options import add_device, add_model
+from aligndraw.cli.outputs import check_file, writing
+from aligndraw.lapgan.captioned import CaptionedSharpener
+from aligndraw.lapgan.examples import ArchivedExamples
+from aligndraw.model.saved import replacing
+from aligndraw.pipelines import Pipeline
+from aligndraw.text.sentences import KINDS
+from aligndraw.viz import save_png
+
+TOGETHER = 100  # pictures of an archive that are sharpened in one batch
+
+
+def add_to(commands: Any) -> None:
+    """Adds the command to the subparsers of the command line."""
+    parser = commands.add_parser(
+        "sharpen",
+        help="sharpen pictures that were drawn before",
+        description="Adds to pictures the details that a sharpener makes of them and of their captions. The sharpener "
+        "is one that `aligndraw train sharpener` made.",
+        epilog="example: aligndraw sharpen out.npz --sharpener sharpener -o sharp.npz",
+    )
+    parser.add_argument(
+        "input",
+        type=Path,
+        metavar="FILE",
+        help="an .npz archive as `aligndraw sample -o FILE.npz` writes it; or a .png of one picture, with --caption",
+    )
+    parser.add_argument("--sharpener", type=Path, required=True, metavar="DIR", help="folder of the sharpener")
+    parser.add_argument("-o", type=Path, required=True, metavar="FILE", help="a file of the same kind")
+    parser.add_argument("--caption", metavar="TEXT", help="of the picture in a .png file")
+    add_sentences(parser, "as the sharpener was trained")
+    add_model(parser)
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="of the convolutions; bfloat16 is quicker where the processor has it [%(default)s]",
+    )
+    add_device(parser)
+    parser.set_defaults(run=_run)
+
+
+def add_sentences(parser: argparse.ArgumentParser, default: str) -> None:
+    """--sentences, what reads the captions."""
+    parser.add_argument(
+        "--sentences",
+        metavar="KIND",
+        help=f"what makes vectors of captions: {KINDS}; caption is the language model of --model [{default}]",
+    )
+
+
+def sharpening(pipeline: Pipeline, folder: Path, device: str) -> Pipeline:
+    """A pipeline whose pictures come out sharp. Raises ValueError or FileNotFoundError where the two do not fit."""
+    sharpen = CaptionedSharpener.load(folder, pipeline.model.language, pipeline.vocabulary, device=device)
+    ours, theirs = ((c.channels, *c.image_size) for c in (sharpen.config, pipeline.model.config))
+    if ours != theirs:
+        raise ValueError(
+            f"the sharpener in {folder} must be for pictures {_text(theirs)}, those of the model, got {_text(ours)}"
+        )
+    return dataclasses.replace(pipeline, sharpen=sharpen)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    kind = arguments.input.suffix.lower()
+    if kind not in (".npz", ".png") or arguments.o.suffix.lower() != kind:
+        raise Failure(
+            f"input and -o must both end in .npz, or both in .png, got {arguments.input} and {arguments.o}", status=2
+        )
+    if (kind == ".png") != (arguments.caption is not None):
+        raise Failure("--caption TEXT must be given with a .png file, and with no other", status=2)
+    check_file(arguments.o)
+    with failing(ValueError, FileNotFoundError):
+        pipeline = Pipeline.load(arguments.model, arguments.device)
+        sharpen = CaptionedSharpener.load(
+            arguments.sharpener,
+            pipeline.model.language,
+            pipeline.vocabulary,
+            sentences=arguments.sentences,
+            dtype=getattr(torch, arguments.dtype),
+            device=arguments.device,
+        )
+        if kind == ".npz":
+            examples = ArchivedExamples(arguments.input)
+            images, captions = examples.images, examples.captions
+        else:
+            images, captions = _picture(arguments.input, sharpen.config.channels), [arguments.caption]
+        parts = [
+            sharpen(captions[i : i + TOGETHER], images[i : i + TOGETHER].to(arguments.device)).cpu()
+            for i in range(0, len(images), TOGETHER)
+        ]
+    sharp = torch.cat(parts).numpy()
+    if kind == ".npz":
+        with writing(arguments.o), replacing(arguments.o) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, images=sharp, captions=np.array(captions))
+    else:
+        pixels = np.rint(sharp[0] * 255).astype(np.uint8)
+        image = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
+        texts = {"Software": f"aligndraw {aligndraw.__version__}", "Caption": captions[0]}
+        with writing(arguments.o):
+            save_png(image, arguments.o, texts)
+    print(f"wrote {arguments.o}: {len(sharp)} picture{'s' * (len(sharp) > 1)}, sharpened")
+    return 0
+
+
+def _picture(path: Path, channels: int) -> torch.Tensor:
+    """A .png file as [1, C, H, W] in [0, 1]."""
+    try:
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"there is no picture {path}") from error
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} is damaged or no picture: {error}") from error
+    planes = pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+    return torch.from_numpy(planes.astype(np.float32) / 255)[None]
+
+
+def _text(shape: tuple[int, ...]) -> str:
+    channels, height, width = shape
+    return f"of {height} x {width} pixels in {'grey' if channels == 1 else f'{channels} channels'}"

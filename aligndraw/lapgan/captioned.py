@@ -1,0 +1,88 @@
+"""A sharpener together with what reads captions for it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from aligndraw.lapgan.fast import FastSharpener
+from aligndraw.lapgan.sharpen import Sharpener
+from aligndraw.text import Vocabulary
+from aligndraw.text.sentences import SentenceEncoder, open_encoder
+
+
+class CaptionedSharpener:
+    """Sharpens images, given their captions: `CaptionedSharpener.load("sharpener", ...)(captions, images)`.
+
+    Args:
+        encoder: the one that the sharpener was trained with.
+        dtype: of the convolutions.
+    """
+
+    def __init__(
+        self, sharpener: Sharpener, encoder: SentenceEncoder, dtype: torch.dtype = torch.float32
+    ) -> None:
+        self.config = sharpener.config
+        self._sharpen, self._encoder = FastSharpener(sharpener, dtype), encoder
+
+    def __call__(self, captions: Sequence[str], images: Tensor) -> Tensor:
+        """Images [n, C, H, W] in [0, 1], made sharp.
+
+        Args:
+            captions: n of them.
+            images: [n, C, H, W] in [0, 1].
+
+        Raises:
+            ValueError: a caption cannot be encoded, or the images are of another shape.
+        """
+        return self._sharpen(images, self._encoder.encode(captions).to(images.device))
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | Path,
+        language: nn.Module,
+        vocabulary: Vocabulary,
+        *,
+        sentences: str | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> CaptionedSharpener:
+        """Reads a sharpener, and opens the encoder that it was trained with.
+
+        Args:
+            language, vocabulary: of the model that draws.
+            sentences: as for `aligndraw.text.sentences.open_encoder`, where the encoder's files have moved.
+
+        Raises:
+            FileNotFoundError: a file is not there.
+            ValueError: a file is damaged, or the encoder is not the one of the training.
+        """
+        sharpener = Sharpener.load(folder)
+        trained = sharpener.notes.get("sentences", {})
+        specification = sentences or trained.get("specification")
+        if specification is None:
+            raise ValueError(f"the sharpener in {folder} does not say what reads its captions: give --sentences")
+        if specification == "caption" and trained.get("language") not in (None, language_checksum(language)):
+            raise ValueError(
+                f"the sharpener in {folder} was trained with captions as another model reads them: give that model"
+            )
+        return cls(sharpener.to(device), open_encoder(specification, language, vocabulary), dtype)
+
+
+def sentence_notes(specification: str, language: nn.Module | None = None) -> dict[str, Any]:
+    """What `load` looks for among the notes of a sharpener, under "sentences"."""
+    return {"specification": specification, "language": language and language_checksum(language)}
+
+
+def language_checksum(language: nn.Module) -> str:
+    """SHA-256 of the parameters of a language model."""
+    digest = hashlib.sha256()
+    for name, tensor in language.state_dict().items():
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,68 @@
+"""The shapes of the sharpening networks and how they are trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aligndraw.config import _Config, _field
+
+
+@dataclass(frozen=True)
+class SharpenerConfig(_Config):
+    """One level of residuals: its generator and its discriminator. The defaults are the paper's, for COCO."""
+
+    image_size: tuple[int, int] = _field((32, 32), "height and width of the images, in pixels")
+    channels: int = _field(3, "channels of the images: 1 for grey, 3 for colour")
+    sentence_units: int = _field(4800, "d, size of the sentence vector")
+    planes: int = _field(128, "planes of each hidden convolution: 128 as the paper's authors, 64 as LAPGAN")
+
+    def __post_init__(self) -> None:
+        self._check()
+        if not (len(self.image_size) == 2 and all(isinstance(s, int) and s >= 9 for s in self.image_size)):
+            raise ValueError(  # two 5 x 5 convolutions without padding, the second with stride 2
+                f"image_size must be two whole numbers of at least 9, got {self.image_size!r}"
+            )
+
+
+@dataclass(frozen=True)
+class LAPGANConfig(SharpenerConfig):
+    """A pyramid of two levels; the defaults of the second are those of LAPGAN's released code for CIFAR-10."""
+
+    planes: int = _field(64, "planes of each hidden convolution of the finer level")
+    noise_units: int = _field(100, "size of the coarser level's noise")
+    generator_units: int = _field(8000, "units of both hidden layers of the coarser level's generator")
+    discriminator_units: int = _field(1600, "units of both hidden layers of the coarser level's discriminator")
+
+
+@dataclass(frozen=True)
+class AdversarialConfig(_Config):
+    """How a generator is trained against its discriminator; the defaults are those of LAPGAN's released code."""
+
+    epochs: int = _field(6, "passes over as many images as there are, drawn at random")
+    batch_size: int = _field(128, "images that either network sees in an update; of the discriminator's, half are real")
+    learning_rate: float = _field(0.02, "step size of stochastic gradient descent at the start")
+    decay: float = _field(4e-5, "after each epoch the step size is divided by 1 + decay, down to 1e-6")
+    momentum: float = _field(0.0, "in the first epoch; the gradient counts 1 - momentum")
+    momentum_step: float = _field(8e-4, "added to the momentum after each epoch")
+    momentum_limit: float = _field(0.7, "largest momentum")
+
+    def __post_init__(self) -> None:
+        self._check()
+        if self.batch_size % 2:
+            raise ValueError(f"batch_size must be even, got {self.batch_size}")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate must be above 0, got {self.learning_rate!r}")
+        for name in ("decay", "momentum_step"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)!r}")
+        for name in ("momentum", "momentum_limit"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 0 and below 1, got {getattr(self, name)!r}")
+
+    def learning_rate_in(self, epoch: int) -> float:
+        """The step size in epoch 0, 1, ..."""
+        return max(self.learning_rate / (1 + self.decay) ** epoch, 1e-6)
+
+    def momentum_in(self, epoch: int) -> float:
+        """The momentum in epoch 0, 1, ..."""
+        return max(self.momentum, min(self.momentum + self.momentum_step * epoch, self.momentum_limit))

@@ -1,0 +1,94 @@
+"""Images with captions to train a sharpener on, or to sharpen."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from aligndraw.data.captioned import CaptionedImages, file_checksum
+
+
+class CaptionedExamples(Protocol):
+    """Images with captions, as many as there are captions.
+
+    Attributes:
+        checksum: SHA-256 of where they are from.
+    """
+
+    checksum: str
+
+    def __len__(self) -> int: ...
+
+    def batch(self, rows: NDArray[np.int64]) -> tuple[Tensor, Sequence[str]]:
+        """Images float32 [B, C, H, W] in [0, 1] and their captions."""
+        ...
+
+
+def open_examples(path: str | Path) -> CaptionedExamples:
+    """The archive, or the training split of the folder, that a path leads to; errors are those of the two."""
+    return StoredExamples(path) if Path(path).is_dir() else ArchivedExamples(path)
+
+
+class StoredExamples:
+    """The training split of a folder of captioned images, as `aligndraw data` writes it; images stay on disk.
+
+    Raises:
+        ValueError: it is no such folder, or it is damaged.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        data = CaptionedImages.open(folder)
+        self._split, self.checksum = data.split("train"), data.checksum
+
+    def __len__(self) -> int:
+        return len(self._split)
+
+    def batch(self, rows: NDArray[np.int64]) -> tuple[Tensor, Sequence[str]]:
+        """Images float32 [B, C, H, W] in [0, 1] and their captions, as they were written."""
+        images = np.asarray(self._split.images[self._split.image_index[rows]])
+        return torch.from_numpy(images).float() / 255, self._split.captions(rows)
+
+
+class ArchivedExamples:
+    """An .npz archive, as `aligndraw sample -o FILE.npz` writes it.
+
+    Attributes:
+        images: float32 [n, C, H, W] in [0, 1].
+        captions: n strings.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged or something else.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        try:
+            self.checksum = file_checksum(Path(path))
+            with np.load(path, allow_pickle=False) as file:
+                images, captions = file["images"], file["captions"]
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"there is no archive {path}") from error
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{path} is no .npz archive of images and captions: {error}") from error
+        if images.ndim != 4 or not len(images) or captions.shape != images.shape[:1] or captions.dtype.kind != "U":
+            raise ValueError(
+                f"{path} must hold images [n, C, H, W] and captions, strings [n], "
+                f"got {list(images.shape)} and {captions.dtype} {list(captions.shape)}"
+            )
+        if images.dtype != np.float32 or not (images.min() >= 0 and images.max() <= 1):
+            raise ValueError(f"images of {path} must be float32 in [0, 1], got {images.dtype}, or out of range")
+        self.images, self.captions = torch.from_numpy(images), captions.tolist()
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    def batch(self, rows: NDArray[np.int64]) -> tuple[Tensor, Sequence[str]]:
+        """Images float32 [B, C, H, W] in [0, 1] and their captions."""
+        return self.images[torch.from_numpy(rows)], [self.captions[row] for row in rows.tolist()]

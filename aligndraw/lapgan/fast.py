@@ -1,0 +1,88 @@
+"""A trained sharpener without noise, folded for speed.
+
+Nearly all of its work is the second convolution, planes x planes x 7 x 7 at each pixel. On a CPU in float32 that
+becomes a product of spectra: of its 49 multiplications a few are left, and it rounds less. Elsewhere, and in half
+precision, the convolutions run channels-last, the order that matrix units want.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from aligndraw.lapgan.sharpen import Sharpener, check_inputs
+
+_TRANSFORMS = 16, 24, 32, 40  # sides of tiles whose Fourier transforms are quick
+_TOGETHER = 10  # images whose planes stay near from one convolution to the next
+
+
+class FastSharpener:
+    """A `Sharpener` with ε = 0, without gradients: `FastSharpener(sharpener)(images, sentences)`.
+
+    The plane of the noise is dropped: times zero it adds nothing. In float32 results are as exact as those of the
+    `Sharpener`; in bfloat16 the convolutions are rounded, the sentence's plane and the sum with the image are not.
+
+    Args:
+        sharpener: copied as it stands, where it stands.
+        dtype: of the convolutions.
+    """
+
+    def __init__(self, sharpener: Sharpener, dtype: torch.dtype = torch.float32) -> None:
+        self.config, self.dtype = sharpener.config, dtype
+        generator = copy.deepcopy(sharpener.generator).requires_grad_(False)
+        self._sentence, self._layers = generator.sentence, generator.convolutions
+        first, second = self._layers[0], self._layers[2]
+        assert isinstance(first, nn.Conv2d) and isinstance(second, nn.Conv2d)
+        first.weight = nn.Parameter(first.weight[:, 1:].clone(), requires_grad=False)
+        if dtype == torch.float32 and second.weight.device.type == "cpu":
+            self._layers[2] = _SpectralConvolution(second, max(self.config.image_size))
+        else:
+            self._layers.to(dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor, sentences: Tensor) -> Tensor:
+        """Arguments, result and errors are those of `Sharpener`, without noise."""
+        check_inputs(self.config, images, sentences)
+        planes = torch.cat([self._sentence(sentences), images], 1).to(self.dtype)
+        sharp = torch.empty_like(images)
+        for i in range(0, len(images), _TOGETHER):
+            some = slice(i, i + _TOGETHER)
+            torch.add(images[some], self._layers(planes[some]), out=sharp[some])
+        return sharp.clamp_(0, 1)
+
+
+class _SpectralConvolution(nn.Module):
+    """A convolution that keeps the size, by the products of spectra of overlapping tiles (overlap-save).
+
+    A tile of N x N pixels gives the (N − k + 1)² pixels of the result that it holds the whole neighbourhood of.
+    """
+
+    def __init__(self, layer: nn.Conv2d, longest: int) -> None:
+        super().__init__()
+        kernel = layer.kernel_size[0]
+        self.margin = kernel // 2
+        self.side = next((n for n in _TRANSFORMS if n >= longest + kernel - 1), _TRANSFORMS[-1])
+        self.step = self.side - kernel + 1
+        self.bias = layer.bias
+        # A convolution of networks is a correlation: the conjugate. [N (N/2 + 1), in, out]
+        spectrum = torch.fft.rfft2(layer.weight, s=(self.side, self.side)).conj()
+        self.spectrum = spectrum.permute(2, 3, 1, 0).flatten(0, 1).contiguous()
+
+    def forward(self, planes: Tensor) -> Tensor:
+        """[B, planes, H, W] -> [B, planes, H, W]."""
+        batch, channels, height, width = planes.shape
+        side, step = self.side, self.step
+        down, across = -(-height // step), -(-width // step)
+        near, far = self.margin, (side - step) - self.margin
+        padded = functional.pad(planes, (near, across * step - width + far, near, down * step - height + far))
+        tiles = padded.unfold(2, side, step).unfold(3, side, step)  # [B, planes, down, across, N, N]
+        tiles = tiles.permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
+        spectra = torch.fft.rfft2(tiles).permute(2, 3, 0, 1).flatten(0, 1) @ self.spectrum
+        spectra = spectra.unflatten(0, (side, side // 2 + 1)).permute(2, 3, 0, 1)
+        tiles = torch.fft.irfft2(spectra, s=(side, side))[..., :step, :step]
+        tiles = tiles.unflatten(0, (batch, down, across)).permute(0, 3, 1, 4, 2, 5)
+        result: Tensor = tiles.reshape(batch, -1, down * step, across * step)[..., :height, :width]
+        return result if self.bias is None else result + self.bias[:, None, None]

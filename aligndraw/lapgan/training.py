@@ -1,0 +1,188 @@
+"""Generators against discriminators, by the schedule of LAPGAN's released code.
+
+The discriminator's update sees as many real images as fakes and is the binary cross-entropy of the two; the generator's
+is that of fakes with the targets of real images. Every fake has noise, an image and a caption of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from aligndraw.lapgan.config import AdversarialConfig, SharpenerConfig
+from aligndraw.lapgan.examples import CaptionedExamples
+from aligndraw.lapgan.generator import ResidualGenerator, TopGenerator
+from aligndraw.model.noise import stream
+from aligndraw.text.sentences import SentenceEncoder
+from aligndraw.training.run import RunFolder
+from aligndraw.training.state import Resumable
+
+
+@dataclass(frozen=True)
+class Update:
+    """What one update reports; losses in nats, accuracies as shares of right judgements."""
+
+    index: int  # from 0
+    epoch: int  # from 0
+    discriminator_loss: float
+    generator_loss: float
+    real_accuracy: float
+    fake_accuracy: float
+    learning_rate: float
+    momentum: float
+
+
+MEASURED = [f.name for f in fields(Update) if f.name.endswith(("loss", "accuracy"))]
+
+
+class AdversarialTrainer(Resumable):
+    """Two networks in training: after each `update`, all that the next one depends on is in `state_dict`.
+
+    Args:
+        generator, discriminator: of one level of the pyramid; trained in place.
+        source: of the real images.
+        encoder: of their captions.
+        config: the schedule.
+        seed: of all that is drawn.
+        prepare: what a level sees of images [B, C, H, W].
+    """
+
+    def __init__(
+        self,
+        generator: ResidualGenerator | TopGenerator,
+        discriminator: nn.Module,
+        source: CaptionedExamples,
+        encoder: SentenceEncoder,
+        config: AdversarialConfig,
+        seed: int = 0,
+        prepare: Callable[[Tensor], Tensor] = lambda images: images,
+    ) -> None:
+        model = nn.ModuleDict({"generator": generator, "discriminator": discriminator})
+        super().__init__(model, torch.optim.SGD(model.parameters(), lr=config.learning_rate))
+        self.generator, self.discriminator = generator, discriminator
+        self.source, self.encoder, self.config, self.seed, self.prepare = source, encoder, config, seed, prepare
+
+    @property
+    def updates_per_epoch(self) -> int:
+        return -(-len(self.source) // (self.config.batch_size // 2))
+
+    @property
+    def total(self) -> int:
+        """Updates in the whole training."""
+        return self.config.epochs * self.updates_per_epoch
+
+    def update(self) -> Update:
+        """One update of the discriminator, then one of the generator.
+
+        Raises:
+            FloatingPointError: a loss, a gradient or a parameter is not finite; the last checkpoint still is.
+        """
+        config, half = self.config, self.config.batch_size // 2
+        epoch = self.index // self.updates_per_epoch
+        rate, momentum = config.learning_rate_in(epoch), config.momentum_in(epoch)
+        for group in self.optimizer.param_groups:
+            group.update(lr=rate, momentum=momentum, dampening=momentum)
+        drawn = stream(self.seed, self.index)  # resuming needs no history
+        device = next(self.model.parameters()).device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(int(torch.randint(2**62, (), generator=drawn)))  # of the dropout
+            real, sentences = self._real(half, drawn, device)
+            with torch.no_grad():
+                fake, others = self._fake(half, drawn, device)
+            logits = self.discriminator(torch.cat([sentences, others]), torch.cat([real, fake]))
+            targets = (torch.arange(2 * half, device=device) < half).to(logits)
+            right = (logits > 0) == (targets > 0)
+            discriminator_loss = binary_cross_entropy_with_logits(logits, targets)
+            self._descend(self.discriminator, discriminator_loss)
+            fake, others = self._fake(2 * half, drawn, device)
+            logits = self.discriminator(others, fake)
+            generator_loss = binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
+            self._descend(self.generator, generator_loss)
+        numbers = (discriminator_loss.detach(), generator_loss.detach(), right[:half], right[half:])
+        measured = dict(zip(MEASURED, torch.stack([number.float().mean() for number in numbers]).tolist()))
+        self.index += 1
+        return Update(self.index - 1, epoch, learning_rate=rate, momentum=momentum, **measured)
+
+    def _real(self, count: int, drawn: torch.Generator, device: torch.device) -> tuple[Tensor, Tensor]:
+        rows = torch.randint(len(self.source), (count,), generator=drawn).numpy()
+        images, captions = self.source.batch(rows)
+        return self.prepare(images.to(device)), self.encoder.encode(captions).to(device)
+
+    def _fake(self, count: int, drawn: torch.Generator, device: torch.device) -> tuple[Tensor, Tensor]:
+        images, sentences = self._real(count, drawn, device)
+        noise = self.generator.noise(count, drawn).to(device)
+        return self.generator.imagine(sentences, noise, images), sentences
+
+    def _descend(self, network: nn.Module, loss: Tensor) -> None:
+        """One step of the parameters of one network alone: the optimizer passes over those without a gradient."""
+        parameters = list(network.parameters())
+        gradients = torch.autograd.grad(loss, parameters)
+        self._check_finite("gradients", list(gradients), loss)
+        for parameter, gradient in zip(parameters, gradients):
+            parameter.grad = gradient
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self._check_finite("parameters", [p.detach() for p in parameters], loss)
+
+    def _check_finite(self, what: str, tensors: list[Tensor], loss: Tensor) -> None:
+        if not torch.stack(torch._foreach_norm(tensors)).isfinite().all():
+            raise FloatingPointError(
+                f"the {what} of update {self.index} are not finite (loss {loss.item():g}): lower learning_rate"
+            )
+
+
+class SharpenerRun(RunFolder[SharpenerConfig, AdversarialConfig]):
+    """A training of a sharpener. `sharpener.safetensors` and `sharpener.json` are those of the last epoch."""
+
+    MODEL, TRAINING = SharpenerConfig, AdversarialConfig
+
+
+def train_adversarial(
+    run: SharpenerRun,
+    trainer: AdversarialTrainer,
+    *,
+    checkpoint_every: int,
+    on_update: Callable[[Update], None] = lambda update: None,
+    on_epoch: Callable[[int, dict[str, float]], None] = lambda epoch, means: None,
+    stopping: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Trains from where the trainer stands to the end of its schedule, and keeps the run folder.
+
+    Args:
+        run: locked by the caller.
+        trainer: fresh, or restored.
+        checkpoint_every: updates from one checkpoint to the next; there is one after each epoch too.
+        on_update: called after each update.
+        on_epoch: called after each epoch with its number, from 1, and the means of its losses and accuracies; it saves
+            what was trained.
+        stopping: asked after each update: true saves a checkpoint and ends.
+
+    Returns:
+        whether it came to the end.
+
+    Raises:
+        FloatingPointError: the training diverged; the folder holds the last good checkpoint.
+    """
+    per_epoch = trainer.updates_per_epoch
+    while trainer.index < trainer.total:
+        update = trainer.update()
+        measured = {name: value for name, value in vars(update).items() if name not in ("index", "epoch")}
+        run.log(update=trainer.index, **measured)
+        on_update(update)
+        ended = trainer.index % per_epoch == 0
+        if ended:
+            lines = [m for m in run.metrics() if trainer.index - per_epoch < m["update"]]
+            means = {name: float(np.mean([line[name] for line in lines])) for name in MEASURED}
+            run.log(update=trainer.index, epoch=trainer.index // per_epoch, **means)
+            on_epoch(trainer.index // per_epoch, means)
+        stop = stopping()
+        if stop or ended or trainer.index % checkpoint_every == 0:
+            run.checkpoint(trainer)
+        if stop:
+            return False
+    return True

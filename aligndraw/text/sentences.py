@@ -1,0 +1,128 @@
+"""Captions as vectors: one small interface, and what can stand behind it.
+
+| specification | vectors | d |
+|---|---|---|
+| caption | the last states of the model's own language LSTM, forward and backward | 2m |
+| combined-skip:DIR, uni-skip:DIR, bi-skip:DIR | skip-thoughts (`aligndraw.text.skipthoughts`) | 4800, 2400, 2400 |
+| vectors:FILE | computed before, in an .npz archive | theirs |
+| transformer:NAME | a model of the package sentence-transformers | its |
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from aligndraw.text.skipthoughts import SkipThoughts
+from aligndraw.text.vocabulary import Vocabulary
+
+KINDS = "caption, combined-skip:DIR, uni-skip:DIR, bi-skip:DIR, vectors:FILE or transformer:NAME"
+_TOGETHER = 256  # captions read in one batch
+
+
+class SentenceEncoder(Protocol):
+    """Captions to vectors."""
+
+    def encode(self, captions: Sequence[str]) -> Tensor:
+        """float32 [n, d] on the CPU, one row a caption. Raises ValueError for a caption that it cannot encode."""
+        ...
+
+
+def open_encoder(
+    specification: str, language: nn.Module | None = None, vocabulary: Vocabulary | None = None
+) -> SentenceEncoder:
+    """The encoder that a specification of the table above names.
+
+    Args:
+        language, vocabulary: those of a model, for "caption".
+
+    Raises:
+        ValueError: there is none such, it needs a model or a package that is not there, or its files are damaged.
+        FileNotFoundError: its files are not there.
+    """
+    kind, _, where = specification.partition(":")
+    if specification == "caption":
+        if language is None or vocabulary is None:
+            raise ValueError("sentences 'caption' are those of a model, and none is given")
+        return CaptionState(language, vocabulary)
+    if where and kind.endswith("-skip"):
+        return SkipThoughts(where, kind.removesuffix("-skip"))
+    if where and kind == "vectors":
+        return StoredVectors(where)
+    if where and kind == "transformer":
+        return Transformer(where)
+    raise ValueError(f"sentences must be {KINDS}, got {specification!r}")
+
+
+class CaptionState:
+    """What a drawing model has read of a caption: the last states of its language LSTM in both directions.
+
+    Args:
+        language: as `aligndraw.model.language.LanguageModel`.
+    """
+
+    def __init__(self, language: nn.Module, vocabulary: Vocabulary) -> None:
+        self._language, self._vocabulary = language, vocabulary
+
+    @torch.no_grad()
+    def encode(self, captions: Sequence[str]) -> Tensor:
+        """As `SentenceEncoder`; a `CaptionError` names words that the model does not know."""
+        # The language model of the released conventions mixes the captions of a batch.
+        together = 1 if getattr(self._language, "released", False) else _TOGETHER
+        device = next(self._language.parameters()).device
+        rows = []
+        for i in range(0, max(1, len(captions)), together):
+            ids, lengths = self._vocabulary.encode_batch(captions[i : i + together])
+            rows.append(self._language(ids.to(device), lengths.to(device))[1].float().cpu())
+        return torch.cat(rows)
+
+
+class StoredVectors:
+    """Vectors of an .npz archive: `captions`, strings [n], and `vectors`, floats [n, d], one of each caption."""
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = Path(path)
+        try:
+            with np.load(self._path, allow_pickle=False) as file:
+                captions, self._vectors = file["captions"], torch.from_numpy(file["vectors"]).float()
+        except FileNotFoundError:
+            raise
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{path} is no .npz archive of captions and vectors: {error}") from error
+        if self._vectors.dim() != 2 or captions.shape != self._vectors.shape[:1]:
+            raise ValueError(
+                f"{path} must hold captions [n] and vectors [n, d], "
+                f"got {list(captions.shape)} and {list(self._vectors.shape)}"
+            )
+        self._rows = {str(caption): i for i, caption in enumerate(captions)}
+
+    def encode(self, captions: Sequence[str]) -> Tensor:
+        """As `SentenceEncoder`."""
+        for caption in captions:
+            if caption not in self._rows:
+                raise ValueError(f"{self._path} has no vector of the caption {caption!r}")
+        return self._vectors[[self._rows[caption] for caption in captions]]
+
+
+class Transformer:
+    """A model of the package sentence-transformers, by its name or folder."""
+
+    def __init__(self, name: str) -> None:
+        try:
+            from sentence_transformers import SentenceTransformer
+        except ImportError as error:
+            raise ValueError(
+                "sentences 'transformer' need the package sentence-transformers: "
+                f'pip install "aligndraw[sentences]" ({error})'
+            ) from error
+        self._model = SentenceTransformer(name, device="cpu")
+
+    def encode(self, captions: Sequence[str]) -> Tensor:
+        """As `SentenceEncoder`."""
+        return torch.from_numpy(self._model.encode(list(captions), convert_to_numpy=True)).float()

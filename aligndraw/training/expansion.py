@@ -1,0 +1,98 @@
+"""More words for skip-thoughts (Kiros et al., 2015, section 2.2): a linear map from word2vec's space into theirs.
+
+    min over W, b of Σ |v W + b − e|² over the words in both, v being word2vec's vector and e the trained one;
+
+words that were trained keep their vectors, every other word v of word2vec without "_" gets v W + b.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aligndraw.model.saved import replacing
+from aligndraw.text.skipthoughts import DICTIONARY
+
+
+def read_word_vectors(path: str | Path) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """Words with their vectors [v], one after another, from word2vec's binary form (.bin) or its text form.
+
+    Raises:
+        OSError: there is no such file.
+        ValueError: it is damaged.
+    """
+    path = Path(path)
+    with path.open("rb") as file:
+        try:
+            count, size = map(int, file.readline().split())
+            for _ in range(count):
+                if path.suffix == ".bin":
+                    word = b"".join(iter(lambda: file.read(1) or _end(), b" "))
+                    vector = np.frombuffer(file.read(4 * size), "<f4")
+                else:
+                    word, *numbers = file.readline().rstrip().split(b" ")
+                    vector = np.array(numbers, np.float32)
+                if len(vector) != size:
+                    raise ValueError(f"the vector of {word.decode('utf-8', 'replace')!r} is cut off")
+                yield word.decode("utf-8").strip(), vector
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged or no word2vec file: {error}") from error
+
+
+def _end() -> bytes:
+    raise ValueError("it ends within a word")
+
+
+def fit_map(
+    trained: Mapping[str, NDArray[np.floating]], vectors: Iterator[tuple[str, NDArray[np.float32]]]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """W [v, e] and b [e] by least squares over the words that are in both.
+
+    Raises:
+        ValueError: they are too few to determine a map.
+    """
+    shared = [(vector, trained[word]) for word, vector in vectors if word in trained]
+    size = len(shared[0][0]) if shared else 0
+    if len(shared) <= size:
+        raise ValueError(f"at least {size + 1} words must be in both vocabularies, got {len(shared)}")
+    inputs = np.array([np.append(vector, 1.0) for vector, _ in shared], np.float64)
+    targets = np.array([target for _, target in shared], np.float64)
+    solution: NDArray[Any] = np.linalg.lstsq(inputs, targets, rcond=None)[0]
+    return solution[:-1], solution[-1]
+
+
+def expand_vocabulary(
+    words: Sequence[str], table: NDArray[np.floating], word_vectors: str | Path, folder: Path, name: str
+) -> int:
+    """Writes dictionary.txt and a table for more words, those of a word2vec file; returns their number.
+
+    Args:
+        words: the trained ones, K.
+        table: their vectors [K, e].
+        word_vectors: as for `read_word_vectors`; read three times, never held whole.
+        name: of the table, such as "utable.npy".
+
+    Raises:
+        OSError: a file cannot be read or written; each appears whole or not at all.
+        ValueError: the word2vec file is damaged or shares too few words.
+    """
+    known = {word: table[i] for i, word in enumerate(words)}
+    slope, offset = fit_map(known, read_word_vectors(word_vectors))
+    more = dict.fromkeys(w for w, _ in read_word_vectors(word_vectors) if w not in known and "_" not in w)
+    rows = {word: len(words) + i for i, word in enumerate(more)}
+    total = len(words) + len(rows)
+    with replacing(folder / name) as path:
+        wide = np.lib.format.open_memmap(path, "w+", np.float32, (total, table.shape[1]))
+        wide[: len(words)] = table
+        for word, vector in read_word_vectors(word_vectors):
+            if word in rows:
+                wide[rows[word]] = vector @ slope + offset
+        wide.flush()
+        del wide
+    with replacing(folder / DICTIONARY) as path:
+        path.write_text("".join(f"{word}\n" for word in (*words, *rows)), encoding="utf-8")
+    return total

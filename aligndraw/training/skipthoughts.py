@@ -1,0 +1,257 @@
+"""Training of skip-thoughts (Kiros et al., 2015): encodings from which the neighbours of a sentence can be told.
+
+With x the words of a sentence, h its encoding, and f, b the next and the previous sentence:
+
+    loss = − Σ_i log p(f_i | f_<i, h) − Σ_i log p(b_i | b_<i, h)
+
+by two decoders whose first state is h and whose words the encoder shares. As the released code does it, every sequence
+ends in <eos>, the decoders' first input is zero, gradients have norm 5 at most, and Adam's step size is 2e-4.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_sequence
+
+from aligndraw.config import _Config, _field
+from aligndraw.model.saved import replacing
+from aligndraw.text.skipthoughts import DICTIONARY, END, FILES, UNKNOWN, from_gru, prefixes, words_of
+from aligndraw.training.run import RunFolder
+from aligndraw.training.state import Resumable
+
+Sentences = Sequence[Sequence[int]]  # word ids, without <eos>
+
+_NOWHERE = -100  # the target of padding, which the loss leaves out
+
+
+@dataclass(frozen=True)
+class SkipThoughtsConfig(_Config):
+    """The shape of a model; the defaults are those of the released uni-skip."""
+
+    direction: str = _field("uni", "uni: one encoder; bi: one for each direction, side by side", ("uni", "bi"))
+    words: int = _field(20_000, "K, words that are known, the most frequent ones, <eos> and UNK among them")
+    word_units: int = _field(620, "e, size of a word's vector")
+    units: int = _field(2400, "units of each encoder; the decoders have as many as the encoders together")
+
+    def __post_init__(self) -> None:
+        self._check()
+        if self.words < 3:
+            raise ValueError(f"words must be at least 3, got {self.words}")
+
+
+@dataclass(frozen=True)
+class SkipThoughtsRecipe(_Config):
+    """How a model is trained; the defaults are those of the released code."""
+
+    epochs: int = _field(5, "passes over all triples of consecutive sentences")
+    batch_size: int = _field(64, "triples in one update")
+    learning_rate: float = _field(2e-4, "step size of Adam")
+    clip_norm: float = _field(5.0, "largest norm of the gradient of all parameters together")
+    max_words: int = _field(30, "longer sentences end a text: no triple has one")
+
+    def __post_init__(self) -> None:
+        self._check()
+        for name in ("learning_rate", "clip_norm"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)!r}")
+
+
+class SkipThoughtsRun(RunFolder[SkipThoughtsConfig, SkipThoughtsRecipe]):
+    """A training of skip-thoughts."""
+
+    MODEL, TRAINING = SkipThoughtsConfig, SkipThoughtsRecipe
+
+
+@dataclass(frozen=True, eq=False)
+class Triples:
+    """Consecutive sentences, as word ids.
+
+    Attributes:
+        words: the dictionary: <eos>, UNK, then by frequency.
+        sentences: ids of each sentence, without <eos>.
+        middles: of the triples: sentence i stands between i − 1 and i + 1.
+    """
+
+    words: list[str]
+    sentences: list[list[int]]
+    middles: list[int]
+
+    @classmethod
+    def of(cls, lines: Iterable[str], words: int, max_words: int) -> Triples:
+        """Reads sentences, one a line; an empty line, like one that is too long, lies between two texts.
+
+        Raises:
+            ValueError: no three sentences follow each other.
+        """
+        split = [words_of(line) for line in lines]
+        counts = Counter(word for sentence in split for word in sentence if word not in (END, UNKNOWN))
+        known = [END, UNKNOWN, *(word for word, _ in counts.most_common(words - 2))]
+        ids = {word: i for i, word in enumerate(known)}
+        sentences = [[ids.get(word, 1) for word in sentence] for sentence in split]
+        good = [0 < len(sentence) <= max_words for sentence in split]
+        middles = [i for i in range(1, len(split) - 1) if good[i - 1] and good[i] and good[i + 1]]
+        if not middles:
+            raise ValueError(f"no three sentences of at most {max_words} words follow each other")
+        return cls(known, sentences, middles)
+
+
+class SkipThoughtsModel(nn.Module):
+    """Encoder, two decoders, and the word vectors and the output layer that they share.
+
+    Recurrent weights start orthogonal, others uniform in ±0.1, biases at zero.
+    """
+
+    def __init__(self, config: SkipThoughtsConfig, words: int) -> None:
+        super().__init__()
+        both = config.direction == "bi"
+        states = config.units * (1 + both)
+        self.words = nn.Embedding(words, config.word_units)
+        self.encoder = nn.GRU(config.word_units, config.units, batch_first=True, bidirectional=both)
+        self.following = nn.GRU(config.word_units, states, batch_first=True)
+        self.previous = nn.GRU(config.word_units, states, batch_first=True)
+        self.output = nn.Linear(states, words)
+        for name, parameter in self.named_parameters():
+            if "bias" in name:
+                nn.init.zeros_(parameter)
+            elif "weight_hh" in name:
+                for gate in parameter.data.chunk(3):
+                    nn.init.orthogonal_(gate)
+            else:
+                nn.init.uniform_(parameter, -0.1, 0.1)
+        for gru in (self.encoder, self.following, self.previous):  # the published cell has one bias a gate
+            for name, parameter in gru.named_parameters():
+                parameter.requires_grad_("bias_hh" not in name)
+
+    def forward(self, middle: Sentences, following: Sentences, previous: Sentences) -> tuple[Tensor, int]:
+        """The loss, summed over a batch of triples, each B lists of word ids; and the number of words it sums over."""
+        packed = self._packed(middle)
+        state = self.encoder(packed)[1].transpose(0, 1).flatten(1)[None]  # [1, B, states]
+        losses, words = [], 0
+        for decoder, told in ((self.following, following), (self.previous, previous)):
+            targets = self._padded(told, _NOWHERE)  # [B, N], <eos> last
+            read = self.words(targets.clamp(min=0))[:, :-1]
+            inputs = nn.functional.pad(read, (0, 0, 1, 0))  # shifted: the first input is zero
+            logits = self.output(decoder(inputs, state)[0]).mT  # [B, K, N]
+            losses.append(cross_entropy(logits, targets, ignore_index=_NOWHERE, reduction="sum"))
+            words += int((targets != _NOWHERE).sum())
+        return torch.stack(losses).sum(), words
+
+    def _padded(self, sentences: Sentences, padding: int) -> Tensor:
+        rows = [torch.tensor([*sentence, 0]) for sentence in sentences]
+        return pad_sequence(rows, batch_first=True, padding_value=padding).to(self.output.weight.device)
+
+    def _packed(self, sentences: Sentences) -> PackedSequence:
+        lengths = torch.tensor([len(sentence) + 1 for sentence in sentences])
+        return pack_padded_sequence(self.words(self._padded(sentences, 0)), lengths, True, enforce_sorted=False)
+
+
+@dataclass(frozen=True)
+class SkipThoughtsUpdate:
+    """What one update reports."""
+
+    index: int  # from 0
+    epoch: int  # from 0
+    loss: float  # nats a word
+    gradient_norm: float
+
+
+class SkipThoughtsTrainer(Resumable):
+    """A model in training; after each `update`, all that the next one depends on is in `state_dict`.
+
+    Args:
+        model: trained in place.
+        data: what it reads.
+        recipe: how it is trained.
+        seed: of the order of the triples, one for each epoch.
+    """
+
+    model: SkipThoughtsModel
+
+    def __init__(self, model: SkipThoughtsModel, data: Triples, recipe: SkipThoughtsRecipe, seed: int = 0) -> None:
+        super().__init__(model, torch.optim.Adam(model.parameters(), lr=recipe.learning_rate))
+        self.data, self.recipe, self.seed = data, recipe, seed
+
+    @property
+    def updates_per_epoch(self) -> int:
+        return -(-len(self.data.middles) // self.recipe.batch_size)
+
+    @property
+    def total(self) -> int:
+        """Updates in the whole training."""
+        return self.recipe.epochs * self.updates_per_epoch
+
+    def update(self) -> SkipThoughtsUpdate:
+        """One update.
+
+        Raises:
+            FloatingPointError: the gradient is not finite; the model keeps its parameters.
+        """
+        epoch, position = divmod(self.index, self.updates_per_epoch)
+        order = np.random.default_rng([self.seed, epoch]).permutation(self.data.middles)
+        middles = order[position * self.recipe.batch_size :][: self.recipe.batch_size].tolist()
+        sentences = self.data.sentences
+        loss, words = self.model(*([sentences[i + away] for i in middles] for away in (0, 1, -1)))
+        self.optimizer.zero_grad()
+        loss.backward()
+        norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm))
+        if not norm < float("inf"):
+            raise FloatingPointError(f"the gradient of update {self.index} is not finite: lower learning_rate")
+        self.optimizer.step()
+        self.index += 1
+        return SkipThoughtsUpdate(self.index - 1, epoch, loss.item() / words, norm)
+
+
+def train_skipthoughts(
+    run: SkipThoughtsRun,
+    trainer: SkipThoughtsTrainer,
+    *,
+    checkpoint_every: int,
+    on_update: Callable[[SkipThoughtsUpdate], None] = lambda update: None,
+    stopping: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Trains from where the trainer stands to the end of its recipe, and keeps the run folder.
+
+    The files in the released form (`save_skipthoughts`) are written after each epoch. Arguments, result and errors are
+    those of `aligndraw.lapgan.training.train_adversarial`.
+    """
+    while trainer.index < trainer.total:
+        update = trainer.update()
+        run.log(update=trainer.index, loss=update.loss, gradient_norm=update.gradient_norm)
+        on_update(update)
+        ended = trainer.index % trainer.updates_per_epoch == 0
+        if ended:
+            save_skipthoughts(trainer.model, trainer.data.words, run.folder)
+        stop = stopping()
+        if stop or ended or trainer.index % checkpoint_every == 0:
+            run.checkpoint(trainer)
+        if stop:
+            return False
+    return True
+
+
+def save_skipthoughts(model: SkipThoughtsModel, words: Sequence[str], folder: Path) -> None:
+    """Writes the encoder in the released form, for `aligndraw.text.skipthoughts.SkipThoughts`.
+
+    Raises:
+        OSError: it cannot be written; each file appears whole or not at all.
+    """
+    name = "bi" if model.encoder.bidirectional else "uni"
+    table = model.words.weight.detach().cpu().numpy()
+    arrays: dict[str, Any] = {"Wemb": table, **from_gru(model.encoder, prefixes(name))}
+    with replacing(folder / DICTIONARY) as path:
+        path.write_text("".join(f"{word}\n" for word in words), encoding="utf-8")
+    for file, write in (
+        (FILES[name][0], lambda f: np.savez(f, **arrays)),
+        (FILES[name][1], lambda f: np.save(f, table)),
+    ):
+        with replacing(folder / file) as path, path.open("wb") as opened:
+            write(opened)

@@ -1,0 +1,39 @@
+"""What every training has in common: a state from which it goes on as if it had never stopped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+
+class Resumable:
+    """Parameters, what the optimizer keeps of each, and the number of updates done.
+
+    Attributes:
+        average: a running mean of the parameters by name; empty where none is kept.
+        index: the number of updates done.
+    """
+
+    def __init__(self, model: nn.Module, optimizer: Optimizer) -> None:
+        self.model, self.optimizer = model, optimizer
+        self.average: dict[str, Tensor] = {}
+        self.index = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Parameters, their running mean, optimizer state and the number of updates done."""
+        return {
+            "index": self.index,
+            "model": self.model.state_dict(),
+            "average": self.average,
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes back to what `state_dict` returned; the next update is then the one that followed it."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for name, tensor in self.average.items():
+            tensor.copy_(state["average"][name])
+        self.index = state["index"]

@@ -1,0 +1,192 @@
+"""Training a sharpener and what can be done with it."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from aligndraw.data import CaptionedWriter
+from aligndraw.lapgan.examples import open_examples
+from aligndraw.lapgan.sharpen import Sharpener
+from aligndraw.pipelines import Pipeline
+
+SEVEN, TWO = "the digit seven is at the top left of the image", "the digit two is at the top left of the image"
+SHORT = "--planes 2 --epochs 2 --batch-size 4".split()
+
+
+@pytest.fixture
+def archive(command, model, tmp_path):
+    path = tmp_path / "drawn.npz"
+    assert command("sample", SEVEN, TWO, "-n", 3, "--model", model, "-o", path)[0] == 0
+    return path
+
+
+@pytest.fixture
+def train(command, archive, model, tmp_path):
+    def run(*options, out=tmp_path / "sharpener"):
+        return command("train", "sharpener", "--data", archive, "--model", model, *SHORT, "--out", out, *options)
+
+    return run
+
+
+@pytest.fixture
+def sharpener(train, tmp_path):
+    """A folder whose sharpener changes pictures visibly."""
+    assert train()[0] == 0
+    folder = tmp_path / "sharpener"
+    trained = Sharpener.load(folder)
+    with torch.no_grad():
+        trained.generator.convolutions[-1].bias += 0.25
+    trained.save(folder)
+    return folder
+
+
+def expected(folder, model, archive):
+    """The archive's images as the module itself sharpens them."""
+    with np.load(archive) as file:
+        images, captions = torch.from_numpy(file["images"]), file["captions"].tolist()
+    pipeline = Pipeline.load(model)
+    rows = []
+    for image, caption in zip(images, captions):
+        ids, lengths = pipeline.vocabulary.encode_batch([caption])
+        _, sentence = pipeline.model.language(ids, lengths)
+        rows.append(Sharpener.load(folder)(image[None], sentence).detach()[0])
+    assert (torch.stack(rows) - images).abs().max() > 0.1
+    return torch.stack(rows).numpy()
+
+
+def test_training(train, tmp_path):
+    status, out, err = train()
+    assert (status, err) == (0, "")
+    assert "on 6 images: 6 updates; cpu" in out
+    assert "epoch 2/2: discriminator 0." in out and "told " in out
+    folder = tmp_path / "sharpener"
+    assert sorted(p.name for p in (folder / "samples").iterdir()) == ["epoch-0001.png", "epoch-0002.png"]
+    notes = Sharpener.load(folder).notes
+    assert notes["sentences"]["specification"] == "caption" and notes["training"]["epochs"] == 2
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["update"] for line in lines] == [1, 2, 3, 3, 4, 5, 6, 6]
+    assert train()[0] == 1 and train("--overwrite")[0] == 0
+
+
+def test_resuming(train, command, archive, tmp_path):
+    assert train("--overwrite", out=tmp_path / "a")[0] == 0
+    wanted = (tmp_path / "a" / "sharpener.safetensors").read_bytes()
+    folder = tmp_path / "b"
+    assert train(out=folder)[0] == 0
+    (folder / "sharpener.safetensors").unlink()
+    (folder / "checkpoints" / "update-00000006" / "state.json").unlink()  # damaged: the one before is taken
+    status, out, err = command("train", "sharpener", "--resume", "--out", folder)
+    assert status == 0 and "from update 3 on" in out and "passed over" in err
+    assert (folder / "sharpener.safetensors").read_bytes() == wanted
+    status, _, err = command("train", "sharpener", "--resume", "--out", folder, "--seed", 1)
+    assert status == 2 and "leave out --seed" in err
+    archive.write_bytes(archive.read_bytes() + b" ")
+    status, _, err = command("train", "sharpener", "--resume", "--out", folder)
+    assert status == 1 and "is not the data any more that" in err
+
+
+def test_what_diverges_leaves_the_last_good_checkpoint(train, command, tmp_path):
+    status, _, err = train("--learning-rate", 1e30, "--checkpoint-every", 1)
+    assert status == 1 and "are not finite" in err and err.count("\n") == 1
+    assert not (tmp_path / "sharpener" / "sharpener.safetensors").exists()
+
+
+def test_an_archive(command, sharpener, archive, model, tmp_path):
+    options = ("--sharpener", sharpener, "--model", model)
+    status, out, _ = command("sharpen", archive, *options, "-o", tmp_path / "sharp.npz")
+    assert status == 0 and "6 pictures, sharpened" in out
+    wanted = expected(sharpener, model, archive)
+    with np.load(tmp_path / "sharp.npz") as file:
+        np.testing.assert_allclose(file["images"], wanted, rtol=0, atol=1e-5)
+        assert file["captions"].tolist() == [SEVEN] * 3 + [TWO] * 3
+    assert command("sharpen", archive, *options, "--dtype", "bfloat16", "-o", tmp_path / "half.npz")[0] == 0
+    with np.load(tmp_path / "half.npz") as file:
+        assert 0 < np.abs(file["images"] - wanted).max() < 0.02
+
+
+def test_sample_with_a_sharpener(command, sharpener, archive, model, tmp_path):
+    sample = ("sample", SEVEN, TWO, "-n", 3, "--model", model, "--sharpen", sharpener)
+    assert command(*sample, "-o", tmp_path / "sharp.npz")[0] == 0
+    with np.load(tmp_path / "sharp.npz") as file:
+        np.testing.assert_allclose(file["images"], expected(sharpener, model, archive), rtol=0, atol=1e-5)
+    assert command(*sample[:-2], "-o", tmp_path / "blurry.png")[0] == 0
+    assert command(*sample, "-o", tmp_path / "sharp.png")[0] == 0
+    sharp, blurry = (np.asarray(Image.open(tmp_path / f"{name}.png")).mean() for name in ("sharp", "blurry"))
+    assert sharp > blurry + 1
+
+
+def test_a_picture(command, sharpener, archive, model, tmp_path):
+    with np.load(archive) as file:
+        pixels = np.rint(file["images"][0, 0] * 255).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "in.png")
+    options = ("--sharpener", sharpener, "--model", model, "--caption", SEVEN)
+    assert command("sharpen", tmp_path / "in.png", *options, "-o", tmp_path / "out.png")[0] == 0
+    with Image.open(tmp_path / "out.png") as image:
+        sharp = np.asarray(image)
+        assert image.text["Caption"] == SEVEN and image.mode == "L"
+    difference = sharp / 255 - expected(sharpener, model, archive)[0, 0]
+    assert np.abs(difference).max() < 0.01
+
+
+def test_another_models_captions(command, sharpener, archive, tmp_path):
+    """The sharpener was trained with the caption states of one model, and the shipped one is another."""
+    status, _, err = command("sharpen", archive, "--sharpener", sharpener, "-o", tmp_path / "sharp.npz")
+    assert status == 1 and "trained with captions as another model reads them" in err
+
+
+def test_stored_vectors(train, command, archive, model, tmp_path):
+    np.savez(tmp_path / "v.npz", captions=[SEVEN, TWO], vectors=np.eye(2, 5))
+    assert train("--sentences", f"vectors:{tmp_path / 'v.npz'}")[0] == 0
+    folder = tmp_path / "sharpener"
+    assert Sharpener.load(folder).config.sentence_units == 5
+    assert command("sharpen", archive, "--sharpener", folder, "-o", tmp_path / "sharp.npz")[0] == 0
+    np.savez(tmp_path / "v.npz", captions=[SEVEN], vectors=np.eye(1, 5))
+    status, _, err = command("sharpen", archive, "--sharpener", folder, "-o", tmp_path / "sharp.npz")
+    assert status == 1 and "has no vector of the caption" in err
+
+
+def test_a_folder_of_captioned_images(command, tmp_path):
+    pictures = np.random.default_rng(0).integers(0, 256, (3, 3, 10, 12), np.uint8)
+    with CaptionedWriter(tmp_path / "data", (3, 10, 12), {}) as writer:
+        writer.store("train", ["a", "b", "c"], pictures)
+        writer.store("test", ["d"], pictures[:1])
+        told = [("a", "A one"), ("b", "B two"), ("c", "C three"), ("a", "again")]
+        writer.finish({"train": told, "test": [("d", "x")]})
+    examples = open_examples(tmp_path / "data")
+    images, captions = examples.batch(np.array([3, 1, 0]))
+    rows = [["A one", "B two", "C three", "again"].index(caption) % 3 for caption in captions]
+    assert len(examples) == 4 and len(set(captions)) == 3
+    torch.testing.assert_close(images, torch.from_numpy(pictures[rows]).float() / 255)
+    vectors = tmp_path / "v.npz"
+    np.savez(vectors, captions=["A one", "B two", "C three", "again"], vectors=np.eye(4))
+    train = ("train", "sharpener", "--data", tmp_path / "data", "--sentences", f"vectors:{vectors}", *SHORT)
+    status, out, _ = command(*train, "--out", tmp_path / "s")
+    assert status == 0 and "on 4 images: 4 updates" in out
+    config = Sharpener.load(tmp_path / "s").config
+    assert (config.channels, config.image_size, config.sentence_units) == (3, (10, 12), 4)
+
+
+def test_errors(command, archive, model, tmp_path, listing):
+    np.savez(tmp_path / "odd.npz", images=np.full((1, 1, 60, 60), 2, np.float32), captions=["a"])
+    np.savez(tmp_path / "bare.npz", images=np.zeros((1, 1, 60, 60), np.float32))
+    before = listing()
+    train = ("train", "sharpener", "--out", tmp_path / "s")
+    sharpen = ("sharpen", "--sharpener", model)
+    npz, png = ("-o", tmp_path / "s.npz"), ("-o", tmp_path / "s.png")
+    for arguments, status, message in (
+        (train, 2, "--data PATH must say what to train on"),
+        ((*train, "--data", tmp_path / "no.npz"), 1, "there is no archive"),
+        ((*train, "--data", tmp_path / "odd.npz"), 1, "must be float32 in [0, 1]"),
+        ((*train, "--data", tmp_path / "bare.npz"), 1, "is no .npz archive"),
+        ((*train, "--data", archive, "--batch-size", 3), 2, "must be even, got 3"),
+        ((*sharpen, archive, *npz), 1, "there is no sharpener in"),
+        ((*sharpen, archive, *png), 2, "must both end in .npz, or both in"),
+        ((*sharpen, tmp_path / "a.png", *png), 2, "--caption TEXT must be given"),
+        (("sample", SEVEN, "--sharpen", model, *png), 1, "there is no sharpener in"),
+    ):
+        found, _, err = command(*arguments)
+        assert found == status and message in err and err.count("\n") == 1, (arguments, err)
+    assert listing() == before

@@ -1,0 +1,61 @@
+"""`aligndraw train skipthoughts`, and its files as the sentences of a sharpener."""
+
+import numpy as np
+import pytest
+
+from aligndraw.text.sentences import open_encoder
+
+TINY = "--word-units 4 --units 3 --epochs 2 --batch-size 2".split()
+LINES = "A dog runs.\nIt sleeps.\nThen it runs.\nA cat sees it.\n\n"
+
+
+@pytest.fixture
+def text(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text(3 * LINES, encoding="utf-8")
+    return path
+
+
+def test_training_and_resuming(command, text, tmp_path):
+    train = ("train", "skipthoughts", "--text", text, *TINY)
+    status, out, err = command(*train, "--out", tmp_path / "a", "--direction", "bi")
+    assert (status, err) == (0, "")
+    assert "on 6 triples of sentences, 12 words: 6 updates; cpu" in out
+    assert "nats a word in the last epoch" in out and "wrote dictionary.txt, bi_skip.npz, btable.npy into" in out
+    assert open_encoder(f"bi-skip:{tmp_path / 'a'}").encode(["A cat runs", "nothing"]).shape == (2, 6)
+    table = (tmp_path / "a" / "btable.npy").read_bytes()
+    (tmp_path / "a" / "btable.npy").unlink()
+    (tmp_path / "a" / "checkpoints" / "update-00000006" / "state.json").unlink()
+    status, out, err = command("train", "skipthoughts", "--resume", "--out", tmp_path / "a")
+    assert status == 0 and "from update 3 on" in out and "passed over" in err
+    assert (tmp_path / "a" / "btable.npy").read_bytes() == table
+
+
+def test_more_words(command, text, tmp_path):
+    rng = np.random.default_rng(0)
+    lines = [f"{word} {' '.join(map(str, rng.normal(0, 1, 2)))}" for word in ("dog", "cat", "runs", "sees", "zebra")]
+    (tmp_path / "v.txt").write_text(f"{len(lines)} 2\n" + "\n".join(lines) + "\n")
+    train = ("train", "skipthoughts", "--text", text, *TINY, "--out", tmp_path / "a")
+    status, out, _ = command(*train, "--word-vectors", tmp_path / "v.txt")
+    assert status == 0 and "expanded the vocabulary to 13 words" in out
+    encoder = open_encoder(f"uni-skip:{tmp_path / 'a'}")
+    assert not np.allclose(encoder.encode(["zebra"]), encoder.encode(["unknown"]))
+
+
+def test_errors(command, text, tmp_path, listing):
+    (tmp_path / "short.txt").write_text("One.\nTwo.\n")
+    (tmp_path / "latin.txt").write_bytes(b"\xe9t\xe9\n")
+    before = listing()
+    train = ("train", "skipthoughts", "--out", tmp_path / "s")
+    for arguments, status, message in (
+        (train, 2, "--text FILE must say what to train on"),
+        ((*train, "--text", tmp_path / "none.txt"), 1, "cannot read"),
+        ((*train, "--text", tmp_path / "short.txt"), 1, "no three sentences"),
+        ((*train, "--text", tmp_path / "latin.txt"), 1, "must be UTF-8 text"),
+        ((*train, "--text", text, "--words", 2), 2, "words must be at least 3, got 2"),
+        ((*train, "--text", text, "--word-vectors", tmp_path / "none.bin"), 1, "there are no word vectors"),
+        ((*train, "--resume"), 1, "there is no run in"),
+    ):
+        found, _, err = command(*arguments)
+        assert found == status and message in err and err.count("\n") == 1, (arguments, err)
+    assert listing() == before

@@ -1,0 +1,177 @@
+"""Adversarial training: what an update does, that it resumes to the bit, and how it ends when it diverges."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import softplus
+
+from aligndraw.lapgan import pyramid
+from aligndraw.lapgan.config import AdversarialConfig, SharpenerConfig
+from aligndraw.lapgan.discriminator import ResidualDiscriminator, TopDiscriminator
+from aligndraw.lapgan.generator import ResidualGenerator, TopGenerator
+from aligndraw.lapgan.training import AdversarialTrainer, SharpenerRun, train_adversarial
+
+RECIPE = AdversarialConfig(epochs=2, batch_size=4, momentum=0.3, momentum_step=0.1)
+
+
+class Source:
+    """Five images, each with a caption that says which it is."""
+
+    def __init__(self, shape):
+        self.images = torch.rand(5, *shape, generator=torch.Generator().manual_seed(3))
+        self.asked = []
+
+    def __len__(self):
+        return 5
+
+    def batch(self, rows):
+        self.asked.append(rows.tolist())
+        return self.images[torch.from_numpy(rows)], [str(i) for i in rows]
+
+
+class Encoder:
+    def encode(self, captions):
+        return torch.eye(6)[[int(caption) for caption in captions]]
+
+
+@pytest.fixture
+def make(config):
+    def trainer(recipe=RECIPE, seed=0):
+        torch.manual_seed(1)
+        networks = ResidualGenerator(config), ResidualDiscriminator(config)
+        return AdversarialTrainer(*networks, Source((2, 11, 14)), Encoder(), recipe, seed)
+
+    return trainer
+
+
+def test_an_update_is_two_steps_of_descent(make):
+    """Losses, gradients and steps by hand, without momentum and dropout, from the rows that the trainer drew."""
+    trainer = make(RECIPE.replace(momentum=0.0))
+    trainer.discriminator.layers[5].p = 0.0
+    generator, discriminator = copy.deepcopy(trainer.generator), copy.deepcopy(trainer.discriminator)
+    noises = []
+    drawn_noise = trainer.generator.noise
+    trainer.generator.noise = lambda *a: noises.append(drawn_noise(*a)) or noises[-1]
+    update = trainer.update()
+    real, first, second = trainer.source.asked
+    assert (len(real), len(first), len(second)) == (2, 2, 4)
+
+    def fakes(rows, noise):
+        coarse = pyramid.coarse(trainer.source.images[rows])
+        sentences = Encoder().encode(rows)
+        return coarse + generator(sentences, noise, coarse), sentences
+
+    images, sentences = fakes(first, noises[0])
+    on_real = discriminator(Encoder().encode(real), trainer.source.images[real])
+    on_fake = discriminator(sentences, images.detach())
+    loss = (softplus(-on_real).sum() + softplus(on_fake).sum()) / 4
+    assert update.discriminator_loss == pytest.approx(loss.item(), rel=1e-5)
+    assert update.real_accuracy == (on_real > 0).float().mean()
+    assert update.fake_accuracy == (on_fake < 0).float().mean()
+    step(discriminator, loss, 0.02)
+    images, sentences = fakes(second, noises[1])
+    loss = softplus(-discriminator(sentences, images)).mean()
+    assert update.generator_loss == pytest.approx(loss.item(), rel=1e-5)
+    step(generator, loss, 0.02)
+    for ours, theirs in ((generator, trainer.generator), (discriminator, trainer.discriminator)):
+        for (name, a), b in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7, msg=name)
+
+
+def step(network, loss, rate):
+    gradients = torch.autograd.grad(loss, list(network.parameters()))
+    with torch.no_grad():
+        for parameter, gradient in zip(network.parameters(), gradients):
+            parameter -= rate * gradient
+
+
+def test_momentum_dampens_as_much(make):
+    """v ← μ v + (1 − μ) g, from v = g; once for each network."""
+    trainer = make(RECIPE.replace(momentum=0.5))
+    seen = []
+    trainer._check_finite = lambda what, tensors, loss: seen.append([t.clone() for t in tensors])
+    parameters = list(trainer.discriminator.parameters())
+    trainer.update()
+    between = [p.detach().clone() for p in parameters]
+    trainer.update()
+    first, second = seen[0], seen[4]  # gradient and parameters, twice an update
+    for before, after, g1, g2 in zip(between, parameters, first, second):
+        torch.testing.assert_close(after, before - 0.02 * (0.5 * g1 + 0.5 * g2), rtol=1e-4, atol=1e-7)
+
+
+def test_the_schedule_is_by_epochs(make):
+    trainer = make()
+    assert (trainer.updates_per_epoch, trainer.total) == (3, 6)
+    updates = [trainer.update() for _ in range(4)]
+    assert [u.epoch for u in updates] == [0, 0, 0, 1]
+    assert [u.momentum for u in updates] == [0.3, 0.3, 0.3, 0.4]
+    assert updates[3].learning_rate == pytest.approx(0.02 / 1.00004)
+
+
+def test_the_top_level_trains_on_small_images(pyramid_config):
+    torch.manual_seed(1)
+    networks = TopGenerator(pyramid_config), TopDiscriminator(pyramid_config)
+    before = copy.deepcopy(networks[0].state_dict())
+    trainer = AdversarialTrainer(*networks, Source((2, 11, 14)), Encoder(), RECIPE, prepare=pyramid.down)
+    trainer.update()
+    assert all(not torch.equal(before[name], after) for name, after in networks[0].state_dict().items())
+
+
+def run_in(folder, trainer):
+    return SharpenerRun.create(folder, SharpenerConfig((11, 14), 2, 6, 5), trainer.config, 0)
+
+
+def test_a_run_stopped_and_resumed_ends_the_same(make, tmp_path):
+    whole = make()
+    epochs = []
+    run = run_in(tmp_path / "a", whole)
+    assert train_adversarial(run, whole, checkpoint_every=100, on_epoch=lambda *told: epochs.append(told))
+    first = make()
+    run = run_in(tmp_path / "b", first)
+    assert not train_adversarial(run, first, checkpoint_every=100, stopping=lambda: first.index == 4)
+    resumed = make()
+    run = SharpenerRun.open(tmp_path / "b")
+    assert run.restore(resumed) == [] and resumed.index == 4
+    global_state = torch.get_rng_state()
+    assert train_adversarial(run, resumed, checkpoint_every=100)
+    assert torch.equal(torch.get_rng_state(), global_state)
+    for (name, a), b in zip(whole.model.state_dict().items(), resumed.model.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+    metrics = [(tmp_path / f / "metrics.jsonl").read_text() for f in "ab"]
+    assert metrics[0] == metrics[1]
+    lines = [json.loads(line) for line in metrics[0].splitlines()]
+    assert [line["update"] for line in lines] == [1, 2, 3, 3, 4, 5, 6, 6]
+    assert lines[3]["generator_loss"] == pytest.approx(np.mean([line["generator_loss"] for line in lines[:3]]))
+    assert [epoch for epoch, _ in epochs] == [1, 2]
+
+
+def test_another_seed_draws_others(make):
+    one, other = make(), make(seed=1)
+    one.update(), other.update()
+    assert one.source.asked != other.source.asked
+
+
+@pytest.mark.parametrize("rate", [1e30, 1e18])
+def test_what_diverges_ends_with_a_good_checkpoint(make, tmp_path, rate):
+    trainer = make(RECIPE.replace(epochs=1000))
+    run = run_in(tmp_path, trainer)
+    train_adversarial(run, trainer, checkpoint_every=1, stopping=lambda: True)
+    wild = make(RECIPE.replace(epochs=1000, learning_rate=rate))
+    run.restore(wild)
+    with pytest.raises(FloatingPointError, match=r"of update \d+ are not finite .* lower learning_rate"):
+        train_adversarial(run, wild, checkpoint_every=1)
+    again = make()
+    run.restore(again)
+    assert all(p.isfinite().all() for p in again.model.parameters())
+    assert again.index >= 1
+
+
+def test_dropout_of_an_update_depends_on_its_number_alone(make):
+    one, other = make(), make()
+    torch.manual_seed(5)
+    first = one.update()
+    torch.manual_seed(6)
+    assert other.update() == first

@@ -1,0 +1,90 @@
+"""What stands behind the interface of sentence encoders."""
+
+import sys
+import types
+
+import numpy as np
+import pytest
+import torch
+
+from aligndraw.model.language import LanguageModel
+from aligndraw.text import CaptionError, Vocabulary
+from aligndraw.text.sentences import StoredVectors, open_encoder
+
+WORDS = Vocabulary(tuple("a b c d .".split()))
+CAPTIONS = ["a b .", "d", "c c c c a"]
+
+
+@pytest.mark.parametrize("conventions", ["paper", "released"])
+def test_caption_state(conventions):
+    torch.manual_seed(0)
+    language = LanguageModel(5, 3, conventions)
+    vectors = open_encoder("caption", language, WORDS).encode(CAPTIONS)
+    assert vectors.shape == (3, 6) and not vectors.requires_grad
+    for caption, vector in zip(CAPTIONS, vectors):
+        ids = torch.tensor([WORDS.encode(caption)])
+        h_lang, _ = language(ids, torch.tensor([ids.shape[1]]))
+        # Final forward | final backward: the paper's backward LSTM ends at the first word.
+        last = torch.cat([h_lang[0, -1, :3], h_lang[0, -1 if conventions == "released" else 0, 3:]])
+        torch.testing.assert_close(vector, last.detach())
+
+
+def test_caption_state_refuses_what_its_model_does(tmp_path):
+    encoder = open_encoder("caption", LanguageModel(5, 3), WORDS)
+    with pytest.raises(CaptionError, match='unknown word "zebra"'):
+        encoder.encode(["a", "zebra"])
+    with pytest.raises(CaptionError, match="at least one caption, got none"):
+        encoder.encode([])
+
+
+def test_stored_vectors(tmp_path):
+    path = tmp_path / "v.npz"
+    vectors = np.arange(6.0).reshape(3, 2)
+    np.savez(path, captions=CAPTIONS, vectors=vectors)
+    found = open_encoder(f"vectors:{path}").encode(["d", "a b .", "d"])
+    assert found.dtype == torch.float32
+    assert found.tolist() == [[2, 3], [0, 1], [2, 3]]
+    with pytest.raises(ValueError, match="v.npz has no vector of the caption 'e'"):
+        StoredVectors(path).encode(["d", "e"])
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda p: p.write_bytes(b"PK nothing"), "is no .npz archive of captions and vectors"),
+        (lambda p: np.savez(p, captions=["a"]), "is no .npz archive of captions and vectors: .*vectors"),
+        (lambda p: np.savez(p, captions=["a"], vectors=np.zeros((2, 3))), r"vectors \[n, d\], got \[1\] and \[2, 3\]"),
+        (lambda p: np.save(p.open("wb"), np.zeros(3)), "is no .npz archive of captions and vectors"),
+    ],
+)
+def test_what_holds_no_vectors(write, message, tmp_path):
+    write(tmp_path / "v.npz")
+    with pytest.raises(ValueError, match=message):
+        StoredVectors(tmp_path / "v.npz")
+
+
+def test_transformer(monkeypatch):
+    class SentenceTransformer:
+        def __init__(self, name, device):
+            self.name = name
+
+        def encode(self, captions, convert_to_numpy):
+            return np.array([[len(self.name), len(caption)] for caption in captions])
+
+    module = types.SimpleNamespace(SentenceTransformer=SentenceTransformer)
+    monkeypatch.setitem(sys.modules, "sentence_transformers", module)
+    assert open_encoder("transformer:four").encode(["a", "b c"]).tolist() == [[4, 1], [4, 3]]
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    with pytest.raises(ValueError, match="need the package sentence-transformers: pip install"):
+        open_encoder("transformer:four")
+
+
+@pytest.mark.parametrize("name", ["", "captions", "caption:x", "uni-skip", "tri-skip:x", "vectors:", "bert:x"])
+def test_unknown_specifications(name):
+    with pytest.raises(ValueError, match="sentences must be|model must be one of uni, bi, combined"):
+        open_encoder(name)
+
+
+def test_caption_states_need_a_model():
+    with pytest.raises(ValueError, match="are those of a model, and none is given"):
+        open_encoder("caption")
