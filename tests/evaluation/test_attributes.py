@@ -107,6 +107,9 @@ def test_pictures_of_a_model():
             steps=2, encoder_units=6, decoder_units=5, latent_units=3, language_units=4, align_units=4,
         )
     )  # fmt: skip
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(0, 0.5)
     examples = evaluation_scenes(size=3)
     seen = {"pictures": []}
 
