@@ -21,7 +21,7 @@ TESTS = Path(__file__).parents[1]
 
 def test_addresses_and_undefined_behaviour():
     library = sanitized_cpu.library()
-    files = [TESTS / "ops" / name for name in ("test_contract.py", "test_unroll.py", "test_lstm_sequence.py")]
+    files = [TESTS / "ops" / name for name in ("test_contract.py", "test_unroll.py", "test_lstm_sequence.py", "test_bf16.py")]
     # Not those that ask for exact float32: unoptimised, sums are not taken in parts.
     cases = "opcheck or equals_the or finite or mixed_dtypes or in_every_shape"
     command = [sys.executable, "-m", "pytest", "-qs", "-p", "sanitized_cpu", "--import-mode=importlib", "-k", cases]
