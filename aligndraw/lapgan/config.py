@@ -45,6 +45,12 @@ class AdversarialConfig(_Config):
     momentum: float = _field(0.0, "in the first epoch; the gradient counts 1 - momentum")
     momentum_step: float = _field(8e-4, "added to the momentum after each epoch")
     momentum_limit: float = _field(0.7, "largest momentum")
+    precision: str = _field(
+        "auto",
+        "of the convolutions: float32; bf16, of numbers rounded to bfloat16; or auto, bf16 where that is faster (CPUs "
+        "with matrix tiles: Intel's AMX) and else float32",
+        ("float32", "bf16", "auto"),
+    )
 
     def __post_init__(self) -> None:
         self._check()
