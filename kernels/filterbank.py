@@ -19,28 +19,37 @@ def product(a, b):
 
 
 @triton.jit
-def grid(window, size, height, width):
-    """g_Y, g_X, the spacing, 1 / 2 sigma^2 and gamma of the window at a pointer."""
+def grid(window, height, width):
+    """g_Y, g_X, delta~, 1 / 2 sigma^2 and gamma of the window at a pointer."""
     g_x, g_y = clamp(load(window), 8.0), clamp(load(window + 1), 8.0)
-    variance = exp(clamp(load(window + 2), 16.0))
-    longest = tl.maximum(height, width) - 1
-    spacing = exp(clamp(load(window + 3), 16.0)) * longest / tl.maximum(size - 1, 1)
+    sharpness = exp(-clamp(load(window + 2), 16.0)) * 0.5
+    spacing = exp(clamp(load(window + 3), 16.0))
     gamma = exp(clamp(load(window + 4), 16.0))
-    return (g_y + 1.0) * (height + 1) * 0.5, (g_x + 1.0) * (width + 1) * 0.5, spacing, 0.5 / variance, gamma
+    return (g_y + 1.0) * (height + 1) * 0.5, (g_x + 1.0) * (width + 1) * 0.5, spacing, sharpness, gamma
 
 
 @triton.jit
-def steps(first, size, SIZE: tl.constexpr):
-    """How many spacings each of the filters from `first` on stands from the centre: for p = 1, none."""
-    return first + tl.arange(0, SIZE) + (0.5 - size * 0.5)
+def reaches(first, size, height, width, dtype: tl.constexpr, SIZE: tl.constexpr):
+    """How far the filters from `first` on stand from the centre where delta~ = 1, in pixels: for p = 1, they do not.
+
+    Only the division rounds, so that a filter that belongs on a pixel stands there, even if delta is no float: a tiny
+    sigma makes much of any distance.
+    """
+    doubled = ((2 * (first + tl.arange(0, SIZE)) + 1 - size) * (tl.maximum(height, width) - 1)).to(dtype)
+    gaps = tl.zeros_like(doubled) + 2 * tl.maximum(size - 1, 1)
+    if dtype == tl.float32:
+        result = tl.div_rn(doubled, gaps)
+    else:
+        result = doubled / gaps
+    return result
 
 
 @triton.jit
 def gaussians(centres, sharpness, first, length, TILE: tl.constexpr):
-    """The filters before they are normalised, on the pixels from `first` on, and pixels minus centres."""
+    """The filters before they are normalised, on the pixels from `first` on."""
     pixel = first + tl.arange(0, TILE)
     distance = (pixel + 1) - centres[:, None]
-    return tl.where(pixel < length, exp(-(distance * distance) * sharpness), 0.0), distance
+    return tl.where(pixel < length, exp(-(distance * distance) * sharpness), 0.0)
 
 
 @triton.jit
@@ -48,21 +57,38 @@ def scales(centres, sharpness, length, TILE: tl.constexpr):
     """What normalises each filter of an axis: 1 / (its sum + 1e-4)."""
     sums = tl.zeros_like(centres)
     for first in range(0, length, TILE):
-        sums += tl.sum(gaussians(centres, sharpness, first, length, TILE)[0], 1)
+        sums += tl.sum(gaussians(centres, sharpness, first, length, TILE), 1)
     return 1.0 / (sums + 1e-4)
 
 
 @triton.jit
-def moments(centres, sharpness, length, TILE: tl.constexpr):
-    """What normalises each filter F of an axis, and the sums of F d and of F d^2, with d = pixel - centre."""
+def peaks(centres, length):
+    """The pixel that is nearest to the centre of each filter, from 1."""
+    nearest = tl.floor(centres + 0.5)
+    nearest = tl.where(nearest < 1.0, 1.0, nearest)
+    return tl.where(nearest > length, length, nearest)
+
+
+@triton.jit
+def from_peaks(peak, centres, first, TILE: tl.constexpr):
+    """u = pixel - peak for the pixels from `first` on, and u (u + 2 lean) with lean = peak - centre."""
+    u = (first + tl.arange(0, TILE) + 1) - peak[:, None]
+    return u, u * (u + 2.0 * (peak - centres)[:, None])
+
+
+@triton.jit
+def moments(peak, centres, sharpness, length, TILE: tl.constexpr):
+    """What normalises each filter F of an axis, and what `window_kernel` takes off u and off u (u + 2 lean)."""
     sums, first_moments, second_moments = tl.zeros_like(centres), tl.zeros_like(centres), tl.zeros_like(centres)
     for first in range(0, length, TILE):
-        f, d = gaussians(centres, sharpness, first, length, TILE)
+        f = gaussians(centres, sharpness, first, length, TILE)
+        u, w = from_peaks(peak, centres, first, TILE)
         sums += tl.sum(f, 1)
-        first_moments += tl.sum(f * d, 1)
-        second_moments += tl.sum(f * d * d, 1)
+        first_moments += tl.sum(f * u, 1)
+        second_moments += tl.sum(f * w, 1)
     scale = 1.0 / (sums + 1e-4)
-    return scale, first_moments * scale, second_moments * scale
+    lean, rest = peak - centres, scale * 1e-4
+    return scale, first_moments * scale - rest * lean, second_moments * scale - rest * lean * lean
 
 
 @triton.jit
@@ -87,14 +113,15 @@ def drawn(patch, other, window, height, width, size, SIZE: tl.constexpr, TILE: t
     """
     columns = tl.cdiv(width, TILE)
     top, left = tl.program_id(2) // columns * TILE, tl.program_id(2) % columns * TILE
-    centre_y, centre_x, spacing, sharpness, gamma = grid(window, size, height, width)
-    result = tl.zeros((TILE, TILE), gamma.dtype)
+    centre_y, centre_x, spacing, sharpness, gamma = grid(window, height, width)
+    dtype: tl.constexpr = gamma.dtype
+    result = tl.zeros((TILE, TILE), dtype)
     for row in range(0, size, SIZE):
-        mu_y = centre_y + steps(row, size, SIZE) * spacing
-        f_y = gaussians(mu_y, sharpness, top, height, TILE)[0] * scales(mu_y, sharpness, height, TILE)[:, None]
+        mu_y = centre_y + reaches(row, size, height, width, dtype, SIZE) * spacing
+        f_y = gaussians(mu_y, sharpness, top, height, TILE) * scales(mu_y, sharpness, height, TILE)[:, None]
         for column in range(0, size, SIZE):
-            mu_x = centre_x + steps(column, size, SIZE) * spacing
-            f_x = gaussians(mu_x, sharpness, left, width, TILE)[0] * scales(mu_x, sharpness, width, TILE)[:, None]
+            mu_x = centre_x + reaches(column, size, height, width, dtype, SIZE) * spacing
+            f_x = gaussians(mu_x, sharpness, left, width, TILE) * scales(mu_x, sharpness, width, TILE)[:, None]
             at, inside = patch_at(row, column, size, SIZE)
             k = load(patch + at, inside)
             if other is not None:
@@ -132,25 +159,33 @@ def window_kernel(
     pixels X [B, C, H, W], with a canvas also X - sigmoid(canvas); patch K, a plane for each [B, C or 2C, p, p];
     window [B, 5] -> grad_window [B, 5] and, unless it is None, glimpse gamma^POWER F_Y X F_X^T [B, C, p, p].
 
-    The gradient of F[i, a] = e^... / (sum + 1e-4) by its centre is F (d - sum of F d) / sigma^2, and by log sigma^2
-    it is F (d^2 - sum of F d^2) / 2 sigma^2: sums known before any pixel is.
+    With d = pixel - centre, the gradient of F[i, a] = e^... / (sum + 1e-4) by its centre is
+    F (d - sum of F d) / sigma^2, and by log sigma^2 it is F (d^2 - sum of F d^2) / 2 sigma^2: sums known before any
+    pixel is. Where one pixel has nearly the whole filter these differences cancel, as the sum of F is 1 - rest with
+    rest = 1e-4 / (sum + 1e-4). So they are formed from the peak, the pixel nearest to the centre:
+
+        d - sum of F d = u - (sum of F u - rest lean),   d^2 - sum of F d^2 = w - (sum of F w - rest lean^2)
+
+    with u = pixel - peak, lean = peak - centre and w = u (u + 2 lean).
     """
     image = tl.program_id(0).to(tl.int64)
     window += image * 5
-    centre_y, centre_x, spacing, sharpness, gamma = grid(window, size, height, width)
+    centre_y, centre_x, spacing, sharpness, gamma = grid(window, height, width)
     dtype: tl.constexpr = gamma.dtype
     planes = channels if canvas is None else channels * 2
     scale = gamma if POWER == 1 else 1.0 / gamma
     zero = tl.zeros_like(gamma)
     d_y, d_x, d_spacing, d_log_variance, d_log_gamma = zero, zero, zero, zero, zero
     for row in range(0, size, SIZE):
-        step_y = steps(row, size, SIZE)
-        mu_y = centre_y + step_y * spacing
-        scale_y, first_y, second_y = moments(mu_y, sharpness, height, TILE)
+        reach_y = reaches(row, size, height, width, dtype, SIZE)
+        mu_y = centre_y + reach_y * spacing
+        peak_y = peaks(mu_y, height)
+        scale_y, offset_y, square_y = moments(peak_y, mu_y, sharpness, height, TILE)
         for column in range(0, size, SIZE):
-            step_x = steps(column, size, SIZE)
-            mu_x = centre_x + step_x * spacing
-            scale_x, first_x, second_x = moments(mu_x, sharpness, width, TILE)
+            reach_x = reaches(column, size, height, width, dtype, SIZE)
+            mu_x = centre_x + reach_x * spacing
+            peak_x = peaks(mu_x, width)
+            scale_x, offset_x, square_x = moments(peak_x, mu_x, sharpness, width, TILE)
             at, inside = patch_at(row, column, size, SIZE)
             pull_y, spread_y = tl.zeros((SIZE,), dtype), tl.zeros((SIZE,), dtype)
             pull_x, spread_x = tl.zeros((SIZE,), dtype), tl.zeros((SIZE,), dtype)
@@ -159,11 +194,11 @@ def window_kernel(
                 seen = tl.zeros((SIZE, SIZE), dtype)
                 start = (image * channels + plane % channels) * height * width
                 for top in range(0, height, TILE):
-                    f_y, distance_y = gaussians(mu_y, sharpness, top, height, TILE)
-                    f_y *= scale_y[:, None]
+                    f_y = gaussians(mu_y, sharpness, top, height, TILE) * scale_y[:, None]
+                    u_y, w_y = from_peaks(peak_y, mu_y, top, TILE)
                     for left in range(0, width, TILE):
-                        f_x, distance_x = gaussians(mu_x, sharpness, left, width, TILE)
-                        f_x *= scale_x[:, None]
+                        f_x = gaussians(mu_x, sharpness, left, width, TILE) * scale_x[:, None]
+                        u_x, w_x = from_peaks(peak_x, mu_x, left, TILE)
                         tile, on_image = tile_at(top, left, height, width, TILE)
                         x = load(pixels + start + tile, on_image)
                         if canvas is not None:
@@ -173,16 +208,16 @@ def window_kernel(
                         seen += product(rows, tl.trans(f_x))
                         of_y = product(product(k, f_x), tl.trans(x)) * f_y
                         of_x = product(tl.trans(k), rows) * f_x
-                        pull_y += tl.sum(of_y * (distance_y - first_y[:, None]), 1)
-                        pull_x += tl.sum(of_x * (distance_x - first_x[:, None]), 1)
-                        spread_y += tl.sum(of_y * (distance_y * distance_y - second_y[:, None]), 1)
-                        spread_x += tl.sum(of_x * (distance_x * distance_x - second_x[:, None]), 1)
+                        pull_y += tl.sum(of_y * (u_y - offset_y[:, None]), 1)
+                        pull_x += tl.sum(of_x * (u_x - offset_x[:, None]), 1)
+                        spread_y += tl.sum(of_y * (w_y - square_y[:, None]), 1)
+                        spread_x += tl.sum(of_x * (w_x - square_x[:, None]), 1)
                 d_log_gamma += POWER * tl.sum(k * seen)
                 if glimpse is not None:
                     tl.store(glimpse + (image * planes + plane) * size * size + at, scale * seen, inside)
             d_y += 2.0 * sharpness * tl.sum(pull_y)
             d_x += 2.0 * sharpness * tl.sum(pull_x)
-            d_spacing += 2.0 * sharpness * (tl.sum(step_y * pull_y) + tl.sum(step_x * pull_x))
+            d_spacing += 2.0 * sharpness * (tl.sum(reach_y * pull_y) + tl.sum(reach_x * pull_x))
             d_log_variance += sharpness * (tl.sum(spread_y) + tl.sum(spread_x))
     grad_window += image * 5
     _store_within(grad_window, window, d_x * (width + 1) * 0.5, 8.0)

@@ -11,8 +11,8 @@ from aligndraw.kernels.filterbank import (
     grid,
     patch_at,
     product,
+    reaches,
     scales,
-    steps,
     tile_at,
     tile_count,
     window_kernel,
@@ -41,17 +41,18 @@ def forward_kernel(
     item, channel = tl.program_id(0).to(tl.int64), tl.program_id(1)
     columns = tl.cdiv(size, SIZE)
     row, column = tl.program_id(2) // columns * SIZE, tl.program_id(2) % columns * SIZE
-    centre_y, centre_x, spacing, sharpness, gamma = grid(window + item * 5, size, height, width)
-    mu_y = centre_y + steps(row, size, SIZE) * spacing
-    mu_x = centre_x + steps(column, size, SIZE) * spacing
+    centre_y, centre_x, spacing, sharpness, gamma = grid(window + item * 5, height, width)
+    dtype: tl.constexpr = gamma.dtype
+    mu_y = centre_y + reaches(row, size, height, width, dtype, SIZE) * spacing
+    mu_x = centre_x + reaches(column, size, height, width, dtype, SIZE) * spacing
     scale_y, scale_x = scales(mu_y, sharpness, height, TILE), scales(mu_x, sharpness, width, TILE)
-    seen = tl.zeros((SIZE, SIZE), centre_y.dtype)
-    missing = tl.zeros((SIZE, SIZE), centre_y.dtype)
+    seen = tl.zeros((SIZE, SIZE), dtype)
+    missing = tl.zeros((SIZE, SIZE), dtype)
     start = (item * channels + channel) * height * width
     for top in range(0, height, TILE):
-        f_y = gaussians(mu_y, sharpness, top, height, TILE)[0] * scale_y[:, None]
+        f_y = gaussians(mu_y, sharpness, top, height, TILE) * scale_y[:, None]
         for left in range(0, width, TILE):
-            f_x = tl.trans(gaussians(mu_x, sharpness, left, width, TILE)[0] * scale_x[:, None])
+            f_x = tl.trans(gaussians(mu_x, sharpness, left, width, TILE) * scale_x[:, None])
             tile, inside = tile_at(top, left, height, width, TILE)
             x = load(image + start + tile, inside)
             seen += product(product(f_y, x), f_x)

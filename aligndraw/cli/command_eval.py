@@ -246,7 +246,7 @@ def _table(bounds: Mapping[str, BoundReport], samples: int, titles: Mapping[str,
     titles = {kind: titles.get(kind, kind) for kind in bounds}
     lines = [("", *titles.values())]
     lines += [(text, *(str(getattr(report, row)) for report in bounds.values())) for text, row in rows.items()]
-    table = ["  " + f"{head:<32}" + "".join(f"{cell:>22}" for cell in cells) for head, *cells in lines]
+    table = ["  " + f"{head:<32}" + "".join(f"{cell:>24}" for cell in cells) for head, *cells in lines]
     for kind, text in titles.items():
         steps = " ".join(f"{kl:.2f}" for kl in bounds[kind].kl_steps)
         table.append(f"  KL of each step, {text}:")

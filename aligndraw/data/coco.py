@@ -103,7 +103,7 @@ def _read_annotations(
         places = (images / name, subfolder / name)
         path = next((place for place in places if place.is_file()), None)
         if not isinstance(number, (int, str)):
-            skip(what, "its id is neither a number nor a word")
+            skip(what, "its id must be a whole number or a word")
         elif number in names or name in said:
             skip(what, "it is listed twice")
         elif name in known:

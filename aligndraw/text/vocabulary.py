@@ -25,8 +25,11 @@ _NUMBER_WORDS = (
 _OTHER_SPELLING = {word: str(number) for number, word in enumerate(_NUMBER_WORDS)}
 _OTHER_SPELLING |= {numeral: word for word, numeral in _OTHER_SPELLING.items()}
 
-# A word with its inner apostrophes and hyphens, or one punctuation mark.
-TOKEN = re.compile(r"\w+(?:['’-]\w+)*|[^\w\s]")
+# What the Penn Treebank splits off a word: "man 's", "do n't".
+_ENDING = r"['’](?:s|re|ve|ll|d|m)"
+# Such an ending that stands alone, a word with its inner apostrophes and hyphens, or one punctuation mark.
+TOKEN = re.compile(rf"(?<!\S){_ENDING}(?!\S)|\w+(?:['’-]\w+)*|[^\w\s]")
+_WITH_ENDING = re.compile(rf"(\w.*)(n['’]t|{_ENDING})")
 
 
 def words_of(caption: str) -> list[str]:
@@ -44,7 +47,8 @@ class Vocabulary:
 
     A caption is lower-cased, its punctuation split off and its white space ignored. A number up
     to twenty may be written as a word or as a numeral: "seven" and "7" both mean whichever of the
-    two is in the vocabulary. The final "." may be left out.
+    two is in the vocabulary. The final "." may be left out. Where "man's" is no word but "man" and "'s" are, it is
+    those two, and "don't" may be "do" and "n't".
 
     Args:
         words: distinct, non-empty and free of white space.
@@ -74,6 +78,12 @@ class Vocabulary:
     def _find(self, word: str) -> int | None:
         return self._ids.get(word, self._ids.get(_OTHER_SPELLING.get(word, "")))
 
+    def _parts(self, token: str) -> list[str]:
+        """A token, or its two parts where they alone are words."""
+        match = None if token in self._ids else _WITH_ENDING.fullmatch(token)
+        parts = [match[1], match[2].replace("’", "'")] if match else []
+        return parts if parts and all(part in self._ids for part in parts) else [token]
+
     def index(self, word: str) -> int:
         """The id of one word as `encode` would give it; CaptionError if it is unknown."""
         found = self._find(word)
@@ -95,7 +105,7 @@ class Vocabulary:
         """
         if not isinstance(caption, str):
             raise CaptionError(f"caption must be a string, got {type(caption).__name__}")
-        tokens = words_of(caption)
+        tokens = [part for token in words_of(caption) for part in self._parts(token)]
         if not tokens:
             raise CaptionError(f"caption must hold at least one word, got {_quote(caption)}")
         if tokens[-1] != "." and "." in self._ids:

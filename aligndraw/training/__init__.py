@@ -1,9 +1,10 @@
 """Training: the loop, the update rule, the schedule."""
 
 from aligndraw.training.loop import Trainer, Update, train
-from aligndraw.training.optimizer import RMSprop, build_optimizer, clip_scales, learning_rate
+from aligndraw.training.optimizer import Muon, RMSprop, build_optimizer, clip_scales, learning_rate
 
 __all__ = [
+    "Muon",
     "RMSprop",
     "Trainer",
     "Update",

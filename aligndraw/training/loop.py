@@ -13,8 +13,7 @@ from aligndraw.config import TrainingConfig
 from aligndraw.data import Examples, Source, to_tensors
 from aligndraw.model import AlignDRAW
 from aligndraw.model.noise import stream
-from aligndraw.ops import rounds_fast
-from aligndraw.training.optimizer import RMSprop, build_optimizer, clip_scales, learning_rate
+from aligndraw.training.optimizer import RMSprop, build_optimizer, clip_scales, learning_rate, takes_bf16
 from aligndraw.training.state import Resumable
 
 
@@ -58,9 +57,7 @@ class Trainer(Resumable):
         self.source, self.config, self.seed = source, config, seed
         if config.ema:
             self.average = {n: p.detach().clone() for n, p in model.named_parameters()}
-        self.bf16 = config.precision == "bf16" or (
-            config.precision == "auto" and rounds_fast(model.canvas.device.type)
-        )
+        self.bf16 = takes_bf16(config, model.canvas.device)
         self._epoch: tuple[int, Examples] | None = None
 
     @property

@@ -14,24 +14,26 @@ template <class T>
 struct Filters {
   using V = Vector<T, 8>;
 
-  explicit Filters(int64_t size, int64_t length) : size(size), length(length) {}
+  explicit Filters(int64_t size, int64_t length, int64_t longest)
+      : size(size), length(length), longest(longest) {}
 
-  const int64_t size, length;
+  const int64_t size, length, longest;
   const int64_t lanes = (size + 7) / 8 * 8;
-  const Buffer<T> taps{length * lanes};       // F transposed
-  const Buffer<T> distances{length * lanes};  // a + 1 - mu_i
+  const Buffer<T> taps{length * lanes};          // F transposed
+  const Buffer<T> centres{lanes}, rests{lanes};  // mu_i, and 1e-4 / (sum + 1e-4)
   int64_t first = 0, end = length;            // the pixels where some filter is not 0
 
   ALIGNDRAW_INLINE void place(T centre, T spacing, T sharpness) {
-    T *const tap = taps, *const distance = distances;
+    T *const tap = taps, *const mu = centres;
+    for (int64_t i = 0; i < lanes; ++i)
+      mu[i] = centre + math::filter_reach<T>(i, size, longest) * spacing;
     for (int64_t i = 0; i < lanes; i += 8) {
-      V mu;
-      for (int64_t lane = 0; lane < 8; ++lane)
-        mu[lane] = centre + math::filter_step<T>(i + lane, size) * spacing;
-      for (int64_t a = 0; a < length; ++a) store(distance + a * lanes + i, T(a + 1) - mu);
+      V of_filter;
+      load(of_filter, mu + i);
+      for (int64_t a = 0; a < length; ++a) store(tap + a * lanes + i, T(a + 1) - of_filter);
     }
 #pragma omp simd
-    for (int64_t n = 0; n < length * lanes; ++n) tap[n] = math::gaussian(distance[n], sharpness);
+    for (int64_t n = 0; n < length * lanes; ++n) tap[n] = math::gaussian(tap[n], sharpness);
     const auto is_dark = [=, this](int64_t a) {
       return std::all_of(tap + a * lanes, tap + (a + 1) * lanes, [](T t) { return t == 0; });
     };
@@ -49,31 +51,36 @@ struct Filters {
         load(value, tap + n);
         store(tap + n, value * norm);
       }
+      store(rests + i, norm * T(math::normaliser_floor));
     }
   }
 
   // Given the gradient of the taps, [end - first, lanes].
   ALIGNDRAW_INLINE math::AxisGrads<T> backward(const T* grad, T sharpness) const {
-    const T *const tap = taps + first * lanes, *const distance = distances + first * lanes;
-    const int64_t count = (end - first) * lanes;
     math::AxisGrads<T> grads;
     for (int64_t i = 0; i < lanes; i += 8) {
-      V along = {}, pull = {}, spread = {}, f, g, d;
-      for (int64_t n = i; n < count; n += lanes) {
-        load(f, tap + n);
-        load(g, grad + n);
+      math::Peak<V> peak;
+      V along = {}, pull = {}, spread = {}, offset = {}, square = {}, f, g, rest;
+      for (int64_t lane = 0; lane < 8; ++lane)
+        peak.pixel[lane] = math::peak_pixel(centres[i + lane], length);
+      load(f, centres + i);
+      peak.lean = peak.pixel - f;
+      load(rest, rests + i);
+      for (int64_t a = first; a < end; ++a) {
+        load(f, taps + a * lanes + i);
+        load(g, grad + (a - first) * lanes + i);
+        const V u = T(a + 1) - peak.pixel, w = peak.square(u);
         along += g * f;
+        pull += g * f * u;
+        spread += g * f * w;
+        offset += f * u;
+        square += f * w;
       }
-      for (int64_t n = i; n < count; n += lanes) {
-        load(f, tap + n);
-        load(g, grad + n);
-        load(d, distance + n);
-        const V weighted = (g - along) * f * d;
-        pull += weighted;
-        spread += weighted * d;
-      }
+      pull -= along * peak.offset(offset, rest);
+      spread -= along * peak.square_offset(square, rest);
       for (int64_t lane = 0; lane < 8 && i + lane < size; ++lane)
-        grads.add(i + lane, size, sharpness, along[lane], pull[lane], spread[lane]);
+        grads.add(math::filter_reach<T>(i + lane, size, longest), sharpness, along[lane],
+                  pull[lane], spread[lane]);
     }
     return grads;
   }
@@ -89,12 +96,13 @@ struct Window {
       : size(size), height(height), width(width) {}
 
   const int64_t size, height, width;
-  Filters<T> y{size, height}, x{size, width};
+  const int64_t longest = std::max(height, width);
+  Filters<T> y{size, height, longest}, x{size, width, longest};
   const int64_t lanes = x.lanes;
   math::Grid<T> grid = {};
 
   ALIGNDRAW_INLINE void place(const T* window) {
-    grid = math::grid(window, size, height, width);
+    grid = math::grid(window, height, width);
     x.place(grid.x, grid.spacing, grid.sharpness);
     y.place(grid.y, grid.spacing, grid.sharpness);
     if (std::isnan(grid.x + grid.y + grid.gamma)) touch_all();

@@ -15,6 +15,9 @@ constexpr int threads = 256, warps = threads / warp_threads;
 constexpr int tile_filters = 16, tile_pixels = 64;
 constexpr int grad_count = 5;  // numbers that the gradient of a window is made of
 static_assert(tile_filters * tile_filters == threads, "a thread an element of a tile of the patch");
+// That share a multiprocessor: float64 takes twice the registers.
+template <class F>
+constexpr int blocks_at_once = sizeof(typename F::Number) == 4 ? 2 : 1;
 
 // Rows of pixels in shared memory. A column of them lies in different banks.
 constexpr int stride = tile_pixels + 1;
@@ -26,22 +29,24 @@ __device__ __forceinline__ int tile_part(int64_t length, int64_t first, int tile
 // Some filters of one axis, in shared memory. Every thread calls each function.
 template <class T>
 struct Bank {
-  // mu, 1 / (sum + 1e-4), and the sums of F d and of F d^2 over the axis, where d = a - mu.
+  // mu and 1 / (sum + 1e-4); for gradients also how far it stands from the window's centre, the
+  // pixel nearest to mu, and the two offsets of math::Peak.
   struct Filter {
-    T centre, norm, offset, square;
+    T centre, norm, reach, peak, offset, square_offset;
   };
 
-  int64_t length, size;  // of the axis, and filters
+  int64_t length, size, longest;  // of the axis, filters, and of the longer axis
   T centre, spacing, sharpness;
   Filter* filters;  // [tile_filters]
   T* taps;          // [tile_filters, stride]
   int64_t first_filter = 0, first_pixel = 0;
   int filter_count = 0, pixel_count = 0;
 
-  __device__ __forceinline__ Bank(SharedArrays& shared, int64_t length, int64_t size, T centre,
-                                  const math::Grid<T>& grid)
+  __device__ __forceinline__ Bank(SharedArrays& shared, int64_t length, const GlimpseSizes& sizes,
+                                  T centre, const math::Grid<T>& grid)
       : length(length),
-        size(size),
+        size(sizes.size),
+        longest(sizes.height > sizes.width ? sizes.height : sizes.width),
         centre(centre),
         spacing(grid.spacing),
         sharpness(grid.sharpness),
@@ -52,28 +57,38 @@ struct Bank {
     return shared_bytes<Filter>(tile_filters) + shared_bytes<T>(tile_filters * stride);
   }
 
-  __device__ __forceinline__ T distance(const Filter& filter, int64_t a) const {
-    return T(a + 1) - filter.centre;
+  __device__ __forceinline__ T weight(T mu, int64_t a) const {
+    return math::gaussian(T(a + 1) - mu, sharpness);
   }
 
   // Turns to the filters from `first` on: a warp a filter.
+  template <bool for_grads = false>
   __device__ __forceinline__ void choose(int64_t first) {
     first_filter = first;
     filter_count = tile_part(size, first, tile_filters);
     const int warp = threadIdx.x / warp_threads, lane = threadIdx.x % warp_threads;
     for (int i = warp; i < filter_count; i += warps) {
-      Filter filter{centre + math::filter_step<T>(first + i, size) * spacing, 0, 0, 0};
-      T sum = 0;
+      const T reach = math::filter_reach<T>(first + i, size, longest);
+      const T mu = centre + reach * spacing;
+      const T nearest = math::peak_pixel(mu, length);
+      const math::Peak<T> peak{nearest, nearest - mu};
+      T sum = 0, first_moment = 0, second_moment = 0;
       for (int64_t a = lane; a < length; a += warp_threads) {
-        const T d = distance(filter, a), weight = math::gaussian(d, sharpness);
-        sum += weight;
-        filter.offset += weight * d;
-        filter.square += weight * d * d;
+        const T tap = weight(mu, a), u = T(a + 1) - peak.pixel;
+        sum += tap;
+        if constexpr (for_grads) {
+          first_moment += tap * u;
+          second_moment += tap * peak.square(u);
+        }
       }
-      filter.norm = 1 / (warp_sum(sum) + T(math::normaliser_floor));
-      filter.offset = warp_sum(filter.offset) * filter.norm;
-      filter.square = warp_sum(filter.square) * filter.norm;
-      if (lane == 0) filters[i] = filter;
+      const T norm = 1 / (warp_sum(sum) + T(math::normaliser_floor));
+      if (lane == 0) filters[i].centre = mu, filters[i].norm = norm;
+      if constexpr (for_grads) {
+        const T rest = norm * T(math::normaliser_floor);
+        const T offset = peak.offset(warp_sum(first_moment) * norm, rest);
+        const T square_offset = peak.square_offset(warp_sum(second_moment) * norm, rest);
+        if (lane == 0) filters[i] = {mu, norm, reach, nearest, offset, square_offset};
+      }
     }
   }
 
@@ -83,19 +98,18 @@ struct Bank {
     pixel_count = tile_part(length, first, tile_pixels);
     for (int n = threadIdx.x; n < filter_count * tile_pixels; n += threads) {
       const int i = n / tile_pixels, a = n % tile_pixels;
-      const T weight = math::gaussian(distance(filters[i], first + a), sharpness);
-      taps[i * stride + a] = a < pixel_count ? weight * filters[i].norm : T(0);
+      const T tap = weight(filters[i].centre, first + a) * filters[i].norm;
+      taps[i * stride + a] = a < pixel_count ? tap : T(0);
     }
   }
 
-  // Takes in the gradient of the tap of chosen filter i on pixel a of the tile. What a tap's own
-  // sum loses by the division, sum(F dF) F, is taken off d and d^2 here instead: that needs no
-  // other tap's gradient.
+  // Takes in the gradient of the tap of chosen filter i on pixel a of the tile.
   __device__ __forceinline__ void add_grad(int i, int a, T grad, math::AxisGrads<T>& grads) const {
     const Filter& filter = filters[i];
-    const T weighted = grad * taps[i * stride + a], d = distance(filter, first_pixel + a);
-    grads.add(first_filter + i, size, sharpness, weighted, weighted * (d - filter.offset),
-              weighted * (d * d - filter.square));
+    const math::Peak<T> peak{filter.peak, filter.peak - filter.centre};
+    const T weighted = grad * taps[i * stride + a], u = T(first_pixel + a + 1) - peak.pixel;
+    grads.add(filter.reach, sharpness, weighted, weighted * (u - filter.offset),
+              weighted * (peak.square(u) - filter.square_offset));
   }
 };
 
@@ -112,9 +126,9 @@ struct Window {
                                     const GlimpseSizes& sizes)
       : parameters{F::load(window, 5 * b), F::load(window, 5 * b + 1), F::load(window, 5 * b + 2),
                    F::load(window, 5 * b + 3), F::load(window, 5 * b + 4)},
-        grid(math::grid(parameters, sizes.size, sizes.height, sizes.width)),
-        y(shared, sizes.height, sizes.size, grid.y, grid),
-        x(shared, sizes.width, sizes.size, grid.x, grid),
+        grid(math::grid(parameters, sizes.height, sizes.width)),
+        y(shared, sizes.height, sizes, grid.y, grid),
+        x(shared, sizes.width, sizes, grid.x, grid),
         patch(shared.take<T>(tile_filters * tile_filters)),
         rows(shared.take<T>(tile_filters * stride)) {}
 
@@ -307,8 +321,8 @@ __device__ __forceinline__ void window_grads(In window_in, Out grad_window,
   for (int64_t j = 0; j < sizes.size; j += tile_filters)
     for (int64_t i = 0; i < sizes.size; i += tile_filters) {
       __syncthreads();
-      y.choose(j);
-      x.choose(i);
+      y.template choose<true>(j);
+      x.template choose<true>(i);
       for (int64_t plane = b * planes; plane < (b + 1) * planes; ++plane) {
         T sum = 0;
         for (int64_t r = 0; r < sizes.height; r += tile_pixels)

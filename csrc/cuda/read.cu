@@ -25,7 +25,7 @@ struct Planes {
 };
 
 template <class F>
-__global__ void __launch_bounds__(glimpse::threads, 2)
+__global__ void __launch_bounds__(glimpse::threads, glimpse::blocks_at_once<F>)
     forward(Planes<F> planes, In window, Out result, GlimpseSizes sizes) {
   using T = typename F::Number;
   const int64_t patch_size = sizes.size * sizes.size;
@@ -50,7 +50,7 @@ __global__ void __launch_bounds__(glimpse::threads, 1)
 
 // Each pixel of the image shows in its own glimpse, and in that of the error image.
 template <class F>
-__global__ void __launch_bounds__(glimpse::threads, 2)
+__global__ void __launch_bounds__(glimpse::threads, glimpse::blocks_at_once<F>)
     backward_image(In grad, In window, bool with_canvas, Out grad_image, GlimpseSizes sizes) {
   using T = typename F::Number;
   const int64_t channels = sizes.channels, area = sizes.height * sizes.width;
@@ -67,7 +67,7 @@ __global__ void __launch_bounds__(glimpse::threads, 2)
 }
 
 template <class F>
-__global__ void __launch_bounds__(glimpse::threads, 2)
+__global__ void __launch_bounds__(glimpse::threads, glimpse::blocks_at_once<F>)
     backward_canvas(In grad, In window, In canvas, Out grad_canvas, GlimpseSizes sizes) {
   using T = typename F::Number;
   const int64_t channels = sizes.channels, area = sizes.height * sizes.width;

@@ -6,7 +6,7 @@ namespace aligndraw::cuda {
 namespace {
 
 template <class F>
-__global__ void __launch_bounds__(glimpse::threads, 2)
+__global__ void __launch_bounds__(glimpse::threads, glimpse::blocks_at_once<F>)
     forward(In patch, In window, In canvas, Out result, GlimpseSizes sizes) {
   using T = typename F::Number;
   const int64_t area = sizes.height * sizes.width, patch_size = sizes.size * sizes.size;

@@ -1,6 +1,6 @@
 // The Gaussian filters of a window (Gregor et al., 2015, Eq. 19-26), in pixels numbered from 1:
 //
-//   filter i of an axis, i = 0 ... p-1, stands at mu_i = g + (i + 1/2 - p/2) delta
+//   filter i of an axis, i = 0 ... p-1, stands at mu_i = g + (i + 1/2 - p/2) delta = g + reach_i delta~
 //   F[i, a] = exp(-(a - mu_i)^2 / 2 sigma^2) / (sum over a of the same + 1e-4)
 //
 // with g_X = (W+1)/2 (g~_X + 1), g_Y = (H+1)/2 (g~_Y + 1), delta = (max(H, W) - 1)/(p - 1) delta~,
@@ -32,32 +32,57 @@ ALIGNDRAW_INLINE T clamp_backward(T grad, T x, T limit) {
 template <class T>
 struct Grid {
   T x, y;       // g_X and g_Y, the centre
-  T spacing;    // delta
+  T spacing;    // delta~
   T sharpness;  // 1 / 2 sigma^2
   T gamma;
 };
 
 template <class T>
-ALIGNDRAW_INLINE Grid<T> grid(const T* window, int64_t size, int64_t height, int64_t width) {
-  const int64_t longest = height > width ? height : width;
-  const T widest = size > 1 ? T(longest - 1) / T(size - 1) : T(0);
+ALIGNDRAW_INLINE Grid<T> grid(const T* window, int64_t height, int64_t width) {
   // The library's exp: these few numbers move every filter.
   return {T(width + 1) / 2 * (clamp(window[0], T(centre_limit)) + 1),
           T(height + 1) / 2 * (clamp(window[1], T(centre_limit)) + 1),
-          std::exp(clamp(window[3], T(log_limit))) * widest,
-          1 / (2 * std::exp(clamp(window[2], T(log_limit)))),
+          std::exp(clamp(window[3], T(log_limit))),
+          std::exp(-clamp(window[2], T(log_limit))) / 2,
           std::exp(clamp(window[4], T(log_limit)))};
 }
 
-// How many spacings filter i stands from the centre.
+// How far filter i stands from the centre where delta~ = 1, in pixels; longest is max(H, W). Only
+// the division rounds, so that a filter that belongs on a pixel stands there, even if delta is no
+// float: a tiny sigma makes much of any distance.
 template <class T>
-ALIGNDRAW_INLINE T filter_step(int64_t i, int64_t size) {
-  return T(i) + (T(0.5) - T(size) / 2);
+ALIGNDRAW_INLINE T filter_reach(int64_t i, int64_t size, int64_t longest) {
+  return T(2 * i + 1 - size) * T(longest - 1) / T(size > 1 ? 2 * (size - 1) : 1);
 }
 
 template <class T>
 ALIGNDRAW_INLINE T gaussian(T distance, T sharpness) {
   return exp(-(distance * distance) * sharpness);
+}
+
+// The gradients of a tap F[i, a] are 2 sharpness F (d - sum F d) for mu_i and sharpness F (d^2 - sum
+// F d^2) for log sigma^2, with d = a - mu_i. Where one pixel has nearly the whole filter both
+// differences cancel: sum F is 1 - rest, with rest = 1e-4 / (sum of the Gaussian + 1e-4). So d is
+// split into the whole number u = a - peak, where peak is the pixel nearest to mu_i, and lean:
+//
+//   d - sum F d = u - (sum F u - rest lean),   d^2 - sum F d^2 = w - (sum F w - rest lean^2)
+//
+// with w = u (u + 2 lean). T may be a vector of filters.
+template <class T>
+struct Peak {
+  T pixel, lean;
+
+  ALIGNDRAW_INLINE T square(T u) const { return u * (u + 2 * lean); }
+  // What is subtracted above, from the sums of F u and of F w.
+  ALIGNDRAW_INLINE T offset(T sum, T rest) const { return sum - rest * lean; }
+  ALIGNDRAW_INLINE T square_offset(T sum, T rest) const { return sum - rest * lean * lean; }
+};
+
+template <class T>
+ALIGNDRAW_INLINE T peak_pixel(T centre, int64_t length) {
+  const T nearest = std::floor(centre + T(0.5)), last = T(length);
+  const T within = nearest < 1 ? T(1) : nearest;
+  return within > last ? last : within;
 }
 
 // What the gradients of the filters F of one axis come to.
@@ -66,13 +91,13 @@ struct AxisGrads {
   T centre = 0, spacing = 0, log_variance = 0;
   T along = 0;  // sum of F times its gradient
 
-  // Takes filter i in, given the sums over its pixels, with grad that of F and d = a - mu_i, of
-  //   along = grad F,   pull = (grad - along) F d,   spread = (grad - along) F d^2,
+  // Takes a filter in, given the sums over its pixels, with grad that of F and d = a - mu_i, of
+  //   along = grad F,   pull = grad F (d - sum F d),   spread = grad F (d^2 - sum F d^2),
   // all at once or pixel by pixel.
-  ALIGNDRAW_INLINE void add(int64_t i, int64_t size, T sharpness, T along_i, T pull, T spread) {
+  ALIGNDRAW_INLINE void add(T reach, T sharpness, T along_i, T pull, T spread) {
     const T grad_centre = 2 * sharpness * pull;
     centre += grad_centre;
-    spacing += filter_step<T>(i, size) * grad_centre;
+    spacing += reach * grad_centre;
     log_variance += sharpness * spread;
     along += along_i;
   }

@@ -97,7 +97,7 @@ def test_refused(command, small, stored, tmp_path, listing):
     content[-1] ^= 1
     (tmp_path / "damaged" / "train-images.npy").write_bytes(content)
     before = listing()
-    new, again = ("--out", tmp_path / "new"), ("--out", tmp_path / "run", "--resume")
+    new, again = (*small, "--out", tmp_path / "new"), ("--out", tmp_path / "run", "--resume")
     for arguments, status, message in (
         (("captioned", *new), 2, "captioned images are needed: give --data DIR"),
         (("captioned", *new, "--data", tmp_path / "none"), 1, "there are no captioned images in"),

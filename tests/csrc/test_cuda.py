@@ -81,6 +81,17 @@ def test_strides_do_not_matter(emulation, op):
         assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize("op", ["read", "write"])
+def test_filters_of_one_pixel_each(emulation, op):
+    """1 minus the sum of a filter, 1e-4 here, was what a subtraction left: a window's gradient was 1e-4 off."""
+    torch.manual_seed(0)
+    window = torch.tensor([[2**-14, -(2**-14), -16.0, 0.0, 0.0]])
+    image, patch = torch.rand(1, 1, 7, 7), torch.rand(1, 1, 3, 3)
+    args = (image, window, 3) if op == "read" else (patch, window, image)
+    ours, truth = cuda_cases.of_kernel(op, args)[2], cuda_cases.of_reference(op, cuda_cases.exact(args))[2]
+    assert (ours / truth - 1).abs().max() < 1e-5
+
+
 def test_lengths_outside_a_caption_are_clamped(emulation):
     query, keys, score, values, _ = cuda_cases.arguments("attend", "odd")
     wild, clamped = torch.tensor([-3, 0, 99]), torch.tensor([1, 1, 5])

@@ -77,7 +77,7 @@ def test_what_is_wrong_is_named_and_left_out(tmp_path):
             "image 4 (../secret.png): it leads out of the folder of the images",
             "image 5 (/etc/passwd): it leads out of the folder of the images",
             f"image 6 (gone.png): there is no such file in {tmp_path}",
-            "image [7] (2.png): its id is neither a number nor a word",
+            "image [7] (2.png): its id must be a whole number or a word",
             "image 8 (None): it is no file name",
             "image 9 (2.png): it is listed twice",
             "caption 1: the caption has no words",

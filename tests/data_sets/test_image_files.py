@@ -57,9 +57,10 @@ def test_kinds_of_images(tmp_path):
     assert read_image(tmp_path / "p.gif", (2, 2)).shape == (3, 2, 2)
     clear = save(tmp_path / "clear.png", np.broadcast_to((200, 0, 0, 0), (4, 4, 4)))
     assert (read_image(clear, (2, 2)) == 255).all()
-    Image.fromarray(np.uint8([[0, 255]]).repeat(8, 0).repeat(4, 1)).save(
-        tmp_path / "turned.jpg", exif=(e := Image.Exif(), e.__setitem__(274, 6))[0], quality=100
-    )
+    camera = Image.Exif()
+    camera[274] = 6  # the camera lay on its side
+    upright = Image.fromarray(np.uint8([[0, 255]]).repeat(8, 0).repeat(4, 1))
+    upright.save(tmp_path / "turned.jpg", exif=camera, quality=100)
     turned = read_image(tmp_path / "turned.jpg", (2, 2))[0]
     assert turned[0].max() < 40 and turned[1].min() > 215
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from aligndraw import AlignDRAW, AlignDRAWConfig
-from aligndraw.data import evaluation_sets, load_digits, to_tensors
+from aligndraw.data import evaluation_scenes, evaluation_sets, load_digits, to_tensors
 from aligndraw.evaluation.bound import Estimate, estimate_bound
 from aligndraw.model.noise import stream
 
@@ -53,6 +53,19 @@ def test_one_image_at_a_time(model, examples):
         assert getattr(report, name).mean == pytest.approx(sum(r[column] for r in rows) / 9, rel=1e-5)
     assert report.bound.mean == pytest.approx(report.kl.mean + report.nll.mean)
     assert report.kl_steps == pytest.approx(torch.stack([r[3] for r in rows]).mean(0).tolist(), rel=1e-4)
+
+
+def test_captions_of_different_lengths():
+    """The bound of an image is the same in whatever company its caption is padded."""
+    torch.manual_seed(0)
+    model = AlignDRAW(TINY.replace(image_size=(32, 32), channels=3, vocabulary_size=99))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, 0, 0.3)
+    examples = evaluation_scenes(size=7)["seen"]
+    assert len(set(examples.batch(slice(None))[2].tolist())) > 1
+    alone, together = (estimate_bound(model, examples, batch_size=n) for n in (1, 7))
+    assert alone.bound.mean == pytest.approx(together.bound.mean, rel=1e-6)
+    assert alone.kl.mean == pytest.approx(together.kl.mean, rel=1e-5)
 
 
 def test_more_samples_tighten_the_importance_weighted_bound(model, examples):

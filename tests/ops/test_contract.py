@@ -113,6 +113,32 @@ def test_read_alone(backend, make):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize("backend", [b for o, b in served(KERNELS) if o == "read"])
+@pytest.mark.parametrize("op", ["read", "write"])
+def test_filters_on_pixels(op, backend, make, as_exact):
+    """Filters that were half an ulp beside their pixels, with the smallest σ: a window's gradient was 1e-3 off."""
+    args = list(make(op, dtype=torch.float32))
+    args[1] = torch.tensor([[0.0, 0.5, -17.0, 0.0, 0.0]]).expand(3, 5)
+    as_exact(op, backend, args)
+
+
+@pytest.mark.parametrize("backend", [b for o, b in served(KERNELS) if o == "read"])
+@pytest.mark.parametrize("op", ["read", "write"])
+def test_filters_of_one_pixel_each(op, backend, evaluate):
+    """1 minus the sum of a filter, 1e-4 here, was what a subtraction left: a window's gradient was 1e-3 off.
+
+    The reference's, which PyTorch forms, still is.
+    """
+    torch.manual_seed(0)
+    window = torch.tensor([[2**-14, -(2**-14), -16.0, 0.0, 0.0]])
+    image, patch = torch.rand(1, 1, 7, 7), torch.rand(1, 1, 3, 3)
+    args = (image, window, 3, None) if op == "read" else (patch, window, image)
+    with aligndraw.use_backend(backend):
+        ours = evaluate(function(op), args)[2]
+    truth = evaluate(reference(op), tuple(a.double() if isinstance(a, torch.Tensor) else a for a in args))[2]
+    assert (ours / truth - 1).abs().max() < 1e-5
+
+
 def test_compiles_whole(op, make, asking):
     args = make(op)
     asking(args)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from aligndraw.text import UNKNOWN, Vocabulary, read_tokenizer, write_tokenizer
+from aligndraw.text import UNKNOWN, Vocabulary, read_tokenizer, words_of, write_tokenizer
 
 WORDS = Vocabulary((UNKNOWN, ".", "a", "dog's", "ü", '"', "\\", "7"))
 
@@ -22,6 +22,19 @@ def test_the_library_reads_it(tmp_path, words):
     tokenizer = tokenizers.Tokenizer.from_file(str(tmp_path / "t.json"))
     assert tokenizer.get_vocab() == {word: i for i, word in enumerate(words.words)}
     assert tokenizer.encode("A .").ids == words.encode("A .")
+
+
+def test_the_library_splits_as_we_do(tmp_path):
+    tokenizers = pytest.importorskip("tokenizers")
+    write_tokenizer(Vocabulary((UNKNOWN, "'s")), tmp_path / "t.json")
+    split = tokenizers.Tokenizer.from_file(str(tmp_path / "t.json")).pre_tokenizer.pre_tokenize_str
+    for text in (
+        "man 's dog's, (a black-and-white one) — isn't it?!",
+        "'s",
+        "''s 's' x_1 3.5 €5\t\u3000ü-ß naïve",
+        "’re",
+    ):
+        assert [word for word, _ in split(text)] == words_of(text)
 
 
 def test_the_librarys_own_file_is_read(tmp_path):

@@ -53,6 +53,18 @@ def test_punctuation_is_split_off_but_kept_inside_words():
     assert vocabulary.encode("A man's, black-and-white dog!") == [0, 1, 4, 2, 3, 5]
 
 
+def test_endings_are_split_off_where_the_vocabulary_has_them():
+    """As the Penn Treebank writes words; otherwise a word stays whole."""
+    treebank = Vocabulary(("the", "man", "'s", "dog", "do", "n't", "'re"))
+    assert treebank.encode("The man's dog don't") == [0, 1, 2, 3, 4, 5]
+    assert treebank.encode("the man’s dog don’t") == [0, 1, 2, 3, 4, 5]
+    assert treebank.encode("the man 's dog do n't") == [0, 1, 2, 3, 4, 5]
+    assert Vocabulary(("man's", "man", "'s")).encode("man's man 's") == [0, 1, 2]
+    with pytest.raises(CaptionError, match='unknown words "cat\'s", "they\'re"'):
+        treebank.encode("cat's they're")
+    assert Vocabulary(("'", "s", "man")).encode("'s' man '") == [0, 1, 0, 2, 0]
+
+
 def test_a_word_for_unknown_ones():
     vocabulary = Vocabulary(("[UNK]", "a", "dog", "."))
     assert vocabulary.encode("A cat, a dog", unknown="[UNK]") == [1, 0, 0, 1, 2, 3]

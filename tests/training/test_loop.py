@@ -1,10 +1,11 @@
 import copy
 
+import numpy as np
 import pytest
 import torch
 
 from aligndraw import AlignDRAW, AlignDRAWConfig, TrainingConfig
-from aligndraw.data import MNISTCaptions, load_digits
+from aligndraw.data import MNISTCaptions, Scenes, load_digits
 from aligndraw.training import Trainer, train
 
 TINY = AlignDRAWConfig(
@@ -49,6 +50,40 @@ def test_going_on_from_a_state_is_going_on(source, optimizer):
         while fresh.index < fresh.total:
             fresh.update()
         assert all(torch.equal(p, q) for p, q in zip(fresh.model.parameters(), whole.parameters()))
+
+
+class Padded:
+    """Scenes whose captions are padded with more zeros."""
+
+    vocabulary = Scenes.vocabulary
+
+    def __init__(self, more):
+        self.more = more
+
+    def __len__(self):
+        return len(self.examples)
+
+    def epoch(self, *settings):
+        self.examples = Scenes().epoch(*settings)
+        return self
+
+    def batch(self, index):
+        pictures, ids, lengths = self.examples.batch(index)
+        return pictures, np.pad(ids, ((0, 0), (0, self.more))), lengths
+
+
+def test_padding_is_not_read():
+    """Captions of different lengths: what they are padded with changes no weight."""
+    config = TINY.replace(image_size=(32, 32), channels=3, vocabulary_size=len(Scenes.vocabulary))
+    models = []
+    for more in (0, 5):
+        torch.manual_seed(0)
+        models.append(AlignDRAW(config))
+        train(models[-1], Padded(more), RECIPE)
+    for p, q in zip(*(m.parameters() for m in models)):
+        torch.testing.assert_close(p, q)
+    torch.manual_seed(0)
+    assert not torch.equal(AlignDRAW(config).language.forward_lstm.words, models[0].language.forward_lstm.words)
 
 
 def test_it_stops_when_the_gradient_is_not_finite(source):

@@ -7,7 +7,8 @@ from torch import nn
 
 import aligndraw
 from aligndraw import AlignDRAW, AlignDRAWConfig, TrainingConfig
-from aligndraw.training import RMSprop, build_optimizer, clip_scales, learning_rate
+from aligndraw.training import Muon, RMSprop, build_optimizer, clip_scales, learning_rate
+from aligndraw.training.optimizer import orthogonal
 
 
 def test_rmsprop_is_the_authors_rule():
@@ -113,6 +114,41 @@ def test_sparse_gradients_end_as_dense_ones():
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
     build_optimizer(model, TrainingConfig(batch_size=16, epoch_size=16))
     assert not model.language.forward_lstm.sparse
+
+
+@pytest.mark.parametrize("bf16", [True, False])
+def test_muon_is_that_of_pytorch_and_adam(bf16):
+    """PyTorch's Muon iterates in bfloat16."""
+    torch.manual_seed(0)
+    shapes = [(12, 7), (5, 9), (6,), (4, 3)]
+    starts = [torch.randn(shape) for shape in shapes]
+    ours, theirs = ([nn.Parameter(t.clone()) for t in starts] for _ in range(2))
+    muon = Muon(ours, ours[:2], lr=0.1, bf16=bf16)
+    pair = [
+        torch.optim.Muon(theirs[:2], lr=0.2, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.Adam(theirs[2:], lr=0.1, fused=True),
+    ]
+    for _ in range(4):
+        for a, b in zip(ours, theirs):
+            a.grad = torch.randn_like(a)
+            b.grad = a.grad.clone()
+        for optimizer in (muon, *pair):
+            optimizer.step()
+    assert all(torch.equal(a, b) for a, b in zip(ours[2:], theirs[2:]))
+    for a, b, c in zip(ours[:2], theirs, starts):
+        assert (a - b).abs().max() < (1e-6 if bf16 else 0.02) and (a - c).abs().max() > 0.1
+
+
+def test_orthogonal():
+    torch.manual_seed(0)
+    for shape in ((40, 30), (30, 40), (1, 5)):
+        g = torch.randn(shape, dtype=torch.float64)
+        u, _, vt = torch.linalg.svd(g, full_matrices=False)
+        found = orthogonal(g)
+        values = torch.linalg.svdvals(found)
+        assert 0.6 < values.min() and values.max() < 1.3
+        assert (found - u @ vt).norm() < 0.32 * (u @ vt).norm()
+    assert not orthogonal(torch.zeros(3, 2)).any()
 
 
 def test_schedules():

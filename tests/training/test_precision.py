@@ -38,5 +38,5 @@ def test_the_bound_of_bf16_is_within_the_spread_of_seeds():
 def test_auto_is_bf16_where_the_processor_has_matrix_tiles(monkeypatch):
     recipe = TrainingConfig(precision="auto")
     for fast in (True, False):
-        monkeypatch.setattr("aligndraw.training.loop.rounds_fast", lambda device, fast=fast: fast)
+        monkeypatch.setattr("aligndraw.training.optimizer.rounds_fast", lambda device, fast=fast: fast)
         assert Trainer(AlignDRAW(CONFIG), MNISTCaptions(load_digits()), recipe).bf16 == fast
