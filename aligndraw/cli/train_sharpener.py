@@ -136,7 +136,8 @@ class _Job:
     def write_sheet(self, path: Path) -> None:
         """A few examples, each as the sharpener is given it, as it returns it, and as it really is."""
         path.parent.mkdir(exist_ok=True)
-        images, captions = self.examples.batch(np.arange(min(SHOWN, len(self.examples))))
+        count = len(self.examples)
+        images, captions = self.examples.batch(np.linspace(0, count - 1, min(SHOWN, count), dtype=np.int64))
         coarse = pyramid.coarse(images).clamp(0, 1)
         device = next(self.sharpener.parameters()).device
         with torch.no_grad():
