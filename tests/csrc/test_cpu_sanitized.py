@@ -21,9 +21,9 @@ TESTS = Path(__file__).parents[1]
 
 def test_addresses_and_undefined_behaviour():
     library = sanitized_cpu.library()
-    files = [TESTS / "ops" / name for name in ("test_contract.py", "test_unroll.py", "test_lstm_sequence.py", "test_bf16.py")]
+    files = [TESTS / "ops" / f"test_{name}.py" for name in ("contract", "unroll", "lstm_sequence", "bf16")]
     # Not those that ask for exact float32: unoptimised, sums are not taken in parts.
-    cases = "opcheck or equals_the or finite or mixed_dtypes or in_every_shape"
+    cases = "opcheck or equals_the or finite or mixed_dtypes or in_every_shape or test_product"
     command = [sys.executable, "-m", "pytest", "-qs", "-p", "sanitized_cpu", "--import-mode=importlib", "-k", cases]
     environment = {**os.environ, **emulated_cuda.preloads(), "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
