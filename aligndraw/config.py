@@ -113,8 +113,8 @@ class AlignDRAWConfig(Config):
         """A named configuration.
 
         `mnist`, `coco`: the rows of the paper's Table 2. `quick`: MNIST with captions with a quarter of the steps and
-        of the alignment units, for a laptop; `best`: with 12 steps. `scenes`: 32x32 in colour, for a laptop. Raises ValueError for
-        another name.
+        of the alignment units, for a laptop; `best`: with 12 steps. `scenes`: 32x32 in colour, for a laptop. Raises
+        ValueError for another name.
         """
         return _named(_MODELS, name)
 

@@ -65,7 +65,7 @@ def add_to(commands: Any) -> None:
         "one or two digits with captions that say where they are",
         "Trains on MNIST with captions: one or two digits on 60 x 60 pixels. Without --digits, on the 10,000 that ship "
         "with the package.",
-        "quick: five minutes on a laptop; best: longer, for better pictures; paper: the paper's model and recipe, hours",
+        "quick: minutes on a laptop; best: longer, for better pictures; paper: the paper's model and recipe, hours",
     )
     parser.add_argument(
         "--digits",
