@@ -35,7 +35,7 @@ struct Filters {
 #pragma omp simd
     for (int64_t n = 0; n < length * lanes; ++n) tap[n] = math::gaussian(tap[n], sharpness);
     const auto is_dark = [=, this](int64_t a) {
-      return std::all_of(tap + a * lanes, tap + (a + 1) * lanes, [](T t) { return t == 0; });
+      return sum_of<T>(lanes, [=](int64_t i) { return tap[a * lanes + i]; }) == 0;
     };
     first = 0, end = length;
     while (first < end && is_dark(first)) ++first;
