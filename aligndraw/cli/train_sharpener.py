@@ -31,7 +31,7 @@ from aligndraw.lapgan.examples import CaptionedExamples, open_examples
 from aligndraw.lapgan.sharpen import NAMES, Sharpener
 from aligndraw.lapgan.training import AdversarialTrainer, SharpenerRun, Update, train_adversarial
 from aligndraw.pipelines import SAMPLES, Pipeline
-from aligndraw.text.sentences import SentenceEncoder, open_encoder
+from aligndraw.text.sentences import SentenceEncoder, absolute, open_encoder
 from aligndraw.training.run import RUN
 from aligndraw.viz import Captioned, contact_sheet, save_png
 
@@ -180,7 +180,7 @@ def _new(arguments: argparse.Namespace) -> Iterator[tuple[SharpenerRun, _Job]]:
         raise Failure("--data PATH must say what to train on", status=2)
     settings = {
         "data": os.path.abspath(arguments.data),
-        "sentences": arguments.sentences or "caption",
+        "sentences": absolute(arguments.sentences or "caption"),
         "drawn_by": arguments.model and os.path.abspath(arguments.model),
         "planes": arguments.planes or SharpenerConfig.planes,
         "seed": arguments.seed or 0,
