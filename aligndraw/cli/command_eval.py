@@ -21,6 +21,7 @@ from aligndraw.data import (
     VOCABULARY,
     CaptionedImages,
     Examples,
+    SceneExamples,
     Scenes,
     all_placements,
     evaluation_scenes,
@@ -28,9 +29,11 @@ from aligndraw.data import (
     load_digits,
 )
 from aligndraw.data.scenes import SIDE
+from aligndraw.evaluation.attributes import score_attributes
 from aligndraw.evaluation.bound import BoundReport, estimate_bound
 from aligndraw.evaluation.fidelity import check_pictures, score_fidelity
 from aligndraw.evaluation.reader import DigitReader
+from aligndraw.evaluation.scene_reader import SceneReader
 from aligndraw.model import AlignDRAW
 from aligndraw.model.saved import replacing
 from aligndraw.pipelines import SHIPPED, Pipeline
@@ -72,8 +75,12 @@ def add_to(commands: Any) -> None:
     parser = sets.add_parser(
         "scenes",
         help="colour pictures of things in places",
-        description="Scores a model on scenes: its variational bound, on combinations seen in training and on those "
+        description="Scores a model on scenes: its variational bound, and the share of the pictures it draws whose "
+        "object, colour and place are those of their captions; both on combinations seen in training and on those "
         "held out of it.",
+    )
+    parser.add_argument(
+        "-n", type=whole(1), default=1, metavar="N", help="pictures drawn of the caption of each scene [%(default)s]"
     )
     _add_options(parser, shipped=False)
     parser.set_defaults(run=_run_bound, data=None)
@@ -170,11 +177,13 @@ def _run_bound(arguments: argparse.Namespace) -> int:
     backends = chosen_backends(arguments.device)
     name, split = str(arguments.model), arguments.split
     examples: Mapping[str, Examples]
+    scenes: Mapping[str, SceneExamples] = {}
     with failing(ValueError, FileNotFoundError):
         pipeline = Pipeline.load(arguments.model, arguments.device)
+        reader = SceneReader.load().to(arguments.device) if arguments.data is None else None
         if arguments.data is None:
             title, words, shape = "scenes", Scenes.vocabulary, (3, SIDE, SIDE)
-            examples = evaluation_scenes(split, arguments.seed, arguments.images)
+            examples = scenes = evaluation_scenes(split, arguments.seed, arguments.images)
         else:
             data = CaptionedImages.open(arguments.data)
             title, words, shape = f"captioned images of {arguments.data}", data.vocabulary, data.image_shape
@@ -187,13 +196,33 @@ def _run_bound(arguments: argparse.Namespace) -> int:
     if pipeline.vocabulary != words:
         raise Failure(f"model {name} must have the vocabulary of {title}, got another")
     total = sum(map(len, examples.values()))
-    with tqdm(total=total, unit=" images", dynamic_ncols=True, disable=None, leave=False) as bar:
+    drawn = 0 if reader is None else total * arguments.n
+    with tqdm(total=total + drawn, unit=" images", dynamic_ncols=True, disable=None, leave=False) as bar:
+        bar.set_description("bound")
         bounds = _bounds(arguments, name, pipeline.model, examples, bar)
+        if reader is not None:
+            bar.set_description("attributes")
+            accuracy = score_attributes(
+                pipeline.model,
+                pipeline.vocabulary,
+                scenes,
+                arguments.n,
+                arguments.seed,
+                reader=reader,
+                on_batch=bar.update,
+            )
     print(f"model {name}; {arguments.device}, {backends}; seed {arguments.seed}")
     print(f"\nbound on {title}, {split}, {total // len(bounds):,} pictures of a kind, in nats: less is better")
     print(_table(bounds, arguments.samples, COMBINATIONS))
+    more: dict[str, Any] = {"data": None if arguments.data is None else str(arguments.data)}
+    if reader is not None:
+        for kind, score in accuracy.items():
+            print(f"\npictures that show what their captions say, {COMBINATIONS[kind]}, in per cent: more is better")
+            print(score)
+        print("  Real pictures are what the scene reader makes of flawless ones.")
+        more |= {"n": arguments.n, "attributes": {k: v.to_dict() for k, v in accuracy.items()}, "reader": reader.record}
     if arguments.json is not None:
-        _write(arguments, name, bounds, {"data": None if arguments.data is None else str(arguments.data)})
+        _write(arguments, name, bounds, more)
     return 0
 
 

@@ -183,7 +183,7 @@ def caption(scene: Scene, choices: Sequence[int] = (0,) * 10) -> str:
         choices: which wording is taken, ten whole numbers, each counted round: template, noun, verb, size, place, side
             and sky, then whether size, side and sky are left out.
     """
-    template, noun, verb, size, place, side, sky, *left_out = choices
+    template, noun, verb, size, place, side, sky, *_ = choices
     sentence = _pick(TEMPLATES, template)
     grounded = _FLOATS if scene.ground == "sea" else _VERBS.get(scene.object, _STANDS)
     parts = {
@@ -195,12 +195,22 @@ def caption(scene: Scene, choices: Sequence[int] = (0,) * 10) -> str:
         "side": _pick(_WHERE[scene.side], side),
         "sky": _pick(_UNDER[scene.sky], sky),
     }
-    for (part, one_in), choice in zip(_LEFT_OUT.items(), left_out):
-        if choice % one_in == one_in - 1:
-            parts[part] = ""
+    for part in _LEFT_OUT.keys() - told(choices):
+        parts[part] = ""
     words = sentence.format(**parts).split()
     following = [*words[1:], ""]
     return " ".join("an" if pair == ("a", "orange") else pair[0] for pair in zip(words, following))
+
+
+def told(choices: Sequence[int]) -> set[str]:
+    """The values of a `Scene` that its caption in this wording tells; choices as in `caption`."""
+    sentence = _pick(TEMPLATES, choices[0])
+    optional = {
+        part
+        for (part, one_in), choice in zip(_LEFT_OUT.items(), choices[7:])
+        if f"{{{part}}}" in sentence and choice % one_in != one_in - 1
+    }
+    return {"object", "colour", "ground", "flying"} | optional
 
 
 def _pick(options: Sequence[str], choice: int) -> str:

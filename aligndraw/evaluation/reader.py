@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import safetensors
 import safetensors.torch
@@ -24,9 +24,10 @@ from aligndraw.data.mnist_captions import CANVAS
 from aligndraw.model.saved import replacing
 
 NOTHING = 10  # the reading of a place without a digit
-SHIPPED = Path(__file__).parents[1] / "weights" / "reader" / "reader.safetensors"
+WEIGHTS = Path(__file__).parents[1] / "weights"
+SHIPPED = WEIGHTS / "reader" / "reader.safetensors"
 
-_FORMAT = "aligndraw reader 1"
+_R = TypeVar("_R", bound="Reader")
 _MARGIN = 2  # pixels seen on each side of a digit that stands in the middle of its place
 WINDOW = SIDE + 2 * _MARGIN  # side of what is seen of a place, in pixels
 _PAD = 1  # pixels by which the outermost windows leave the canvas
@@ -36,22 +37,72 @@ _STARTS = [
 ]
 
 
-class DigitReader(nn.Module):
-    """Pictures [B, 1, 60, 60] to logits [B, 8, 11]: the places of `PLACES`; digits 0…9, nothing.
+class Reader(nn.Module):
+    """A network that says what pictures show, in one file with the record of how well it does.
 
     Attributes:
         record: how the reader came about and how well it reads; empty for a new one.
     """
 
+    title: ClassVar[str]  # what messages call it
+    format: ClassVar[str]  # what its file says that it is
+    shipped: ClassVar[Path]
+
     def __init__(self) -> None:
         super().__init__()
         self.record: Mapping[str, Any] = {}
+
+    def save(self, path: Path) -> None:
+        """Writes the weights and the record, whole or not at all.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        metadata = {"format": self.format, "record": json.dumps(self.record)}
+        state = {name: value.contiguous() for name, value in self.state_dict().items()}
+        with replacing(path) as temporary:
+            temporary.write_bytes(safetensors.torch.save(state, metadata))
+
+    @classmethod
+    def load(cls: type[_R], path: Path | None = None) -> _R:
+        """Reads what `save` wrote, by default the reader of the package; ready to read, on the CPU.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it is damaged or something else.
+        """
+        path = path or cls.shipped
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no {cls.title} {path}")
+        reader = cls()
+        try:
+            with safetensors.safe_open(path, "pt") as file:
+                metadata = file.metadata() or {}
+                if metadata.get("format") != cls.format:
+                    raise ValueError(f"it does not say that its format is {cls.format}")
+                reader.record = json.loads(metadata["record"])
+                if not isinstance(reader.record, dict):
+                    raise ValueError("its record is no JSON object")
+                reader.load_state_dict({name: file.get_tensor(name) for name in file.keys()})
+        except (safetensors.SafetensorError, ValueError, KeyError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{cls.title} {path} is damaged or no reader: {reason}") from error
+        return reader.eval()
+
+
+class DigitReader(Reader):
+    """Pictures [B, 1, 60, 60] to logits [B, 8, 11]: the places of `PLACES`; digits 0…9, nothing."""
+
+    title, format, shipped = "digit reader", "aligndraw reader 1", SHIPPED
+
+    def __init__(self) -> None:
+        super().__init__()
         layers = nn.Sequential(
-            *_convolution(1, 24, 5, stride=2),  # [8B, 24, 16, 16]
-            *_convolution(24, 48, 3),
+            *convolution(1, 24, 5, stride=2),  # [8B, 24, 16, 16]
+            *convolution(24, 48, 3),
             nn.MaxPool2d(2),  # [8B, 48, 8, 8]
-            *_convolution(48, 64, 3),
-            *_convolution(64, 64, 3),
+            *convolution(48, 64, 3),
+            *convolution(64, 64, 3),
             nn.MaxPool2d(2),  # [8B, 64, 4, 4]
             nn.Flatten(),
             nn.Dropout(0.3),
@@ -88,43 +139,6 @@ class DigitReader(nn.Module):
         """Readings int64 [B, 8] of pictures; arguments as in `forward`."""
         return readings(self(images))
 
-    def save(self, path: Path) -> None:
-        """Writes the weights and the record, whole or not at all.
-
-        Raises:
-            OSError: it cannot be written.
-        """
-        metadata = {"format": _FORMAT, "record": json.dumps(self.record)}
-        state = {name: value.contiguous() for name, value in self.state_dict().items()}
-        with replacing(path) as temporary:
-            temporary.write_bytes(safetensors.torch.save(state, metadata))
-
-    @classmethod
-    def load(cls, path: Path | None = None) -> DigitReader:
-        """Reads what `save` wrote, by default the reader of the package; ready to read, on the CPU.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: it is damaged or something else.
-        """
-        path = path or SHIPPED
-        if not path.is_file():
-            raise FileNotFoundError(f"there is no digit reader {path}")
-        reader = cls()
-        try:
-            with safetensors.safe_open(path, "pt") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("format") != _FORMAT:
-                    raise ValueError(f"it does not say that its format is {_FORMAT}")
-                reader.record = json.loads(metadata["record"])
-                if not isinstance(reader.record, dict):
-                    raise ValueError("its record is no JSON object")
-                reader.load_state_dict({name: file.get_tensor(name) for name in file.keys()})
-        except (safetensors.SafetensorError, ValueError, KeyError, RuntimeError) as error:
-            reason = " ".join(str(error).split())
-            raise ValueError(f"digit reader {path} is damaged or no reader: {reason}") from error
-        return reader.eval()
-
 
 def readings(logits: Tensor) -> Tensor:
     """Logits [..., 11] to int64 [...]: the digit whose probability exceeds 1/2, else `NOTHING`."""
@@ -132,7 +146,8 @@ def readings(logits: Tensor) -> Tensor:
     return digit.where(probability > 0.5, NOTHING)
 
 
-def _convolution(inputs: int, outputs: int, size: int, stride: int = 1) -> tuple[nn.Module, ...]:
+def convolution(inputs: int, outputs: int, size: int, stride: int = 1) -> tuple[nn.Module, ...]:
+    """A convolution with normalisation and ReLU, its output as large as its input over the stride."""
     return (
         nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False),
         nn.BatchNorm2d(outputs),

@@ -70,7 +70,7 @@ class Composer:
         neighbours = self.images[beside] * ((self._uniform(count) < 0.5) & ~near)[:, None, None]
         pictures = self._set(pieces * (named | smudged)[:, None, None], torch.zeros(count, 2))
         pictures = pictures.maximum(self._set(neighbours, away))
-        pictures = _blur(pictures, self._uniform(count, low=-1.0, high=1.2).clamp(min=0.1))
+        pictures = blur(pictures, self._uniform(count, low=-1.0, high=1.2).clamp(min=0.1))
         noise = torch.randn(pictures.shape, generator=self._generator)
         pictures = (pictures + noise * self._uniform(count, 1, 1, high=0.04)).clamp(0, 1)
         return Windows(pictures[:, None], self.labels[index].where(named, NOTHING), smudged)
@@ -92,7 +92,7 @@ class Composer:
         kinds = torch.stack(
             [
                 digits * self._uniform(len(index), 1, 1, high=0.2),
-                _blur(digits, self._uniform(len(index), low=3.5, high=6.0)) * 2 * fading * fading[:, None],
+                blur(digits, self._uniform(len(index), low=3.5, high=6.0)) * 2 * fading * fading[:, None],
                 torn,
                 torn.where(alike, (digits + self.images[second]) / 2),
             ]
@@ -114,7 +114,7 @@ class Composer:
         return windows ** self._uniform(count, 1, 1, low=0.7, high=1.4) * self._uniform(count, 1, 1, low=0.6)
 
 
-def _blur(pictures: Tensor, sigma: Tensor) -> Tensor:
+def blur(pictures: Tensor, sigma: Tensor) -> Tensor:
     """Pictures [M, S, S], each under a Gaussian of its own width [M] in pixels."""
     i = torch.arange(pictures.shape[1])
     kernel = torch.exp(-0.5 * ((i[:, None] - i) / sigma[:, None, None]) ** 2)

@@ -42,6 +42,10 @@ class Caption(NamedTuple):
         )
         return Caption(words, keys, lengths, sentence)
 
+    def rows(self, index: Tensor) -> Caption:
+        """The captions at these positions, int64 [R]."""
+        return Caption(*(None if t is None else t[index] for t in self))  # type: ignore[arg-type]
+
 
 class State(NamedTuple):
     """What one step hands to the next."""
@@ -240,11 +244,21 @@ class AlignDRAW(nn.Module):
             ValueError: shapes or values do not fit: pixels outside [0, 1] or not a number, ids outside the vocabulary.
                 Values are looked at on the CPU only: a look at the GPU's would stall it.
         """
-        self._check_images(images, captions.shape[0])
+        return self.bound(images, self.describe(captions, lengths), noise, generator, samples)
+
+    def bound(
+        self,
+        images: Tensor,
+        caption: Caption,
+        noise: Tensor | None = None,
+        generator: Generators = None,
+        samples: int = 1,
+    ) -> Bound:
+        """`forward` for captions from `describe`, or for other sentence representations in the same form."""
+        self._check_images(images, len(caption.lengths))
         if samples < 1:
             raise ValueError(f"samples must be at least 1, got {samples}")
         images = images.to(self.canvas.dtype)
-        caption = self.describe(captions, lengths)
         batch = images.shape[0]
         if samples > 1:
             images = images.repeat_interleave(samples, 0)

@@ -1,4 +1,4 @@
-"""aligndraw eval scenes and captioned: the bound."""
+"""aligndraw eval scenes and captioned: the bound, and the attributes of scenes."""
 
 import json
 
@@ -7,6 +7,7 @@ import torch
 
 from aligndraw.data import CaptionedImages, evaluation_scenes
 from aligndraw.data.stored_scenes import store_scenes
+from aligndraw.evaluation.attributes import score_attributes
 from aligndraw.evaluation.bound import estimate_bound
 from aligndraw.model.saved import load_model
 
@@ -25,8 +26,8 @@ def test_numbers(command, small, stored, tmp_path, name):
     data = ("--data", stored) if name == "captioned" else ()
     assert command("train", name, *small, *data, "--out", tmp_path / "run")[0] == 0
     split = "held_out" if data else "validation"
-    given = ("--model", tmp_path / "run", *SHORT, *data, "--split", split, "--json", tmp_path / "out.json")
-    status, out, err = command("eval", name, *given)
+    given = ("--model", tmp_path / "run", *SHORT, *(data or ("-n", 2)), "--split", split)
+    status, out, err = command("eval", name, *given, "--json", tmp_path / "out.json")
     assert (status, err) == (0, "")
     if data:
         sets = {split: CaptionedImages.open(stored).split(split).epoch(5, size=3)}
@@ -34,11 +35,18 @@ def test_numbers(command, small, stored, tmp_path, name):
         sets = evaluation_scenes(split, 5, 3)
     record = json.loads((tmp_path / "out.json").read_text())
     assert set(record["bound"]) == set(sets) and record["split"] == split
-    model = load_model(tmp_path / "run")[0]
+    model, vocabulary, _ = load_model(tmp_path / "run")
     for kind, examples in sets.items():
         report = estimate_bound(model, examples, samples=2, seed=5)
         assert record["bound"][kind] == report.to_dict()
         assert str(report.bound) in out and str(report.importance) in out
+    if data:
+        assert "attributes" not in record
+    else:
+        accuracy = score_attributes(model, vocabulary, sets, n=2, seed=5)
+        assert record["attributes"] == {kind: score.to_dict() for kind, score in accuracy.items()}
+        assert record["attributes"]["seen"]["shares"]["right"]["count"] == 6
+        assert all(str(score) in out for score in accuracy.values())
     assert all(line == line.rstrip() and len(line) <= 100 for line in out.splitlines()[3:])
 
 

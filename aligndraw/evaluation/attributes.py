@@ -1,0 +1,159 @@
+"""Attribute accuracy: the share of pictures of scenes that show what their captions say, as the scene reader sees them.
+
+A picture is *right* when its object, its colour and its place, the ground that it stands on or the sky, are those of
+its caption, which every caption tells. docs/evaluation.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aligndraw.data import SceneExamples, evaluation_scenes, to_tensors
+from aligndraw.data.scenes import ATTRIBUTES, SIDE, VOCABULARY, Split, told
+from aligndraw.evaluation.fidelity import Share
+from aligndraw.evaluation.scene_reader import SceneReader
+from aligndraw.model import AlignDRAW
+from aligndraw.model.noise import stream
+from aligndraw.text import Vocabulary
+
+GROUPS = {
+    "right": "object, colour and place",
+    "object": "object",
+    "colour": "its colour",
+    "place": "its place",
+    "sky": "sky, where it is told",
+    "size": "size, where it is told",
+    "side": "side, where it is told",
+}
+
+
+@dataclass(frozen=True)
+class AttributeAccuracy:
+    """What pictures of scenes show of their captions.
+
+    Attributes:
+        shares: pictures that show what their captions tell, by group: the keys of `GROUPS`.
+        accuracy: the same of real pictures, as the reader sees them: what a perfect model would score. Empty where
+            the reader does not say.
+    """
+
+    shares: Mapping[str, Share]
+    accuracy: Mapping[str, Share]
+
+    @classmethod
+    def of(
+        cls, readings: Tensor, examples: SceneExamples, record: Mapping[str, Any] | None = None
+    ) -> AttributeAccuracy:
+        """Of what a reader sees.
+
+        Args:
+            readings: int64 [n · P, 7], of P pictures of each example, those of an example together.
+            examples: n.
+            record: the accuracy on real pictures, by group, as `Share.to_dict` gives it.
+
+        Raises:
+            ValueError: the numbers of readings and examples do not fit, or are 0.
+        """
+        count = len(examples)
+        if count == 0 or len(readings) == 0 or len(readings) % count or readings.shape[1:] != (len(ATTRIBUTES),):
+            raise ValueError(
+                f"readings must be [n P, {len(ATTRIBUTES)}] for n examples, n and P at least 1, "
+                f"got {list(readings.shape)} for {count}"
+            )
+        pictures = len(readings) // count
+        wanted = torch.from_numpy(examples.attributes).repeat_interleave(pictures, 0)
+        hit = dict(zip(ATTRIBUTES, (readings == wanted).T))
+        flies = wanted[:, list(ATTRIBUTES).index("flying")].bool()
+        hit["place"] = hit["flying"] & (hit["ground"] | flies)
+        hit["right"] = hit["object"] & hit["colour"] & hit["place"]
+        tells = [told(choices) | {"place", "right"} for choices in examples.choices.tolist()]
+        shares = {}
+        for group in GROUPS:
+            among = torch.tensor([group in parts for parts in tells]).repeat_interleave(pictures)
+            shares[group] = Share(int((hit[group] & among).sum()), int(among.sum()))
+        return cls(shares, {group: Share(s["hits"], s["count"]) for group, s in (record or {}).items()})
+
+    def __str__(self) -> str:
+        """A table in per cent, the reader's own accuracy beside the score."""
+        lines = [f"  {'':<34}{'this model':>12}{'real pictures':>22}"]
+        for group, text in GROUPS.items():
+            lines.append(f"  {text:<34}{self.shares[group]!s:>12}{self.accuracy.get(group, 'unknown')!s:>22}")
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, ready for JSON."""
+        return {name: {k: share.to_dict() for k, share in table.items()} for name, table in vars(self).items()}
+
+
+def score_attributes(
+    model: AlignDRAW,
+    vocabulary: Vocabulary,
+    examples: Mapping[str, SceneExamples],
+    n: int = 1,
+    seed: int = 0,
+    *,
+    reader: SceneReader | None = None,
+    batch_size: int = 100,
+    on_batch: Callable[[int], object] = lambda pictures: None,
+) -> dict[str, AttributeAccuracy]:
+    """Draws n pictures of the caption of each example and reads them.
+
+    Picture j of example i comes from a random stream of its own, whatever n and the batch size.
+
+    Args:
+        model: of scenes, on any device.
+        vocabulary: of the model.
+        examples: "seen" and "held_out", from `evaluation_scenes`.
+        n: pictures of each caption.
+        seed: of the noise.
+        reader: on the model's device; by default the one that ships with the package.
+        batch_size: pictures drawn at a time.
+        on_batch: called with the number of pictures just read.
+
+    Raises:
+        ValueError: a number out of range; a model of other pictures or another vocabulary.
+    """
+    for name, value, least in (("n", n, 1), ("seed", seed, 0), ("batch_size", batch_size, 1)):
+        if value < least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")
+    shape = [model.config.channels, *model.config.image_size]
+    if shape != [3, SIDE, SIDE] or vocabulary != VOCABULARY:
+        raise ValueError(f"model must be of scenes, [3, {SIDE}, {SIDE}] with their vocabulary, got one of {shape}")
+    device = model.canvas.device
+    reader = reader or SceneReader.load().to(device)
+    scores = {}
+    for kind, part in examples.items():
+        readings = []
+        jobs = [(i, j) for i in range(len(part)) for j in range(n)]
+        for start in range(0, len(jobs), batch_size):
+            batch = jobs[start : start + batch_size]
+            first, last = batch[0][0], batch[-1][0]
+            rows = torch.tensor([i - first for i, _ in batch])
+            _, *captions = to_tensors(part, slice(first, last + 1))
+            drawing = model.sample(
+                *(c[rows].to(device) for c in captions), generator=[stream(seed, i + len(part) * j) for i, j in batch]
+            )
+            readings.append(reader.read(drawing.images.float()).cpu())
+            on_batch(len(batch))
+        scores[kind] = AttributeAccuracy.of(torch.cat(readings), part, reader.record.get("accuracy", {}).get(kind))
+    return scores
+
+
+def score_scene_reader(
+    reader: SceneReader, split: Split = "test", n: int = 1000, seed: int = 0
+) -> dict[str, AttributeAccuracy]:
+    """The same of n real pictures of each kind, "seen" and "held_out", as the reader, on the CPU, reads them.
+
+    Raises:
+        ValueError: n or seed out of range.
+    """
+    scores = {}
+    for kind, part in evaluation_scenes(split, seed, n).items():
+        parts = [torch.from_numpy(part.pictures(slice(i, i + 500))).float() / 255 for i in range(0, n, 500)]
+        scores[kind] = AttributeAccuracy.of(torch.cat([reader.read(pictures) for pictures in parts]), part)
+    return scores

@@ -1,0 +1,64 @@
+"""Nearest neighbours by exact search: does a model draw training images anew? (paper, Figure 4)"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+
+def nearest(
+    queries: NDArray[Any],
+    images: NDArray[Any],
+    count: int = 1,
+    chunk: int = 4096,
+    *,
+    on_chunk: Callable[[int], object] = lambda images: None,
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The `count` images nearest to each query by Euclidean distance; of equally near ones the earlier.
+
+    Args:
+        queries: [q, ...], of any shape and real dtype. Uint8, where images are, stands for value / 255.
+        images: [n, ...], in memory or mapped; only `chunk` of them are looked at together.
+        count: from 1 to n.
+        chunk: images at a time.
+        on_chunk: called with the number of images just looked at.
+
+    Returns:
+        positions int64 [q, count], nearest first, and distances float64 [q, count].
+
+    Raises:
+        ValueError: shapes or numbers do not fit.
+    """
+    if queries.shape[1:] != images.shape[1:] or queries.ndim < 2:
+        raise ValueError(
+            f"queries must be of the shape of images, got {list(queries.shape[1:])} and {list(images.shape[1:])}"
+        )
+    if (queries.dtype == np.uint8) != (images.dtype == np.uint8):
+        raise ValueError(f"queries must be uint8 where images are, got {queries.dtype} and {images.dtype}")
+    if not 1 <= count <= len(images) or chunk < 1:
+        raise ValueError(
+            f"count must be from 1 to {len(images)} and chunk at least 1, got {count} and {chunk}"
+        )
+    wanted = _rows(queries)
+    norms = wanted.square().sum(1, keepdim=True)
+    best = wanted.new_empty(len(wanted), 0)
+    where = torch.empty(len(wanted), 0, dtype=torch.int64)
+    for start in range(0, len(images), chunk):
+        part = _rows(images[start : start + chunk])
+        # |a|² − 2 a·b + |b|² in float64, which is exact for the whole numbers of uint8 images.
+        distances = norms + part.square().sum(1) - 2 * wanted @ part.T
+        positions = torch.arange(start, start + len(part)).expand(len(wanted), -1)
+        best, order = torch.cat([best, distances], 1).sort(dim=1, stable=True)
+        best, where = best[:, :count], torch.cat([where, positions], 1).gather(1, order)[:, :count]
+        on_chunk(len(part))
+    scale = 255 if images.dtype == np.uint8 else 1
+    return where.numpy(), best.clamp(min=0).sqrt().numpy() / scale
+
+
+def _rows(values: NDArray[Any]) -> torch.Tensor:
+    """Float64 [n, d]."""
+    return torch.from_numpy(np.asarray(values).reshape(len(values), -1).astype(np.float64))

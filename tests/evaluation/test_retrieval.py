@@ -1,0 +1,149 @@
+"""Retrieval: ranks against their definition, and the likelihood ratio against the model step by step."""
+
+import numpy as np
+import pytest
+import torch
+
+from aligndraw import AlignDRAW, AlignDRAWConfig
+from aligndraw.data import Scenes, to_tensors
+from aligndraw.evaluation.retrieval import (
+    Retrieval,
+    likelihood_ratios,
+    mean_caption,
+    read_shortlists,
+    retrieve,
+    shortlists,
+)
+from aligndraw.model.noise import stream
+
+TINY = AlignDRAWConfig(
+    image_size=(32, 32), channels=3, vocabulary_size=99,
+    steps=3, encoder_units=6, decoder_units=5, latent_units=3, language_units=4, align_units=4,
+)  # fmt: skip
+EXAMPLES = Scenes("test").epoch(0, size=12)
+IMAGES, WORDS, LENGTHS = EXAMPLES.batch(slice(0, 6))
+WORDS, LENGTHS = torch.from_numpy(WORDS), torch.from_numpy(LENGTHS)
+
+
+def tiny(align):
+    torch.manual_seed(0)
+    model = AlignDRAW(TINY.replace(align=align)).double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(0, 0.3)
+    return model
+
+
+@pytest.mark.parametrize("align", [True, False])
+def test_the_ratio(align):
+    """One image and one caption at a time, with the context s spelled out, in float64."""
+    model, samples = tiny(align), 2
+    mean = mean_caption(model, EXAMPLES, batch_size=5)
+    sentences = []
+    for i in range(len(EXAMPLES)):
+        _, words, lengths = to_tensors(EXAMPLES, slice(i, i + 1))
+        h_lang, last = model.language(words, lengths)
+        sentences.append(h_lang[0].mean(0) if align else last[0])
+    average = torch.stack(sentences).mean(0)
+    torch.testing.assert_close(mean.sentence[0], average, rtol=1e-12, atol=1e-14)
+    candidates = np.array([[0, 3, 5], [1, 2, 0], [2, 4, 1], [3, 0, 1], [4, 5, 0], [5, 4, 3]])
+    done = []
+    got = likelihood_ratios(
+        model, mean, IMAGES, WORDS, LENGTHS, candidates, samples=samples, seed=7, batch_size=8, on_batch=done.append
+    )
+    assert sum(done) == 6 + 18 and max(done) == 4
+    constant = tiny(False)  # sees s = the vector that it is given, at every step
+    constant.load_state_dict(model.state_dict(), strict=False)
+    for j, row in enumerate(candidates):
+        for k, i in enumerate(row):
+            image = torch.from_numpy(IMAGES[i : i + 1]).double() / 255
+            noise = torch.randn(samples, 3, 3, generator=stream(7, i), dtype=torch.float64)
+            caption = slice(j, j + 1)
+            given = model(image, WORDS[caption, : LENGTHS[j]], noise=noise, samples=samples)
+            constant.describe = lambda *_: mean._replace(keys=None, words=average[None, None], sentence=average[None])
+            usual = constant(image, WORDS[caption], noise=noise, samples=samples)
+            assert got[j, k].item() == pytest.approx((usual.loss - given.loss).item(), rel=1e-9, abs=1e-9)
+
+
+def test_no_dependence_on_batches():
+    model = tiny(True)
+    mean = mean_caption(model, EXAMPLES)
+    candidates = shortlists(IMAGES.reshape(6, -1), 3)
+    one, other = (
+        likelihood_ratios(model, mean, IMAGES, WORDS, LENGTHS, candidates, batch_size=size) for size in (1, 100)
+    )
+    torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+def test_chance_and_perfection():
+    generator = torch.Generator().manual_seed(0)
+    scores, true = torch.randn(4000, 100, generator=generator), torch.randint(100, (4000,), generator=generator)
+    random = Retrieval.of(scores, true)
+    for count in (1, 5, 10, 50):
+        assert random.recall(count).mean == pytest.approx(count / 100, abs=4 * (0.25 / 4000) ** 0.5)
+    assert 45 <= random.median_rank <= 55
+    scores[torch.arange(4000), true] = 10
+    perfect = Retrieval.of(scores, true)
+    assert perfect.recall(1).mean == 1 and perfect.median_rank == 1
+    assert "R@5 100.0 ± 0.0 (chance 5)" in str(perfect) and perfect.to_dict()["R@1"]["hits"] == 4000
+
+
+def test_ties_count_against_the_model():
+    scores = torch.tensor([[1.0, 1.0, 0.0], [2.0, 1.0, 1.0], [3.0, 3.0, 3.0]])
+    found = Retrieval.of(scores, torch.tensor([0, 0, 1]))
+    assert found.ranks.tolist() == [1, 0, 2]
+    assert found.recall(1).hits == 1 and found.recall(5).hits == 3
+
+
+def test_the_median_of_an_even_number():
+    """Ranks 0, 1, 2, 5: the median 1.5 is cut to 1, and counted from 1."""
+    assert Retrieval(torch.tensor([5, 0, 2, 1]), 6).median_rank == 2
+
+
+def test_scores_that_are_no_numbers():
+    with pytest.raises(ValueError, match="finite"):
+        Retrieval.of(torch.tensor([[0.0, float("nan")]]), torch.tensor([0]))
+
+
+def test_retrieval_of_images_with_several_captions():
+    """Each caption looks for its image in the shortlist of that image."""
+    model = tiny(True)
+    mean = mean_caption(model, EXAMPLES)
+    lists = np.array([[0, 1, 2], [2, 1, 0], [1, 0, 2]])
+    index = np.array([2, 0, 2, 1])
+    got = retrieve(model, mean, IMAGES[:3], WORDS[:4], LENGTHS[:4], index, lists)
+    scores = likelihood_ratios(model, mean, IMAGES[:3], WORDS[:4], LENGTHS[:4], np.array([[0, 1, 2]] * 4))
+    ranks = [(scores[j] > scores[j, i]).sum().item() for j, i in enumerate(index)]
+    assert got.ranks.tolist() == ranks and got.candidates == 3
+    assert retrieve(model, mean, IMAGES, WORDS, LENGTHS).candidates == 6
+
+
+def test_shortlists():
+    """Itself first, then by distance; equal images do not push each other out."""
+    features = np.array([[0.0, 0], [3, 4], [0, 1], [0, 0], [0, 0]])
+    assert shortlists(features, 3).tolist() == [[0, 3, 4], [1, 2, 0], [2, 0, 3], [3, 0, 4], [4, 0, 3]]
+    assert shortlists(features, 2).tolist() == [[0, 3], [1, 2], [2, 0], [3, 0], [4, 0]]
+    with pytest.raises(ValueError, match="size 6"):
+        shortlists(features, 6)
+
+
+def test_shortlists_from_a_file(tmp_path):
+    path = tmp_path / "lists.npy"
+    np.save(path, np.array([[0, 1], [0, 1]], np.int32))
+    assert read_shortlists(path, 2).tolist() == [[0, 1], [0, 1]]
+    for wrong, message in (
+        (np.zeros((2, 2)), "whole numbers"),
+        (np.array([[0, 2], [1, 0]]), "positions from 0 to 1, got 0 to 2"),
+        (np.array([[0, 1], [0, 0]]), "image 1 in row 1"),
+        (np.array([[0, 0], [0, 1]]), "image 0 in row 0, and none twice"),
+        (np.array([{}, {}], dtype=object), "npy file"),
+    ):
+        np.save(path, wrong, allow_pickle=True)
+        with pytest.raises(ValueError, match=message):
+            read_shortlists(path, 2)
+
+
+def test_the_released_conventions_are_refused():
+    model = AlignDRAW(TINY.replace(conventions="released"))
+    with pytest.raises(ValueError, match="paper's conventions"):
+        mean_caption(model, EXAMPLES)
