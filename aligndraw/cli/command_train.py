@@ -36,7 +36,7 @@ from aligndraw.training import Update
 
 # Of each data set, presets of the model and of the training; the first is the default.
 PRESETS = {
-    "mnist": {"quick": ("quick", "quick"), "paper": ("mnist", "paper")},
+    "mnist": {"quick": ("quick", "quick"), "best": ("best", "best"), "paper": ("mnist", "paper")},
     "scenes": {"scenes": ("scenes", "scenes")},
     "captioned": {"scenes": ("scenes", "scenes"), "coco": ("coco", "coco")},
 }
@@ -65,7 +65,7 @@ def add_to(commands: Any) -> None:
         "one or two digits with captions that say where they are",
         "Trains on MNIST with captions: one or two digits on 60 x 60 pixels. Without --digits, on the 10,000 that ship "
         "with the package.",
-        "quick: minutes on a laptop; paper: the paper's model and recipe, hours",
+        "quick: minutes on a laptop; best: longer, for better pictures; paper: the paper's model and recipe, hours",
     )
     parser.add_argument(
         "--digits",

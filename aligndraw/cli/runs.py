@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from aligndraw.cli.failure import Failure
 from aligndraw.cli.options import whole
-from aligndraw.config import _Config
+from aligndraw.config import Config
 from aligndraw.pipelines import SAMPLES
 from aligndraw.training.checkpoint import checkpoints
 from aligndraw.training.run import CHECKPOINTS, METRICS, RUN, RunFolder
@@ -45,8 +45,8 @@ def keeps_settings(arguments: argparse.Namespace, settings: Sequence[str]) -> No
 def new_run(
     kind: type[_R],
     arguments: argparse.Namespace,
-    model: _Config,
-    training: _Config,
+    model: Config,
+    training: Config,
     seed: int,
     results: Sequence[str],
     **notes: Any,

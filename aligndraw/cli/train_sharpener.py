@@ -31,7 +31,7 @@ from aligndraw.lapgan.examples import CaptionedExamples, open_examples
 from aligndraw.lapgan.sharpen import NAMES, Sharpener
 from aligndraw.lapgan.training import AdversarialTrainer, SharpenerRun, Update, train_adversarial
 from aligndraw.pipelines import SAMPLES, Pipeline
-from aligndraw.text.sentences import SentenceEncoder, open_encoder
+from aligndraw.text.sentences import SentenceEncoder, absolute, open_encoder
 from aligndraw.training.run import RUN
 from aligndraw.viz import Captioned, contact_sheet, save_png
 
@@ -136,7 +136,8 @@ class _Job:
     def write_sheet(self, path: Path) -> None:
         """A few examples, each as the sharpener is given it, as it returns it, and as it really is."""
         path.parent.mkdir(exist_ok=True)
-        images, captions = self.examples.batch(np.arange(min(SHOWN, len(self.examples))))
+        count = len(self.examples)
+        images, captions = self.examples.batch(np.linspace(0, count - 1, min(SHOWN, count), dtype=np.int64))
         coarse = pyramid.coarse(images).clamp(0, 1)
         device = next(self.sharpener.parameters()).device
         with torch.no_grad():
@@ -179,7 +180,7 @@ def _new(arguments: argparse.Namespace) -> Iterator[tuple[SharpenerRun, _Job]]:
         raise Failure("--data PATH must say what to train on", status=2)
     settings = {
         "data": os.path.abspath(arguments.data),
-        "sentences": arguments.sentences or "caption",
+        "sentences": absolute(arguments.sentences or "caption"),
         "drawn_by": arguments.model and os.path.abspath(arguments.model),
         "planes": arguments.planes or SharpenerConfig.planes,
         "seed": arguments.seed or 0,

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aligndraw.config import _Config, _field
+from aligndraw.config import Config, setting
 
 
 @dataclass(frozen=True)
-class SharpenerConfig(_Config):
+class SharpenerConfig(Config):
     """One level of residuals: its generator and its discriminator. The defaults are the paper's, for COCO."""
 
-    image_size: tuple[int, int] = _field((32, 32), "height and width of the images, in pixels")
-    channels: int = _field(3, "channels of the images: 1 for grey, 3 for colour")
-    sentence_units: int = _field(4800, "d, size of the sentence vector")
-    planes: int = _field(128, "planes of each hidden convolution: 128 as the paper's authors, 64 as LAPGAN")
+    image_size: tuple[int, int] = setting((32, 32), "height and width of the images, in pixels")
+    channels: int = setting(3, "channels of the images: 1 for grey, 3 for colour")
+    sentence_units: int = setting(4800, "d, size of the sentence vector")
+    planes: int = setting(128, "planes of each hidden convolution: 128 as the paper's authors, 64 as LAPGAN")
 
     def __post_init__(self) -> None:
         self._check()
@@ -28,23 +28,29 @@ class SharpenerConfig(_Config):
 class LAPGANConfig(SharpenerConfig):
     """A pyramid of two levels; the defaults of the second are those of LAPGAN's released code for CIFAR-10."""
 
-    planes: int = _field(64, "planes of each hidden convolution of the finer level")
-    noise_units: int = _field(100, "size of the coarser level's noise")
-    generator_units: int = _field(8000, "units of both hidden layers of the coarser level's generator")
-    discriminator_units: int = _field(1600, "units of both hidden layers of the coarser level's discriminator")
+    planes: int = setting(64, "planes of each hidden convolution of the finer level")
+    noise_units: int = setting(100, "size of the coarser level's noise")
+    generator_units: int = setting(8000, "units of both hidden layers of the coarser level's generator")
+    discriminator_units: int = setting(1600, "units of both hidden layers of the coarser level's discriminator")
 
 
 @dataclass(frozen=True)
-class AdversarialConfig(_Config):
+class AdversarialConfig(Config):
     """How a generator is trained against its discriminator; the defaults are those of LAPGAN's released code."""
 
-    epochs: int = _field(6, "passes over as many images as there are, drawn at random")
-    batch_size: int = _field(128, "images that either network sees in an update; of the discriminator's, half are real")
-    learning_rate: float = _field(0.02, "step size of stochastic gradient descent at the start")
-    decay: float = _field(4e-5, "after each epoch the step size is divided by 1 + decay, down to 1e-6")
-    momentum: float = _field(0.0, "in the first epoch; the gradient counts 1 - momentum")
-    momentum_step: float = _field(8e-4, "added to the momentum after each epoch")
-    momentum_limit: float = _field(0.7, "largest momentum")
+    epochs: int = setting(6, "passes over as many images as there are, drawn at random")
+    batch_size: int = setting(128, "images that each network sees in an update; of the discriminator's, half are real")
+    learning_rate: float = setting(0.02, "step size of stochastic gradient descent at the start")
+    decay: float = setting(4e-5, "after each epoch the step size is divided by 1 + decay, down to 1e-6")
+    momentum: float = setting(0.0, "in the first epoch; the gradient counts 1 - momentum")
+    momentum_step: float = setting(8e-4, "added to the momentum after each epoch")
+    momentum_limit: float = setting(0.7, "largest momentum")
+    precision: str = setting(
+        "auto",
+        "of the convolutions: float32; bf16, of numbers rounded to bfloat16; or auto, bf16 where that is faster (CPUs "
+        "with matrix tiles: Intel's AMX) and else float32",
+        ("float32", "bf16", "auto"),
+    )
 
     def __post_init__(self) -> None:
         self._check()

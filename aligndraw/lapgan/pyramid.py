@@ -36,7 +36,8 @@ def down(images: Tensor, size: Size | None = None) -> Tensor:
     h, w = size or halved((height, width))
     if not (1 <= h <= height and 1 <= w <= width):
         raise ValueError(f"size must be from 1 x 1 to {height} x {width}, that of the images, got {h} x {w}")
-    return _boxes(height, h, images) @ images @ _boxes(width, w, images).T
+    with torch.autocast(images.device.type, enabled=False):  # residuals are small differences
+        return _boxes(height, h, images) @ images @ _boxes(width, w, images).T
 
 
 def up(images: Tensor, size: Size) -> Tensor:

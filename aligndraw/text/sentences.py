@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,6 +59,14 @@ def open_encoder(
     if where and kind == "transformer":
         return Transformer(where)
     raise ValueError(f"sentences must be {KINDS}, got {specification!r}")
+
+
+def absolute(specification: str) -> str:
+    """The same encoder, wherever the process stands that opens it."""
+    kind, _, where = specification.partition(":")
+    if where and (kind == "vectors" or kind.endswith("-skip")):
+        return f"{kind}:{os.path.abspath(where)}"
+    return specification
 
 
 class CaptionState:

@@ -123,7 +123,8 @@ class Trainer(Resumable):
             self.optimizer.step()
         if self.average:
             own = [p.detach() for p in self.model.parameters()]
-            torch._foreach_lerp_(list(self.average.values()), own, 1 - config.ema)
+            decay = min(config.ema, (index + 1) / (index + 10))  # the first weights are soon forgotten
+            torch._foreach_lerp_(list(self.average.values()), own, 1 - decay)
         self.index += 1
         return Update(index, epoch, kl_value, nll_value, norm_value, rate)
 

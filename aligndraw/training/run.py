@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from aligndraw.config import AlignDRAWConfig, TrainingConfig, _Config
+from aligndraw.config import AlignDRAWConfig, Config, TrainingConfig
 from aligndraw.data import Examples
 from aligndraw.evaluation.bound import estimate_bound
 from aligndraw.model.saved import replacing, save_model
@@ -30,8 +30,8 @@ from aligndraw.training.state import Resumable
 RUN, METRICS, CHECKPOINTS, LOCK = "run.json", "metrics.jsonl", "checkpoints", "lock"
 FORMAT = "aligndraw run 2"
 
-_M = TypeVar("_M", bound=_Config)
-_T = TypeVar("_T", bound=_Config)
+_M = TypeVar("_M", bound=Config)
+_T = TypeVar("_T", bound=Config)
 _R = TypeVar("_R", bound="RunFolder[Any, Any]")
 
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_sequence
 
-from aligndraw.config import _Config, _field
+from aligndraw.config import Config, setting
 from aligndraw.model.saved import replacing
 from aligndraw.text.skipthoughts import DICTIONARY, END, FILES, UNKNOWN, from_gru, prefixes, words_of
 from aligndraw.training.run import RunFolder
@@ -34,13 +34,13 @@ _NOWHERE = -100  # the target of padding, which the loss leaves out
 
 
 @dataclass(frozen=True)
-class SkipThoughtsConfig(_Config):
+class SkipThoughtsConfig(Config):
     """The shape of a model; the defaults are those of the released uni-skip."""
 
-    direction: str = _field("uni", "uni: one encoder; bi: one for each direction, side by side", ("uni", "bi"))
-    words: int = _field(20_000, "K, words that are known, the most frequent ones, <eos> and UNK among them")
-    word_units: int = _field(620, "e, size of a word's vector")
-    units: int = _field(2400, "units of each encoder; the decoders have as many as the encoders together")
+    direction: str = setting("uni", "uni: one encoder; bi: one for each direction, side by side", ("uni", "bi"))
+    words: int = setting(20_000, "K, words that are known, the most frequent ones, <eos> and UNK among them")
+    word_units: int = setting(620, "e, size of a word's vector")
+    units: int = setting(2400, "units of each encoder; the decoders have as many as the encoders together")
 
     def __post_init__(self) -> None:
         self._check()
@@ -49,14 +49,14 @@ class SkipThoughtsConfig(_Config):
 
 
 @dataclass(frozen=True)
-class SkipThoughtsRecipe(_Config):
+class SkipThoughtsRecipe(Config):
     """How a model is trained; the defaults are those of the released code."""
 
-    epochs: int = _field(5, "passes over all triples of consecutive sentences")
-    batch_size: int = _field(64, "triples in one update")
-    learning_rate: float = _field(2e-4, "step size of Adam")
-    clip_norm: float = _field(5.0, "largest norm of the gradient of all parameters together")
-    max_words: int = _field(30, "longer sentences end a text: no triple has one")
+    epochs: int = setting(5, "passes over all triples of consecutive sentences")
+    batch_size: int = setting(64, "triples in one update")
+    learning_rate: float = setting(2e-4, "step size of Adam")
+    clip_norm: float = setting(5.0, "largest norm of the gradient of all parameters together")
+    max_words: int = setting(30, "longer sentences end a text: no triple has one")
 
     def __post_init__(self) -> None:
         self._check()

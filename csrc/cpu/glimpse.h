@@ -35,7 +35,7 @@ struct Filters {
 #pragma omp simd
     for (int64_t n = 0; n < length * lanes; ++n) tap[n] = math::gaussian(tap[n], sharpness);
     const auto is_dark = [=, this](int64_t a) {
-      return std::all_of(tap + a * lanes, tap + (a + 1) * lanes, [](T t) { return t == 0; });
+      return sum_of<T>(lanes, [=](int64_t i) { return tap[a * lanes + i]; }) == 0;
     };
     first = 0, end = length;
     while (first < end && is_dark(first)) ++first;
@@ -60,7 +60,7 @@ struct Filters {
     math::AxisGrads<T> grads;
     for (int64_t i = 0; i < lanes; i += 8) {
       math::Peak<V> peak;
-      V along = {}, pull = {}, spread = {}, offset = {}, square = {}, f, g, rest;
+      V along = {}, pull = {}, spread = {}, offset = {}, square_offset = {}, f, g, w, rest;
       for (int64_t lane = 0; lane < 8; ++lane)
         peak.pixel[lane] = math::peak_pixel(centres[i + lane], length);
       load(f, centres + i);
@@ -69,15 +69,17 @@ struct Filters {
       for (int64_t a = first; a < end; ++a) {
         load(f, taps + a * lanes + i);
         load(g, grad + (a - first) * lanes + i);
-        const V u = T(a + 1) - peak.pixel, w = peak.square(u);
+        const V u = T(a + 1) - peak.pixel;
+        peak.square(u, w);
         along += g * f;
         pull += g * f * u;
         spread += g * f * w;
         offset += f * u;
-        square += f * w;
+        square_offset += f * w;
       }
-      pull -= along * peak.offset(offset, rest);
-      spread -= along * peak.square_offset(square, rest);
+      peak.take_rest(rest, offset, square_offset);
+      pull -= along * offset;
+      spread -= along * square_offset;
       for (int64_t lane = 0; lane < 8 && i + lane < size; ++lane)
         grads.add(math::filter_reach<T>(i + lane, size, longest), sharpness, along[lane],
                   pull[lane], spread[lane]);

@@ -72,21 +72,22 @@ struct Bank {
       const T mu = centre + reach * spacing;
       const T nearest = math::peak_pixel(mu, length);
       const math::Peak<T> peak{nearest, nearest - mu};
-      T sum = 0, first_moment = 0, second_moment = 0;
+      T sum = 0, offset = 0, square_offset = 0, w;
       for (int64_t a = lane; a < length; a += warp_threads) {
         const T tap = weight(mu, a), u = T(a + 1) - peak.pixel;
         sum += tap;
         if constexpr (for_grads) {
-          first_moment += tap * u;
-          second_moment += tap * peak.square(u);
+          peak.square(u, w);
+          offset += tap * u;
+          square_offset += tap * w;
         }
       }
       const T norm = 1 / (warp_sum(sum) + T(math::normaliser_floor));
       if (lane == 0) filters[i].centre = mu, filters[i].norm = norm;
       if constexpr (for_grads) {
-        const T rest = norm * T(math::normaliser_floor);
-        const T offset = peak.offset(warp_sum(first_moment) * norm, rest);
-        const T square_offset = peak.square_offset(warp_sum(second_moment) * norm, rest);
+        offset = warp_sum(offset) * norm;
+        square_offset = warp_sum(square_offset) * norm;
+        peak.take_rest(norm * T(math::normaliser_floor), offset, square_offset);
         if (lane == 0) filters[i] = {mu, norm, reach, nearest, offset, square_offset};
       }
     }
@@ -108,8 +109,10 @@ struct Bank {
     const Filter& filter = filters[i];
     const math::Peak<T> peak{filter.peak, filter.peak - filter.centre};
     const T weighted = grad * taps[i * stride + a], u = T(first_pixel + a + 1) - peak.pixel;
+    T w;
+    peak.square(u, w);
     grads.add(filter.reach, sharpness, weighted, weighted * (u - filter.offset),
-              weighted * (peak.square(u) - filter.square_offset));
+              weighted * (w - filter.square_offset));
   }
 };
 

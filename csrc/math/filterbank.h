@@ -67,15 +67,18 @@ ALIGNDRAW_INLINE T gaussian(T distance, T sharpness) {
 //
 //   d - sum F d = u - (sum F u - rest lean),   d^2 - sum F d^2 = w - (sum F w - rest lean^2)
 //
-// with w = u (u + 2 lean). T may be a vector of filters.
+// with w = u (u + 2 lean). T may be a vector of filters, so that nothing is passed by value.
 template <class T>
 struct Peak {
   T pixel, lean;
 
-  ALIGNDRAW_INLINE T square(T u) const { return u * (u + 2 * lean); }
-  // What is subtracted above, from the sums of F u and of F w.
-  ALIGNDRAW_INLINE T offset(T sum, T rest) const { return sum - rest * lean; }
-  ALIGNDRAW_INLINE T square_offset(T sum, T rest) const { return sum - rest * lean * lean; }
+  ALIGNDRAW_INLINE void square(const T& u, T& w) const { w = u * (u + 2 * lean); }
+
+  // Makes the sums of F u and of F w what is subtracted above.
+  ALIGNDRAW_INLINE void take_rest(const T& rest, T& sum, T& square_sum) const {
+    sum -= rest * lean;
+    square_sum -= rest * lean * lean;
+  }
 };
 
 template <class T>

@@ -16,8 +16,8 @@ struct LstmState {
 
 template <class T>
 ALIGNDRAW_INLINE LstmState<T> lstm_gates(T i, T f, T g, T o, T c) {
-  const T c_next = sigmoid(f) * c + sigmoid(i) * tanh(g);
-  return {sigmoid(o) * tanh(c_next), c_next};
+  const T c_next = sigmoid(f) * c + sigmoid(i) * tanh_and_slope(g).tanh;
+  return {sigmoid(o) * tanh_and_slope(c_next).tanh, c_next};
 }
 
 template <class T>

@@ -60,7 +60,7 @@ def test_help_tells_of_every_field(command):
     assert status == 0
     for field, _ in FIELDS.values():
         assert field.metadata["help"] in text
-    assert "[quick: 16, paper: 32]" in text
+    assert "[quick: 8, best: 12, paper: 32]" in text
     assert "[60 60]" in text
     assert text.index(" model: --image-size") < text.index(" training: --epochs")
 

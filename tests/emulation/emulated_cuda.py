@@ -39,7 +39,7 @@ def link(kind: str, sources: Sequence[Path], flags: Sequence[str] = ()) -> Path:
     # The race check answers the hooks of -fsanitize=thread by itself, without the sanitizer's library.
     sanitizer = SANITIZERS[kind] if kind == "asan" else []
     script = f"-Wl,-T,{EMULATED / 'shared.ld'}"
-    return _made([compiler(), *map(str, objects), *sanitizer, script, *flags, "-ldl"], objects, "linked")
+    return made([compiler(), *map(str, objects), *sanitizer, script, *flags, "-ldl"], objects, "linked")
 
 
 def _object(kind: str, source: Path) -> Path:
@@ -52,10 +52,10 @@ def _object(kind: str, source: Path) -> Path:
         torch_headers = str(Path(torch.__file__).parent / "include")
         command += ["-O1", "-fvisibility=hidden", native.STABLE_ABI, "-isystem", torch_headers, f"-I{CSRC}"]
     headers = [*CSRC.glob("*.h"), *CSRC.glob("cuda/*.h"), *CSRC.glob("math/*.h"), *EMULATED.glob("*.h")]
-    return _made([*command, "-c", str(source)], [source, *headers], source.stem)
+    return made([*command, "-c", str(source)], [source, *headers], source.stem)
 
 
-def _made(command: list[str], inputs: Sequence[Path], name: str) -> Path:
+def made(command: list[str], inputs: Sequence[Path], name: str) -> Path:
     digest = hashlib.sha256(f"{command} {torch.__version__}".encode())
     for path in sorted(inputs):
         digest.update(path.read_bytes())

@@ -68,7 +68,7 @@ class Encoder:
 def test_both_levels_learn(pyramid_config):
     config = pyramid_config.replace(generator_units=32, discriminator_units=32, planes=8)
     model = LAPGAN(config)
-    recipe = AdversarialConfig(batch_size=32, learning_rate=0.1)
+    recipe = AdversarialConfig(batch_size=32, learning_rate=0.1, precision="float32")
     levels = (
         (model.top, TopDiscriminator(config), pyramid.down, 500),
         (model.residual, ResidualDiscriminator(config), lambda images: images, 20),

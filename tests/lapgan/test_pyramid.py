@@ -58,6 +58,13 @@ def test_reconstruction(size, levels):
     torch.testing.assert_close(pyramid.reconstruct(residuals, left), images, rtol=0, atol=5e-7)
 
 
+def test_autocast_leaves_it_alone():
+    images = torch.rand(1, 2, 8, 6)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = pyramid.coarse(images)
+    assert torch.equal(rounded, pyramid.coarse(images))
+
+
 def test_residuals_hold_what_is_missed():
     images = torch.rand(1, 1, 8, 6)
     (finest, coarser), left = pyramid.build(images, 2)

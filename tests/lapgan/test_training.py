@@ -14,7 +14,7 @@ from aligndraw.lapgan.discriminator import ResidualDiscriminator, TopDiscriminat
 from aligndraw.lapgan.generator import ResidualGenerator, TopGenerator
 from aligndraw.lapgan.training import AdversarialTrainer, SharpenerRun, train_adversarial
 
-RECIPE = AdversarialConfig(epochs=2, batch_size=4, momentum=0.3, momentum_step=0.1)
+RECIPE = AdversarialConfig(epochs=2, batch_size=4, momentum=0.3, momentum_step=0.1, precision="float32")
 
 
 class Source:
@@ -100,6 +100,21 @@ def test_momentum_dampens_as_much(make):
     first, second = seen[0], seen[4]  # gradient and parameters, twice an update
     for before, after, g1, g2 in zip(between, parameters, first, second):
         torch.testing.assert_close(after, before - 0.02 * (0.5 * g1 + 0.5 * g2), rtol=1e-4, atol=1e-7)
+
+
+def test_bf16_follows_float32(make):
+    """With steps so large that the generator's loss tells whether the discriminator's step came before it."""
+    recipe = RECIPE.replace(learning_rate=1.0, momentum=0.0)
+    exact, rounded = make(recipe), make(recipe.replace(precision="bf16"))
+    sizes = []
+    exact.discriminator.register_forward_hook(lambda _, __, logits: sizes.append(logits.detach().abs().mean()))
+    for _ in range(2):
+        one, other = exact.update(), rounded.update()
+        assert other.generator_loss == pytest.approx(one.generator_loss, rel=0.02)
+        assert other.discriminator_loss == pytest.approx(one.discriminator_loss, rel=0.02)
+        assert other.generator_loss != one.generator_loss
+    assert max(sizes) > 2 * sizes[0]
+    assert all(p.dtype == torch.float32 for p in rounded.model.parameters())
 
 
 def test_the_schedule_is_by_epochs(make):

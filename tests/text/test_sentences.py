@@ -9,7 +9,7 @@ import torch
 
 from aligndraw.model.language import LanguageModel
 from aligndraw.text import CaptionError, Vocabulary
-from aligndraw.text.sentences import StoredVectors, open_encoder
+from aligndraw.text.sentences import StoredVectors, absolute, open_encoder
 
 WORDS = Vocabulary(tuple("a b c d .".split()))
 CAPTIONS = ["a b .", "d", "c c c c a"]
@@ -83,6 +83,13 @@ def test_transformer(monkeypatch):
 def test_unknown_specifications(name):
     with pytest.raises(ValueError, match="sentences must be|model must be one of uni, bi, combined"):
         open_encoder(name)
+
+
+def test_a_path_is_one_from_everywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert absolute("vectors:v.npz") == f"vectors:{tmp_path / 'v.npz'}"
+    assert absolute("bi-skip:a/b") == f"bi-skip:{tmp_path / 'a' / 'b'}"
+    assert (absolute("caption"), absolute("transformer:a/b")) == ("caption", "transformer:a/b")
 
 
 def test_caption_states_need_a_model():

@@ -125,7 +125,7 @@ def test_muon_is_that_of_pytorch_and_adam(bf16):
     ours, theirs = ([nn.Parameter(t.clone()) for t in starts] for _ in range(2))
     muon = Muon(ours, ours[:2], lr=0.1, bf16=bf16)
     pair = [
-        torch.optim.Muon(theirs[:2], lr=0.1, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.Muon(theirs[:2], lr=0.2, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"),
         torch.optim.Adam(theirs[2:], lr=0.1, fused=True),
     ]
     for _ in range(4):

@@ -1,0 +1,33 @@
+"""The C++ CPU ops and loops under the address and undefined-behaviour sanitizers: their own tests, over again."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import emulated_cuda
+import pytest
+import sanitized_cpu
+
+from aligndraw.backends import missing_reason
+
+pytestmark = [
+    pytest.mark.skipif(bool(missing_reason("unroll", "cpp", "cpu")), reason="the C++ ops are not built"),
+    pytest.mark.skipif(shutil.which(emulated_cuda.compiler()) is None, reason="g++ is not here"),
+]
+TESTS = Path(__file__).parents[1]
+
+
+def test_addresses_and_undefined_behaviour():
+    library = sanitized_cpu.library()
+    files = [TESTS / "ops" / f"test_{name}.py" for name in ("contract", "unroll", "lstm_sequence", "bf16")]
+    # Not those that ask for exact float32: unoptimised, sums are not taken in parts.
+    cases = "opcheck or equals_the or finite or mixed_dtypes or in_every_shape or test_product"
+    command = [sys.executable, "-m", "pytest", "-qs", "-p", "sanitized_cpu", "--import-mode=importlib", "-k", cases]
+    environment = {**os.environ, **emulated_cuda.preloads(), "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [*command, *files, TESTS / "csrc/test_cpu.py"], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[:3000]
+    assert f"loaded ['{library.name}']" in done.stdout
