@@ -79,7 +79,7 @@ def test_what_it_says(trained):
     assert (status, err) == (0, "")
     parameters = sum(p.numel() for p in load_model(folder)[0].parameters())
     assert lines[0].startswith(f"training {parameters:,} parameters on MNIST with captions: preset quick, ")
-    assert "2 epochs of 12 images in batches of 4, adam at 0.002; cpu, " in lines[0]
+    assert "2 epochs of 12 images in batches of 4, muon at 0.002; cpu, " in lines[0]
     assert lines[1].startswith("epoch 1/2: bound in nats ") and lines[2].startswith("epoch 2/2: bound ")
     assert lines[3] == lines[2].replace("epoch 2/2", "finished after 6 of 6 updates")
     assert str(folder / "model.safetensors") in lines[4]
@@ -176,7 +176,7 @@ def test_stopped_and_taken_up_again(train, command, trained, tmp_path, monkeypat
     assert load_model(folder)[2]["updates"] == number
     status, out, err = command("train", "mnist", "--out", folder, "--resume")
     assert (status, err) == (0, "")
-    assert f"adam at 0.002, from update {number} on; cpu" in out
+    assert f"muon at 0.002, from update {number} on; cpu" in out
     for name in ("model.safetensors", "metrics.jsonl", "samples.png"):
         same = (folder / name).read_bytes() == (trained[0] / name).read_bytes()
         assert same or name == "samples.png"  # which names the folder
