@@ -152,7 +152,7 @@ def test_options_refused(evaluate, folder, tmp_path, monkeypatch, options, statu
 
 
 def test_no_reader(evaluate, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(reader_module, "SHIPPED", tmp_path / "none.safetensors")
+    monkeypatch.setattr(reader_module.DigitReader, "shipped", tmp_path / "none.safetensors")
     status, out, err = evaluate("--model", folder, *SHORT)
     assert (status, out) == (1, "")
     assert err == f"aligndraw: error: there is no digit reader {tmp_path / 'none.safetensors'}\n"
@@ -160,8 +160,8 @@ def test_no_reader(evaluate, folder, tmp_path, monkeypatch):
 
 def test_a_damaged_reader(evaluate, folder, tmp_path, monkeypatch):
     path = tmp_path / "reader.safetensors"
-    path.write_bytes(reader_module.SHIPPED.read_bytes()[:-1000])
-    monkeypatch.setattr(reader_module, "SHIPPED", path)
+    path.write_bytes(reader_module.DigitReader.shipped.read_bytes()[:-1000])
+    monkeypatch.setattr(reader_module.DigitReader, "shipped", path)
     status, out, err = evaluate("--model", folder, *SHORT)
     assert (status, out) == (1, "")
     (line,) = err.splitlines()
