@@ -135,8 +135,9 @@ class Muon(torch.optim.Optimizer):
             with_grads = [p for p in group["params"] if p.grad is not None]
             for p in with_grads:
                 if p in self._matrices:
-                    m = self.state[p].setdefault("momentum", torch.zeros_like(p))
-                    m.lerp_(p.grad, 0.05)
+                    if not self.state[p]:
+                        self.state[p]["momentum"] = torch.zeros_like(p)
+                    m = self.state[p]["momentum"].lerp_(p.grad, 0.05)
                     size = 0.4 * max(p.shape) ** 0.5
                     p.sub_(orthogonal(p.grad.lerp(m, 0.95), self._dtype), alpha=group["lr"] * size)
             others = [p for p in with_grads if p not in self._matrices]

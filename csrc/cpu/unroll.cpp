@@ -135,6 +135,14 @@ void run_forward(const Arguments<T>& in, const Tape<T, T*>& out, T* last) {
     std::fill_n(out.encoder_c + b * s.encoder, s.encoder, T(0));
     std::fill_n(out.decoder_c + b * s.decoder, s.decoder, T(0));
   });
+  // The rest of an LSTM's step after its products: h and c before it are followed by those after.
+  const auto finish_lstm = [&](T* all_gates, const T* bias, T* h, T* c, int64_t units) {
+    team.each([=](ForwardWorkshop<T>&, int64_t b) {
+      T* const gates = all_gates + b * 4 * units;
+      add_row(gates, bias, 4 * units);
+      forward_row(gates, c + b * units, h + (batch + b) * units, c + (batch + b) * units, units);
+    });
+  };
   multiply_heads(0);
   for (int64_t t = 0; t < s.steps; ++t) {
     const int64_t row = t * batch;
@@ -164,12 +172,7 @@ void run_forward(const Arguments<T>& in, const Tape<T, T*>& out, T* last) {
     multiply(matrix(encoder_gates, batch, 4 * s.encoder),
              in.left(encoder_in, batch, s.encoder_in()), encoder_ih,
              in.left(encoder_h, batch, s.encoder), encoder_hh);
-    team.each([&](ForwardWorkshop<T>&, int64_t b) {
-      T* const gates = encoder_gates + b * 4 * s.encoder;
-      add_row(gates, in.encoder_bias, 4 * s.encoder);
-      forward_row(gates, encoder_c + b * s.encoder, encoder_h + (batch + b) * s.encoder,
-                  encoder_c + (batch + b) * s.encoder, s.encoder);
-    });
+    finish_lstm(encoder_gates, in.encoder_bias, encoder_h, encoder_c, s.encoder);
     multiply(matrix(posteriors, batch, 2 * s.latents),
              matrix(encoder_h + batch * s.encoder, batch, s.encoder).constant(), posterior);
     team.each([&](ForwardWorkshop<T>& workshop, int64_t b) {
@@ -184,12 +187,7 @@ void run_forward(const Arguments<T>& in, const Tape<T, T*>& out, T* last) {
     multiply(matrix(decoder_gates, batch, 4 * s.decoder),
              in.left(decoder_in, batch, s.decoder_in()), decoder_ih,
              in.left(decoder_h, batch, s.decoder), decoder_hh);
-    team.each([&](ForwardWorkshop<T>&, int64_t b) {
-      T* const gates = decoder_gates + b * 4 * s.decoder;
-      add_row(gates, in.decoder_bias, 4 * s.decoder);
-      forward_row(gates, decoder_c + b * s.decoder, decoder_h + (batch + b) * s.decoder,
-                  decoder_c + (batch + b) * s.decoder, s.decoder);
-    });
+    finish_lstm(decoder_gates, in.decoder_bias, decoder_h, decoder_c, s.decoder);
     multiply_heads(t + 1);
   }
   team.each([&](ForwardWorkshop<T>& workshop, int64_t b) {
@@ -296,6 +294,15 @@ void run_backward(const Arguments<T>& in, const Tape<T, const T*>& tape, const T
     if (out.image) add_row(out.image + b * volume, workshop.image, volume);
     add_row(d_h_dec + b * s.decoder, input + s.glimpse(), s.decoder);
   };
+  const auto lstm_backward = [&](const Buffer<T>& d_h, Buffer<T>& d_c, Buffer<T>& d_c_before,
+                                 const T* gates, const T* c, int64_t row, T* d_gates,
+                                 int64_t units) {
+    team.each([&](BackwardWorkshop<T>&, int64_t b) {
+      backward_row(d_h + b * units, d_c + b * units, gates + (row + b) * 4 * units,
+                   c + (row + b) * units, d_gates + b * 4 * units, d_c_before + b * units, units);
+    });
+    std::swap(d_c, d_c_before);
+  };
   for (int64_t t = steps - 1; t >= 0; --t) {
     const int64_t row = t * batch;
     T *const encoder_gates = d_encoder_gates + row * 4 * s.encoder,
@@ -308,13 +315,8 @@ void run_backward(const Arguments<T>& in, const Tape<T, const T*>& tape, const T
     });
     const auto d_h = matrix(d_h_dec.data(), batch, s.decoder);
     multiply(d_h, in.left(d_said + (row + batch) * heads, batch, heads), all_heads, true);
-    team.each([&](BackwardWorkshop<T>&, int64_t b) {
-      backward_row(d_h_dec + b * s.decoder, d_c_dec + b * s.decoder,
-                   tape.decoder_gates + (row + b) * 4 * s.decoder,
-                   tape.decoder_c + (row + b) * s.decoder, decoder_gates + b * 4 * s.decoder,
-                   d_c_dec_before + b * s.decoder, s.decoder);
-    });
-    std::swap(d_c_dec, d_c_dec_before);
+    lstm_backward(d_h_dec, d_c_dec, d_c_dec_before, tape.decoder_gates, tape.decoder_c, row,
+                  decoder_gates, s.decoder);
     const auto d_dec = in.left(decoder_gates, batch, 4 * s.decoder);
     multiply(matrix(decoder_in, batch, s.decoder_in()), d_dec, decoder_ih);
     multiply(d_h, d_dec, decoder_hh);
@@ -341,13 +343,8 @@ void run_backward(const Arguments<T>& in, const Tape<T, const T*>& tape, const T
     });
     const auto d_h_e = matrix(d_h_enc.data(), batch, s.encoder);
     multiply(d_h_e, in.left(posteriors, batch, 2 * s.latents), posterior, true);
-    team.each([&](BackwardWorkshop<T>&, int64_t b) {
-      backward_row(d_h_enc + b * s.encoder, d_c_enc + b * s.encoder,
-                   tape.encoder_gates + (row + b) * 4 * s.encoder,
-                   tape.encoder_c + (row + b) * s.encoder, encoder_gates + b * 4 * s.encoder,
-                   d_c_enc_before + b * s.encoder, s.encoder);
-    });
-    std::swap(d_c_enc, d_c_enc_before);
+    lstm_backward(d_h_enc, d_c_enc, d_c_enc_before, tape.encoder_gates, tape.encoder_c, row,
+                  encoder_gates, s.encoder);
     const auto d_enc = in.left(encoder_gates, batch, 4 * s.encoder);
     multiply(matrix(d_encoder_in.data(), batch, s.encoder_in()), d_enc, encoder_ih);
     multiply(d_h_e, d_enc, encoder_hh);
@@ -369,8 +366,8 @@ void run_backward(const Arguments<T>& in, const Tape<T, const T*>& tape, const T
   multiply(matrix(d_h_dec.data(), batch, s.decoder), in.left(d_said, batch, heads), all_heads, true);
 
   // The gradient of each weight is one product over all steps.
-  const auto over_steps = [&](const T* d, int64_t count, int64_t batches = 0) {
-    return Left<T>(matrix(d, (batches ? batches : steps) * batch, count).transposed(), in.bf16);
+  const auto over_steps = [&](const T* d, int64_t depth, int64_t count) {
+    return Left<T>(matrix(d, depth, count).transposed(), in.bf16);
   };
   const auto weight_grad = [&](T* grad, const Left<T>& d, const T* inputs, int64_t width) {
     const auto [count, depth] = std::pair(d.matrix.rows, d.matrix.columns);
@@ -378,18 +375,18 @@ void run_backward(const Arguments<T>& in, const Tape<T, const T*>& tape, const T
   };
   const T *const d_enc = d_encoder_gates, *const d_dec = d_decoder_gates;
   {
-    const auto d = over_steps(d_enc, 4 * s.encoder);
+    const auto d = over_steps(d_enc, rows, 4 * s.encoder);
     weight_grad(out.encoder_ih, d, tape.encoder_in, s.encoder_in());
     weight_grad(out.encoder_hh, d, tape.encoder_h, s.encoder);
   }
   {
-    const auto d = over_steps(d_dec, 4 * s.decoder);
+    const auto d = over_steps(d_dec, rows, 4 * s.decoder);
     weight_grad(out.decoder_ih, d, tape.decoder_in, s.decoder_in());
     weight_grad(out.decoder_hh, d, tape.decoder_h, s.decoder);
   }
-  weight_grad(out.posterior, over_steps(d_posteriors, 2 * s.latents),
+  weight_grad(out.posterior, over_steps(d_posteriors, rows, 2 * s.latents),
               tape.encoder_h + batch * s.encoder, s.encoder);
-  weight_grad(out.heads, over_steps(d_said, heads, steps + 1), tape.decoder_h, s.decoder);
+  weight_grad(out.heads, over_steps(d_said, rows + batch, heads), tape.decoder_h, s.decoder);
   sum_rows<T>(d_enc, rows, 4 * s.encoder, out.encoder_bias);
   sum_rows<T>(d_dec, rows, 4 * s.decoder, out.decoder_bias);
   sum_rows<T>(d_posteriors, rows, 2 * s.latents, out.posterior_bias);
