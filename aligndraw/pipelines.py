@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -20,12 +19,12 @@ from aligndraw.model.noise import stream
 from aligndraw.model.saved import CONFIG, WEIGHTS, load_model, save_model
 from aligndraw.text import Vocabulary
 from aligndraw.training import Trainer, Update
-from aligndraw.training.checkpoint import checkpoints
-from aligndraw.training.run import CHECKPOINTS, LOCK, METRICS, RUN, Run, RunError, train_run
+from aligndraw.training.run import LOCK, RUN, Run, RunError, train_run
 
 SHIPPED = Path(__file__).parent / "weights" / "mnist"
 SAMPLES = "samples"  # of a run: samples.png, and a folder with a sheet for each epoch
 EVENTS = "tensorboard"  # of a run: a folder of TensorBoard events, where they are asked for
+_RESULTS = (WEIGHTS, CONFIG, f"{SAMPLES}.png", f"{SAMPLES}/epoch-*.png", f"{EVENTS}/events.out.tfevents.*")
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,18 +164,14 @@ def new_run(
     with _removed_if_idle(folder):
         folder.mkdir(parents=True, exist_ok=True)
         if overwrite:
-            with Run(folder, {}).locked():
-                _clear(folder)
+            stale = Run(folder, {})
+            with stale.locked():
+                stale.clear(_RESULTS)
         versions = {"aligndraw": aligndraw.__version__, "torch": torch.__version__}
         scored = max(map(len, data.scored.values()))
         run = Run.create(folder, model, training, seed, data=data.record, scored=scored, versions=versions, **notes)
-        with run.locked():
-            try:
-                yield Job(run, trainer, data)
-            except BaseException:
-                if not any(checkpoints(folder / CHECKPOINTS)):
-                    _clear(folder)
-                raise
+        with run.begun(_RESULTS):
+            yield Job(run, trainer, data)
 
 
 @contextmanager
@@ -272,18 +267,3 @@ def _removed_if_idle(folder: Path) -> Iterator[None]:
             for place in made:
                 with suppress(OSError):
                     place.rmdir()
-
-
-def _clear(folder: Path) -> None:
-    """Removes the files of a run but for its lock, and no others."""
-    for name in (RUN, METRICS, WEIGHTS, CONFIG, f"{SAMPLES}.png"):
-        (folder / name).unlink(missing_ok=True)
-    for sheet in (folder / SAMPLES).glob("epoch-*.png"):
-        sheet.unlink()
-    for events in (folder / EVENTS).glob("events.out.tfevents.*"):
-        events.unlink()
-    for checkpoint in checkpoints(folder / CHECKPOINTS):
-        shutil.rmtree(checkpoint)
-    for place in (folder / SAMPLES, folder / EVENTS, folder / CHECKPOINTS):
-        with suppress(OSError):  # there is something else in it
-            place.rmdir()

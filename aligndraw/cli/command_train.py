@@ -19,6 +19,7 @@ from aligndraw.cli.failure import Failure, failing
 from aligndraw.cli.options import add_config, add_device, add_seed, chosen, chosen_backends, whole
 from aligndraw.cli.outputs import write_sheet, writing
 from aligndraw.cli.progress import Progress, bounds
+from aligndraw.cli.runs import add_run, tell_stopped
 from aligndraw.cli.stopping import stopped_by_signals
 from aligndraw.config import AlignDRAWConfig, TrainingConfig
 from aligndraw.data import open_data_set
@@ -101,20 +102,7 @@ def _add_set(sets: Any, name: str, what: str, description: str, presets: str) ->
         "takes it up again.",
     )
     parser.add_argument("--preset", choices=PRESETS[name], help=f"{presets} [{next(iter(PRESETS[name]))}]")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path(f"aligndraw-{name}"),
-        metavar="DIR",
-        help="folder of the run and its model, made if need be [%(default)s]",
-    )
-    again = parser.add_mutually_exclusive_group()
-    again.add_argument("--overwrite", action="store_true", help="remove a run or a model in that folder")
-    again.add_argument(
-        "--resume",
-        action="store_true",
-        help="take up the run in that folder, with its own settings",
-    )
+    add_run(parser, f"aligndraw-{name}", model=True)
     add_seed(parser, "of the parameters, the examples and the noise", default=None)
     add_device(parser)
     parser.add_argument(
@@ -122,13 +110,6 @@ def _add_set(sets: Any, name: str, what: str, description: str, presets: str) ->
         type=whole(2),
         metavar="N",
         help="validation pictures of each kind whose bound is taken after each epoch [1000]",
-    )
-    parser.add_argument(
-        "--checkpoint-every",
-        type=whole(1),
-        default=100,
-        metavar="N",
-        help="updates between checkpoints [%(default)s]",
     )
     parser.add_argument(
         "--tensorboard",
@@ -174,9 +155,7 @@ def _run(arguments: argparse.Namespace) -> int:
                 stopping=stopping,
             )
         if ended == "stopped":
-            command = f"aligndraw train {job.data.name} --out {shlex.quote(str(folder))} --resume"
-            print(f"stopped after {progress.done}; go on with: {command}", file=sys.stderr)
-            return 130
+            return tell_stopped(job.data.name, job.trainer, job.trainer.total, folder)
         write_sheet(folder / f"{SAMPLES}.png", Pipeline.load(folder), job.data.shown, model=str(folder))
         last = [m for m in job.run.metrics() if "epoch" in m][-1]
         scores = {kind: last[kind] for kind in job.data.scored}

@@ -1,31 +1,40 @@
-"""Run folders of the commands that train what goes with a drawing model."""
+"""What the commands that train have in common: the options of a run folder, its beginning, a bar, a last word."""
 
 from __future__ import annotations
 
 import argparse
-import shutil
+import shlex
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
+
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 from aligndraw.cli.failure import Failure
 from aligndraw.cli.options import whole
 from aligndraw.config import Config
 from aligndraw.pipelines import SAMPLES
-from aligndraw.training.checkpoint import checkpoints
-from aligndraw.training.run import CHECKPOINTS, METRICS, RUN, RunFolder
+from aligndraw.training.run import RUN, RunFolder
+from aligndraw.training.state import Resumable
 
 _R = TypeVar("_R", bound=RunFolder[Any, Any])
 
 
-def add_run(parser: argparse.ArgumentParser, out: str) -> None:
-    """--out, --overwrite, --resume and --checkpoint-every."""
+def add_run(parser: argparse.ArgumentParser, out: str, model: bool = False) -> None:
+    """--out, --overwrite, --resume and --checkpoint-every; `model` if a model is in the folder too."""
     parser.add_argument(
-        "--out", type=Path, default=Path(out), metavar="DIR", help="folder of the run, made if need be [%(default)s]"
+        "--out",
+        type=Path,
+        default=Path(out),
+        metavar="DIR",
+        help=f"folder of the run{' and its model' * model}, made if need be [%(default)s]",
     )
     again = parser.add_mutually_exclusive_group()
-    again.add_argument("--overwrite", action="store_true", help="remove a run in that folder")
+    again.add_argument(
+        "--overwrite", action="store_true", help=f"remove a run{' or a model' * model} in that folder"
+    )
     again.add_argument("--resume", action="store_true", help="take up the run in that folder, with its own settings")
     parser.add_argument(
         "--checkpoint-every", type=whole(1), default=100, metavar="N", help="updates between checkpoints [%(default)s]"
@@ -61,26 +70,23 @@ def new_run(
         RunError: the folder is taken.
     """
     folder: Path = arguments.out
+    results = (*results, f"{SAMPLES}/epoch-*.png")
     if arguments.overwrite and (folder / RUN).is_file():
-        with kind(folder, {}).locked():
-            _clear(folder, results)
+        stale = kind(folder, {})
+        with stale.locked():
+            stale.clear(results)
     run = kind.create(folder, model, training, seed, **notes)
-    with run.locked():
-        try:
-            yield run
-        except BaseException:
-            if not any(checkpoints(folder / CHECKPOINTS)):
-                _clear(folder, results)
-            raise
+    with run.begun(results):
+        yield run
 
 
-def _clear(folder: Path, results: Sequence[str]) -> None:
-    for name in (RUN, METRICS, *results):
-        (folder / name).unlink(missing_ok=True)
-    for sheet in (folder / SAMPLES).glob("epoch-*.png"):
-        sheet.unlink()
-    for checkpoint in checkpoints(folder / CHECKPOINTS):
-        shutil.rmtree(checkpoint)
-    for place in (folder / SAMPLES, folder / CHECKPOINTS):
-        with suppress(OSError):  # there is something else in it
-            place.rmdir()
+def updates_bar(trainer: Resumable, total: int) -> Any:
+    """A bar that moves with the updates."""
+    return tqdm(total=total, initial=trainer.index, unit=" updates", dynamic_ncols=True, disable=None)
+
+
+def tell_stopped(what: str, trainer: Resumable, total: int, folder: Path) -> int:
+    """Says how a stopped `aligndraw train <what>` goes on; the exit status."""
+    command = f"aligndraw train {what} --out {shlex.quote(str(folder))} --resume"
+    print(f"stopped after {trainer.index} of {total} updates; go on with: {command}", file=sys.stderr)
+    return 130

@@ -14,14 +14,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm  # type: ignore[import-untyped]
 
 import aligndraw
 from aligndraw.cli.command_sharpen import add_sentences
 from aligndraw.cli.failure import Failure, failing
 from aligndraw.cli.options import add_config, add_device, add_model, add_seed, chosen, whole
 from aligndraw.cli.outputs import writing
-from aligndraw.cli.runs import add_run, keeps_settings, new_run
+from aligndraw.cli.runs import add_run, keeps_settings, new_run, tell_stopped, updates_bar
 from aligndraw.cli.stopping import stopped_by_signals
 from aligndraw.lapgan import pyramid
 from aligndraw.lapgan.captioned import sentence_notes
@@ -83,9 +82,7 @@ def _run(arguments: argparse.Namespace) -> int:
             f"{len(job.examples):,} images: {trainer.total:,} updates{done}; {arguments.device}",
             flush=True,
         )
-        bar = stack.enter_context(
-            tqdm(total=trainer.total, initial=trainer.index, unit=" updates", dynamic_ncols=True, disable=None)
-        )
+        bar = stack.enter_context(updates_bar(trainer, trainer.total))
 
         def on_update(update: Update) -> None:
             bar.set_postfix_str(_told(vars(update)), refresh=False)
@@ -108,9 +105,7 @@ def _run(arguments: argparse.Namespace) -> int:
                 stopping=stopping,
             )
         if not finished:
-            command = f"aligndraw train sharpener --out {shlex.quote(str(folder))} --resume"
-            print(f"stopped after {trainer.index} of {trainer.total} updates; go on with: {command}", file=sys.stderr)
-            return 130
+            return tell_stopped("sharpener", trainer, trainer.total, folder)
     print(f"wrote {folder / NAMES[0]} and {NAMES[1]}: the sharpener")
     print(f'next: aligndraw sample "..." --sharpen {shlex.quote(str(folder))}')
     return 0

@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm  # type: ignore[import-untyped]
 
 from aligndraw.cli.failure import Failure, failing
 from aligndraw.cli.options import add_config, add_device, add_seed, chosen
 from aligndraw.cli.outputs import writing
-from aligndraw.cli.runs import add_run, keeps_settings, new_run
+from aligndraw.cli.runs import add_run, keeps_settings, new_run, tell_stopped, updates_bar
 from aligndraw.cli.stopping import stopped_by_signals
 from aligndraw.text.skipthoughts import DICTIONARY, FILES
 from aligndraw.training.expansion import expand_vocabulary
@@ -82,9 +81,7 @@ def _run(arguments: argparse.Namespace) -> int:
             f"{len(trainer.data.words):,} words: {trainer.total:,} updates{done}; {arguments.device}",
             flush=True,
         )
-        bar = stack.enter_context(
-            tqdm(total=trainer.total, initial=trainer.index, unit=" updates", dynamic_ncols=True, disable=None)
-        )
+        bar = stack.enter_context(updates_bar(trainer, trainer.total))
 
         def on_update(update: SkipThoughtsUpdate) -> None:
             bar.set_postfix_str(f"{update.loss:.3f} nats a word", refresh=False)
@@ -96,9 +93,7 @@ def _run(arguments: argparse.Namespace) -> int:
                 run, trainer, checkpoint_every=arguments.checkpoint_every, on_update=on_update, stopping=stopping
             )
         if not finished:
-            command = f"aligndraw train skipthoughts --out {shlex.quote(str(folder))} --resume"
-            print(f"stopped after {trainer.index} of {trainer.total} updates; go on with: {command}", file=sys.stderr)
-            return 130
+            return tell_stopped("skipthoughts", trainer, trainer.total, folder)
         losses = [m["loss"] for m in run.metrics()][-trainer.updates_per_epoch :]
         print(f"finished: {sum(losses) / len(losses):.3f} nats a word in the last epoch")
         direction, vectors = run.model_config.direction, run.record["settings"]["word_vectors"]

@@ -17,14 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from tqdm import tqdm  # type: ignore[import-untyped]
 
 import aligndraw
 from aligndraw.data import Scenes
 from aligndraw.data.scenes import Combinations
 from aligndraw.evaluation.attributes import GROUPS, score_scene_reader
-from aligndraw.evaluation.reader_training import blur
+from aligndraw.evaluation.reader_training import blur, fit
 from aligndraw.evaluation.scene_reader import SceneReader, by_attribute
 
 MEASURED = 5000  # real pictures of each kind that the reader is measured on
@@ -62,22 +60,13 @@ def train(updates: int = 2000, batch_size: int = 128, rate: float = 4e-3, seed: 
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
         reader = SceneReader()
-    mean = AveragedModel(reader, multi_avg_fn=get_ema_multi_avg_fn(0.99), use_buffers=True)
-    optimizer = torch.optim.AdamW(reader.parameters(), rate, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, updates, pct_start=0.2)
-    bar = tqdm(range(updates), unit=" updates", dynamic_ncols=True, disable=None)
-    for index in bar:
-        pictures, attributes = scene_batch(seed, index, batch_size)
+
+    def loss_of(update: int) -> Tensor:
+        pictures, attributes = scene_batch(seed, update, batch_size)
         logits = by_attribute(reader(pictures))
-        loss = torch.stack([functional.cross_entropy(*both) for both in zip(logits, attributes.unbind(1))]).sum()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        mean.update_parameters(reader)
-        bar.set_postfix_str(f"loss {loss.item():.3f}", refresh=False)
-    reader.load_state_dict(mean.module.state_dict())
-    return reader.eval()
+        return torch.stack([functional.cross_entropy(*both) for both in zip(logits, attributes.unbind(1))]).sum()
+
+    return fit(reader, loss_of, updates, rate)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

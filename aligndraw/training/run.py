@@ -14,8 +14,8 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -115,6 +115,32 @@ class RunFolder(Generic[_M, _T]):
                     f"another process is training in {self.folder}: wait for it, or stop it"
                 ) from error
             yield
+
+    @contextmanager
+    def begun(self, results: Sequence[str]) -> Iterator[None]:
+        """`locked`; what ends in an error before the first checkpoint leaves nothing behind but the lock."""
+        with self.locked():
+            try:
+                yield
+            except BaseException:
+                if not any(checkpoints(self.folder / CHECKPOINTS)):
+                    self.clear(results)
+                raise
+
+    def clear(self, results: Sequence[str]) -> None:
+        """Removes the files of the run but for its lock, and no others.
+
+        Args:
+            results: names, or patterns of them, of the files that training leaves in the folder.
+        """
+        for pattern in (RUN, METRICS, *results):
+            for path in self.folder.glob(pattern):
+                path.unlink()
+        for checkpoint in checkpoints(self.folder / CHECKPOINTS):
+            shutil.rmtree(checkpoint)
+        for place in {CHECKPOINTS, *(os.path.dirname(pattern) for pattern in results)} - {""}:
+            with suppress(OSError):  # there is something else in it
+                (self.folder / place).rmdir()
 
     def restore(self, trainer: Resumable) -> list[str]:
         """Puts a fresh trainer where the newest whole checkpoint was, and drops metrics of what came after it.
