@@ -81,7 +81,7 @@ def add_to(commands: Any) -> None:
         "scenes",
         "colour pictures of things in places",
         "Trains on scenes: 32 x 32 colour pictures of one thing before a sky and a ground, painted as training runs.",
-        "scenes: some twenty minutes on a laptop",
+        "scenes: a model for a laptop",
     )
     parser = _add_set(
         sets,
