@@ -3,44 +3,38 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-import aligndraw
+from aligndraw.cli import eval_measures
 from aligndraw.cli.failure import Failure, failing
-from aligndraw.cli.options import add_device, add_model, add_seed, add_sentences, chosen_backends, whole
-from aligndraw.cli.outputs import check_file, writing
+from aligndraw.cli.options import chosen_backends, whole
+from aligndraw.cli.outputs import check_file
+from aligndraw.cli.scored import COMBINATIONS, SPLITS, add_scored, opened, told, write_numbers
 from aligndraw.data import (
     VOCABULARY,
-    CaptionedImages,
     Examples,
     SceneExamples,
-    Scenes,
     all_placements,
     evaluation_scenes,
     evaluation_sets,
     load_digits,
 )
-from aligndraw.data.scenes import SIDE
 from aligndraw.evaluation.attributes import score_attributes
 from aligndraw.evaluation.bound import BoundReport, estimate_bound
 from aligndraw.evaluation.fidelity import check_pictures, score_fidelity
 from aligndraw.evaluation.reader import DigitReader
 from aligndraw.evaluation.scene_reader import SceneReader
 from aligndraw.model import Model
-from aligndraw.model.saved import replacing
 from aligndraw.pipelines import SHIPPED, Pipeline
 
 ROWS_AT_ONCE = 1000  # pictures times samples of the bound that are in memory together
 PLACEMENTS = {"seen": "seen placements", "held_out": "held-out placements"}
-COMBINATIONS = {"seen": "seen combinations", "held_out": "held-out combinations"}
 
 
 def add_to(commands: Any) -> None:
@@ -69,7 +63,7 @@ def add_to(commands: Any) -> None:
         metavar="N",
         help=f"pictures drawn of each of the {len(all_placements())} captions [%(default)s]",
     )
-    _add_options(parser)
+    _add_options(parser, shipped=True)
     parser.set_defaults(run=_run)
 
     parser = sets.add_parser(
@@ -82,7 +76,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "-n", type=whole(1), default=1, metavar="N", help="pictures drawn of the caption of each scene [%(default)s]"
     )
-    _add_options(parser, shipped=False)
+    _add_options(parser)
     parser.set_defaults(run=_run_bound, data=None)
     parser = sets.add_parser(
         "captioned",
@@ -90,26 +84,16 @@ def add_to(commands: Any) -> None:
         description="Scores a model on captioned images that `aligndraw data` has stored: its variational bound.",
     )
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder that `aligndraw data` wrote")
-    _add_options(parser, shipped=False, splits=None)
+    _add_options(parser, splits=None)
     parser.set_defaults(run=_run_bound)
+    eval_measures.add_to(sets)
 
 
 def _add_options(
-    parser: argparse.ArgumentParser, shipped: bool = True, splits: Sequence[str] | None = ("test", "validation")
+    parser: argparse.ArgumentParser, shipped: bool = False, splits: Sequence[str] | None = SPLITS
 ) -> None:
-    """What data sets share; `shipped` if a model for one comes with the package, `splits` if they have fixed names."""
-    if shipped:
-        add_model(parser)
-    else:
-        parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="folder of a model")
-    add_sentences(parser)
-    parser.add_argument(
-        "--split",
-        choices=splits,
-        default="test",
-        metavar="{" + ",".join(splits) + "}" if splits else "NAME",
-        help="pictures that the bound is taken on [%(default)s]",
-    )
+    """What data sets share; the arguments are those of `add_scored`."""
+    add_scored(parser, "that the bound is taken on", shipped, splits)
     parser.add_argument(
         "--images",
         type=whole(2),
@@ -124,9 +108,6 @@ def _add_options(
         metavar="K",
         help="of the latents of a picture, for the importance-weighted bound [%(default)s]",
     )
-    add_seed(parser, "of the examples and of the noise")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers to this file too")
-    add_device(parser)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -157,46 +138,38 @@ def _run(arguments: argparse.Namespace) -> int:
             reader=reader,
             on_batch=bar.update,
         )
-    print(_told(arguments, name, pipeline.model, backends))
+    print(told(arguments, name, pipeline.model, backends))
     print(f"\nbound of {arguments.images:,} pictures of {arguments.split} digits, in nats: less is better")
     print(_table(bounds, arguments.samples, PLACEMENTS))
     print(f"\nfaithful pictures, {arguments.n} drawn of each caption, in per cent: more is better")
     print(fidelity)
-    if arguments.json is not None:
-        record = {
-            "digits": str(arguments.digits or "shipped"),
-            "n": arguments.n,
-            "fidelity": fidelity.to_dict(),
-            "reader": reader.record,
-        }
-        _write(arguments, name, bounds, record)
+    record = {
+        "bound": {kind: report.to_dict() for kind, report in bounds.items()},
+        "digits": str(arguments.digits or "shipped"),
+        "n": arguments.n,
+        "fidelity": fidelity.to_dict(),
+        "reader": reader.record,
+    }
+    write_numbers(arguments, name, ("images", "samples"), record)
     return 0
 
 
 def _run_bound(arguments: argparse.Namespace) -> int:
     if arguments.json is not None:
         check_file(arguments.json)
-    backends = chosen_backends(arguments.device)
-    name, split = str(arguments.model), arguments.split
+    backends, split = chosen_backends(arguments.device), arguments.split
+    scored = opened(arguments)
+    name, title, pipeline = scored.name, scored.title, scored.pipeline
     examples: Mapping[str, Examples]
     scenes: Mapping[str, SceneExamples] = {}
-    with failing(ValueError, FileNotFoundError):
-        pipeline = Pipeline.load(arguments.model, arguments.device, arguments.sentences)
-        reader = SceneReader.load().to(arguments.device) if arguments.data is None else None
-        if arguments.data is None:
-            title, words, shape = "scenes", Scenes.vocabulary, (3, SIDE, SIDE)
+    reader = None
+    with failing(ValueError):
+        if scored.split is None:
+            reader = SceneReader.load().to(arguments.device)
             examples = scenes = evaluation_scenes(split, arguments.seed, arguments.images)
         else:
-            data = CaptionedImages.open(arguments.data)
-            title, words, shape = f"captioned images of {arguments.data}", data.vocabulary, data.image_shape
-            part = data.split(split)
-            examples = {split: part.epoch(arguments.seed, size=min(arguments.images, len(part)))}
-    config = pipeline.model.config
-    if (config.channels, *config.image_size) != shape:
-        got = [config.channels, *config.image_size]
-        raise Failure(f"model {name} must be of pictures {list(shape)} for {title}, got {got}")
-    if pipeline.vocabulary != words:
-        raise Failure(f"model {name} must have the vocabulary of {title}, got another")
+            size = min(arguments.images, len(scored.split))
+            examples = {split: scored.split.epoch(arguments.seed, size=size)}
     total = sum(map(len, examples.values()))
     drawn = 0 if reader is None else total * arguments.n
     with tqdm(total=total + drawn, unit=" images", dynamic_ncols=True, disable=None, leave=False) as bar:
@@ -214,30 +187,22 @@ def _run_bound(arguments: argparse.Namespace) -> int:
                 reader=reader,
                 on_batch=bar.update,
             )
-    print(_told(arguments, name, pipeline.model, backends))
+    print(told(arguments, name, pipeline.model, backends))
     print(f"\nbound on {title}, {split}, {total // len(bounds):,} pictures of a kind, in nats: less is better")
     print(_table(bounds, arguments.samples, COMBINATIONS))
-    more: dict[str, Any] = {"data": None if arguments.data is None else str(arguments.data)}
+    record: dict[str, Any] = {
+        "bound": {kind: report.to_dict() for kind, report in bounds.items()},
+        "data": arguments.data,
+    }
     if reader is not None:
         for kind, score in accuracy.items():
             print(f"\npictures that show what their captions say, {COMBINATIONS[kind]}, in per cent: more is better")
             print(score)
         print("  Real pictures are what the scene reader makes of flawless ones.")
-        more |= {"n": arguments.n, "attributes": {k: v.to_dict() for k, v in accuracy.items()}, "reader": reader.record}
-    if arguments.json is not None:
-        _write(arguments, name, bounds, more)
+        attributes = {kind: score.to_dict() for kind, score in accuracy.items()}
+        record |= {"n": arguments.n, "attributes": attributes, "reader": reader.record}
+    write_numbers(arguments, name, ("images", "samples"), record)
     return 0
-
-
-def _told(arguments: argparse.Namespace, name: str, model: Model, backends: str) -> str:
-    """What was scored, and what its bound is of where that cannot be compared with the paper's."""
-    config = model.config
-    line = f"model {name}, {config.title}; {arguments.device}, {backends}; seed {arguments.seed}"
-    if config.likelihood == "bernoulli":
-        return line
-    variance, pixels = config.observation_variance, config.channels * math.prod(config.image_size)
-    constant = pixels * math.log(2 * math.pi * variance) / 2
-    return f"{line}\npixels are Gaussian of variance {variance:g}: {constant:.2f} nats of the NLL are constant"
 
 
 def _bounds(
@@ -258,24 +223,6 @@ def _bounds(
     if not all(math.isfinite(report.bound.mean) for report in bounds.values()):
         raise Failure(f"model {name} is of no use: its bound is not a finite number")
     return bounds
-
-
-def _write(
-    arguments: argparse.Namespace, name: str, bounds: Mapping[str, BoundReport], more: Mapping[str, Any]
-) -> None:
-    """All numbers as JSON."""
-    record = {
-        "format": "aligndraw eval 1",
-        "model": name,
-        **{k: getattr(arguments, k) for k in ("split", "images", "samples", "seed", "device")},
-        "versions": {"aligndraw": aligndraw.__version__, "torch": torch.__version__},
-        "bound": {kind: report.to_dict() for kind, report in bounds.items()},
-        **more,
-    }
-    text = json.dumps(record, indent=2, allow_nan=False) + "\n"
-    with writing(arguments.json), replacing(arguments.json) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    print(f"\nwrote {arguments.json}")
 
 
 def _table(bounds: Mapping[str, BoundReport], samples: int, titles: Mapping[str, str]) -> str:
