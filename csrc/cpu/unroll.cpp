@@ -209,14 +209,12 @@ struct BackwardWorkshop {
   explicit BackwardWorkshop(const UnrollSizes& s)
       : reader(s.channels, s.height, s.width, s.read_size, true),
         writer(s.channels, s.height, s.width, s.write_size),
-        canvas(s.volume()),
-        image(s.volume()),
         prior(2 * s.latents),
         energies(s.words) {}
 
   BackwardReader<T> reader;
   BackwardWriter<T> writer;
-  Buffer<T> canvas, image, prior, energies;
+  Buffer<T> prior, energies;
 };
 
 // result [columns] = the sum of the rows. Sums of 64 rows are summed, for the sake of precision.
@@ -289,9 +287,8 @@ void run_backward(const Arguments<T>& in, const Tape<T, const T*>& tape, const T
     backward_row(workshop.reader,
                  {in.image + b * volume, tape.canvases + (t * batch + b) * volume, tape.said + at},
                  input,
-                 {out.image ? workshop.image.data() : nullptr, d_said + at, workshop.canvas});
-    add_row(d_canvas + b * volume, workshop.canvas, volume);
-    if (out.image) add_row(out.image + b * volume, workshop.image, volume);
+                 {out.image ? out.image + b * volume : nullptr, d_said + at, d_canvas + b * volume,
+                  true});
     add_row(d_h_dec + b * s.decoder, input + s.glimpse(), s.decoder);
   };
   const auto lstm_backward = [&](const Buffer<T>& d_h, Buffer<T>& d_c, Buffer<T>& d_c_before,
