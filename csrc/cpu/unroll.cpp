@@ -53,6 +53,14 @@ struct Arguments {
     return {matrix(data, rows, columns), bf16};
   }
   Right<T> right(Matrix<const T> matrix) const { return {matrix, bf16}; }
+  // A right factor that is one of every step's products; priors, posteriors and windows come of
+  // `exact` ones, which are never rounded.
+  Right<T> of_steps(Matrix<const T> matrix) const {
+    return {matrix, bf16, sizes.batch, sizes.steps};
+  }
+  Right<T> exact_of_steps(Matrix<const T> matrix) const {
+    return {matrix, false, sizes.batch, sizes.steps};
+  }
 };
 
 // The results and the tape, in the order of the op's: time first.
@@ -89,22 +97,24 @@ void run_forward(const Arguments<T>& in, const Tape<T, T*>& out, T* last) {
   const auto& s = in.sizes;
   const int64_t batch = s.batch, volume = s.volume(), heads = s.heads();
   const auto weight = [&](const T* data, int64_t rows, int64_t columns) {
-    return in.right(matrix(data, rows, columns));
+    return in.of_steps(matrix(data, rows, columns));
   };
   const auto encoder_ih = weight(in.encoder_ih, 4 * s.encoder, s.encoder_in());
   const auto encoder_hh = weight(in.encoder_hh, 4 * s.encoder, s.encoder);
   const auto decoder_ih = weight(in.decoder_ih, 4 * s.decoder, s.decoder_in());
   const auto decoder_hh = weight(in.decoder_hh, 4 * s.decoder, s.decoder);
   const auto of_query = weight(in.heads, s.units, s.decoder);
-  // Priors, posteriors and windows are never rounded.
-  const auto posterior = matrix(in.posterior, 2 * s.latents, s.encoder).transposed();
+  const auto exact = [](const T* data, int64_t rows, int64_t columns) {
+    return Left<T>(matrix(data, rows, columns), false);
+  };
+  const auto posterior = in.exact_of_steps(matrix(in.posterior, 2 * s.latents, s.encoder));
   const auto other_heads =
-      matrix(in.heads + s.units * s.decoder, heads - s.units, s.decoder).transposed();
+      in.exact_of_steps(matrix(in.heads + s.units * s.decoder, heads - s.units, s.decoder));
   const auto multiply_heads = [&](int64_t t) {
     T* const said = out.said + t * batch * heads;
     const T* const h = out.decoder_h + t * batch * s.decoder;
     multiply(Matrix<T>{said, batch, s.units, heads}, in.left(h, batch, s.decoder), of_query);
-    multiply(Matrix<T>{said + s.units, batch, heads - s.units, heads}, matrix(h, batch, s.decoder),
+    multiply(Matrix<T>{said + s.units, batch, heads - s.units, heads}, exact(h, batch, s.decoder),
              other_heads);
   };
   const Team<ForwardWorkshop<T>> team(
@@ -174,7 +184,7 @@ void run_forward(const Arguments<T>& in, const Tape<T, T*>& out, T* last) {
              in.left(encoder_h, batch, s.encoder), encoder_hh);
     finish_lstm(encoder_gates, in.encoder_bias, encoder_h, encoder_c, s.encoder);
     multiply(matrix(posteriors, batch, 2 * s.latents),
-             matrix(encoder_h + batch * s.encoder, batch, s.encoder).constant(), posterior);
+             exact(encoder_h + batch * s.encoder, batch, s.encoder), posterior);
     team.each([&](ForwardWorkshop<T>& workshop, int64_t b) {
       T* const q = posteriors + b * 2 * s.latents;
       add_row(q, in.posterior_bias, 2 * s.latents);
@@ -252,7 +262,7 @@ void run_backward(const Arguments<T>& in, const Tape<T, const T*>& tape, const T
 
   // result = d w
   const auto weight = [&](const T* data, int64_t rows, int64_t columns) {
-    return in.right(matrix(data, rows, columns).transposed());
+    return in.of_steps(matrix(data, rows, columns).transposed());
   };
   const auto encoder_ih = weight(in.encoder_ih, 4 * s.encoder, s.encoder_in());
   const auto encoder_hh = weight(in.encoder_hh, 4 * s.encoder, s.encoder);
