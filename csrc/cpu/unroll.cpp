@@ -3,7 +3,7 @@
 #include <array>
 
 #include "attend.h"
-#include "bfloat16.h"
+#include "factor.h"
 #include "latent.h"
 #include "loop.h"
 #include "lstm.h"
