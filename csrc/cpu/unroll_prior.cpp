@@ -95,7 +95,7 @@ struct Workshop {
 };
 
 template <class T>
-std::tuple<Tensor, Tensor, Tensor, Tensor> run(const UnrollPriorInputs& in) {
+UnrollPriorResults run(const UnrollPriorInputs& in) {
   const int64_t channels = in.canvas.size(0), height = in.canvas.size(1), width = in.canvas.size(2);
   const int64_t batch = in.noise.size(0), steps = in.noise.size(1), latents = in.noise.size(2);
   const int64_t words = in.words.size(1), word_size = in.words.size(2);
@@ -195,13 +195,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> run(const UnrollPriorInputs& in) {
 
 }  // namespace
 
-std::tuple<Tensor, Tensor, Tensor, Tensor> unroll_prior(
-    Tensor canvas, Tensor words, std::optional<Tensor> keys, Tensor lengths, Tensor noise,
-    Tensor decoder_ih, Tensor decoder_hh, Tensor decoder_bias, Tensor decoder_h0, Tensor heads,
-    Tensor heads_bias, std::optional<Tensor> score, int64_t write_size) {
-  const UnrollPriorInputs in{canvas,     words,        keys,       lengths, noise,      decoder_ih,
-                             decoder_hh, decoder_bias, decoder_h0, heads,   heads_bias, score,
-                             write_size};
+UnrollPriorResults unroll_prior(ALIGNDRAW_UNROLL_PRIOR_PARAMETERS) {
+  const UnrollPriorInputs in{ALIGNDRAW_UNROLL_PRIOR_ARGUMENTS};
   check_unroll_prior(in);
   return is_double(canvas) ? run<double>(in) : run<float>(in);
 }
