@@ -15,7 +15,7 @@ namespace {
 // The arguments, with the matrices among them as factors.
 template <class T>
 struct Arguments : UnrollArguments<T> {
-  using UnrollArguments<T>::UnrollArguments, UnrollArguments<T>::bf16;
+  using UnrollArguments<T>::UnrollArguments, UnrollArguments<T>::bf16, UnrollArguments<T>::sizes;
 
   Left<T> left(const T* data, int64_t rows, int64_t columns) const {
     return {matrix(data, rows, columns), bf16};
