@@ -15,7 +15,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 import aligndraw
 from aligndraw.cli.failure import Failure, failing
-from aligndraw.cli.options import add_device, add_model, add_seed, chosen_backends, whole
+from aligndraw.cli.options import add_device, add_model, add_seed, add_sentences, chosen_backends, whole
 from aligndraw.cli.outputs import check_file, writing
 from aligndraw.data import (
     VOCABULARY,
@@ -34,7 +34,7 @@ from aligndraw.evaluation.bound import BoundReport, estimate_bound
 from aligndraw.evaluation.fidelity import check_pictures, score_fidelity
 from aligndraw.evaluation.reader import DigitReader
 from aligndraw.evaluation.scene_reader import SceneReader
-from aligndraw.model import AlignDRAW
+from aligndraw.model import Model
 from aligndraw.model.saved import replacing
 from aligndraw.pipelines import SHIPPED, Pipeline
 
@@ -102,6 +102,7 @@ def _add_options(
         add_model(parser)
     else:
         parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="folder of a model")
+    add_sentences(parser)
     parser.add_argument(
         "--split",
         choices=splits,
@@ -134,13 +135,14 @@ def _run(arguments: argparse.Namespace) -> int:
     backends = chosen_backends(arguments.device)
     name = str(arguments.model or f"shipped {SHIPPED.name}")
     with failing(ValueError):
-        pipeline = Pipeline.load(arguments.model, arguments.device)
+        pipeline = Pipeline.load(arguments.model, arguments.device, arguments.sentences)
         model = pipeline.model
         check_pictures(model)
         if pipeline.vocabulary.words[: len(VOCABULARY)] != VOCABULARY.words:
             raise Failure(f"model {name} must have the vocabulary of MNIST with captions, got another")
         digits = load_digits(arguments.digits)
-        examples = evaluation_sets(digits, arguments.split, arguments.seed, arguments.images)
+        sets = evaluation_sets(digits, arguments.split, arguments.seed, arguments.images)
+        examples = {kind: pipeline.read(part) for kind, part in sets.items()}
         reader = DigitReader.load().to(arguments.device)
     total = len(examples) * arguments.images + len(all_placements()) * arguments.n
     with tqdm(total=total, unit=" images", dynamic_ncols=True, disable=None, leave=False) as bar:
@@ -149,13 +151,13 @@ def _run(arguments: argparse.Namespace) -> int:
         bar.set_description("fidelity")
         fidelity = score_fidelity(
             model,
-            pipeline.vocabulary,
+            pipeline.reader,
             n=arguments.n,
             seed=arguments.seed,
             reader=reader,
             on_batch=bar.update,
         )
-    print(f"model {name}; {arguments.device}, {backends}; seed {arguments.seed}")
+    print(_told(arguments, name, pipeline.model, backends))
     print(f"\nbound of {arguments.images:,} pictures of {arguments.split} digits, in nats: less is better")
     print(_table(bounds, arguments.samples, PLACEMENTS))
     print(f"\nfaithful pictures, {arguments.n} drawn of each caption, in per cent: more is better")
@@ -179,7 +181,7 @@ def _run_bound(arguments: argparse.Namespace) -> int:
     examples: Mapping[str, Examples]
     scenes: Mapping[str, SceneExamples] = {}
     with failing(ValueError, FileNotFoundError):
-        pipeline = Pipeline.load(arguments.model, arguments.device)
+        pipeline = Pipeline.load(arguments.model, arguments.device, arguments.sentences)
         reader = SceneReader.load().to(arguments.device) if arguments.data is None else None
         if arguments.data is None:
             title, words, shape = "scenes", Scenes.vocabulary, (3, SIDE, SIDE)
@@ -199,19 +201,20 @@ def _run_bound(arguments: argparse.Namespace) -> int:
     drawn = 0 if reader is None else total * arguments.n
     with tqdm(total=total + drawn, unit=" images", dynamic_ncols=True, disable=None, leave=False) as bar:
         bar.set_description("bound")
-        bounds = _bounds(arguments, name, pipeline.model, examples, bar)
+        read = {kind: pipeline.read(part) for kind, part in examples.items()}
+        bounds = _bounds(arguments, name, pipeline.model, read, bar)
         if reader is not None:
             bar.set_description("attributes")
             accuracy = score_attributes(
                 pipeline.model,
-                pipeline.vocabulary,
+                pipeline.reader,
                 scenes,
                 arguments.n,
                 arguments.seed,
                 reader=reader,
                 on_batch=bar.update,
             )
-    print(f"model {name}; {arguments.device}, {backends}; seed {arguments.seed}")
+    print(_told(arguments, name, pipeline.model, backends))
     print(f"\nbound on {title}, {split}, {total // len(bounds):,} pictures of a kind, in nats: less is better")
     print(_table(bounds, arguments.samples, COMBINATIONS))
     more: dict[str, Any] = {"data": None if arguments.data is None else str(arguments.data)}
@@ -226,8 +229,19 @@ def _run_bound(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _told(arguments: argparse.Namespace, name: str, model: Model, backends: str) -> str:
+    """What was scored, and what its bound is of where that cannot be compared with the paper's."""
+    config = model.config
+    line = f"model {name}, {config.title}; {arguments.device}, {backends}; seed {arguments.seed}"
+    if config.likelihood == "bernoulli":
+        return line
+    variance, pixels = config.observation_variance, config.channels * math.prod(config.image_size)
+    constant = pixels * math.log(2 * math.pi * variance) / 2
+    return f"{line}\npixels are Gaussian of variance {variance:g}: {constant:.2f} nats of the NLL are constant"
+
+
 def _bounds(
-    arguments: argparse.Namespace, name: str, model: AlignDRAW, examples: Mapping[str, Examples], bar: tqdm
+    arguments: argparse.Namespace, name: str, model: Model, examples: Mapping[str, Examples], bar: tqdm
 ) -> dict[str, BoundReport]:
     """The bound of the model on each kind of examples."""
     bounds = {

@@ -13,13 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aligndraw.data import SceneExamples, evaluation_scenes, to_tensors
-from aligndraw.data.scenes import ATTRIBUTES, SIDE, VOCABULARY, Split, told
+from aligndraw.data import CaptionReader, SceneExamples, evaluation_scenes
+from aligndraw.data.scenes import ATTRIBUTES, SIDE, Split, told
 from aligndraw.evaluation.fidelity import Share
 from aligndraw.evaluation.scene_reader import SceneReader
-from aligndraw.model import AlignDRAW
+from aligndraw.model import Model
 from aligndraw.model.noise import stream
-from aligndraw.text import Vocabulary
 
 GROUPS = {
     "right": "object, colour and place",
@@ -91,8 +90,8 @@ class AttributeAccuracy:
 
 
 def score_attributes(
-    model: AlignDRAW,
-    vocabulary: Vocabulary,
+    model: Model,
+    captions: CaptionReader,
     examples: Mapping[str, SceneExamples],
     n: int = 1,
     seed: int = 0,
@@ -107,7 +106,7 @@ def score_attributes(
 
     Args:
         model: of scenes, on any device.
-        vocabulary: of the model.
+        captions: what reads captions for the model, such as its vocabulary.
         examples: "seen" and "held_out", from `evaluation_scenes`.
         n: pictures of each caption.
         seed: of the noise.
@@ -116,14 +115,14 @@ def score_attributes(
         on_batch: called with the number of pictures just read.
 
     Raises:
-        ValueError: a number out of range; a model of other pictures or another vocabulary.
+        ValueError: a number out of range; a model of other pictures; `CaptionError`, for a caption that cannot be read.
     """
     for name, value, least in (("n", n, 1), ("seed", seed, 0), ("batch_size", batch_size, 1)):
         if value < least:
             raise ValueError(f"{name} must be at least {least}, got {value}")
     shape = [model.config.channels, *model.config.image_size]
-    if shape != [3, SIDE, SIDE] or vocabulary != VOCABULARY:
-        raise ValueError(f"model must be of scenes, [3, {SIDE}, {SIDE}] with their vocabulary, got one of {shape}")
+    if shape != [3, SIDE, SIDE]:
+        raise ValueError(f"model must be of scenes, [3, {SIDE}, {SIDE}], got one of {shape}")
     device = model.canvas.device
     reader = reader or SceneReader.load().to(device)
     scores = {}
@@ -134,9 +133,9 @@ def score_attributes(
             batch = jobs[start : start + batch_size]
             first, last = batch[0][0], batch[-1][0]
             rows = torch.tensor([i - first for i, _ in batch])
-            _, *captions = to_tensors(part, slice(first, last + 1))
+            described = captions.encode_batch(part.captions(slice(first, last + 1)))
             drawing = model.sample(
-                *(c[rows].to(device) for c in captions), generator=[stream(seed, i + len(part) * j) for i, j in batch]
+                *(c[rows].to(device) for c in described), generator=[stream(seed, i + len(part) * j) for i, j in batch]
             )
             readings.append(reader.read(drawing.images.float()).cpu())
             on_batch(len(batch))

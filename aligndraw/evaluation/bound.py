@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from aligndraw.data import Examples, to_tensors
-from aligndraw.model import AlignDRAW
+from aligndraw.model import Model
 from aligndraw.model.noise import stream
 
 
@@ -59,7 +59,7 @@ class BoundReport:
 
 @torch.no_grad()
 def estimate_bound(
-    model: AlignDRAW,
+    model: Model,
     examples: Examples,
     samples: int = 1,
     seed: int = 0,

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from aligndraw.data import Examples, to_tensors
-from aligndraw.model import AlignDRAW
+from aligndraw.model import Model
 from aligndraw.model.noise import stream
 
 WINDOW, SIGMA = 11, 1.5  # pixels
@@ -82,7 +82,7 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
 
 @torch.no_grad()
 def score_similarity(
-    model: AlignDRAW,
+    model: Model,
     examples: Examples,
     samples: int = 50,
     seed: int = 0,
