@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 import aligndraw
 from aligndraw.config import AlignDRAWConfig, TrainingConfig
 from aligndraw.data import DataSet, open_data_set
+from aligndraw.evaluation.drawing import Sharpen
 from aligndraw.model import AlignDRAW, Drawing
 from aligndraw.model.noise import stream
 from aligndraw.model.saved import CONFIG, WEIGHTS, load_model, save_model
@@ -40,7 +40,7 @@ class Pipeline:
     model: AlignDRAW
     vocabulary: Vocabulary
     notes: Mapping[str, Any] = field(default_factory=dict)
-    sharpen: Callable[[Sequence[str], Tensor], Tensor] | None = None
+    sharpen: Sharpen | None = None
 
     @classmethod
     def load(cls, folder: str | Path | None = None, device: torch.device | str = "cpu") -> Pipeline:
