@@ -75,6 +75,8 @@ class AlignDRAWConfig(Config):
     `AlignDRAWConfig.preset(name)` gives a named one; `replace(field=value)` changes some fields.
     """
 
+    in_steps = True
+
     image_size: tuple[int, int] = setting((60, 60), "height and width of the canvas, in pixels")
     channels: int = setting(1, "channels of the image: 1 for grey, 3 for colour")
     steps: int = setting(32, "T, the number of drawing steps")
@@ -107,6 +109,11 @@ class AlignDRAWConfig(Config):
         self._check()
         if self.observation_variance <= 0:
             raise ValueError(f"observation_variance must be above 0, got {self.observation_variance!r}")
+
+    @property
+    def title(self) -> str:
+        """What the paper calls such a model."""
+        return "alignDRAW" if self.align else "noalignDRAW"
 
     @classmethod
     def preset(cls, name: str) -> AlignDRAWConfig:

@@ -14,6 +14,8 @@ import aligndraw
 from aligndraw.config import AlignDRAWConfig, TrainingConfig
 from aligndraw.data import DataSet, open_data_set
 from aligndraw.evaluation.drawing import Sharpen
+from aligndraw.lapgan import model as lapgan
+from aligndraw.lapgan.model import LAPGAN
 from aligndraw.model import AlignDRAW, Drawing
 from aligndraw.model.noise import stream
 from aligndraw.model.saved import CONFIG, WEIGHTS, load_model, save_model
@@ -37,7 +39,7 @@ class Pipeline:
             `aligndraw.lapgan.captioned.CaptionedSharpener`.
     """
 
-    model: AlignDRAW
+    model: AlignDRAW | LAPGAN
     vocabulary: Vocabulary
     notes: Mapping[str, Any] = field(default_factory=dict)
     sharpen: Sharpen | None = None
@@ -55,7 +57,10 @@ class Pipeline:
                 "no trained model ships with this installation: "
                 "run `aligndraw train mnist`, then name its folder (--model DIR)"
             )
-        folder = SHIPPED if folder is None else folder
+        folder = SHIPPED if folder is None else Path(folder)
+        if (folder / lapgan.NAMES[1]).is_file():
+            network = LAPGAN.load(folder)
+            return cls(network.to(device), network.vocabulary, network.notes)
         model, vocabulary, notes = load_model(folder)
         if len(vocabulary) > model.config.vocabulary_size:
             raise ValueError(
@@ -95,12 +100,12 @@ class Pipeline:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
         ids, lengths = self.vocabulary.encode_batch(captions)
         different = {self.vocabulary.decode(row[:k]) for row, k in zip(ids, lengths.tolist())}
-        if self.model.config.conventions == "released" and len(different) > 1:
+        if self.model.mixes_captions and len(different) > 1:
             raise ValueError(
                 "captions must be the same for a model of the released conventions, whose language "
                 f"model mixes those of a batch, got {len(different)} captions: draw one at a time"
             )
-        device = self.model.canvas.device
+        device = next(self.model.parameters()).device
         drawing = self.model.sample(
             ids.repeat_interleave(n, 0).to(device),
             lengths.repeat_interleave(n, 0).to(device),

@@ -38,6 +38,7 @@ from aligndraw.evaluation.energy import Energy, score_energy
 from aligndraw.evaluation.fidelity import check_pictures, score_fidelity
 from aligndraw.evaluation.reader import DigitReader
 from aligndraw.evaluation.scene_reader import SceneReader
+from aligndraw.lapgan.model import LAPGAN
 from aligndraw.model import AlignDRAW
 from aligndraw.model.saved import replacing
 from aligndraw.pipelines import SHIPPED, Pipeline
@@ -164,6 +165,8 @@ def _run(arguments: argparse.Namespace) -> int:
     with failing(ValueError):
         pipeline = Pipeline.load(arguments.model, arguments.device)
         model = pipeline.model
+        if isinstance(model, LAPGAN):
+            raise Failure(f"model {name} must be one that draws MNIST with captions, got a LAPGAN")
         check_pictures(model)
         if pipeline.vocabulary.words[: len(VOCABULARY)] != VOCABULARY.words:
             raise Failure(f"model {name} must have the vocabulary of MNIST with captions, got another")
@@ -184,9 +187,7 @@ def _run(arguments: argparse.Namespace) -> int:
             on_batch=bar.update,
         )
     print(f"model {name}; {arguments.device}, {backends}; seed {arguments.seed}")
-    print(f"\nbound of {arguments.images:,} pictures of {arguments.split} digits, in nats: less is better")
-    print(_bound_table(bounds, arguments.samples, PLACEMENTS))
-    print(_steps(bounds, PLACEMENTS))
+    _tell_bounds(f"{arguments.images:,} pictures of {arguments.split} digits", bounds, arguments.samples, PLACEMENTS)
     print(f"\nfaithful pictures, {arguments.n} drawn of each caption, in per cent: more is better")
     print(fidelity)
     if arguments.json is not None:
@@ -236,11 +237,10 @@ def _run_bound(arguments: argparse.Namespace) -> int:
         }
     drawn, sharpened = scores["drawn"], scores.get("sharpened")
     print(f"model {name}; {arguments.device}, {backends}; seed {arguments.seed}")
-    print(f"\nbound on {title}, {split}, {total // len(examples):,} pictures of a kind, in nats: less is better")
-    print(_bound_table(drawn.bounds, arguments.samples, COMBINATIONS))
-    print(_steps(drawn.bounds, COMBINATIONS))
+    of = f"{total // len(examples):,} pictures of each kind of {title}, {split}"
+    _tell_bounds(of, drawn.bounds, arguments.samples, COMBINATIONS)
     epsilon = arguments.sharpen_epsilon
-    if sharpened is not None:
+    if sharpened is not None and sharpened.bounds:
         print(f"\nbound after sharpening, its noise 0, the mean of a pixel clipped to [{epsilon:g}, 1 - {epsilon:g}]")
         print(_bound_table(sharpened.bounds, arguments.samples, COMBINATIONS))
     for stage, score in scores.items():
@@ -311,13 +311,15 @@ def _scored(
 def _bounds(
     arguments: argparse.Namespace,
     name: str,
-    model: AlignDRAW,
+    model: AlignDRAW | LAPGAN,
     examples: Mapping[str, Examples],
     bar: tqdm,
     sharpen: Sharpen | None = None,
     epsilon: float = EPSILON,
 ) -> dict[str, BoundReport]:
-    """The bound of the model on each kind of examples."""
+    """The bound of the model on each kind of examples; nothing for a LAPGAN, which has none."""
+    if isinstance(model, LAPGAN):
+        return {}
     bounds = {
         kind: estimate_bound(
             model,
@@ -354,6 +356,18 @@ def _write(
     print(f"\nwrote {arguments.json}")
 
 
+def _tell_bounds(of: str, bounds: Mapping[str, BoundReport], samples: int, titles: Mapping[str, str]) -> None:
+    if not bounds:
+        print("\na LAPGAN gives pictures no probabilities, so it has no bound")
+        return
+    print(f"\nbound of {of}, in nats: less is better")
+    print(_bound_table(bounds, samples, titles))
+    for kind, report in bounds.items():
+        steps = " ".join(f"{kl:.2f}" for kl in report.kl_steps)
+        print(f"  KL of each step, {titles.get(kind, kind)}:")
+        print(textwrap.fill(steps, 78, initial_indent="    ", subsequent_indent="    "))
+
+
 def _bound_table(bounds: Mapping[str, BoundReport], samples: int, titles: Mapping[str, str]) -> str:
     """The bounds side by side, one row a number."""
     rows = {
@@ -377,13 +391,3 @@ def _table(rows: Mapping[str, Mapping[str, str]], titles: Mapping[str, str]) -> 
 
 def _thousandths(estimate: Estimate) -> Estimate:
     return Estimate(1000 * estimate.mean, 1000 * estimate.error)
-
-
-def _steps(bounds: Mapping[str, BoundReport], titles: Mapping[str, str]) -> str:
-    """The KL of each step."""
-    lines = []
-    for kind, report in bounds.items():
-        steps = " ".join(f"{kl:.2f}" for kl in report.kl_steps)
-        lines.append(f"  KL of each step, {titles.get(kind, kind)}:")
-        lines.append(textwrap.fill(steps, 78, initial_indent="    ", subsequent_indent="    "))
-    return "\n".join(lines)

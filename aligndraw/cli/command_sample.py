@@ -118,8 +118,12 @@ def _run(arguments: argparse.Namespace) -> int:
             pipeline.vocabulary.encode(caption)
         except CaptionError as error:
             raise Failure(f"{file}, line {i}: {error}" if file else str(error), status=2) from error
-    if arguments.attention is not None and not pipeline.model.config.align:
-        raise Failure("--attention needs a model that attends to words; this one was trained with --no-align", status=2)
+    config = pipeline.model.config
+    if arguments.attention is not None and not pipeline.model.attends:
+        raise Failure(f"--attention needs a model that attends to words, got a {config.title}", status=2)
+    for option in ("animate", "steps"):
+        if getattr(arguments, option) is not None and not config.in_steps:
+            raise Failure(f"--{option} needs a model that draws in steps, got a {config.title}", status=2)
     drawn = {k: getattr(arguments, k) for k in ("seed", "temperature", "steps")}
     if archive:
         write_archive(arguments.o, pipeline, captions, n=n, **drawn)

@@ -18,6 +18,7 @@ from aligndraw.data.scenes import ATTRIBUTES, SIDE, VOCABULARY, Split, told
 from aligndraw.evaluation.drawing import Sharpen, draw_each
 from aligndraw.evaluation.fidelity import Share
 from aligndraw.evaluation.scene_reader import SceneReader
+from aligndraw.lapgan.model import LAPGAN
 from aligndraw.model import AlignDRAW
 from aligndraw.text import Vocabulary
 
@@ -91,7 +92,7 @@ class AttributeAccuracy:
 
 
 def score_attributes(
-    model: AlignDRAW,
+    model: AlignDRAW | LAPGAN,
     vocabulary: Vocabulary,
     examples: Mapping[str, SceneExamples],
     n: int = 1,
@@ -118,7 +119,7 @@ def score_attributes(
     shape = [model.config.channels, *model.config.image_size]
     if shape != [3, SIDE, SIDE] or vocabulary != VOCABULARY:
         raise ValueError(f"model must be of scenes, [3, {SIDE}, {SIDE}] with their vocabulary, got one of {shape}")
-    reader = reader or SceneReader.load().to(model.canvas.device)
+    reader = reader or SceneReader.load().to(next(model.parameters()).device)
     scores = {}
     for kind, part in examples.items():
         readings = []

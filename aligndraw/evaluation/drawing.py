@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from aligndraw.data import Examples, to_tensors
+from aligndraw.lapgan.model import LAPGAN
 from aligndraw.model import AlignDRAW
 from aligndraw.model.noise import stream
 
@@ -15,7 +16,7 @@ Sharpen = Callable[[Sequence[str], Tensor], Tensor]  # captions and images [n, C
 
 
 def draw_each(
-    model: AlignDRAW,
+    model: AlignDRAW | LAPGAN,
     examples: Examples,
     n: int = 1,
     seed: int = 0,
@@ -44,7 +45,7 @@ def draw_each(
     for name, value, least in (("examples", count, 1), ("n", n, 1), ("seed", seed, 0), ("batch_size", batch_size, 1)):
         if value < least:
             raise ValueError(f"{name} must be at least {least}, got {value}")
-    device = model.canvas.device
+    device = next(model.parameters()).device
     for start in range(0, count * n, batch_size):
         jobs = torch.arange(start, min(start + batch_size, count * n))
         which, sample = jobs // n, jobs % n

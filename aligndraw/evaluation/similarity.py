@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from aligndraw.data import Examples
 from aligndraw.evaluation.drawing import Sharpen, draw_each
+from aligndraw.lapgan.model import LAPGAN
 from aligndraw.model import AlignDRAW
 
 WINDOW, SIGMA = 11, 1.5  # pixels
@@ -82,7 +83,7 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
 
 @torch.no_grad()
 def score_similarity(
-    model: AlignDRAW,
+    model: AlignDRAW | LAPGAN,
     examples: Examples,
     samples: int = 50,
     seed: int = 0,

@@ -134,6 +134,16 @@ class AlignDRAW(nn.Module):
         self.canvas = nn.Parameter(torch.empty(c.channels, *c.image_size))
         self.reset_parameters()
 
+    @property
+    def attends(self) -> bool:
+        """Whether the model attends to words, and so has weights of them."""
+        return self.align is not None
+
+    @property
+    def mixes_captions(self) -> bool:
+        """Whether what is read of a caption depends on the others of its batch."""
+        return self.language.released
+
     @torch.no_grad()
     def reset_parameters(self, init: str = "paper") -> None:
         """Draws new parameters from torch's default generator; the first canvas is `config.canvas_init` everywhere.
