@@ -17,7 +17,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 import aligndraw
 from aligndraw.cli.command_sharpen import sharpening
 from aligndraw.cli.failure import Failure, failing
-from aligndraw.cli.options import add_device, add_model, add_seed, chosen_backends, number, whole
+from aligndraw.cli.options import add_device, add_model, add_seed, add_sentences, chosen_backends, number, whole
 from aligndraw.cli.outputs import check_file, writing
 from aligndraw.data import (
     VOCABULARY,
@@ -39,7 +39,7 @@ from aligndraw.evaluation.fidelity import check_pictures, score_fidelity
 from aligndraw.evaluation.reader import DigitReader
 from aligndraw.evaluation.scene_reader import SceneReader
 from aligndraw.lapgan.model import LAPGAN
-from aligndraw.model import AlignDRAW
+from aligndraw.model import Model
 from aligndraw.model.saved import replacing
 from aligndraw.pipelines import SHIPPED, Pipeline
 
@@ -110,6 +110,7 @@ def _add_options(
         add_model(parser)
     else:
         parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="folder of a model")
+    add_sentences(parser)
     parser.add_argument(
         "--split",
         choices=splits,
@@ -163,7 +164,7 @@ def _run(arguments: argparse.Namespace) -> int:
     backends = chosen_backends(arguments.device)
     name = str(arguments.model or f"shipped {SHIPPED.name}")
     with failing(ValueError):
-        pipeline = Pipeline.load(arguments.model, arguments.device)
+        pipeline = Pipeline.load(arguments.model, arguments.device, arguments.sentences)
         model = pipeline.model
         if isinstance(model, LAPGAN):
             raise Failure(f"model {name} must be one that draws MNIST with captions, got a LAPGAN")
@@ -171,7 +172,8 @@ def _run(arguments: argparse.Namespace) -> int:
         if pipeline.vocabulary.words[: len(VOCABULARY)] != VOCABULARY.words:
             raise Failure(f"model {name} must have the vocabulary of MNIST with captions, got another")
         digits = load_digits(arguments.digits)
-        examples = evaluation_sets(digits, arguments.split, arguments.seed, arguments.images)
+        sets = evaluation_sets(digits, arguments.split, arguments.seed, arguments.images)
+        examples = {kind: pipeline.read(part) for kind, part in sets.items()}
         reader = DigitReader.load().to(arguments.device)
     total = len(examples) * arguments.images + len(all_placements()) * arguments.n
     with tqdm(total=total, unit=" images", dynamic_ncols=True, disable=None, leave=False) as bar:
@@ -180,13 +182,13 @@ def _run(arguments: argparse.Namespace) -> int:
         bar.set_description("fidelity")
         fidelity = score_fidelity(
             model,
-            pipeline.vocabulary,
+            pipeline.reader,
             n=arguments.n,
             seed=arguments.seed,
             reader=reader,
             on_batch=bar.update,
         )
-    print(f"model {name}; {arguments.device}, {backends}; seed {arguments.seed}")
+    print(_told(arguments, name, pipeline.model, backends))
     _tell_bounds(f"{arguments.images:,} pictures of {arguments.split} digits", bounds, arguments.samples, PLACEMENTS)
     print(f"\nfaithful pictures, {arguments.n} drawn of each caption, in per cent: more is better")
     print(fidelity)
@@ -209,7 +211,7 @@ def _run_bound(arguments: argparse.Namespace) -> int:
     examples: Mapping[str, Examples]
     scenes: Mapping[str, SceneExamples] = {}
     with failing(ValueError, FileNotFoundError):
-        pipeline = Pipeline.load(arguments.model, arguments.device)
+        pipeline = Pipeline.load(arguments.model, arguments.device, arguments.sentences)
         if arguments.sharpen is not None:
             pipeline = sharpening(pipeline, arguments.sharpen, arguments.device)
         reader = SceneReader.load().to(arguments.device) if arguments.data is None else None
@@ -236,7 +238,7 @@ def _run_bound(arguments: argparse.Namespace) -> int:
             for stage, sharpen in stages.items()
         }
     drawn, sharpened = scores["drawn"], scores.get("sharpened")
-    print(f"model {name}; {arguments.device}, {backends}; seed {arguments.seed}")
+    print(_told(arguments, name, pipeline.model, backends))
     of = f"{total // len(examples):,} pictures of each kind of {title}, {split}"
     _tell_bounds(of, drawn.bounds, arguments.samples, COMBINATIONS)
     epsilon = arguments.sharpen_epsilon
@@ -293,13 +295,14 @@ def _scored(
     bar: tqdm,
 ) -> _Scores:
     model, n, seed, done = pipeline.model, arguments.n, arguments.seed, bar.update
+    examples = {kind: pipeline.read(part) for kind, part in examples.items()}
     bar.set_description("bound")
     bounds = _bounds(arguments, name, model, examples, bar, sharpen, arguments.sharpen_epsilon)
     attributes: Mapping[str, AttributeAccuracy] = {}
     if reader is not None:
         bar.set_description("attributes")
         attributes = score_attributes(
-            model, pipeline.vocabulary, scenes, n, seed, reader=reader, sharpen=sharpen, on_batch=done
+            model, pipeline.reader, scenes, n, seed, reader=reader, sharpen=sharpen, on_batch=done
         )
     bar.set_description("energy")
     energies = {
@@ -308,10 +311,21 @@ def _scored(
     return _Scores(bounds, attributes, energies)
 
 
+def _told(arguments: argparse.Namespace, name: str, model: Model | LAPGAN, backends: str) -> str:
+    """What was scored, and what its bound is of where that cannot be compared with the paper's."""
+    line = f"model {name}, {model.config.title}; {arguments.device}, {backends}; seed {arguments.seed}"
+    if isinstance(model, LAPGAN) or model.config.likelihood == "bernoulli":
+        return line
+    config = model.config
+    variance, pixels = config.observation_variance, config.channels * math.prod(config.image_size)
+    constant = pixels * math.log(2 * math.pi * variance) / 2
+    return f"{line}\npixels are Gaussian of variance {variance:g}: {constant:.2f} nats of the NLL are constant"
+
+
 def _bounds(
     arguments: argparse.Namespace,
     name: str,
-    model: AlignDRAW | LAPGAN,
+    model: Model | LAPGAN,
     examples: Mapping[str, Examples],
     bar: tqdm,
     sharpen: Sharpen | None = None,

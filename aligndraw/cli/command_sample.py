@@ -9,7 +9,7 @@ from typing import Any
 
 from aligndraw.cli.command_sharpen import sharpening
 from aligndraw.cli.failure import Failure, failing
-from aligndraw.cli.options import add_device, add_model, add_seed, chosen_backends, number, whole
+from aligndraw.cli.options import add_device, add_model, add_seed, add_sentences, chosen_backends, number, whole
 from aligndraw.cli.outputs import check_file, write_archive, write_sheet, writing
 from aligndraw.model import Drawing
 from aligndraw.pipelines import SHIPPED, Pipeline
@@ -42,6 +42,7 @@ def add_to(commands: Any) -> None:
     )
     add_seed(parser, "picture i of a caption depends on the seed and i alone")
     add_model(parser)
+    add_sentences(parser)
     parser.add_argument(
         "--temperature",
         type=number(0),
@@ -110,12 +111,12 @@ def _run(arguments: argparse.Namespace) -> int:
             check_file(path)
     chosen_backends(arguments.device)
     with failing(ValueError):
-        pipeline = Pipeline.load(arguments.model, arguments.device)
+        pipeline = Pipeline.load(arguments.model, arguments.device, arguments.sentences)
         if arguments.sharpen is not None:
             pipeline = sharpening(pipeline, arguments.sharpen, arguments.device)
     for i, caption in enumerate(captions, 1):
         try:
-            pipeline.vocabulary.encode(caption)
+            pipeline.reader.encode_batch([caption])
         except CaptionError as error:
             raise Failure(f"{file}, line {i}: {error}" if file else str(error), status=2) from error
     config = pipeline.model.config

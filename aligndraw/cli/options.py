@@ -14,6 +14,7 @@ from aligndraw.cli.failure import failing
 from aligndraw.config import Config
 from aligndraw.info import no_cuda_reason
 from aligndraw.ops import OPS
+from aligndraw.text.sentences import KINDS
 
 _C = TypeVar("_C", bound=Config)
 
@@ -84,6 +85,15 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_sentences(
+    parser: argparse.ArgumentParser,
+    what: str = "what makes vectors of captions, for a model that reads such",
+    default: str = "as in training",
+) -> None:
+    """--sentences, what reads the captions."""
+    parser.add_argument("--sentences", metavar="KIND", help=f"{what}: {KINDS} [{default}]")
+
+
 def add_device(parser: argparse.ArgumentParser) -> None:
     """--device, refused where there is none such."""
 
@@ -151,6 +161,8 @@ def _form(default: Any, choices: tuple[str, ...]) -> dict[str, Any]:
         return {"action": argparse.BooleanOptionalAction}
     if choices:
         return {"choices": choices}
+    if isinstance(default, str):
+        return {"metavar": "TEXT"}
     if isinstance(default, tuple):
         return {"type": whole(), "nargs": 2, "metavar": ("H", "W")}
     return {"type": whole() if isinstance(default, int) else number(), "metavar": "N"}

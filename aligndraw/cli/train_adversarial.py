@@ -17,12 +17,13 @@ import torch
 from torch import Tensor
 
 import aligndraw
-from aligndraw.cli.command_sharpen import add_sentences
+from aligndraw.cli.command_sharpen import SENTENCES
 from aligndraw.cli.failure import Failure, failing
-from aligndraw.cli.options import add_config, add_device, add_model, add_seed, chosen, fields
+from aligndraw.cli.options import add_config, add_device, add_model, add_seed, add_sentences, chosen, fields
 from aligndraw.cli.outputs import writing
 from aligndraw.cli.runs import add_run, keeps_settings, new_run, tell_stopped, updates_bar
 from aligndraw.cli.stopping import stopped_by_signals
+from aligndraw.data import CaptionedImages
 from aligndraw.lapgan import model as lapgan
 from aligndraw.lapgan import pyramid, sharpen
 from aligndraw.lapgan.captioned import sentence_notes
@@ -45,7 +46,7 @@ from aligndraw.training.run import RUN, RunFolder
 from aligndraw.viz import Captioned, contact_sheet, save_png
 
 SHOWN = 8  # examples on the sheet of an epoch
-OF_THE_DATA = ("image_size", "channels", "sentence_units")  # fields that are no options
+OF_THE_DATA = ("image_size", "channels", "sentence_units", "sentences")  # fields that are no options
 SETTINGS = {"data", "sentences", "drawn_by", "seed"}  # what `run.json` holds besides the configurations
 
 
@@ -104,9 +105,14 @@ class _LAPGANJob:
 
     def __init__(self, given: _Given, config: SharpenerConfig, recipe: AdversarialConfig) -> None:
         assert isinstance(config, LAPGANConfig)
-        assert given.pipeline is not None
-        self.given, seed = given, given.settings["seed"]
-        self.model = LAPGAN(config, given.pipeline.vocabulary, given.pipeline.model.language).to(given.device)
+        assert isinstance(config, LAPGANConfig)
+        self.given, seed, pipeline = given, given.settings["seed"], given.pipeline
+        config = config.replace(sentences=given.settings["sentences"])
+        if pipeline is None:
+            model = LAPGAN(config, CaptionedImages.open(given.settings["data"]).vocabulary)
+        else:
+            model = LAPGAN(config, pipeline.vocabulary, pipeline.model.language)
+        self.model = model.to(given.device)
         self.trainer = PyramidTrainer(self.model, given.examples, given.encoder, recipe, seed)
 
     def rows(self) -> tuple[list[str], Tensor]:
@@ -135,7 +141,6 @@ def add_to(sets: Any) -> None:
         help="folder that `aligndraw data` wrote, of which the split train; or .npz with images, float32 [n, C, H, W] "
         "in [0, 1], and captions, strings [n]",
     )
-    add_sentences(parser, "caption")
     _add_options(parser, _SharpenerJob)
     parser = sets.add_parser(
         "lapgan",
@@ -158,6 +163,7 @@ def add_to(sets: Any) -> None:
 def _add_options(parser: argparse.ArgumentParser, job: type[_Job]) -> None:
     """What both share."""
     add_run(parser, f"aligndraw-{job.name}")
+    add_sentences(parser, SENTENCES, "caption")
     add_model(parser)
     add_seed(parser, "of the parameters and of all that is drawn", default=None)
     add_device(parser)
@@ -257,7 +263,7 @@ def _new(arguments: argparse.Namespace) -> Iterator[tuple[RunFolder[Any, Adversa
         raise Failure("--data PATH must say what to train on", status=2)
     settings = {
         "data": os.path.abspath(arguments.data),
-        "sentences": absolute(getattr(arguments, "sentences", None) or "caption"),
+        "sentences": absolute(arguments.sentences or "caption"),
         "drawn_by": arguments.model and os.path.abspath(arguments.model),
         "seed": arguments.seed or 0,
     }

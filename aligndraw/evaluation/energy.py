@@ -13,7 +13,7 @@ from aligndraw.data import Examples
 from aligndraw.evaluation.bound import Estimate
 from aligndraw.evaluation.drawing import Sharpen, draw_each
 from aligndraw.lapgan.model import LAPGAN
-from aligndraw.model import AlignDRAW
+from aligndraw.model import Model
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def gradient_energy(images: Tensor) -> Tensor:
 
 @torch.no_grad()
 def score_energy(
-    model: AlignDRAW | LAPGAN,
+    model: Model | LAPGAN,
     examples: Examples,
     n: int = 1,
     seed: int = 0,

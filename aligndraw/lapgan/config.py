@@ -30,6 +30,7 @@ class LAPGANConfig(SharpenerConfig):
 
     title, in_steps, steps = "LAPGAN", False, 1
 
+    sentences: str = setting("caption", "what makes the vector of a caption: as of a drawing model")
     planes: int = setting(64, "planes of each hidden convolution of the finer level")
     noise_units: int = setting(100, "size of the coarser level's noise")
     generator_units: int = setting(8000, "units of both hidden layers of the coarser level's generator")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from aligndraw.lapgan import pyramid
 from aligndraw.lapgan.config import LAPGANConfig
 from aligndraw.lapgan.generator import ResidualGenerator, TopGenerator
-from aligndraw.model.draw import Drawing
+from aligndraw.model import Drawing
 from aligndraw.model.language import LanguageModel
 from aligndraw.model.saved import read_module, write_module
 from aligndraw.text import Vocabulary

@@ -94,6 +94,26 @@ def test_evaluation(train, command, data, tmp_path):
     assert status == 1 and "got a LAPGAN" in err
 
 
+def test_other_sentences(train, command, data, tmp_path):
+    """Vectors of captions in place of a language model; where they are is remembered, or told."""
+    texts = CaptionedImages.open(data).split("train").captions()
+    vectors = tmp_path / "v.npz"
+    np.savez(vectors, captions=texts, vectors=np.eye(len(texts), 5))
+    folder = tmp_path / "lapgan"
+    assert train("--sentences", f"vectors:{vectors}")[0] == 0
+    assert Pipeline.load(folder).model.config.sentence_units == 5
+    assert command("sample", texts[0], "-n", 1, "--model", folder, "-o", tmp_path / "a.npz")[0] == 0
+    vectors.rename(tmp_path / "w.npz")
+    sample = ("sample", texts[0], "-n", 1, "--model", folder, "-o", tmp_path / "b.npz")
+    status, _, err = command(*sample)
+    assert status == 1 and "sentences must be there to be read" in err
+    assert command(*sample, "--sentences", f"vectors:{tmp_path / 'w.npz'}")[0] == 0
+    images = [np.load(tmp_path / f"{name}.npz")["images"] for name in "ab"]
+    assert np.array_equal(*images)
+    given = ("--sentences", f"vectors:{tmp_path / 'w.npz'}", "--images", 4)
+    assert command("eval", "captioned", "--model", folder, "--data", data, "--split", "train", *given)[0] == 0
+
+
 def test_errors(command, data, model, tmp_path, listing):
     np.savez(tmp_path / "a.npz", images=np.zeros((1, 3, 32, 32), np.float32), captions=["a"])
     before = listing()
