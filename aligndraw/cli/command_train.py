@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from aligndraw.cli import train_sharpener, train_skipthoughts
+from aligndraw.cli import train_adversarial, train_skipthoughts
 from aligndraw.cli.curves import Curves, check_tensorboard
 from aligndraw.cli.failure import Failure, failing
 from aligndraw.cli.options import add_config, add_device, add_seed, chosen, chosen_backends, fields, whole
@@ -79,7 +79,7 @@ def add_to(commands: Any) -> None:
     sets = commands.add_parser("train", help=what, description=what).add_subparsers(
         title="data sets", metavar="DATASET", required=True
     )
-    train_sharpener.add_to(sets)
+    train_adversarial.add_to(sets)
     train_skipthoughts.add_to(sets)
     parser = _add_set(
         sets,
