@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import aligndraw
 from aligndraw.config import AlignDRAWConfig, TrainingConfig
 from aligndraw.data import DataSet, open_data_set
 from aligndraw.model import AlignDRAW, Drawing
+from aligndraw.model.graphs import GraphedSampler
 from aligndraw.model.noise import stream
 from aligndraw.model.saved import CONFIG, WEIGHTS, load_model, save_model
 from aligndraw.text import Vocabulary
@@ -41,6 +43,10 @@ class Pipeline:
     vocabulary: Vocabulary
     notes: Mapping[str, Any] = field(default_factory=dict)
     sharpen: Callable[[Sequence[str], Tensor], Tensor] | None = None
+
+    @cached_property
+    def _sampler(self) -> GraphedSampler:
+        return GraphedSampler(self.model)
 
     @classmethod
     def load(cls, folder: str | Path | None = None, device: torch.device | str = "cpu") -> Pipeline:
@@ -101,7 +107,7 @@ class Pipeline:
                 f"model mixes those of a batch, got {len(different)} captions: draw one at a time"
             )
         device = self.model.canvas.device
-        drawing = self.model.sample(
+        drawing = self._sampler.sample(
             ids.repeat_interleave(n, 0).to(device),
             lengths.repeat_interleave(n, 0).to(device),
             generator=[stream(seed, i) for _ in captions for i in range(n)],

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import NamedTuple
 
@@ -108,6 +109,14 @@ class Drawing:
                 frames.append(canvas)
             self._canvases = torch.stack(frames, 1)
         return self._canvases
+
+    def cloned(self, words: int) -> Drawing:
+        """The same in memory of its own, with the weights of the first `words` words."""
+        new = copy.copy(self)
+        for name in ("_first", "images", "patches", "windows"):
+            setattr(new, name, getattr(self, name).clone())
+        new.weights = None if self.weights is None else self.weights[..., :words].clone()
+        return new
 
 
 class AlignDRAW(nn.Module):
