@@ -93,3 +93,22 @@ def test_why_updates_are_not_recorded():
     recorder = trainer.graphs.recorder
     trainer.update()
     assert recorder.calls == []
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
+@pytest.mark.parametrize("optimizer", ["rmsprop", "adam", "muon"])
+def test_updates_from_cuda_graphs_are_updates(optimizer):
+    source = MNISTCaptions(load_digits())
+
+    def trained_on_the_gpu(graphs):
+        torch.manual_seed(0)
+        trainer = Trainer(AlignDRAW(TINY).cuda(), source, RECIPE.replace(optimizer=optimizer), seed=1)
+        if not graphs:
+            trainer.graphs.reason = "a comparison"
+        return [trainer.update() for _ in range(6)], trainer
+
+    graphed, trainer = trained_on_the_gpu(True)
+    plain, _ = trained_on_the_gpu(False)
+    assert trainer.ungraphed_reason == "" and len(trainer.graphs) == 1
+    for ours, theirs in zip(graphed, plain, strict=True):
+        assert (ours.nll, ours.gradient_norm) == pytest.approx((theirs.nll, theirs.gradient_norm), rel=1e-3)
