@@ -34,8 +34,9 @@ def row(form, **found):
 
 
 def timed(form, called, replayed, **more):
-    times = {"called": spread(called), "replayed": spread(replayed), "cold": spread(2 * replayed), "peak_mib": 1.0, "launches": 3}
-    return row(form, **times, bytes=8_000_000, flops=2_000_000, compile_seconds=None, error=0.5, **more)
+    times = {"called": spread(called), "replayed": spread(replayed), "cold": spread(2 * replayed)}
+    facts = {"peak_mib": 1.0, "launches": 3, "bytes": 8_000_000, "flops": 2_000_000, "error": 0.5}
+    return row(form, **times, **facts, compile_seconds=None, **more)
 
 
 KINDS = ("probe", "pip", "aligndraw.info", "pytest", "touch", "ops", "model", "compiled", "paper")
