@@ -1,4 +1,4 @@
-"""Every op and loop, forward and backward, under the address and undefined-behaviour sanitizers: a process of its own."""
+"""Every op and loop under the address and undefined-behaviour sanitizers; in a process of its own."""
 
 import itertools
 import os
