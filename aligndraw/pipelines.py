@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
 
 import aligndraw
 from aligndraw.config import ModelConfig, TrainingConfig
 from aligndraw.data import CaptionReader, DataSet, Examples, SentenceReader, open_data_set
+from aligndraw.evaluation.drawing import Sharpen
+from aligndraw.lapgan import model as lapgan
+from aligndraw.lapgan.model import LAPGAN
 from aligndraw.model import Drawing, Model, build_model
+from aligndraw.model.graphs import GraphedSampler
 from aligndraw.model.noise import stream
 from aligndraw.model.saved import CONFIG, WEIGHTS, load_model, save_model
 from aligndraw.text import Vocabulary
@@ -42,11 +46,15 @@ class Pipeline:
         sentences: what makes vectors of captions, for a model that reads such.
     """
 
-    model: Model
+    model: Model | LAPGAN
     vocabulary: Vocabulary
     notes: Mapping[str, Any] = field(default_factory=dict)
-    sharpen: Callable[[Sequence[str], Tensor], Tensor] | None = None
+    sharpen: Sharpen | None = None
     sentences: SentenceReader | None = None
+
+    @cached_property
+    def _sampler(self) -> GraphedSampler | LAPGAN:
+        return GraphedSampler(self.model) if isinstance(self.model, Model) else self.model
 
     @classmethod
     def load(
@@ -67,7 +75,12 @@ class Pipeline:
                 "no trained model ships with this installation: "
                 "run `aligndraw train mnist`, then name its folder (--model DIR)"
             )
-        folder = SHIPPED if folder is None else folder
+        folder = SHIPPED if folder is None else Path(folder)
+        if (folder / lapgan.NAMES[1]).is_file():
+            network = LAPGAN.load(folder)
+            config = network.config if sentences is None else network.config.replace(sentences=sentences)
+            reader = None if network.language else _open_sentences(config.sentences, config.sentence_units)
+            return cls(network.to(device), network.vocabulary, network.notes, sentences=reader)
         model, vocabulary, notes = load_model(folder)
         if len(vocabulary) > model.config.vocabulary_size:
             raise ValueError(
@@ -129,8 +142,8 @@ class Pipeline:
                     "captions must be the same for a model of the released conventions, whose language "
                     f"model mixes those of a batch, got {len(different)} captions: draw one at a time"
                 )
-        device = self.model.canvas.device
-        drawing = self.model.sample(
+        device = next(self.model.parameters()).device
+        drawing = self._sampler.sample(
             read.repeat_interleave(n, 0).to(device),
             lengths.repeat_interleave(n, 0).to(device),
             generator=[stream(seed, i) for _ in captions for i in range(n)],
@@ -287,16 +300,21 @@ def _with_sentences(model: ModelConfig) -> tuple[ModelConfig, SentenceReader | N
             raise ValueError(f"sentences must say what makes vectors of {model.sentence_units} numbers, got 'caption'")
         return model, None
     specification = absolute(model.sentences)
+    reader = _open_sentences(specification, model.sentence_units)
+    return model.replace(sentences=specification, sentence_units=reader.units), reader
+
+
+def _open_sentences(specification: str, units: int) -> SentenceReader:
+    """What makes vectors of captions, of `units` numbers if these are not 0; errors as in `_with_sentences`."""
     try:
         reader = SentenceReader(open_encoder(specification))
     except OSError as error:
         raise ValueError(f"sentences must be there to be read, got {specification!r}: {error}") from error
-    if model.sentence_units not in (0, reader.units):
+    if units not in (0, reader.units):
         raise ValueError(
-            f"sentence_units must be {reader.units} for {specification}, the size of its vectors, "
-            f"got {model.sentence_units}"
+            f"sentence_units must be {reader.units} for {specification}, the size of its vectors, got {units}"
         )
-    return model.replace(sentences=specification, sentence_units=reader.units), reader
+    return reader
 
 
 def _read_by(sentences: SentenceReader | None, data: DataSet) -> DataSet:

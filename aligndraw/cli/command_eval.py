@@ -6,6 +6,7 @@ import argparse
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from aligndraw.cli import eval_measures
 from aligndraw.cli.failure import Failure, failing
-from aligndraw.cli.options import chosen_backends, whole
+from aligndraw.cli.options import chosen_backends, number, whole
 from aligndraw.cli.outputs import check_file
-from aligndraw.cli.scored import COMBINATIONS, SPLITS, add_scored, opened, told, write_numbers
+from aligndraw.cli.scored import COMBINATIONS, SPLITS, add_scored, add_sharpen, opened, told, write_numbers
 from aligndraw.data import (
     VOCABULARY,
     Examples,
@@ -25,11 +26,14 @@ from aligndraw.data import (
     evaluation_sets,
     load_digits,
 )
-from aligndraw.evaluation.attributes import score_attributes
-from aligndraw.evaluation.bound import BoundReport, estimate_bound
+from aligndraw.evaluation.attributes import AttributeAccuracy, score_attributes
+from aligndraw.evaluation.bound import EPSILON, BoundReport, Estimate, estimate_bound
+from aligndraw.evaluation.drawing import Sharpen
+from aligndraw.evaluation.energy import Energy, score_energy
 from aligndraw.evaluation.fidelity import check_pictures, score_fidelity
 from aligndraw.evaluation.reader import DigitReader
 from aligndraw.evaluation.scene_reader import SceneReader
+from aligndraw.lapgan.model import LAPGAN
 from aligndraw.model import Model
 from aligndraw.pipelines import SHIPPED, Pipeline
 
@@ -69,23 +73,26 @@ def add_to(commands: Any) -> None:
     parser = sets.add_parser(
         "scenes",
         help="colour pictures of things in places",
-        description="Scores a model on scenes: its variational bound, and the share of the pictures it draws whose "
-        "object, colour and place are those of their captions; both on combinations seen in training and on those "
-        "held out of it.",
+        description="Scores a model on scenes: its variational bound, the share of the pictures it draws whose "
+        "object, colour and place are those of their captions, and the gradient energy of its pictures; all on "
+        "combinations seen in training and on those held out of it.",
     )
     parser.add_argument(
         "-n", type=whole(1), default=1, metavar="N", help="pictures drawn of the caption of each scene [%(default)s]"
     )
     _add_options(parser)
+    _add_sharpening(parser)
     parser.set_defaults(run=_run_bound, data=None)
     parser = sets.add_parser(
         "captioned",
         help="captioned images in a folder",
-        description="Scores a model on captioned images that `aligndraw data` has stored: its variational bound.",
+        description="Scores a model on captioned images that `aligndraw data` has stored: its variational bound, and "
+        "the gradient energy of its pictures.",
     )
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder that `aligndraw data` wrote")
     _add_options(parser, splits=None)
-    parser.set_defaults(run=_run_bound)
+    _add_sharpening(parser)
+    parser.set_defaults(run=_run_bound, n=1)
     eval_measures.add_to(sets)
 
 
@@ -110,6 +117,25 @@ def _add_options(
     )
 
 
+def _add_sharpening(parser: argparse.ArgumentParser) -> None:
+    """--sharpen and --sharpen-epsilon."""
+
+    def parse(text: str) -> float:
+        value = number(0)(text)
+        if not 0 < value < 0.5:
+            raise argparse.ArgumentTypeError(f"must be above 0 and below 0.5, got {text!r}")
+        return value
+
+    add_sharpen(parser)
+    parser.add_argument(
+        "--sharpen-epsilon",
+        type=parse,
+        default=EPSILON,
+        metavar="E",
+        help="after sharpening, the mean of a pixel is clipped to [E, 1 - E] [%(default)s]",
+    )
+
+
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.json is not None:
         check_file(arguments.json)
@@ -118,6 +144,8 @@ def _run(arguments: argparse.Namespace) -> int:
     with failing(ValueError):
         pipeline = Pipeline.load(arguments.model, arguments.device, arguments.sentences)
         model = pipeline.model
+        if isinstance(model, LAPGAN):
+            raise Failure(f"model {name} must be one that draws MNIST with captions, got a LAPGAN")
         check_pictures(model)
         if pipeline.vocabulary.words[: len(VOCABULARY)] != VOCABULARY.words:
             raise Failure(f"model {name} must have the vocabulary of MNIST with captions, got another")
@@ -139,8 +167,7 @@ def _run(arguments: argparse.Namespace) -> int:
             on_batch=bar.update,
         )
     print(told(arguments, name, pipeline.model, backends))
-    print(f"\nbound of {arguments.images:,} pictures of {arguments.split} digits, in nats: less is better")
-    print(_table(bounds, arguments.samples, PLACEMENTS))
+    _tell_bounds(f"{arguments.images:,} pictures of {arguments.split} digits", bounds, arguments.samples, PLACEMENTS)
     print(f"\nfaithful pictures, {arguments.n} drawn of each caption, in per cent: more is better")
     print(fidelity)
     record = {
@@ -171,44 +198,99 @@ def _run_bound(arguments: argparse.Namespace) -> int:
             size = min(arguments.images, len(scored.split))
             examples = {split: scored.split.epoch(arguments.seed, size=size)}
     total = sum(map(len, examples.values()))
-    drawn = 0 if reader is None else total * arguments.n
-    with tqdm(total=total + drawn, unit=" images", dynamic_ncols=True, disable=None, leave=False) as bar:
-        bar.set_description("bound")
-        read = {kind: pipeline.read(part) for kind, part in examples.items()}
-        bounds = _bounds(arguments, name, pipeline.model, read, bar)
-        if reader is not None:
-            bar.set_description("attributes")
-            accuracy = score_attributes(
-                pipeline.model,
-                pipeline.reader,
-                scenes,
-                arguments.n,
-                arguments.seed,
-                reader=reader,
-                on_batch=bar.update,
-            )
+    stages = {"drawn": None} | ({} if pipeline.sharpen is None else {"sharpened": pipeline.sharpen})
+    work = len(stages) * (total + total * arguments.n * (1 if reader is None else 2))
+    with tqdm(total=work, unit=" images", dynamic_ncols=True, disable=None, leave=False) as bar, failing(ValueError):
+        scores = {
+            stage: _scored(arguments, name, pipeline, examples, scenes, reader, sharpen, bar)
+            for stage, sharpen in stages.items()
+        }
+    drawn, sharpened = scores["drawn"], scores.get("sharpened")
     print(told(arguments, name, pipeline.model, backends))
-    print(f"\nbound on {title}, {split}, {total // len(bounds):,} pictures of a kind, in nats: less is better")
-    print(_table(bounds, arguments.samples, COMBINATIONS))
+    of = f"{total // len(examples):,} pictures of each kind of {title}, {split}"
+    _tell_bounds(of, drawn.bounds, arguments.samples, COMBINATIONS)
+    epsilon = arguments.sharpen_epsilon
+    if sharpened is not None and sharpened.bounds:
+        print(f"\nbound after sharpening, its noise 0, the mean of a pixel clipped to [{epsilon:g}, 1 - {epsilon:g}]")
+        print(_bound_table(sharpened.bounds, arguments.samples, COMBINATIONS))
+    for stage, score in scores.items():
+        for kind, accuracy in score.attributes.items():
+            what = "pictures" if stage == "drawn" else "sharpened ones"
+            print(f"\n{what} that show what their captions say, {COMBINATIONS[kind]}, in per cent: more is better")
+            print(accuracy)
+    if reader is not None:
+        print("  Real pictures are what the scene reader makes of flawless ones.")
+    print("\ngradient energy of the pictures, in thousandths: blurry ones have less")
+    energies = {"real": {kind: energy.real for kind, energy in drawn.energies.items()}}
+    energies |= {s: {kind: energy.drawn for kind, energy in score.energies.items()} for s, score in scores.items()}
+    print(_table({s: {k: str(_thousandths(e)) for k, e in row.items()} for s, row in energies.items()}, COMBINATIONS))
     record: dict[str, Any] = {
-        "bound": {kind: report.to_dict() for kind, report in bounds.items()},
+        "bound": {kind: report.to_dict() for kind, report in drawn.bounds.items()},
         "data": arguments.data,
+        "n": arguments.n,
+        "gradient_energy": {s: {kind: vars(e) for kind, e in row.items()} for s, row in energies.items()},
     }
     if reader is not None:
-        for kind, score in accuracy.items():
-            print(f"\npictures that show what their captions say, {COMBINATIONS[kind]}, in per cent: more is better")
-            print(score)
-        print("  Real pictures are what the scene reader makes of flawless ones.")
-        attributes = {kind: score.to_dict() for kind, score in accuracy.items()}
-        record |= {"n": arguments.n, "attributes": attributes, "reader": reader.record}
+        record |= {"reader": reader.record, "attributes": {k: v.to_dict() for k, v in drawn.attributes.items()}}
+    if sharpened is not None:
+        record["sharpened"] = {
+            "sharpener": arguments.sharpen,
+            "epsilon": epsilon,
+            "bound": {kind: report.to_dict() for kind, report in sharpened.bounds.items()},
+            "attributes": {kind: accuracy.to_dict() for kind, accuracy in sharpened.attributes.items()},
+        }
     write_numbers(arguments, name, ("images", "samples"), record)
     return 0
 
 
+@dataclass(frozen=True)
+class _Scores:
+    """What is said of a model's pictures as they are, or sharpened; of each kind of examples."""
+
+    bounds: Mapping[str, BoundReport]
+    attributes: Mapping[str, AttributeAccuracy]
+    energies: Mapping[str, Energy]
+
+
+def _scored(
+    arguments: argparse.Namespace,
+    name: str,
+    pipeline: Pipeline,
+    examples: Mapping[str, Examples],
+    scenes: Mapping[str, SceneExamples],
+    reader: SceneReader | None,
+    sharpen: Sharpen | None,
+    bar: tqdm,
+) -> _Scores:
+    model, n, seed, done = pipeline.model, arguments.n, arguments.seed, bar.update
+    examples = {kind: pipeline.read(part) for kind, part in examples.items()}
+    bar.set_description("bound")
+    bounds = _bounds(arguments, name, model, examples, bar, sharpen, arguments.sharpen_epsilon)
+    attributes: Mapping[str, AttributeAccuracy] = {}
+    if reader is not None:
+        bar.set_description("attributes")
+        attributes = score_attributes(
+            model, pipeline.reader, scenes, n, seed, reader=reader, sharpen=sharpen, on_batch=done
+        )
+    bar.set_description("energy")
+    energies = {
+        kind: score_energy(model, part, n, seed, sharpen=sharpen, on_batch=done) for kind, part in examples.items()
+    }
+    return _Scores(bounds, attributes, energies)
+
+
 def _bounds(
-    arguments: argparse.Namespace, name: str, model: Model, examples: Mapping[str, Examples], bar: tqdm
+    arguments: argparse.Namespace,
+    name: str,
+    model: Model | LAPGAN,
+    examples: Mapping[str, Examples],
+    bar: tqdm,
+    sharpen: Sharpen | None = None,
+    epsilon: float = EPSILON,
 ) -> dict[str, BoundReport]:
-    """The bound of the model on each kind of examples."""
+    """The bound of the model on each kind of examples; nothing for a LAPGAN, which has none."""
+    if isinstance(model, LAPGAN):
+        return {}
     bounds = {
         kind: estimate_bound(
             model,
@@ -216,6 +298,8 @@ def _bounds(
             arguments.samples,
             arguments.seed,
             batch_size=max(1, ROWS_AT_ONCE // arguments.samples),
+            sharpen=sharpen,
+            epsilon=epsilon,
             on_batch=bar.update,
         )
         for kind, part in examples.items()
@@ -225,20 +309,38 @@ def _bounds(
     return bounds
 
 
-def _table(bounds: Mapping[str, BoundReport], samples: int, titles: Mapping[str, str]) -> str:
-    """The bounds side by side, one row a number, and the KL of each step below."""
+def _tell_bounds(of: str, bounds: Mapping[str, BoundReport], samples: int, titles: Mapping[str, str]) -> None:
+    if not bounds:
+        print("\na LAPGAN gives pictures no probabilities, so it has no bound")
+        return
+    print(f"\nbound of {of}, in nats: less is better")
+    print(_bound_table(bounds, samples, titles))
+    for kind, report in bounds.items():
+        steps = " ".join(f"{kl:.2f}" for kl in report.kl_steps)
+        print(f"  KL of each step, {titles.get(kind, kind)}:")
+        print(textwrap.fill(steps, 78, initial_indent="    ", subsequent_indent="    "))
+
+
+def _bound_table(bounds: Mapping[str, BoundReport], samples: int, titles: Mapping[str, str]) -> str:
+    """The bounds side by side, one row a number."""
     rows = {
         "bound = KL + NLL": "bound",
         f"importance-weighted, {samples} sample{'s' * (samples > 1)}": "importance",
         "KL": "kl",
         "NLL": "nll",
     }
-    titles = {kind: titles.get(kind, kind) for kind in bounds}
-    lines = [("", *titles.values())]
-    lines += [(text, *(str(getattr(report, row)) for report in bounds.values())) for text, row in rows.items()]
-    table = ["  " + f"{head:<32}" + "".join(f"{cell:>24}" for cell in cells) for head, *cells in lines]
-    for kind, text in titles.items():
-        steps = " ".join(f"{kl:.2f}" for kl in bounds[kind].kl_steps)
-        table.append(f"  KL of each step, {text}:")
-        table.append(textwrap.fill(steps, 78, initial_indent="    ", subsequent_indent="    "))
-    return "\n".join(table)
+    return _table(
+        {text: {kind: str(getattr(report, row)) for kind, report in bounds.items()} for text, row in rows.items()},
+        titles,
+    )
+
+
+def _table(rows: Mapping[str, Mapping[str, str]], titles: Mapping[str, str]) -> str:
+    """Rows of one cell a kind of examples, under the titles of the kinds."""
+    lines = [("", *(titles.get(kind, kind) for kind in next(iter(rows.values()))))]
+    lines += [(text, *cells.values()) for text, cells in rows.items()]
+    return "\n".join("  " + f"{head:<32}" + "".join(f"{cell:>24}" for cell in cells) for head, *cells in lines)
+
+
+def _thousandths(estimate: Estimate) -> Estimate:
+    return Estimate(1000 * estimate.mean, 1000 * estimate.error)

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from aligndraw.cli import train_features, train_sharpener, train_skipthoughts
+from aligndraw.cli import train_adversarial, train_features, train_skipthoughts
 from aligndraw.cli.curves import Curves, check_tensorboard
 from aligndraw.cli.failure import Failure, failing
 from aligndraw.cli.options import add_config, add_device, add_seed, chosen, chosen_backends, fields, whole
@@ -79,7 +79,7 @@ def add_to(commands: Any) -> None:
     sets = commands.add_parser("train", help=what, description=what).add_subparsers(
         title="data sets", metavar="DATASET", required=True
     )
-    train_sharpener.add_to(sets)
+    train_adversarial.add_to(sets)
     train_skipthoughts.add_to(sets)
     train_features.add_to(sets)
     parser = _add_set(
@@ -260,6 +260,8 @@ def _told(job: Job, device: str) -> str:
     preset = f"preset {job.run.record['preset']}, " if "preset" in job.run.record else ""
     done = f", from update {trainer.index} on" if trainer.index else ""
     threads = torch.get_num_threads()
+    ungraphed = trainer.ungraphed_reason
+    graphs = f", no CUDA graphs ({ungraphed})" if ungraphed else ", CUDA graphs"
     return (
         f"training {trainer.model.config.title} of {parameters:,} parameters on {job.data.title}: {preset}"
         f"{recipe.epochs} epoch{'s' * (recipe.epochs > 1)} of "
@@ -267,4 +269,5 @@ def _told(job: Job, device: str) -> str:
         f"{recipe.learning_rate:g}{done}; {device}, {threads} thread{'s' * (threads > 1)}, "
         f"{trainer.model.account()}, "
         f"{'bf16' if trainer.bf16 else 'float32'} products"
+        f"{graphs if trainer.model.canvas.is_cuda else ''}"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,16 +13,17 @@ from numpy.typing import NDArray
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 import aligndraw
-from aligndraw.cli.failure import failing
+from aligndraw.cli.failure import Failure, failing
 from aligndraw.cli.options import chosen_backends, whole
 from aligndraw.cli.outputs import check_file, writing
-from aligndraw.cli.scored import COMBINATIONS, Scored, add_scored, opened, told, write_numbers
+from aligndraw.cli.scored import COMBINATIONS, Scored, add_scored, add_sharpen, opened, told, write_numbers
 from aligndraw.data import Examples, Scenes, evaluation_scenes
+from aligndraw.evaluation.drawing import draw_each
 from aligndraw.evaluation.features import FeatureNetwork
 from aligndraw.evaluation.nearest import nearest
 from aligndraw.evaluation.retrieval import SHORTLIST, mean_caption, read_shortlists, retrieve, shortlists
 from aligndraw.evaluation.similarity import score_similarity
-from aligndraw.model.noise import stream
+from aligndraw.lapgan.model import LAPGAN
 from aligndraw.viz import Captioned, contact_sheet, save_png
 
 TRAINED_ON = 10_000  # captions that the mean one is taken of, and scenes among which the nearest is looked for
@@ -86,6 +88,7 @@ def add_to(sets: Any) -> None:
         "--captions", type=whole(1), default=200, metavar="N", help="captions of each kind [%(default)s]"
     )
     parser.add_argument("-n", type=whole(1), default=50, metavar="N", help="pictures of each caption [%(default)s]")
+    add_sharpen(parser)
     parser.add_argument(
         "--sheet",
         type=Path,
@@ -107,6 +110,8 @@ def _run_retrieval(arguments: argparse.Namespace) -> int:
         check_file(arguments.json)
     backends, scored = chosen_backends(arguments.device), opened(arguments)
     model, results, record = scored.pipeline.model, {}, {}
+    if isinstance(model, LAPGAN):
+        raise Failure(f"model {scored.name} must give pictures probabilities for retrieval, got a LAPGAN")
     with (
         failing(ValueError, FileNotFoundError),
         tqdm(unit=" bounds", dynamic_ncols=True, disable=None, leave=False) as bar,
@@ -154,35 +159,36 @@ def _run_similarity(arguments: argparse.Namespace) -> int:
         if path is not None:
             check_file(path)
     backends, scored = chosen_backends(arguments.device), opened(arguments)
-    model, n, blocks = scored.pipeline.model, arguments.n, []
-    lines: list[str] = []
-    record: dict[str, Any] = {}
-    with (
-        failing(ValueError, FileNotFoundError),
-        tqdm(unit=" images", dynamic_ncols=True, disable=None, leave=False) as bar,
-    ):
-        training = _training_images(scored)
-        sets = _captions(scored, arguments)
-        for kind, examples in sets.items():
-            title, read = COMBINATIONS.get(kind, kind), scored.pipeline.read(examples)
-            bar.set_description(f"similarity, {title}")
+    model, n, seed = scored.pipeline.model, arguments.n, arguments.seed
+    stages = {"drawn": None} | ({"sharpened": scored.pipeline.sharpen} if arguments.sharpen is not None else {})
+    record: dict[str, dict[str, Any]] = {stage: {} for stage in stages}
+    lines, blocks = [], []
+    with failing(ValueError), tqdm(unit=" images", dynamic_ncols=True, disable=None, leave=False) as bar:
+        training, sets = _training_images(scored), _captions(scored, arguments)
+        for (stage, sharpen), (kind, examples) in itertools.product(stages.items(), sets.items()):
+            title = f"{stage}, {COMBINATIONS.get(kind, kind)}"
+            bar.set_description(title)
             bar.reset(len(examples) * n)
-            similarity = score_similarity(model, read, n, arguments.seed, on_batch=bar.update)
-            true, words, lengths = read.batch(slice(0, min(len(examples), LOOKED_UP)))
-            streams = [stream(arguments.seed, i) for i in range(len(true))]
-            given = (torch.from_numpy(part).to(arguments.device) for part in (words, lengths))
-            images = model.sample(*given, generator=streams).images.float().cpu().numpy()
-            drawn = np.rint(images * 255).astype(np.uint8)
+            read = scored.pipeline.read(examples)
+            similarity = score_similarity(model, read, n, seed, sharpen=sharpen, on_batch=bar.update)
+            true, drawn = (
+                np.rint(part.float().cpu().numpy() * 255).astype(np.uint8)
+                for part in next(draw_each(model, read, 1, seed, LOOKED_UP, sharpen))
+            )
             bar.set_description(f"nearest, {title}")
             bar.reset(2 * len(training))
             found, away = nearest(drawn, training, min(NEIGHBOURS, len(training)), on_chunk=bar.update)
             _, usual = nearest(true, training, on_chunk=bar.update)
+            shown = min(len(true), SHOWN // len(sets) // len(stages))
             blocks += [
                 Captioned(caption, np.concatenate([drawn[i : i + 1], training[found[i]]]) / 255)
-                for i, caption in enumerate(examples.captions(slice(0, min(len(true), SHOWN // len(sets)))))
+                for i, caption in enumerate(examples.captions(slice(0, shown)))
             ]
             distances = {"drawn": float(away[:, 0].mean()), "true": float(usual[:, 0].mean())}
-            record[kind] = {"similarity": similarity.to_dict(), "nearest": {**distances, "pictures": len(true)}}
+            record[stage][kind] = {
+                "similarity": similarity.to_dict(),
+                "nearest": {**distances, "pictures": len(true)},
+            }
             lines.append(
                 f"  {title}, {len(examples):,} captions: SSI {similarity}; to the nearest training picture "
                 f"{distances['drawn']:.2f}, from true ones {distances['true']:.2f}"
@@ -197,9 +203,9 @@ def _run_similarity(arguments: argparse.Namespace) -> int:
         with failing(ValueError), writing(arguments.sheet):
             texts = {"Software": f"aligndraw {aligndraw.__version__}"}
             save_png(contact_sheet(blocks), arguments.sheet, texts)
-        print(f"\nwrote {arguments.sheet}: drawn pictures, each before the nearest of training")
-    numbers = {"data": arguments.data, "training_pictures": len(training), "similarity": record}
-    write_numbers(arguments, scored.name, ("captions", "n"), numbers)
+        print(f"\nwrote {arguments.sheet}: pictures, each before the nearest of training")
+    numbers = {"data": arguments.data, "sharpener": arguments.sharpen, "training_pictures": len(training)}
+    write_numbers(arguments, scored.name, ("captions", "n"), {**numbers, "similarity": record})
     return 0
 
 

@@ -14,6 +14,7 @@ from aligndraw.cli.failure import failing
 from aligndraw.config import Config
 from aligndraw.info import no_cuda_reason
 from aligndraw.ops import OPS
+from aligndraw.text.sentences import KINDS
 
 _C = TypeVar("_C", bound=Config)
 
@@ -84,13 +85,13 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_sentences(parser: argparse.ArgumentParser) -> None:
-    """--sentences, where what read captions in training has moved."""
-    parser.add_argument(
-        "--sentences",
-        metavar="KIND",
-        help="what makes vectors of captions, for a model that reads such [as in training]",
-    )
+def add_sentences(
+    parser: argparse.ArgumentParser,
+    what: str = "what makes vectors of captions, for a model that reads such",
+    default: str = "as in training",
+) -> None:
+    """--sentences, what reads the captions."""
+    parser.add_argument("--sentences", metavar="KIND", help=f"{what}: {KINDS} [{default}]")
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
@@ -142,7 +143,7 @@ def chosen(preset: _C, arguments: argparse.Namespace) -> _C:
     Raises:
         ValueError: the fields do not fit, or not together.
     """
-    given = {f.name: getattr(arguments, f.name) for f in fields(preset)}
+    given = {f.name: getattr(arguments, f.name, None) for f in fields(preset)}
     return preset.replace(**{name: value for name, value in given.items() if value is not None})
 
 

@@ -13,11 +13,13 @@ from typing import Any
 import torch
 
 import aligndraw
+from aligndraw.cli.command_sharpen import sharpening
 from aligndraw.cli.failure import Failure, failing
 from aligndraw.cli.options import add_device, add_model, add_seed, add_sentences
 from aligndraw.cli.outputs import writing
 from aligndraw.data import CaptionedImages, CaptionedSplit, Scenes
 from aligndraw.data.scenes import SIDE
+from aligndraw.lapgan.model import LAPGAN
 from aligndraw.model import Model
 from aligndraw.model.saved import replacing
 from aligndraw.pipelines import Pipeline
@@ -53,6 +55,13 @@ def add_scored(
     add_device(parser)
 
 
+def add_sharpen(parser: argparse.ArgumentParser) -> None:
+    """--sharpen."""
+    parser.add_argument(
+        "--sharpen", type=Path, metavar="DIR", help="score the pictures too as the sharpener in this folder makes them"
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class Scored:
     """A model with the data that it is scored on.
@@ -80,6 +89,8 @@ def opened(arguments: argparse.Namespace) -> Scored:
     name = str(arguments.model)
     with failing(ValueError, FileNotFoundError):
         pipeline = Pipeline.load(arguments.model, arguments.device, arguments.sentences)
+        if getattr(arguments, "sharpen", None) is not None:
+            pipeline = sharpening(pipeline, arguments.sharpen, arguments.device)
         if arguments.data is None:
             if arguments.split not in SPLITS:
                 raise Failure(f"--split must be one of {', '.join(SPLITS)} for scenes, got {arguments.split}", status=2)
@@ -98,12 +109,12 @@ def opened(arguments: argparse.Namespace) -> Scored:
     return Scored(name, pipeline, title, data, split)
 
 
-def told(arguments: argparse.Namespace, name: str, model: Model, backends: str) -> str:
+def told(arguments: argparse.Namespace, name: str, model: Model | LAPGAN, backends: str) -> str:
     """What was scored, and what the NLL consists of where that cannot be compared with the paper's."""
-    config = model.config
-    line = f"model {name}, {config.title}; {arguments.device}, {backends}; seed {arguments.seed}"
-    if config.likelihood == "bernoulli":
+    line = f"model {name}, {model.config.title}; {arguments.device}, {backends}; seed {arguments.seed}"
+    if isinstance(model, LAPGAN) or model.config.likelihood == "bernoulli":
         return line
+    config = model.config
     variance, pixels = config.observation_variance, config.channels * math.prod(config.image_size)
     constant = pixels * math.log(2 * math.pi * variance) / 2
     return f"{line}\npixels are Gaussian of variance {variance:g}: {constant:.2f} nats of the NLL are constant"

@@ -6,7 +6,9 @@ sentence encoder (`config.sentence_units`). `Model.describe` takes either; all t
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -18,6 +20,8 @@ from aligndraw.config import ModelConfig
 from aligndraw.model.language import LanguageModel, WordLSTM
 from aligndraw.model.noise import Generators, draw_noise
 from aligndraw.model.recurrent import LSTMCell
+
+Refine = Callable[[Tensor], Tensor]  # pictures [B, C, H, W] in [0, 1] -> as many
 
 
 class Caption(NamedTuple):
@@ -104,6 +108,15 @@ class Drawing:
             self._canvases = torch.stack(frames, 1)
         return self._canvases
 
+    def cloned(self, words: int) -> Drawing:
+        """The same in memory of its own, with the weights of the first `words` words."""
+        new = copy.copy(self)
+        for name in ("_first", "images", "patches", "windows"):
+            value = getattr(self, name)
+            setattr(new, name, None if value is None else value.clone())
+        new.weights = None if self.weights is None else self.weights[..., :words].clone()
+        return new
+
 
 class Model(nn.Module):
     """Pictures x given captions y through latents Z: subclasses say how x is inferred and drawn (`infer`, `draw`).
@@ -135,6 +148,10 @@ class Model(nn.Module):
     def account(self) -> str:
         """How `forward` computes, in a few words."""
         raise NotImplementedError
+
+    def stepwise_reason(self, loop: str) -> str:
+        """Why the loop "unroll" (of `forward`) or "unroll_prior" (of `sample`) runs step by step; "" if it does not."""
+        return ""
 
     def infer(self, images: Tensor, caption: Caption, noise: Tensor) -> Inference:
         """Images [B, C, H, W] and noise ε [B, T, z] of checked shapes -> what the posterior makes of them."""
@@ -203,6 +220,7 @@ class Model(nn.Module):
         noise: Tensor | None = None,
         generator: Generators = None,
         samples: int = 1,
+        refine: Refine | None = None,
     ) -> Bound:
         """The variational bound of images given their captions (Eq. 9, 14; Eq. 15 for several samples).
 
@@ -214,12 +232,15 @@ class Model(nn.Module):
             generator: of the noise: one generator, a list with one an image, or an integer seed, which gives each image
                 a stream of its own.
             samples: L, samples of Z an image; kl and nll are their means.
+            refine: what is made of σ(c_T), [B · samples, C, H, W], those of an image together, before it is taken for
+                the mean of the pixels: such as a sharpener (section 3.3). Under the Bernoulli likelihood it must keep
+                clear of 0 and 1.
 
         Raises:
             ValueError: shapes or values do not fit: pixels outside [0, 1] or not a number, ids outside the vocabulary.
                 Values are looked at on the CPU only: a look at the GPU's would stall it.
         """
-        return self.bound(images, self.describe(captions, lengths), noise, generator, samples)
+        return self.bound(images, self.describe(captions, lengths), noise, generator, samples, refine)
 
     def bound(
         self,
@@ -228,6 +249,7 @@ class Model(nn.Module):
         noise: Tensor | None = None,
         generator: Generators = None,
         samples: int = 1,
+        refine: Refine | None = None,
     ) -> Bound:
         """`forward` for captions from `describe`, or for other sentence representations in the same form."""
         self._check_images(images, len(caption.lengths))
@@ -239,7 +261,7 @@ class Model(nn.Module):
             images = images.repeat_interleave(samples, 0)
             caption = caption.repeat(samples)
         done = self.infer(images, caption, self._noise(noise, generator, batch, samples, None))
-        nll = self._nll(done.canvas, images).unflatten(0, (batch, samples))
+        nll = self._nll(done.canvas, images, refine).unflatten(0, (batch, samples))
         kl_steps = done.kl_steps.unflatten(0, (batch, samples))
         log_ratio = done.log_ratio.sum(1).unflatten(0, (batch, samples))
         log_weight = torch.logsumexp(-nll - log_ratio, 1) - math.log(samples)
@@ -279,14 +301,19 @@ class Model(nn.Module):
         """U h_lang of words [B, N, 2m]; None without align."""
         return None
 
-    def _nll(self, canvas: Tensor, images: Tensor) -> Tensor:
+    def _nll(self, canvas: Tensor, images: Tensor, refine: Refine | None) -> Tensor:
         """−log p(x | Z), [B]: Bernoulli(σ(c_T)) (Eq. 5), or N(σ(c_T), σ²) (the paper's footnote 1)."""
-        if self.config.likelihood == "bernoulli":
+        bernoulli = self.config.likelihood == "bernoulli"
+        if bernoulli and refine is None:
             terms = functional.binary_cross_entropy_with_logits(canvas, images, reduction="none")
         else:
-            variance = self.config.observation_variance
-            terms = ((canvas.sigmoid() - images).square() / variance + math.log(2 * math.pi * variance)) / 2
-        return terms.flatten(1).sum(1)
+            mean = canvas.sigmoid() if refine is None else refine(canvas.sigmoid())
+            if bernoulli:
+                terms = -(images * mean.log() + (1 - images) * (-mean).log1p())
+            else:
+                variance = self.config.observation_variance
+                terms = ((mean - images).square() / variance + math.log(2 * math.pi * variance)) / 2
+        return terms.flatten(1).sum(1).to(images.dtype)
 
     def _noise(
         self, noise: Tensor | None, generator: Generators, batch: int, samples: int, steps: int | None
