@@ -30,9 +30,9 @@ from aligndraw.training.features import (
 )
 from aligndraw.training.run import RUN
 
-MODELS = {"scenes": FeaturesConfig(planes=16), "cifar": FeaturesConfig()}
+MODELS = {"scenes": FeaturesConfig(planes=16, dropout=0.0), "cifar": FeaturesConfig()}
 RECIPES = {
-    "scenes": FeaturesRecipe(epochs=8, epoch_size=12_800, learning_rate=0.1, halved_every=2),
+    "scenes": FeaturesRecipe(epochs=8, epoch_size=12_800, batch_size=64, learning_rate=0.2, halved_every=3),
     "cifar": FeaturesRecipe(),
 }
 FITTED = ("image_size", "channels", "classes")  # fields of the model that the data give
@@ -103,8 +103,9 @@ def _run(arguments: argparse.Namespace) -> int:
 def _new(arguments: argparse.Namespace) -> Iterator[tuple[FeaturesRun, FeaturesTrainer, Any]]:
     preset = "scenes" if arguments.data is None else "cifar"
     with failing(ValueError, status=2):
-        chosen_size = arguments.planes or MODELS[preset].planes
-        config, recipe = MODELS[preset].replace(planes=chosen_size), chosen(RECIPES[preset], arguments)
+        given = {name: getattr(arguments, name) for name in ("planes", "dropout")}
+        config = MODELS[preset].replace(**{name: value for name, value in given.items() if value is not None})
+        recipe = chosen(RECIPES[preset], arguments)
     settings = {"data": arguments.data and os.path.abspath(arguments.data), "seed": arguments.seed or 0}
     with ExitStack() as stack:
         with failing(ValueError):

@@ -40,11 +40,14 @@ class FeaturesConfig(Config):
     channels: int = setting(3, "channels of the images: 1 for grey, 3 for colour")
     classes: int = setting(10, "classes that the network tells apart")
     planes: int = setting(64, "planes of the first convolutions; the last have eight times as many")
+    dropout: float = setting(1.0, "factor of the shares that drop out in training, 0.3 to 0.5; 0 for none")
 
     def __post_init__(self) -> None:
         self._check()
         if not (len(self.image_size) == 2 and all(isinstance(s, int) and s >= 1 for s in self.image_size)):
             raise ValueError(f"image_size must be two whole numbers of at least 1, got {self.image_size!r}")
+        if not 0 <= self.dropout < 2:
+            raise ValueError(f"dropout must be at least 0 and below 2, got {self.dropout!r}")
 
 
 class FeatureNetwork(nn.Module):
@@ -70,13 +73,13 @@ class FeatureNetwork(nn.Module):
                 layers += _convolution(planes, width * config.planes)
                 planes = width * config.planes
                 if i < count - 1:
-                    layers.append(nn.Dropout(0.3 if width == 1 else 0.4))
+                    layers.append(nn.Dropout(config.dropout * (0.3 if width == 1 else 0.4)))
             layers.append(nn.MaxPool2d(2, ceil_mode=True))
         height, width = (-(-side // 2 ** len(_BLOCKS)) for side in config.image_size)
-        layers += [nn.Flatten(), nn.Dropout(0.5), nn.Linear(planes * height * width, planes)]
+        layers += [nn.Flatten(), nn.Dropout(config.dropout * 0.5), nn.Linear(planes * height * width, planes)]
         layers += [nn.BatchNorm1d(planes, _EPS), nn.ReLU()]
         self.layers = nn.Sequential(*layers)
-        self.dropout = nn.Dropout(0.5)
+        self.dropout = nn.Dropout(config.dropout * 0.5)
         self.classes = nn.Linear(planes, config.classes)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ class FeaturesRecipe(Config):
     epochs: int = setting(300, "passes over epoch_size images")
     epoch_size: int = setting(50_000, "images of an epoch")
     batch_size: int = setting(128, "images in one update; what is left of an epoch is passed over")
-    learning_rate: float = setting(1.0, "step size of stochastic gradient descent with momentum 0.9 at the start")
+    learning_rate: float = setting(1.0, "step size at the start, of a running mean of the gradients (momentum 0.9)")
     halved_every: int = setting(25, "epochs after which the step size is halved, again and again")
     weight_decay: float = setting(5e-4, "factor of the weights that is added to their gradients")
 
@@ -83,7 +83,7 @@ class FeaturesTrainer(Resumable):
 
     def __init__(self, network: FeatureNetwork, data: Labelled, recipe: FeaturesRecipe, seed: int = 0) -> None:
         optimizer = torch.optim.SGD(
-            network.parameters(), recipe.learning_rate, momentum=0.9, weight_decay=recipe.weight_decay
+            network.parameters(), recipe.learning_rate, 0.9, dampening=0.9, weight_decay=recipe.weight_decay
         )
         super().__init__(network, optimizer)
         self.data, self.recipe, self.seed = data, recipe, seed

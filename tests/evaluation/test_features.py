@@ -10,7 +10,7 @@ from aligndraw.evaluation.features import NAMES, FeatureNetwork, FeaturesConfig
 from aligndraw.training.features import FeaturesRecipe, FeaturesTrainer, accuracy
 
 SMALL = FeaturesConfig(image_size=(9, 6), channels=2, classes=3, planes=2)
-RECIPE = FeaturesRecipe(epochs=4, epoch_size=60, batch_size=20, learning_rate=0.05, halved_every=2)
+RECIPE = FeaturesRecipe(epochs=4, epoch_size=60, batch_size=20, learning_rate=0.5, halved_every=2)
 
 
 def network(config=SMALL):
@@ -72,14 +72,14 @@ def test_features(striped):
 def test_training(striped):
     """It learns what three easy classes look like, as the recipe has it."""
     recipe = RECIPE.replace(epochs=25, halved_every=10)
-    trainer = FeaturesTrainer(network(SMALL.replace(planes=16)), striped, recipe)
+    trainer = FeaturesTrainer(network(SMALL.replace(planes=8, dropout=0.0)), striped, recipe)
     trainer.standardise()
     rates = set()
     first = trainer.update().loss
     while trainer.index < trainer.total:
         last = trainer.update()
         rates.add(trainer.optimizer.param_groups[0]["lr"])
-    assert rates == {0.05, 0.025, 0.0125}
+    assert rates == {0.5, 0.25, 0.125}
     assert last.loss < 0.7 * first
     assert accuracy(trainer.model, striped, 60).mean > 0.9
 
@@ -141,6 +141,13 @@ def test_a_folder(tmp_path, striped):
 def test_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         RECIPE.replace(**changes)
+
+
+def test_dropout():
+    made = network(SMALL.replace(dropout=0.5))
+    assert [m.p for m in made.modules() if isinstance(m, nn.Dropout)] == [0.15, *[0.2] * 7, 0.25, 0.25]
+    with pytest.raises(ValueError, match="dropout must be at least 0 and below 2, got 2.0"):
+        SMALL.replace(dropout=2.0)
 
 
 def test_a_size_that_is_none():
