@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from aligndraw.cli import train_adversarial, train_skipthoughts
+from aligndraw.cli import train_adversarial, train_features, train_skipthoughts
 from aligndraw.cli.curves import Curves, check_tensorboard
 from aligndraw.cli.failure import Failure, failing
 from aligndraw.cli.options import add_config, add_device, add_seed, chosen, chosen_backends, fields, whole
@@ -81,6 +81,7 @@ def add_to(commands: Any) -> None:
     )
     train_adversarial.add_to(sets)
     train_skipthoughts.add_to(sets)
+    train_features.add_to(sets)
     parser = _add_set(
         sets,
         "mnist",
