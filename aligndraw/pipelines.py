@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 import aligndraw
 from aligndraw.config import AlignDRAWConfig, TrainingConfig
 from aligndraw.data import CaptionedSplit, DataSet, open_data_set
+from aligndraw.evaluation.drawing import Sharpen
 from aligndraw.model import AlignDRAW, Drawing
 from aligndraw.model.noise import stream
 from aligndraw.model.saved import CONFIG, WEIGHTS, load_model, save_model
@@ -42,7 +42,7 @@ class Pipeline:
     model: AlignDRAW
     vocabulary: Vocabulary
     notes: Mapping[str, Any] = field(default_factory=dict)
-    sharpen: Callable[[Sequence[str], Tensor], Tensor] | None = None
+    sharpen: Sharpen | None = None
 
     @classmethod
     def load(cls, folder: str | Path | None = None, device: torch.device | str = "cpu") -> Pipeline:

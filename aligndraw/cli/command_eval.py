@@ -7,6 +7,7 @@ import json
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ import torch
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 import aligndraw
+from aligndraw.cli.command_sharpen import sharpening
 from aligndraw.cli.failure import Failure, failing
-from aligndraw.cli.options import add_device, add_model, add_seed, chosen_backends, whole
+from aligndraw.cli.options import add_device, add_model, add_seed, chosen_backends, number, whole
 from aligndraw.cli.outputs import check_file, writing
 from aligndraw.data import (
     VOCABULARY,
@@ -29,8 +31,10 @@ from aligndraw.data import (
     load_digits,
 )
 from aligndraw.data.scenes import SIDE
-from aligndraw.evaluation.attributes import score_attributes
-from aligndraw.evaluation.bound import BoundReport, estimate_bound
+from aligndraw.evaluation.attributes import AttributeAccuracy, score_attributes
+from aligndraw.evaluation.bound import EPSILON, BoundReport, Estimate, estimate_bound
+from aligndraw.evaluation.drawing import Sharpen
+from aligndraw.evaluation.energy import Energy, score_energy
 from aligndraw.evaluation.fidelity import check_pictures, score_fidelity
 from aligndraw.evaluation.reader import DigitReader
 from aligndraw.evaluation.scene_reader import SceneReader
@@ -75,23 +79,26 @@ def add_to(commands: Any) -> None:
     parser = sets.add_parser(
         "scenes",
         help="colour pictures of things in places",
-        description="Scores a model on scenes: its variational bound, and the share of the pictures it draws whose "
-        "object, colour and place are those of their captions; both on combinations seen in training and on those "
-        "held out of it.",
+        description="Scores a model on scenes: its variational bound, the share of the pictures it draws whose "
+        "object, colour and place are those of their captions, and the gradient energy of its pictures; all on "
+        "combinations seen in training and on those held out of it.",
     )
     parser.add_argument(
         "-n", type=whole(1), default=1, metavar="N", help="pictures drawn of the caption of each scene [%(default)s]"
     )
     _add_options(parser, shipped=False)
+    _add_sharpening(parser)
     parser.set_defaults(run=_run_bound, data=None)
     parser = sets.add_parser(
         "captioned",
         help="captioned images in a folder",
-        description="Scores a model on captioned images that `aligndraw data` has stored: its variational bound.",
+        description="Scores a model on captioned images that `aligndraw data` has stored: its variational bound, and "
+        "the gradient energy of its pictures.",
     )
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder that `aligndraw data` wrote")
     _add_options(parser, shipped=False, splits=None)
-    parser.set_defaults(run=_run_bound)
+    _add_sharpening(parser)
+    parser.set_defaults(run=_run_bound, n=1)
 
 
 def _add_options(
@@ -128,6 +135,27 @@ def _add_options(
     add_device(parser)
 
 
+def _add_sharpening(parser: argparse.ArgumentParser) -> None:
+    """--sharpen and --sharpen-epsilon."""
+
+    def parse(text: str) -> float:
+        value = number(0)(text)
+        if not 0 < value < 0.5:
+            raise argparse.ArgumentTypeError(f"must be above 0 and below 0.5, got {text!r}")
+        return value
+
+    parser.add_argument(
+        "--sharpen", type=Path, metavar="DIR", help="score the pictures too as the sharpener in this folder makes them"
+    )
+    parser.add_argument(
+        "--sharpen-epsilon",
+        type=parse,
+        default=EPSILON,
+        metavar="E",
+        help="after sharpening, the mean of a pixel is clipped to [E, 1 - E] [%(default)s]",
+    )
+
+
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.json is not None:
         check_file(arguments.json)
@@ -157,7 +185,8 @@ def _run(arguments: argparse.Namespace) -> int:
         )
     print(f"model {name}; {arguments.device}, {backends}; seed {arguments.seed}")
     print(f"\nbound of {arguments.images:,} pictures of {arguments.split} digits, in nats: less is better")
-    print(_table(bounds, arguments.samples, PLACEMENTS))
+    print(_bound_table(bounds, arguments.samples, PLACEMENTS))
+    print(_steps(bounds, PLACEMENTS))
     print(f"\nfaithful pictures, {arguments.n} drawn of each caption, in per cent: more is better")
     print(fidelity)
     if arguments.json is not None:
@@ -180,6 +209,8 @@ def _run_bound(arguments: argparse.Namespace) -> int:
     scenes: Mapping[str, SceneExamples] = {}
     with failing(ValueError, FileNotFoundError):
         pipeline = Pipeline.load(arguments.model, arguments.device)
+        if arguments.sharpen is not None:
+            pipeline = sharpening(pipeline, arguments.sharpen, arguments.device)
         reader = SceneReader.load().to(arguments.device) if arguments.data is None else None
         if arguments.data is None:
             title, words, shape = "scenes", Scenes.vocabulary, (3, SIDE, SIDE)
@@ -196,38 +227,95 @@ def _run_bound(arguments: argparse.Namespace) -> int:
     if pipeline.vocabulary != words:
         raise Failure(f"model {name} must have the vocabulary of {title}, got another")
     total = sum(map(len, examples.values()))
-    drawn = 0 if reader is None else total * arguments.n
-    with tqdm(total=total + drawn, unit=" images", dynamic_ncols=True, disable=None, leave=False) as bar:
-        bar.set_description("bound")
-        bounds = _bounds(arguments, name, pipeline.model, examples, bar)
-        if reader is not None:
-            bar.set_description("attributes")
-            accuracy = score_attributes(
-                pipeline.model,
-                pipeline.vocabulary,
-                scenes,
-                arguments.n,
-                arguments.seed,
-                reader=reader,
-                on_batch=bar.update,
-            )
+    stages = {"drawn": None} | ({} if pipeline.sharpen is None else {"sharpened": pipeline.sharpen})
+    work = len(stages) * (total + total * arguments.n * (1 if reader is None else 2))
+    with tqdm(total=work, unit=" images", dynamic_ncols=True, disable=None, leave=False) as bar, failing(ValueError):
+        scores = {
+            stage: _scored(arguments, name, pipeline, examples, scenes, reader, sharpen, bar)
+            for stage, sharpen in stages.items()
+        }
+    drawn, sharpened = scores["drawn"], scores.get("sharpened")
     print(f"model {name}; {arguments.device}, {backends}; seed {arguments.seed}")
-    print(f"\nbound on {title}, {split}, {total // len(bounds):,} pictures of a kind, in nats: less is better")
-    print(_table(bounds, arguments.samples, COMBINATIONS))
-    more: dict[str, Any] = {"data": None if arguments.data is None else str(arguments.data)}
+    print(f"\nbound on {title}, {split}, {total // len(examples):,} pictures of a kind, in nats: less is better")
+    print(_bound_table(drawn.bounds, arguments.samples, COMBINATIONS))
+    print(_steps(drawn.bounds, COMBINATIONS))
+    epsilon = arguments.sharpen_epsilon
+    if sharpened is not None:
+        print(f"\nbound after sharpening, its noise 0, the mean of a pixel clipped to [{epsilon:g}, 1 - {epsilon:g}]")
+        print(_bound_table(sharpened.bounds, arguments.samples, COMBINATIONS))
+    for stage, score in scores.items():
+        for kind, accuracy in score.attributes.items():
+            what = "pictures" if stage == "drawn" else "sharpened ones"
+            print(f"\n{what} that show what their captions say, {COMBINATIONS[kind]}, in per cent: more is better")
+            print(accuracy)
     if reader is not None:
-        for kind, score in accuracy.items():
-            print(f"\npictures that show what their captions say, {COMBINATIONS[kind]}, in per cent: more is better")
-            print(score)
         print("  Real pictures are what the scene reader makes of flawless ones.")
-        more |= {"n": arguments.n, "attributes": {k: v.to_dict() for k, v in accuracy.items()}, "reader": reader.record}
+    print("\ngradient energy of the pictures, in thousandths: blurry ones have less")
+    energies = {"real": {kind: energy.real for kind, energy in drawn.energies.items()}}
+    energies |= {s: {kind: energy.drawn for kind, energy in score.energies.items()} for s, score in scores.items()}
+    print(_table({s: {k: str(_thousandths(e)) for k, e in row.items()} for s, row in energies.items()}, COMBINATIONS))
     if arguments.json is not None:
-        _write(arguments, name, bounds, more)
+        more = {
+            "data": arguments.data and str(arguments.data),
+            "n": arguments.n,
+            "gradient_energy": {s: {kind: vars(e) for kind, e in row.items()} for s, row in energies.items()},
+        }
+        if reader is not None:
+            more |= {"reader": reader.record, "attributes": {k: v.to_dict() for k, v in drawn.attributes.items()}}
+        if sharpened is not None:
+            more["sharpened"] = {
+                "sharpener": str(arguments.sharpen),
+                "epsilon": epsilon,
+                "bound": {kind: report.to_dict() for kind, report in sharpened.bounds.items()},
+                "attributes": {kind: accuracy.to_dict() for kind, accuracy in sharpened.attributes.items()},
+            }
+        _write(arguments, name, drawn.bounds, more)
     return 0
 
 
+@dataclass(frozen=True)
+class _Scores:
+    """What is said of a model's pictures as they are, or sharpened; of each kind of examples."""
+
+    bounds: Mapping[str, BoundReport]
+    attributes: Mapping[str, AttributeAccuracy]
+    energies: Mapping[str, Energy]
+
+
+def _scored(
+    arguments: argparse.Namespace,
+    name: str,
+    pipeline: Pipeline,
+    examples: Mapping[str, Examples],
+    scenes: Mapping[str, SceneExamples],
+    reader: SceneReader | None,
+    sharpen: Sharpen | None,
+    bar: tqdm,
+) -> _Scores:
+    model, n, seed, done = pipeline.model, arguments.n, arguments.seed, bar.update
+    bar.set_description("bound")
+    bounds = _bounds(arguments, name, model, examples, bar, sharpen, arguments.sharpen_epsilon)
+    attributes: Mapping[str, AttributeAccuracy] = {}
+    if reader is not None:
+        bar.set_description("attributes")
+        attributes = score_attributes(
+            model, pipeline.vocabulary, scenes, n, seed, reader=reader, sharpen=sharpen, on_batch=done
+        )
+    bar.set_description("energy")
+    energies = {
+        kind: score_energy(model, part, n, seed, sharpen=sharpen, on_batch=done) for kind, part in examples.items()
+    }
+    return _Scores(bounds, attributes, energies)
+
+
 def _bounds(
-    arguments: argparse.Namespace, name: str, model: AlignDRAW, examples: Mapping[str, Examples], bar: tqdm
+    arguments: argparse.Namespace,
+    name: str,
+    model: AlignDRAW,
+    examples: Mapping[str, Examples],
+    bar: tqdm,
+    sharpen: Sharpen | None = None,
+    epsilon: float = EPSILON,
 ) -> dict[str, BoundReport]:
     """The bound of the model on each kind of examples."""
     bounds = {
@@ -237,6 +325,8 @@ def _bounds(
             arguments.samples,
             arguments.seed,
             batch_size=max(1, ROWS_AT_ONCE // arguments.samples),
+            sharpen=sharpen,
+            epsilon=epsilon,
             on_batch=bar.update,
         )
         for kind, part in examples.items()
@@ -264,20 +354,36 @@ def _write(
     print(f"\nwrote {arguments.json}")
 
 
-def _table(bounds: Mapping[str, BoundReport], samples: int, titles: Mapping[str, str]) -> str:
-    """The bounds side by side, one row a number, and the KL of each step below."""
+def _bound_table(bounds: Mapping[str, BoundReport], samples: int, titles: Mapping[str, str]) -> str:
+    """The bounds side by side, one row a number."""
     rows = {
         "bound = KL + NLL": "bound",
         f"importance-weighted, {samples} sample{'s' * (samples > 1)}": "importance",
         "KL": "kl",
         "NLL": "nll",
     }
-    titles = {kind: titles.get(kind, kind) for kind in bounds}
-    lines = [("", *titles.values())]
-    lines += [(text, *(str(getattr(report, row)) for report in bounds.values())) for text, row in rows.items()]
-    table = ["  " + f"{head:<32}" + "".join(f"{cell:>24}" for cell in cells) for head, *cells in lines]
-    for kind, text in titles.items():
-        steps = " ".join(f"{kl:.2f}" for kl in bounds[kind].kl_steps)
-        table.append(f"  KL of each step, {text}:")
-        table.append(textwrap.fill(steps, 78, initial_indent="    ", subsequent_indent="    "))
-    return "\n".join(table)
+    return _table(
+        {text: {kind: str(getattr(report, row)) for kind, report in bounds.items()} for text, row in rows.items()},
+        titles,
+    )
+
+
+def _table(rows: Mapping[str, Mapping[str, str]], titles: Mapping[str, str]) -> str:
+    """Rows of one cell a kind of examples, under the titles of the kinds."""
+    lines = [("", *(titles.get(kind, kind) for kind in next(iter(rows.values()))))]
+    lines += [(text, *cells.values()) for text, cells in rows.items()]
+    return "\n".join("  " + f"{head:<32}" + "".join(f"{cell:>24}" for cell in cells) for head, *cells in lines)
+
+
+def _thousandths(estimate: Estimate) -> Estimate:
+    return Estimate(1000 * estimate.mean, 1000 * estimate.error)
+
+
+def _steps(bounds: Mapping[str, BoundReport], titles: Mapping[str, str]) -> str:
+    """The KL of each step."""
+    lines = []
+    for kind, report in bounds.items():
+        steps = " ".join(f"{kl:.2f}" for kl in report.kl_steps)
+        lines.append(f"  KL of each step, {titles.get(kind, kind)}:")
+        lines.append(textwrap.fill(steps, 78, initial_indent="    ", subsequent_indent="    "))
+    return "\n".join(lines)

@@ -20,6 +20,9 @@ class Examples(Protocol):
     def batch(self, index: slice, /) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
         """Pictures uint8 [B, C, H, W], word ids int64 [B, N] padded with 0, and lengths int64 [B]."""
 
+    def captions(self, index: slice, /) -> list[str]:
+        """The captions as text."""
+
 
 class Source(Protocol):
     """Where examples come from."""

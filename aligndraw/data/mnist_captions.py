@@ -170,9 +170,9 @@ class MNISTExamples:
         words = _caption_ids()[self.template[index], labels[:, 0], labels[:, 1]]
         return pictures[:, None], words, np.full(len(words), words.shape[1])
 
-    def captions(self, words: bool = False) -> list[str]:
-        """The n captions as text; `words` as in `caption`."""
-        pairs = zip(self.template.tolist(), self.labels.tolist(), strict=True)
+    def captions(self, index: slice | NDArray[np.int64] = slice(None), words: bool = False) -> list[str]:
+        """The captions as text; `words` as in `caption`."""
+        pairs = zip(self.template[index].tolist(), self.labels[index].tolist(), strict=True)
         return [caption(k, a, b, words) for k, (a, b) in pairs]
 
 

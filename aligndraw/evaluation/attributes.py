@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aligndraw.data import SceneExamples, evaluation_scenes, to_tensors
+from aligndraw.data import SceneExamples, evaluation_scenes
 from aligndraw.data.scenes import ATTRIBUTES, SIDE, VOCABULARY, Split, told
+from aligndraw.evaluation.drawing import Sharpen, draw_each
 from aligndraw.evaluation.fidelity import Share
 from aligndraw.evaluation.scene_reader import SceneReader
 from aligndraw.model import AlignDRAW
-from aligndraw.model.noise import stream
 from aligndraw.text import Vocabulary
 
 GROUPS = {
@@ -98,48 +98,33 @@ def score_attributes(
     seed: int = 0,
     *,
     reader: SceneReader | None = None,
+    sharpen: Sharpen | None = None,
     batch_size: int = 100,
     on_batch: Callable[[int], object] = lambda pictures: None,
 ) -> dict[str, AttributeAccuracy]:
     """Draws n pictures of the caption of each example and reads them.
 
-    Picture j of example i comes from a random stream of its own, whatever n and the batch size.
-
     Args:
         model: of scenes, on any device.
         vocabulary: of the model.
         examples: "seen" and "held_out", from `evaluation_scenes`.
-        n: pictures of each caption.
-        seed: of the noise.
+        n, seed, batch_size, sharpen: as in `draw_each`.
         reader: on the model's device; by default the one that ships with the package.
-        batch_size: pictures drawn at a time.
         on_batch: called with the number of pictures just read.
 
     Raises:
         ValueError: a number out of range; a model of other pictures or another vocabulary.
     """
-    for name, value, least in (("n", n, 1), ("seed", seed, 0), ("batch_size", batch_size, 1)):
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}")
     shape = [model.config.channels, *model.config.image_size]
     if shape != [3, SIDE, SIDE] or vocabulary != VOCABULARY:
         raise ValueError(f"model must be of scenes, [3, {SIDE}, {SIDE}] with their vocabulary, got one of {shape}")
-    device = model.canvas.device
-    reader = reader or SceneReader.load().to(device)
+    reader = reader or SceneReader.load().to(model.canvas.device)
     scores = {}
     for kind, part in examples.items():
         readings = []
-        jobs = [(i, j) for i in range(len(part)) for j in range(n)]
-        for start in range(0, len(jobs), batch_size):
-            batch = jobs[start : start + batch_size]
-            first, last = batch[0][0], batch[-1][0]
-            rows = torch.tensor([i - first for i, _ in batch])
-            _, *captions = to_tensors(part, slice(first, last + 1))
-            drawing = model.sample(
-                *(c[rows].to(device) for c in captions), generator=[stream(seed, i + len(part) * j) for i, j in batch]
-            )
-            readings.append(reader.read(drawing.images.float()).cpu())
-            on_batch(len(batch))
+        for _, drawn in draw_each(model, part, n, seed, batch_size, sharpen):
+            readings.append(reader.read(drawn.float()).cpu())
+            on_batch(len(drawn))
         scores[kind] = AttributeAccuracy.of(torch.cat(readings), part, reader.record.get("accuracy", {}).get(kind))
     return scores
 

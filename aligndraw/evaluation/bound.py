@@ -5,14 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from aligndraw.data import Examples, to_tensors
+from aligndraw.evaluation.drawing import Sharpen
 from aligndraw.model import AlignDRAW
 from aligndraw.model.noise import stream
+
+EPSILON = 1e-6  # after sharpening, the mean of a pixel is kept so far from 0 and 1
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,17 @@ class BoundReport:
         return {**estimates, "kl_steps": self.kl_steps, "images": self.images, "samples": self.samples}
 
 
+def clipped(sharpen: Callable[[Tensor], Tensor], epsilon: float = EPSILON) -> Callable[[Tensor], Tensor]:
+    """A sharpener of images as `AlignDRAW.bound` takes it: what it makes of them clipped to [ε, 1 − ε], in float64.
+
+    Raises:
+        ValueError: ε is not above 0 and below 1/2.
+    """
+    if not 0 < epsilon < 0.5:
+        raise ValueError(f"epsilon must be above 0 and below 0.5, got {epsilon!r}")
+    return lambda images: sharpen(images).double().clamp(epsilon, 1 - epsilon)
+
+
 @torch.no_grad()
 def estimate_bound(
     model: AlignDRAW,
@@ -65,9 +80,14 @@ def estimate_bound(
     seed: int = 0,
     batch_size: int = 100,
     *,
+    sharpen: Sharpen | None = None,
+    epsilon: float = EPSILON,
     on_batch: Callable[[int], object] = lambda images: None,
 ) -> BoundReport:
-    """The bound of a model on examples.
+    """The bound of a model on examples; with a sharpener that of the sharpened pictures (section 3.3, Table 3).
+
+    After sharpening, −log p(x | y, Z) is that of pixels whose means are the sharpened picture, clipped to [ε, 1 − ε]:
+    where it were 0 or 1, any other pixel would be impossible. The KL is that of the latents, unchanged.
 
     Args:
         model: on any device.
@@ -75,20 +95,26 @@ def estimate_bound(
         samples: L of Eq. 15, and of the importance-weighted bound.
         seed: of the noise: image i always gets the same, whatever the batch size.
         batch_size: images at a time.
+        sharpen: what is made of σ(c_T), given the captions.
+        epsilon: ε, above 0 and below 1/2.
         on_batch: called with the number of images just done.
 
     Raises:
-        ValueError: no examples, or samples or batch_size below 1.
+        ValueError: no examples, samples or batch_size below 1, or ε out of range.
     """
     if len(examples) == 0 or samples < 1 or batch_size < 1:
         raise ValueError(
             f"examples, samples and batch_size must be at least 1, got {len(examples)}, {samples} and {batch_size}"
         )
-    device, parts = model.canvas.device, []
+    refine, device, parts = None, model.canvas.device, []
     for start in range(0, len(examples), batch_size):
-        images, *captions = to_tensors(examples, slice(start, start + batch_size))
-        generators = [stream(seed, start + i) for i in range(len(images))]
-        parts.append(model(images.to(device), *(c.to(device) for c in captions), generator=generators, samples=samples))
+        block = slice(start, start + batch_size)
+        images, words, lengths = (t.to(device) for t in to_tensors(examples, block))
+        generator = [stream(seed, start + i) for i in range(len(images))]
+        if sharpen is not None:
+            texts = [text for text in examples.captions(block) for _ in range(samples)]
+            refine = clipped(partial(sharpen, texts), epsilon)
+        parts.append(model(images, words, lengths, generator=generator, samples=samples, refine=refine))
         on_batch(len(images))
     kl, nll, log_weight, steps = (
         torch.cat([getattr(p, name) for p in parts]) for name in ("kl", "nll", "log_weight", "kl_steps")

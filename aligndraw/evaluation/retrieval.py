@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aligndraw.data import Examples
+from aligndraw.evaluation.bound import EPSILON, clipped
 from aligndraw.evaluation.fidelity import Share
 from aligndraw.evaluation.nearest import nearest
 from aligndraw.model import AlignDRAW
@@ -71,6 +72,15 @@ class Retrieval:
         """Plain numbers, ready for JSON."""
         recalls = {f"R@{k}": self.recall(k).to_dict() for k in RECALLS}
         return {**recalls, "median_rank": self.median_rank, "candidates": self.candidates, "captions": len(self.ranks)}
+
+
+class Sharpening(NamedTuple):
+    """How σ(c_T) is sharpened before it is the mean of the pixels, for captions and for ȳ."""
+
+    network: Callable[[Tensor, Tensor], Tensor]  # images [R, C, H, W] and sentences [R, d] to sharp images
+    sentences: Tensor  # of the captions, [k, d]
+    mean: Tensor  # of the training captions, ȳ as the sharpener reads it: [1, d]
+    epsilon: float = EPSILON  # as for `estimate_bound`
 
 
 @torch.no_grad()
@@ -159,6 +169,7 @@ def likelihood_ratios(
     samples: int = 1,
     seed: int = 0,
     batch_size: int = 500,
+    sharpening: Sharpening | None = None,
     on_batch: Callable[[int], object] = lambda pairs: None,
 ) -> Tensor:
     """L(x | y) − L(x | ȳ) in nats of each caption with each of its candidates, [k, s].
@@ -173,6 +184,7 @@ def likelihood_ratios(
         samples: of the latents, of which both bounds are means.
         seed: image i takes stream i, whatever the caption and the batch size.
         batch_size: pairs of an image and a caption, times samples, at a time.
+        sharpening: for the likelihoods of sharpened pictures; None for those of the pictures as they are drawn.
         on_batch: called with the number of bounds just taken: one an image, and one a pair.
 
     Raises:
@@ -185,24 +197,30 @@ def likelihood_ratios(
         raise ValueError(f"candidates must be [k, s] for {len(words)} captions, got {list(candidates.shape)}")
     device, together = model.canvas.device, max(1, batch_size // samples)
 
-    def bounds(index: NDArray[np.int64], caption: Caption) -> Tensor:
-        """L(x | y) of images with captions row by row."""
+    def bounds(index: NDArray[np.int64], caption: Caption, sentence: Tensor) -> Tensor:
+        """L(x | y) of images with captions row by row, whose numbers the sharpener is told."""
         pixels = torch.from_numpy(np.asarray(images[index])).to(device, model.canvas.dtype) / 255
-        bound = model.bound(pixels, caption, generator=[stream(seed, i) for i in index.tolist()], samples=samples)
+        generator, refine = [stream(seed, i) for i in index.tolist()], None
+        if sharpening is not None:
+            table = torch.cat([sharpening.sentences, sharpening.mean])
+            vectors = table[sentence.repeat_interleave(samples)].to(device)
+            refine = clipped(lambda drawn: sharpening.network(drawn, vectors), sharpening.epsilon)
+        bound = model.bound(pixels, caption, generator=generator, samples=samples, refine=refine)
         on_batch(len(index))
         return -(bound.kl + bound.nll)
 
     used, position = np.unique(candidates, return_inverse=True)
     first = torch.zeros(together, dtype=torch.int64, device=device)
+    last = torch.full((together,), len(words))  # where the sharpener's ȳ comes after the captions
     chunks = [used[start : start + together] for start in range(0, len(used), together)]
-    usual = torch.cat([bounds(chunk, mean.rows(first[: len(chunk)])) for chunk in chunks])
+    usual = torch.cat([bounds(chunk, mean.rows(first[: len(chunk)]), last[: len(chunk)]) for chunk in chunks])
     pairs, width, parts = candidates.reshape(-1), candidates.shape[1], []
     for start in range(0, len(pairs), together):
         chunk = pairs[start : start + together]
         row = torch.arange(start, start + len(chunk)) // width
         block = slice(int(row[0]), int(row[-1]) + 1)
         caption = model.describe(words[block].to(device), lengths[block].to(device))
-        parts.append(bounds(chunk, caption.rows((row - row[0]).to(device))))
+        parts.append(bounds(chunk, caption.rows((row - row[0]).to(device)), row))
     ratios = torch.cat(parts) - usual[torch.from_numpy(position.reshape(-1)).to(device)]
     return ratios.view(candidates.shape).cpu()
 

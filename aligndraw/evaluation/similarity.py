@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from aligndraw.data import Examples, to_tensors
+from aligndraw.data import Examples
+from aligndraw.evaluation.drawing import Sharpen, draw_each
 from aligndraw.model import AlignDRAW
-from aligndraw.model.noise import stream
 
 WINDOW, SIGMA = 11, 1.5  # pixels
 K1, K2 = 0.01, 0.03
@@ -88,36 +88,22 @@ def score_similarity(
     seed: int = 0,
     batch_size: int = 500,
     *,
+    sharpen: Sharpen | None = None,
     on_batch: Callable[[int], object] = lambda pictures: None,
 ) -> Similarity:
     """Draws pictures of the caption of each example and compares each with its true image.
 
     Args:
-        model: on any device.
-        examples: k true images with captions.
+        model, examples, seed, batch_size, sharpen: as in `draw_each`.
         samples: pictures of each caption; the paper has 50.
-        seed: picture j of example i comes from random stream i + k j, whatever the batch size.
-        batch_size: pictures drawn at a time.
         on_batch: called with the number of pictures just compared.
 
     Raises:
-        ValueError: no examples, samples or batch_size below 1, or pictures of less than 11 pixels a side.
+        ValueError: a number out of range, no examples, or pictures of less than 11 pixels a side.
     """
-    count = len(examples)
-    if count == 0 or samples < 1 or batch_size < 1:
-        raise ValueError(
-            f"examples, samples and batch_size must be at least 1, got {count}, {samples} and {batch_size}"
-        )
-    device, parts, total = model.canvas.device, [], count * samples
-    for start in range(0, total, batch_size):
-        jobs = torch.arange(start, min(start + batch_size, total))
-        which, sample = jobs // samples, jobs % samples
-        first = int(which[0])
-        images, words, lengths = to_tensors(examples, slice(first, int(which[-1]) + 1))
-        rows = which - first
-        streams = [stream(seed, i) for i in (which + count * sample).tolist()]
-        drawn = model.sample(words[rows].to(device), lengths[rows].to(device), generator=streams)
-        parts.append(ssim(drawn.images.double().cpu(), images[rows].double()))
-        on_batch(len(jobs))
+    parts = []
+    for images, drawn in draw_each(model, examples, samples, seed, batch_size, sharpen):
+        parts.append(ssim(drawn.double().cpu(), images.double()))
+        on_batch(len(images))
     values = torch.cat(parts)
-    return Similarity(values.mean().item(), values.std(correction=0).item(), count, samples)
+    return Similarity(values.mean().item(), values.std(correction=0).item(), len(examples), samples)

@@ -22,13 +22,16 @@ class CaptionedSharpener:
     Args:
         encoder: the one that the sharpener was trained with.
         dtype: of the convolutions.
+
+    Attributes:
+        network: images and sentences to sharp images.
     """
 
     def __init__(
         self, sharpener: Sharpener, encoder: SentenceEncoder, dtype: torch.dtype = torch.float32
     ) -> None:
         self.config = sharpener.config
-        self._sharpen, self._encoder = FastSharpener(sharpener, dtype), encoder
+        self.network, self._encoder = FastSharpener(sharpener, dtype), encoder
 
     def __call__(self, captions: Sequence[str], images: Tensor) -> Tensor:
         """Images [n, C, H, W] in [0, 1], made sharp.
@@ -40,7 +43,12 @@ class CaptionedSharpener:
         Raises:
             ValueError: a caption cannot be encoded, or the images are of another shape.
         """
-        return self._sharpen(images, self._encoder.encode(captions).to(images.device))
+        return self.network(images, self.sentences(captions).to(images.device))
+
+    def sentences(self, captions: Sequence[str]) -> Tensor:
+        """What the encoder makes of captions, float32 [n, d] on the CPU; errors are its own."""
+        each = {caption: i for i, caption in enumerate(dict.fromkeys(captions))}  # what comes again is read once
+        return self._encoder.encode(list(each))[[each[caption] for caption in captions]]
 
     @classmethod
     def load(

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -227,6 +228,7 @@ class AlignDRAW(nn.Module):
         noise: Tensor | None = None,
         generator: Generators = None,
         samples: int = 1,
+        refine: Callable[[Tensor], Tensor] | None = None,
     ) -> Bound:
         """The variational bound of images given their captions (Eq. 9, 14; Eq. 15 for several samples).
 
@@ -239,12 +241,15 @@ class AlignDRAW(nn.Module):
             generator: of the noise: one generator, a list with one an image, or an integer seed, which gives each image
                 a stream of its own.
             samples: L, samples of Z an image; kl and nll are their means.
+            refine: what is made of σ(c_T), [B · samples, C, H, W], those of an image together, before it is taken for
+                the mean of the pixels: such as a sharpener (section 3.3). Under the Bernoulli likelihood it must keep
+                clear of 0 and 1.
 
         Raises:
             ValueError: shapes or values do not fit: pixels outside [0, 1] or not a number, ids outside the vocabulary.
                 Values are looked at on the CPU only: a look at the GPU's would stall it.
         """
-        return self.bound(images, self.describe(captions, lengths), noise, generator, samples)
+        return self.bound(images, self.describe(captions, lengths), noise, generator, samples, refine)
 
     def bound(
         self,
@@ -253,6 +258,7 @@ class AlignDRAW(nn.Module):
         noise: Tensor | None = None,
         generator: Generators = None,
         samples: int = 1,
+        refine: Callable[[Tensor], Tensor] | None = None,
     ) -> Bound:
         """`forward` for captions from `describe`, or for other sentence representations in the same form."""
         self._check_images(images, len(caption.lengths))
@@ -273,7 +279,7 @@ class AlignDRAW(nn.Module):
                 torch.is_autocast_enabled(images.device.type),
             )  # fmt: skip
             canvas, kl_steps, log_ratios = done.canvas, done.kl, done.log_ratio
-        nll = self._nll(canvas, images).unflatten(0, (batch, samples))
+        nll = self._nll(canvas, images, refine).unflatten(0, (batch, samples))
         kl_steps = kl_steps.unflatten(0, (batch, samples))
         log_ratio = log_ratios.sum(1).unflatten(0, (batch, samples))
         log_weight = torch.logsumexp(-nll - log_ratio, 1) - math.log(samples)
@@ -409,14 +415,19 @@ class AlignDRAW(nn.Module):
         log_ratios = torch.stack([s.log_ratio for s in steps if s.log_ratio is not None], 1)
         return state.canvas, kl_steps, log_ratios
 
-    def _nll(self, canvas: Tensor, images: Tensor) -> Tensor:
+    def _nll(self, canvas: Tensor, images: Tensor, refine: Callable[[Tensor], Tensor] | None) -> Tensor:
         """−log p(x | Z), [B]: Bernoulli(σ(c_T)) (Eq. 5), or N(σ(c_T), σ²) (the paper's footnote 1)."""
-        if self.config.likelihood == "bernoulli":
+        bernoulli = self.config.likelihood == "bernoulli"
+        if bernoulli and refine is None:
             terms = functional.binary_cross_entropy_with_logits(canvas, images, reduction="none")
         else:
-            variance = self.config.observation_variance
-            terms = ((canvas.sigmoid() - images).square() / variance + math.log(2 * math.pi * variance)) / 2
-        return terms.flatten(1).sum(1)
+            mean = canvas.sigmoid() if refine is None else refine(canvas.sigmoid())
+            if bernoulli:
+                terms = -(images * mean.log() + (1 - images) * (-mean).log1p())
+            else:
+                variance = self.config.observation_variance
+                terms = ((mean - images).square() / variance + math.log(2 * math.pi * variance)) / 2
+        return terms.flatten(1).sum(1).to(images.dtype)
 
     def _noise(
         self, noise: Tensor | None, generator: Generators, batch: int, samples: int, steps: int | None

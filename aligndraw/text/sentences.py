@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from aligndraw.text.skipthoughts import SkipThoughts
-from aligndraw.text.vocabulary import Vocabulary
+from aligndraw.text.vocabulary import UNKNOWN, Vocabulary
 
 KINDS = "caption, combined-skip:DIR, uni-skip:DIR, bi-skip:DIR, vectors:FILE or transformer:NAME"
 _TOGETHER = 256  # captions read in one batch
@@ -78,16 +78,17 @@ class CaptionState:
 
     def __init__(self, language: nn.Module, vocabulary: Vocabulary) -> None:
         self._language, self._vocabulary = language, vocabulary
+        self._unknown = UNKNOWN if UNKNOWN in vocabulary.words else None
 
     @torch.no_grad()
     def encode(self, captions: Sequence[str]) -> Tensor:
-        """As `SentenceEncoder`; a `CaptionError` names words that the model does not know."""
+        """As `SentenceEncoder`; a `CaptionError` names words that the model does not know, if it has none for such."""
         # The language model of the released conventions mixes the captions of a batch.
         together = 1 if getattr(self._language, "released", False) else _TOGETHER
         device = next(self._language.parameters()).device
         rows = []
         for i in range(0, max(1, len(captions)), together):
-            ids, lengths = self._vocabulary.encode_batch(captions[i : i + together])
+            ids, lengths = self._vocabulary.encode_batch(captions[i : i + together], unknown=self._unknown)
             rows.append(self._language(ids.to(device), lengths.to(device))[1].float().cpu())
         return torch.cat(rows)
 

@@ -127,7 +127,7 @@ class Vocabulary:
         return known
 
     def encode_batch(
-        self, captions: Sequence[str], max_words: int = MAX_WORDS
+        self, captions: Sequence[str], max_words: int = MAX_WORDS, unknown: str | None = None
     ) -> tuple[Tensor, Tensor]:
         """Word ids int64 [B, N], padded on the right with 0, and lengths int64 [B].
 
@@ -138,7 +138,7 @@ class Vocabulary:
             raise CaptionError(
                 f"captions must be a list of strings, got one string: use [{_quote(captions)}]"
             )
-        rows = [self.encode(caption, max_words) for caption in captions]
+        rows = [self.encode(caption, max_words, unknown) for caption in captions]
         if not rows:
             raise CaptionError("captions must hold at least one caption, got none")
         longest = max(map(len, rows))

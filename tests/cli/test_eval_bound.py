@@ -1,4 +1,4 @@
-"""aligndraw eval scenes and captioned: the bound, and the attributes of scenes."""
+"""aligndraw eval scenes and captioned: the bound, gradient energies, attributes of scenes; and all of it sharpened."""
 
 import json
 
@@ -9,6 +9,10 @@ from aligndraw.data import CaptionedImages, evaluation_scenes
 from aligndraw.data.stored_scenes import store_scenes
 from aligndraw.evaluation.attributes import score_attributes
 from aligndraw.evaluation.bound import estimate_bound
+from aligndraw.evaluation.energy import score_energy
+from aligndraw.lapgan.captioned import CaptionedSharpener, sentence_notes
+from aligndraw.lapgan.config import SharpenerConfig
+from aligndraw.lapgan.sharpen import Sharpener
 from aligndraw.model.saved import load_model
 
 SHORT = ("--images", 3, "--samples", 2, "--seed", 5)
@@ -47,7 +51,53 @@ def test_numbers(command, small, stored, tmp_path, name):
         assert record["attributes"] == {kind: score.to_dict() for kind, score in accuracy.items()}
         assert record["attributes"]["seen"]["shares"]["right"]["count"] == 6
         assert all(str(score) in out for score in accuracy.values())
-    assert all(line == line.rstrip() and len(line) <= 100 for line in out.splitlines()[3:])
+    assert [line for line in out.splitlines()[3:] if line != line.rstrip() or len(line) > 100] == []
+
+
+def sharpener_of(model, folder):
+    """A sharpener of what the model reads of captions, whose pictures have pixels of 0 and 1."""
+    torch.manual_seed(0)
+    config = SharpenerConfig((32, 32), 3, sentence_units=2 * model.config.language_units, planes=2)
+    sharpener = Sharpener(config)
+    with torch.no_grad():
+        sharpener.generator.convolutions[-1].weight *= 30
+    sharpener.notes = {"sentences": sentence_notes("caption", model.language)}
+    sharpener.save(folder)
+
+
+@pytest.mark.parametrize("name", ["scenes", "captioned"])
+def test_after_sharpening(command, small, stored, tmp_path, name):
+    """Beside the numbers of the pictures as they are, which stay, those of the sharpened ones."""
+    data = ("--data", stored) if name == "captioned" else ()
+    assert command("train", name, *small, *data, "--out", tmp_path / "run")[0] == 0
+    model, vocabulary, _ = load_model(tmp_path / "run")
+    sharpener_of(model, tmp_path / "sharpener")
+    given = ("eval", name, "--model", tmp_path / "run", *SHORT, *data)
+    given += ("--sharpen", tmp_path / "sharpener", "--sharpen-epsilon", "1e-3", "--json", tmp_path / "out.json")
+    status, out, err = command(*given)
+    assert (status, err) == (0, "") and "clipped to [0.001, 1 - 0.001]" in out
+    sharpen = CaptionedSharpener.load(tmp_path / "sharpener", model.language, vocabulary)
+    sets = (
+        {"test": CaptionedImages.open(stored).split("test").epoch(5, size=3)}
+        if data
+        else evaluation_scenes("test", 5, 3)
+    )
+    record = json.loads((tmp_path / "out.json").read_text())
+    sharpened = record["sharpened"]
+    assert (sharpened["epsilon"], sharpened["sharpener"]) == (1e-3, str(tmp_path / "sharpener"))
+    for kind, examples in sets.items():
+        report = estimate_bound(model, examples, samples=2, seed=5, sharpen=sharpen, epsilon=1e-3)
+        assert sharpened["bound"][kind] == report.to_dict() != record["bound"][kind]
+        assert sharpened["bound"][kind]["kl"] == record["bound"][kind]["kl"]
+        assert str(report.nll) in out
+        drawn, sharp = (score_energy(model, examples, seed=5, sharpen=s).to_dict() for s in (None, sharpen))
+        energies = {stage: row[kind] for stage, row in record["gradient_energy"].items()}
+        assert energies == {"real": drawn["real"], "drawn": drawn["drawn"], "sharpened": sharp["drawn"]}
+        assert f"{1000 * sharp['drawn']['mean']:.2f} ± " in out
+    if not data:
+        accuracy = score_attributes(model, vocabulary, sets, seed=5, sharpen=sharpen)
+        assert sharpened["attributes"] == {kind: score.to_dict() for kind, score in accuracy.items()}
+    assert [line for line in out.splitlines()[3:] if line != line.rstrip() or len(line) > 100] == []
 
 
 def test_refused(command, small, stored, model, tmp_path):
@@ -64,6 +114,8 @@ def test_refused(command, small, stored, model, tmp_path):
         (("captioned", "--model", tmp_path / "run", "--data", model), 1, "there are no captioned images in"),
         (("captioned", "--model", model, "--data", stored, "--split", "dev"), 1, "split must be one of 'train', "),
         (("scenes", "--model", tmp_path / "none"), 1, "there is no model in"),
+        (("scenes", "--model", tmp_path / "run", "--sharpen", model), 1, "there is no sharpener in"),
+        (("scenes", "--model", model, "--sharpen-epsilon", "0.5"), 2, "must be above 0 and below 0.5, got '0.5'"),
         (("scenes",), 2, "the following arguments are required: --model"),
         (("scenes", "--model", model, "--split", "train"), 2, "--split: invalid choice: 'train'"),
     ):

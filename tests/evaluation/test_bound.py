@@ -68,6 +68,37 @@ def test_captions_of_different_lengths():
     assert alone.kl.mean == pytest.approx(together.kl.mean, rel=1e-5)
 
 
+def brighter(captions, images):
+    """A sharpener that looks at the captions, and makes pixels of 0 and of 1."""
+    shift = torch.tensor([0.4 if "right" in caption.split() else -0.3 for caption in captions])
+    return (images + shift[:, None, None, None]).clamp(0, 1)
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+def test_after_sharpening(model, examples, likelihood):
+    """The likelihood of the sharpened picture, clipped; the KL is that of the same latents."""
+    other = AlignDRAW(TINY.replace(likelihood=likelihood, observation_variance=0.5))
+    other.load_state_dict(model.state_dict())
+    epsilon, options = 1e-4, {"samples": 3, "seed": 3, "batch_size": 4}
+    report = estimate_bound(other, examples, **options, sharpen=brighter, epsilon=epsilon)
+    plain = estimate_bound(other, examples, **options)
+    assert report.kl == plain.kl and report.kl_steps == plain.kl_steps and report.nll != plain.nll
+    nlls, captions, canvases = [], examples.captions(), []
+    other._nll = lambda canvas, images, refine: canvases.append(canvas) or torch.zeros(len(canvas))
+    for i in range(9):
+        image, words, _ = to_tensors(examples, slice(i, i + 1))
+        other(image, words, generator=[stream(3, i)], samples=3)
+        mean = brighter([captions[i]] * 3, canvases.pop().sigmoid()).double().clamp(epsilon, 1 - epsilon)
+        if likelihood == "bernoulli":
+            terms = -(image * mean.log() + (1 - image) * (1 - mean).log())
+        else:
+            terms = (image - mean) ** 2 / (2 * 0.5) + math.log(2 * math.pi * 0.5) / 2
+        assert mean.min() == epsilon or mean.max() == 1 - epsilon
+        nlls.append(terms.sum((1, 2, 3)).mean().item())
+    assert {"right" in caption.split() for caption in captions} == {True, False}
+    assert report.nll.mean == pytest.approx(sum(nlls) / 9, rel=1e-5)
+
+
 def test_more_samples_tighten_the_importance_weighted_bound(model, examples):
     """In expectation: over 200 samples an image, the bound of groups of 8 is below that of single ones."""
     singles = [estimate_bound(model, examples, 1, seed).importance.mean for seed in range(200)]
@@ -86,3 +117,5 @@ def test_standard_error():
 def test_errors(model, examples):
     with pytest.raises(ValueError, match="must be at least 1, got 9, 0 and 100"):
         estimate_bound(model, examples, samples=0)
+    with pytest.raises(ValueError, match="epsilon must be above 0 and below 0.5, got 0"):
+        estimate_bound(model, examples, sharpen=brighter, epsilon=0)

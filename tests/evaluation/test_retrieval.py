@@ -6,8 +6,10 @@ import torch
 
 from aligndraw import AlignDRAW, AlignDRAWConfig
 from aligndraw.data import Scenes, to_tensors
+from aligndraw.evaluation.bound import clipped
 from aligndraw.evaluation.retrieval import (
     Retrieval,
+    Sharpening,
     likelihood_ratios,
     mean_caption,
     read_shortlists,
@@ -63,6 +65,31 @@ def test_the_ratio(align):
             constant.describe = lambda *_: mean._replace(keys=None, words=average[None, None], sentence=average[None])
             usual = constant(image, WORDS[caption], noise=noise, samples=samples)
             assert got[j, k].item() == pytest.approx((usual.loss - given.loss).item(), rel=1e-9, abs=1e-9)
+
+
+def test_after_sharpening():
+    """Each caption's own sentence sharpens its likelihood, the mean sentence that of ȳ; KLs are the same."""
+    model, samples = tiny(False), 2
+    mean = mean_caption(model, EXAMPLES)
+    sentences, average = torch.linspace(0.1, 0.6, 6)[:, None], torch.tensor([[0.35]])
+
+    def network(images, vectors):
+        return images + vectors[:, :, None, None]
+
+    given = Sharpening(network, sentences, average, 1e-3)
+    candidates = np.array([[i, (i + 1) % 6] for i in range(6)])
+    got = likelihood_ratios(
+        model, mean, IMAGES, WORDS, LENGTHS, candidates, samples=samples, seed=7, batch_size=6, sharpening=given
+    )
+    for j, row in enumerate(candidates):
+        caption = model.describe(WORDS[j : j + 1], LENGTHS[j : j + 1])
+        for k, i in enumerate(row):
+            image = torch.from_numpy(IMAGES[i : i + 1]).double() / 255
+            losses = []
+            for words, shift in ((mean, average[0]), (caption, sentences[j])):
+                refine = clipped(lambda drawn, shift=shift: drawn + shift, 1e-3)
+                losses.append(model.bound(image, words, None, [stream(7, i)], samples, refine).loss)
+            assert got[j, k].item() == pytest.approx((losses[0] - losses[1]).item(), rel=1e-9, abs=1e-9)
 
 
 def test_no_dependence_on_batches():

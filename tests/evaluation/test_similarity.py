@@ -76,3 +76,6 @@ def test_pictures_of_a_model():
     assert got.mean == pytest.approx(np.mean(values), rel=1e-4)
     assert got.spread == pytest.approx(np.std(values), rel=1e-3)
     assert got.spread > 0 and (got.captions, got.samples) == (4, 3)
+    sharp = score_similarity(model, examples, samples=3, seed=5, batch_size=5, sharpen=lambda _, x: 0 * x + 0.5)
+    grey = torch.full((4, 3, 32, 32), 0.5)
+    assert sharp.mean == pytest.approx(ssim(grey, to_tensors(examples, slice(4))[0]).mean().item(), rel=1e-4)

@@ -37,6 +37,15 @@ def test_caption_state_refuses_what_its_model_does(tmp_path):
         encoder.encode([])
 
 
+def test_caption_state_of_unknown_words():
+    """Where the vocabulary has a word for those that it does not know, it is read."""
+    torch.manual_seed(0)
+    encoder = open_encoder("caption", LanguageModel(3, 3), Vocabulary(("a", "b", "[UNK]")))
+    known = encoder.encode(["a b", "a a"])
+    strange = encoder.encode(["a zebra", "a a"])
+    assert torch.equal(strange[1], known[1]) and not torch.equal(strange[0], known[0])
+
+
 def test_stored_vectors(tmp_path):
     path = tmp_path / "v.npz"
     vectors = np.arange(6.0).reshape(3, 2)

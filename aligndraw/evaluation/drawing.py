@@ -1,0 +1,59 @@
+"""What evaluations have in common: pictures drawn of the captions of examples, as they are or sharpened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from aligndraw.data import Examples, to_tensors
+from aligndraw.model import AlignDRAW
+from aligndraw.model.noise import stream
+
+Sharpen = Callable[[Sequence[str], Tensor], Tensor]  # captions and images [n, C, H, W] in [0, 1] -> as many images
+
+
+def draw_each(
+    model: AlignDRAW,
+    examples: Examples,
+    n: int = 1,
+    seed: int = 0,
+    batch_size: int = 100,
+    sharpen: Sharpen | None = None,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Draws n pictures of the caption of each example, those of an example together.
+
+    Picture j of example i comes from random stream i + len(examples) · j, whatever n and the batch size.
+
+    Args:
+        model: on any device.
+        examples: of captions that the model knows.
+        n: pictures of each caption.
+        seed: of the noise.
+        batch_size: pictures drawn at a time.
+        sharpen: what is made of them, given their captions.
+
+    Yields:
+        of a batch of pictures the true images of their captions, [B, C, H, W] in [0, 1] on the CPU, and the pictures.
+
+    Raises:
+        ValueError: a number out of range, or no examples.
+    """
+    count = len(examples)
+    for name, value, least in (("examples", count, 1), ("n", n, 1), ("seed", seed, 0), ("batch_size", batch_size, 1)):
+        if value < least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")
+    device = model.canvas.device
+    for start in range(0, count * n, batch_size):
+        jobs = torch.arange(start, min(start + batch_size, count * n))
+        which, sample = jobs // n, jobs % n
+        block = slice(int(which[0]), int(which[-1]) + 1)
+        rows = which - block.start
+        images, words, lengths = to_tensors(examples, block)
+        streams = [stream(seed, i) for i in (which + count * sample).tolist()]
+        drawn = model.sample(words[rows].to(device), lengths[rows].to(device), generator=streams).images
+        if sharpen is not None:
+            captions = examples.captions(block)
+            drawn = sharpen([captions[row] for row in rows.tolist()], drawn)
+        yield images[rows], drawn
