@@ -1,5 +1,5 @@
 """The command line: `aligndraw sample`, `sharpen`, `train`, `data`, `eval`,
-`figures` and `info`.
+`figures`, `tables` and `info`.
 
 What the user can mend ends in one line on stderr; a traceback means a fault of the library.
 """
@@ -22,6 +22,7 @@ from aligndraw.cli import (
     command_figures,
     command_sample,
     command_sharpen,
+    command_tables,
     command_train,
 )
 from aligndraw.cli.failure import Failure
@@ -73,6 +74,7 @@ def _parser() -> Parser:
     command_data.add_to(commands)
     command_eval.add_to(commands)
     command_figures.add_to(commands)
+    command_tables.add_to(commands)
     what = "what this installation can do, and why it cannot do the rest"
     commands.add_parser("info", help=what, description=what).set_defaults(run=_info)
     parser.set_defaults(run=lambda _: parser.parse_args(["--help"]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
@@ -17,10 +16,10 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 import aligndraw
 from aligndraw.cli.captions import check_captions, read_lines
-from aligndraw.cli.command_sharpen import sharpening
+from aligndraw.cli.command_sharpen import sharpening_all
 from aligndraw.cli.failure import Failure, failing
 from aligndraw.cli.figure_captions import Groups, Told, default_captions
-from aligndraw.cli.options import add_device, add_model, add_seed, chosen_backends, ending, whole
+from aligndraw.cli.options import add_device, add_model, add_seed, chosen_backends, ending, named, whole
 from aligndraw.cli.outputs import check_file, writing
 from aligndraw.evaluation.nearest import nearest
 from aligndraw.model import Drawing
@@ -72,7 +71,7 @@ def _add(
     if several:
         parser.add_argument(
             "--models",
-            type=_named,
+            type=named,
             nargs="+",
             required=True,
             metavar="NAME=DIR",
@@ -99,13 +98,6 @@ def _add(
     add_device(parser)
     parser.set_defaults(run=_run, draw=draw)
     return parser
-
-
-def _named(text: str) -> tuple[str, Path]:
-    """NAME=DIR; a folder alone is called by its own name."""
-    name, given, folder = text.rpartition("=")
-    path = Path(folder)
-    return (name if given else path.name), path
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -139,21 +131,7 @@ def _loaded(arguments: argparse.Namespace) -> Pipelines:
     else:
         folders = {str(arguments.model or f"shipped {SHIPPED.name}"): arguments.model}
     pipelines = {name: Pipeline.load(folder, arguments.device) for name, folder in folders.items()}
-    return pipelines if arguments.sharpen is None else _sharpened(arguments, pipelines)
-
-
-def _sharpened(arguments: argparse.Namespace, pipelines: Pipelines) -> Pipelines:
-    """All models with one sharpener, which one of them may have to read captions for."""
-    refusal = None
-    for pipeline in pipelines.values():
-        try:
-            sharpen = sharpening(pipeline, arguments.sharpen, arguments.device).sharpen
-        except ValueError as error:
-            refusal = refusal or error
-            continue
-        return {name: dataclasses.replace(other, sharpen=sharpen) for name, other in pipelines.items()}
-    assert refusal is not None  # there is at least one model
-    raise refusal
+    return pipelines if arguments.sharpen is None else sharpening_all(pipelines, arguments.sharpen, arguments.device)
 
 
 def _captions(arguments: argparse.Namespace, pipelines: Pipelines) -> Groups:

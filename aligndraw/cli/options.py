@@ -75,6 +75,13 @@ def ending(*endings: str) -> Callable[[str], Path]:
     return parse
 
 
+def named(text: str) -> tuple[str, Path]:
+    """The type of an option that is NAME=DIR; a folder alone is called by its own name."""
+    name, given, folder = text.rpartition("=")
+    path = Path(folder)
+    return (name if given else path.name), path
+
+
 def add_seed(parser: argparse.ArgumentParser, help: str, default: int | None = 0) -> None:
     """--seed; the help says 0 where the default is None."""
 

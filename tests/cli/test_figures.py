@@ -4,18 +4,12 @@ import re
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from aligndraw import AlignDRAW, AlignDRAWConfig
 from aligndraw.cli.failure import Failure
 from aligndraw.cli.figure_captions import _MNIST, _PAPER, _SCENES, FIGURES, default_captions
 from aligndraw.data import VOCABULARY, Scenes, all_captions
 from aligndraw.data import scenes as scene_rules
-from aligndraw.lapgan.captioned import sentence_notes
-from aligndraw.lapgan.config import SharpenerConfig
-from aligndraw.lapgan.sharpen import Sharpener
-from aligndraw.model.saved import save_model
 from aligndraw.pipelines import Pipeline, training_images
 from aligndraw.text import UNKNOWN, Vocabulary
 from aligndraw.viz import attention_figure, attention_panel
@@ -23,27 +17,8 @@ from aligndraw.viz.rows import LABEL
 from aligndraw.viz.sheet import GAP, MARGIN
 
 SEVEN, TWO = "the digit seven is at the top left of the image", "the digit two is at the top left of the image"
-NOTES = {"data": {"name": "scenes", "path": None, "sha256": None}, "seed": 3, "epochs": 2}
 PICTURE, STEP = 96, 96 + GAP  # 32 pixels, enlarged, and from one to the next
 LEFT = MARGIN + LABEL + MARGIN
-
-
-def scenes_model(folder, seed=0, **changes):
-    torch.manual_seed(seed)
-    config = AlignDRAWConfig(
-        image_size=(32, 32), channels=3, canvas_init=0.0, vocabulary_size=len(Scenes.vocabulary),
-        steps=3, encoder_units=6, decoder_units=5, latent_units=3, language_units=4, align_units=4,
-    )  # fmt: skip
-    network = AlignDRAW(config.replace(**changes))
-    for parameter in network.parameters():
-        torch.nn.init.normal_(parameter, 0, 0.5)
-    save_model(network, Scenes.vocabulary, folder, notes={**NOTES, "training": {"epoch_size": 30}})
-    return folder
-
-
-@pytest.fixture
-def scenes(tmp_path):
-    return scenes_model(tmp_path / "scenes")
 
 
 @pytest.fixture
@@ -184,7 +159,7 @@ def test_attention(draw, scenes):
         np.testing.assert_array_equal(sheet, np.asarray(attention_figure(panels)))
 
 
-def test_models(draw, tmp_path, scenes):
+def test_models(draw, tmp_path, scenes, scenes_model):
     other = scenes_model(tmp_path / "other", seed=1, align=False)
     sheet, _ = draw("models", "--models", f"first={scenes}", other, "-n", 2, "--caption", "a cat")
     top = len(sheet) - PICTURE - STEP - MARGIN
@@ -194,21 +169,10 @@ def test_models(draw, tmp_path, scenes):
     assert text["Model"] == "first\nother"
 
 
-def sharpener(folder, pipeline):
-    """One that was trained with the captions as this model reads them; it changes pictures visibly."""
-    torch.manual_seed(0)
-    units = 2 * pipeline.model.config.language_units
-    made = Sharpener(SharpenerConfig(image_size=(32, 32), channels=3, sentence_units=units, planes=2))
-    torch.nn.init.constant_(made.generator.convolutions[-1].bias, 0.25)
-    made.notes = {"sentences": sentence_notes("caption", pipeline.model.language)}
-    made.save(folder)
-    return folder
-
-
-def test_one_sharpener_for_all_models(draw, command, tmp_path, scenes):
+def test_one_sharpener_for_all_models(draw, command, tmp_path, scenes, scenes_model, scenes_sharpener):
     """It reads captions with the model that it was trained with, wherever that stands."""
     other = scenes_model(tmp_path / "other", seed=1)
-    folder = sharpener(tmp_path / "sharpener", Pipeline.load(scenes))
+    folder = scenes_sharpener(tmp_path / "sharpener", scenes)
     options = ("--models", other, scenes, "-n", 1, "--caption", "a cat")
     plain, sharp = draw("models", *options)[0], draw("models", *options, "--sharpen", folder)[0]
     for below in (PICTURE + STEP + MARGIN, PICTURE + MARGIN):
@@ -238,7 +202,7 @@ def test_one_sharpener_for_all_models(draw, command, tmp_path, scenes):
         (["paint"], 2, "invalid choice: 'paint'"),
     ],
 )
-def test_refused(command, scenes, listing, tmp_path, monkeypatch, arguments, status, message):
+def test_refused(command, scenes, scenes_model, listing, tmp_path, monkeypatch, arguments, status, message):
     monkeypatch.chdir(tmp_path)
     scenes_model(tmp_path / "blind", align=False)
     (tmp_path / "c.txt").write_text("a cat\n\na zebra\n")
