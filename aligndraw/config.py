@@ -1,4 +1,4 @@
-"""What a model is and how it is trained: two frozen dataclasses, and the paper's values for them.
+"""What a model is and how it is trained: frozen dataclasses, and the paper's values for them.
 
 `Config` and `setting` are for other configurations too (`aligndraw.lapgan.config`, `aligndraw.training.skipthoughts`).
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 _C = TypeVar("_C", bound="Config")
 
@@ -56,24 +56,107 @@ class Config:
                 good = isinstance(value, int) and not isinstance(value, bool) and value >= least
             elif isinstance(default, float):
                 good = isinstance(value, (int, float)) and not isinstance(value, bool)
+            elif isinstance(default, str):
+                good = isinstance(value, str)
             else:
                 continue
             if not good:
-                whole = (
-                    f"a whole number of at least {min(default, 1)}"
-                    if isinstance(default, int)
-                    else "a number"
-                )
-                wanted = "true or false" if isinstance(default, bool) else whole
+                if isinstance(default, str):
+                    wanted = "text"
+                elif isinstance(default, bool):
+                    wanted = "true or false"
+                else:
+                    wanted = f"a whole number of at least {min(default, 1)}" if isinstance(default, int) else "a number"
                 raise ValueError(f"{name} must be {wanted}, got {value!r}")
 
 
+class ModelConfig(Config):
+    """What the configurations of models share.
+
+    Attributes:
+        KIND: as `to_dict` names it; a dictionary without one is of a drawing model.
+        in_steps: whether the model draws in steps.
+        caption_units: size of the vectors that a caption consists of.
+    """
+
+    KIND: ClassVar[str]
+    in_steps: ClassVar[bool]
+
+    image_size: tuple[int, int]
+    channels: int
+    steps: int
+    latent_units: int
+    language_units: int
+    vocabulary_size: int
+    sentences: str
+    sentence_units: int
+    likelihood: str
+    observation_variance: float
+    canvas_init: float
+    conventions: str
+
+    @property
+    def title(self) -> str:
+        """What the paper calls such a model."""
+        raise NotImplementedError
+
+    @property
+    def caption_units(self) -> int:
+        return self.sentence_units or 2 * self.language_units
+
+    def to_dict(self) -> dict[str, Any]:
+        """The kind and the fields as plain Python values, ready for JSON."""
+        return {"kind": self.KIND, **super().to_dict()}
+
+    @classmethod
+    def from_dict(cls: type[_C], values: dict[str, Any]) -> _C:
+        """The configuration that `to_dict` described. Raises ValueError for an unknown field, or another kind."""
+        kind = values.get("kind", AlignDRAWConfig.KIND)
+        if kind != cls.KIND:  # type: ignore[attr-defined]
+            raise ValueError(f"{cls.__name__} is of kind {cls.KIND!r}, got {kind!r}")  # type: ignore[attr-defined]
+        return super().from_dict({k: v for k, v in values.items() if k != "kind"})
+
+    def _check_model(self) -> None:
+        size = self.image_size
+        if not (
+            isinstance(size, tuple) and len(size) == 2 and all(isinstance(s, int) and s >= 1 for s in size)
+        ):
+            raise ValueError(f"image_size must be two whole numbers of at least 1, got {size!r}")
+        self._check()
+        if self.observation_variance <= 0:
+            raise ValueError(f"observation_variance must be above 0, got {self.observation_variance!r}")
+
+
+def model_config(values: dict[str, Any]) -> ModelConfig:
+    """The configuration of a model, of whatever kind, that its `to_dict` described.
+
+    Raises:
+        ValueError: there is no such kind, or a field is wrong.
+    """
+    kinds: dict[Any, type[ModelConfig]] = {kind.KIND: kind for kind in MODEL_CONFIGS}
+    kind = values.get("kind", AlignDRAWConfig.KIND)
+    if kind not in kinds:
+        raise ValueError(f"kind must be one of {', '.join(kinds)}, got {kind!r}")
+    return kinds[kind].from_dict(values)
+
+
+_SENTENCES = setting(
+    "caption",
+    "what makes the vector of a caption: caption, the model's own language model; or a sentence encoder, "
+    "combined-skip:DIR, uni-skip:DIR, bi-skip:DIR, vectors:FILE or transformer:NAME",
+)
+_SENTENCE_UNITS = setting(0, "d, size of a sentence encoder's vectors; 0 for the encoder's own, or for none")
+
+
 @dataclass(frozen=True)
-class AlignDRAWConfig(Config):
+class AlignDRAWConfig(ModelConfig):
     """The shape of a model (the paper's Table 2) and the choices that the paper leaves open.
 
     `AlignDRAWConfig.preset(name)` gives a named one; `replace(field=value)` changes some fields.
     """
+
+    KIND = "draw"
+    in_steps = True
 
     image_size: tuple[int, int] = setting((60, 60), "height and width of the canvas, in pixels")
     channels: int = setting(1, "channels of the image: 1 for grey, 3 for colour")
@@ -87,6 +170,8 @@ class AlignDRAWConfig(Config):
     align_units: int = setting(512, "l, size of the alignment between words and drawing state")
     vocabulary_size: int = setting(22, "K, number of different words")
     align: bool = setting(True, "attend to the words at each step; false gives noalignDRAW")
+    sentences: str = _SENTENCES
+    sentence_units: int = _SENTENCE_UNITS
     likelihood: str = setting(
         "bernoulli", "observation model of a pixel given the canvas", ("bernoulli", "gaussian")
     )
@@ -99,14 +184,14 @@ class AlignDRAWConfig(Config):
     )
 
     def __post_init__(self) -> None:
-        size = self.image_size
-        if not (
-            isinstance(size, tuple) and len(size) == 2 and all(isinstance(s, int) and s >= 1 for s in size)
-        ):
-            raise ValueError(f"image_size must be two whole numbers of at least 1, got {size!r}")
-        self._check()
-        if self.observation_variance <= 0:
-            raise ValueError(f"observation_variance must be above 0, got {self.observation_variance!r}")
+        self._check_model()
+        if self.align and (self.sentence_units or self.sentences != "caption"):
+            raise ValueError("align must be false for vectors of sentences, which have no words to attend to")
+
+    @property
+    def title(self) -> str:
+        """What the paper calls such a model."""
+        return "alignDRAW" if self.align else "skipthoughtDRAW" if self.sentences != "caption" else "noalignDRAW"
 
     @classmethod
     def preset(cls, name: str) -> AlignDRAWConfig:
@@ -117,6 +202,64 @@ class AlignDRAWConfig(Config):
         ValueError for another name.
         """
         return _named(_MODELS, name)
+
+
+@dataclass(frozen=True)
+class VAEConfig(ModelConfig):
+    """What the two variational auto-encoders share: one latent, and pixels under least squares."""
+
+    in_steps = False
+    steps = 1
+    conventions = "paper"
+
+    image_size: tuple[int, int] = setting((32, 32), "height and width of the image, in pixels")
+    channels: int = setting(3, "channels of the image: 1 for grey, 3 for colour")
+    latent_units: int = setting(275, "size of the latent z")
+    language_units: int = setting(128, "m, units of the language LSTM in each direction")
+    vocabulary_size: int = setting(25323, "K, number of different words")
+    sentences: str = _SENTENCES
+    sentence_units: int = _SENTENCE_UNITS
+    likelihood: str = setting(
+        "gaussian", "observation model of a pixel given the latent", ("bernoulli", "gaussian")
+    )
+    observation_variance: float = setting(1.0, "variance of a pixel under the gaussian likelihood")
+    canvas_init: float = setting(0.0, "initial value of the learned mean of all images, before the sigmoid")
+
+    def __post_init__(self) -> None:
+        self._check_model()
+
+
+@dataclass(frozen=True)
+class FullyConnectedVAEConfig(VAEConfig):
+    """The shape of the Fully-Connected VAE. The paper names it and gives no sizes."""
+
+    KIND = "fc-vae"
+    title = "Fully-Connected VAE"
+
+    hidden_units: int = setting(1000, "units of each of the two hidden layers, of the encoder and of the decoder")
+
+    @classmethod
+    def preset(cls, name: str) -> FullyConnectedVAEConfig:
+        """`coco`, or the smaller `scenes`, for a laptop. Raises ValueError for another name."""
+        return _named(_FULLY_CONNECTED, name)
+
+
+@dataclass(frozen=True)
+class ConvolutionalVAEConfig(VAEConfig):
+    """The shape of the Conv-Deconv VAE. The paper names it and gives no sizes."""
+
+    KIND = "conv-vae"
+    title = "Conv-Deconv VAE"
+
+    planes: int = setting(64, "planes of the first of three convolutions; the next have twice and four times as many")
+
+    @classmethod
+    def preset(cls, name: str) -> ConvolutionalVAEConfig:
+        """`coco`, or the smaller `scenes`, for a laptop. Raises ValueError for another name."""
+        return _named(_CONVOLUTIONAL, name)
+
+
+MODEL_CONFIGS = (AlignDRAWConfig, FullyConnectedVAEConfig, ConvolutionalVAEConfig)
 
 
 @dataclass(frozen=True)
@@ -183,7 +326,8 @@ class TrainingConfig(Config):
 
         `paper`, `coco`: RMSprop at 1e-3, then 1e-4 (appendix B), on MNIST with captions, and on COCO, each of its
         captions once an epoch. `quick`: Muon with a cosine schedule, for about five minutes on two cores; `best`: the
-        same, three times as long; `scenes`: as quick, for 12,800 updates. Raises ValueError for another name.
+        same, three times as long; `scenes`: as quick, for 12,800 updates; `vae`: Adam for as many. Raises ValueError
+        for another name.
         """
         return _named(_RECIPES, name)
 
@@ -222,6 +366,15 @@ _MODELS = {
     ),
 }
 
+_FULLY_CONNECTED = {
+    "coco": FullyConnectedVAEConfig(),
+    "scenes": FullyConnectedVAEConfig(hidden_units=512, latent_units=64, vocabulary_size=99),
+}
+_CONVOLUTIONAL = {
+    "coco": ConvolutionalVAEConfig(),
+    "scenes": ConvolutionalVAEConfig(planes=32, latent_units=64, vocabulary_size=99),
+}
+
 _QUICK = TrainingConfig(
     epochs=24,
     epoch_size=8_960,
@@ -241,4 +394,5 @@ _RECIPES = {
     "quick": _QUICK,
     "best": _QUICK.replace(epochs=72),
     "scenes": _QUICK.replace(epochs=64, epoch_size=12_800),
+    "vae": _QUICK.replace(epochs=64, epoch_size=12_800, optimizer="adam", learning_rate=1e-3, kl_warmup=0.0),
 }

@@ -4,60 +4,79 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 import aligndraw
-from aligndraw.config import AlignDRAWConfig, TrainingConfig
-from aligndraw.data import CaptionedSplit, DataSet, open_data_set
+from aligndraw.config import ModelConfig, TrainingConfig
+from aligndraw.data import CaptionedSplit, CaptionReader, DataSet, Examples, SentenceReader, open_data_set
 from aligndraw.evaluation.drawing import Sharpen
-from aligndraw.model import AlignDRAW, Drawing
+from aligndraw.lapgan import model as lapgan
+from aligndraw.lapgan.model import LAPGAN
+from aligndraw.model import Drawing, Model, build_model
 from aligndraw.model.noise import stream
 from aligndraw.model.saved import CONFIG, WEIGHTS, load_model, save_model
 from aligndraw.text import Vocabulary
+from aligndraw.text.sentences import absolute, open_encoder
 from aligndraw.training import Trainer, Update
 from aligndraw.training.run import LOCK, RUN, Run, RunError, train_run
 
 SHIPPED = Path(__file__).parent / "weights" / "mnist"
 SAMPLES = "samples"  # of a run: samples.png, and a folder with a sheet for each epoch
 EVENTS = "tensorboard"  # of a run: a folder of TensorBoard events, where they are asked for
+_C = TypeVar("_C", bound=ModelConfig)
 _RESULTS = (WEIGHTS, CONFIG, f"{SAMPLES}.png", f"{SAMPLES}/epoch-*.png", f"{EVENTS}/events.out.tfevents.*")
 
 
 @dataclass(frozen=True, eq=False)
 class Pipeline:
-    """A model with the words that it knows: `Pipeline.load().draw(["a caption"]).images`.
+    """A model with what reads captions for it: `Pipeline.load().draw(["a caption"]).images`.
 
     Attributes:
+        model: of any kind.
+        vocabulary: the words that it knows; of a model that reads vectors of sentences, those of its training.
         notes: how the model came about.
         sharpen: what is made of the images, given the caption of each; such as an
             `aligndraw.lapgan.captioned.CaptionedSharpener`.
+        sentences: what makes vectors of captions, for a model that reads such.
     """
 
-    model: AlignDRAW
+    model: Model | LAPGAN
     vocabulary: Vocabulary
     notes: Mapping[str, Any] = field(default_factory=dict)
     sharpen: Sharpen | None = None
+    sentences: SentenceReader | None = None
 
     @classmethod
-    def load(cls, folder: str | Path | None = None, device: torch.device | str = "cpu") -> Pipeline:
+    def load(
+        cls, folder: str | Path | None = None, device: torch.device | str = "cpu", sentences: str | None = None
+    ) -> Pipeline:
         """Reads a model from a folder, or the one that ships with the package, and moves it to a device.
+
+        Args:
+            sentences: what makes vectors of captions, as for `aligndraw.text.sentences.open_encoder`, where that of the
+                training has moved.
 
         Raises:
             FileNotFoundError: there is no model in the folder.
-            ValueError: the model is damaged, foreign or does not fit its vocabulary.
+            ValueError: the model is damaged, foreign or does not fit its vocabulary or its sentence encoder.
         """
         if folder is None and not SHIPPED.is_dir():
             raise FileNotFoundError(
                 "no trained model ships with this installation: "
                 "run `aligndraw train mnist`, then name its folder (--model DIR)"
             )
-        folder = SHIPPED if folder is None else folder
+        folder = SHIPPED if folder is None else Path(folder)
+        if (folder / lapgan.NAMES[1]).is_file():
+            network = LAPGAN.load(folder)
+            config = network.config if sentences is None else network.config.replace(sentences=sentences)
+            reader = None if network.language else _open_sentences(config.sentences, config.sentence_units)
+            return cls(network.to(device), network.vocabulary, network.notes, sentences=reader)
         model, vocabulary, notes = load_model(folder)
         if len(vocabulary) > model.config.vocabulary_size:
             raise ValueError(
@@ -66,7 +85,23 @@ class Pipeline:
             )
         if not all(p.isfinite().all() for p in model.parameters()):
             raise ValueError(f"the model in {folder} is damaged: some parameters are not finite")
-        return cls(model.to(device), vocabulary, notes)
+        if sentences is not None and not model.config.sentence_units:
+            raise ValueError(f"sentences must be left out: the model in {folder} reads words, got {sentences!r}")
+        try:
+            given = model.config if sentences is None else model.config.replace(sentences=sentences)
+            _, reader = _with_sentences(given)
+        except ValueError as error:
+            raise ValueError(f"the model in {folder} needs its sentence encoder: {error}") from error
+        return cls(model.to(device), vocabulary, notes, sentences=reader)
+
+    @property
+    def reader(self) -> CaptionReader:
+        """What makes of captions what the model takes."""
+        return self.sentences or self.vocabulary
+
+    def read(self, examples: Examples) -> Examples:
+        """Examples as the model takes them."""
+        return self.sentences.examples(examples) if self.sentences else examples
 
     def draw(
         self,
@@ -82,7 +117,7 @@ class Pipeline:
         depends neither on n nor on the other captions, and two captions show what their words change.
 
         Args:
-            captions: in words of the vocabulary.
+            captions: in words of the vocabulary, or that the sentence encoder can read.
             n: pictures of each caption, at least 1.
             seed: at least 0.
             temperature: factor of the prior's σ; 0 draws the mean.
@@ -90,21 +125,22 @@ class Pipeline:
 
         Raises:
             ValueError: an argument is out of range; `aligndraw.text.CaptionError`, for a caption
-                that the vocabulary cannot express.
+                that cannot be read.
         """
         for name, value, least in (("n", n, 1), ("seed", seed, 0)):
             if value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
-        ids, lengths = self.vocabulary.encode_batch(captions)
-        different = {self.vocabulary.decode(row[:k]) for row, k in zip(ids, lengths.tolist())}
-        if self.model.config.conventions == "released" and len(different) > 1:
-            raise ValueError(
-                "captions must be the same for a model of the released conventions, whose language "
-                f"model mixes those of a batch, got {len(different)} captions: draw one at a time"
-            )
-        device = self.model.canvas.device
+        read, lengths = self.reader.encode_batch(captions)
+        if self.model.mixes_captions:
+            different = {self.vocabulary.decode(row[:k]) for row, k in zip(read, lengths.tolist())}
+            if len(different) > 1:
+                raise ValueError(
+                    "captions must be the same for a model of the released conventions, whose language "
+                    f"model mixes those of a batch, got {len(different)} captions: draw one at a time"
+                )
+        device = next(self.model.parameters()).device
         drawing = self.model.sample(
-            ids.repeat_interleave(n, 0).to(device),
+            read.repeat_interleave(n, 0).to(device),
             lengths.repeat_interleave(n, 0).to(device),
             generator=[stream(seed, i) for _ in captions for i in range(n)],
             temperature=temperature,
@@ -120,20 +156,27 @@ class Job:
     """A training, its folder locked: from `new_run` or `resumed_run`.
 
     Attributes:
-        data: what it is trained and scored on.
+        data: what it is trained and scored on, as the model reads it.
+        sentences: what makes vectors of captions, for a model that reads such.
         passed_over: why checkpoints newer than the one that the trainer stands at are of no use.
     """
 
     run: Run
     trainer: Trainer
     data: DataSet
+    sentences: SentenceReader | None = None
     passed_over: Sequence[str] = ()
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """Of the model as it stands."""
+        return Pipeline(self.trainer.model, self.data.source.vocabulary, sentences=self.sentences)
 
 
 @contextmanager
 def new_run(
     folder: str | Path,
-    model: AlignDRAWConfig,
+    model: ModelConfig,
     training: TrainingConfig,
     data: DataSet,
     *,
@@ -152,16 +195,20 @@ def new_run(
     When the block ends in an error before the first checkpoint, everything that was made goes again.
 
     Args:
+        model: of any kind; its sentence encoder is opened, and its place and size noted.
         data: from `aligndraw.data.open_data_set`.
         seed: of the parameters, the examples and the noise.
         overwrite: remove a run or a model that the folder holds.
         notes: kept in `run.json`.
 
     Raises:
-        ValueError: the model does not fit the data set; `aligndraw.training.run.RunError`, for a folder that is taken.
+        ValueError: the model does not fit the data set or its sentence encoder; `aligndraw.training.run.RunError`,
+            for a folder that is taken.
         OSError: the folder cannot be written.
     """
     folder = Path(folder)
+    model, sentences = _with_sentences(model)
+    data = _read_by(sentences, data)
     trainer = _trainer(model, training, data, seed, device)
     with _removed_if_idle(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -173,7 +220,7 @@ def new_run(
         scored = max(map(len, data.scored.values()))
         run = Run.create(folder, model, training, seed, data=data.record, scored=scored, versions=versions, **notes)
         with run.begun(_RESULTS):
-            yield Job(run, trainer, data)
+            yield Job(run, trainer, data, sentences)
 
 
 @contextmanager
@@ -193,9 +240,11 @@ def resumed_run(folder: str | Path, device: torch.device | str = "cpu") -> Itera
     data = open_data_set(name, path, scored)
     if data.record["sha256"] != checksum:
         raise RunError(f"{path or 'the package'} holds other data than those that {folder} began with")
-    trainer = _trainer(run.model_config, run.training_config, data, run.record["seed"], device)
+    model, sentences = _with_sentences(run.model_config)
+    data = _read_by(sentences, data)
+    trainer = _trainer(model, run.training_config, data, run.record["seed"], device)
     with run.locked():
-        yield Job(run, trainer, data, run.restore(trainer))
+        yield Job(run, trainer, data, sentences, run.restore(trainer))
 
 
 def train(
@@ -261,14 +310,51 @@ def training_images(
     return np.concatenate(parts)
 
 
-def fitted(model: AlignDRAWConfig, data: DataSet) -> AlignDRAWConfig:
+def fitted(model: _C, data: DataSet) -> _C:
     """The model with the image size, the channels and the number of words of a data set."""
     channels, *size = data.image_shape
     return model.replace(image_size=tuple(size), channels=channels, vocabulary_size=len(data.source.vocabulary))
 
 
+def _with_sentences(model: ModelConfig) -> tuple[ModelConfig, SentenceReader | None]:
+    """What makes vectors of captions for a model, None for one that reads words; and the model with its place and size.
+
+    Raises:
+        ValueError: there is no such encoder, or its vectors are of another size than the model's.
+    """
+    if model.sentences == "caption":
+        if model.sentence_units:
+            raise ValueError(f"sentences must say what makes vectors of {model.sentence_units} numbers, got 'caption'")
+        return model, None
+    specification = absolute(model.sentences)
+    reader = _open_sentences(specification, model.sentence_units)
+    return model.replace(sentences=specification, sentence_units=reader.units), reader
+
+
+def _open_sentences(specification: str, units: int) -> SentenceReader:
+    """What makes vectors of captions, of `units` numbers if these are not 0; errors as in `_with_sentences`."""
+    try:
+        reader = SentenceReader(open_encoder(specification))
+    except OSError as error:
+        raise ValueError(f"sentences must be there to be read, got {specification!r}: {error}") from error
+    if units not in (0, reader.units):
+        raise ValueError(
+            f"sentence_units must be {reader.units} for {specification}, the size of its vectors, got {units}"
+        )
+    return reader
+
+
+def _read_by(sentences: SentenceReader | None, data: DataSet) -> DataSet:
+    """The data set as a model takes it. Raises CaptionError where what is to be shown cannot be read."""
+    if sentences is None:
+        return data
+    sentences.encode_batch([caption for caption, _ in data.shown])
+    scored = {kind: sentences.examples(examples) for kind, examples in data.scored.items()}
+    return replace(data, source=sentences.source(data.source), scored=scored)
+
+
 def _trainer(
-    model: AlignDRAWConfig, training: TrainingConfig, data: DataSet, seed: int, device: torch.device | str
+    model: ModelConfig, training: TrainingConfig, data: DataSet, seed: int, device: torch.device | str
 ) -> Trainer:
     """A fresh trainer."""
     channels, *size = data.image_shape
@@ -282,7 +368,7 @@ def _trainer(
             raise ValueError(f"{name} must be {rule} for {data.title}, got {getattr(model, name)}")
     with torch.random.fork_rng(devices=()):
         torch.default_generator.manual_seed(seed)
-        network = AlignDRAW(model)
+        network = build_model(model)
         network.reset_parameters(training.init)
     return Trainer(network.to(device), data.source, training, seed)
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from aligndraw.cli.failure import Failure
-from aligndraw.text import CaptionError, Vocabulary
+from aligndraw.data import CaptionReader
+from aligndraw.text import CaptionError
 
 
 def read_lines(file: Path) -> list[str]:
@@ -24,10 +25,10 @@ def read_lines(file: Path) -> list[str]:
     return captions
 
 
-def check_captions(vocabulary: Vocabulary, captions: Iterable[tuple[int, str]], file: Path | None) -> None:
-    """Raises a Failure for the first caption that the vocabulary cannot express; each is given with its line."""
+def check_captions(reader: CaptionReader, captions: Iterable[tuple[int, str]], file: Path | None) -> None:
+    """Raises a Failure for the first caption that cannot be read; each is given with its line."""
     for line, caption in captions:
         try:
-            vocabulary.encode(caption)
+            reader.encode_batch([caption])
         except CaptionError as error:
             raise Failure(f"{file}, line {line}: {error}" if file else str(error), status=2) from error

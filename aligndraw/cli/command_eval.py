@@ -17,7 +17,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 import aligndraw
 from aligndraw.cli.command_sharpen import sharpening
 from aligndraw.cli.failure import Failure, failing
-from aligndraw.cli.options import add_device, add_model, add_seed, chosen_backends, number, whole
+from aligndraw.cli.options import add_device, add_model, add_seed, add_sentences, chosen_backends, number, whole
 from aligndraw.cli.outputs import check_file, writing
 from aligndraw.data import (
     VOCABULARY,
@@ -38,7 +38,8 @@ from aligndraw.evaluation.energy import Energy, score_energy
 from aligndraw.evaluation.fidelity import check_pictures, score_fidelity
 from aligndraw.evaluation.reader import DigitReader
 from aligndraw.evaluation.scene_reader import SceneReader
-from aligndraw.model import AlignDRAW
+from aligndraw.lapgan.model import LAPGAN
+from aligndraw.model import Model
 from aligndraw.model.saved import replacing
 from aligndraw.pipelines import SHIPPED, Pipeline
 
@@ -109,6 +110,7 @@ def _add_options(
         add_model(parser)
     else:
         parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="folder of a model")
+    add_sentences(parser)
     parser.add_argument(
         "--split",
         choices=splits,
@@ -162,13 +164,16 @@ def _run(arguments: argparse.Namespace) -> int:
     backends = chosen_backends(arguments.device)
     name = str(arguments.model or f"shipped {SHIPPED.name}")
     with failing(ValueError):
-        pipeline = Pipeline.load(arguments.model, arguments.device)
+        pipeline = Pipeline.load(arguments.model, arguments.device, arguments.sentences)
         model = pipeline.model
+        if isinstance(model, LAPGAN):
+            raise Failure(f"model {name} must be one that draws MNIST with captions, got a LAPGAN")
         check_pictures(model)
         if pipeline.vocabulary.words[: len(VOCABULARY)] != VOCABULARY.words:
             raise Failure(f"model {name} must have the vocabulary of MNIST with captions, got another")
         digits = load_digits(arguments.digits)
-        examples = evaluation_sets(digits, arguments.split, arguments.seed, arguments.images)
+        sets = evaluation_sets(digits, arguments.split, arguments.seed, arguments.images)
+        examples = {kind: pipeline.read(part) for kind, part in sets.items()}
         reader = DigitReader.load().to(arguments.device)
     total = len(examples) * arguments.images + len(all_placements()) * arguments.n
     with tqdm(total=total, unit=" images", dynamic_ncols=True, disable=None, leave=False) as bar:
@@ -177,16 +182,14 @@ def _run(arguments: argparse.Namespace) -> int:
         bar.set_description("fidelity")
         fidelity = score_fidelity(
             model,
-            pipeline.vocabulary,
+            pipeline.reader,
             n=arguments.n,
             seed=arguments.seed,
             reader=reader,
             on_batch=bar.update,
         )
-    print(f"model {name}; {arguments.device}, {backends}; seed {arguments.seed}")
-    print(f"\nbound of {arguments.images:,} pictures of {arguments.split} digits, in nats: less is better")
-    print(_bound_table(bounds, arguments.samples, PLACEMENTS))
-    print(_steps(bounds, PLACEMENTS))
+    print(_told(arguments, name, pipeline.model, backends))
+    _tell_bounds(f"{arguments.images:,} pictures of {arguments.split} digits", bounds, arguments.samples, PLACEMENTS)
     print(f"\nfaithful pictures, {arguments.n} drawn of each caption, in per cent: more is better")
     print(fidelity)
     if arguments.json is not None:
@@ -208,7 +211,7 @@ def _run_bound(arguments: argparse.Namespace) -> int:
     examples: Mapping[str, Examples]
     scenes: Mapping[str, SceneExamples] = {}
     with failing(ValueError, FileNotFoundError):
-        pipeline = Pipeline.load(arguments.model, arguments.device)
+        pipeline = Pipeline.load(arguments.model, arguments.device, arguments.sentences)
         if arguments.sharpen is not None:
             pipeline = sharpening(pipeline, arguments.sharpen, arguments.device)
         reader = SceneReader.load().to(arguments.device) if arguments.data is None else None
@@ -235,12 +238,11 @@ def _run_bound(arguments: argparse.Namespace) -> int:
             for stage, sharpen in stages.items()
         }
     drawn, sharpened = scores["drawn"], scores.get("sharpened")
-    print(f"model {name}; {arguments.device}, {backends}; seed {arguments.seed}")
-    print(f"\nbound on {title}, {split}, {total // len(examples):,} pictures of a kind, in nats: less is better")
-    print(_bound_table(drawn.bounds, arguments.samples, COMBINATIONS))
-    print(_steps(drawn.bounds, COMBINATIONS))
+    print(_told(arguments, name, pipeline.model, backends))
+    of = f"{total // len(examples):,} pictures of each kind of {title}, {split}"
+    _tell_bounds(of, drawn.bounds, arguments.samples, COMBINATIONS)
     epsilon = arguments.sharpen_epsilon
-    if sharpened is not None:
+    if sharpened is not None and sharpened.bounds:
         print(f"\nbound after sharpening, its noise 0, the mean of a pixel clipped to [{epsilon:g}, 1 - {epsilon:g}]")
         print(_bound_table(sharpened.bounds, arguments.samples, COMBINATIONS))
     for stage, score in scores.items():
@@ -293,13 +295,14 @@ def _scored(
     bar: tqdm,
 ) -> _Scores:
     model, n, seed, done = pipeline.model, arguments.n, arguments.seed, bar.update
+    examples = {kind: pipeline.read(part) for kind, part in examples.items()}
     bar.set_description("bound")
     bounds = _bounds(arguments, name, model, examples, bar, sharpen, arguments.sharpen_epsilon)
     attributes: Mapping[str, AttributeAccuracy] = {}
     if reader is not None:
         bar.set_description("attributes")
         attributes = score_attributes(
-            model, pipeline.vocabulary, scenes, n, seed, reader=reader, sharpen=sharpen, on_batch=done
+            model, pipeline.reader, scenes, n, seed, reader=reader, sharpen=sharpen, on_batch=done
         )
     bar.set_description("energy")
     energies = {
@@ -308,16 +311,29 @@ def _scored(
     return _Scores(bounds, attributes, energies)
 
 
+def _told(arguments: argparse.Namespace, name: str, model: Model | LAPGAN, backends: str) -> str:
+    """What was scored, and what its bound is of where that cannot be compared with the paper's."""
+    line = f"model {name}, {model.config.title}; {arguments.device}, {backends}; seed {arguments.seed}"
+    if isinstance(model, LAPGAN) or model.config.likelihood == "bernoulli":
+        return line
+    config = model.config
+    variance, pixels = config.observation_variance, config.channels * math.prod(config.image_size)
+    constant = pixels * math.log(2 * math.pi * variance) / 2
+    return f"{line}\npixels are Gaussian of variance {variance:g}: {constant:.2f} nats of the NLL are constant"
+
+
 def _bounds(
     arguments: argparse.Namespace,
     name: str,
-    model: AlignDRAW,
+    model: Model | LAPGAN,
     examples: Mapping[str, Examples],
     bar: tqdm,
     sharpen: Sharpen | None = None,
     epsilon: float = EPSILON,
 ) -> dict[str, BoundReport]:
-    """The bound of the model on each kind of examples."""
+    """The bound of the model on each kind of examples; nothing for a LAPGAN, which has none."""
+    if isinstance(model, LAPGAN):
+        return {}
     bounds = {
         kind: estimate_bound(
             model,
@@ -354,6 +370,18 @@ def _write(
     print(f"\nwrote {arguments.json}")
 
 
+def _tell_bounds(of: str, bounds: Mapping[str, BoundReport], samples: int, titles: Mapping[str, str]) -> None:
+    if not bounds:
+        print("\na LAPGAN gives pictures no probabilities, so it has no bound")
+        return
+    print(f"\nbound of {of}, in nats: less is better")
+    print(_bound_table(bounds, samples, titles))
+    for kind, report in bounds.items():
+        steps = " ".join(f"{kl:.2f}" for kl in report.kl_steps)
+        print(f"  KL of each step, {titles.get(kind, kind)}:")
+        print(textwrap.fill(steps, 78, initial_indent="    ", subsequent_indent="    "))
+
+
 def _bound_table(bounds: Mapping[str, BoundReport], samples: int, titles: Mapping[str, str]) -> str:
     """The bounds side by side, one row a number."""
     rows = {
@@ -377,13 +405,3 @@ def _table(rows: Mapping[str, Mapping[str, str]], titles: Mapping[str, str]) -> 
 
 def _thousandths(estimate: Estimate) -> Estimate:
     return Estimate(1000 * estimate.mean, 1000 * estimate.error)
-
-
-def _steps(bounds: Mapping[str, BoundReport], titles: Mapping[str, str]) -> str:
-    """The KL of each step."""
-    lines = []
-    for kind, report in bounds.items():
-        steps = " ".join(f"{kl:.2f}" for kl in report.kl_steps)
-        lines.append(f"  KL of each step, {titles.get(kind, kind)}:")
-        lines.append(textwrap.fill(steps, 78, initial_indent="    ", subsequent_indent="    "))
-    return "\n".join(lines)

@@ -150,7 +150,7 @@ def _captions(arguments: argparse.Namespace, pipelines: Pipelines) -> Groups:
         if not groups:
             raise Failure(f"{file or '--caption'} must hold at least one caption, got none", status=2)
     for pipeline in pipelines.values():
-        check_captions(pipeline.vocabulary, ((i, line) for i, line in enumerate(lines, 1) if line), file)
+        check_captions(pipeline.reader, ((i, line) for i, line in enumerate(lines, 1) if line), file)
     return groups
 
 
@@ -193,14 +193,16 @@ def _background(arguments: argparse.Namespace, pipelines: Pipelines, groups: Gro
 
 def _attention(arguments: argparse.Namespace, pipelines: Pipelines, groups: Groups) -> Image.Image:
     (pipeline,) = pipelines.values()
-    config, vocabulary = pipeline.model.config, pipeline.vocabulary
-    if not config.align:
-        raise Failure("the figure needs a model that attends to words; this one was trained with --no-align", status=2)
-    steps = arguments.at or np.linspace(1, config.steps, min(8, config.steps)).round().astype(int).tolist()
+    vocabulary = pipeline.vocabulary
+    if not pipeline.model.attends:
+        title = pipeline.model.config.title
+        raise Failure(f"the figure needs a model that attends to words, got a {title}", status=2)
     panels = []
     for told in (told for group in groups for told in group):
         words = vocabulary.decode(vocabulary.encode(told.caption)).split()
         drawing = _drawn(arguments, pipeline, told.caption, 1)
+        count = drawing.canvases.shape[1]
+        steps = arguments.at or np.linspace(1, count, min(8, count)).round().astype(int).tolist()
         panels.append(attention_panel(drawing, 0, words, steps, title=told.caption, remark=told.remark))
     return attention_figure(panels)
 

@@ -10,7 +10,16 @@ from typing import Any
 from aligndraw.cli.captions import check_captions, read_lines
 from aligndraw.cli.command_sharpen import sharpening
 from aligndraw.cli.failure import Failure, failing
-from aligndraw.cli.options import add_device, add_model, add_seed, chosen_backends, ending, number, whole
+from aligndraw.cli.options import (
+    add_device,
+    add_model,
+    add_seed,
+    add_sentences,
+    chosen_backends,
+    ending,
+    number,
+    whole,
+)
 from aligndraw.cli.outputs import check_file, write_archive, write_sheet, writing
 from aligndraw.model import Drawing
 from aligndraw.pipelines import SHIPPED, Pipeline
@@ -42,6 +51,7 @@ def add_to(commands: Any) -> None:
     )
     add_seed(parser, "picture i of a caption depends on the seed and i alone")
     add_model(parser)
+    add_sentences(parser)
     parser.add_argument(
         "--temperature",
         type=number(0),
@@ -84,12 +94,16 @@ def _run(arguments: argparse.Namespace) -> int:
             check_file(path)
     chosen_backends(arguments.device)
     with failing(ValueError):
-        pipeline = Pipeline.load(arguments.model, arguments.device)
+        pipeline = Pipeline.load(arguments.model, arguments.device, arguments.sentences)
         if arguments.sharpen is not None:
             pipeline = sharpening(pipeline, arguments.sharpen, arguments.device)
-    check_captions(pipeline.vocabulary, enumerate(captions, 1), file)
-    if arguments.attention is not None and not pipeline.model.config.align:
-        raise Failure("--attention needs a model that attends to words; this one was trained with --no-align", status=2)
+    check_captions(pipeline.reader, enumerate(captions, 1), file)
+    config = pipeline.model.config
+    if arguments.attention is not None and not pipeline.model.attends:
+        raise Failure(f"--attention needs a model that attends to words, got a {config.title}", status=2)
+    for option in ("animate", "steps"):
+        if getattr(arguments, option) is not None and not config.in_steps:
+            raise Failure(f"--{option} needs a model that draws in steps, got a {config.title}", status=2)
     drawn = {k: getattr(arguments, k) for k in ("seed", "temperature", "steps")}
     if archive:
         write_archive(arguments.o, pipeline, captions, n=n, **drawn)

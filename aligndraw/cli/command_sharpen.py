@@ -14,15 +14,15 @@ from PIL import Image
 
 import aligndraw
 from aligndraw.cli.failure import Failure, failing
-from aligndraw.cli.options import add_device, add_model
+from aligndraw.cli.options import add_device, add_model, add_sentences
 from aligndraw.cli.outputs import check_file, writing
 from aligndraw.lapgan.captioned import CaptionedSharpener
 from aligndraw.lapgan.examples import ArchivedExamples
 from aligndraw.model.saved import replacing
 from aligndraw.pipelines import Pipeline
-from aligndraw.text.sentences import KINDS
 from aligndraw.viz import save_png
 
+SENTENCES = "what makes vectors of captions, caption being the language model of --model"
 TOGETHER = 100  # pictures of an archive that are sharpened in one batch
 
 
@@ -44,7 +44,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--sharpener", type=Path, required=True, metavar="DIR", help="folder of the sharpener")
     parser.add_argument("-o", type=Path, required=True, metavar="FILE", help="a file of the same kind")
     parser.add_argument("--caption", metavar="TEXT", help="of the picture in a .png file")
-    add_sentences(parser, "as the sharpener was trained")
+    add_sentences(parser, SENTENCES, "as the sharpener was trained")
     add_model(parser)
     parser.add_argument(
         "--dtype",
@@ -54,15 +54,6 @@ def add_to(commands: Any) -> None:
     )
     add_device(parser)
     parser.set_defaults(run=_run)
-
-
-def add_sentences(parser: argparse.ArgumentParser, default: str) -> None:
-    """--sentences, what reads the captions."""
-    parser.add_argument(
-        "--sentences",
-        metavar="KIND",
-        help=f"what makes vectors of captions: {KINDS}; caption is the language model of --model [{default}]",
-    )
 
 
 def sharpening(pipeline: Pipeline, folder: Path, device: str) -> Pipeline:

@@ -24,11 +24,15 @@ from aligndraw.data.captioned import file_checksum
 from aligndraw.evaluation.bound import EPSILON
 from aligndraw.evaluation.parts import Parts, Team, team
 from aligndraw.evaluation.tables import BLOCK, ModelParts, Protocol, TableData, TableRow
-from aligndraw.lapgan.sharpen import NAMES as SHARPENER
+from aligndraw.lapgan.model import NAMES as LAPGAN_FILES
+from aligndraw.lapgan.sharpen import NAMES as SHARPENER_FILES
+from aligndraw.model import Model
 from aligndraw.model.saved import CONFIG, WEIGHTS, replacing
 from aligndraw.pipelines import Pipeline
 
 FORMAT = "aligndraw tables 1"
+MODEL_FILES = WEIGHTS, CONFIG
+LAPGAN = "LAPGAN"  # its name in the tables
 TABLES, PARTS, PLAN = "tables", "parts", "plan.json"  # tables.md and tables.json; a folder, and a file in it
 
 
@@ -54,6 +58,7 @@ def add_to(commands: Any) -> None:
         metavar="NAME=DIR",
         help="folders of models, each with its name in the tables",
     )
+    parser.add_argument("--lapgan", type=Path, metavar="DIR", help="folder of a LAPGAN, which has no bound")
     parser.add_argument(
         "--sharpen", type=Path, metavar="DIR", help="a sharpener, for the bound on test after sharpening"
     )
@@ -111,7 +116,9 @@ def add_to(commands: Any) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     folders = dict(arguments.model)
-    if len(folders) < len(arguments.model):
+    if arguments.lapgan is not None:
+        folders = {LAPGAN: arguments.lapgan, **folders}
+    if len(folders) < len(arguments.model) + (arguments.lapgan is not None):
         raise Failure("--model must have different names: give them as NAME=DIR", status=2)
     if not 0 < arguments.sharpen_epsilon < 0.5:
         raise Failure(f"--sharpen-epsilon must be above 0 and below 0.5, got {arguments.sharpen_epsilon:g}", status=2)
@@ -147,20 +154,21 @@ def _compare(arguments: argparse.Namespace, folders: Mapping[str, Path], ours: T
         "versions": {"aligndraw": aligndraw.__version__, "torch": torch.__version__},
     }
     pipelines = {name: Pipeline.load(folder, arguments.device) for name, folder in folders.items()}
+    if LAPGAN in pipelines and isinstance(pipelines[LAPGAN].model, Model):
+        raise Failure(f"--lapgan must be the folder of a LAPGAN, got a {pipelines[LAPGAN].model.config.title}")
     for name, pipeline in pipelines.items():
         _check(name, pipeline, data)
+    keys = {
+        name: _key(folder, *(MODEL_FILES if isinstance(pipelines[name].model, Model) else LAPGAN_FILES))
+        for name, folder in folders.items()
+    }
+    sharpen = None
     if arguments.sharpen is not None:
-        pipelines = sharpening_all(pipelines, arguments.sharpen, arguments.device)
-    keys = {name: _key(folder, WEIGHTS, CONFIG) for name, folder in folders.items()}
-    sharpener = None if arguments.sharpen is None else _key(arguments.sharpen, *SHARPENER)
+        sharpener = next(iter(sharpening_all(pipelines, arguments.sharpen, arguments.device).values())).sharpen
+        assert sharpener is not None
+        sharpen = _key(arguments.sharpen, *SHARPENER_FILES), sharpener
     models = {
-        name: ModelParts(
-            keys[name],
-            pipeline.model,
-            data,
-            protocol,
-            None if sharpener is None or pipeline.sharpen is None else (sharpener, pipeline.sharpen),
-        )
+        name: ModelParts(keys[name], pipeline.model, pipeline.read, data, protocol, sharpen)
         for name, pipeline in pipelines.items()
     }
     place = arguments.o / PARTS
@@ -183,7 +191,7 @@ def _compare(arguments: argparse.Namespace, folders: Mapping[str, Path], ours: T
         "models": {
             name: {"folder": str(folders[name]), "checksum": keys[name], **row.to_dict()} for name, row in rows.items()
         },
-        "sharpener": None if sharpener is None else {"folder": str(arguments.sharpen), "checksum": sharpener},
+        "sharpener": sharpen and {"folder": str(arguments.sharpen), "checksum": sharpen[0]},
     }
     written = {"md": text, "json": json.dumps(record, indent=2, allow_nan=False) + "\n"}
     for ending, content in written.items():
@@ -260,7 +268,7 @@ def _command(arguments: argparse.Namespace) -> str:
     """The command that makes these tables again."""
     models = [f"{name}={folder}" for name, folder in arguments.model]
     words = ["aligndraw", "tables", "--data", arguments.data, "--model", *models]
-    for name in ("sharpen", "shortlists"):
+    for name in ("lapgan", "sharpen", "shortlists"):
         if getattr(arguments, name) is not None:
             words += [f"--{name}", str(getattr(arguments, name))]
     if arguments.sharpen is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import shlex
 import sys
 from collections.abc import Iterator
@@ -13,15 +12,22 @@ from typing import Any
 
 import torch
 
-from aligndraw.cli import train_sharpener, train_skipthoughts
+from aligndraw.cli import train_adversarial, train_skipthoughts
 from aligndraw.cli.curves import Curves, check_tensorboard
 from aligndraw.cli.failure import Failure, failing
-from aligndraw.cli.options import add_config, add_device, add_seed, chosen, chosen_backends, whole
+from aligndraw.cli.options import add_config, add_device, add_seed, chosen, chosen_backends, fields, whole
 from aligndraw.cli.outputs import write_sheet, writing
 from aligndraw.cli.progress import Progress, bounds
 from aligndraw.cli.runs import add_run, tell_stopped
 from aligndraw.cli.stopping import stopped_by_signals
-from aligndraw.config import AlignDRAWConfig, TrainingConfig
+from aligndraw.config import (
+    MODEL_CONFIGS,
+    AlignDRAWConfig,
+    ConvolutionalVAEConfig,
+    FullyConnectedVAEConfig,
+    ModelConfig,
+    TrainingConfig,
+)
 from aligndraw.data import open_data_set
 from aligndraw.model.saved import CONFIG, WEIGHTS
 from aligndraw.pipelines import (
@@ -33,23 +39,38 @@ from aligndraw.pipelines import (
     resumed_run,
     train,
 )
+from aligndraw.text import CaptionError
 from aligndraw.training import Update
 
-# Of each data set, presets of the model and of the training; the first is the default.
+_VAES = "; fc-vae, conv-vae: variational auto-encoders, fully connected and convolutional"
+
+
+def _configs(network: str, recipe: str, vae: str | None = None) -> dict[str, tuple[ModelConfig, TrainingConfig]]:
+    """Of presets with these names, what each --model is and how it is trained; `vae` names the recipe of the VAEs."""
+    drawing, training = AlignDRAWConfig.preset(network), TrainingConfig.preset(recipe)
+    sentence = drawing.replace(align=False)
+    configs: dict[str, tuple[ModelConfig, TrainingConfig]] = {
+        "align": (drawing, training),
+        "noalign": (sentence, training),
+        "skipthought": (sentence, training),
+    }
+    if vae is not None:
+        for kind in (FullyConnectedVAEConfig, ConvolutionalVAEConfig):
+            configs[kind.KIND] = kind.preset(network), TrainingConfig.preset(vae)
+    return configs
+
+
+# Of each data set and preset, the models and their recipes; the first of each is the default.
 PRESETS = {
-    "mnist": {"quick": ("quick", "quick"), "best": ("best", "best"), "paper": ("mnist", "paper")},
-    "scenes": {"scenes": ("scenes", "scenes")},
-    "captioned": {"scenes": ("scenes", "scenes"), "coco": ("coco", "coco")},
+    "mnist": {
+        "quick": _configs("quick", "quick"),
+        "best": _configs("best", "best"),
+        "paper": _configs("mnist", "paper"),
+    },
+    "scenes": {"scenes": _configs("scenes", "scenes", "vae")},
+    "captioned": {"scenes": _configs("scenes", "scenes", "vae"), "coco": _configs("coco", "coco", "coco")},
 }
-MODELS = {
-    name: {preset: AlignDRAWConfig.preset(model) for preset, (model, _) in presets.items()}
-    for name, presets in PRESETS.items()
-}
-RECIPES = {
-    name: {preset: TrainingConfig.preset(recipe) for preset, (_, recipe) in presets.items()}
-    for name, presets in PRESETS.items()
-}
-FIELDS = [f.name for config in (AlignDRAWConfig, TrainingConfig) for f in dataclasses.fields(config)]
+FIELDS = list(dict.fromkeys(f.name for config in (*MODEL_CONFIGS, TrainingConfig) for f in fields(config)))
 
 
 def add_to(commands: Any) -> None:
@@ -58,7 +79,7 @@ def add_to(commands: Any) -> None:
     sets = commands.add_parser("train", help=what, description=what).add_subparsers(
         title="data sets", metavar="DATASET", required=True
     )
-    train_sharpener.add_to(sets)
+    train_adversarial.add_to(sets)
     train_skipthoughts.add_to(sets)
     parser = _add_set(
         sets,
@@ -116,8 +137,22 @@ def _add_set(sets: Any, name: str, what: str, description: str, presets: str) ->
         action="store_true",
         help="write TensorBoard events into the folder too; needs the package tensorboard",
     )
-    add_config(parser, "model", MODELS[name])
-    add_config(parser, "training", RECIPES[name])
+    table = PRESETS[name]
+    models = next(iter(table.values()))
+    parser.add_argument(
+        "--model",
+        choices=models,
+        help="align: alignDRAW; noalign: one vector of its language model for all steps; skipthought: one vector of a "
+        f"sentence encoder (--sentences){_VAES * ('fc-vae' in models)} [align]",
+    )
+    drawing = {preset: configs["align"] for preset, configs in table.items()}
+    add_config(parser, "model", {preset: model for preset, (model, _) in drawing.items()})
+    if "fc-vae" in models:
+        known = [f.name for f in fields(AlignDRAWConfig)]
+        for kind in ("fc-vae", "conv-vae"):
+            sizes = {preset: configs[kind][0] for preset, configs in table.items()}
+            add_config(parser, f"model of --model {kind}, whose likelihood is gaussian", sizes, without=known)
+    add_config(parser, "training", {preset: recipe for preset, (_, recipe) in drawing.items()})
     parser.set_defaults(run=_run, set=name, data=None)
     return parser
 
@@ -146,7 +181,7 @@ def _run(arguments: argparse.Namespace) -> int:
             for watcher in watching:
                 watcher.on_epoch(epoch, scores)
 
-        with failing(FloatingPointError):
+        with failing(FloatingPointError, CaptionError):
             ended = train(
                 job,
                 checkpoint_every=arguments.checkpoint_every,
@@ -171,14 +206,21 @@ def _new(arguments: argparse.Namespace) -> Iterator[Job]:
     name, data = arguments.set, arguments.data
     if name == "captioned" and data is None:
         raise Failure("captioned images are needed: give --data DIR", status=2)
-    preset = arguments.preset or next(iter(PRESETS[name]))
+    preset, kind = arguments.preset or next(iter(PRESETS[name])), arguments.model or "align"
+    if kind == "skipthought" and arguments.sentences is None:
+        raise Failure("--model skipthought reads vectors of sentences: give --sentences KIND", status=2)
+    network, recipe = PRESETS[name][preset][kind]
+    known = {f.name for config in (network, recipe) for f in fields(config)}
+    for field in FIELDS:
+        if field not in known and getattr(arguments, field, None) is not None:
+            raise Failure(f"--{field.replace('_', '-')} has no meaning for --model {kind}: leave it out", status=2)
     with failing(ValueError, status=2):
-        chosen(MODELS[name][preset], arguments)
-        training = chosen(RECIPES[name][preset], arguments)
+        chosen(network, arguments)
+        training = chosen(recipe, arguments)
     with ExitStack() as stack:
         with failing(ValueError):
             found = open_data_set(name, data, arguments.scored or 1000)
-            model = chosen(fitted(MODELS[name][preset], found), arguments)
+            model = chosen(fitted(network, found), arguments)
             job = stack.enter_context(
                 new_run(
                     arguments.out,
@@ -196,8 +238,8 @@ def _new(arguments: argparse.Namespace) -> Iterator[Job]:
 
 @contextmanager
 def _resumed(arguments: argparse.Namespace) -> Iterator[Job]:
-    for name in ("preset", "data", "seed", "scored", *FIELDS):
-        if getattr(arguments, name) is not None:
+    for name in ("preset", "model", "data", "seed", "scored", *FIELDS):
+        if getattr(arguments, name, None) is not None:
             option = "digits" if (name, arguments.set) == ("data", "mnist") else name.replace("_", "-")
             raise Failure(f"--resume keeps the settings of the run: leave out --{option}", status=2)
     with ExitStack() as stack:
@@ -217,12 +259,11 @@ def _told(job: Job, device: str) -> str:
     preset = f"preset {job.run.record['preset']}, " if "preset" in job.run.record else ""
     done = f", from update {trainer.index} on" if trainer.index else ""
     threads = torch.get_num_threads()
-    reason = trainer.model.stepwise_reason("unroll")
     return (
-        f"training {parameters:,} parameters on {job.data.title}: {preset}"
+        f"training {trainer.model.config.title} of {parameters:,} parameters on {job.data.title}: {preset}"
         f"{recipe.epochs} epoch{'s' * (recipe.epochs > 1)} of "
         f"{recipe.epoch_size:,} images in batches of {recipe.batch_size}, {recipe.optimizer} at "
         f"{recipe.learning_rate:g}{done}; {device}, {threads} thread{'s' * (threads > 1)}, "
-        f"{f'step by step ({reason})' if reason else 'all steps as one op'}, "
+        f"{trainer.model.account()}, "
         f"{'bf16' if trainer.bf16 else 'float32'} products"
     )

@@ -5,19 +5,18 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from aligndraw.backends import backend_for
 from aligndraw.cli.failure import failing
-from aligndraw.config import AlignDRAWConfig, TrainingConfig
+from aligndraw.config import Config
 from aligndraw.info import no_cuda_reason
-from aligndraw.lapgan.config import AdversarialConfig
 from aligndraw.ops import OPS
-from aligndraw.training.skipthoughts import SkipThoughtsConfig, SkipThoughtsRecipe
+from aligndraw.text.sentences import KINDS
 
-_C = TypeVar("_C", AlignDRAWConfig, TrainingConfig, AdversarialConfig, SkipThoughtsConfig, SkipThoughtsRecipe)
+_C = TypeVar("_C", bound=Config)
 
 
 class Parser(argparse.ArgumentParser):
@@ -104,6 +103,15 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_sentences(
+    parser: argparse.ArgumentParser,
+    what: str = "what makes vectors of captions, for a model that reads such",
+    default: str = "as in training",
+) -> None:
+    """--sentences, what reads the captions."""
+    parser.add_argument("--sentences", metavar="KIND", help=f"{what}: {KINDS} [{default}]")
+
+
 def add_device(parser: argparse.ArgumentParser) -> None:
     """--device, refused where there is none such."""
 
@@ -123,10 +131,19 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_config(parser: argparse.ArgumentParser, title: str, presets: Mapping[str, _C]) -> None:
-    """One option for every field of a configuration; what is not given is from the preset."""
+def fields(config: Config | type[Config]) -> list[dataclasses.Field[Any]]:
+    """The fields of a configuration."""
+    return list(config.__dataclass_fields__.values())
+
+
+def add_config(
+    parser: argparse.ArgumentParser, title: str, presets: Mapping[str, _C], without: Collection[str] = ()
+) -> None:
+    """One option for every field of a configuration, but those `without`; what is not given is from the preset."""
     group = parser.add_argument_group(title)
-    for field in dataclasses.fields(next(iter(presets.values()))):
+    for field in fields(next(iter(presets.values()))):
+        if field.name in without:
+            continue
         values = {name: _text(getattr(config, field.name)) for name, config in presets.items()}
         same = len(set(values.values())) == 1
         shown = values.popitem()[1] if same else ", ".join(f"{k}: {v}" for k, v in values.items())
@@ -144,7 +161,7 @@ def chosen(preset: _C, arguments: argparse.Namespace) -> _C:
     Raises:
         ValueError: the fields do not fit, or not together.
     """
-    given = {f.name: getattr(arguments, f.name) for f in dataclasses.fields(preset)}
+    given = {f.name: getattr(arguments, f.name, None) for f in fields(preset)}
     return preset.replace(**{name: value for name, value in given.items() if value is not None})
 
 
@@ -162,6 +179,8 @@ def _form(default: Any, choices: tuple[str, ...]) -> dict[str, Any]:
         return {"action": argparse.BooleanOptionalAction}
     if choices:
         return {"choices": choices}
+    if isinstance(default, str):
+        return {"metavar": "TEXT"}
     if isinstance(default, tuple):
         return {"type": whole(), "nargs": 2, "metavar": ("H", "W")}
     return {"type": whole() if isinstance(default, int) else number(), "metavar": "N"}

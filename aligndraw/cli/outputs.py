@@ -88,7 +88,7 @@ def write_archive(
     caption, then those of the second, ... As captions are drawn in batches, how a picture rounds may depend on them.
     """
     # The language model of the released conventions mixes the captions of a batch.
-    together = 1 if pipeline.model.config.conventions == "released" else max(1, TOGETHER // n)
+    together = 1 if pipeline.model.mixes_captions else max(1, TOGETHER // n)
     parts = []
     for start in range(0, len(captions), together):
         drawing = pipeline.draw(captions[start : start + together], n, seed, temperature, steps)

@@ -9,7 +9,7 @@ from typing import Any
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from aligndraw.cli.outputs import write_sheet
-from aligndraw.pipelines import SAMPLES, Job, Pipeline
+from aligndraw.pipelines import SAMPLES, Job
 from aligndraw.training import Update
 
 RECENT = 50  # updates that the numbers shown are means of
@@ -54,8 +54,7 @@ class Progress:
         folder = self.job.run.folder
         path = folder / SAMPLES / f"epoch-{epoch:04d}.png"
         path.parent.mkdir(exist_ok=True)
-        pipeline = Pipeline(self.job.trainer.model, self.job.data.source.vocabulary)
-        write_sheet(path, pipeline, self.job.data.shown, model=str(folder))
+        write_sheet(path, self.job.pipeline, self.job.data.shown, model=str(folder))
         self.bar.write(f"epoch {epoch}/{self.recipe.epochs}: {bounds(scores)}")
         sys.stdout.flush()
 

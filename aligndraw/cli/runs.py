@@ -44,7 +44,7 @@ def add_run(parser: argparse.ArgumentParser, out: str, model: bool = False) -> N
 def keeps_settings(arguments: argparse.Namespace, settings: Sequence[str]) -> None:
     """Raises a Failure where --resume comes with settings of its own."""
     for name in settings:
-        if getattr(arguments, name) is not None:
+        if getattr(arguments, name, None) is not None:
             raise Failure(
                 f"--resume keeps the settings of the run: leave out --{name.replace('_', '-')}", status=2
             )

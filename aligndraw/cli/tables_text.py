@@ -57,17 +57,27 @@ def _bounds(rows: Mapping[str, TableRow], data: TableData, protocol: Protocol) -
     for name, row in rows.items():
         if row.bounds:
             cells = [str(row.bounds[split]) for split in SPLITS]
-            body.append([name, *cells, *[str(row.sharpened or NONE)] * sharpened])
+            told = name if row.constant is None else f"{name}\\*"
+            body.append([told, *cells, *[str(row.sharpened or NONE)] * sharpened])
     if not body:
         return []
     sizes = {split: len(examples) for split, examples in data.splits.items()}
     counts = ", ".join(f"{count:,} of {split}" for split, count in sizes.items())
     clipped = f" After sharpening, means of pixels are clipped to [{protocol.epsilon:g}, 1 − {protocol.epsilon:g}]."
+    text = (
+        f"Lower bounds of log p(x | y) in nats an image, ± standard error; more is better. {counts}; "
+        f"{protocol.samples} sample(s) of the latents of each.{clipped * sharpened}"
+    )
+    constants = [f"{row.constant:.2f} of {name}" for name, row in rows.items() if row.constant is not None]
+    if constants:
+        text += (
+            " \\* Pixels are Gaussian: densities, not to be compared with the others. Constant are "
+            f"{', '.join(constants)}."
+        )
     return [
         "## Table 3: the bound",
         _table(["model", *SPLITS, *["test, sharpened"] * sharpened], body),
-        f"Lower bounds of log p(x | y) in nats an image, ± standard error; more is better. {counts}; "
-        f"{protocol.samples} sample(s) of the latents of each.{clipped * sharpened}",
+        text,
     ]
 
 

@@ -1,6 +1,6 @@
 """Data sets: pictures with captions."""
 
-from aligndraw.data.batches import Examples, Source, to_tensors
+from aligndraw.data.batches import CaptionReader, Examples, Source, to_tensors
 from aligndraw.data.captioned import CaptionedImages, CaptionedSplit, DataError
 from aligndraw.data.captioned_writer import CaptionedWriter
 from aligndraw.data.digits import Digits, load_digits
@@ -19,12 +19,14 @@ from aligndraw.data.mnist_captions import (
     is_held_out,
 )
 from aligndraw.data.scenes import Scene, SceneExamples, Scenes, evaluation_scenes
+from aligndraw.data.sentences import SentenceReader
 from aligndraw.data.sets import DataSet, open_data_set
 
 __all__ = [
     "PLACES",
     "TEMPLATES",
     "VOCABULARY",
+    "CaptionReader",
     "CaptionedImages",
     "CaptionedSplit",
     "CaptionedWriter",
@@ -38,6 +40,7 @@ __all__ = [
     "Scene",
     "SceneExamples",
     "Scenes",
+    "SentenceReader",
     "Source",
     "Template",
     "all_captions",

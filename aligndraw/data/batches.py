@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -17,11 +18,14 @@ class Examples(Protocol):
 
     def __len__(self) -> int: ...
 
-    def batch(self, index: slice, /) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
-        """Pictures uint8 [B, C, H, W], word ids int64 [B, N] padded with 0, and lengths int64 [B]."""
+    def batch(self, index: slice, /) -> tuple[NDArray[np.uint8], NDArray[Any], NDArray[np.int64]]:
+        """Pictures uint8 [B, C, H, W], word ids int64 [B, N] padded with 0, and lengths int64 [B].
 
-    def captions(self, index: slice, /) -> list[str]:
-        """The captions as text."""
+        Or, in place of word ids, vectors of sentences float32 [B, d] (`aligndraw.data.sentences`).
+        """
+
+    def captions(self, index: slice = ..., /) -> list[str]:
+        """The captions as text; all by default."""
 
 
 class Source(Protocol):
@@ -34,8 +38,19 @@ class Source(Protocol):
     def epoch(self, seed: int, epoch: int = 0, size: int = 10_000) -> Examples:
         """`size` examples, fully determined by (seed, epoch)."""
 
+    def all_captions(self) -> Sequence[str] | None:
+        """Every caption that an epoch may hold, where they can be listed."""
+
+
+class CaptionReader(Protocol):
+    """What makes of captions what a model takes: a `Vocabulary`, or a `SentenceReader`."""
+
+    def encode_batch(self, captions: Sequence[str], /) -> tuple[Tensor, Tensor]:
+        """Word ids int64 [B, N] or vectors of sentences float32 [B, d], and lengths int64 [B]."""
+        ...
+
 
 def to_tensors(examples: Examples, index: slice) -> tuple[Tensor, Tensor, Tensor]:
-    """Images float32 [B, C, H, W] in [0, 1], word ids int64 [B, N] and lengths int64 [B] of a slice of the examples."""
+    """Images float32 [B, C, H, W] in [0, 1] of a slice of the examples, and captions as `Model.describe` takes them."""
     pictures, words, lengths = examples.batch(index)
     return torch.from_numpy(pictures).float() / 255, torch.from_numpy(words), torch.from_numpy(lengths)

@@ -88,6 +88,10 @@ class CaptionedSplit:
         """The captions as they were written."""
         return [self._text.lines[i] for i in self._line[index].tolist()]
 
+    def all_captions(self) -> list[str]:
+        """`captions`: an epoch has no others."""
+        return self.captions()
+
     def select(self, index: slice | NDArray[np.int64]) -> CaptionedSplit:
         """Some of the examples, in this order; the images stay the same."""
         fields = ("image_index", "lengths", "_first", "_line")

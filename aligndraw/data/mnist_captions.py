@@ -170,10 +170,10 @@ class MNISTExamples:
         words = _caption_ids()[self.template[index], labels[:, 0], labels[:, 1]]
         return pictures[:, None], words, np.full(len(words), words.shape[1])
 
-    def captions(self, index: slice | NDArray[np.int64] = slice(None), words: bool = False) -> list[str]:
-        """The captions as text; `words` as in `caption`."""
+    def captions(self, index: slice = slice(None)) -> list[str]:
+        """The captions as text."""
         pairs = zip(self.template[index].tolist(), self.labels[index].tolist(), strict=True)
-        return [caption(k, a, b, words) for k, (a, b) in pairs]
+        return [caption(k, a, b) for k, (a, b) in pairs]
 
 
 class MNISTCaptions:
@@ -222,6 +222,10 @@ class MNISTCaptions:
         for axis, same in ((rows, _SAME_ROW), (columns, _SAME_COLUMN)):
             axis[:, 1] = np.where(same[template], axis[:, 0], axis[:, 1])
         return MNISTExamples(self.digits.images, template, digits, labels, rows, columns)
+
+    def all_captions(self) -> list[str]:
+        """Those of the placements that an epoch may hold."""
+        return all_captions(self.placements)
 
     def _draw_placements(
         self, rng: np.random.Generator, size: int

@@ -345,6 +345,9 @@ class Scenes:
         attributes = self._draw_attributes(rng, size)
         return _compose(rng, attributes)
 
+    def all_captions(self) -> None:
+        """Too many to list."""
+
     def _draw_attributes(self, rng: np.random.Generator, size: int) -> NDArray[np.int64]:
         """Attributes [size, 7] by rejection of whole draws."""
         drawn: list[NDArray[np.int64]] = []

@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aligndraw.data import SceneExamples, evaluation_scenes
-from aligndraw.data.scenes import ATTRIBUTES, SIDE, VOCABULARY, Split, told
+from aligndraw.data import CaptionReader, SceneExamples, evaluation_scenes
+from aligndraw.data.scenes import ATTRIBUTES, SIDE, Split, told
 from aligndraw.evaluation.drawing import Sharpen, draw_each
 from aligndraw.evaluation.fidelity import Share
 from aligndraw.evaluation.scene_reader import SceneReader
-from aligndraw.model import AlignDRAW
-from aligndraw.text import Vocabulary
+from aligndraw.lapgan.model import LAPGAN
+from aligndraw.model import Model
 
 GROUPS = {
     "right": "object, colour and place",
@@ -91,8 +91,8 @@ class AttributeAccuracy:
 
 
 def score_attributes(
-    model: AlignDRAW,
-    vocabulary: Vocabulary,
+    model: Model | LAPGAN,
+    captions: CaptionReader,
     examples: Mapping[str, SceneExamples],
     n: int = 1,
     seed: int = 0,
@@ -106,23 +106,23 @@ def score_attributes(
 
     Args:
         model: of scenes, on any device.
-        vocabulary: of the model.
+        captions: what reads captions for the model, such as its vocabulary.
         examples: "seen" and "held_out", from `evaluation_scenes`.
         n, seed, batch_size, sharpen: as in `draw_each`.
         reader: on the model's device; by default the one that ships with the package.
         on_batch: called with the number of pictures just read.
 
     Raises:
-        ValueError: a number out of range; a model of other pictures or another vocabulary.
+        ValueError: a number out of range; a model of other pictures; `CaptionError`, for a caption that cannot be read.
     """
     shape = [model.config.channels, *model.config.image_size]
-    if shape != [3, SIDE, SIDE] or vocabulary != VOCABULARY:
-        raise ValueError(f"model must be of scenes, [3, {SIDE}, {SIDE}] with their vocabulary, got one of {shape}")
-    reader = reader or SceneReader.load().to(model.canvas.device)
+    if shape != [3, SIDE, SIDE]:
+        raise ValueError(f"model must be of scenes, [3, {SIDE}, {SIDE}], got one of {shape}")
+    reader = reader or SceneReader.load().to(next(model.parameters()).device)
     scores = {}
     for kind, part in examples.items():
         readings = []
-        for _, drawn in draw_each(model, part, n, seed, batch_size, sharpen):
+        for _, drawn in draw_each(model, part, n, seed, batch_size, sharpen, captions):
             readings.append(reader.read(drawn.float()).cpu())
             on_batch(len(drawn))
         scores[kind] = AttributeAccuracy.of(torch.cat(readings), part, reader.record.get("accuracy", {}).get(kind))

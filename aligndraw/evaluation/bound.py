@@ -13,8 +13,7 @@ from torch import Tensor
 
 from aligndraw.data import Examples, to_tensors
 from aligndraw.evaluation.drawing import Sharpen
-from aligndraw.model import AlignDRAW
-from aligndraw.model.draw import Bound
+from aligndraw.model import Bound, Model
 from aligndraw.model.noise import stream
 
 EPSILON = 1e-6  # after sharpening, the mean of a pixel is kept so far from 0 and 1
@@ -63,7 +62,7 @@ class BoundReport:
 
 
 def clipped(sharpen: Callable[[Tensor], Tensor], epsilon: float = EPSILON) -> Callable[[Tensor], Tensor]:
-    """A sharpener of images as `AlignDRAW.bound` takes it: what it makes of them clipped to [ε, 1 − ε], in float64.
+    """A sharpener of images as `Model.bound` takes it: what it makes of them clipped to [ε, 1 − ε], in float64.
 
     Raises:
         ValueError: ε is not above 0 and below 1/2.
@@ -75,7 +74,7 @@ def clipped(sharpen: Callable[[Tensor], Tensor], epsilon: float = EPSILON) -> Ca
 
 @torch.no_grad()
 def estimate_bound(
-    model: AlignDRAW,
+    model: Model,
     examples: Examples,
     samples: int = 1,
     seed: int = 0,
@@ -127,7 +126,7 @@ def estimate_bound(
 
 @torch.no_grad()
 def each_bound(
-    model: AlignDRAW,
+    model: Model,
     examples: Examples,
     samples: int = 1,
     seed: int = 0,

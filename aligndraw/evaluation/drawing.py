@@ -7,20 +7,22 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from aligndraw.data import Examples, to_tensors
-from aligndraw.model import AlignDRAW
+from aligndraw.data import CaptionReader, Examples, to_tensors
+from aligndraw.lapgan.model import LAPGAN
+from aligndraw.model import Model
 from aligndraw.model.noise import stream
 
 Sharpen = Callable[[Sequence[str], Tensor], Tensor]  # captions and images [n, C, H, W] in [0, 1] -> as many images
 
 
 def draw_each(
-    model: AlignDRAW,
+    model: Model | LAPGAN,
     examples: Examples,
     n: int = 1,
     seed: int = 0,
     batch_size: int = 100,
     sharpen: Sharpen | None = None,
+    reader: CaptionReader | None = None,
     positions: range | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Draws n pictures of the caption of each example, those of an example together.
@@ -29,11 +31,12 @@ def draw_each(
 
     Args:
         model: on any device.
-        examples: of captions that the model knows.
+        examples: as the model takes them, or as `reader` makes them.
         n: pictures of each caption.
         seed: of the noise.
         batch_size: pictures drawn at a time.
         sharpen: what is made of them, given their captions.
+        reader: of the captions, where the examples are not as the model takes them.
         positions: of the examples, where not all are wanted.
 
     Yields:
@@ -46,7 +49,7 @@ def draw_each(
     for name, value, least in (("examples", count, 1), ("n", n, 1), ("seed", seed, 0), ("batch_size", batch_size, 1)):
         if value < least:
             raise ValueError(f"{name} must be at least {least}, got {value}")
-    device = model.canvas.device
+    device = next(model.parameters()).device
     wanted = range(count) if positions is None else positions
     for start in range(wanted.start * n, wanted.stop * n, batch_size):
         jobs = torch.arange(start, min(start + batch_size, wanted.stop * n))
@@ -54,6 +57,8 @@ def draw_each(
         block = slice(int(which[0]), int(which[-1]) + 1)
         rows = which - block.start
         images, words, lengths = to_tensors(examples, block)
+        if reader is not None:
+            words, lengths = reader.encode_batch(examples.captions(block))
         streams = [stream(seed, i) for i in (which + count * sample).tolist()]
         drawn = model.sample(words[rows].to(device), lengths[rows].to(device), generator=streams).images
         if sharpen is not None:

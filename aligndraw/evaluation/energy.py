@@ -12,7 +12,8 @@ from torch import Tensor
 from aligndraw.data import Examples
 from aligndraw.evaluation.bound import Estimate
 from aligndraw.evaluation.drawing import Sharpen, draw_each
-from aligndraw.model import AlignDRAW
+from aligndraw.lapgan.model import LAPGAN
+from aligndraw.model import Model
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def gradient_energy(images: Tensor) -> Tensor:
 
 @torch.no_grad()
 def score_energy(
-    model: AlignDRAW,
+    model: Model | LAPGAN,
     examples: Examples,
     n: int = 1,
     seed: int = 0,

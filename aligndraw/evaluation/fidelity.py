@@ -21,6 +21,7 @@ from aligndraw.data import (
     PLACES,
     TEMPLATES,
     VOCABULARY,
+    CaptionReader,
     Digits,
     MNISTCaptions,
     all_placements,
@@ -29,9 +30,8 @@ from aligndraw.data import (
 )
 from aligndraw.data.mnist_captions import CANVAS, Placements, Split
 from aligndraw.evaluation.reader import NOTHING, DigitReader
-from aligndraw.model import AlignDRAW
+from aligndraw.model import Model
 from aligndraw.model.noise import stream
-from aligndraw.text import Vocabulary
 
 Placement = tuple[int, int, int]  # template, a, b, as `aligndraw.data.all_placements` gives them
 
@@ -183,7 +183,7 @@ def _share(hits: Tensor, among: Tensor) -> Share:
     return Share(int((hits & among).sum()), int(among.sum()))
 
 
-def check_pictures(model: AlignDRAW) -> None:
+def check_pictures(model: Model) -> None:
     """Raises ValueError unless the model is of pictures of MNIST with captions."""
     got = (model.config.channels, *model.config.image_size)
     if got != (1, CANVAS, CANVAS):
@@ -193,8 +193,8 @@ def check_pictures(model: AlignDRAW) -> None:
 
 
 def score_fidelity(
-    model: AlignDRAW,
-    vocabulary: Vocabulary = VOCABULARY,
+    model: Model,
+    captions: CaptionReader = VOCABULARY,
     placements: Placements | Literal["all"] = "all",
     n: int = 10,
     seed: int = 0,
@@ -210,7 +210,7 @@ def score_fidelity(
 
     Args:
         model: of grey pictures of 60 x 60 pixels, on any device.
-        vocabulary: of the model.
+        captions: what reads captions for the model, such as its vocabulary.
         placements: the captions of placements seen in training, of held-out ones, or all 440.
         n: pictures of each caption.
         seed: of the noise.
@@ -235,11 +235,11 @@ def score_fidelity(
         for i in range(n)
     ]
     # The language model of the released conventions mixes the captions of a batch.
-    together = n if model.config.conventions == "released" else batch_size
+    together = n if model.mixes_captions else batch_size
     readings = []
     for start in range(0, len(jobs), together):
         batch = jobs[start : start + together]
-        ids, lengths = vocabulary.encode_batch([caption(*placement) for placement, _ in batch])
+        ids, lengths = captions.encode_batch([caption(*placement) for placement, _ in batch])
         drawing = model.sample(
             ids.to(device), lengths.to(device), generator=[stream(seed, i) for _, i in batch]
         )

@@ -22,8 +22,7 @@ from aligndraw.data import Examples
 from aligndraw.evaluation.bound import EPSILON, clipped
 from aligndraw.evaluation.fidelity import Share
 from aligndraw.evaluation.nearest import nearest
-from aligndraw.model import AlignDRAW
-from aligndraw.model.draw import Caption
+from aligndraw.model import Caption, Model
 from aligndraw.model.noise import stream
 
 RECALLS = (1, 5, 10, 50)
@@ -85,13 +84,13 @@ class Sharpening(NamedTuple):
 
 @torch.no_grad()
 def mean_caption(
-    model: AlignDRAW,
+    model: Model,
     examples: Examples,
     batch_size: int = 500,
     *,
     on_batch: Callable[[int], object] = lambda captions: None,
 ) -> Caption:
-    """ȳ, the mean sentence representation of the captions of examples, as one row for `AlignDRAW.bound`.
+    """ȳ, the mean sentence representation of the captions of examples, as one row for `Model.bound`.
 
     Without align a sentence is represented by the vector that the decoder sees. With align it is the mean of its words
     h_lang, and ȳ is passed as a sequence of one vector, so that α = 1.
@@ -104,15 +103,13 @@ def mean_caption(
     if len(examples) == 0:
         raise ValueError("examples must be at least 1, got 0")
     device = model.canvas.device
-    total = model.canvas.new_zeros(2 * model.config.language_units, dtype=torch.float64)
+    total = model.canvas.new_zeros(model.config.caption_units, dtype=torch.float64)
     for start in range(0, len(examples), batch_size):
         _, words, lengths = examples.batch(slice(start, start + batch_size))
         caption = model.describe(torch.from_numpy(words).to(device), torch.from_numpy(lengths).to(device))
-        total += _sentences(model, caption).double().sum(0)
+        total += caption.mean_words().double().sum(0)
         on_batch(len(lengths))
-    mean = (total / len(examples)).to(model.canvas.dtype)[None]
-    keys = None if model.align is None else model.align.keys(mean[:, None])
-    return Caption(mean[:, None], keys, torch.ones(1, dtype=torch.int64, device=device), mean)
+    return model.represented((total / len(examples)).to(model.canvas.dtype)[None])
 
 
 def shortlists(features: NDArray[Any], size: int = SHORTLIST) -> NDArray[np.int64]:
@@ -159,7 +156,7 @@ def read_shortlists(path: Path, images: int) -> NDArray[np.int64]:
 
 @torch.no_grad()
 def likelihood_ratios(
-    model: AlignDRAW,
+    model: Model,
     mean: Caption,
     images: NDArray[np.uint8],
     words: Tensor,
@@ -178,8 +175,7 @@ def likelihood_ratios(
         model: on any device.
         mean: ȳ, from `mean_caption`.
         images: uint8 [n, C, H, W], in memory or mapped.
-        words: ids of the captions, int64 [k, N].
-        lengths: int64 [k].
+        words, lengths: the k captions, as `Model.describe` takes them.
         candidates: int64 [k, s], the images that each caption is scored with.
         samples: of the latents, of which both bounds are means.
         seed: image i takes stream i, whatever the caption and the batch size.
@@ -226,7 +222,7 @@ def likelihood_ratios(
 
 
 def retrieve(
-    model: AlignDRAW,
+    model: Model,
     mean: Caption,
     images: NDArray[np.uint8],
     words: Tensor,
@@ -256,16 +252,8 @@ def retrieve(
     return Retrieval.of(scores, torch.from_numpy((candidates == true[:, None]).argmax(1)))
 
 
-def _sentences(model: AlignDRAW, caption: Caption) -> Tensor:
-    """The representation of each sentence, [B, 2m]."""
-    if model.align is None:
-        return caption.sentence
-    there = torch.arange(caption.words.shape[1], device=caption.lengths.device) < caption.lengths[:, None]
-    return (caption.words * there[:, :, None]).sum(1) / caption.lengths[:, None]
-
-
-def _check_model(model: AlignDRAW) -> None:
-    if model.config.conventions != "paper":
+def _check_model(model: Model) -> None:
+    if model.mixes_captions:
         raise ValueError(
             f"model must be of the paper's conventions for retrieval, got {model.config.conventions}: "
             "its language model mixes the captions of a batch"

@@ -12,7 +12,8 @@ from torch.nn import functional
 
 from aligndraw.data import Examples
 from aligndraw.evaluation.drawing import Sharpen, draw_each
-from aligndraw.model import AlignDRAW
+from aligndraw.lapgan.model import LAPGAN
+from aligndraw.model import Model
 
 WINDOW, SIGMA = 11, 1.5  # pixels
 K1, K2 = 0.01, 0.03
@@ -82,7 +83,7 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
 
 @torch.no_grad()
 def score_similarity(
-    model: AlignDRAW,
+    model: Model | LAPGAN,
     examples: Examples,
     samples: int = 50,
     seed: int = 0,

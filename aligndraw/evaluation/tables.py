@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -28,7 +29,8 @@ from aligndraw.evaluation.retrieval import (
 )
 from aligndraw.evaluation.scene_reader import SceneReader
 from aligndraw.evaluation.similarity import Similarity, ssim
-from aligndraw.model import AlignDRAW
+from aligndraw.lapgan.model import LAPGAN
+from aligndraw.model import Caption, Model
 from aligndraw.text import Vocabulary
 
 SPLITS = ("train", "validation", "test")
@@ -147,65 +149,68 @@ class ModelParts:
 
     Args:
         key: the folder of its parts.
-        model: of any kind, on any device.
-        sharpen: for the bound after sharpening; with the key of its parts.
-        bounded: False for a model that gives pictures no probabilities, of which similarity and attributes are all.
+        model: on any device. Where it gives pictures no probabilities, as a LAPGAN, similarity and attributes are all.
+        read: what makes of examples such as the model takes: `Pipeline.read`.
+        sharpen: for the bound after sharpening, with the key of its parts.
     """
 
     def __init__(
         self,
         key: str,
-        model: AlignDRAW,
+        model: Model | LAPGAN,
+        read: Callable[[Examples], Examples],
         data: TableData,
         protocol: Protocol,
         sharpen: tuple[str, Sharpen] | None = None,
-        bounded: bool = True,
     ) -> None:
         self.model, self.data, self.protocol = model, data, protocol
-        self._mean = cache(partial(mean_caption, model, data.captions))
-        self._reader = cache(lambda: SceneReader.load().to(next(model.parameters()).device))
-        p, test = protocol, data.splits["test"]
+        p = protocol
+        splits = {split: read(examples) for split, examples in data.splits.items()}
+        test = splits["test"]
         self.measures: dict[str, list[Part]] = {}
 
-        def add(measure: str, count: int, work: int, compute: Any) -> None:
+        def add(measure: str, count: int, work: int, compute: Callable[..., NDArray[Any]], *arguments: Any) -> None:
             blocks = [range(i, min(i + BLOCK, count)) for i in range(0, count, BLOCK)]
             self.measures[measure] = [
-                Part(f"{key}/{measure}-{block.start:06d}", work * len(block), partial(compute, block))
+                Part(f"{key}/{measure}-{block.start:06d}", work * len(block), partial(compute, *arguments, block))
                 for block in blocks
             ]
 
-        for split, examples in data.splits.items() if bounded else ():
-            add(f"bound-{split}", len(examples), p.samples, partial(self._bounds, examples, None))
-        if bounded and sharpen is not None:
-            name, function = sharpen
-            add(f"bound-sharpened-{name}", len(test), p.samples, partial(self._bounds, test, function))
-        if bounded:
-            add("ratios", len(test), p.samples * data.lists.shape[1], self._ratios)
-        add("similarity", len(test), p.drawn, self._similarities)
+        if isinstance(model, Model):
+            for split, examples in splits.items():
+                add(f"bound-{split}", len(examples), p.samples, self._bounds, model, examples, None)
+            if sharpen is not None:
+                add(f"bound-sharpened-{sharpen[0]}", len(test), p.samples, self._bounds, model, test, sharpen[1])
+            mean = cache(partial(mean_caption, model, read(data.captions)))
+            add("ratios", len(test), p.samples * data.lists.shape[1], self._ratios, model, mean, test)
+        add("similarity", len(test), p.drawn, self._similarities, test)
+        reader = cache(lambda: SceneReader.load().to(next(model.parameters()).device))
         for kind, scenes in data.scenes.items():
-            add(f"readings-{kind}", len(scenes), p.pictures, partial(self._readings, scenes))
+            add(f"readings-{kind}", len(scenes), p.pictures, self._readings, reader, read(scenes))
 
     @property
     def parts(self) -> list[Part]:
         """All of them."""
         return [part for parts in self.measures.values() for part in parts]
 
-    def _bounds(self, examples: Examples, sharpen: Sharpen | None, block: range) -> NDArray[np.float64]:
+    def _bounds(self, model: Model, examples: Examples, sharpen: Sharpen | None, block: range) -> NDArray[np.float64]:
         """Lower bounds of log p(x | y), in nats [B]."""
         p = self.protocol
         together = max(1, TOGETHER // p.samples)
         found = each_bound(
-            self.model, examples, p.samples, p.seed, together, sharpen=sharpen, epsilon=p.epsilon, positions=block
+            model, examples, p.samples, p.seed, together, sharpen=sharpen, epsilon=p.epsilon, positions=block
         )
         return torch.cat([-(bound.kl + bound.nll) for bound in found]).double().cpu().numpy()
 
-    def _ratios(self, block: range) -> NDArray[np.float32]:
+    def _ratios(
+        self, model: Model, mean: Callable[[], Caption], test: Examples, block: range
+    ) -> NDArray[np.float32]:
         """L(x | y) − L(x | ȳ) of captions with the images of their shortlists, [B, s]."""
-        _, words, lengths = self.data.splits["test"].batch(slice(block.start, block.stop))
+        _, words, lengths = test.batch(slice(block.start, block.stop))
         candidates = self.data.lists[self.data.image_index[block.start : block.stop]]
         ratios = likelihood_ratios(
-            self.model,
-            self._mean(),
+            model,
+            mean(),
             self.data.images,
             torch.from_numpy(words),
             torch.from_numpy(lengths),
@@ -216,18 +221,18 @@ class ModelParts:
         )
         return ratios.numpy()
 
-    def _similarities(self, block: range) -> NDArray[np.float64]:
+    def _similarities(self, test: Examples, block: range) -> NDArray[np.float64]:
         """SSIM of each picture drawn with the true image of its caption, [B, drawn]."""
         p = self.protocol
-        pairs = draw_each(self.model, self.data.splits["test"], p.drawn, p.seed, TOGETHER, positions=block)
+        pairs = draw_each(self.model, test, p.drawn, p.seed, TOGETHER, positions=block)
         values = torch.cat([ssim(drawn.double().cpu(), images.double()) for images, drawn in pairs])
         return values.view(len(block), p.drawn).numpy()
 
-    def _readings(self, scenes: SceneExamples, block: range) -> NDArray[np.int64]:
+    def _readings(self, reader: Callable[[], SceneReader], scenes: Examples, block: range) -> NDArray[np.int64]:
         """What the scene reader sees, [B · pictures, 7]."""
         p = self.protocol
         pairs = draw_each(self.model, scenes, p.pictures, p.seed, TOGETHER, positions=block)
-        return torch.cat([self._reader().read(drawn.float()).cpu() for _, drawn in pairs]).numpy()
+        return torch.cat([reader().read(drawn.float()).cpu() for _, drawn in pairs]).numpy()
 
 
 @dataclass(frozen=True)
@@ -241,6 +246,7 @@ class TableRow:
         bounds: lower bounds of log p, by split; higher is better.
         sharpened: the bound on test after sharpening.
         attributes: of scenes, by kind of combination.
+        constant: nats of the bound that the width of Gaussian pixels alone makes; None for Bernoulli pixels.
     """
 
     retrieval: Retrieval | None
@@ -249,6 +255,7 @@ class TableRow:
     bounds: Mapping[str, Estimate]
     sharpened: Estimate | None
     attributes: Mapping[str, AttributeAccuracy]
+    constant: float | None
 
     @classmethod
     def of(cls, done: Parts, model: ModelParts) -> TableRow:
@@ -277,6 +284,7 @@ class TableRow:
                 kind: AttributeAccuracy.of(torch.from_numpy(values[f"readings-{kind}"]), scenes, record.get(kind))
                 for kind, scenes in data.scenes.items()
             },
+            _constant(model.model),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -287,4 +295,13 @@ class TableRow:
             "bound": {split: vars(estimate) for split, estimate in self.bounds.items()},
             "bound_sharpened": self.sharpened and vars(self.sharpened),
             "attributes": {kind: accuracy.to_dict() for kind, accuracy in self.attributes.items()},
+            "gaussian_constant": self.constant,
         }
+
+
+def _constant(model: Model | LAPGAN) -> float | None:
+    if not isinstance(model, Model) or model.config.likelihood == "bernoulli":
+        return None
+    config = model.config
+    pixels = config.channels * math.prod(config.image_size)
+    return -pixels * math.log(2 * math.pi * config.observation_variance) / 2

@@ -54,7 +54,7 @@ class CaptionedSharpener:
     def load(
         cls,
         folder: str | Path,
-        language: nn.Module,
+        language: nn.Module | None,
         vocabulary: Vocabulary,
         *,
         sentences: str | None = None,
@@ -64,7 +64,7 @@ class CaptionedSharpener:
         """Reads a sharpener, and opens the encoder that it was trained with.
 
         Args:
-            language, vocabulary: of the model that draws.
+            language, vocabulary: of the model that draws; None where it has no language model.
             sentences: as for `aligndraw.text.sentences.open_encoder`, where the encoder's files have moved.
 
         Raises:
@@ -76,7 +76,8 @@ class CaptionedSharpener:
         specification = sentences or trained.get("specification")
         if specification is None:
             raise ValueError(f"the sharpener in {folder} does not say what reads its captions: give --sentences")
-        if specification == "caption" and trained.get("language") not in (None, language_checksum(language)):
+        wanted = trained.get("language")
+        if specification == "caption" and language and wanted not in (None, language_checksum(language)):
             raise ValueError(
                 f"the sharpener in {folder} was trained with captions as another model reads them: give that model"
             )

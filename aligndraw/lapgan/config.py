@@ -28,6 +28,9 @@ class SharpenerConfig(Config):
 class LAPGANConfig(SharpenerConfig):
     """A pyramid of two levels; the defaults of the second are those of LAPGAN's released code for CIFAR-10."""
 
+    title, in_steps, steps = "LAPGAN", False, 1
+
+    sentences: str = setting("caption", "what makes the vector of a caption: as of a drawing model")
     planes: int = setting(64, "planes of each hidden convolution of the finer level")
     noise_units: int = setting(100, "size of the coarser level's noise")
     generator_units: int = setting(8000, "units of both hidden layers of the coarser level's generator")
@@ -72,3 +75,11 @@ class AdversarialConfig(Config):
     def momentum_in(self, epoch: int) -> float:
         """The momentum in epoch 0, 1, ..."""
         return max(self.momentum, min(self.momentum + self.momentum_step * epoch, self.momentum_limit))
+
+
+# Of the sharpener and of LAPGAN, named sizes with their recipes; the first is the default.
+SHARPENERS = {"published": (SharpenerConfig(), AdversarialConfig())}
+PYRAMIDS = {
+    "scenes": (LAPGANConfig(planes=16, generator_units=512, discriminator_units=256), AdversarialConfig()),
+    "released": (LAPGANConfig(), AdversarialConfig()),
+}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +13,51 @@ from torch import Tensor, nn
 from aligndraw.lapgan import pyramid
 from aligndraw.lapgan.config import LAPGANConfig
 from aligndraw.lapgan.generator import ResidualGenerator, TopGenerator
+from aligndraw.model import Drawing
+from aligndraw.model.language import LanguageModel
 from aligndraw.model.saved import read_module, write_module
+from aligndraw.text import Vocabulary
 
 NAMES = "lapgan.safetensors", "lapgan.json"
 
-_FORMAT = "aligndraw lapgan 1"
+_FORMAT = "aligndraw lapgan 2"
+
+
+class Imagined(Drawing):
+    """Pictures that were not drawn in steps: `images`, and nothing of how they came about."""
+
+    def __init__(self, images: Tensor) -> None:
+        self.images = images
 
 
 class LAPGAN(nn.Module):
     """A pyramid of two levels: x_2 = G_2(s, ε_2), of half the size; x_1 = up(x_2) + G_1(s, ε_1, up(x_2)).
 
-    Each level is trained by itself on real images (`aligndraw.lapgan.training.AdversarialTrainer`): `top` on those that
+    Each level is trained by itself on real images (`aligndraw.lapgan.training.PyramidTrainer`): `top` on those that
     `pyramid.down` makes, `residual` on whole ones.
+
+    Args:
+        vocabulary: of the captions.
+        language: that of another model, whose last states are the sentences; a copy is kept, which is not trained. None
+            where a sentence encoder reads the captions.
+
+    Attributes:
+        notes: how the model came about, anything that JSON can hold.
     """
 
-    def __init__(self, config: LAPGANConfig) -> None:
+    attends = mixes_captions = False
+
+    def __init__(
+        self, config: LAPGANConfig, vocabulary: Vocabulary, language: LanguageModel | None = None
+    ) -> None:
         super().__init__()
-        self.config = config
+        if language is not None and language.released:
+            raise ValueError("language must be of the paper's conventions: the released ones mix a batch's captions")
+        self.config, self.vocabulary = config, vocabulary
         self.notes: dict[str, Any] = {}
         self.top = TopGenerator(config)
         self.residual = ResidualGenerator(config)
+        self.language = None if language is None else copy.deepcopy(language).requires_grad_(False)
 
     def forward(self, sentences: Tensor, top_noise: Tensor, noise: Tensor) -> Tensor:
         """Images of sentences.
@@ -48,21 +75,51 @@ class LAPGAN(nn.Module):
         return coarse + residuals
 
     @torch.no_grad()
-    def sample(self, sentences: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def imagine(self, sentences: Tensor, generators: Sequence[torch.Generator], temperature: float = 1.0) -> Tensor:
         """Draws an image [C, H, W] in [0, 1] of each sentence: sentences [B, d] -> [B, C, H, W].
 
         Args:
-            generator: of the noise, on the CPU, so that a seed gives the same pictures on every device.
+            generators: of the noise, one an image, on the CPU, so that a seed gives the same pictures on every device.
+            temperature: factor of the noise.
 
         Raises:
-            ValueError: sentences of another shape.
+            ValueError: sentences of another shape, or another number of generators.
         """
-        if sentences.dim() != 2 or sentences.shape[1] != self.config.sentence_units:
-            raise ValueError(
-                f"sentences must have shape [B, {self.config.sentence_units}], got {list(sentences.shape)}"
-            )
-        noises = (part.noise(len(sentences), generator).to(sentences.device) for part in (self.top, self.residual))
+        if list(sentences.shape) != [len(generators), self.config.sentence_units]:
+            wanted = [len(generators), self.config.sentence_units]
+            raise ValueError(f"sentences must have shape {wanted}, got {list(sentences.shape)}")
+        drawn = [(self.top.noise(1, g), self.residual.noise(1, g)) for g in generators]
+        noises = (torch.cat(parts).to(sentences) * temperature for parts in zip(*drawn))
         return self(sentences, *noises).clamp(0, 1)  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def sample(
+        self,
+        captions: Tensor,
+        lengths: Tensor | None = None,
+        *,
+        generator: Sequence[torch.Generator],
+        temperature: float = 1.0,
+        steps: int | None = None,
+    ) -> Drawing:
+        """Draws one picture for each caption.
+
+        Args:
+            captions: word ids, int64 [B, N]; or, without a language model, vectors of sentences [B, d].
+            lengths: words of each caption, int64 [B]; all N when None.
+            generator, temperature: as in `imagine`.
+            steps: None; there are none.
+
+        Raises:
+            ValueError: shapes do not fit, or steps are asked for.
+        """
+        if steps is not None:
+            raise ValueError(f"steps must be left out: a LAPGAN does not draw in steps, got {steps}")
+        if self.language is not None:
+            if lengths is None:
+                lengths = captions.new_full(captions.shape[:1], captions.shape[1])
+            captions = self.language(captions, lengths)[1]
+        return Imagined(self.imagine(captions, generator, temperature))
 
     def save(self, folder: str | Path) -> None:
         """Writes `lapgan.safetensors` and `lapgan.json` into a folder, which is made if need be.
@@ -70,7 +127,17 @@ class LAPGAN(nn.Module):
         Raises:
             OSError: it cannot be written; each file appears whole or not at all.
         """
-        record = {"format": _FORMAT, "lapgan": self.config.to_dict(), "notes": self.notes}
+        language = None
+        if self.language is not None:
+            vocabulary_size, gates = self.language.forward_lstm.words.shape
+            language = {"vocabulary_size": vocabulary_size, "units": gates // 4}
+        record = {
+            "format": _FORMAT,
+            "lapgan": self.config.to_dict(),
+            "language": language,
+            "vocabulary": list(self.vocabulary.words),
+            "notes": self.notes,
+        }
         write_module(self, Path(folder), NAMES, record)
 
     @classmethod
@@ -83,8 +150,12 @@ class LAPGAN(nn.Module):
         """
 
         def build(record: dict[str, Any]) -> LAPGAN:
-            return cls(LAPGANConfig.from_dict(record["lapgan"]))
+            vocabulary, language = Vocabulary(tuple(record["vocabulary"])), record["language"]
+            config = LAPGANConfig.from_dict(record["lapgan"])
+            return cls(config, vocabulary, language and LanguageModel(**language))
 
         model, record = read_module(Path(folder), NAMES, "LAPGAN", _FORMAT, build)
+        if not all(p.isfinite().all() for p in model.parameters()):
+            raise ValueError(f"the LAPGAN in {folder} is damaged: some parameters are not finite")
         model.notes = record.get("notes", {})
         return model

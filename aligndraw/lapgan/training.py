@@ -6,17 +6,21 @@ is that of fakes with the targets of real images. Every fake has noise, an image
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from aligndraw.lapgan.config import AdversarialConfig, SharpenerConfig
+from aligndraw.lapgan import pyramid
+from aligndraw.lapgan.config import AdversarialConfig, LAPGANConfig, SharpenerConfig
+from aligndraw.lapgan.discriminator import ResidualDiscriminator, TopDiscriminator
 from aligndraw.lapgan.examples import CaptionedExamples
 from aligndraw.lapgan.generator import ResidualGenerator, TopGenerator
+from aligndraw.lapgan.model import LAPGAN
 from aligndraw.model.noise import stream
 from aligndraw.ops import rounds_fast
 from aligndraw.text.sentences import SentenceEncoder
@@ -36,6 +40,10 @@ class Update:
     fake_accuracy: float
     learning_rate: float
     momentum: float
+
+    def numbers(self) -> dict[str, float]:
+        """All but where it stands."""
+        return {name: value for name, value in vars(self).items() if name not in ("index", "epoch")}
 
 
 MEASURED = [f.name for f in fields(Update) if f.name.endswith(("loss", "accuracy"))]
@@ -152,18 +160,79 @@ class AdversarialTrainer(Resumable):
             )
 
 
+@dataclass(frozen=True)
+class PyramidUpdate:
+    """What an update of both levels of a LAPGAN reports."""
+
+    levels: Mapping[str, Update]  # "top" and "residual"
+
+    def numbers(self) -> dict[str, float]:
+        """What each level measured, under names such as top_generator_loss, and the schedule, which is one."""
+        measured = {f"{name}_{k}": getattr(u, k) for name, u in self.levels.items() for k in MEASURED}
+        first = self.levels["top"]
+        return {**measured, "learning_rate": first.learning_rate, "momentum": first.momentum}
+
+
+class PyramidTrainer(Resumable):
+    """Both levels of a LAPGAN in training, each by itself, one update of each at a time.
+
+    Args:
+        model: trained in place, all but its language model.
+        source, encoder, config, seed: as for `AdversarialTrainer`.
+
+    Attributes:
+        levels: "top" sees images that `pyramid.down` makes, "residual" whole ones.
+    """
+
+    def __init__(
+        self,
+        model: LAPGAN,
+        source: CaptionedExamples,
+        encoder: SentenceEncoder,
+        config: AdversarialConfig,
+        seed: int = 0,
+    ) -> None:
+        device = next(model.parameters()).device
+        judges = TopDiscriminator(model.config).to(device), ResidualDiscriminator(model.config).to(device)
+        self.levels = {
+            "top": AdversarialTrainer(model.top, judges[0], source, encoder, config, seed, pyramid.down),
+            "residual": AdversarialTrainer(model.residual, judges[1], source, encoder, config, seed),
+        }
+        networks = nn.ModuleDict({name: level.model for name, level in self.levels.items()})
+        super().__init__(networks, torch.optim.SGD(networks.parameters(), lr=config.learning_rate))
+        for level in self.levels.values():
+            level.optimizer = self.optimizer  # one state to keep
+        self.config, self.total = config, self.levels["top"].total
+        self.updates_per_epoch = self.levels["top"].updates_per_epoch
+
+    def update(self) -> PyramidUpdate:
+        """One update of each level; errors are those of `AdversarialTrainer.update`."""
+        done = {}
+        for name, level in self.levels.items():
+            level.index = self.index
+            done[name] = level.update()
+        self.index += 1
+        return PyramidUpdate(done)
+
+
 class SharpenerRun(RunFolder[SharpenerConfig, AdversarialConfig]):
     """A training of a sharpener. `sharpener.safetensors` and `sharpener.json` are those of the last epoch."""
 
     MODEL, TRAINING = SharpenerConfig, AdversarialConfig
 
 
+class LAPGANRun(RunFolder[LAPGANConfig, AdversarialConfig]):
+    """A training of a LAPGAN. `lapgan.safetensors` and `lapgan.json` are those of the last epoch."""
+
+    MODEL, TRAINING = LAPGANConfig, AdversarialConfig
+
+
 def train_adversarial(
-    run: SharpenerRun,
-    trainer: AdversarialTrainer,
+    run: RunFolder[Any, AdversarialConfig],
+    trainer: AdversarialTrainer | PyramidTrainer,
     *,
     checkpoint_every: int,
-    on_update: Callable[[Update], None] = lambda update: None,
+    on_update: Callable[[dict[str, float]], None] = lambda numbers: None,
     on_epoch: Callable[[int, dict[str, float]], None] = lambda epoch, means: None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> bool:
@@ -173,7 +242,7 @@ def train_adversarial(
         run: locked by the caller.
         trainer: fresh, or restored.
         checkpoint_every: updates from one checkpoint to the next; there is one after each epoch too.
-        on_update: called after each update.
+        on_update: called after each update with what it measured.
         on_epoch: called after each epoch with its number, from 1, and the means of its losses and accuracies; it saves
             what was trained.
         stopping: asked after each update: true saves a checkpoint and ends.
@@ -186,14 +255,14 @@ def train_adversarial(
     """
     per_epoch = trainer.updates_per_epoch
     while trainer.index < trainer.total:
-        update = trainer.update()
-        measured = {name: value for name, value in vars(update).items() if name not in ("index", "epoch")}
-        run.log(update=trainer.index, **measured)
-        on_update(update)
+        numbers = trainer.update().numbers()
+        run.log(update=trainer.index, **numbers)
+        on_update(numbers)
         ended = trainer.index % per_epoch == 0
         if ended:
             lines = [m for m in run.metrics() if trainer.index - per_epoch < m["update"]]
-            means = {name: float(np.mean([line[name] for line in lines])) for name in MEASURED}
+            measured = [name for name in numbers if name.endswith(tuple(MEASURED))]
+            means = {name: float(np.mean([line[name] for line in lines])) for name in measured}
             run.log(update=trainer.index, epoch=trainer.index // per_epoch, **means)
             on_epoch(trainer.index // per_epoch, means)
         stop = stopping()

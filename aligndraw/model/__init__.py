@@ -1,5 +1,29 @@
-"""The model, in the paper's order: language, align, glimpse, latent, draw."""
+"""The models: the paper's, in its order, language, align, glimpse, latent, draw; and its baselines."""
 
-from aligndraw.model.draw import AlignDRAW, Bound, Drawing
+from aligndraw.config import AlignDRAWConfig, ConvolutionalVAEConfig, FullyConnectedVAEConfig, ModelConfig
+from aligndraw.model.baselines import ConvolutionalVAE, FullyConnectedVAE
+from aligndraw.model.draw import AlignDRAW
+from aligndraw.model.interface import Bound, Caption, Drawing, Model
 
-__all__ = ["AlignDRAW", "Bound", "Drawing"]
+__all__ = [
+    "AlignDRAW",
+    "Bound",
+    "Caption",
+    "ConvolutionalVAE",
+    "Drawing",
+    "FullyConnectedVAE",
+    "Model",
+    "build_model",
+]
+
+
+def build_model(config: ModelConfig) -> Model:
+    """The model that a configuration describes, with fresh parameters."""
+    match config:
+        case AlignDRAWConfig():
+            return AlignDRAW(config)
+        case FullyConnectedVAEConfig():
+            return FullyConnectedVAE(config)
+        case ConvolutionalVAEConfig():
+            return ConvolutionalVAE(config)
+    raise TypeError(f"config must be of a model, got {type(config).__name__}")

@@ -14,8 +14,8 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from aligndraw.config import AlignDRAWConfig
-from aligndraw.model.draw import AlignDRAW
+from aligndraw.config import model_config
+from aligndraw.model import Model, build_model
 from aligndraw.text import Vocabulary
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -36,7 +36,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def save_model(
-    model: AlignDRAW,
+    model: Model,
     vocabulary: Vocabulary,
     folder: str | Path,
     dtype: torch.dtype | None = None,
@@ -76,7 +76,7 @@ def write_module(
         path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
-def load_model(folder: str | Path) -> tuple[AlignDRAW, Vocabulary, dict[str, Any]]:
+def load_model(folder: str | Path) -> tuple[Model, Vocabulary, dict[str, Any]]:
     """Reads what `save_model` wrote: the model in float32 on the CPU, its vocabulary, its notes.
 
     Raises:
@@ -84,9 +84,9 @@ def load_model(folder: str | Path) -> tuple[AlignDRAW, Vocabulary, dict[str, Any
         ValueError: a file is damaged, foreign, or does not fit the other.
     """
 
-    def build(record: dict[str, Any]) -> AlignDRAW:
+    def build(record: dict[str, Any]) -> Model:
         record["vocabulary"] = Vocabulary(tuple(record["vocabulary"]))
-        return AlignDRAW(AlignDRAWConfig.from_dict(record["model"]))
+        return build_model(model_config(record["model"]))
 
     model, record = read_module(Path(folder), (WEIGHTS, CONFIG), "model", _FORMAT, build)
     return model, record["vocabulary"], record.get("notes", {})

@@ -14,24 +14,31 @@ import os
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from aligndraw.text.skipthoughts import SkipThoughts
-from aligndraw.text.vocabulary import UNKNOWN, Vocabulary
+from aligndraw.text.vocabulary import UNKNOWN, CaptionError, Vocabulary
 
 KINDS = "caption, combined-skip:DIR, uni-skip:DIR, bi-skip:DIR, vectors:FILE or transformer:NAME"
 _TOGETHER = 256  # captions read in one batch
 
 
 class SentenceEncoder(Protocol):
-    """Captions to vectors."""
+    """Captions to vectors.
+
+    Attributes:
+        units: d.
+    """
+
+    @property
+    def units(self) -> int: ...
 
     def encode(self, captions: Sequence[str]) -> Tensor:
-        """float32 [n, d] on the CPU, one row a caption. Raises ValueError for a caption that it cannot encode."""
+        """float32 [n, d] on the CPU, one row a caption. Raises CaptionError for a caption that it cannot encode."""
         ...
 
 
@@ -76,9 +83,10 @@ class CaptionState:
         language: as `aligndraw.model.language.LanguageModel`.
     """
 
-    def __init__(self, language: nn.Module, vocabulary: Vocabulary) -> None:
+    def __init__(self, language: Any, vocabulary: Vocabulary) -> None:
         self._language, self._vocabulary = language, vocabulary
         self._unknown = UNKNOWN if UNKNOWN in vocabulary.words else None
+        self.units = 2 * int(language.h0.shape[0])
 
     @torch.no_grad()
     def encode(self, captions: Sequence[str]) -> Tensor:
@@ -111,12 +119,13 @@ class StoredVectors:
                 f"got {list(captions.shape)} and {list(self._vectors.shape)}"
             )
         self._rows = {str(caption): i for i, caption in enumerate(captions)}
+        self.units = int(self._vectors.shape[1])
 
     def encode(self, captions: Sequence[str]) -> Tensor:
         """As `SentenceEncoder`."""
         for caption in captions:
             if caption not in self._rows:
-                raise ValueError(f"{self._path} has no vector of the caption {caption!r}")
+                raise CaptionError(f"{self._path} has no vector of the caption {caption!r}")
         return self._vectors[[self._rows[caption] for caption in captions]]
 
 
@@ -132,6 +141,7 @@ class Transformer:
                 f'pip install "aligndraw[sentences]" ({error})'
             ) from error
         self._model = SentenceTransformer(name, device="cpu")
+        self.units = int(self._model.get_sentence_embedding_dimension())
 
     def encode(self, captions: Sequence[str]) -> Tensor:
         """As `SentenceEncoder`."""

@@ -71,6 +71,7 @@ class SkipThoughts:
             wanted, got = self._encoders[-1][0].input_size, self._encoders[-1][1].shape[1]
             if wanted != got:
                 raise ValueError(f"{table} must have vectors of {wanted} numbers to fit {weights.name}, got {got}")
+        self.units = sum(gru.hidden_size * (1 + gru.bidirectional) for gru, _ in self._encoders)
 
     @torch.no_grad()
     def encode(self, captions: Sequence[str]) -> Tensor:

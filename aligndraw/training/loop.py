@@ -11,7 +11,7 @@ from torch import Tensor
 
 from aligndraw.config import TrainingConfig
 from aligndraw.data import Examples, Source, to_tensors
-from aligndraw.model import AlignDRAW
+from aligndraw.model import Model
 from aligndraw.model.noise import stream
 from aligndraw.training.optimizer import RMSprop, build_optimizer, clip_scales, learning_rate, takes_bf16
 from aligndraw.training.state import Resumable
@@ -48,10 +48,10 @@ class Trainer(Resumable):
         bf16: whether the factors of large products are rounded, as the configuration's precision has it here.
     """
 
-    model: AlignDRAW
+    model: Model
 
     def __init__(
-        self, model: AlignDRAW, source: Source, config: TrainingConfig, seed: int = 0
+        self, model: Model, source: Source, config: TrainingConfig, seed: int = 0
     ) -> None:
         super().__init__(model, build_optimizer(model, config))
         self.source, self.config, self.seed = source, config, seed
@@ -70,7 +70,7 @@ class Trainer(Resumable):
         return self.config.epochs * self.updates_per_epoch
 
     @contextmanager
-    def averaged(self) -> Iterator[AlignDRAW]:
+    def averaged(self) -> Iterator[Model]:
         """The model with the running mean of its parameters inside the block, where `config.ema` asks for one."""
         if not self.average:
             yield self.model
@@ -135,7 +135,7 @@ class Trainer(Resumable):
 
 
 def train(
-    model: AlignDRAW,
+    model: Model,
     source: Source,
     config: TrainingConfig,
     seed: int = 0,

@@ -12,7 +12,7 @@ from torch.optim.adam import adam
 
 from aligndraw.backends import backend_for
 from aligndraw.config import TrainingConfig
-from aligndraw.model import AlignDRAW
+from aligndraw.model import Model
 from aligndraw.ops import rounds_fast
 
 
@@ -168,13 +168,14 @@ def orthogonal(g: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     return (x.mT if g.shape[0] > g.shape[1] else x).to(g.dtype)
 
 
-def build_optimizer(model: AlignDRAW, config: TrainingConfig) -> torch.optim.Optimizer:
+def build_optimizer(model: Model, config: TrainingConfig) -> torch.optim.Optimizer:
     """The optimizer that the configuration names, over all parameters of the model.
 
     Where RMSprop meets a vocabulary of which a batch holds little, the words' gradients become sparse.
     """
     if config.optimizer == "rmsprop":
-        model.language.make_sparse(model.config.vocabulary_size > 4 * config.batch_size)
+        if model.language is not None:
+            model.language.make_sparse(model.config.vocabulary_size > 4 * config.batch_size)
         return RMSprop(model.parameters(), lr=config.learning_rate)
     if config.optimizer == "muon":
         tables_and_windows = ("words", "window.weight")

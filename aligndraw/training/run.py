@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from aligndraw.config import AlignDRAWConfig, Config, TrainingConfig
+from aligndraw.config import Config, ModelConfig, TrainingConfig, model_config
 from aligndraw.data import Examples
 from aligndraw.evaluation.bound import estimate_bound
 from aligndraw.model.saved import replacing, save_model
@@ -192,10 +192,14 @@ class RunFolder(Generic[_M, _T]):
             path.write_text("".join(json.dumps(m) + "\n" for m in kept), encoding="utf-8")
 
 
-class Run(RunFolder[AlignDRAWConfig, TrainingConfig]):
-    """A training of an `AlignDRAW`."""
+class Run(RunFolder[ModelConfig, TrainingConfig]):
+    """A training of a model of pictures given captions, of whatever kind."""
 
-    MODEL, TRAINING = AlignDRAWConfig, TrainingConfig
+    MODEL, TRAINING = ModelConfig, TrainingConfig
+
+    @property
+    def model_config(self) -> ModelConfig:
+        return model_config(self.record["model"])
 
 
 def train_run(

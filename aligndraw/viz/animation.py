@@ -42,6 +42,7 @@ def frames(drawing: Drawing, columns: int = 4) -> list[Image.Image]:
         columns: pictures side by side.
     """
     canvases = drawing.canvases.sigmoid().cpu().numpy()  # [B, T, C, H, W]
+    assert drawing.patches is not None and drawing.windows is not None  # else there are no canvases
     count, steps, _, height, width = canvases.shape
     size = drawing.patches.shape[-1]
     images = []

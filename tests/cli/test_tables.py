@@ -1,6 +1,7 @@
 """aligndraw tables: the numbers of the evaluation, in whatever parts and by however many processes they are taken."""
 
 import json
+import math
 import subprocess
 import sys
 
@@ -17,6 +18,8 @@ from aligndraw.evaluation.parts import Parts
 from aligndraw.evaluation.retrieval import mean_caption, retrieve, shortlists
 from aligndraw.evaluation.similarity import score_similarity
 from aligndraw.evaluation.tables import ModelParts
+from aligndraw.lapgan.config import LAPGANConfig
+from aligndraw.lapgan.model import LAPGAN
 from aligndraw.pipelines import Pipeline
 
 SMALL = ("--images", 7, "--drawn", 3, "--samples", 2, "--pictures", 2, "--seed", 1)
@@ -108,10 +111,10 @@ def test_going_on(compare, command, scenes, scenes_model, tmp_path, monkeypatch)
     monkeypatch.setattr(Parts, "do", lambda self, part: (done.append(part.name), do(self, part)))
     (tmp_path / "out").rename(tmp_path / "whole")
 
-    def interrupted(self, block):
-        if block.start > 0:
+    def interrupted(self, *arguments):
+        if arguments[-1].start > 0:
             raise KeyboardInterrupt
-        return ratios(self, block)
+        return ratios(self, *arguments)
 
     monkeypatch.setattr(ModelParts, "_ratios", interrupted)
     status, _, err = command("tables", "--data", "scenes", "--model", f"a={scenes}", "-o", tmp_path / "out", *SMALL)
@@ -155,11 +158,62 @@ def test_captioned_images(compare, command, tmp_path):
         "train", "captioned", "--data", tmp_path / "data", "--out", tmp_path / "model", *tiny, *recipe
     )
     assert status == 0, err
-    got = compare(f"m={tmp_path / 'model'}", data=tmp_path / "data", options=("--images", 12, "--drawn", 2))
-    found = got["models"]["m"]
-    assert (found["retrieval"]["captions"], found["retrieval"]["candidates"]) == (12, 3)  # 3 images, 5 captions each
-    assert found["attributes"] == {} and got["plan"]["sha256"] == data.checksum
+    lists = np.array([[1, 0], [1, 2], [0, 2]])
+    np.save(tmp_path / "lists.npy", lists)
+    options = ("--images", 12, "--drawn", 2, "--shortlists", tmp_path / "lists.npy")
+    got = compare(f"m={tmp_path / 'model'}", data=tmp_path / "data", options=options)
+    test = data.split("test").epoch(0, size=12)  # of 15 captions of 3 images
+    _, words, lengths = test.batch(slice(None))
+    model = Pipeline.load(tmp_path / "model").model
+    found = retrieve(
+        model,
+        mean_caption(model, data.split("train")),
+        test.images,
+        torch.from_numpy(words),
+        torch.from_numpy(lengths),
+        test.image_index,
+        lists,
+    )
+    assert got["models"]["m"]["retrieval"] == found.to_dict() and len(set(found.ranks.tolist())) == 2
+    assert got["models"]["m"]["attributes"] == {} and got["plan"]["sha256"] == data.checksum
     assert "## Attributes" not in (tmp_path / "out" / "tables.md").read_text()
+
+
+def rows_of(path):
+    """The cells of each row by the model's name, of each table."""
+    found = {}
+    for line in path.read_text().splitlines():
+        if line.startswith("| "):
+            name, *cells = (cell.strip() for cell in line.split("|")[1:-1])
+            found.setdefault(name, []).append(cells)
+    return found
+
+
+def test_a_lapgan_has_no_bound(compare, command, scenes, tmp_path):
+    network = Pipeline.load(scenes).model
+    config = LAPGANConfig(
+        image_size=(32, 32), channels=3, sentence_units=2 * network.config.language_units,
+        planes=2, noise_units=3, generator_units=8, discriminator_units=7,
+    )  # fmt: skip
+    LAPGAN(config, Scenes.vocabulary, network.language).save(tmp_path / "lapgan")
+    got = compare(f"a={scenes}", options=(*SMALL, "--lapgan", tmp_path / "lapgan"))["models"]
+    assert list(got) == ["LAPGAN", "a"]
+    assert got["LAPGAN"]["retrieval"] is None and got["LAPGAN"]["bound"] == {}
+    pipeline = Pipeline.load(tmp_path / "lapgan")
+    similarity = score_similarity(pipeline.model, evaluation_scenes("test", 1, 7)["seen"], 3, 1)
+    assert got["LAPGAN"]["similarity"]["mean"] == pytest.approx(similarity.mean, rel=1e-5)
+    one, two = rows_of(tmp_path / "out" / "tables.md")["LAPGAN"]  # not in Table 3
+    assert one[:5] == ["–"] * 5 and one[5] == str(similarity)
+    status, _, err = command("tables", "--data", "scenes", "--model", f"a={scenes}", "--lapgan", scenes)
+    assert status == 1 and "--lapgan must be the folder of a LAPGAN, got a alignDRAW" in err
+
+
+def test_gaussian_pixels_are_told_apart(compare, scenes_model, tmp_path):
+    model = scenes_model(tmp_path / "gaussian", likelihood="gaussian", observation_variance=0.5)
+    got = compare(f"vae={model}")["models"]["vae"]
+    assert got["gaussian_constant"] == pytest.approx(-1536 * math.log(math.pi))
+    text = (tmp_path / "out" / "tables.md").read_text()
+    assert "| vae\\* |" in text and f"Constant are {got['gaussian_constant']:.2f} of vae." in text
 
 
 @pytest.mark.parametrize(

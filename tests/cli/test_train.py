@@ -1,6 +1,5 @@
 """aligndraw train mnist: what it writes, stops and takes up again."""
 
-import dataclasses
 import json
 import shlex
 import shutil
@@ -13,19 +12,23 @@ from PIL import Image
 
 from aligndraw import AlignDRAWConfig, TrainingConfig
 from aligndraw.cli import _parser
-from aligndraw.cli.command_train import MODELS, RECIPES
+from aligndraw.cli.command_train import PRESETS
 from aligndraw.cli.options import chosen
 from aligndraw.cli.progress import Progress
 from aligndraw.data import VOCABULARY, load_digits, open_data_set
 from aligndraw.model.saved import load_model
 
 CAPTIONS = open_data_set("mnist", scored=1).shown
-FIELDS = {
-    f.name: (f, presets)
-    for cls, presets in ((AlignDRAWConfig, MODELS["mnist"]), (TrainingConfig, RECIPES["mnist"]))
-    for f in dataclasses.fields(cls)
+CONFIGS = {
+    (data, preset, model, i): config
+    for data, presets in PRESETS.items()
+    for preset, models in presets.items()
+    for model, configs in models.items()
+    for i, config in enumerate(configs)
+    if data != "scenes" and model not in ("align", "noalign")  # those of the others
 }
-OTHER = {"image_size": (28, 30), "epoch_size": 6400, "batch_size": 16}
+FIELDS = [(*place, f) for place, config in CONFIGS.items() for f in config.__dataclass_fields__]
+OTHER = {"image_size": (28, 30), "epoch_size": 6400, "batch_size": 20}
 
 
 def other_value(field, now):
@@ -36,33 +39,38 @@ def other_value(field, now):
         return next(c for c in field.metadata["choices"] if c != now)
     if isinstance(now, bool):
         return not now
+    if isinstance(now, str):
+        return "bi-skip:folder"
     return now + 1 if isinstance(now, int) else now / 2 or 0.5  # some fractions must stay below 1
 
 
-@pytest.mark.parametrize("name", FIELDS)
-@pytest.mark.parametrize("preset", MODELS["mnist"])
-def test_every_field_has_an_option(name, preset):
-    field, presets = FIELDS[name]
-    value = other_value(field, getattr(presets[preset], name))
+@pytest.mark.parametrize(("data", "preset", "model", "i", "name"), FIELDS)
+def test_every_field_has_an_option(data, preset, model, i, name):
+    config = CONFIGS[data, preset, model, i]
+    value = other_value(config.__dataclass_fields__[name], getattr(config, name))
     option = name.replace("_", "-")
     if isinstance(value, bool):
         given = [f"--{option}" if value else f"--no-{option}"]
     else:
         given = [f"--{option}", *map(str, value if isinstance(value, tuple) else (value,))]
-    config = chosen(presets[preset], _parser().parse_args(["train", "mnist", *given]))
-    assert getattr(config, name) == value
-    assert config == dataclasses.replace(presets[preset], **{name: value})
+    changed = chosen(config, _parser().parse_args(["train", data, *given]))
+    assert changed == config.replace(**{name: value}) != config
 
 
 def test_help_tells_of_every_field(command):
     status, out, _ = command("train", "mnist", "--help")
     text = " ".join(out.split())
     assert status == 0
-    for field, _ in FIELDS.values():
-        assert field.metadata["help"] in text
+    for config in (AlignDRAWConfig, TrainingConfig):
+        for field in config.__dataclass_fields__.values():
+            assert field.metadata["help"] in text
     assert "[quick: 8, best: 12, paper: 32]" in text
     assert "[60 60]" in text
     assert text.index(" model: --image-size") < text.index(" training: --epochs")
+    assert "fc-vae" not in text
+    text = " ".join(command("train", "captioned", "--help")[1].split())
+    assert text.index("--model fc-vae, whose likelihood is gaussian: --hidden-units") < text.index(" training: ")
+    assert "[scenes: 512, coco: 1000]" in text and "[scenes: 32, coco: 64]" in text
 
 
 @pytest.fixture
@@ -78,7 +86,8 @@ def test_what_it_says(trained):
     lines = out.splitlines()
     assert (status, err) == (0, "")
     parameters = sum(p.numel() for p in load_model(folder)[0].parameters())
-    assert lines[0].startswith(f"training {parameters:,} parameters on MNIST with captions: preset quick, ")
+    wanted = f"training alignDRAW of {parameters:,} parameters on MNIST with captions: preset quick, "
+    assert lines[0].startswith(wanted)
     assert "2 epochs of 12 images in batches of 4, muon at 0.002; cpu, " in lines[0]
     assert lines[1].startswith("epoch 1/2: bound in nats ") and lines[2].startswith("epoch 2/2: bound ")
     assert lines[3] == lines[2].replace("epoch 2/2", "finished after 6 of 6 updates")

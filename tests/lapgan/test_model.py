@@ -5,14 +5,18 @@ import torch
 
 from aligndraw.lapgan import pyramid
 from aligndraw.lapgan.config import AdversarialConfig
-from aligndraw.lapgan.discriminator import ResidualDiscriminator, TopDiscriminator
 from aligndraw.lapgan.model import LAPGAN, NAMES
-from aligndraw.lapgan.training import AdversarialTrainer
+from aligndraw.lapgan.training import PyramidTrainer
+from aligndraw.model.language import LanguageModel
+from aligndraw.model.noise import stream
+from aligndraw.text import Vocabulary
+
+WORDS = Vocabulary(("a", "b", "c", "d"))
 
 
 @pytest.fixture
 def model(pyramid_config):
-    return LAPGAN(pyramid_config)
+    return LAPGAN(pyramid_config, WORDS)
 
 
 def test_the_two_levels(model):
@@ -24,28 +28,56 @@ def test_the_two_levels(model):
     torch.testing.assert_close(images, coarse + model.residual(sentences, noise, coarse))
 
 
-def test_samples_are_of_the_seed_and_in_range(model):
+def streams(count, seed=0):
+    return [stream(seed, i) for i in range(count)]
+
+
+def test_pictures_are_of_their_own_streams_and_in_range(model):
     with torch.no_grad():
         model.top.layers[-1].weight *= 20
     sentences = torch.randn(4, 6)
-    images = model.sample(sentences, torch.Generator().manual_seed(1))
+    images = model.imagine(sentences, streams(4))
     assert images.shape == (4, 2, 11, 14) and not images.requires_grad
     assert images.min() == 0 and images.max() == 1
-    assert torch.equal(images, model.sample(sentences, torch.Generator().manual_seed(1)))
-    assert not torch.equal(images, model.sample(sentences, torch.Generator().manual_seed(2)))
-    with pytest.raises(ValueError, match=r"sentences must have shape \[B, 6\], got \[4, 5\]"):
-        model.sample(torch.randn(4, 5))
+    torch.testing.assert_close(images[2:3], model.imagine(sentences[2:3], streams(4)[2:3]))
+    assert not torch.equal(images, model.imagine(sentences, streams(4, seed=1)))
+    still = model(sentences, torch.zeros(4, 3), torch.zeros(4, 1, 11, 14)).clamp(0, 1)
+    torch.testing.assert_close(model.imagine(sentences, streams(4), temperature=0), still)
+    with pytest.raises(ValueError, match=r"sentences must have shape \[3, 6\], got \[4, 6\]"):
+        model.imagine(sentences, streams(3))
+
+
+def test_samples_of_words(pyramid_config, tmp_path):
+    """A copy of the language model, its last states being the sentences, is kept and saved with the rest."""
+    language = LanguageModel(4, 3)
+    model = LAPGAN(pyramid_config, WORDS, language)
+    ids, lengths = WORDS.encode_batch(["a b c", "d a"])
+    sentences = language(ids, lengths)[1]
+    for parameter in language.parameters():
+        parameter.data.zero_()
+    drawn = model.sample(ids, lengths, generator=streams(2)).images
+    torch.testing.assert_close(drawn, model.imagine(sentences, streams(2)))
+    model.save(tmp_path)
+    assert torch.equal(LAPGAN.load(tmp_path).sample(ids, lengths, generator=streams(2)).images, drawn)
+    with pytest.raises(ValueError, match="steps must be left out"):
+        model.sample(ids, lengths, generator=streams(2), steps=3)
+    with pytest.raises(ValueError, match="language must be of the paper's conventions"):
+        LAPGAN(pyramid_config, WORDS, LanguageModel(4, 3, "released"))
 
 
 def test_round_trip(model, tmp_path):
     model.notes = {"a": 1}
     model.save(tmp_path)
     loaded = LAPGAN.load(tmp_path)
-    assert loaded.config == model.config and loaded.notes == {"a": 1}
+    assert (loaded.config, loaded.vocabulary, loaded.notes) == (model.config, WORDS, {"a": 1})
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(NAMES)
     sentences = torch.randn(2, 6)
-    pictures = [m.sample(sentences, torch.Generator().manual_seed(0)) for m in (model, loaded)]
-    assert torch.equal(*pictures)
+    assert torch.equal(*(m.sample(sentences, generator=streams(2)).images for m in (model, loaded)))
+    with torch.no_grad():
+        model.top.layers[0].bias[0] = torch.nan
+    model.save(tmp_path)
+    with pytest.raises(ValueError, match="is damaged: some parameters are not finite"):
+        LAPGAN.load(tmp_path)
 
 
 class Shades:
@@ -67,15 +99,10 @@ class Encoder:
 
 def test_both_levels_learn(pyramid_config):
     config = pyramid_config.replace(generator_units=32, discriminator_units=32, planes=8)
-    model = LAPGAN(config)
+    model = LAPGAN(config, WORDS)
     recipe = AdversarialConfig(batch_size=32, learning_rate=0.1, precision="float32")
-    levels = (
-        (model.top, TopDiscriminator(config), pyramid.down, 500),
-        (model.residual, ResidualDiscriminator(config), lambda images: images, 20),
-    )
-    for generator, discriminator, prepare, updates in levels:
-        trainer = AdversarialTrainer(generator, discriminator, Shades(), Encoder(), recipe, prepare=prepare)
-        for _ in range(updates):
-            trainer.update()
-    images = model.sample(Encoder().encode(["0"] * 20 + ["1"] * 20), torch.Generator().manual_seed(0))
+    trainer = PyramidTrainer(model, Shades(), Encoder(), recipe)
+    for _ in range(500):
+        trainer.update()
+    images = model.imagine(Encoder().encode(["0"] * 20 + ["1"] * 20), streams(40))
     assert images[:20].mean() < 0.4 and images[20:].mean() > 0.6

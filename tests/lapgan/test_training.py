@@ -12,7 +12,9 @@ from aligndraw.lapgan import pyramid
 from aligndraw.lapgan.config import AdversarialConfig, SharpenerConfig
 from aligndraw.lapgan.discriminator import ResidualDiscriminator, TopDiscriminator
 from aligndraw.lapgan.generator import ResidualGenerator, TopGenerator
-from aligndraw.lapgan.training import AdversarialTrainer, SharpenerRun, train_adversarial
+from aligndraw.lapgan.model import LAPGAN
+from aligndraw.lapgan.training import AdversarialTrainer, LAPGANRun, PyramidTrainer, SharpenerRun, train_adversarial
+from aligndraw.text import Vocabulary
 
 RECIPE = AdversarialConfig(epochs=2, batch_size=4, momentum=0.3, momentum_step=0.1, precision="float32")
 
@@ -124,6 +126,46 @@ def test_the_schedule_is_by_epochs(make):
     assert [u.epoch for u in updates] == [0, 0, 0, 1]
     assert [u.momentum for u in updates] == [0.3, 0.3, 0.3, 0.4]
     assert updates[3].learning_rate == pytest.approx(0.02 / 1.00004)
+
+
+@pytest.fixture
+def make_pyramid(pyramid_config):
+    def trainer(recipe=RECIPE):
+        torch.manual_seed(1)
+        model = LAPGAN(pyramid_config, Vocabulary(("a",)))
+        return PyramidTrainer(model, Source((2, 11, 14)), Encoder(), recipe)
+
+    return trainer
+
+
+def test_the_levels_of_a_pyramid_train_by_themselves(make_pyramid):
+    """Each as its own trainer would train it, the top one on small images."""
+    pyramid_trainer = make_pyramid()
+    alone = make_pyramid().levels  # networks of the same parameters
+    for level in alone.values():
+        level.optimizer = torch.optim.SGD(level.model.parameters(), lr=0.02)
+    for _ in range(4):
+        together = pyramid_trainer.update()
+        for name, level in alone.items():
+            assert level.update() == together.levels[name]
+    for name, level in alone.items():
+        for a, b in zip(level.model.parameters(), pyramid_trainer.levels[name].model.parameters(), strict=True):
+            assert torch.equal(a, b)
+    assert (pyramid_trainer.index, pyramid_trainer.total) == (4, 6)
+    assert together.numbers()["top_generator_loss"] == together.levels["top"].generator_loss
+
+
+def test_a_pyramid_stopped_and_resumed_ends_the_same(make_pyramid, pyramid_config, tmp_path):
+    whole, first, resumed = make_pyramid(), make_pyramid(), make_pyramid()
+    run = LAPGANRun.create(tmp_path / "a", pyramid_config, RECIPE, 0)
+    assert train_adversarial(run, whole, checkpoint_every=100)
+    run = LAPGANRun.create(tmp_path / "b", pyramid_config, RECIPE, 0)
+    assert not train_adversarial(run, first, checkpoint_every=100, stopping=lambda: first.index == 4)
+    assert run.restore(resumed) == [] and resumed.index == 4
+    assert train_adversarial(run, resumed, checkpoint_every=100)
+    for (name, a), b in zip(whole.model.state_dict().items(), resumed.model.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+    assert (tmp_path / "a" / "metrics.jsonl").read_bytes() == (tmp_path / "b" / "metrics.jsonl").read_bytes()
 
 
 def test_the_top_level_trains_on_small_images(pyramid_config):

@@ -19,8 +19,9 @@ CAPTIONS = ["a b .", "d", "c c c c a"]
 def test_caption_state(conventions):
     torch.manual_seed(0)
     language = LanguageModel(5, 3, conventions)
-    vectors = open_encoder("caption", language, WORDS).encode(CAPTIONS)
-    assert vectors.shape == (3, 6) and not vectors.requires_grad
+    encoder = open_encoder("caption", language, WORDS)
+    vectors = encoder.encode(CAPTIONS)
+    assert vectors.shape == (3, encoder.units) == (3, 6) and not vectors.requires_grad
     for caption, vector in zip(CAPTIONS, vectors):
         ids = torch.tensor([WORDS.encode(caption)])
         h_lang, _ = language(ids, torch.tensor([ids.shape[1]]))
@@ -51,9 +52,9 @@ def test_stored_vectors(tmp_path):
     vectors = np.arange(6.0).reshape(3, 2)
     np.savez(path, captions=CAPTIONS, vectors=vectors)
     found = open_encoder(f"vectors:{path}").encode(["d", "a b .", "d"])
-    assert found.dtype == torch.float32
+    assert found.dtype == torch.float32 and StoredVectors(path).units == 2
     assert found.tolist() == [[2, 3], [0, 1], [2, 3]]
-    with pytest.raises(ValueError, match="v.npz has no vector of the caption 'e'"):
+    with pytest.raises(CaptionError, match="v.npz has no vector of the caption 'e'"):
         StoredVectors(path).encode(["d", "e"])
 
 
@@ -77,12 +78,16 @@ def test_transformer(monkeypatch):
         def __init__(self, name, device):
             self.name = name
 
+        def get_sentence_embedding_dimension(self):
+            return 2
+
         def encode(self, captions, convert_to_numpy):
             return np.array([[len(self.name), len(caption)] for caption in captions])
 
     module = types.SimpleNamespace(SentenceTransformer=SentenceTransformer)
     monkeypatch.setitem(sys.modules, "sentence_transformers", module)
-    assert open_encoder("transformer:four").encode(["a", "b c"]).tolist() == [[4, 1], [4, 3]]
+    encoder = open_encoder("transformer:four")
+    assert encoder.units == 2 and encoder.encode(["a", "b c"]).tolist() == [[4, 1], [4, 3]]
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with pytest.raises(ValueError, match="need the package sentence-transformers: pip install"):
         open_encoder("transformer:four")

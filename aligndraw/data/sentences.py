@@ -1,0 +1,106 @@
+"""Examples whose captions are vectors of a sentence encoder, in place of word ids.
+
+How a vector rounds may depend on the captions that it is made together with, and training resumes to the same bits. So
+a `_Table` makes vectors in blocks that its list of captions alone determines: all captions of a data set where their
+vectors fit into `MEMORY`, else those of one epoch, in their order.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from aligndraw.data.batches import Examples, Source
+from aligndraw.text import Vocabulary
+from aligndraw.text.sentences import SentenceEncoder
+
+MEMORY = 1 << 30  # bytes of vectors that a table keeps
+BLOCK = 256  # captions that are read together
+
+
+class SentenceReader:
+    """What reads captions for a model with `sentence_units`: it stands where a `Vocabulary` does for others."""
+
+    def __init__(self, encoder: SentenceEncoder) -> None:
+        self._encoder = encoder
+        self.units = encoder.units
+
+    def encode_batch(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Vectors float32 [B, d], and lengths int64 [B], all 1.
+
+        Raises:
+            CaptionError: the encoder cannot read a caption.
+        """
+        return self._encoder.encode(captions), torch.ones(len(captions), dtype=torch.int64)
+
+    def source(self, source: Source) -> Source:
+        """The same source, with vectors."""
+        captions = source.all_captions()
+        table = None if captions is None else _Table(self._encoder, captions)
+        return _Source(source, self._encoder, table if table is None or table.fits else None)
+
+    def examples(self, examples: Examples) -> Examples:
+        """The same examples, with vectors."""
+        return _Examples(examples, _Table(self._encoder, examples.captions()))
+
+
+class _Table:
+    """Vectors of captions, made when they are first asked for, those of a block together."""
+
+    def __init__(self, encoder: SentenceEncoder, captions: Sequence[str]) -> None:
+        self._encoder, self._captions = encoder, list(dict.fromkeys(captions))
+        self._rows = {caption: row for row, caption in enumerate(self._captions)}
+        self._blocks: OrderedDict[int, Tensor] = OrderedDict()
+        self._most = max(2, MEMORY // (4 * encoder.units * BLOCK))
+
+    @property
+    def fits(self) -> bool:
+        """Whether all vectors can be kept."""
+        return len(self._captions) <= self._most * BLOCK
+
+    def __call__(self, captions: Sequence[str]) -> NDArray[np.float32]:
+        vectors = [self._block(self._rows[c] // BLOCK)[self._rows[c] % BLOCK] for c in captions]
+        return torch.stack(vectors).numpy()
+
+    def _block(self, number: int) -> Tensor:
+        if number not in self._blocks:
+            if len(self._blocks) >= self._most:
+                self._blocks.popitem(last=False)
+            self._blocks[number] = self._encoder.encode(self._captions[number * BLOCK : (number + 1) * BLOCK])
+        return self._blocks[number]
+
+
+class _Examples:
+    def __init__(self, examples: Examples, table: _Table) -> None:
+        self._examples, self._table = examples, table
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def batch(self, index: slice) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64]]:
+        pictures, _, _ = self._examples.batch(index)
+        return pictures, self._table(self.captions(index)), np.ones(len(pictures), np.int64)
+
+    def captions(self, index: slice = slice(None)) -> list[str]:
+        return self._examples.captions(index)
+
+
+class _Source:
+    def __init__(self, source: Source, encoder: SentenceEncoder, table: _Table | None) -> None:
+        self._source, self._encoder, self._table = source, encoder, table
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        return self._source.vocabulary
+
+    def epoch(self, seed: int, epoch: int = 0, size: int = 10_000) -> Examples:
+        examples = self._source.epoch(seed, epoch, size)
+        return _Examples(examples, self._table or _Table(self._encoder, examples.captions()))
+
+    def all_captions(self) -> Sequence[str] | None:
+        return self._source.all_captions()

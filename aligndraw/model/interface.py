@@ -1,0 +1,379 @@
+"""What every model of pictures given captions offers: the bound, and pictures drawn from the prior.
+
+A caption reaches a model in one of two forms: as word ids, which its own language model reads, or as the vector of a
+sentence encoder (`config.sentence_units`). `Model.describe` takes either; all that follows sees a `Caption`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from aligndraw import ops
+from aligndraw.config import ModelConfig
+from aligndraw.model.language import LanguageModel, WordLSTM
+from aligndraw.model.noise import Generators, draw_noise
+from aligndraw.model.recurrent import LSTMCell
+
+Refine = Callable[[Tensor], Tensor]  # pictures [B, C, H, W] in [0, 1] -> as many
+
+
+class Caption(NamedTuple):
+    """What a model needs of a batch of captions, computed once. A sentence vector is a caption of one word."""
+
+    words: Tensor  # h_lang [B, N, 2m]
+    keys: Tensor | None  # U h_lang [B, N, l]; None without align
+    lengths: Tensor  # [B]
+    sentence: Tensor  # last states of both directions [B, 2m], or the vector of a sentence encoder [B, d]
+
+    def repeat(self, times: int) -> Caption:
+        """Each caption `times` times, those of one together."""
+        keys = None if self.keys is None else self.keys.repeat_interleave(times, 0)
+        words, lengths, sentence = (
+            t.repeat_interleave(times, 0) for t in (self.words, self.lengths, self.sentence)
+        )
+        return Caption(words, keys, lengths, sentence)
+
+    def rows(self, index: Tensor) -> Caption:
+        """The captions at these positions, int64 [R]."""
+        return Caption(*(None if t is None else t[index] for t in self))  # type: ignore[arg-type]
+
+    def mean_words(self) -> Tensor:
+        """One vector a caption: the mean of its words where the model attends to them, else `sentence`."""
+        if self.keys is None:
+            return self.sentence
+        there = torch.arange(self.words.shape[1], device=self.lengths.device) < self.lengths[:, None]
+        return (self.words * there[:, :, None]).sum(1) / self.lengths[:, None]
+
+
+class Inference(NamedTuple):
+    """A picture as the posterior's latents paint it."""
+
+    canvas: Tensor  # c_T [B, C, H, W], before the sigmoid
+    kl_steps: Tensor  # [B, T], nats
+    log_ratio: Tensor  # log q(z) − log p(z) [B, T], nats
+
+
+class Bound(NamedTuple):
+    """The variational bound of a batch, in nats; log p(x | y) ≥ −(kl + nll)."""
+
+    kl: Tensor  # [B], summed over the steps
+    kl_steps: Tensor  # [B, T]
+    nll: Tensor  # −log p(x | y, Z) [B]
+    log_weight: (
+        Tensor  # log of the mean over samples of p(x, Z | y) / q(Z | x, y) [B]: importance-weighted bound
+    )
+    loss: Tensor  # scalar: mean of kl + nll
+
+
+class Drawing:
+    """Pictures drawn from captions, and how they came about.
+
+    Attributes:
+        images: σ(c_T), [B, C, H, W] in [0, 1].
+        weights: α, [B, T, N]; None for a model without align.
+        windows: of the writes, [B, T, 5]; None for a model that does not draw in steps.
+        patches: [B, T, C, p, p]; None for such a model too.
+    """
+
+    def __init__(
+        self,
+        first: Tensor,
+        last: Tensor,
+        patches: Tensor | None = None,
+        windows: Tensor | None = None,
+        weights: Tensor | None = None,
+    ) -> None:
+        self._first = first
+        self._canvases: Tensor | None = None
+        self.images = last.sigmoid()
+        self.patches, self.windows, self.weights = patches, windows, weights
+
+    @property
+    def canvases(self) -> Tensor:
+        """c_1 ... c_T, [B, T, C, H, W] before the sigmoid; formed on first access.
+
+        Raises:
+            ValueError: the model does not draw in steps.
+        """
+        if self.patches is None or self.windows is None:
+            raise ValueError("a model must draw in steps for there to be canvases, and this one does not")
+        if self._canvases is None:
+            canvas, frames = self._first, []
+            for patch, window in zip(self.patches.unbind(1), self.windows.unbind(1)):
+                canvas = ops.write(patch, window, canvas)
+                frames.append(canvas)
+            self._canvases = torch.stack(frames, 1)
+        return self._canvases
+
+
+class Model(nn.Module):
+    """Pictures x given captions y through latents Z: subclasses say how x is inferred and drawn (`infer`, `draw`).
+
+    Attributes:
+        config: the shape of the model.
+        language: what reads word ids; None where captions are vectors of sentences.
+        canvas: a learned first canvas [C, H, W], before the sigmoid.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.canvas = nn.Parameter(torch.empty(config.channels, *config.image_size))
+        self.language: LanguageModel | None = None
+        if not config.sentence_units:
+            self.language = LanguageModel(config.vocabulary_size, config.language_units, config.conventions)
+
+    @property
+    def attends(self) -> bool:
+        """Whether the model attends to words, and so has weights of them."""
+        return False
+
+    @property
+    def mixes_captions(self) -> bool:
+        """Whether what is read of a caption depends on the others of its batch."""
+        return self.language is not None and self.language.released
+
+    def account(self) -> str:
+        """How `forward` computes, in a few words."""
+        raise NotImplementedError
+
+    def infer(self, images: Tensor, caption: Caption, noise: Tensor) -> Inference:
+        """Images [B, C, H, W] and noise ε [B, T, z] of checked shapes -> what the posterior makes of them."""
+        raise NotImplementedError
+
+    def draw(self, caption: Caption, noise: Tensor) -> Drawing:
+        """Noise ε [B, T, z] of checked shape -> pictures from the prior."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def reset_parameters(self, init: str = "paper") -> None:
+        """Draws new parameters from torch's default generator; the first canvas is `config.canvas_init` everywhere.
+
+        Args:
+            init: "paper", every parameter N(0, 0.01²) (appendix B); or "fan_in", weights N(0, 0.7²/inputs) but for the
+                heads of the windows, biases 0 and those of the forget gates 1.
+        """
+        for parameter in self.parameters():
+            parameter.normal_(0, 0.01)
+        self.canvas.fill_(self.config.canvas_init)
+        if init == "paper":
+            return
+        if init != "fan_in":
+            raise ValueError(f'init must be "paper" or "fan_in", got {init!r}')
+        for path, module in self.named_modules():
+            if path.endswith(".window"):
+                continue
+            for name, parameter in module.named_parameters(recurse=False):
+                if name == "bias":
+                    parameter.zero_()
+                elif name == "words":  # a one-hot word has one input
+                    parameter.normal_(0, 0.7)
+                elif name in ("weight", "weight_ih", "weight_hh", "score"):
+                    parameter.normal_(0, 0.7 * parameter.shape[-1] ** -0.5)
+            if isinstance(module, (LSTMCell, WordLSTM)):
+                module.bias[module.bias.shape[0] // 4 : module.bias.shape[0] // 2] = 1
+
+    def describe(self, captions: Tensor, lengths: Tensor | None = None) -> Caption:
+        """Reads captions. Once a caption, it is a small part of the work, and stays in full precision under autocast.
+
+        Args:
+            captions: word ids, int64 [B, N]; or, with `config.sentence_units`, vectors of sentences [B, d].
+            lengths: words of each caption, int64 [B]; all N when None. Vectors have none.
+
+        Raises:
+            ValueError: captions, lengths or their shapes do not fit the model.
+        """
+        if self.language is None:
+            return self.represented(self._check_vectors(captions))
+        captions, lengths = self._check_captions(captions, lengths)
+        with torch.autocast(captions.device.type, enabled=False):
+            words, sentence = self.language(captions, lengths)
+            return Caption(words, self._keys(words), lengths, sentence)
+
+    def represented(self, vectors: Tensor) -> Caption:
+        """Captions of which one vector each is known [B, 2m or d], such as means: sequences of one word, α = 1."""
+        ones = torch.ones(len(vectors), dtype=torch.int64, device=vectors.device)
+        return Caption(vectors[:, None], self._keys(vectors[:, None]), ones, vectors)
+
+    def forward(
+        self,
+        images: Tensor,
+        captions: Tensor,
+        lengths: Tensor | None = None,
+        *,
+        noise: Tensor | None = None,
+        generator: Generators = None,
+        samples: int = 1,
+        refine: Refine | None = None,
+    ) -> Bound:
+        """The variational bound of images given their captions (Eq. 9, 14; Eq. 15 for several samples).
+
+        Args:
+            images: x, [B, C, H, W] in [0, 1], any floating dtype.
+            captions, lengths: as in `describe`.
+            noise: ε, [B, T, z] ([B · samples, T, z] for several samples, those of an image together): makes this a pure
+                function. It also sets the number of steps.
+            generator: of the noise: one generator, a list with one an image, or an integer seed, which gives each image
+                a stream of its own.
+            samples: L, samples of Z an image; kl and nll are their means.
+            refine: what is made of σ(c_T), [B · samples, C, H, W], those of an image together, before it is taken for
+                the mean of the pixels: such as a sharpener (section 3.3). Under the Bernoulli likelihood it must keep
+                clear of 0 and 1.
+
+        Raises:
+            ValueError: shapes or values do not fit: pixels outside [0, 1] or not a number, ids outside the vocabulary.
+                Values are looked at on the CPU only: a look at the GPU's would stall it.
+        """
+        return self.bound(images, self.describe(captions, lengths), noise, generator, samples, refine)
+
+    def bound(
+        self,
+        images: Tensor,
+        caption: Caption,
+        noise: Tensor | None = None,
+        generator: Generators = None,
+        samples: int = 1,
+        refine: Refine | None = None,
+    ) -> Bound:
+        """`forward` for captions from `describe`, or for other sentence representations in the same form."""
+        self._check_images(images, len(caption.lengths))
+        if samples < 1:
+            raise ValueError(f"samples must be at least 1, got {samples}")
+        images = images.to(self.canvas.dtype)
+        batch = images.shape[0]
+        if samples > 1:
+            images = images.repeat_interleave(samples, 0)
+            caption = caption.repeat(samples)
+        done = self.infer(images, caption, self._noise(noise, generator, batch, samples, None))
+        nll = self._nll(done.canvas, images, refine).unflatten(0, (batch, samples))
+        kl_steps = done.kl_steps.unflatten(0, (batch, samples))
+        log_ratio = done.log_ratio.sum(1).unflatten(0, (batch, samples))
+        log_weight = torch.logsumexp(-nll - log_ratio, 1) - math.log(samples)
+        nll, kl_steps = nll.mean(1), kl_steps.mean(1)
+        kl = kl_steps.sum(1)
+        return Bound(kl, kl_steps, nll, log_weight, (kl + nll).mean())
+
+    @torch.no_grad()
+    def sample(
+        self,
+        captions: Tensor,
+        lengths: Tensor | None = None,
+        *,
+        noise: Tensor | None = None,
+        generator: Generators = None,
+        temperature: float = 1.0,
+        steps: int | None = None,
+    ) -> Drawing:
+        """Draws one picture for each caption from the prior (Eq. 1-5); x = σ(c_T) is the mean of the pixels.
+
+        Args:
+            captions, lengths: as in `describe`.
+            noise: ε, [B, T, z]; sets the number of steps.
+            generator: as in `forward`.
+            temperature: factor of the prior's σ; 0 draws the mean.
+            steps: T, when not the configuration's.
+
+        Raises:
+            ValueError: shapes or values do not fit.
+        """
+        if temperature < 0:
+            raise ValueError(f"temperature must not be negative, got {temperature}")
+        caption = self.describe(captions, lengths)
+        return self.draw(caption, self._noise(noise, generator, captions.shape[0], 1, steps) * temperature)
+
+    def _keys(self, words: Tensor) -> Tensor | None:
+        """U h_lang of words [B, N, 2m]; None without align."""
+        return None
+
+    def _nll(self, canvas: Tensor, images: Tensor, refine: Refine | None) -> Tensor:
+        """−log p(x | Z), [B]: Bernoulli(σ(c_T)) (Eq. 5), or N(σ(c_T), σ²) (the paper's footnote 1)."""
+        bernoulli = self.config.likelihood == "bernoulli"
+        if bernoulli and refine is None:
+            terms = functional.binary_cross_entropy_with_logits(canvas, images, reduction="none")
+        else:
+            mean = canvas.sigmoid() if refine is None else refine(canvas.sigmoid())
+            if bernoulli:
+                terms = -(images * mean.log() + (1 - images) * (-mean).log1p())
+            else:
+                variance = self.config.observation_variance
+                terms = ((mean - images).square() / variance + math.log(2 * math.pi * variance)) / 2
+        return terms.flatten(1).sum(1).to(images.dtype)
+
+    def _noise(
+        self, noise: Tensor | None, generator: Generators, batch: int, samples: int, steps: int | None
+    ) -> Tensor:
+        latent_units, fixed = self.config.latent_units, not self.config.in_steps
+        got = steps if noise is None else noise.shape[1] if noise.dim() == 3 else None
+        if fixed and got not in (None, 1):
+            raise ValueError(f"steps must be 1 for a model that does not draw in steps, got {got}")
+        if noise is None:
+            size = (samples, steps or self.config.steps, latent_units)
+            return draw_noise(batch, size, generator, self.canvas).flatten(0, 1)
+        if noise.dim() != 3 or noise.shape[0] != batch * samples or noise.shape[2] != latent_units:
+            raise ValueError(
+                f"noise must have shape [B, T, z] = [{batch * samples}, T, {latent_units}], got {list(noise.shape)}"
+            )
+        if noise.shape[1] < 1:
+            raise ValueError(f"noise must have at least one step, got {list(noise.shape)}")
+        return noise
+
+    def _check_images(self, images: Tensor, batch: int) -> None:
+        wanted = [batch, self.config.channels, *self.config.image_size]
+        if list(images.shape) != wanted:
+            raise ValueError(f"images must have shape [B, C, H, W] = {wanted}, got {list(images.shape)}")
+        if not images.is_floating_point():
+            got = str(images.dtype).removeprefix("torch.")
+            raise ValueError(
+                f"images must be floating point in [0, 1], got {got}: divide whole numbers by 255"
+            )
+        self._check_device("images", images)
+        if images.is_cpu and images.numel() and not torch.compiler.is_compiling():
+            low, high = images.detach().aminmax()
+            if not (low >= 0 and high <= 1):
+                raise ValueError(f"images must lie in [0, 1], got values from {low:g} to {high:g}")
+
+    def _check_vectors(self, vectors: Tensor) -> Tensor:
+        units = self.config.sentence_units
+        if vectors.dim() != 2 or not vectors.is_floating_point() or vectors.shape[1] != units:
+            got = f"{str(vectors.dtype).removeprefix('torch.')} {list(vectors.shape)}"
+            raise ValueError(f"captions must be vectors of sentences, floating point [B, {units}], got {got}")
+        self._check_device("captions", vectors)
+        return vectors.to(self.canvas.dtype)
+
+    def _check_captions(self, captions: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
+        if captions.dim() != 2 or captions.dtype != torch.int64 or captions.shape[1] < 1:
+            got = f"{str(captions.dtype).removeprefix('torch.')} {list(captions.shape)}"
+            raise ValueError(f"captions must be word ids, int64 [B, N] with N of at least 1, got {got}")
+        self._check_device("captions", captions)
+        batch, count = captions.shape
+        looking = captions.is_cpu and captions.numel() > 0 and not torch.compiler.is_compiling()
+        if looking:
+            low, high = captions.aminmax()
+            if low < 0 or high >= self.config.vocabulary_size:
+                last = self.config.vocabulary_size - 1
+                raise ValueError(f"captions must hold word ids from 0 to {last}, got {low} to {high}")
+        if lengths is None:
+            return captions, captions.new_full((batch,), count)
+        if lengths.shape != (batch,) or lengths.dtype != torch.int64:
+            got = f"{str(lengths.dtype).removeprefix('torch.')} {list(lengths.shape)}"
+            raise ValueError(f"lengths must be int64 [B] = [{batch}], got {got}")
+        self._check_device("lengths", lengths)
+        if looking:
+            low, high = lengths.aminmax()
+            if low < 1 or high > count:
+                raise ValueError(f"lengths must be from 1 to N = {count}, got {low} to {high}")
+            if self.mixes_captions and low != high:
+                raise ValueError(
+                    f"the released conventions need captions of one length in a batch, got {low} to {high} words"
+                )
+        return captions, lengths
+
+    def _check_device(self, name: str, tensor: Tensor) -> None:
+        if tensor.device != self.canvas.device:
+            raise ValueError(f"{name} must be on {self.canvas.device} like the model, got {tensor.device}")
