@@ -19,7 +19,7 @@ from aligndraw.cli.captions import check_captions, read_lines
 from aligndraw.cli.command_sharpen import sharpening_all
 from aligndraw.cli.failure import Failure, failing
 from aligndraw.cli.figure_captions import Groups, Told, default_captions
-from aligndraw.cli.options import add_device, add_model, add_seed, chosen_backends, ending, named, whole
+from aligndraw.cli.options import add_device, add_model, add_seed, add_sentences, chosen_backends, ending, named, whole
 from aligndraw.cli.outputs import check_file, writing
 from aligndraw.evaluation.nearest import nearest
 from aligndraw.model import Drawing
@@ -79,6 +79,7 @@ def _add(
         )
     else:
         add_model(parser)
+        add_sentences(parser)
     parser.add_argument("--caption", action="append", metavar="TEXT", help="in quotes; again for one more")
     parser.add_argument(
         "--captions-file",
@@ -128,9 +129,10 @@ def _loaded(arguments: argparse.Namespace) -> Pipelines:
         folders = dict(arguments.models)
         if len(folders) < len(arguments.models):
             raise Failure("--models must have different names: give them as NAME=DIR", status=2)
+        pipelines = {name: Pipeline.load(folder, arguments.device) for name, folder in folders.items()}
     else:
-        folders = {str(arguments.model or f"shipped {SHIPPED.name}"): arguments.model}
-    pipelines = {name: Pipeline.load(folder, arguments.device) for name, folder in folders.items()}
+        name = str(arguments.model or f"shipped {SHIPPED.name}")
+        pipelines = {name: Pipeline.load(arguments.model, arguments.device, arguments.sentences)}
     return pipelines if arguments.sharpen is None else sharpening_all(pipelines, arguments.sharpen, arguments.device)
 
 

@@ -146,7 +146,7 @@ def _compare(arguments: argparse.Namespace, folders: Mapping[str, Path], ours: T
         "format": FORMAT,
         **data.record,
         **vars(protocol),
-        "shortlists": hashlib.sha256(data.lists.tobytes()).hexdigest(),
+        "shortlists_sha256": hashlib.sha256(data.lists.tobytes()).hexdigest(),
         "block": BLOCK,
         "device": arguments.device,
         "ops": backends,

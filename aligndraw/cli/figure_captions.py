@@ -42,12 +42,12 @@ _SCENES: Mapping[str, Groups] = {
         _swapped("a large red {} stands on the grass under a blue sky", "car", "house", "umbrella", "tree"),
     ],
     "background": [
-        _swapped("a large white plane is flying over the sea {}", "under a blue sky", "at sunset"),
+        _swapped("a large red plane is flying over the sea {}", "under a blue sky", "at sunset"),
         _swapped("a large red bus is parked on the {} under a cloudy sky", "road", "grass"),
     ],
     "attention": [
         _swapped("a large red car is parked on the {} under a blue sky", "sand", "road"),
-        _swapped("a large white plane is flying over the sea {}", "under a blue sky", "at night"),
+        _swapped("a large red plane is flying over the sea {}", "under a blue sky", "at night"),
     ],
     "models": [[Told("a large red bus is parked on the road under a blue sky")]],
 }

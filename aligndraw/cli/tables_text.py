@@ -45,9 +45,9 @@ def _retrieval(rows: Mapping[str, TableRow], data: TableData, protocol: Protocol
         "## Table 1: retrieval and similarity",
         _table(head, body),
         f"R@K: the share of {captions:,} test captions whose image is among the first K of a shortlist of "
-        f"{candidates}, ± standard error. SSI: mean structural similarity of {protocol.drawn} pictures of each caption "
-        f"to its image, ± standard deviation over the {captions * protocol.drawn:,} pairs; its error is the standard "
-        "error of the mean.",
+        f"{candidates} ({data.record['shortlists']}), ± standard error. SSI: mean structural similarity of "
+        f"{protocol.drawn} pictures of each caption to its image, ± standard deviation over the "
+        f"{captions * protocol.drawn:,} pairs; its error is the standard error of the mean.",
     ]
 
 

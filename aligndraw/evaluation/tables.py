@@ -105,7 +105,7 @@ class TableData:
             np.arange(size),
             _lists(images, lists),
             kinds,
-            {"data": "scenes"},
+            {"data": "scenes", "shortlists": _origin(lists)},
         )
 
     @classmethod
@@ -133,7 +133,7 @@ class TableData:
             image_index.reshape(-1),
             _lists(images, lists),
             {},
-            {"data": str(folder), "sha256": data.checksum},
+            {"data": str(folder), "sha256": data.checksum, "shortlists": _origin(lists)},
         )
 
 
@@ -142,6 +142,10 @@ def _lists(images: NDArray[np.uint8], path: Path | None) -> NDArray[np.int64]:
     if path is not None:
         return read_shortlists(path, len(images))
     return shortlists(images.reshape(len(images), -1), min(SHORTLIST, len(images)))
+
+
+def _origin(path: Path | None) -> str:
+    return "nearest by pixels" if path is None else f"of {path}"
 
 
 class ModelParts:
@@ -202,9 +206,7 @@ class ModelParts:
         )
         return torch.cat([-(bound.kl + bound.nll) for bound in found]).double().cpu().numpy()
 
-    def _ratios(
-        self, model: Model, mean: Callable[[], Caption], test: Examples, block: range
-    ) -> NDArray[np.float32]:
+    def _ratios(self, model: Model, mean: Callable[[], Caption], test: Examples, block: range) -> NDArray[np.float32]:
         """L(x | y) − L(x | ȳ) of captions with the images of their shortlists, [B, s]."""
         _, words, lengths = test.batch(slice(block.start, block.stop))
         candidates = self.data.lists[self.data.image_index[block.start : block.stop]]
