@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
@@ -54,7 +55,8 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "--at", type=whole(1), nargs="+", metavar="T", help="steps to show, counted from 1 [eight, evenly spaced]"
     )
-    parser = _add(figures, "models", "one caption drawn by several models", _models, several=True)
+    _add(figures, "models", "one caption drawn by several models", _models, several=True)
+    _add(figures, "sharpening", "pictures before and after sharpening (--sharpen)", _sharpening)
 
 
 def _add(
@@ -215,6 +217,21 @@ def _models(arguments: argparse.Namespace, pipelines: Pipelines, groups: Groups)
         f"{_first(arguments)} of a caption by each model, none chosen.{sharpened}",
         [
             Group([Row(name, _pictures(arguments, p, told.caption)) for name, p in pipelines.items()], told.caption)
+            for group in groups
+            for told in group
+        ],
+    )
+
+
+def _sharpening(arguments: argparse.Namespace, pipelines: Pipelines, groups: Groups) -> Image.Image:
+    (pipeline,) = pipelines.values()
+    if pipeline.sharpen is None:
+        raise Failure("--sharpen DIR must be given: a sharpener that `aligndraw train sharpener` made", status=2)
+    stages = {"as they are drawn": dataclasses.replace(pipeline, sharpen=None), "sharpened": pipeline}
+    return rows_figure(
+        f"Effect of sharpening. {_first(arguments)} of each caption, none chosen.",
+        [
+            Group([Row(stage, _pictures(arguments, p, told.caption)) for stage, p in stages.items()], told.caption)
             for group in groups
             for told in group
         ],

@@ -106,7 +106,8 @@ _PAPER: Mapping[str, Groups] = {
     ],
     "models": [[Told("a group of people walk on a beach with surf boards")]],
 }
-FIGURES = tuple(_PAPER)
+_SAME = {"sharpening": "background"}  # figures that have the captions of another
+FIGURES = (*_PAPER, "sharpening")
 
 
 def default_captions(figure: str, vocabulary: Vocabulary) -> Groups:
@@ -119,6 +120,7 @@ def default_captions(figure: str, vocabulary: Vocabulary) -> Groups:
     for captions, known in ((_SCENES, Scenes.vocabulary), (_MNIST, VOCABULARY), (_PAPER, vocabulary)):
         with suppress(CaptionError):
             if words <= set(known.words):
-                vocabulary.encode_batch([told.caption for group in captions[figure] for told in group])
-                return captions[figure]
+                groups = captions[_SAME.get(figure, figure)]
+                vocabulary.encode_batch([told.caption for group in groups for told in group])
+                return groups
     raise Failure("--caption or --captions-file must be given: the model does not know the words of the paper's", 2)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from aligndraw.cli.command_sharpen import sharpening
 from aligndraw.cli.failure import Failure
 from aligndraw.cli.figure_captions import _MNIST, _PAPER, _SCENES, FIGURES, default_captions
 from aligndraw.data import VOCABULARY, Scenes, all_captions
@@ -45,7 +46,7 @@ def shows(sheet, top, drawn):
     return np.abs(pictures(sheet, top, len(drawn)) - drawn).max() <= 1 / 255
 
 
-@pytest.mark.parametrize("name", [name for name in FIGURES if name != "models"])
+@pytest.mark.parametrize("name", [name for name in FIGURES if name not in ("models", "sharpening")])
 @pytest.mark.parametrize("data", ["mnist", "scenes"])
 def test_without_captions(draw, model, scenes, name, data):
     options = {"background": ["--data", data, "--images", 9]}.get(name, [])
@@ -80,8 +81,8 @@ def held_out(text):
 
 
 def test_what_is_said_of_scenes_is_true():
-    for name in FIGURES:
-        for told in (told for group in _SCENES[name] for told in group):
+    for name, groups in _SCENES.items():
+        for told in (told for group in groups for told in group):
             assert held_out(told.caption) == (name == "novel" or "green school bus" in told.caption)
             assert bool(told.remark) == (name == "novel")
 
@@ -182,6 +183,17 @@ def test_one_sharpener_for_all_models(draw, command, tmp_path, scenes, scenes_mo
     assert status == 1 and "trained with captions as another model reads them" in err
 
 
+def test_sharpening(draw, tmp_path, scenes, scenes_sharpener):
+    folder = scenes_sharpener(tmp_path / "sharpener", scenes)
+    sheet, captions = draw("sharpening", "--model", scenes, "--sharpen", folder, "-n", 2)
+    assert captions == [told.caption for group in _SCENES["background"] for told in group]
+    pipeline = Pipeline.load(scenes)
+    top = len(sheet) - PICTURE - STEP - MARGIN
+    assert shows(sheet, top, pipeline.draw([captions[-1]], 2).images.numpy())
+    sharp = sharpening(pipeline, folder, "cpu").draw([captions[-1]], 2).images.numpy()
+    assert shows(sheet, top + STEP, sharp) and not shows(sheet, top, sharp)
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
@@ -197,6 +209,7 @@ def test_one_sharpener_for_all_models(draw, command, tmp_path, scenes, scenes_mo
         (["attention", "--at", "4"], 1, r"steps must be from 1 to 3, those of the model, got \[4\]"),
         (["attention", "--at", "0"], 2, "must be a whole number of at least 1"),
         (["attention", "--model", "blind"], 2, "needs a model that attends to words"),
+        (["sharpening"], 2, "--sharpen DIR must be given"),
         (["models", "--models", "a=scenes", "a=blind"], 2, "--models must have different names"),
         (["models", "--models", "scenes", "none"], 1, "there is no model in none"),
         (["paint"], 2, "invalid choice: 'paint'"),
