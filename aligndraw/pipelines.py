@@ -9,11 +9,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 import aligndraw
 from aligndraw.config import ModelConfig, TrainingConfig
-from aligndraw.data import CaptionReader, DataSet, Examples, SentenceReader, open_data_set
+from aligndraw.data import CaptionedSplit, CaptionReader, DataSet, Examples, SentenceReader, open_data_set
 from aligndraw.evaluation.drawing import Sharpen
 from aligndraw.lapgan import model as lapgan
 from aligndraw.lapgan.model import LAPGAN
@@ -281,6 +283,37 @@ def train(
             notes = {"updates": job.trainer.index, "training": job.run.record["training"]}
             save_model(model, job.data.source.vocabulary, job.run.folder, notes=notes)
     return ended
+
+
+def training_images(
+    notes: Mapping[str, Any], limit: int | None = None, name: str | None = None, path: str | None = None
+) -> NDArray[np.uint8]:
+    """Images that a model was trained on, uint8 [n, C, H, W], in the order in which it saw them.
+
+    Args:
+        notes: of the model.
+        limit: how many; by default all of stored ones, and the first 20,000 of those composed while training runs.
+        name, path: of the data set, as in `open_data_set`, where the notes do not say it or it has moved.
+
+    Raises:
+        ValueError: the notes do not name the data, or these are gone, damaged or others.
+    """
+    record: Mapping[str, Any] = notes.get("data", {}) if name is None else {"name": name, "path": path}
+    if "name" not in record:
+        raise ValueError("the model does not say what it was trained on: name the data (--data)")
+    data = open_data_set(record["name"], record.get("path"), scored=1)
+    if record.get("sha256") not in (None, data.record["sha256"]):
+        raise ValueError(f"{record.get('path') or 'the package'} holds other data than those of the model")
+    if isinstance(data.source, CaptionedSplit):
+        return data.source.images[:limit]
+    size = int(notes.get("training", {}).get("epoch_size", 10_000))
+    missing = min(limit or 20_000, size * int(notes.get("epochs", 2**31)))
+    parts: list[NDArray[np.uint8]] = []
+    while missing > 0:
+        examples = data.source.epoch(int(notes.get("seed", 0)), len(parts), size)
+        parts.append(examples.batch(slice(0, min(size, missing)))[0])
+        missing -= len(parts[-1])
+    return np.concatenate(parts)
 
 
 def fitted(model: _C, data: DataSet) -> _C:
