@@ -78,6 +78,11 @@ class Graphs:
     def __len__(self) -> int:
         return len(self._recorded)
 
+    def forget(self) -> None:
+        """Drops all recordings: for when other tensors have come into the place of those that the functions use."""
+        self._warm.clear()
+        self._recorded.clear()
+
     def run(self, kind: Hashable, function: Function, *inputs: Tensor) -> Iterator[Any]:
         """function(*inputs), with the inputs on the device.
 
