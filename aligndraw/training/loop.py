@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from aligndraw.config import TrainingConfig
 from aligndraw.data import Examples, Source, to_tensors
-from aligndraw.model import Model
+from aligndraw.model import Bound, Model
 from aligndraw.model.noise import stream
 from aligndraw.training.optimizer import RMSprop, build_optimizer, clip_scales, learning_rate, takes_bf16
 from aligndraw.training.state import Resumable
@@ -27,6 +27,7 @@ class Update:
     nll: float
     gradient_norm: float
     learning_rate: float
+    more: Mapping[str, float] = field(default_factory=dict)  # that other terms of the loss measure
 
     @property
     def bound(self) -> float:
@@ -99,14 +100,14 @@ class Trainer(Resumable):
             self._examples(epoch), slice(position * config.batch_size, (position + 1) * config.batch_size)
         )
         generator = stream(self.seed, index, device)  # resuming needs no history
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
-            bound = self.model(images.to(device), captions.to(device), lengths.to(device), generator=generator)
+        bound, penalty, more = self._measured(images.to(device), captions.to(device), lengths.to(device), generator)
         kl, nll = bound.kl.mean(), bound.nll.mean()
         weight = min(1.0, (index + 1) / config.kl_warmup) if config.kl_warmup else 1.0
         self.optimizer.zero_grad()
-        (weight * kl + nll).backward()
+        (weight * kl + nll + penalty).backward()
         norm, scales = clip_scales(self.model.parameters(), config)
-        kl_value, nll_value, norm_value = torch.stack([kl.detach(), nll.detach(), norm]).tolist()
+        values = torch.stack([kl.detach(), nll.detach(), norm, *more.values()]).tolist()
+        kl_value, nll_value, norm_value = values[:3]
         if not norm_value < float("inf"):
             raise FloatingPointError(
                 f"the gradient of update {index} is not finite (KL {kl_value:g}, NLL {nll_value:g} nats): "
@@ -126,7 +127,17 @@ class Trainer(Resumable):
             decay = min(config.ema, (index + 1) / (index + 10))  # the first weights are soon forgotten
             torch._foreach_lerp_(list(self.average.values()), own, 1 - decay)
         self.index += 1
-        return Update(index, epoch, kl_value, nll_value, norm_value, rate)
+        return Update(index, epoch, kl_value, nll_value, norm_value, rate, dict(zip(more, values[3:])))
+
+    def _measured(
+        self, images: Tensor, captions: Tensor, lengths: Tensor, generator: torch.Generator
+    ) -> tuple[Bound, Tensor | float, dict[str, Tensor]]:
+        """The bound of a batch; what is to be descended beside it; and what that measured, scalars by name."""
+        with self._rounding():
+            return self.model(images, captions, lengths, generator=generator), 0.0, {}
+
+    def _rounding(self) -> torch.autocast:
+        return torch.autocast(self.model.canvas.device.type, torch.bfloat16, enabled=self.bf16)
 
     def _examples(self, epoch: int) -> Examples:
         if self._epoch is None or self._epoch[0] != epoch:
