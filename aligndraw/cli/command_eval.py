@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -11,26 +10,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-import aligndraw
-from aligndraw.cli.command_sharpen import sharpening
+from aligndraw.cli import eval_measures
 from aligndraw.cli.failure import Failure, failing
-from aligndraw.cli.options import add_device, add_model, add_seed, add_sentences, chosen_backends, number, whole
-from aligndraw.cli.outputs import check_file, writing
+from aligndraw.cli.options import chosen_backends, whole
+from aligndraw.cli.outputs import check_file
+from aligndraw.cli.scored import COMBINATIONS, SPLITS, add_scored, add_sharpening, opened, told, write_numbers
 from aligndraw.data import (
     VOCABULARY,
-    CaptionedImages,
     Examples,
     SceneExamples,
-    Scenes,
     all_placements,
     evaluation_scenes,
     evaluation_sets,
     load_digits,
 )
-from aligndraw.data.scenes import SIDE
 from aligndraw.evaluation.attributes import AttributeAccuracy, score_attributes
 from aligndraw.evaluation.bound import EPSILON, BoundReport, Estimate, estimate_bound
 from aligndraw.evaluation.drawing import Sharpen
@@ -40,12 +35,10 @@ from aligndraw.evaluation.reader import DigitReader
 from aligndraw.evaluation.scene_reader import SceneReader
 from aligndraw.lapgan.model import LAPGAN
 from aligndraw.model import Model
-from aligndraw.model.saved import replacing
 from aligndraw.pipelines import SHIPPED, Pipeline
 
 ROWS_AT_ONCE = 1000  # pictures times samples of the bound that are in memory together
 PLACEMENTS = {"seen": "seen placements", "held_out": "held-out placements"}
-COMBINATIONS = {"seen": "seen combinations", "held_out": "held-out combinations"}
 
 
 def add_to(commands: Any) -> None:
@@ -74,7 +67,7 @@ def add_to(commands: Any) -> None:
         metavar="N",
         help=f"pictures drawn of each of the {len(all_placements())} captions [%(default)s]",
     )
-    _add_options(parser)
+    _add_options(parser, shipped=True)
     parser.set_defaults(run=_run)
 
     parser = sets.add_parser(
@@ -87,8 +80,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "-n", type=whole(1), default=1, metavar="N", help="pictures drawn of the caption of each scene [%(default)s]"
     )
-    _add_options(parser, shipped=False)
-    _add_sharpening(parser)
+    _add_options(parser)
     parser.set_defaults(run=_run_bound, data=None)
     parser = sets.add_parser(
         "captioned",
@@ -97,27 +89,18 @@ def add_to(commands: Any) -> None:
         "the gradient energy of its pictures.",
     )
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder that `aligndraw data` wrote")
-    _add_options(parser, shipped=False, splits=None)
-    _add_sharpening(parser)
+    _add_options(parser, splits=None)
     parser.set_defaults(run=_run_bound, n=1)
+    eval_measures.add_to(sets)
 
 
 def _add_options(
-    parser: argparse.ArgumentParser, shipped: bool = True, splits: Sequence[str] | None = ("test", "validation")
+    parser: argparse.ArgumentParser, shipped: bool = False, splits: Sequence[str] | None = SPLITS
 ) -> None:
-    """What data sets share; `shipped` if a model for one comes with the package, `splits` if they have fixed names."""
-    if shipped:
-        add_model(parser)
-    else:
-        parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="folder of a model")
-    add_sentences(parser)
-    parser.add_argument(
-        "--split",
-        choices=splits,
-        default="test",
-        metavar="{" + ",".join(splits) + "}" if splits else "NAME",
-        help="pictures that the bound is taken on [%(default)s]",
-    )
+    """What data sets share; the arguments are those of `add_scored`."""
+    add_scored(parser, "that the bound is taken on", shipped, splits)
+    if not shipped:
+        add_sharpening(parser, "score the pictures too as")
     parser.add_argument(
         "--images",
         type=whole(2),
@@ -131,30 +114,6 @@ def _add_options(
         default=10,
         metavar="K",
         help="of the latents of a picture, for the importance-weighted bound [%(default)s]",
-    )
-    add_seed(parser, "of the examples and of the noise")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers to this file too")
-    add_device(parser)
-
-
-def _add_sharpening(parser: argparse.ArgumentParser) -> None:
-    """--sharpen and --sharpen-epsilon."""
-
-    def parse(text: str) -> float:
-        value = number(0)(text)
-        if not 0 < value < 0.5:
-            raise argparse.ArgumentTypeError(f"must be above 0 and below 0.5, got {text!r}")
-        return value
-
-    parser.add_argument(
-        "--sharpen", type=Path, metavar="DIR", help="score the pictures too as the sharpener in this folder makes them"
-    )
-    parser.add_argument(
-        "--sharpen-epsilon",
-        type=parse,
-        default=EPSILON,
-        metavar="E",
-        help="after sharpening, the mean of a pixel is clipped to [E, 1 - E] [%(default)s]",
     )
 
 
@@ -188,62 +147,52 @@ def _run(arguments: argparse.Namespace) -> int:
             reader=reader,
             on_batch=bar.update,
         )
-    print(_told(arguments, name, pipeline.model, backends))
+    print(told(arguments, name, pipeline.model, backends))
     _tell_bounds(f"{arguments.images:,} pictures of {arguments.split} digits", bounds, arguments.samples, PLACEMENTS)
     print(f"\nfaithful pictures, {arguments.n} drawn of each caption, in per cent: more is better")
     print(fidelity)
-    if arguments.json is not None:
-        record = {
-            "digits": str(arguments.digits or "shipped"),
-            "n": arguments.n,
-            "fidelity": fidelity.to_dict(),
-            "reader": reader.record,
-        }
-        _write(arguments, name, bounds, record)
+    record = {
+        "bound": {kind: report.to_dict() for kind, report in bounds.items()},
+        "digits": str(arguments.digits or "shipped"),
+        "n": arguments.n,
+        "fidelity": fidelity.to_dict(),
+        "reader": reader.record,
+    }
+    write_numbers(arguments, name, ("images", "samples"), record)
     return 0
 
 
 def _run_bound(arguments: argparse.Namespace) -> int:
     if arguments.json is not None:
         check_file(arguments.json)
-    backends = chosen_backends(arguments.device)
-    name, split = str(arguments.model), arguments.split
+    backends, split = chosen_backends(arguments.device), arguments.split
+    scored = opened(arguments)
+    pipeline = scored.pipeline
     examples: Mapping[str, Examples]
     scenes: Mapping[str, SceneExamples] = {}
-    with failing(ValueError, FileNotFoundError):
-        pipeline = Pipeline.load(arguments.model, arguments.device, arguments.sentences)
-        if arguments.sharpen is not None:
-            pipeline = sharpening(pipeline, arguments.sharpen, arguments.device)
-        reader = SceneReader.load().to(arguments.device) if arguments.data is None else None
-        if arguments.data is None:
-            title, words, shape = "scenes", Scenes.vocabulary, (3, SIDE, SIDE)
+    reader = None
+    with failing(ValueError):
+        if scored.split is None:
+            reader = SceneReader.load().to(arguments.device)
             examples = scenes = evaluation_scenes(split, arguments.seed, arguments.images)
         else:
-            data = CaptionedImages.open(arguments.data)
-            title, words, shape = f"captioned images of {arguments.data}", data.vocabulary, data.image_shape
-            part = data.split(split)
-            examples = {split: part.epoch(arguments.seed, size=min(arguments.images, len(part)))}
-    config = pipeline.model.config
-    if (config.channels, *config.image_size) != shape:
-        got = [config.channels, *config.image_size]
-        raise Failure(f"model {name} must be of pictures {list(shape)} for {title}, got {got}")
-    if pipeline.vocabulary != words:
-        raise Failure(f"model {name} must have the vocabulary of {title}, got another")
+            size = min(arguments.images, len(scored.split))
+            examples = {split: scored.split.epoch(arguments.seed, size=size)}
     total = sum(map(len, examples.values()))
     stages = {"drawn": None} | ({} if pipeline.sharpen is None else {"sharpened": pipeline.sharpen})
     work = len(stages) * (total + total * arguments.n * (1 if reader is None else 2))
     with tqdm(total=work, unit=" images", dynamic_ncols=True, disable=None, leave=False) as bar, failing(ValueError):
         scores = {
-            stage: _scored(arguments, name, pipeline, examples, scenes, reader, sharpen, bar)
+            stage: _scored(arguments, scored.name, pipeline, examples, scenes, reader, sharpen, bar)
             for stage, sharpen in stages.items()
         }
     drawn, sharpened = scores["drawn"], scores.get("sharpened")
-    print(_told(arguments, name, pipeline.model, backends))
-    of = f"{total // len(examples):,} pictures of each kind of {title}, {split}"
+    print(told(arguments, scored.name, pipeline.model, backends))
+    of = f"{total // len(examples):,} pictures of each kind of {scored.title}, {split}"
     _tell_bounds(of, drawn.bounds, arguments.samples, COMBINATIONS)
-    epsilon = arguments.sharpen_epsilon
     if sharpened is not None and sharpened.bounds:
-        print(f"\nbound after sharpening, its noise 0, the mean of a pixel clipped to [{epsilon:g}, 1 - {epsilon:g}]")
+        e = f"{arguments.sharpen_epsilon:g}"
+        print(f"\nbound after sharpening, its noise 0, the mean of a pixel clipped to [{e}, 1 - {e}]")
         print(_bound_table(sharpened.bounds, arguments.samples, COMBINATIONS))
     for stage, score in scores.items():
         for kind, accuracy in score.attributes.items():
@@ -252,26 +201,22 @@ def _run_bound(arguments: argparse.Namespace) -> int:
             print(accuracy)
     if reader is not None:
         print("  Real pictures are what the scene reader makes of flawless ones.")
-    print("\ngradient energy of the pictures, in thousandths: blurry ones have less")
     energies = {"real": {kind: energy.real for kind, energy in drawn.energies.items()}}
     energies |= {s: {kind: energy.drawn for kind, energy in score.energies.items()} for s, score in scores.items()}
+    print("\ngradient energy of the pictures, in thousandths: blurry ones have less")
     print(_table({s: {k: str(_thousandths(e)) for k, e in row.items()} for s, row in energies.items()}, COMBINATIONS))
-    if arguments.json is not None:
-        more = {
-            "data": arguments.data and str(arguments.data),
-            "n": arguments.n,
-            "gradient_energy": {s: {kind: vars(e) for kind, e in row.items()} for s, row in energies.items()},
-        }
-        if reader is not None:
-            more |= {"reader": reader.record, "attributes": {k: v.to_dict() for k, v in drawn.attributes.items()}}
-        if sharpened is not None:
-            more["sharpened"] = {
-                "sharpener": str(arguments.sharpen),
-                "epsilon": epsilon,
-                "bound": {kind: report.to_dict() for kind, report in sharpened.bounds.items()},
-                "attributes": {kind: accuracy.to_dict() for kind, accuracy in sharpened.attributes.items()},
-            }
-        _write(arguments, name, drawn.bounds, more)
+    record: dict[str, Any] = {
+        **drawn.to_dict(),
+        "data": arguments.data,
+        "n": arguments.n,
+        "gradient_energy": {s: {kind: vars(e) for kind, e in row.items()} for s, row in energies.items()},
+    }
+    if reader is not None:
+        record["reader"] = reader.record
+    if sharpened is not None:
+        origin = {"sharpener": arguments.sharpen, "epsilon": arguments.sharpen_epsilon}
+        record["sharpened"] = {**origin, **sharpened.to_dict()}
+    write_numbers(arguments, scored.name, ("images", "samples"), record)
     return 0
 
 
@@ -282,6 +227,13 @@ class _Scores:
     bounds: Mapping[str, BoundReport]
     attributes: Mapping[str, AttributeAccuracy]
     energies: Mapping[str, Energy]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The bounds, and the attributes where there are any; ready for JSON."""
+        record: dict[str, Any] = {"bound": {kind: report.to_dict() for kind, report in self.bounds.items()}}
+        if self.attributes:
+            record["attributes"] = {kind: accuracy.to_dict() for kind, accuracy in self.attributes.items()}
+        return record
 
 
 def _scored(
@@ -309,17 +261,6 @@ def _scored(
         kind: score_energy(model, part, n, seed, sharpen=sharpen, on_batch=done) for kind, part in examples.items()
     }
     return _Scores(bounds, attributes, energies)
-
-
-def _told(arguments: argparse.Namespace, name: str, model: Model | LAPGAN, backends: str) -> str:
-    """What was scored, and what its bound is of where that cannot be compared with the paper's."""
-    line = f"model {name}, {model.config.title}; {arguments.device}, {backends}; seed {arguments.seed}"
-    if isinstance(model, LAPGAN) or model.config.likelihood == "bernoulli":
-        return line
-    config = model.config
-    variance, pixels = config.observation_variance, config.channels * math.prod(config.image_size)
-    constant = pixels * math.log(2 * math.pi * variance) / 2
-    return f"{line}\npixels are Gaussian of variance {variance:g}: {constant:.2f} nats of the NLL are constant"
 
 
 def _bounds(
@@ -350,24 +291,6 @@ def _bounds(
     if not all(math.isfinite(report.bound.mean) for report in bounds.values()):
         raise Failure(f"model {name} is of no use: its bound is not a finite number")
     return bounds
-
-
-def _write(
-    arguments: argparse.Namespace, name: str, bounds: Mapping[str, BoundReport], more: Mapping[str, Any]
-) -> None:
-    """All numbers as JSON."""
-    record = {
-        "format": "aligndraw eval 1",
-        "model": name,
-        **{k: getattr(arguments, k) for k in ("split", "images", "samples", "seed", "device")},
-        "versions": {"aligndraw": aligndraw.__version__, "torch": torch.__version__},
-        "bound": {kind: report.to_dict() for kind, report in bounds.items()},
-        **more,
-    }
-    text = json.dumps(record, indent=2, allow_nan=False) + "\n"
-    with writing(arguments.json), replacing(arguments.json) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    print(f"\nwrote {arguments.json}")
 
 
 def _tell_bounds(of: str, bounds: Mapping[str, BoundReport], samples: int, titles: Mapping[str, str]) -> None:

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from aligndraw.cli import train_adversarial, train_end_to_end, train_skipthoughts
+from aligndraw.cli import train_adversarial, train_end_to_end, train_features, train_skipthoughts
 from aligndraw.cli.failure import Failure, failing
 from aligndraw.cli.jobs import add_scoring, train_job
 from aligndraw.cli.options import add_config, add_device, add_seed, chosen, fields
@@ -64,6 +64,7 @@ def add_to(commands: Any) -> None:
     train_adversarial.add_to(sets)
     train_end_to_end.add_to(sets)
     train_skipthoughts.add_to(sets)
+    train_features.add_to(sets)
     parser = _add_set(
         sets,
         "mnist",

@@ -13,7 +13,6 @@ it is refused before it is made.
 from __future__ import annotations
 
 import os
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 
 from aligndraw.data.captioned import CaptionedImages, DataError
 from aligndraw.data.captioned_writer import CaptionedWriter
+from aligndraw.data.pickles import load_pickle
 from aligndraw.text import UNKNOWN, Vocabulary
 
 SPLITS = {"train": "train", "dev": "validation", "test": "test"}
@@ -68,61 +68,6 @@ def store_released(
         return writer.finish(
             captions, vocabulary=vocabulary, encode=lambda text: [ids[word] for word in text.split(" ")]
         )
-
-
-def load_pickle(path: Path) -> Any:
-    """What a pickle holds, of Python 2 or 3: dictionaries, lists, tuples, words, numbers and NumPy's numbers.
-
-    Raises:
-        DataError: it is missing, damaged, or holds anything else.
-    """
-    try:
-        with path.open("rb") as file:
-            return _Plain(file, encoding="latin1").load()
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from error
-    # What a damaged pickle makes its reader do ends in any of a dozen exceptions.
-    except Exception as error:
-        raise DataError(f"{path} must be a pickle of plain values: {error or type(error).__name__}") from error
-
-
-class _Plain(pickle.Unpickler):
-    """Makes nothing but plain values: whatever a pickle asks for by name is refused, NumPy's numbers apart."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        wanted = f"{module}.{name}"
-        if wanted in ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"):
-            return lambda kind, content: _number(kind, content)  # a pickle may set attributes of what it is given
-        if wanted == "numpy.dtype":
-            return _Kind
-        if wanted == "_codecs.encode":  # Python 3's way to bytes in an old protocol
-            return lambda text, encoding: text
-        raise pickle.UnpicklingError(f"it holds {wanted}, which is refused")
-
-    def persistent_load(self, pid: Any) -> Any:
-        raise pickle.UnpicklingError("it refers to something outside")
-
-
-class _Kind:
-    """Stands for a NumPy dtype: of numbers, in the order of bytes that its state tells."""
-
-    def __init__(self, name: str, *_: Any) -> None:
-        self.name, self.order = str(name), "<"
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.order = str(state[1])
-
-    def dtype(self) -> np.dtype[Any]:
-        kind = np.dtype(self.name)
-        if kind.kind not in "biuf":
-            raise pickle.UnpicklingError(f"it holds a NumPy {self.name}, which is refused")
-        return kind.newbyteorder(">" if self.order == ">" else "<")
-
-
-def _number(kind: _Kind, content: str | bytes) -> int | float:
-    raw = content.encode("latin1") if isinstance(content, str) else content
-    number: int | float = np.frombuffer(raw, kind.dtype(), count=1)[0].item()
-    return number
 
 
 def _vocabulary(path: Path) -> Vocabulary:

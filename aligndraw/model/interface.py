@@ -34,9 +34,7 @@ class Caption(NamedTuple):
     def repeat(self, times: int) -> Caption:
         """Each caption `times` times, those of one together."""
         keys = None if self.keys is None else self.keys.repeat_interleave(times, 0)
-        words, lengths, sentence = (
-            t.repeat_interleave(times, 0) for t in (self.words, self.lengths, self.sentence)
-        )
+        words, lengths, sentence = (t.repeat_interleave(times, 0) for t in (self.words, self.lengths, self.sentence))
         return Caption(words, keys, lengths, sentence)
 
     def rows(self, index: Tensor) -> Caption:
@@ -65,9 +63,7 @@ class Bound(NamedTuple):
     kl: Tensor  # [B], summed over the steps
     kl_steps: Tensor  # [B, T]
     nll: Tensor  # −log p(x | y, Z) [B]
-    log_weight: (
-        Tensor  # log of the mean over samples of p(x, Z | y) / q(Z | x, y) [B]: importance-weighted bound
-    )
+    log_weight: Tensor  # log of the mean over samples of p(x, Z | y) / q(Z | x, y) [B]: importance-weighted bound
     loss: Tensor  # scalar: mean of kl + nll
 
 
@@ -329,9 +325,7 @@ class Model(nn.Module):
             raise ValueError(f"images must have shape [B, C, H, W] = {wanted}, got {list(images.shape)}")
         if not images.is_floating_point():
             got = str(images.dtype).removeprefix("torch.")
-            raise ValueError(
-                f"images must be floating point in [0, 1], got {got}: divide whole numbers by 255"
-            )
+            raise ValueError(f"images must be floating point in [0, 1], got {got}: divide whole numbers by 255")
         self._check_device("images", images)
         if images.is_cpu and images.numel() and not torch.compiler.is_compiling():
             low, high = images.detach().aminmax()

@@ -5,6 +5,9 @@ import torch
 from aligndraw import AlignDRAW, AlignDRAWConfig
 from aligndraw.cli import main
 from aligndraw.data import VOCABULARY
+from aligndraw.lapgan.captioned import sentence_notes
+from aligndraw.lapgan.config import SharpenerConfig
+from aligndraw.lapgan.sharpen import Sharpener
 from aligndraw.model.saved import save_model
 
 TINY = "--steps 2 --encoder-units 6 --decoder-units 5 --latent-units 3 --language-units 4 --align-units 4"
@@ -49,6 +52,22 @@ def model(tmp_path):
         torch.nn.init.normal_(parameter, 0, 0.5)
     save_model(network, VOCABULARY, tmp_path / "model")
     return tmp_path / "model"
+
+
+@pytest.fixture
+def sharpener_of(tmp_path):
+    """Makes a folder of a sharpener of scenes that reads captions as a model does, and makes pixels of 0 and 1."""
+
+    def make(model):
+        torch.manual_seed(0)
+        sharpener = Sharpener(SharpenerConfig((32, 32), 3, 2 * model.config.language_units, planes=2))
+        with torch.no_grad():
+            sharpener.generator.convolutions[-1].weight *= 30
+        sharpener.notes = {"sentences": sentence_notes("caption", model.language)}
+        sharpener.save(tmp_path / "sharpener")
+        return tmp_path / "sharpener"
+
+    return make
 
 
 @pytest.fixture

@@ -21,9 +21,7 @@ SIZES = {
     "fc-vae": "--hidden-units 7 --language-units 4",
     "conv-vae": "--planes 2 --language-units 4",
 }
-TITLES = dict(
-    zip(SIZES, ["alignDRAW", "noalignDRAW", "skipthoughtDRAW", "Fully-Connected VAE", "Conv-Deconv VAE"])
-)
+TITLES = dict(zip(SIZES, ["alignDRAW", "noalignDRAW", "skipthoughtDRAW", "Fully-Connected VAE", "Conv-Deconv VAE"]))
 READ = [(model, "vectors") for model in list(SIZES)[2:]] + [(m, "words") for m in SIZES if m != "skipthought"]
 
 

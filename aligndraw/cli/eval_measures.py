@@ -1,0 +1,271 @@
+"""`aligndraw eval retrieval` and `similarity`: the measures of the paper's Table 1 (section 4.1.3)."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm  # type: ignore[import-untyped]
+
+import aligndraw
+from aligndraw.cli.failure import Failure, failing
+from aligndraw.cli.options import chosen_backends, whole
+from aligndraw.cli.outputs import check_file, writing
+from aligndraw.cli.scored import COMBINATIONS, Scored, add_scored, add_sharpening, opened, told, write_numbers
+from aligndraw.data import Examples, Scenes, evaluation_scenes
+from aligndraw.evaluation.features import FeatureNetwork
+from aligndraw.evaluation.nearest import nearest
+from aligndraw.evaluation.retrieval import (
+    SHORTLIST,
+    Sharpening,
+    mean_caption,
+    read_shortlists,
+    retrieve,
+    shortlists,
+)
+from aligndraw.evaluation.similarity import score_similarity
+from aligndraw.lapgan.captioned import CaptionedSharpener
+from aligndraw.lapgan.model import LAPGAN
+from aligndraw.model.noise import stream
+from aligndraw.viz import Captioned, contact_sheet, save_png
+
+TRAINED_ON = 10_000  # captions that the mean one is taken of, and scenes among which the nearest is looked for
+LOOKED_UP = 100  # drawn pictures of each kind whose nearest training picture is looked for
+SHOWN, NEIGHBOURS = 12, 3  # captions on a sheet, and training pictures beside each
+
+
+class Part(NamedTuple):
+    """Pictures with captions, each picture once."""
+
+    images: NDArray[np.uint8]  # [n, C, H, W]
+    examples: Examples  # k captions
+    image_index: NDArray[np.int64]  # [k], the image of each
+
+
+def add_to(sets: Any) -> None:
+    """Adds the two commands to the subparsers of `aligndraw eval`."""
+    parser = sets.add_parser(
+        "retrieval",
+        help="whether a caption finds its picture, by the model's likelihood",
+        description="Ranks pictures by how much more likely the model holds them given a caption than given the mean "
+        "caption: the share of captions that find their picture among the first K, and the median rank.",
+    )
+    _add_data(parser, "that are looked for")
+    add_sharpening(parser, "take the likelihoods of pictures as")
+    parser.add_argument(
+        "--images", type=whole(2), default=1000, metavar="N", help="pictures of each kind to choose from [%(default)s]"
+    )
+    parser.add_argument("--captions", type=whole(1), metavar="N", help="captions, chosen at random [all]")
+    parser.add_argument(
+        "--shortlist",
+        type=whole(2),
+        default=SHORTLIST,
+        metavar="N",
+        help="pictures that a caption chooses from: its own and the nearest to that [%(default)s]",
+    )
+    lists = parser.add_mutually_exclusive_group()
+    lists.add_argument(
+        "--features",
+        type=Path,
+        metavar="DIR",
+        help="what `aligndraw train features` wrote: pictures are near by its last fully connected layer [by pixels]",
+    )
+    lists.add_argument(
+        "--shortlists",
+        type=Path,
+        metavar="FILE",
+        help=".npy of whole numbers [n, s]: for each of the n pictures of the split those that it is found among",
+    )
+    parser.add_argument(
+        "--samples", type=whole(1), default=1, metavar="L", help="of the latents in a bound [%(default)s]"
+    )
+    parser.set_defaults(run=_run_retrieval)
+
+    parser = sets.add_parser(
+        "similarity",
+        help="whether drawn pictures are like the true ones, and unlike those of training",
+        description="Draws pictures of captions: their structural similarity to the true picture, and the training "
+        "pictures that are nearest to them.",
+    )
+    _add_data(parser, "whose captions are drawn")
+    add_sharpening(parser, "compare the pictures as", bounds=False)
+    parser.add_argument(
+        "--captions", type=whole(1), default=200, metavar="N", help="captions of each kind [%(default)s]"
+    )
+    parser.add_argument("-n", type=whole(1), default=50, metavar="N", help="pictures of each caption [%(default)s]")
+    parser.add_argument(
+        "--sheet",
+        type=Path,
+        metavar="FILE",
+        help=f"also a .png of {SHOWN} drawn pictures, each before the {NEIGHBOURS} nearest pictures of training",
+    )
+    parser.set_defaults(run=_run_similarity)
+
+
+def _add_data(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="captioned images that `aligndraw data` wrote [scenes]"
+    )
+    add_scored(parser, what)
+
+
+def _run_retrieval(arguments: argparse.Namespace) -> int:
+    if arguments.json is not None:
+        check_file(arguments.json)
+    backends, scored = chosen_backends(arguments.device), opened(arguments)
+    model, sharpen, results, record = scored.pipeline.model, scored.pipeline.sharpen, {}, {}
+    if isinstance(model, LAPGAN):
+        raise Failure(f"model {scored.name} must have a bound to compare pictures by, got a LAPGAN")
+    with (
+        failing(ValueError, FileNotFoundError),
+        tqdm(unit=" bounds", dynamic_ncols=True, disable=None, leave=False) as bar,
+    ):
+        parts = _parts(scored, arguments)
+        lists, space = {}, "pixels"
+        for kind, part in parts.items():
+            if arguments.shortlists is not None:
+                space = f"as {arguments.shortlists} has them"
+                lists[kind] = read_shortlists(arguments.shortlists, len(part.images))
+                continue
+            features: NDArray[Any] = part.images.reshape(len(part.images), -1)
+            if arguments.features is not None:
+                space = f"the last fully connected layer of {arguments.features}"
+                network = FeatureNetwork.load(arguments.features).to(arguments.device)
+                features = network.features(part.images)
+            lists[kind] = shortlists(features, min(arguments.shortlist, len(part.images)))
+        bar.set_description("mean caption")
+        training = _training(scored, arguments.seed)
+        mean = mean_caption(model, scored.pipeline.read(training))
+        for kind, part in parts.items():
+            _, words, lengths = scored.pipeline.read(part.examples).batch(slice(0, len(part.examples)))
+            order = np.random.default_rng(arguments.seed).permutation(len(words))
+            rows = np.sort(order[: arguments.captions])
+            wanted = part.image_index[rows]
+            used = lists[kind][wanted]
+            sharpening = None
+            if isinstance(sharpen, CaptionedSharpener):
+                texts = part.examples.captions()
+                average = sharpen.sentences(training.captions()).mean(0, keepdim=True)
+                sentences = sharpen.sentences([texts[row] for row in rows])
+                sharpening = Sharpening(sharpen.network, sentences, average, arguments.sharpen_epsilon)
+            bar.set_description(f"retrieval, {COMBINATIONS.get(kind, kind)}")
+            bar.reset(len(np.unique(used)) + used.size)
+            results[kind] = retrieve(
+                model, mean, part.images, torch.from_numpy(words[rows]), torch.from_numpy(lengths[rows]),
+                wanted, lists[kind], samples=arguments.samples, seed=arguments.seed, sharpening=sharpening,
+                on_batch=bar.update,
+            )  # fmt: skip
+            record[kind] = results[kind].to_dict()
+    print(told(arguments, scored.name, model, backends))
+    near = f"nearest by {space}" if arguments.shortlists is None else space
+    print(f"\nretrieval on {scored.title}, {arguments.split}, in per cent; candidates are {near}")
+    if sharpen is not None:
+        e = f"{arguments.sharpen_epsilon:g}"
+        print(f"  of sharpened pictures, the mean of a pixel clipped to [{e}, 1 - {e}]")
+    for kind, result in results.items():
+        print(f"  {COMBINATIONS.get(kind, kind)}, {len(result.ranks):,} captions: {result}")
+    numbers = {"data": arguments.data, "space": space, "sharpen": arguments.sharpen, "retrieval": record}
+    if sharpen is not None:
+        numbers["epsilon"] = arguments.sharpen_epsilon
+    write_numbers(arguments, scored.name, ("images", "samples"), numbers)
+    return 0
+
+
+def _run_similarity(arguments: argparse.Namespace) -> int:
+    for path in (arguments.json, arguments.sheet):
+        if path is not None:
+            check_file(path)
+    backends, scored = chosen_backends(arguments.device), opened(arguments)
+    model, sharpen, n, blocks = scored.pipeline.model, scored.pipeline.sharpen, arguments.n, []
+    lines: list[str] = []
+    record: dict[str, Any] = {}
+    with (
+        failing(ValueError, FileNotFoundError),
+        tqdm(unit=" images", dynamic_ncols=True, disable=None, leave=False) as bar,
+    ):
+        training = _training_images(scored)
+        sets = _captions(scored, arguments)
+        for kind, examples in sets.items():
+            title, read = COMBINATIONS.get(kind, kind), scored.pipeline.read(examples)
+            bar.set_description(f"similarity, {title}")
+            bar.reset(len(examples) * n)
+            similarity = score_similarity(model, read, n, arguments.seed, sharpen=sharpen, on_batch=bar.update)
+            first = slice(0, min(len(examples), LOOKED_UP))
+            true, words, lengths = read.batch(first)
+            streams = [stream(arguments.seed, i) for i in range(len(true))]
+            given = (torch.from_numpy(part).to(arguments.device) for part in (words, lengths))
+            pictures = model.sample(*given, generator=streams).images
+            if sharpen is not None:
+                pictures = sharpen(examples.captions(first), pictures)
+            images = pictures.float().cpu().numpy()
+            drawn = np.rint(images * 255).astype(np.uint8)
+            bar.set_description(f"nearest, {title}")
+            bar.reset(2 * len(training))
+            found, away = nearest(drawn, training, min(NEIGHBOURS, len(training)), on_chunk=bar.update)
+            _, usual = nearest(true, training, on_chunk=bar.update)
+            blocks += [
+                Captioned(caption, np.concatenate([drawn[i : i + 1], training[found[i]]]) / 255)
+                for i, caption in enumerate(examples.captions(slice(0, min(len(true), SHOWN // len(sets)))))
+            ]
+            distances = {"drawn": float(away[:, 0].mean()), "true": float(usual[:, 0].mean())}
+            record[kind] = {"similarity": similarity.to_dict(), "nearest": {**distances, "pictures": len(true)}}
+            lines.append(
+                f"  {title}, {len(examples):,} captions: SSI {similarity}; to the nearest training picture "
+                f"{distances['drawn']:.2f}, from true ones {distances['true']:.2f}"
+            )
+    print(told(arguments, scored.name, model, backends))
+    print(
+        f"\nsimilarity on {scored.title}, {arguments.split}, {n} pictures of each caption, ± over all pairs;\n"
+        f"mean distances by pixels to the nearest of {len(training):,} training pictures, of up to {LOOKED_UP} captions"
+    )
+    print("\n".join(lines))
+    if arguments.sheet is not None:
+        with failing(ValueError), writing(arguments.sheet):
+            texts = {"Software": f"aligndraw {aligndraw.__version__}"}
+            save_png(contact_sheet(blocks), arguments.sheet, texts)
+        print(f"\nwrote {arguments.sheet}: drawn pictures, each before the nearest of training")
+    numbers = {
+        "data": arguments.data,
+        "sharpen": arguments.sharpen,
+        "training_pictures": len(training),
+        "similarity": record,
+    }
+    write_numbers(arguments, scored.name, ("captions", "n"), numbers)
+    return 0
+
+
+def _parts(scored: Scored, arguments: argparse.Namespace) -> dict[str, Part]:
+    """The first pictures of the split, with all their captions."""
+    if scored.split is None:
+        scenes = evaluation_scenes(arguments.split, arguments.seed, arguments.images)
+        return {kind: Part(part.pictures(slice(None)), part, np.arange(len(part))) for kind, part in scenes.items()}
+    split = scored.split
+    examples = split.select(np.flatnonzero(split.image_index < arguments.images))
+    return {arguments.split: Part(np.asarray(split.images[: arguments.images]), examples, examples.image_index)}
+
+
+def _captions(scored: Scored, arguments: argparse.Namespace) -> dict[str, Examples]:
+    """Captions of the split with their pictures, chosen at random."""
+    if scored.split is None:
+        return dict(evaluation_scenes(arguments.split, arguments.seed, arguments.captions))
+    size = min(arguments.captions, len(scored.split))
+    return {arguments.split: scored.split.epoch(arguments.seed, size=size)}
+
+
+def _training(scored: Scored, seed: int) -> Examples:
+    """Captions that the model was trained on, or such as those."""
+    if scored.data is None:
+        return Scenes().epoch(seed, size=TRAINED_ON)
+    split = scored.data.split("train")
+    return split.epoch(seed, size=min(TRAINED_ON, len(split)))
+
+
+def _training_images(scored: Scored) -> NDArray[np.uint8]:
+    """Pictures that the model was trained on, or such as those."""
+    if scored.data is None:
+        return Scenes().epoch(0, size=TRAINED_ON).pictures(slice(None))
+    return scored.data.split("train").images

@@ -1,0 +1,152 @@
+"""What the commands that score share: their options, a model with pictures that fit it, and the file of numbers."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import aligndraw
+from aligndraw.cli.command_sharpen import sharpening
+from aligndraw.cli.failure import Failure, failing
+from aligndraw.cli.options import add_device, add_model, add_seed, add_sentences, number
+from aligndraw.cli.outputs import writing
+from aligndraw.data import CaptionedImages, CaptionedSplit, Scenes
+from aligndraw.data.scenes import SIDE
+from aligndraw.evaluation.bound import EPSILON
+from aligndraw.lapgan.model import LAPGAN
+from aligndraw.model import Model
+from aligndraw.model.saved import replacing
+from aligndraw.pipelines import Pipeline
+
+SPLITS = ("test", "validation")
+COMBINATIONS = {"seen": "seen combinations", "held_out": "held-out combinations"}
+
+
+def add_scored(
+    parser: argparse.ArgumentParser, what: str, shipped: bool = False, splits: Sequence[str] | None = None
+) -> None:
+    """--model, --sentences, --split, --seed, --json and --device.
+
+    Args:
+        what: is done to the pictures of the split.
+        shipped: whether a model for the pictures comes with the package.
+        splits: their names, where they are fixed.
+    """
+    if shipped:
+        add_model(parser)
+    else:
+        parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="folder of a model")
+    add_sentences(parser)
+    parser.add_argument(
+        "--split",
+        choices=splits,
+        default="test",
+        metavar="{" + ",".join(splits) + "}" if splits else "NAME",
+        help=f"pictures {what} [%(default)s]",
+    )
+    add_seed(parser, "of the examples and of the noise")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers to this file too")
+    add_device(parser)
+
+
+def add_sharpening(parser: argparse.ArgumentParser, what: str, bounds: bool = True) -> None:
+    """--sharpen and, where bounds are taken, --sharpen-epsilon; `what` is done, as the sharpener makes pictures."""
+    parser.add_argument("--sharpen", type=Path, metavar="DIR", help=f"{what} the sharpener in this folder makes them")
+    if not bounds:
+        return
+
+    def parse(text: str) -> float:
+        value = number(0)(text)
+        if not 0 < value < 0.5:
+            raise argparse.ArgumentTypeError(f"must be above 0 and below 0.5, got {text!r}")
+        return value
+
+    parser.add_argument(
+        "--sharpen-epsilon",
+        type=parse,
+        default=EPSILON,
+        metavar="E",
+        help="after sharpening, the mean of a pixel is clipped to [E, 1 - E] [%(default)s]",
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """A model with the data that it is scored on.
+
+    Attributes:
+        name: the model's, for messages.
+        title: of the data.
+        data: a folder of captioned images; None for scenes.
+        split: the one of --split; None for scenes.
+    """
+
+    name: str
+    pipeline: Pipeline
+    title: str
+    data: CaptionedImages | None
+    split: CaptionedSplit | None
+
+
+def opened(arguments: argparse.Namespace) -> Scored:
+    """The model of --model, with --sharpen behind it, and the captioned images of --data or else scenes.
+
+    Raises:
+        Failure: there is no such model, there are no such images, or they do not fit each other.
+    """
+    name = str(arguments.model)
+    with failing(ValueError, FileNotFoundError):
+        pipeline = Pipeline.load(arguments.model, arguments.device, arguments.sentences)
+        if arguments.sharpen is not None:
+            pipeline = sharpening(pipeline, arguments.sharpen, arguments.device)
+        if arguments.data is None:
+            if arguments.split not in SPLITS:
+                raise Failure(f"--split must be one of {', '.join(SPLITS)} for scenes, got {arguments.split}", status=2)
+            title, words, shape = "scenes", Scenes.vocabulary, (3, SIDE, SIDE)
+            data = split = None
+        else:
+            data = CaptionedImages.open(arguments.data)
+            title, words, shape = f"captioned images of {arguments.data}", data.vocabulary, data.image_shape
+            split = data.split(arguments.split)
+    config = pipeline.model.config
+    if (config.channels, *config.image_size) != shape:
+        got = [config.channels, *config.image_size]
+        raise Failure(f"model {name} must be of pictures {list(shape)} for {title}, got {got}")
+    if pipeline.vocabulary != words:
+        raise Failure(f"model {name} must have the vocabulary of {title}, got another")
+    return Scored(name, pipeline, title, data, split)
+
+
+def told(arguments: argparse.Namespace, name: str, model: Model | LAPGAN, backends: str) -> str:
+    """What was scored, and what the NLL consists of where that cannot be compared with the paper's."""
+    line = f"model {name}, {model.config.title}; {arguments.device}, {backends}; seed {arguments.seed}"
+    if isinstance(model, LAPGAN) or model.config.likelihood == "bernoulli":
+        return line
+    config = model.config
+    variance, pixels = config.observation_variance, config.channels * math.prod(config.image_size)
+    constant = pixels * math.log(2 * math.pi * variance) / 2
+    return f"{line}\npixels are Gaussian of variance {variance:g}: {constant:.2f} nats of the NLL are constant"
+
+
+def write_numbers(arguments: argparse.Namespace, name: str, options: Sequence[str], numbers: Mapping[str, Any]) -> None:
+    """All numbers as JSON, with the options that they depend on, where --json asks for them."""
+    if arguments.json is None:
+        return
+    record = {
+        "format": "aligndraw eval 1",
+        "model": name,
+        **{k: getattr(arguments, k) for k in ("split", *options, "seed", "device")},
+        "versions": {"aligndraw": aligndraw.__version__, "torch": torch.__version__},
+        **numbers,
+    }
+    text = json.dumps(record, indent=2, allow_nan=False, default=str) + "\n"
+    with writing(arguments.json), replacing(arguments.json) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    print(f"\nwrote {arguments.json}")

@@ -1,0 +1,160 @@
+"""A feature space in which pictures are near: the last fully connected layer of a network that tells classes apart.
+
+The paper looks for pictures among those nearest to them in that space, of a network for CIFAR-10 in the manner of VGG
+with batch normalisation and dropout (cifar.torch). This is that network, for images of any size. Theirs sees YUV with
+local contrast normalisation; this one sees RGB, each channel with mean 0 and variance 1 over its training images.
+
+    64 64 | 128 128 | 256 256 256 | 512 512 512 | 512 512 512 | 512, classes
+
+Each number is a 3 x 3 convolution with batch normalisation and a ReLU, | is 2 x 2 max pooling, the last two are fully
+connected. How it is trained: `aligndraw.training.features`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from aligndraw.config import Config, setting
+from aligndraw.model.saved import read_module, write_module
+
+NAMES = "features.safetensors", "features.json"
+
+_FORMAT = "aligndraw features 1"
+_BLOCKS = ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3))  # planes in units of the first block's, convolutions
+_EPS = 1e-3  # of batch normalisation
+
+
+@dataclass(frozen=True)
+class FeaturesConfig(Config):
+    """The shape of a feature network; the defaults are those for CIFAR-10."""
+
+    image_size: tuple[int, int] = setting((32, 32), "height and width of the images, in pixels")
+    channels: int = setting(3, "channels of the images: 1 for grey, 3 for colour")
+    classes: int = setting(10, "classes that the network tells apart")
+    planes: int = setting(64, "planes of the first convolutions; the last have eight times as many")
+
+    def __post_init__(self) -> None:
+        self._check()
+        if not (len(self.image_size) == 2 and all(isinstance(s, int) and s >= 1 for s in self.image_size)):
+            raise ValueError(f"image_size must be two whole numbers of at least 1, got {self.image_size!r}")
+
+
+class FeatureNetwork(nn.Module):
+    """Images to logits of their classes, and to features.
+
+    Attributes:
+        notes: how it came about.
+    """
+
+    mean: Tensor  # of each channel [C], of the training images
+    deviation: Tensor
+
+    def __init__(self, config: FeaturesConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.notes: dict[str, Any] = {}
+        self.register_buffer("mean", torch.full((config.channels,), 0.5))
+        self.register_buffer("deviation", torch.full((config.channels,), 0.25))
+        layers: list[nn.Module] = []
+        planes = config.channels
+        for width, count in _BLOCKS:
+            for i in range(count):
+                layers += _convolution(planes, width * config.planes)
+                planes = width * config.planes
+                if i < count - 1:
+                    layers.append(nn.Dropout(0.3 if width == 1 else 0.4))
+            layers.append(nn.MaxPool2d(2, ceil_mode=True))
+        height, width = (-(-side // 2 ** len(_BLOCKS)) for side in config.image_size)
+        layers += [nn.Flatten(), nn.Dropout(0.5), nn.Linear(planes * height * width, planes)]
+        layers += [nn.BatchNorm1d(planes, _EPS), nn.ReLU()]
+        self.layers = nn.Sequential(*layers)
+        self.dropout = nn.Dropout(0.5)
+        self.classes = nn.Linear(planes, config.classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [B, classes] of images [B, C, H, W] in [0, 1]."""
+        logits: Tensor = self.classes(self.dropout(self._hidden(images)))
+        return logits
+
+    @torch.no_grad()
+    def features(
+        self,
+        images: NDArray[np.uint8],
+        batch_size: int = 500,
+        *,
+        on_batch: Callable[[int], object] = lambda images: None,
+    ) -> NDArray[np.float32]:
+        """The outputs of the last fully connected layer before the classes.
+
+        Args:
+            images: uint8 [n, C, H, W], in memory or mapped.
+            batch_size: images at a time.
+            on_batch: called with the number of images just done.
+
+        Returns:
+            [n, 8 planes], at least 0.
+
+        Raises:
+            ValueError: images of another shape.
+        """
+        wanted = (self.config.channels, *self.config.image_size)
+        if images.shape[1:] != wanted or images.dtype != np.uint8:
+            raise ValueError(
+                f"images must be uint8 [n, C, H, W] = [n, {', '.join(map(str, wanted))}] for these features, "
+                f"got {images.dtype} {list(images.shape)}"
+            )
+        training, parts = self.training, []
+        self.eval()
+        try:
+            for start in range(0, len(images), batch_size):
+                part = torch.from_numpy(np.asarray(images[start : start + batch_size])).to(self.mean.device)
+                parts.append(self._hidden(part.to(self.mean.dtype) / 255).cpu())
+                on_batch(len(part))
+        finally:
+            self.train(training)
+        return torch.cat(parts).numpy()
+
+    def save(self, folder: str | Path) -> None:
+        """Writes `features.safetensors` and `features.json` into a folder, which is made if need be.
+
+        Raises:
+            OSError: it cannot be written; each file appears whole or not at all.
+        """
+        record = {"format": _FORMAT, "features": self.config.to_dict(), "notes": self.notes}
+        write_module(self, Path(folder), NAMES, record)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> FeatureNetwork:
+        """Reads what `save` wrote: on the CPU, ready to be used.
+
+        Raises:
+            FileNotFoundError: there is no such network in the folder.
+            ValueError: a file is damaged, foreign, or does not fit the other.
+        """
+
+        def build(record: dict[str, Any]) -> FeatureNetwork:
+            return cls(FeaturesConfig.from_dict(record["features"]))
+
+        network, record = read_module(Path(folder), NAMES, "feature network", _FORMAT, build)
+        network.notes = record.get("notes", {})
+        return network.eval()
+
+    def _hidden(self, images: Tensor) -> Tensor:
+        hidden: Tensor = self.layers((images - self.mean[:, None, None]) / self.deviation[:, None, None])
+        return hidden
+
+
+def _convolution(inputs: int, planes: int) -> list[nn.Module]:
+    """N(0, 2 / (9 planes)) weights, as the network for CIFAR-10 begins."""
+    layer = nn.Conv2d(inputs, planes, 3, padding=1)
+    nn.init.normal_(layer.weight, 0, (2 / (9 * planes)) ** 0.5)
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    return [layer, nn.BatchNorm2d(planes, _EPS), nn.ReLU()]

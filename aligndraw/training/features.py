@@ -1,0 +1,185 @@
+"""Training of a feature network (`aligndraw.evaluation.features`) on images with classes.
+
+The defaults are those of the network for CIFAR-10 that the paper takes its feature space from: SGD with momentum whose
+step size is halved every 25 epochs, half of the images mirrored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from aligndraw.config import Config, setting
+from aligndraw.evaluation.features import FeatureNetwork, FeaturesConfig
+from aligndraw.evaluation.fidelity import Share
+from aligndraw.training.run import RunFolder
+from aligndraw.training.state import Resumable
+
+STANDARD = 2000  # training images of which the mean and the deviation of a channel are taken
+
+
+class Labelled(Protocol):
+    """Images with classes, such as `aligndraw.data.labelled.LabelledImages`."""
+
+    def epoch(self, seed: int, epoch: int, size: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """`size` images uint8 [size, C, H, W] and their classes, fully determined by (seed, epoch)."""
+        ...
+
+
+@dataclass(frozen=True)
+class FeaturesRecipe(Config):
+    """How a feature network is trained."""
+
+    epochs: int = setting(300, "passes over epoch_size images")
+    epoch_size: int = setting(50_000, "images of an epoch")
+    batch_size: int = setting(128, "images in one update; what is left of an epoch is passed over")
+    learning_rate: float = setting(1.0, "step size of stochastic gradient descent with momentum 0.9 at the start")
+    halved_every: int = setting(25, "epochs after which the step size is halved, again and again")
+    weight_decay: float = setting(5e-4, "factor of the weights that is added to their gradients")
+
+    def __post_init__(self) -> None:
+        self._check()
+        if not self.learning_rate > 0 or self.weight_decay < 0:
+            got = f"{self.learning_rate!r} and {self.weight_decay!r}"
+            raise ValueError(f"learning_rate must be above 0 and weight_decay not negative, got {got}")
+        if not 2 <= self.batch_size <= self.epoch_size:
+            raise ValueError(f"batch_size must be from 2 to epoch_size {self.epoch_size}, got {self.batch_size}")
+
+
+class FeaturesRun(RunFolder[FeaturesConfig, FeaturesRecipe]):
+    """A training of a feature network."""
+
+    MODEL, TRAINING = FeaturesConfig, FeaturesRecipe
+
+
+@dataclass(frozen=True)
+class FeaturesUpdate:
+    """What one update reports."""
+
+    index: int  # from 0
+    epoch: int  # from 0
+    loss: float  # nats an image
+    right: float  # share of the batch
+
+
+class FeaturesTrainer(Resumable):
+    """A network in training; after each `update`, all that the next one depends on is in `state_dict`.
+
+    Args:
+        network: trained in place.
+        data: what it learns from.
+        recipe: how it is trained.
+        seed: of the order of the images, which of them are mirrored, and what drops out.
+    """
+
+    model: FeatureNetwork
+
+    def __init__(self, network: FeatureNetwork, data: Labelled, recipe: FeaturesRecipe, seed: int = 0) -> None:
+        optimizer = torch.optim.SGD(
+            network.parameters(), recipe.learning_rate, momentum=0.9, weight_decay=recipe.weight_decay
+        )
+        super().__init__(network, optimizer)
+        self.data, self.recipe, self.seed = data, recipe, seed
+        self._epoch: tuple[int, NDArray[np.uint8], NDArray[np.int64]] | None = None
+
+    @property
+    def updates_per_epoch(self) -> int:
+        return self.recipe.epoch_size // self.recipe.batch_size
+
+    @property
+    def total(self) -> int:
+        """Updates in the whole training."""
+        return self.recipe.epochs * self.updates_per_epoch
+
+    def standardise(self) -> None:
+        """Takes the mean and the deviation of each channel of some training images, for a network not yet trained."""
+        images, _ = self.data.epoch(self.seed, 0, STANDARD)
+        pixels = torch.from_numpy(images).to(self.model.mean.device).float() / 255
+        self.model.mean.copy_(pixels.mean((0, 2, 3)))
+        self.model.deviation.copy_(pixels.std((0, 2, 3)).clamp(min=1e-3))
+
+    def update(self) -> FeaturesUpdate:
+        """One update.
+
+        Raises:
+            FloatingPointError: the loss is not finite; the network keeps its parameters.
+        """
+        recipe = self.recipe
+        epoch, position = divmod(self.index, self.updates_per_epoch)
+        if self._epoch is None or self._epoch[0] != epoch:
+            self._epoch = epoch, *self.data.epoch(self.seed, epoch, recipe.epoch_size)
+        batch = slice(position * recipe.batch_size, (position + 1) * recipe.batch_size)
+        device = self.model.mean.device
+        images = torch.from_numpy(self._epoch[1][batch]).to(device).float() / 255
+        labels = torch.from_numpy(self._epoch[2][batch]).to(device)
+        for group in self.optimizer.param_groups:
+            group["lr"] = recipe.learning_rate * 0.5 ** (epoch // recipe.halved_every)
+        self.model.train()
+        devices = () if device.type == "cpu" else (device,)
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(int(np.random.SeedSequence((self.seed, self.index)).generate_state(1, np.uint64)[0] >> 1))
+            mirrored = torch.rand(len(images), device=device) < 0.5
+            images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
+            logits: Tensor = self.model(images)
+        loss = functional.cross_entropy(logits, labels)
+        value, right = loss.item(), (logits.argmax(1) == labels).float().mean().item()
+        if not value < float("inf"):
+            raise FloatingPointError(f"the loss of update {self.index} is not finite: lower learning_rate")
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        self.index += 1
+        return FeaturesUpdate(self.index - 1, epoch, value, right)
+
+
+def accuracy(network: FeatureNetwork, data: Labelled, size: int = 1000, batch_size: int = 500) -> Share:
+    """The share of test images whose class the network tells."""
+    images, labels = data.epoch(0, 0, size)
+    network.eval()
+    hits = 0
+    with torch.no_grad():
+        for start in range(0, size, batch_size):
+            part = torch.from_numpy(images[start : start + batch_size]).to(network.mean.device).float() / 255
+            told = network(part).argmax(1).cpu()
+            hits += int((told == torch.from_numpy(labels[start : start + batch_size])).sum())
+    return Share(hits, size)
+
+
+def train_features(
+    run: FeaturesRun,
+    trainer: FeaturesTrainer,
+    *,
+    checkpoint_every: int,
+    on_update: Callable[[FeaturesUpdate], None] = lambda update: None,
+    stopping: Callable[[], bool] = lambda: False,
+    notes: dict[str, Any] | None = None,
+) -> bool:
+    """Trains from where the trainer stands to the end of its recipe, and keeps the run folder.
+
+    The network is saved after each epoch. Arguments, result and errors are those of
+    `aligndraw.lapgan.training.train_adversarial`.
+
+    Args:
+        notes: kept with the network.
+    """
+    while trainer.index < trainer.total:
+        update = trainer.update()
+        run.log(update=trainer.index, loss=update.loss, right=update.right)
+        on_update(update)
+        ended = trainer.index % trainer.updates_per_epoch == 0
+        if ended:
+            trainer.model.notes = {**(notes or {}), "updates": trainer.index}
+            trainer.model.save(run.folder)
+        stop = stopping()
+        if stop or ended or trainer.index % checkpoint_every == 0:
+            run.checkpoint(trainer)
+        if stop:
+            return False
+    return True
