@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +20,7 @@ from aligndraw.lapgan.captioned import sentence_notes
 from aligndraw.lapgan.model import LAPGAN
 from aligndraw.lapgan.sharpen import Sharpener
 from aligndraw.model import AlignDRAW, Drawing, Model, RefinedDRAW, build_model
+from aligndraw.model.graphs import GraphedSampler
 from aligndraw.model.noise import stream
 from aligndraw.model.saved import CONFIG, WEIGHTS, load_model, save_model
 from aligndraw.text import Vocabulary
@@ -52,6 +54,10 @@ class Pipeline:
     notes: Mapping[str, Any] = field(default_factory=dict)
     sharpen: Sharpen | None = None
     sentences: SentenceReader | None = None
+
+    @cached_property
+    def _sampler(self) -> GraphedSampler | LAPGAN:
+        return GraphedSampler(self.model) if isinstance(self.model, Model) else self.model
 
     @classmethod
     def load(
@@ -140,7 +146,7 @@ class Pipeline:
                     f"model mixes those of a batch, got {len(different)} captions: draw one at a time"
                 )
         device = next(self.model.parameters()).device
-        drawing = self.model.sample(
+        drawing = self._sampler.sample(
             read.repeat_interleave(n, 0).to(device),
             lengths.repeat_interleave(n, 0).to(device),
             generator=[stream(seed, i) for _ in captions for i in range(n)],

@@ -2,7 +2,9 @@
 
 The forms are `eager`, the reference ops; `fastest`, the backends that the package takes by itself; `eager_bf16` and
 `bf16`, the same under autocast to bfloat16; `products`, the matrix products that the sizes of the model alone imply
-(products.py); and, where asked for, `compiled`, the reference under `torch.compile`.
+(products.py); where asked for, `compiled`, the reference under `torch.compile`: on a GPU the whole loop, on a CPU one
+step of it, called T times, since there the whole takes the compiler longer than anyone would wait; and on a GPU the two
+forms of sampling, `launches` for each step and all steps `persistent` in one, of which `fastest` takes one by itself.
 """
 
 from __future__ import annotations
@@ -10,19 +12,21 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 
 import products
 import torch
-from cases import WORDS, Case, Ready, WrongResult, built, forced, named, stream, tolerance
+from cases import WORDS, Case, NotBuilt, Ready, WrongResult, built, forced, named, stream, tolerance
 from torch import Tensor
 
 from aligndraw import AlignDRAW, AlignDRAWConfig, ops
 from aligndraw.backends import backend_for
 
 PRESETS = ("quick", "mnist", "coco")
-BATCHES = (1, 16, 100)
+BATCHES = {"cpu": (1, 16, 100), "cuda": (1, 16, 100, 1024)}
+SAMPLING = ("launches", "persistent")  # forms of sampling on a GPU: what ALIGNDRAW_SAMPLING says
 Results = dict[str, list[Tensor]]
 
 
@@ -40,10 +44,10 @@ class ModelBenchmark:
         return [
             Case(op, preset, batch, "", direction, form, device)
             for preset in PRESETS
-            for batch in BATCHES
+            for batch in BATCHES[device]
             for op, direction in (("train", "both"), ("sample", "forward"))
-            for form in forms
-            if op == "train" or not form.endswith("bf16")  # sampling rounds nothing
+            for form in forms + (list(SAMPLING) if "cuda" in built("unroll_prior", device) else [])
+            if op == "train" and form not in SAMPLING or op == "sample" and not form.endswith("bf16")
         ]
 
     def smoke(self, case: Case) -> bool:
@@ -67,8 +71,9 @@ class ModelBenchmark:
             model, inputs = _model(case.preset, case.device), _inputs(case.preset, case.batch, case.device)
             bf16 = case.form.endswith("bf16")
             truth, allowed = _truth(case.op, case.preset, case.batch, case.device, bf16)
-            backend = contextlib.nullcontext() if case.form in ("fastest", "bf16") else forced(case.form)
-            with backend, torch.autocast(case.device, torch.bfloat16, enabled=bf16):
+            chosen = case.form in ("fastest", "bf16", *SAMPLING)
+            backend = contextlib.nullcontext() if chosen else forced(case.form)
+            with backend, sampling(case.form), torch.autocast(case.device, torch.bfloat16, enabled=bf16):
                 seconds = None
                 call = _call(case.op, model, inputs, compiled=case.form == "compiled")
                 if case.form == "compiled":
@@ -79,6 +84,24 @@ class ModelBenchmark:
                 error = _check(str(case), call(), truth, allowed)
                 served = {op: backend_for(op, case.device) for op in (*ops.OPS, *ops.LOOPS)}
                 yield Ready(call, {}, error, seconds, served)
+
+
+@contextlib.contextmanager
+def sampling(form: str) -> Iterator[None]:
+    """Raises NotBuilt where the form of sampling has no room on this GPU."""
+    before = os.environ.pop("ALIGNDRAW_SAMPLING", None)
+    if form in SAMPLING:
+        os.environ["ALIGNDRAW_SAMPLING"] = form
+    try:
+        yield
+    except RuntimeError as problem:
+        if "ALIGNDRAW_SAMPLING" in str(problem):
+            raise NotBuilt(str(problem)) from problem
+        raise
+    finally:
+        os.environ.pop("ALIGNDRAW_SAMPLING", None)
+        if before is not None:
+            os.environ["ALIGNDRAW_SAMPLING"] = before
 
 
 @functools.lru_cache(maxsize=1)
@@ -101,6 +124,10 @@ def _inputs(preset: str, batch: int, device: str) -> dict[str, Tensor]:
 def _call(op: str, model: AlignDRAW, inputs: dict[str, Tensor], compiled: bool = False) -> Callable[[], Results]:
     """What is timed; its results, the gradients of all parameters counting as one."""
     images, captions, noise = inputs.values()
+    whole = compiled and images.is_cuda
+    if compiled and not whole:
+        model = copy.deepcopy(model)
+        model.step = torch.compile(model.step, dynamic=False)  # type: ignore[method-assign]
     parameters = list(model.parameters())
 
     def bound() -> tuple[Tensor, Tensor, Tensor]:
@@ -110,8 +137,8 @@ def _call(op: str, model: AlignDRAW, inputs: dict[str, Tensor], compiled: bool =
     def draw() -> Tensor:
         return model.sample(captions, noise=noise).images
 
-    compute_bound = torch.compile(bound, dynamic=False) if compiled else bound
-    compute_pictures = torch.compile(draw, dynamic=False) if compiled else draw
+    compute_bound = torch.compile(bound, dynamic=False) if whole else bound
+    compute_pictures = torch.compile(draw, dynamic=False) if whole else draw
 
     def train() -> Results:
         kl, nll, loss = compute_bound()

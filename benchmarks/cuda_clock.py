@@ -21,6 +21,7 @@ def measure(call: Call, seconds: float = 0.1, cold: bool = True) -> dict[str, An
     replayed: from a CUDA graph, so without launches, and with what the call before left in the L2 cache.
     cold: from a CUDA graph that first reads twice the L2 cache's size of other memory; if asked for.
     peak_mib: memory that the call allocates at most.
+    launches: kernels, copies and fills of one call, by PyTorch's profiler; None where it cannot see them.
 
     `replayed` and `cold` are None, with a `reason`, for a call that cannot be captured.
     """
@@ -31,6 +32,7 @@ def measure(call: Call, seconds: float = 0.1, cold: bool = True) -> dict[str, An
     call()
     torch.cuda.synchronize()
     times: dict[str, Any] = {"peak_mib": (torch.cuda.max_memory_allocated() - before) / 2**20}
+    times["launches"] = _launches(call)
     times |= {"called": _bursts(call, seconds), "replayed": None, "cold": None}
     try:
         times["replayed"] = _replayed(call, seconds)
@@ -39,6 +41,17 @@ def measure(call: Call, seconds: float = 0.1, cold: bool = True) -> dict[str, An
     except RuntimeError as problem:  # it waits for the GPU, say
         times["reason"] = str(problem).splitlines()[0]
     return times
+
+
+def _launches(call: Call) -> int | None:
+    try:
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+            call()
+            torch.cuda.synchronize()
+    except RuntimeError:
+        return None
+    on_gpu = [e for e in profile.events() or [] if e.device_type == torch.autograd.DeviceType.CUDA]
+    return len(on_gpu) or None
 
 
 def _elapsed(call: Call, count: int) -> float:

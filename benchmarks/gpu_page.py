@@ -27,6 +27,7 @@ def markdown(results: Mapping[str, Any]) -> str:
     ]
     for stage, title in (("ops", "Ops"), ("model", "Model"), ("compiled", "Model under torch.compile")):
         parts += [f"## {title}", _measured(stages[stage])]
+    parts += ["## The paper's training on MNIST with captions", _paper(stages["paper"])]
     if stages["build"].get("info"):
         parts += ["## Installation", f"```\n{stages['build']['info'].rstrip()}\n```"]
     return "\n\n".join(parts) + "\n"
@@ -65,10 +66,21 @@ def _sanitizer(found: Mapping[str, Any]) -> str:
     )
 
 
+def _paper(found: Mapping[str, Any]) -> str:
+    run = found.get("run")
+    if not run:
+        return f"{NOT_MEASURED.capitalize()}."
+    how = f"without CUDA graphs ({run['ungraphed']})" if run["ungraphed"] else "by CUDA graphs"
+    whole = run["updates"] == run["total"]
+    done = f"All {run['total']:,} updates" if whole else f"{run['updates']:,} of {run['total']:,} updates"
+    ended = "." if whole else ", then the time was up: the whole run was not measured."
+    return f"{done} of batch 100, {how}, in {run['seconds']:.1f} s with the making of the data{ended}"
+
+
 TIMES = ("called", "replayed")
 HEADER = (
     "case", "form", "called", "vs eager", "vs compiled", "replayed", "vs eager", "vs compiled", "cold L2",
-    "GB/s (of copy)", "GFLOP/s (of product)", "peak MiB", "compiling",
+    "GB/s (of copy)", "GFLOP/s (of product)", "peak MiB", "launches", "compiling",
 )  # fmt: skip
 
 
@@ -114,6 +126,7 @@ def _cells(called: Mapping[str, Any], replayed: Mapping[str, Any], ceilings: Map
         rate(rates[0], ceilings.get("copy_gb_s")),
         rate(rates[1], ceilings.get("product_gflop_s")),
         f"{called['peak_mib']:.1f}",
+        str(called["launches"] or "–"),
         f"{called['compile_seconds']:.1f} s" if called["compile_seconds"] else "–",
     ]
 

@@ -33,8 +33,9 @@ from report import identity, write_text
 
 ROOT = Path(__file__).parents[1]
 CHILD = Path(__file__).with_name("gpu_stages.py")
-SHARES = {"build": 5, "tests": 5, "ops": 6, "model": 4, "sanitizer": 3, "compiled": 12}  # of the time, relative
-DEFAULT = ("build", "tests", "ops", "model", "sanitizer")
+# Of the time, relative to each other.
+SHARES = {"build": 5, "tests": 5, "ops": 6, "model": 4, "sanitizer": 3, "paper": 6, "compiled": 12}
+DEFAULT = ("build", "tests", "ops", "model", "sanitizer", "paper")
 SECONDS = 510
 FACTS = ("plan", "machine", "ceilings", "after")  # of a measurement, beside its rows
 GRACE = 15  # seconds between asking a stage to end and ending it
@@ -188,12 +189,27 @@ def sanitizer(report: Report, seconds: float) -> dict[str, Any]:
     return found
 
 
+def paper(report: Report, seconds: float) -> dict[str, Any]:
+    """The paper's whole training on MNIST with captions, by the clock on the wall."""
+    out = report.folder / "paper.json"
+    arguments = (CHILD, "paper", "--out", out, "--seconds", f"{max(1.0, seconds - 2 * GRACE):.0f}")
+    done = report.python(*arguments, seconds=seconds)
+    run = json.loads(out.read_text()) if done.code == 0 else {}
+    return {
+        "status": "cut short" if run and run["updates"] < run["total"] else done.status,
+        "seconds": done.seconds,
+        "run": run,
+        "log": done.tail if done.code else "",
+    }
+
+
 STAGES: dict[str, Callable[[Report, float], dict[str, Any]]] = {
     "build": build,
     "tests": tests,
     "ops": lambda report, seconds: measure("ops", report, seconds),
     "model": lambda report, seconds: measure("model", report, seconds),
     "sanitizer": sanitizer,
+    "paper": paper,
     "compiled": lambda report, seconds: measure("compiled", report, seconds),
 }
 

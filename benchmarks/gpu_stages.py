@@ -48,7 +48,52 @@ def touch() -> list[str]:
                 torch.autograd.grad(outputs, leaves, [torch.ones(o.shape).cuda() for o in outputs])
             torch.cuda.synchronize()
             done.append(f"{benchmark.op} {backend}")
+    if "cuda" in cases.built("unroll", "cuda"):
+        done += _touch_loops()
     return done
+
+
+def _touch_loops() -> list[str]:
+    """All steps of a small model, in C++."""
+    import bench_model
+    import cases
+    import torch
+
+    from aligndraw import AlignDRAW, AlignDRAWConfig
+
+    sizes = {"encoder_units": 9, "decoder_units": 7, "latent_units": 5, "language_units": 4, "align_units": 6}
+    model = AlignDRAW(AlignDRAWConfig(steps=2, image_size=(7, 11), read_size=3, write_size=4, **sizes)).cuda()
+    captions = torch.randint(model.config.vocabulary_size, (3, 5)).cuda()
+    with cases.forced("cuda"):
+        model(torch.rand(3, 1, 7, 11).cuda(), captions).loss.backward()
+        for form in bench_model.SAMPLING:
+            with bench_model.sampling(form):
+                model.sample(captions)
+    torch.cuda.synchronize()
+    return ["unroll cuda", *(f"unroll_prior cuda {form}" for form in bench_model.SAMPLING)]
+
+
+def paper(out: Path, seconds: float, device: str = "cuda") -> None:
+    """Trains MNIST with captions by the paper's recipe from the first update to the last, or until the time is up."""
+    import torch
+
+    from aligndraw import AlignDRAW, AlignDRAWConfig, TrainingConfig
+    from aligndraw.data import MNISTCaptions, load_digits
+    from aligndraw.training import Trainer
+
+    began = time.monotonic()
+    recipe = TrainingConfig.preset("paper")
+    torch.manual_seed(0)
+    model = AlignDRAW(AlignDRAWConfig.preset("mnist"))
+    model.reset_parameters(recipe.init)
+    trainer = Trainer(model.to(device), MNISTCaptions(load_digits()), recipe)
+    update = None
+    while trainer.index < trainer.total and time.monotonic() - began < seconds:
+        update = trainer.update()
+    torch.cuda.synchronize()
+    found = {"updates": trainer.index, "total": trainer.total, "seconds": time.monotonic() - began}
+    found |= {"bound": update.bound if update else None, "ungraphed": trainer.ungraphed_reason}
+    out.write_text(json.dumps(found) + "\n")
 
 
 def measure(stage: str, out: Path, seconds: float) -> None:
@@ -79,6 +124,8 @@ def measure(stage: str, out: Path, seconds: float) -> None:
                     say(**case.to_dict(), **ready.work, **facts, **times)
             except cases.WrongResult as problem:
                 say(**case.to_dict(), wrong=str(problem))
+            except cases.NotBuilt as problem:
+                say(**case.to_dict(), reason=str(problem))
             except RuntimeError as problem:
                 say(**case.to_dict(), failed=str(problem).splitlines()[0])
         say(after=machine.gpu_state())
@@ -91,12 +138,15 @@ def plan(stage: str) -> list[tuple[Any, Any]]:
         found = [(b, case) for b in benchmarks for case in b.cases("cuda", full=False)]
         return sorted(found, key=lambda pair: _rank(pair[1], pair[0].windows[0]))  # stable: forms stay side by side
     import bench_model
+    import cases
 
     found = [(bench_model.BENCHMARK, case) for case in bench_model.BENCHMARK.cases("cuda")]
-    if stage == "compiled":  # minutes each
-        return [(b, c) for b, c in found if (c.preset, c.batch) == ("mnist", 100)]
-    order = (100, 1, 16)
-    return sorted(((b, c) for b, c in found if c.form != "compiled"), key=lambda pair: order.index(pair[1].batch))
+    order = (100, 1, 16, 1024)
+    found.sort(key=lambda pair: order.index(pair[1].batch))
+    if stage == "compiled":  # minutes each: the paper's models, beside the forms that they are compared with
+        wanted = ("eager", "compiled", "fastest")
+        return [(b, c) for preset in cases.PRESETS for b, c in found if c.preset == preset and c.form in wanted]
+    return [(b, c) for b, c in found if c.form != "compiled"]
 
 
 def _rank(case: Any, usual_window: str) -> int:
@@ -112,12 +162,14 @@ def _op_benchmarks() -> list[Any]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("stage", choices=("probe", "touch", "ops", "model", "compiled"))
+    parser.add_argument("stage", choices=("probe", "touch", "ops", "model", "compiled", "paper"))
     parser.add_argument("--out", type=Path)
     parser.add_argument("--seconds", type=float)
     options = parser.parse_args(arguments)
     if options.stage in ("probe", "touch"):
         print(json.dumps(probe() if options.stage == "probe" else touch()))
+    elif options.stage == "paper":
+        paper(options.out, options.seconds)
     else:
         measure(options.stage, options.out, options.seconds)
 

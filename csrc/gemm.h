@@ -1,12 +1,30 @@
-// Products of matrices of any strides: PyTorch's own, for float and double.
+// Products of matrices of any strides: PyTorch's own, for float and double, on a CPU and on a GPU.
 #pragma once
 #include <torch/csrc/inductor/aoti_torch/generated/c_shim_cpu.h>
 
+#include <initializer_list>
 #include <type_traits>
 
 #include "check.h"
 
+// In libtorch_cuda, so absent under a CPU build of torch, where nothing is on a GPU.
+extern "C" {
+__attribute__((weak)) AOTITorchError aoti_torch_cuda_mm_out(AtenTensorHandle out,
+                                                            AtenTensorHandle self,
+                                                            AtenTensorHandle mat2);
+__attribute__((weak)) AOTITorchError aoti_torch_cuda_addmm_out(AtenTensorHandle out,
+                                                               AtenTensorHandle self,
+                                                               AtenTensorHandle mat1,
+                                                               AtenTensorHandle mat2, double beta,
+                                                               double alpha);
+__attribute__((weak)) AOTITorchError aoti_torch_cuda_bmm_out(AtenTensorHandle out,
+                                                             AtenTensorHandle self,
+                                                             AtenTensorHandle mat2);
+}
+
 namespace aligndraw {
+
+using torch::stable::Device;
 
 // Element (i, j) is data[i * row + j * column].
 template <class T>
@@ -23,20 +41,50 @@ Matrix<T> matrix(T* data, int64_t rows, int64_t columns) {
   return {data, rows, columns, columns};
 }
 
-// result = a b, or with `adds` result += a b.
+// `count` matrices of one shape, `pitch` elements apart.
 template <class T>
-void multiply(Matrix<T> result, Matrix<const T> a, Matrix<const T> b, bool adds = false) {
-  const auto tensor = []<class U>(const Matrix<U>& m) {
-    const int64_t sizes[] = {m.rows, m.columns}, strides[] = {m.row, m.column};
-    constexpr auto type = std::is_same_v<T, double> ? ScalarType::Double : ScalarType::Float;
-    return torch::stable::from_blob(const_cast<T*>(m.data), {sizes, 2}, {strides, 2},
-                                    torch::stable::Device(torch::headeronly::DeviceType::CPU), type);
+struct Matrices {
+  Matrix<T> first;
+  int64_t count, pitch;
+};
+
+template <class T>
+Tensor tensor_at(T* data, std::initializer_list<int64_t> sizes,
+                 std::initializer_list<int64_t> strides, Device device) {
+  using Number = std::remove_const_t<T>;
+  constexpr auto type = std::is_same_v<Number, double> ? ScalarType::Double : ScalarType::Float;
+  return torch::stable::from_blob(const_cast<Number*>(data), {sizes.begin(), sizes.size()},
+                                  {strides.begin(), strides.size()}, device, type);
+}
+
+constexpr auto on_cpu = torch::headeronly::DeviceType::CPU;
+
+// result = a b, or with `adds` result += a b; all three are in the device's memory.
+template <class T>
+void multiply(Matrix<T> result, Matrix<const T> a, Matrix<const T> b, bool adds = false,
+              Device device = on_cpu) {
+  const auto tensor = [&](const auto& m) {
+    return tensor_at(m.data, {m.rows, m.columns}, {m.row, m.column}, device);
   };
   const Tensor out = tensor(result), left = tensor(a), right = tensor(b);
-  const auto error =
-      adds ? aoti_torch_cpu_addmm_out(out.get(), out.get(), left.get(), right.get(), 1, 1)
-           : aoti_torch_cpu_mm_out(out.get(), left.get(), right.get());
+  const bool here = device.type() == on_cpu;
+  const auto mm = here ? aoti_torch_cpu_mm_out : aoti_torch_cuda_mm_out;
+  const auto addmm = here ? aoti_torch_cpu_addmm_out : aoti_torch_cuda_addmm_out;
+  const auto error = adds ? addmm(out.get(), out.get(), left.get(), right.get(), 1, 1)
+                          : mm(out.get(), left.get(), right.get());
   if (error) fail("a product of matrices failed in PyTorch");
+}
+
+// The same of as many matrices each.
+template <class T>
+void multiply(Matrices<T> result, Matrices<const T> a, Matrices<const T> b, Device device) {
+  const auto tensor = [&](const auto& m) {
+    return tensor_at(m.first.data, {m.count, m.first.rows, m.first.columns},
+                     {m.pitch, m.first.row, m.first.column}, device);
+  };
+  const Tensor out = tensor(result), left = tensor(a), right = tensor(b);
+  const auto bmm = device.type() == on_cpu ? aoti_torch_cpu_bmm_out : aoti_torch_cuda_bmm_out;
+  if (bmm(out.get(), left.get(), right.get())) fail("a product of matrices failed in PyTorch");
 }
 
 }  // namespace aligndraw

@@ -57,6 +57,9 @@ STABLE_TORCH_LIBRARY_IMPL(aligndraw, CUDA, ops) {
   ops.impl("lstm_gates_backward", TORCH_BOX(&cuda::lstm_gates_backward));
   ops.impl("read", TORCH_BOX(&cuda::read));
   ops.impl("read_backward", TORCH_BOX(&cuda::read_backward));
+  ops.impl("unroll", TORCH_BOX(&cuda::unroll));
+  ops.impl("unroll_backward", TORCH_BOX(&cuda::unroll_backward));
+  ops.impl("unroll_prior", TORCH_BOX(&cuda::unroll_prior));
   ops.impl("write", TORCH_BOX(&cuda::write));
   ops.impl("write_backward", TORCH_BOX(&cuda::write_backward));
 }

@@ -9,6 +9,8 @@ namespace aligndraw {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
+inline bool is_double(const Tensor& tensor) { return tensor.scalar_type() == ScalarType::Double; }
+
 // The same tensor where nothing is to be done: these calls go through PyTorch's dispatcher.
 inline Tensor as_contiguous(const Tensor& tensor) {
   return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor);

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "loop.h"
+#include "unroll_sizes.h"
 
 namespace aligndraw {
 
@@ -32,15 +33,26 @@ using Tensors = decltype([]<size_t... i>(std::index_sequence<i...>) {
 using UnrollResults = Tensors<16>;
 using UnrollGrads = Tensors<18>;
 
+// Those of the backward: the gradients, the arguments again, the tape.
+#define ALIGNDRAW_UNROLL_GRAD_PARAMETERS                                                         \
+  Tensor grad_canvas, Tensor grad_kl, Tensor grad_log_ratio, Tensor grad_windows,                \
+      Tensor grad_weights, ALIGNDRAW_UNROLL_PARAMETERS, Tensor weights, Tensor encoder_in,       \
+      Tensor encoder_gates, Tensor encoder_h, Tensor encoder_c, Tensor posteriors,               \
+      Tensor decoder_in, Tensor decoder_gates, Tensor decoder_h, Tensor decoder_c, Tensor said,  \
+      Tensor canvases, bool image_grad
+#define ALIGNDRAW_UNROLL_TAPE                                                                    \
+  weights, encoder_in, encoder_gates, encoder_h, encoder_c, posteriors, decoder_in,              \
+      decoder_gates, decoder_h, decoder_c, said, canvases
+
 namespace cpu {
 UnrollResults unroll(ALIGNDRAW_UNROLL_PARAMETERS);
-UnrollGrads unroll_backward(Tensor grad_canvas, Tensor grad_kl, Tensor grad_log_ratio,
-                            Tensor grad_windows, Tensor grad_weights, ALIGNDRAW_UNROLL_PARAMETERS,
-                            Tensor weights, Tensor encoder_in, Tensor encoder_gates,
-                            Tensor encoder_h, Tensor encoder_c, Tensor posteriors,
-                            Tensor decoder_in, Tensor decoder_gates, Tensor decoder_h,
-                            Tensor decoder_c, Tensor said, Tensor canvases, bool image_grad);
+UnrollGrads unroll_backward(ALIGNDRAW_UNROLL_GRAD_PARAMETERS);
 }  // namespace cpu
+
+namespace cuda {
+UnrollResults unroll(ALIGNDRAW_UNROLL_PARAMETERS);
+UnrollGrads unroll_backward(ALIGNDRAW_UNROLL_GRAD_PARAMETERS);
+}  // namespace cuda
 
 struct UnrollInputs {
   Tensor image, canvas, words;
@@ -53,38 +65,21 @@ struct UnrollInputs {
   bool bf16;  // the large products are of factors rounded to bfloat16
 };
 
-// The letters of the op.
-struct UnrollSizes {
-  int64_t batch, channels, height, width, steps, words, word_size, units, latents, encoder, decoder;
-  int64_t read_size, write_size;
-
-  explicit UnrollSizes(const UnrollInputs& in)
-      : batch(in.image.size(0)),
-        channels(in.image.size(1)),
-        height(in.image.size(2)),
-        width(in.image.size(3)),
-        steps(in.noise.size(1)),
-        words(in.words.size(1)),
-        word_size(in.words.size(2)),
-        units(in.score ? in.score->size(0) : 0),
-        latents(in.noise.size(2)),
-        encoder(in.encoder_h0.size(0)),
-        decoder(in.decoder_h0.size(0)),
-        read_size(in.read_size),
-        write_size(in.write_size) {}
-
-  int64_t volume() const { return channels * height * width; }
-  int64_t glimpse() const { return 2 * channels * read_size * read_size; }
-  int64_t patch() const { return channels * write_size * write_size; }
-  int64_t encoder_in() const { return glimpse() + decoder; }
-  int64_t decoder_in() const { return latents + word_size; }
-  // Where the heads' columns begin: the query first.
-  int64_t prior_at() const { return units; }
-  int64_t patch_at() const { return prior_at() + 2 * latents; }
-  int64_t write_window_at() const { return patch_at() + patch(); }
-  int64_t read_window_at() const { return write_window_at() + 5; }
-  int64_t heads() const { return read_window_at() + 5; }
-};
+inline UnrollSizes sizes_of(const UnrollInputs& in) {
+  return {in.image.size(0),
+          in.image.size(1),
+          in.image.size(2),
+          in.image.size(3),
+          in.noise.size(1),
+          in.words.size(1),
+          in.words.size(2),
+          in.score ? in.score->size(0) : 0,
+          in.noise.size(2),
+          in.encoder_h0.size(0),
+          in.decoder_h0.size(0),
+          in.read_size,
+          in.write_size};
+}
 
 inline void check_unroll(const char* op, const UnrollInputs& in) {
   check_shape(op, "image", in.image, "[B, C, H, W]", {any, any, any, any});
@@ -92,7 +87,7 @@ inline void check_unroll(const char* op, const UnrollInputs& in) {
   if (in.read_size < 1) fail(op, ": read_size must be at least 1, got ", in.read_size);
   check_decoder(op, in, in.image.size(1));
   check_shape(op, "encoder_h0", in.encoder_h0, "[e]", {any});
-  const UnrollSizes s(in);
+  const UnrollSizes s = sizes_of(in);
   check_shape(op, "canvas", in.canvas, "[C, H, W]", {s.channels, s.height, s.width});
   check_shape(op, "encoder_ih", in.encoder_ih, "[4e, G + n]", {4 * s.encoder, s.encoder_in()});
   check_shape(op, "encoder_hh", in.encoder_hh, "[4e, e]", {4 * s.encoder, s.encoder});
@@ -113,7 +108,7 @@ inline void check_unroll(const char* op, const UnrollInputs& in) {
 
 inline void check_unroll_backward(const UnrollInputs& in, const std::array<Tensor, 5>& grads,
                                   const std::array<Tensor, 12>& tape) {
-  const UnrollSizes s(in);
+  const UnrollSizes s = sizes_of(in);
   const int64_t words = in.keys ? s.words : 0, batch = s.batch, steps = s.steps;
   const auto check = [&](const char* name, const Tensor& tensor,
                          std::initializer_list<int64_t> shape) {

@@ -19,12 +19,23 @@ struct UnrollPriorInputs {
   int64_t write_size;
 };
 
+// The op's arguments, as parameters and as what stands in a list.
+#define ALIGNDRAW_UNROLL_PRIOR_PARAMETERS                                                        \
+  Tensor canvas, Tensor words, std::optional<Tensor> keys, Tensor lengths, Tensor noise,         \
+      Tensor decoder_ih, Tensor decoder_hh, Tensor decoder_bias, Tensor decoder_h0,              \
+      Tensor heads, Tensor heads_bias, std::optional<Tensor> score, int64_t write_size
+#define ALIGNDRAW_UNROLL_PRIOR_ARGUMENTS                                                         \
+  canvas, words, keys, lengths, noise, decoder_ih, decoder_hh, decoder_bias, decoder_h0, heads,  \
+      heads_bias, score, write_size
+using UnrollPriorResults = std::tuple<Tensor, Tensor, Tensor, Tensor>;
+
 namespace cpu {
-std::tuple<Tensor, Tensor, Tensor, Tensor> unroll_prior(
-    Tensor canvas, Tensor words, std::optional<Tensor> keys, Tensor lengths, Tensor noise,
-    Tensor decoder_ih, Tensor decoder_hh, Tensor decoder_bias, Tensor decoder_h0, Tensor heads,
-    Tensor heads_bias, std::optional<Tensor> score, int64_t write_size);
+UnrollPriorResults unroll_prior(ALIGNDRAW_UNROLL_PRIOR_PARAMETERS);
 }  // namespace cpu
+
+namespace cuda {
+UnrollPriorResults unroll_prior(ALIGNDRAW_UNROLL_PRIOR_PARAMETERS);
+}  // namespace cuda
 
 inline void check_unroll_prior(const UnrollPriorInputs& in) {
   const char* op = "unroll_prior";

@@ -102,6 +102,8 @@ def _told(job: Job, device: str) -> str:
     preset = f"preset {job.run.record['preset']}, " if "preset" in job.run.record else ""
     done = f", from update {trainer.index} on" if trainer.index else ""
     threads = torch.get_num_threads()
+    ungraphed = trainer.ungraphed_reason
+    graphs = f", no CUDA graphs ({ungraphed})" if ungraphed else ", CUDA graphs"
     return (
         f"training {trainer.model.config.title} of {parameters:,} parameters on {job.data.title}: {preset}"
         f"{recipe.epochs} epoch{'s' * (recipe.epochs > 1)} of "
@@ -109,4 +111,5 @@ def _told(job: Job, device: str) -> str:
         f"{recipe.learning_rate:g}{done}; {device}, {threads} thread{'s' * (threads > 1)}, "
         f"{trainer.model.account()}, "
         f"{'bf16' if trainer.bf16 else 'float32'} products"
+        f"{graphs if trainer.model.canvas.is_cuda else ''}"
     )

@@ -6,6 +6,7 @@ sentence encoder (`config.sentence_units`). `Model.describe` takes either; all t
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -107,6 +108,15 @@ class Drawing:
             self._canvases = torch.stack(frames, 1)
         return self._canvases
 
+    def cloned(self, words: int) -> Drawing:
+        """The same in memory of its own, with the weights of the first `words` words."""
+        new = copy.copy(self)
+        for name in ("_first", "images", "patches", "windows"):
+            value = getattr(self, name)
+            setattr(new, name, None if value is None else value.clone())
+        new.weights = None if self.weights is None else self.weights[..., :words].clone()
+        return new
+
 
 class Model(nn.Module):
     """Pictures x given captions y through latents Z: subclasses say how x is inferred and drawn (`infer`, `draw`).
@@ -138,6 +148,10 @@ class Model(nn.Module):
     def account(self) -> str:
         """How `forward` computes, in a few words."""
         raise NotImplementedError
+
+    def stepwise_reason(self, loop: str) -> str:
+        """Why the loop "unroll" (of `forward`) or "unroll_prior" (of `sample`) runs step by step; "" where not."""
+        return ""
 
     def infer(self, images: Tensor, caption: Caption, noise: Tensor) -> Inference:
         """Images [B, C, H, W] and noise ε [B, T, z] of checked shapes -> what the posterior makes of them."""

@@ -33,8 +33,8 @@ class Op:
         backward_schema, backward_reference, backward_fake: the same of the gradient op; without them there is none.
         setup_context, backward: as in `torch.autograd.Function`; `backward(op, ctx, *grads)` gets the gradient op.
         triton: the module of `aligndraw.kernels` that has the two as functions, imported at the first call.
-        composite: in place of kernels and `backward_reference`, the op and its gradient made of the other ops:
-            functions of a namespace, whose kernels they call, and of the arguments.
+        composite: in place of `backward_reference`, and of kernels where C++ has none, the op and its gradient made of
+            the other ops: functions of a namespace, whose kernels they call, and of the arguments.
     """
 
     def __init__(
@@ -112,8 +112,9 @@ class Op:
                 self.check(*args)
                 return forward(namespace, *args)
 
-            # The main namespace has C++ for the CPU.
-            for key in ("CUDA",) if namespace == "aligndraw" else ("CPU", "CUDA"):
+            for key in ("CPU", "CUDA"):
+                if namespace == "aligndraw" and (key == "CPU" or _has_kernel(self.name, key)):
+                    continue  # it is C++'s there
                 library.impl(self.name, checked, key)
                 if backward is not None:
                     library.impl(f"{self.name}_backward", functools.partial(backward, namespace), key)
@@ -132,6 +133,10 @@ class Op:
             return function.apply(*args)
         with torch._C._AutoDispatchBelowAutograd():
             return self._overloads[namespace](*args)
+
+
+def _has_kernel(name: str, key: str) -> bool:
+    return bool(torch._C._dispatch_has_kernel_for_dispatch_key(f"aligndraw::{name}", key))
 
 
 def _kernels(module: str) -> Any:

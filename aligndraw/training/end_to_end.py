@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
@@ -39,12 +41,18 @@ class EndToEndTrainer(Trainer):
             with torch.random.fork_rng(devices=()):
                 torch.default_generator.manual_seed(seed)
                 self.opponent = ResidualDiscriminator(sizes).to(model.canvas.device)
+            self.more = ("discriminator_loss", "generator_loss", "accuracy")
+
+    @property
+    def ungraphed_reason(self) -> str:
+        """As `Trainer.ungraphed_reason`."""
+        return "a discriminator learns too" if self.opponent else super().ungraphed_reason
 
     def _measured(
-        self, images: Tensor, captions: Tensor, lengths: Tensor, generator: torch.Generator
-    ) -> tuple[Bound, Tensor | float, dict[str, Tensor]]:
+        self, images: Tensor, captions: Tensor, lengths: Tensor, noise: Tensor
+    ) -> tuple[Bound, Tensor | float, Sequence[Tensor]]:
         if self.opponent is None:
-            return super()._measured(images, captions, lengths, generator)
+            return super()._measured(images, captions, lengths, noise)
         refined: list[Tensor] = []
 
         def look(mean: Tensor) -> Tensor:
@@ -53,7 +61,7 @@ class EndToEndTrainer(Trainer):
 
         with self._rounding():
             caption = self.model.describe(captions, lengths)
-            bound = self.model.bound(images, caption, generator=generator, refine=look)
+            bound = self.model.bound(images, caption, noise, refine=look)
         (mean,), sentences = refined, caption.sentence.detach()
         device = images.device
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -61,8 +69,7 @@ class EndToEndTrainer(Trainer):
             loss, right = self._teach(images, mean.detach(), sentences)
             fooled = binary_cross_entropy_with_logits(*_all_real(self.opponent.requires_grad_(False)(sentences, mean)))
         self.opponent.requires_grad_(True)
-        measured = {"discriminator_loss": loss, "generator_loss": fooled.detach(), "accuracy": right}
-        return bound, self.config.adversarial * fooled, measured
+        return bound, self.config.adversarial * fooled, (loss, fooled.detach(), right)
 
     def _teach(self, real: Tensor, fake: Tensor, sentences: Tensor) -> tuple[Tensor, Tensor]:
         """One step of the discriminator; its loss, and the share of pictures that it told."""

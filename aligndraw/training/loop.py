@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +13,8 @@ from torch import Tensor
 from aligndraw.config import TrainingConfig
 from aligndraw.data import Examples, Source, to_tensors
 from aligndraw.model import Bound, Model
-from aligndraw.model.noise import stream
+from aligndraw.model.graphs import Graphs, Recorder, padded
+from aligndraw.model.noise import draw_noise, stream
 from aligndraw.training.optimizer import RMSprop, build_optimizer, clip_scales, learning_rate, takes_bf16
 from aligndraw.training.state import Resumable
 
@@ -43,23 +45,35 @@ class Trainer(Resumable):
         source: of the examples.
         config: the recipe.
         seed: of the examples and of the noise.
+        recorder: of the updates; PyTorch's CUDA graphs by default, and on other devices none.
 
     Attributes:
+        graphs: the recorded updates.
         index: the number of updates done.
         bf16: whether the factors of large products are rounded, as the configuration's precision has it here.
+        more: names of what an update measures beside the bound.
     """
 
     model: Model
+    more: Sequence[str] = ()
 
     def __init__(
-        self, model: Model, source: Source, config: TrainingConfig, seed: int = 0
+        self,
+        model: Model,
+        source: Source,
+        config: TrainingConfig,
+        seed: int = 0,
+        recorder: Recorder | None = None,
     ) -> None:
         super().__init__(model, build_optimizer(model, config))
         self.source, self.config, self.seed = source, config, seed
         if config.ema:
             self.average = {n: p.detach().clone() for n, p in model.named_parameters()}
         self.bf16 = takes_bf16(config, model.canvas.device)
+        # A graph a bucket of caption lengths, in two parts: what the first finds decides about the second.
+        self.graphs = Graphs(model.canvas.device, limit=4, parts=2, recorder=recorder)
         self._epoch: tuple[int, Examples] | None = None
+        self._ahead: tuple[int, tuple[Tensor, ...]] | None = None  # the batch of an update to come
 
     @property
     def updates_per_epoch(self) -> int:
@@ -88,34 +102,87 @@ class Trainer(Resumable):
         for name, parameter in self.model.named_parameters():
             parameter.copy_(values[name])
 
+    @property
+    def ungraphed_reason(self) -> str:
+        """Why an update is not replayed from a CUDA graph; "" when it is."""
+        if self.graphs.reason:
+            return self.graphs.reason
+        if stepwise := self.model.stepwise_reason("unroll"):
+            return f"step by step ({stepwise})"
+        if any(getattr(part, "sparse", False) for part in self.model.modules()):
+            return "sparse gradients"
+        return ""
+
     def update(self) -> Update:
         """One update.
 
         Raises:
             FloatingPointError: the gradient is not finite; the model keeps its parameters.
         """
-        config, device, index = self.config, self.model.canvas.device, self.index
+        config, index = self.config, self.index
+        tensors = self._ahead[1] if self._ahead and self._ahead[0] == index else self._batch(index)
+        self._ahead = None
+        numbers = (
+            min(1.0, (index + 1) / config.kl_warmup) if config.kl_warmup else 1.0,
+            learning_rate(config, index),
+            min(config.ema, (index + 1) / (index + 10)),  # the first weights are soon forgotten
+        )
+        device, dtype = self.model.canvas.device, self.model.canvas.dtype
+        if self.ungraphed_reason:
+            inputs: list[Any] = [*(t.to(device) for t in tensors), *numbers]
+            parts = self._parts(*inputs)
+        else:
+            parts = self.graphs.run("update", self._parts, *tensors, *torch.tensor(numbers, dtype=dtype).unbind())
+        measured = next(parts)
+        if not self.ungraphed_reason and index + 1 < self.total:
+            self._ahead = index + 1, self._batch(index + 1)  # while the GPU is at work
+        kl, nll, norm, *more = measured.tolist()
+        if not norm < float("inf"):
+            raise FloatingPointError(
+                f"the gradient of update {index} is not finite (KL {kl:g}, NLL {nll:g} nats): lower learning_rate"
+            )
+        next(parts)
+        self.index += 1
+        epoch, extra = index // self.updates_per_epoch, dict(zip(self.more, more))
+        return Update(index, epoch, kl, nll, norm, learning_rate(config, index), extra)
+
+    def _batch(self, index: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Images, captions, lengths and noise of an update; resuming needs no history."""
+        config, canvas = self.config, self.model.canvas
         epoch, position = divmod(index, self.updates_per_epoch)
         images, captions, lengths = to_tensors(
             self._examples(epoch), slice(position * config.batch_size, (position + 1) * config.batch_size)
         )
-        generator = stream(self.seed, index, device)  # resuming needs no history
-        bound, penalty, more = self._measured(images.to(device), captions.to(device), lengths.to(device), generator)
+        size = (self.model.config.steps, self.model.config.latent_units)
+        noise = draw_noise(len(images), size, stream(self.seed, index, canvas.device), canvas)
+        return images, captions if self.ungraphed_reason else padded(captions), lengths, noise
+
+    def _parts(
+        self,
+        images: Tensor,
+        captions: Tensor,
+        lengths: Tensor,
+        noise: Tensor,
+        weight: Tensor | float,
+        rate: Tensor | float,
+        decay: Tensor | float,
+    ) -> Iterator[Tensor]:
+        """An update in two parts: the gradient, yielding KL, NLL, its norm and `more`; and the step, which repeats it.
+
+        The weight of the KL, the learning rate and the decay of the mean are tensors where the update is recorded, to
+        be replayed with others.
+        """
+        bound, penalty, more = self._measured(images, captions, lengths, noise)
         kl, nll = bound.kl.mean(), bound.nll.mean()
-        weight = min(1.0, (index + 1) / config.kl_warmup) if config.kl_warmup else 1.0
         self.optimizer.zero_grad()
         (weight * kl + nll + penalty).backward()
-        norm, scales = clip_scales(self.model.parameters(), config)
-        values = torch.stack([kl.detach(), nll.detach(), norm, *more.values()]).tolist()
-        kl_value, nll_value, norm_value = values[:3]
-        if not norm_value < float("inf"):
-            raise FloatingPointError(
-                f"the gradient of update {index} is not finite (KL {kl_value:g}, NLL {nll_value:g} nats): "
-                "lower learning_rate"
-            )
-        rate = learning_rate(config, index)
+        norm, scales = clip_scales(self.model.parameters(), self.config)
+        measured = torch.stack([kl.detach(), nll.detach(), norm, *more])
+        yield measured
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+            if "capturable" in group:  # of torch's own optimizers
+                group["capturable"] = isinstance(rate, Tensor)
         if isinstance(self.optimizer, RMSprop):
             self.optimizer.step(scales=scales)
         else:
@@ -123,21 +190,29 @@ class Trainer(Resumable):
                 p.grad.mul_(scale)  # type: ignore[union-attr]
             self.optimizer.step()
         if self.average:
-            own = [p.detach() for p in self.model.parameters()]
-            decay = min(config.ema, (index + 1) / (index + 10))  # the first weights are soon forgotten
-            torch._foreach_lerp_(list(self.average.values()), own, 1 - decay)
-        self.index += 1
-        return Update(index, epoch, kl_value, nll_value, norm_value, rate, dict(zip(more, values[3:])))
+            self._follow(decay)
+        yield measured
 
     def _measured(
-        self, images: Tensor, captions: Tensor, lengths: Tensor, generator: torch.Generator
-    ) -> tuple[Bound, Tensor | float, dict[str, Tensor]]:
-        """The bound of a batch; what is to be descended beside it; and what that measured, scalars by name."""
+        self, images: Tensor, captions: Tensor, lengths: Tensor, noise: Tensor
+    ) -> tuple[Bound, Tensor | float, Sequence[Tensor]]:
+        """The bound of a batch, what is to be descended beside it, and what else is measured."""
         with self._rounding():
-            return self.model(images, captions, lengths, generator=generator), 0.0, {}
+            return self.model(images, captions, lengths, noise=noise), 0.0, ()
 
     def _rounding(self) -> torch.autocast:
         return torch.autocast(self.model.canvas.device.type, torch.bfloat16, enabled=self.bf16)
+
+    @torch.no_grad()
+    def _follow(self, decay: Tensor | float) -> None:
+        """Moves the running mean towards the parameters."""
+        means, own = list(self.average.values()), [p.detach() for p in self.model.parameters()]
+        if isinstance(decay, Tensor):
+            steps = torch._foreach_sub(own, means)
+            torch._foreach_mul_(steps, 1 - decay)
+            torch._foreach_add_(means, steps)
+        else:
+            torch._foreach_lerp_(means, own, 1 - decay)
 
     def _examples(self, epoch: int) -> Examples:
         if self._epoch is None or self._epoch[0] != epoch:

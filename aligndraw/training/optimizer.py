@@ -70,14 +70,14 @@ def _update(
     squares: list[Tensor],
     grads: list[Tensor],
     scales: Tensor,
-    lr: float,
+    lr: Tensor | float,
     decay: float,
     eps: float,
 ) -> None:
     """The rule for dense gradients: one pass over the memory in C++, else some."""
     everything = [*params, *squares, *grads]
     plain = all(t.dtype == torch.float32 and t.is_contiguous() and t.device.type == "cpu" for t in everything)
-    if plain and backend_for("unroll", "cpu") == "cpp":
+    if plain and isinstance(lr, float) and backend_for("unroll", "cpu") == "cpp":
         torch.ops.aligndraw.rmsprop_(params, squares, grads, scales.float(), lr, decay, eps)
         return
     scaled = torch._foreach_mul(grads, list(scales.to(params[0].device, params[0].dtype).unbind()))
@@ -85,7 +85,12 @@ def _update(
     torch._foreach_addcmul_(squares, scaled, scaled, 1 - decay)
     roots = torch._foreach_add(squares, eps)
     torch._foreach_sqrt_(roots)
-    torch._foreach_addcdiv_(params, scaled, roots, -lr)
+    if isinstance(lr, Tensor):
+        torch._foreach_div_(scaled, roots)
+        torch._foreach_mul_(scaled, lr)
+        torch._foreach_sub_(params, scaled)
+    else:
+        torch._foreach_addcdiv_(params, scaled, roots, -lr)
 
 
 def _update_rows(
@@ -139,7 +144,7 @@ class Muon(torch.optim.Optimizer):
                         self.state[p]["momentum"] = torch.zeros_like(p)
                     m = self.state[p]["momentum"].lerp_(p.grad, 0.05)
                     size = 0.4 * max(p.shape) ** 0.5
-                    p.sub_(orthogonal(p.grad.lerp(m, 0.95), self._dtype), alpha=group["lr"] * size)
+                    p.sub_(orthogonal(p.grad.lerp(m, 0.95), self._dtype) * (group["lr"] * size))
             others = [p for p in with_grads if p not in self._matrices]
             for p in others:
                 if not self.state[p]:
@@ -171,11 +176,13 @@ def orthogonal(g: Tensor, dtype: torch.dtype | None = None) -> Tensor:
 def build_optimizer(model: Model, config: TrainingConfig) -> torch.optim.Optimizer:
     """The optimizer that the configuration names, over all parameters of the model.
 
-    Where RMSprop meets a vocabulary of which a batch holds little, the words' gradients become sparse.
+    Where RMSprop meets a vocabulary of which a batch holds little, the words' gradients become sparse on the CPU; on a
+    GPU that would keep updates from being recorded.
     """
     if config.optimizer == "rmsprop":
         if model.language is not None:
-            model.language.make_sparse(model.config.vocabulary_size > 4 * config.batch_size)
+            large = model.config.vocabulary_size > 4 * config.batch_size
+            model.language.make_sparse(large and model.canvas.is_cpu)
         return RMSprop(model.parameters(), lr=config.learning_rate)
     if config.optimizer == "muon":
         tables_and_windows = ("words", "window.weight")

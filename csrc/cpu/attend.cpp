@@ -1,7 +1,6 @@
 #include "../attend.h"
 
-#include "../math/attend.h"
-#include "attend.h"
+#include "energy.h"
 
 namespace aligndraw::cpu {
 namespace {
@@ -14,13 +13,9 @@ ALIGNDRAW_INLINE void forward_caption(const Caption<T>& caption, const AttendSiz
                                       T* context, T* weights) {
   const auto [words, units, width] = sizes;
   const auto [query, keys, score, values, length] = caption;
-  T largest = 0;
-  for (int64_t k = 0; k < length; ++k) {
-    const T* const key = keys + k * units;
-    weights[k] =
-        sum_of<T>(units, [=](int64_t j) { return math::energy(query[j], key[j], score[j]); });
-    largest = k == 0 || weights[k] > largest ? weights[k] : largest;
-  }
+  energies(caption, units, weights);
+  T largest = weights[0];
+  for (int64_t k = 1; k < length; ++k) largest = weights[k] > largest ? weights[k] : largest;
   T total = 0;
   for (int64_t k = 0; k < length; ++k) total += weights[k] = math::exp(weights[k] - largest);
   for (int64_t k = 0; k < words; ++k) weights[k] = k < length ? weights[k] / total : T(0);
@@ -30,7 +25,7 @@ ALIGNDRAW_INLINE void forward_caption(const Caption<T>& caption, const AttendSiz
     for (int64_t j = 0; j < width; ++j) context[j] += weights[k] * values[k * width + j];
 }
 
-template <bool adds, class T>
+template <class T>
 ALIGNDRAW_INLINE void backward_caption(const T* grad_context, const T* grad_weights,
                                        const Caption<T>& caption, const T* weights,
                                        const AttendSizes& sizes, const CaptionGrads<T>& grads,
@@ -48,20 +43,10 @@ ALIGNDRAW_INLINE void backward_caption(const T* grad_context, const T* grad_weig
 #pragma omp simd
     for (int64_t j = 0; j < width; ++j)
       grads.values[k * width + j] = k < length ? weights[k] * grad_context[j] : T(0);
-  for (int64_t j = 0; j < units; ++j) grads.query[j] = 0;
-  for (int64_t k = 0; k < length; ++k) {
-    const T* const key = keys + k * units;
-    T* const grad_key = grads.keys + k * units;
-    const T grad_energy = weights[k] * (grad_energies[k] - mean);
-#pragma omp simd
-    for (int64_t j = 0; j < units; ++j) {
-      const auto grad = math::energy_backward(grad_energy, query[j], key[j], score[j]);
-      grad_key[j] = (adds ? grad_key[j] : T(0)) + grad.key;
-      grads.query[j] += grad.key;
-      grads.score[j] += grad.score;
-    }
-  }
-  for (int64_t n = adds ? words * units : length * units; n < words * units; ++n)
+  for (int64_t k = 0; k < length; ++k)
+    grad_energies[k] = weights[k] * (grad_energies[k] - mean);
+  energies_backward(grad_energies, caption, units, grads);
+  for (int64_t n = grads.adds_keys ? words * units : length * units; n < words * units; ++n)
     grads.keys[n] = 0;
 }
 
@@ -81,23 +66,13 @@ ALIGNDRAW_CLONES void backward_row(const float* grad_context, const float* grad_
                                    const Caption<float>& caption, const float* weights,
                                    const AttendSizes& sizes, const CaptionGrads<float>& grads,
                                    float* grad_energies) {
-  if (grads.adds_keys)
-    backward_caption<true>(grad_context, grad_weights, caption, weights, sizes, grads,
-                           grad_energies);
-  else
-    backward_caption<false>(grad_context, grad_weights, caption, weights, sizes, grads,
-                            grad_energies);
+  backward_caption(grad_context, grad_weights, caption, weights, sizes, grads, grad_energies);
 }
 
 void backward_row(const double* grad_context, const double* grad_weights,
                   const Caption<double>& caption, const double* weights, const AttendSizes& sizes,
                   const CaptionGrads<double>& grads, double* grad_energies) {
-  if (grads.adds_keys)
-    backward_caption<true>(grad_context, grad_weights, caption, weights, sizes, grads,
-                           grad_energies);
-  else
-    backward_caption<false>(grad_context, grad_weights, caption, weights, sizes, grads,
-                            grad_energies);
+  backward_caption(grad_context, grad_weights, caption, weights, sizes, grads, grad_energies);
 }
 
 namespace {

@@ -1,8 +1,6 @@
-// Products of float matrices: as they are, or of factors rounded to bfloat16 with sums in float,
-// which processors with matrix tiles (Intel's AMX) form several times as fast.
+// Products of float matrices whose factors are rounded to bfloat16, with sums in float: processors
+// with matrix tiles (Intel's AMX) form them several times as fast.
 #pragma once
-#include <optional>
-
 #include "../gemm.h"
 #include "cpu.h"
 
@@ -44,41 +42,5 @@ struct Term {
 
 // result = the sum of the terms' products, or with `adds` result += that; at most two terms.
 void multiply(Matrix<float> result, std::initializer_list<Term> terms, bool adds, Unit unit);
-
-// A factor as it is, or rounded.
-template <class T, Tiles::Side side>
-struct FactorOf {
-  FactorOf(Matrix<const T> matrix, bool rounded) : matrix(matrix) {
-    if constexpr (std::is_same_v<T, float>)
-      if (rounded) tiles.emplace(side, matrix);
-  }
-
-  Matrix<const T> matrix;
-  std::optional<Tiles> tiles;
-};
-template <class T>
-using Left = FactorOf<T, Tiles::Side::left>;
-template <class T>
-using Right = FactorOf<T, Tiles::Side::right>;
-
-// result = left rightᵀ, or with `adds` result += that. Both are rounded, or neither is.
-template <class T>
-void multiply(Matrix<T> result, const Left<T>& left, const Right<T>& right, bool adds = false) {
-  if constexpr (std::is_same_v<T, float>)
-    if (right.tiles) return multiply(result, {{*left.tiles, *right.tiles}}, adds, fastest_unit());
-  multiply(result, left.matrix, right.matrix.transposed(), adds);
-}
-
-// result = left rightᵀ + other_left other_rightᵀ
-template <class T>
-void multiply(Matrix<T> result, const Left<T>& left, const Right<T>& right,
-              const Left<T>& other_left, const Right<T>& other_right) {
-  if constexpr (std::is_same_v<T, float>)
-    if (right.tiles)
-      return multiply(result, {{*left.tiles, *right.tiles}, {*other_left.tiles, *other_right.tiles}},
-                      false, fastest_unit());
-  multiply(result, left, right);
-  multiply(result, other_left, other_right, true);
-}
 
 }  // namespace aligndraw::cpu

@@ -24,8 +24,6 @@
 
 namespace aligndraw::cpu {
 
-inline bool is_double(const Tensor& tensor) { return tensor.scalar_type() == ScalarType::Double; }
-
 // Contiguous, and float64 where it was, else float32.
 inline Tensor for_arithmetic(const Tensor& tensor) {
   return as_contiguous(is_double(tensor) ? tensor : as_type(tensor, ScalarType::Float));

@@ -2,6 +2,7 @@
 
 #include "../math/lstm.h"
 #include "lstm.h"
+#include "wide.h"
 
 namespace aligndraw::cpu {
 namespace {
@@ -31,22 +32,90 @@ ALIGNDRAW_INLINE void backward_loop(const T* grad_h, const T* grad_c, const T* g
   }
 }
 
+ALIGNDRAW_CLONES void forward_narrow(const float* __restrict gates, const float* __restrict c,
+                                     float* __restrict h, float* __restrict c_next, int64_t n) {
+  forward_loop(gates, c, h, c_next, n);
+}
+
+ALIGNDRAW_CLONES void backward_narrow(const float* __restrict grad_h,
+                                      const float* __restrict grad_c,
+                                      const float* __restrict gates, const float* __restrict c,
+                                      float* __restrict grad_gates, float* __restrict grad_c_prev,
+                                      int64_t n) {
+  backward_loop(grad_h, grad_c, gates, c, grad_gates, grad_c_prev, n);
+}
+
+#ifdef ALIGNDRAW_WIDE
+
+// math::lstm_gates of 16 units.
+ALIGNDRAW_WIDE void forward_wide(const float* gates, const float* c, float* h, float* c_next,
+                                 int64_t n) {
+  const WideTanh tanh;
+  for (int64_t j = 0; j < n; j += 16) {
+    const __mmask16 part = first_of_sixteen(n - j);
+    const auto at = [=](const float* row) ALIGNDRAW_WIDE_LAMBDA {
+      return _mm512_maskz_loadu_ps(part, row + j);
+    };
+    const __m512 in = wide_sigmoid(at(gates)), forget = wide_sigmoid(at(gates + n)),
+                 candidate = tanh(at(gates + 2 * n)), out = wide_sigmoid(at(gates + 3 * n));
+    const __m512 next = _mm512_fmadd_ps(forget, at(c), _mm512_mul_ps(in, candidate));
+    _mm512_mask_storeu_ps(h + j, part, _mm512_mul_ps(out, tanh(next)));
+    _mm512_mask_storeu_ps(c_next + j, part, next);
+  }
+}
+
+// math::lstm_gates_backward of 16 units.
+ALIGNDRAW_WIDE void backward_wide(const float* grad_h, const float* grad_c, const float* gates,
+                                  const float* c, float* grad_gates, float* grad_c_prev,
+                                  int64_t n) {
+  const WideTanh tanh;
+  for (int64_t j = 0; j < n; j += 16) {
+    const __mmask16 part = first_of_sixteen(n - j);
+    const auto at = [=](const float* row) ALIGNDRAW_WIDE_LAMBDA {
+      return _mm512_maskz_loadu_ps(part, row + j);
+    };
+    const auto put = [=](float* row, __m512 value) ALIGNDRAW_WIDE_LAMBDA {
+      _mm512_mask_storeu_ps(row + j, part, value);
+    };
+    const auto times = [](__m512 a, auto... more) ALIGNDRAW_WIDE_LAMBDA {
+      ((a = _mm512_mul_ps(a, more)), ...);
+      return a;
+    };
+    const __m512 one = _mm512_set1_ps(1);
+    const __m512 in = wide_sigmoid(at(gates)), forget = wide_sigmoid(at(gates + n)),
+                 candidate = tanh(at(gates + 2 * n)), out = wide_sigmoid(at(gates + 3 * n));
+    const __m512 squashed = tanh(_mm512_fmadd_ps(forget, at(c), _mm512_mul_ps(in, candidate)));
+    const __m512 total = _mm512_fmadd_ps(
+        times(at(grad_h), out), _mm512_fnmadd_ps(squashed, squashed, one), at(grad_c));
+    put(grad_gates, times(total, candidate, in, _mm512_sub_ps(one, in)));
+    put(grad_gates + n, times(total, at(c), forget, _mm512_sub_ps(one, forget)));
+    put(grad_gates + 2 * n, times(total, in, _mm512_fnmadd_ps(candidate, candidate, one)));
+    put(grad_gates + 3 * n, times(at(grad_h), squashed, out, _mm512_sub_ps(one, out)));
+    put(grad_c_prev, times(total, forget));
+  }
+}
+
+#endif
+
 }  // namespace
 
-ALIGNDRAW_CLONES void forward_row(const float* __restrict gates, const float* __restrict c,
-                                  float* __restrict h, float* __restrict c_next, int64_t n) {
-  forward_loop(gates, c, h, c_next, n);
+void forward_row(const float* gates, const float* c, float* h, float* c_next, int64_t n) {
+#ifdef ALIGNDRAW_WIDE
+  if (is_wide()) return forward_wide(gates, c, h, c_next, n);
+#endif
+  forward_narrow(gates, c, h, c_next, n);
 }
 
 void forward_row(const double* gates, const double* c, double* h, double* c_next, int64_t n) {
   forward_loop(gates, c, h, c_next, n);
 }
 
-ALIGNDRAW_CLONES void backward_row(const float* __restrict grad_h, const float* __restrict grad_c,
-                                   const float* __restrict gates, const float* __restrict c,
-                                   float* __restrict grad_gates, float* __restrict grad_c_prev,
-                                   int64_t n) {
-  backward_loop(grad_h, grad_c, gates, c, grad_gates, grad_c_prev, n);
+void backward_row(const float* grad_h, const float* grad_c, const float* gates, const float* c,
+                  float* grad_gates, float* grad_c_prev, int64_t n) {
+#ifdef ALIGNDRAW_WIDE
+  if (is_wide()) return backward_wide(grad_h, grad_c, gates, c, grad_gates, grad_c_prev, n);
+#endif
+  backward_narrow(grad_h, grad_c, gates, c, grad_gates, grad_c_prev, n);
 }
 
 void backward_row(const double* grad_h, const double* grad_c, const double* gates, const double* c,

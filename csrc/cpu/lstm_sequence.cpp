@@ -1,6 +1,6 @@
 #include "../lstm_sequence.h"
 
-#include "../gemm.h"
+#include "factor.h"
 #include "loop.h"
 #include "lstm.h"
 
@@ -18,7 +18,7 @@ SequenceResults forward(const Tensor& inputs, const Tensor& weight_hh, const Ten
                                 tensor({count, batch, 4 * m}), tensor({count + 1, batch, m}),
                                 tensor({count + 1, batch, m})};
   const T *input = inputs.const_data_ptr<T>(), *first = h0.const_data_ptr<T>();
-  const auto weight = matrix(weight_hh.const_data_ptr<T>(), 4 * m, m).transposed();
+  const Right<T> weight(matrix(weight_hh.const_data_ptr<T>(), 4 * m, m), false, batch, count);
   const int64_t* const length = lengths.const_data_ptr<int64_t>();
   const auto [states, last, gates, h, c] = std::apply(
       [](const auto&... t) { return std::tuple(t.template mutable_data_ptr<T>()...); }, results);
@@ -31,7 +31,7 @@ SequenceResults forward(const Tensor& inputs, const Tensor& weight_hh, const Ten
     T* const gate = gates + step * batch * 4 * m;
     T *const before = h + step * batch * m, *const c_before = c + step * batch * m;
     T *const after = before + batch * m, *const c_after = c_before + batch * m;
-    multiply(matrix(gate, batch, 4 * m), matrix(before, batch, m).constant(), weight);
+    multiply(matrix(gate, batch, 4 * m), Left<T>(matrix<const T>(before, batch, m), false), weight);
     for_each_row(batch, 4 * m, [=, states = states](int64_t b) {
       add_row(gate + b * 4 * m, input + (b * count + i) * 4 * m, 4 * m);
       if (i < length[b]) {
@@ -55,7 +55,8 @@ SequenceGrads backward(const Tensor& grad_states, const Tensor& grad_last, const
   const Tensor d_inputs = torch::stable::empty_like(inputs);
   const Tensor d_weight = torch::stable::empty_like(weight_hh);
   const Tensor d_first = torch::stable::new_empty(inputs, {m});
-  const auto weight = matrix(weight_hh.const_data_ptr<T>(), 4 * m, m);
+  const Right<T> weight(matrix(weight_hh.const_data_ptr<T>(), 4 * m, m).transposed(), false, batch,
+                        count);
   const T *gate = gates.const_data_ptr<T>(), *cell = c.const_data_ptr<T>();
   const T* const from_states = grad_states.const_data_ptr<T>();
   const int64_t* const length = lengths.const_data_ptr<int64_t>();
@@ -81,8 +82,8 @@ SequenceGrads backward(const Tensor& grad_states, const Tensor& grad_last, const
       }
       std::copy_n(d, 4 * m, d_input + (b * count + i) * 4 * m);
     });
-    multiply(matrix(d_h_before.data(), batch, m), matrix(d_gate, batch, 4 * m).constant(), weight,
-             true);
+    multiply(matrix(d_h_before.data(), batch, m), Left<T>(matrix<const T>(d_gate, batch, 4 * m), false),
+             weight, true);
     std::swap(d_h, d_h_before);
     std::swap(d_c, d_c_before);
   }

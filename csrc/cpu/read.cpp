@@ -1,8 +1,54 @@
 #include "../read.h"
 
 #include "read.h"
+#include "wide.h"
 
 namespace aligndraw::cpu {
+namespace {
+
+template <class T>
+ALIGNDRAW_INLINE void error_loop(const T* pixels, const T* canvas, T* error, T* sigmoid,
+                                 int64_t count) {
+#pragma omp simd
+  for (int64_t n = 0; n < count; ++n) {
+    const T seen = math::sigmoid(canvas[n]);
+    error[n] = pixels[n] - seen;
+    if (sigmoid) sigmoid[n] = seen;
+  }
+}
+
+ALIGNDRAW_CLONES void error_narrow(const float* pixels, const float* canvas, float* error,
+                                   float* sigmoid, int64_t count) {
+  error_loop(pixels, canvas, error, sigmoid, count);
+}
+
+#ifdef ALIGNDRAW_WIDE
+ALIGNDRAW_WIDE void error_wide(const float* pixels, const float* canvas, float* error,
+                               float* sigmoid, int64_t count) {
+  for (int64_t n = 0; n < count; n += 16) {
+    const __mmask16 part = first_of_sixteen(count - n);
+    const __m512 seen = wide_sigmoid(_mm512_maskz_loadu_ps(part, canvas + n));
+    _mm512_mask_storeu_ps(error + n, part,
+                          _mm512_sub_ps(_mm512_maskz_loadu_ps(part, pixels + n), seen));
+    if (sigmoid) _mm512_mask_storeu_ps(sigmoid + n, part, seen);
+  }
+}
+#endif
+
+}  // namespace
+
+void error_pixels(const float* pixels, const float* canvas, float* error, float* sigmoid,
+                  int64_t count) {
+#ifdef ALIGNDRAW_WIDE
+  if (is_wide()) return error_wide(pixels, canvas, error, sigmoid, count);
+#endif
+  error_narrow(pixels, canvas, error, sigmoid, count);
+}
+
+void error_pixels(const double* pixels, const double* canvas, double* error, double* sigmoid,
+                  int64_t count) {
+  error_loop(pixels, canvas, error, sigmoid, count);
+}
 
 ALIGNDRAW_CLONES void forward_row(Reader<float>& reader, const Image<float>& image, float* result) {
   reader.forward(image, result);

@@ -10,10 +10,19 @@ struct Image {
   const T *pixels, *canvas, *window;
 };
 
+// Image and canvas are null where they are not wanted; with `adds` they are added to what is there.
 template <class T>
 struct ImageGrads {
-  T *image, *window, *canvas;  // image and canvas are null where they are not wanted
+  T *image, *window, *canvas;
+  bool adds = false;
 };
+
+// Of `count` pixels: error = pixels - sigmoid(canvas), Eq. 10. The sigmoid is null where it is not
+// wanted.
+void error_pixels(const float* pixels, const float* canvas, float* error, float* sigmoid,
+                  int64_t count);
+void error_pixels(const double* pixels, const double* canvas, double* error, double* sigmoid,
+                  int64_t count);
 
 template <class T>
 struct Reader {
@@ -40,13 +49,15 @@ struct Reader {
     if (image.canvas) window.touch_all_unless_finite(image.canvas, channels * area);
   }
 
-  // Calls f(n) for the pixels n in the rows that the window touches.
-  template <class F>
-  ALIGNDRAW_INLINE void for_touched(const F& f) const {
+  // The rows of a channel that the window touches: their first pixel, and how many they have.
+  ALIGNDRAW_INLINE int64_t touched(int64_t c) const { return c * area + window.y.first * width; }
+  ALIGNDRAW_INLINE int64_t touched_count() const { return (window.y.end - window.y.first) * width; }
+
+  ALIGNDRAW_INLINE void find_errors(const Image<T>& image, T* sigmoid) const {
     for (int64_t c = 0; c < channels; ++c) {
-      const int64_t end = c * area + window.y.end * width;
-#pragma omp simd
-      for (int64_t n = c * area + window.y.first * width; n < end; ++n) f(n);
+      const int64_t at = touched(c);
+      error_pixels(image.pixels + at, image.canvas + at, errors + at,
+                   sigmoid ? sigmoid + at : nullptr, touched_count());
     }
   }
 
@@ -57,10 +68,7 @@ struct Reader {
 
   ALIGNDRAW_INLINE void forward(const Image<T>& image, T* result) {
     place(image);
-    if (image.canvas) {
-      T* const error = errors;
-      for_touched([=](int64_t n) { error[n] = image.pixels[n] - math::sigmoid(image.canvas[n]); });
-    }
+    if (image.canvas) find_errors(image, nullptr);
     filter_rows(image);
     window.filter_columns(rows, patch, planes);
     window.narrow(patch, window.grid.gamma, result, planes);
@@ -75,18 +83,14 @@ struct BackwardReader : Reader<T> {
   const WindowGrads<T> window_grads{window};
   const Drawing<T> drawing{window};
   const Buffer<T> seen{this->with_canvas ? channels * area : 0};  // sigmoid(canvas)
+  const Buffer<T> drawn{area};
 
   ALIGNDRAW_INLINE void backward(const Image<T>& image, const T* grad, const ImageGrads<T>& grads) {
     this->place(image);
     const int64_t patch_size = size * lanes;
     window.touch_all_unless_finite(grad, planes * size * size);
     window.widen(grad, window.grid.gamma, patch, planes);
-    T *const error = errors, *const sigmoid = seen;
-    if (image.canvas)
-      this->for_touched([=](int64_t n) {
-        sigmoid[n] = math::sigmoid(image.canvas[n]);
-        error[n] = image.pixels[n] - sigmoid[n];
-      });
+    if (image.canvas) this->find_errors(image, seen);
     this->filter_rows(image);
     for (int64_t c = 0; c < planes; ++c)
       window_grads.add(c == 0, this->plane(image, c), rows + c * size * width,
@@ -96,16 +100,32 @@ struct BackwardReader : Reader<T> {
     if (!grads.image && !grads.canvas) return;
     drawing.place();
     T* const error_patch = patch + channels * patch_size;
-    if (grads.canvas) {
-      for (int64_t c = 0; c < channels; ++c)
-        drawing.draw(error_patch + c * patch_size, grads.canvas + c * area);
-      this->for_touched([=](int64_t n) { grads.canvas[n] *= sigmoid[n] * (sigmoid[n] - 1); });
-    }
+    if (grads.canvas) draw(error_patch, grads.canvas, grads.adds, seen.data());
     if (grads.image) {
       if (grads.canvas)
         for (int64_t n = 0; n < channels * patch_size; ++n) patch[n] += error_patch[n];
-      for (int64_t c = 0; c < channels; ++c)
-        drawing.draw(patch + c * patch_size, grads.image + c * area);
+      draw(patch, grads.image, grads.adds, nullptr);
+    }
+  }
+
+ private:
+  // The patches drawn, or added; where there is a sigmoid, times minus its slope.
+  ALIGNDRAW_INLINE void draw(const T* patches, T* result, bool adds, const T* sigmoid) const {
+    for (int64_t c = 0; c < channels; ++c) {
+      T* const into = adds ? drawn.data() : result + c * area;
+      drawing.draw(patches + c * size * lanes, into);
+      const int64_t first = this->touched(0), count = this->touched_count();
+      T* const at = into + first;
+      if (sigmoid) {
+        const T* const s = sigmoid + this->touched(c);
+#pragma omp simd
+        for (int64_t n = 0; n < count; ++n) at[n] *= s[n] * (s[n] - 1);
+      }
+      if (adds) {
+        T* const to = result + this->touched(c);
+#pragma omp simd
+        for (int64_t n = 0; n < count; ++n) to[n] += at[n];
+      }
     }
   }
 };

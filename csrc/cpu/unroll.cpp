@@ -1,9 +1,7 @@
-#include "../unroll.h"
-
-#include <array>
+#include "../unroll_arrays.h"
 
 #include "attend.h"
-#include "bfloat16.h"
+#include "factor.h"
 #include "latent.h"
 #include "loop.h"
 #include "lstm.h"
@@ -14,52 +12,23 @@ namespace aligndraw::cpu {
 
 namespace {
 
-// The arguments as they were given, and the pointers that the loop works with.
+// The arguments, with the matrices among them as factors.
 template <class T>
-struct Arguments {
-  explicit Arguments(const UnrollInputs& in)
-      : sizes(in), bf16(in.bf16), lengths_tensor(as_contiguous(in.lengths)) {
-    const Tensor* const given[] = {&in.image,          &in.canvas,       &in.words,
-                                   &in.noise,          &in.encoder_ih,   &in.encoder_hh,
-                                   &in.encoder_bias,   &in.encoder_h0,   &in.posterior,
-                                   &in.posterior_bias, &in.decoder_ih,   &in.decoder_hh,
-                                   &in.decoder_bias,   &in.decoder_h0,   &in.heads,
-                                   &in.heads_bias,     in.keys ? &*in.keys : nullptr,
-                                   in.score ? &*in.score : nullptr};
-    const T** const wanted[] = {&image,        &canvas,      &words,          &noise,
-                                &encoder_ih,   &encoder_hh,  &encoder_bias,   &encoder_h0,
-                                &posterior,    &posterior_bias, &decoder_ih,  &decoder_hh,
-                                &decoder_bias, &decoder_h0,  &heads,          &heads_bias,
-                                &keys,         &score};
-    for (size_t i = 0; i < std::size(given); ++i) {
-      if (!given[i]) continue;
-      kept.push_back(as_contiguous(*given[i]));
-      *wanted[i] = kept.back().template const_data_ptr<T>();
-    }
-    lengths = lengths_tensor.template const_data_ptr<int64_t>();
-  }
+struct Arguments : UnrollArguments<T> {
+  using UnrollArguments<T>::UnrollArguments, UnrollArguments<T>::bf16, UnrollArguments<T>::sizes;
 
-  const UnrollSizes sizes;
-  const bool bf16;
-  const T *image, *canvas, *words, *noise, *encoder_ih, *encoder_hh, *encoder_bias, *encoder_h0,
-      *posterior, *posterior_bias, *decoder_ih, *decoder_hh, *decoder_bias, *decoder_h0, *heads,
-      *heads_bias, *keys = nullptr, *score = nullptr;
-  const int64_t* lengths;
-  const Tensor lengths_tensor;
-  std::vector<Tensor> kept;
-
-  // A matrix [rows, columns] of this op, as a factor.
   Left<T> left(const T* data, int64_t rows, int64_t columns) const {
     return {matrix(data, rows, columns), bf16};
   }
   Right<T> right(Matrix<const T> matrix) const { return {matrix, bf16}; }
-};
-
-// The results and the tape, in the order of the op's: time first.
-template <class T, class Pointer>
-struct Tape {
-  Pointer kl, log_ratio, windows, weights, encoder_in, encoder_gates, encoder_h, encoder_c,
-      posteriors, decoder_in, decoder_gates, decoder_h, decoder_c, said, canvases;
+  // A right factor that is one of every step's products; priors, posteriors and windows come of
+  // `exact` ones, which are never rounded.
+  Right<T> of_steps(Matrix<const T> matrix) const {
+    return {matrix, bf16, sizes.batch, sizes.steps};
+  }
+  Right<T> exact_of_steps(Matrix<const T> matrix) const {
+    return {matrix, false, sizes.batch, sizes.steps};
+  }
 };
 
 template <class T>
@@ -85,26 +54,28 @@ struct ForwardWorkshop {
 };
 
 template <class T>
-void run_forward(const Arguments<T>& in, const Tape<T, T*>& out, T* last) {
+void run_forward(const Arguments<T>& in, const UnrollTape<T*>& out, T* last) {
   const auto& s = in.sizes;
   const int64_t batch = s.batch, volume = s.volume(), heads = s.heads();
   const auto weight = [&](const T* data, int64_t rows, int64_t columns) {
-    return in.right(matrix(data, rows, columns));
+    return in.of_steps(matrix(data, rows, columns));
   };
   const auto encoder_ih = weight(in.encoder_ih, 4 * s.encoder, s.encoder_in());
   const auto encoder_hh = weight(in.encoder_hh, 4 * s.encoder, s.encoder);
   const auto decoder_ih = weight(in.decoder_ih, 4 * s.decoder, s.decoder_in());
   const auto decoder_hh = weight(in.decoder_hh, 4 * s.decoder, s.decoder);
   const auto of_query = weight(in.heads, s.units, s.decoder);
-  // Priors, posteriors and windows are never rounded.
-  const auto posterior = matrix(in.posterior, 2 * s.latents, s.encoder).transposed();
+  const auto exact = [](const T* data, int64_t rows, int64_t columns) {
+    return Left<T>(matrix(data, rows, columns), false);
+  };
+  const auto posterior = in.exact_of_steps(matrix(in.posterior, 2 * s.latents, s.encoder));
   const auto other_heads =
-      matrix(in.heads + s.units * s.decoder, heads - s.units, s.decoder).transposed();
+      in.exact_of_steps(matrix(in.heads + s.units * s.decoder, heads - s.units, s.decoder));
   const auto multiply_heads = [&](int64_t t) {
     T* const said = out.said + t * batch * heads;
     const T* const h = out.decoder_h + t * batch * s.decoder;
     multiply(Matrix<T>{said, batch, s.units, heads}, in.left(h, batch, s.decoder), of_query);
-    multiply(Matrix<T>{said + s.units, batch, heads - s.units, heads}, matrix(h, batch, s.decoder),
+    multiply(Matrix<T>{said + s.units, batch, heads - s.units, heads}, exact(h, batch, s.decoder),
              other_heads);
   };
   const Team<ForwardWorkshop<T>> team(
@@ -174,7 +145,7 @@ void run_forward(const Arguments<T>& in, const Tape<T, T*>& out, T* last) {
              in.left(encoder_h, batch, s.encoder), encoder_hh);
     finish_lstm(encoder_gates, in.encoder_bias, encoder_h, encoder_c, s.encoder);
     multiply(matrix(posteriors, batch, 2 * s.latents),
-             matrix(encoder_h + batch * s.encoder, batch, s.encoder).constant(), posterior);
+             exact(encoder_h + batch * s.encoder, batch, s.encoder), posterior);
     team.each([&](ForwardWorkshop<T>& workshop, int64_t b) {
       T* const q = posteriors + b * 2 * s.latents;
       add_row(q, in.posterior_bias, 2 * s.latents);
@@ -198,25 +169,16 @@ void run_forward(const Arguments<T>& in, const Tape<T, T*>& out, T* last) {
 // ---- backward ----
 
 template <class T>
-struct Grads {
-  T *image, *canvas, *words, *keys, *noise, *encoder_ih, *encoder_hh, *encoder_bias, *encoder_h0,
-      *posterior, *posterior_bias, *decoder_ih, *decoder_hh, *decoder_bias, *decoder_h0, *heads,
-      *heads_bias, *score;  // image, keys and score are null where they are not wanted
-};
-
-template <class T>
 struct BackwardWorkshop {
   explicit BackwardWorkshop(const UnrollSizes& s)
       : reader(s.channels, s.height, s.width, s.read_size, true),
         writer(s.channels, s.height, s.width, s.write_size),
-        canvas(s.volume()),
-        image(s.volume()),
         prior(2 * s.latents),
         energies(s.words) {}
 
   BackwardReader<T> reader;
   BackwardWriter<T> writer;
-  Buffer<T> canvas, image, prior, energies;
+  Buffer<T> prior, energies;
 };
 
 // result [columns] = the sum of the rows. Sums of 64 rows are summed, for the sake of precision.
@@ -236,9 +198,8 @@ void sum_rows(const T* data, int64_t rows, int64_t columns, T* result) {
 }
 
 template <class T>
-void run_backward(const Arguments<T>& in, const Tape<T, const T*>& tape, const T* grad_canvas,
-                  const T* grad_kl, const T* grad_log_ratio, const T* grad_windows,
-                  const T* grad_weights, const Grads<T>& out) {
+void run_backward(const Arguments<T>& in, const UnrollTape<const T*>& tape,
+                  const UnrollGiven<T>& given, const UnrollGradPointers<T>& out) {
   const auto& s = in.sizes;
   const int64_t batch = s.batch, steps = s.steps, volume = s.volume(), heads = s.heads();
   const int64_t rows = steps * batch;
@@ -254,7 +215,7 @@ void run_backward(const Arguments<T>& in, const Tape<T, const T*>& tape, const T
 
   // result = d w
   const auto weight = [&](const T* data, int64_t rows, int64_t columns) {
-    return in.right(matrix(data, rows, columns).transposed());
+    return in.of_steps(matrix(data, rows, columns).transposed());
   };
   const auto encoder_ih = weight(in.encoder_ih, 4 * s.encoder, s.encoder_in());
   const auto encoder_hh = weight(in.encoder_hh, 4 * s.encoder, s.encoder);
@@ -264,7 +225,7 @@ void run_backward(const Arguments<T>& in, const Tape<T, const T*>& tape, const T
   const auto all_heads = weight(in.heads, heads, s.decoder);
 
   team.each([&](BackwardWorkshop<T>&, int64_t b) {
-    std::copy_n(grad_canvas + b * volume, volume, d_canvas + b * volume);
+    std::copy_n(given.canvas + b * volume, volume, d_canvas + b * volume);
     std::fill_n(d_h_enc + b * s.encoder, s.encoder, T(0));
     std::fill_n(d_c_enc + b * s.encoder, s.encoder, T(0));
     std::fill_n(d_h_dec + b * s.decoder, s.decoder, T(0));
@@ -281,7 +242,7 @@ void run_backward(const Arguments<T>& in, const Tape<T, const T*>& tape, const T
     T* const d = d_said + ((t + 1) * batch + b) * heads;
     backward_row(workshop.writer, d_canvas + b * volume, said + s.patch_at(),
                  said + s.write_window_at(), d + s.patch_at(), d + s.write_window_at());
-    add_row(d + s.write_window_at(), grad_windows + (t * batch + b) * 5, 5);
+    add_row(d + s.write_window_at(), given.windows + (t * batch + b) * 5, 5);
   };
   const auto read_backward_at = [&](BackwardWorkshop<T>& workshop, int64_t t, int64_t b) {
     const T* const input = d_encoder_in + b * s.encoder_in();
@@ -289,9 +250,8 @@ void run_backward(const Arguments<T>& in, const Tape<T, const T*>& tape, const T
     backward_row(workshop.reader,
                  {in.image + b * volume, tape.canvases + (t * batch + b) * volume, tape.said + at},
                  input,
-                 {out.image ? workshop.image.data() : nullptr, d_said + at, workshop.canvas});
-    add_row(d_canvas + b * volume, workshop.canvas, volume);
-    if (out.image) add_row(out.image + b * volume, workshop.image, volume);
+                 {out.image ? out.image + b * volume : nullptr, d_said + at, d_canvas + b * volume,
+                  true});
     add_row(d_h_dec + b * s.decoder, input + s.glimpse(), s.decoder);
   };
   const auto lstm_backward = [&](const Buffer<T>& d_h, Buffer<T>& d_c, Buffer<T>& d_c_before,
@@ -325,7 +285,7 @@ void run_backward(const Arguments<T>& in, const Tape<T, const T*>& tape, const T
       T* const d = d_said + (row + b) * heads;
       const T *const d_z = decoder_in + b * s.decoder_in(), *const prior = said + s.prior_at();
       if (in.keys)
-        backward_row(d_z + s.latents, grad_weights + (row + b) * s.words, caption_of(in, said, b),
+        backward_row(d_z + s.latents, given.weights + (row + b) * s.words, caption_of(in, said, b),
                      tape.weights + (row + b) * s.words, {s.words, s.units, s.word_size},
                      {d, out.keys + b * s.words * s.units, d_score + b * s.units, nullptr, true},
                      workshop.energies);
@@ -333,7 +293,7 @@ void run_backward(const Arguments<T>& in, const Tape<T, const T*>& tape, const T
       T* const d_q = posteriors + b * 2 * s.latents;
       T* const d_prior = workshop.prior;
       const int64_t noise = (b * steps + t) * s.latents;
-      backward_row(d_z, grad_kl[row + b], grad_log_ratio[row + b],
+      backward_row(d_z, given.kl[row + b], given.log_ratio[row + b],
                    {q, q + s.latents, prior, prior + s.latents, in.noise + noise},
                    {d_q, d_q + s.latents, d_prior, d_prior + s.latents, out.noise + noise},
                    s.latents);
@@ -397,110 +357,35 @@ void run_backward(const Arguments<T>& in, const Tape<T, const T*>& tape, const T
   if (out.score) sum_rows<T>(d_score, batch, s.units, out.score);
 }
 
-template <class T>
-UnrollResults forward(const UnrollInputs& in) {
-  const Arguments<T> arguments(in);
-  const auto& s = arguments.sizes;
-  const auto tensor = [&](std::initializer_list<int64_t> shape) {
-    return pooled(shape, in.image.scalar_type());
-  };
-  const int64_t B = s.batch, steps = s.steps;
-  UnrollResults results{tensor({B, s.channels, s.height, s.width}),
-                        tensor({steps, B}),
-                        tensor({steps, B}),
-                        tensor({steps, B, 5}),
-                        tensor({steps, B, in.keys ? s.words : 0}),
-                        tensor({steps, B, s.encoder_in()}),
-                        tensor({steps, B, 4 * s.encoder}),
-                        tensor({steps + 1, B, s.encoder}),
-                        tensor({steps + 1, B, s.encoder}),
-                        tensor({steps, B, 2 * s.latents}),
-                        tensor({steps, B, s.decoder_in()}),
-                        tensor({steps, B, 4 * s.decoder}),
-                        tensor({steps + 1, B, s.decoder}),
-                        tensor({steps + 1, B, s.decoder}),
-                        tensor({steps + 1, B, s.heads()}),
-                        tensor({steps, B, s.channels, s.height, s.width})};
-  std::apply(
-      [&](const Tensor& last, const auto&... tape) {
-        run_forward<T>(arguments, {tape.template mutable_data_ptr<T>()...},
-                       last.template mutable_data_ptr<T>());
-      },
-      results);
-  return results;
-}
-
-template <class T>
-UnrollGrads backward(const std::array<Tensor, 5>& grads, const UnrollInputs& in,
-                     const std::array<Tensor, 12>& tape, bool image_grad) {
-  const Arguments<T> arguments(in);
-  const auto& s = arguments.sizes;
-  const auto like = [](const Tensor& tensor) {
-    return torch::stable::new_empty(tensor, tensor.sizes());
-  };
-  const Tensor none = torch::stable::new_empty(in.image, {0});
-  UnrollGrads results{image_grad ? like(in.image) : none,
-                      like(in.canvas),
-                      like(in.words),
-                      in.keys ? like(*in.keys) : none,
-                      like(in.noise),
-                      like(in.encoder_ih),
-                      like(in.encoder_hh),
-                      like(in.encoder_bias),
-                      like(in.encoder_h0),
-                      like(in.posterior),
-                      like(in.posterior_bias),
-                      like(in.decoder_ih),
-                      like(in.decoder_hh),
-                      like(in.decoder_bias),
-                      like(in.decoder_h0),
-                      like(in.heads),
-                      like(in.heads_bias),
-                      in.score ? like(*in.score) : none};
-  auto out = std::apply(
-      [](const auto&... grad) { return Grads<T>{grad.template mutable_data_ptr<T>()...}; }, results);
-  if (!image_grad) out.image = nullptr;
-  if (!in.keys) out.keys = nullptr;
-  if (!in.score) out.score = nullptr;
-  std::vector<Tensor> kept;
-  const auto data = [&](const Tensor& tensor) {
-    kept.push_back(as_contiguous(tensor));
-    return kept.back().template const_data_ptr<T>();
-  };
-  // Not on the tape of the backward: kl, log_ratio, windows.
-  const Tape<T, const T*> pointers{nullptr,       nullptr,       nullptr,       data(tape[0]),
-                                   data(tape[1]), data(tape[2]), data(tape[3]), data(tape[4]),
-                                   data(tape[5]), data(tape[6]), data(tape[7]), data(tape[8]),
-                                   data(tape[9]), data(tape[10]), data(tape[11])};
-  run_backward<T>(arguments, pointers, data(grads[0]), data(grads[1]), data(grads[2]),
-                  data(grads[3]), data(grads[4]), out);
-  return results;
-}
-
 }  // namespace
 
 UnrollResults unroll(ALIGNDRAW_UNROLL_PARAMETERS) {
   const UnrollInputs in{ALIGNDRAW_UNROLL_ARGUMENTS};
   check_unroll("unroll", in);
-  return is_double(in.image) ? forward<double>(in) : forward<float>(in);
+  const auto make = [&](std::initializer_list<int64_t> shape) {
+    return pooled(shape, in.image.scalar_type());
+  };
+  const auto run = [&]<class T>(T) {
+    return unroll_results<T>(in, make, [&](const UnrollTape<T*>& tape, T* last) {
+      run_forward(Arguments<T>(in), tape, last);
+    });
+  };
+  return is_double(in.image) ? run(double()) : run(float());
 }
 
-UnrollGrads unroll_backward(Tensor grad_canvas, Tensor grad_kl, Tensor grad_log_ratio,
-                            Tensor grad_windows, Tensor grad_weights, ALIGNDRAW_UNROLL_PARAMETERS,
-                            Tensor weights, Tensor encoder_in, Tensor encoder_gates,
-                            Tensor encoder_h, Tensor encoder_c, Tensor posteriors,
-                            Tensor decoder_in, Tensor decoder_gates, Tensor decoder_h,
-                            Tensor decoder_c, Tensor said, Tensor canvases, bool image_grad) {
+UnrollGrads unroll_backward(ALIGNDRAW_UNROLL_GRAD_PARAMETERS) {
   const UnrollInputs in{ALIGNDRAW_UNROLL_ARGUMENTS};
   check_unroll("unroll_backward", in);
-  const std::array<Tensor, 5> grads{grad_canvas, grad_kl, grad_log_ratio, grad_windows,
-                                    grad_weights};
-  const std::array<Tensor, 12> tape{weights,    encoder_in, encoder_gates, encoder_h,
-                                    encoder_c,  posteriors, decoder_in,    decoder_gates,
-                                    decoder_h,  decoder_c,  said,          canvases};
+  const std::array<Tensor, 5> grads{grad_canvas, grad_kl, grad_log_ratio, grad_windows, grad_weights};
+  const std::array<Tensor, 12> tape{ALIGNDRAW_UNROLL_TAPE};
   check_unroll_backward(in, grads, tape);
-  const auto run = is_double(in.image) ? backward<double> : backward<float>;
-  return run(grads, in, tape, image_grad);
+  const auto run = [&]<class T>(T) {
+    return unroll_grads<T>(in, grads, tape, image_grad,
+                           [&](const auto& tape, const auto& given, const auto& out) {
+                             run_backward(Arguments<T>(in), tape, given, out);
+                           });
+  };
+  return is_double(in.image) ? run(double()) : run(float());
 }
 
 }  // namespace aligndraw::cpu

@@ -1,8 +1,8 @@
 #include "../unroll_prior.h"
 
-#include "../gemm.h"
 #include "../math/latent.h"
 #include "attend.h"
+#include "factor.h"
 #include "loop.h"
 #include "lstm.h"
 #include "write.h"
@@ -65,13 +65,17 @@ void draw_row(const double* mu, const double* log_sigma, const double* noise, do
 
 namespace {
 
-// result [batch, rows] += x [batch, depth] W^T. A few vectors are multiplied here: each thread keeps
-// to its rows of W, which stay in its core's cache from one step to the next.
+// So few vectors are multiplied here: each thread keeps to its rows of W, which stay in its core's
+// cache from one step to the next.
+constexpr int64_t few = 4;
+
+// result [batch, rows] += x [batch, depth] W^T
 template <class T>
-void add_product(T* result, const T* x, Matrix<const T> w, int64_t batch) {
-  constexpr int64_t few = 4;
+void add_product(T* result, const T* x, const Right<T>& right, int64_t batch) {
+  const Matrix<const T> w = right.matrix;
   if (batch > few)
-    return multiply(matrix(result, batch, w.rows), matrix(x, batch, w.columns), w.transposed(), true);
+    return multiply(matrix(result, batch, w.rows), Left<T>(matrix(x, batch, w.columns), false), right,
+                    true);
   const int64_t threads = std::max<int64_t>(1, torch::stable::get_num_threads());
   torch::stable::parallel_for(0, threads, 1, [&](int64_t begin, int64_t end) {
     const int64_t first = w.rows * begin / threads, last = w.rows * end / threads;
@@ -91,7 +95,7 @@ struct Workshop {
 };
 
 template <class T>
-std::tuple<Tensor, Tensor, Tensor, Tensor> run(const UnrollPriorInputs& in) {
+UnrollPriorResults run(const UnrollPriorInputs& in) {
   const int64_t channels = in.canvas.size(0), height = in.canvas.size(1), width = in.canvas.size(2);
   const int64_t batch = in.noise.size(0), steps = in.noise.size(1), latents = in.noise.size(2);
   const int64_t words = in.words.size(1), word_size = in.words.size(2);
@@ -110,9 +114,13 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> run(const UnrollPriorInputs& in) {
   const T *keys = in.keys ? data(*in.keys) : nullptr, *score = in.score ? data(*in.score) : nullptr;
   const T *decoder_ih = data(in.decoder_ih), *decoder_bias = data(in.decoder_bias);
   const T *h0 = data(in.decoder_h0), *heads_bias = data(in.heads_bias);
-  const Matrix<const T> of_latent{decoder_ih, 4 * n, latents, latents + word_size};
-  const Matrix<const T> of_context{decoder_ih + latents, 4 * n, word_size, latents + word_size};
-  const auto of_h = matrix(data(in.decoder_hh), 4 * n, n), said_of_h = matrix(data(in.heads), heads, n);
+  const auto of_steps = [=](Matrix<const T> w) {
+    return Right<T>(w, false, batch, batch > few ? steps : 1);
+  };
+  const Right<T> of_context({decoder_ih + latents, 4 * n, word_size, latents + word_size}, false);
+  const auto of_latent = of_steps({decoder_ih, 4 * n, latents, latents + word_size});
+  const auto of_h = of_steps(matrix(data(in.decoder_hh), 4 * n, n));
+  const auto said_of_h = of_steps(matrix(data(in.heads), heads, n));
   const Tensor lengths_tensor = as_contiguous(in.lengths);
   const int64_t* const lengths = lengths_tensor.const_data_ptr<int64_t>();
 
@@ -187,13 +195,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> run(const UnrollPriorInputs& in) {
 
 }  // namespace
 
-std::tuple<Tensor, Tensor, Tensor, Tensor> unroll_prior(
-    Tensor canvas, Tensor words, std::optional<Tensor> keys, Tensor lengths, Tensor noise,
-    Tensor decoder_ih, Tensor decoder_hh, Tensor decoder_bias, Tensor decoder_h0, Tensor heads,
-    Tensor heads_bias, std::optional<Tensor> score, int64_t write_size) {
-  const UnrollPriorInputs in{canvas,     words,        keys,       lengths, noise,      decoder_ih,
-                             decoder_hh, decoder_bias, decoder_h0, heads,   heads_bias, score,
-                             write_size};
+UnrollPriorResults unroll_prior(ALIGNDRAW_UNROLL_PRIOR_PARAMETERS) {
+  const UnrollPriorInputs in{ALIGNDRAW_UNROLL_PRIOR_ARGUMENTS};
   check_unroll_prior(in);
   return is_double(canvas) ? run<double>(in) : run<float>(in);
 }

@@ -1,63 +1,27 @@
 #include "attend.h"
 
-#include <cmath>
-
-#include "../math/attend.h"
+#include "attention.h"
 #include "launch.h"
 #include "number.h"
-#include "sum.h"
 
 namespace aligndraw::cuda {
 namespace {
 
-constexpr int threads = 256, warps = threads / warp_threads;
+using attention::threads, attention::warps;
 
-__device__ __forceinline__ int64_t clamped_length(const int64_t* lengths, int64_t b,
-                                                  int64_t words) {
-  const int64_t length = lengths[b];
-  return length < 1 ? 1 : length > words ? words : length;
-}
-
-// A block a caption. Between barriers, `weights` holds the energies: captions of any length have
-// room there.
+// A block a caption.
 template <class F, class T = typename F::Number>
 __global__ void __launch_bounds__(threads, 1)
     forward(AttendInputs inputs, Out context, T* weights, AttendSizes sizes) {
-  const auto [batch, words, units, width] = sizes;
-  const int64_t b = blockIdx.x, length = clamped_length(inputs.lengths, b, words);
-  const int thread = threadIdx.x, warp = thread / warp_threads, lane = thread % warp_threads;
-  weights += b * words;
-
-  for (int64_t k = warp; k < length; k += warps) {  // a warp a word
-    T energy = 0;
-    for (int64_t j = lane; j < units; j += warp_threads)
-      energy += math::energy(F::load(inputs.query, b * units + j),
-                             F::load(inputs.keys, (b * words + k) * units + j),
-                             F::load(inputs.score, j));
-    energy = warp_sum(energy);
-    if (lane == 0) weights[k] = energy;
-  }
-  __syncthreads();
-
-  // Every warp for itself: that costs less than to wait for one.
-  T largest = -INFINITY, total = 0;
-  for (int64_t k = lane; k < length; k += warp_threads)
-    largest = weights[k] > largest ? weights[k] : largest;
-  largest = warp_max(largest);
-  for (int64_t k = lane; k < length; k += warp_threads) total += math::exp(weights[k] - largest);
-  total = warp_sum(total);
-  __syncthreads();
-
-  for (int64_t k = thread; k < words; k += threads)
-    weights[k] = k < length ? math::exp(weights[k] - largest) / total : T(0);
-  __syncthreads();
-
-  for (int64_t j = thread; j < width; j += threads) {
-    const T sum = sum_of<T>(int(length), [&](int k) {
-      return weights[k] * F::load(inputs.values, (b * words + k) * width + j);
-    });
-    F::store(context, b * width + j, sum);
-  }
+  const int64_t words = sizes.words, units = sizes.units, width = sizes.width, b = blockIdx.x;
+  attention::forward<T>(
+      attention::clamped_length(inputs.lengths, b, words), words, units, width,
+      [&](int64_t j) { return F::load(inputs.query, b * units + j); },
+      [&](int64_t k, int64_t j) { return F::load(inputs.keys, (b * words + k) * units + j); },
+      [&](int64_t j) { return F::load(inputs.score, j); },
+      [&](int64_t k, int64_t j) { return F::load(inputs.values, (b * words + k) * width + j); },
+      weights + b * words,
+      [&](int64_t j, T sum) { F::store(context, b * width + j, sum); });
 }
 
 // A block a caption. The captions' shares of the gradient of the score go to `score_parts`, [B, l];
@@ -66,49 +30,29 @@ template <class F, class T = typename F::Number>
 __global__ void __launch_bounds__(threads, 1)
     backward(In grad_context, In grad_weights, AttendInputs inputs, In weights, AttendOutputs grads,
              T* grad_energies, T* score_parts, AttendSizes sizes) {
-  const auto [batch, words, units, width] = sizes;
-  const int64_t b = blockIdx.x, length = clamped_length(inputs.lengths, b, words);
-  const int thread = threadIdx.x, warp = thread / warp_threads, lane = thread % warp_threads;
-  grad_energies += b * words;
-
-  for (int64_t k = warp; k < length; k += warps) {  // a warp a word
-    T grad = 0;
-    for (int64_t j = lane; j < width; j += warp_threads)
-      grad += F::load(grad_context, b * width + j) *
-              F::load(inputs.values, (b * words + k) * width + j);
-    grad = warp_sum(grad);
-    if (lane == 0) grad_energies[k] = F::load(grad_weights, b * words + k) + grad;
-  }
-  __syncthreads();
-
-  T mean = 0;
-  for (int64_t k = lane; k < length; k += warp_threads)
-    mean += F::load(weights, b * words + k) * grad_energies[k];
-  mean = warp_sum(mean);
-
-  for (int64_t j = thread; j < units; j += threads) {
-    const T query = F::load(inputs.query, b * units + j), score = F::load(inputs.score, j);
-    T grad_query = 0, grad_score = 0;
-    for (int64_t k = 0; k < words; ++k) {
-      const int64_t n = (b * words + k) * units + j;
-      math::EnergyGrads<T> grad{};
-      if (k < length)
-        grad = math::energy_backward(
-            F::load(weights, b * words + k) * (grad_energies[k] - mean), query,
-            F::load(inputs.keys, n), score);
-      F::store(grads.keys, n, grad.key);
-      grad_query += grad.key;
-      grad_score += grad.score;
-    }
-    F::store(grads.query, b * units + j, grad_query);
-    score_parts[b * units + j] = grad_score;
-  }
-  for (int64_t n = thread; n < words * width; n += threads) {
+  const int64_t words = sizes.words, units = sizes.units, width = sizes.width;
+  const int64_t b = blockIdx.x, length = attention::clamped_length(inputs.lengths, b, words);
+  const auto of_word = [&](int64_t k) { return F::load(weights, b * words + k); };
+  const auto of_context = [&](int64_t j) { return F::load(grad_context, b * width + j); };
+  attention::backward<T>(
+      length, words, units, width, of_context,
+      [&](int64_t k) { return F::load(grad_weights, b * words + k); },
+      [&](int64_t j) { return F::load(inputs.query, b * units + j); },
+      [&](int64_t k, int64_t j) { return F::load(inputs.keys, (b * words + k) * units + j); },
+      [&](int64_t j) { return F::load(inputs.score, j); },
+      [&](int64_t k, int64_t j) { return F::load(inputs.values, (b * words + k) * width + j); },
+      of_word, grad_energies + b * words,
+      [&](int64_t k, int64_t j, T grad) {
+        F::store(grads.keys, (b * words + k) * units + j, grad);
+      },
+      [&](int64_t j, T of_query, T of_score) {
+        F::store(grads.query, b * units + j, of_query);
+        score_parts[b * units + j] = of_score;
+      });
+  for (int64_t n = threadIdx.x; n < words * width; n += threads) {
     const int64_t k = n / width;
-    T grad = 0;
-    if (k < length)
-      grad = F::load(weights, b * words + k) * F::load(grad_context, b * width + n % width);
-    F::store(grads.values, b * words * width + n, grad);
+    F::store(grads.values, b * words * width + n,
+             k < length ? of_word(k) * of_context(n % width) : T(0));
   }
 }
 

@@ -116,8 +116,9 @@ struct Bank {
   }
 };
 
-// The window of image b, its two banks, and rows of the width of a tile: what every kernel needs.
-template <class F, class T = typename F::Number>
+// A window of the five numbers number(0) ..., its two banks, and rows of the width of a tile: what every
+// kernel needs.
+template <class T>
 struct Window {
   T parameters[5];
   math::Grid<T> grid;
@@ -125,10 +126,10 @@ struct Window {
   T* patch;  // [tile_filters, tile_filters]
   T* rows;   // [tile_filters, stride]
 
-  __device__ __forceinline__ Window(SharedArrays& shared, In window, int64_t b,
+  template <class Number>
+  __device__ __forceinline__ Window(SharedArrays& shared, const Number& number,
                                     const GlimpseSizes& sizes)
-      : parameters{F::load(window, 5 * b), F::load(window, 5 * b + 1), F::load(window, 5 * b + 2),
-                   F::load(window, 5 * b + 3), F::load(window, 5 * b + 4)},
+      : parameters{number(0), number(1), number(2), number(3), number(4)},
         grid(math::grid(parameters, sizes.height, sizes.width)),
         y(shared, sizes.height, sizes, grid.y, grid),
         x(shared, sizes.width, sizes, grid.x, grid),
@@ -219,6 +220,16 @@ struct Window {
   }
 };
 
+// Number i of window b, of [B, 5].
+template <class F>
+struct Numbers {
+  In window;
+
+  __device__ __forceinline__ auto operator()(int64_t b, int i) const {
+    return F::load(window, 5 * b + i);
+  }
+};
+
 // The tiles that pixels are drawn in, a block each.
 __host__ __device__ __forceinline__ int64_t tiles(int64_t length) {
   return (length + tile_pixels - 1) / tile_pixels;
@@ -228,55 +239,87 @@ inline dim3 drawing_blocks(const GlimpseSizes& s) {
   return row_of(s.batch * s.channels * tiles(s.height) * tiles(s.width));
 }
 
-// F_Y^T K F_X in one tile of one channel of an image: patch(plane, grid, n) are the elements of K,
-// and pixel(plane, n, drawn) gets each pixel, where plane = b C + c.
-template <class F, class Patch, class Pixel>
-__device__ __forceinline__ void draw(In window_in, const GlimpseSizes& sizes, const Patch& patch,
-                                     const Pixel& pixel) {
-  using T = typename F::Number;
-  const int64_t across = tiles(sizes.width), down = tiles(sizes.height);
-  const int64_t plane = blockIdx.x / (across * down), tile = blockIdx.x % (across * down);
-  SharedArrays shared;
-  Window<F> window(shared, window_in, plane / sizes.channels, sizes);
-  auto &y = window.y, &x = window.x;
+// F_Y^T K F_X in a tile of one plane, added up in registers over patches and their windows.
+template <class T>
+struct Drawing {
   // A thread's pixels are in one column, `row_step` apart.
-  constexpr int row_step = threads / tile_pixels, count = tile_pixels / row_step;
-  const int a = threadIdx.x % tile_pixels, r = threadIdx.x / tile_pixels;
+  static constexpr int row_step = threads / tile_pixels, count = tile_pixels / row_step;
   T sums[count] = {};
-  for (int64_t j = 0; j < sizes.size; j += tile_filters)
-    for (int64_t i = 0; i < sizes.size; i += tile_filters) {
-      y.choose(j);
-      x.choose(i);
-      __syncthreads();
-      y.place(tile / across * tile_pixels);
-      x.place(tile % across * tile_pixels);
-      window.load_patch([&](int64_t n) { return patch(plane, window.grid, n); });
-      __syncthreads();
-      window.widen_patch(window.rows);
-      __syncthreads();
-      for (int f = 0; f < y.filter_count; ++f) {
-        const T row = window.rows[f * stride + a];
+
+  // In the tile from (top, left) on: patch(grid, n) are the elements of K, p x p of them.
+  template <class Patch>
+  __device__ __forceinline__ void add(Window<T>& window, int64_t size, int64_t top, int64_t left,
+                                      const Patch& patch) {
+    auto &y = window.y, &x = window.x;
+    const int a = threadIdx.x % tile_pixels, r = threadIdx.x / tile_pixels;
+    for (int64_t j = 0; j < size; j += tile_filters)
+      for (int64_t i = 0; i < size; i += tile_filters) {
+        y.choose(j);
+        x.choose(i);
+        __syncthreads();
+        y.place(top);
+        x.place(left);
+        window.load_patch([&](int64_t n) { return patch(window.grid, n); });
+        __syncthreads();
+        window.widen_patch(window.rows);
+        __syncthreads();
+        for (int f = 0; f < y.filter_count; ++f) {
+          const T row = window.rows[f * stride + a];
 #pragma unroll
-        for (int k = 0; k < count; ++k) sums[k] += y.taps[f * stride + r + k * row_step] * row;
+          for (int k = 0; k < count; ++k) sums[k] += y.taps[f * stride + r + k * row_step] * row;
+        }
       }
-    }
-  if (a >= x.pixel_count) return;
+  }
+
+  // pixel(n, at, drawn) for the thread's pixels: n of the plane, `at` in rows of shared memory.
+  template <class Pixel>
+  __device__ __forceinline__ void for_pixels(const Window<T>& window, const Pixel& pixel) const {
+    const auto &y = window.y, &x = window.x;
+    const int a = threadIdx.x % tile_pixels, r = threadIdx.x / tile_pixels;
+    if (a >= x.pixel_count) return;
 #pragma unroll
-  for (int k = 0; k < count; ++k)
-    if (r + k * row_step < y.pixel_count)
-      pixel(plane,
-            (y.first_pixel + r + k * row_step) * sizes.width + x.first_pixel + a, sums[k]);
+    for (int k = 0; k < count; ++k) {
+      const int row = r + k * row_step;
+      if (row < y.pixel_count)
+        pixel((y.first_pixel + row) * x.length + x.first_pixel + a, row * stride + a, sums[k]);
+    }
+  }
+};
+
+// Which tile of which plane a block of drawing_blocks() draws.
+struct Tile {
+  int64_t plane, top, left;
+
+  __device__ __forceinline__ Tile(int64_t block, const GlimpseSizes& sizes) {
+    const int64_t across = tiles(sizes.width), down = tiles(sizes.height);
+    plane = block / (across * down);
+    top = block % (across * down) / across * tile_pixels;
+    left = block % across * tile_pixels;
+  }
+};
+
+// One tile of one channel of an image: patch(plane, grid, n) are the elements of K, and
+// pixel(plane, n, drawn) gets each pixel, where plane = b C + c; number(b, i) is window b's.
+template <class T, class Number, class Patch, class Pixel>
+__device__ __forceinline__ void draw(int64_t block, const Number& number, const GlimpseSizes& sizes,
+                                     const Patch& patch, const Pixel& pixel) {
+  const Tile tile(block, sizes);
+  const int64_t b = tile.plane / sizes.channels;
+  SharedArrays shared;
+  Window<T> window(shared, [&](int i) { return number(b, i); }, sizes);
+  Drawing<T> drawing;
+  drawing.add(window, sizes.size, tile.top, tile.left,
+              [&](const math::Grid<T>& grid, int64_t n) { return patch(tile.plane, grid, n); });
+  drawing.for_pixels(window, [&](int64_t n, int, T drawn) { pixel(tile.plane, n, drawn); });
 }
 
-// F_Y X F_X^T of one plane of an image, a block a plane: pixel(plane, n) are the elements of X, and
-// result(plane, grid, n, sum) gets those of the glimpse. There are `planes` an image.
-template <class F, class Pixel, class Result>
-__device__ __forceinline__ void look(In window_in, const GlimpseSizes& sizes, int64_t planes,
-                                     const Pixel& pixel, const Result& result) {
-  using T = typename F::Number;
-  const int64_t plane = blockIdx.x;
-  SharedArrays shared;
-  Window<F> window(shared, window_in, plane / planes, sizes);
+// F_Y X F_X^T of one plane of an image: load(window, pixels) puts the tile of X that is in place
+// into shared memory, and result(grid, n, sum) gets the elements of the glimpse.
+template <class T, class Number, class Load, class Result>
+__device__ __forceinline__ void look(SharedArrays& shared, const Number& number,
+                                     const GlimpseSizes& sizes, const Load& load,
+                                     const Result& result) {
+  Window<T> window(shared, number, sizes);
   T* const pixels = shared.take<T>(tile_pixels * stride);
   auto &y = window.y, &x = window.x;
   for (int64_t j = 0; j < sizes.size; j += tile_filters)
@@ -289,33 +332,31 @@ __device__ __forceinline__ void look(In window_in, const GlimpseSizes& sizes, in
           __syncthreads();
           y.place(r);
           x.place(a);
-          window.load_pixels(pixels, [&](int64_t n) { return pixel(plane, n); });
+          load(window, pixels);
           __syncthreads();
           window.filter_rows(pixels);
           __syncthreads();
           sum += window.filter_columns();
         }
-      window.for_element([&](int64_t n) { result(plane, window.grid, n, sum); });
+      window.for_element([&](int64_t n) { result(window.grid, n, sum); });
     }
 }
 
-template <class F>
+template <class T>
 size_t looking_bytes() {
-  using T = typename F::Number;
-  return Window<F>::bytes() + shared_bytes<T>(tile_pixels * stride);
+  return Window<T>::bytes() + shared_bytes<T>(tile_pixels * stride);
 }
 
-// The gradient of a window, given that of its glimpses, a block an image: patch(plane, grid, n) are
-// the elements of the gradients, with all factors. `power` is that of gamma among these.
-template <class F, class Pixel, class Patch, class Result>
-__device__ __forceinline__ void window_grads(In window_in, Out grad_window,
+// The gradient of window b, given that of its glimpses, a block an image: patch(plane, grid, n) are
+// the elements of the gradients, with all factors, and store(i, grad) gets the five. `power` is that
+// of gamma among the factors.
+template <class T, class Number, class Store, class Pixel, class Patch, class Result>
+__device__ __forceinline__ void window_grads(int64_t b, const Number& number, const Store& store,
                                              const GlimpseSizes& sizes, int64_t planes, int power,
                                              const Pixel& pixel, const Patch& patch,
                                              const Result& result) {
-  using T = typename F::Number;
-  const int64_t b = blockIdx.x;
   SharedArrays shared;
-  Window<F> window(shared, window_in, b, sizes);
+  Window<T> window(shared, number, sizes);
   T* const pixels = shared.take<T>(tile_pixels * stride);
   T* const wide = shared.take<T>(tile_filters * stride);  // the patch's gradient times F_X
   T* const parts = shared.take<T>(grad_count * warps);
@@ -355,13 +396,12 @@ __device__ __forceinline__ void window_grads(In window_in, Out grad_window,
   T grads[5];
   math::window_backward(x_grads, y_grads, power * x_grads.along, window.parameters, window.grid,
                         sizes.height, sizes.width, grads);
-  for (int n = 0; n < 5; ++n) F::store(grad_window, 5 * b + n, grads[n]);
+  for (int n = 0; n < 5; ++n) store(n, grads[n]);
 }
 
-template <class F>
+template <class T>
 size_t window_grads_bytes() {
-  using T = typename F::Number;
-  return looking_bytes<F>() + shared_bytes<T>(tile_filters * stride) +
+  return looking_bytes<T>() + shared_bytes<T>(tile_filters * stride) +
          shared_bytes<T>(grad_count * warps);
 }
 

@@ -29,10 +29,16 @@ __global__ void __launch_bounds__(glimpse::threads, glimpse::blocks_at_once<F>)
     forward(Planes<F> planes, In window, Out result, GlimpseSizes sizes) {
   using T = typename F::Number;
   const int64_t patch_size = sizes.size * sizes.size;
-  glimpse::look<F>(window, sizes, planes.count(), planes,
-                   [&](int64_t plane, const math::Grid<T>& grid, int64_t n, T sum) {
-                     F::store(result, plane * patch_size + n, grid.gamma * sum);
-                   });
+  const int64_t plane = blockIdx.x;
+  SharedArrays shared;
+  glimpse::look<T>(
+      shared, [&](int i) { return glimpse::Numbers<F>{window}(plane / planes.count(), i); }, sizes,
+      [&](const glimpse::Window<T>& in_place, T* pixels) {
+        in_place.load_pixels(pixels, [&](int64_t n) { return planes(plane, n); });
+      },
+      [&](const math::Grid<T>& grid, int64_t n, T sum) {
+        F::store(result, plane * patch_size + n, grid.gamma * sum);
+      });
 }
 
 template <class F>
@@ -40,8 +46,11 @@ __global__ void __launch_bounds__(glimpse::threads, 1)
     backward_window(In grad, Planes<F> planes, In window, Out grad_window, GlimpseSizes sizes) {
   using T = typename F::Number;
   const int64_t patch_size = sizes.size * sizes.size;
-  glimpse::window_grads<F>(
-      window, grad_window, sizes, planes.count(), 1, planes,
+  const int64_t b = blockIdx.x;
+  glimpse::window_grads<T>(
+      b, [&](int i) { return glimpse::Numbers<F>{window}(b, i); },
+      [&](int i, T found) { F::store(grad_window, 5 * b + i, found); }, sizes, planes.count(), 1,
+      planes,
       [&](int64_t plane, const math::Grid<T>& grid, int64_t n) {
         return grid.gamma * F::load(grad, plane * patch_size + n);
       },
@@ -55,8 +64,8 @@ __global__ void __launch_bounds__(glimpse::threads, glimpse::blocks_at_once<F>)
   using T = typename F::Number;
   const int64_t channels = sizes.channels, area = sizes.height * sizes.width;
   const int64_t patch_size = sizes.size * sizes.size;
-  glimpse::draw<F>(
-      window, sizes,
+  glimpse::draw<T>(
+      blockIdx.x, glimpse::Numbers<F>{window}, sizes,
       [&](int64_t plane, const math::Grid<T>& grid, int64_t n) {
         if (!with_canvas) return grid.gamma * F::load(grad, plane * patch_size + n);
         const int64_t first = plane + plane / channels * channels;
@@ -72,8 +81,8 @@ __global__ void __launch_bounds__(glimpse::threads, glimpse::blocks_at_once<F>)
   using T = typename F::Number;
   const int64_t channels = sizes.channels, area = sizes.height * sizes.width;
   const int64_t patch_size = sizes.size * sizes.size;
-  glimpse::draw<F>(
-      window, sizes,
+  glimpse::draw<T>(
+      blockIdx.x, glimpse::Numbers<F>{window}, sizes,
       [&](int64_t plane, const math::Grid<T>& grid, int64_t n) {
         const int64_t error = plane + (plane / channels + 1) * channels;
         return grid.gamma * F::load(grad, error * patch_size + n);
@@ -89,11 +98,12 @@ __global__ void __launch_bounds__(glimpse::threads, glimpse::blocks_at_once<F>)
 const char* launch_read(In image, In window, In canvas, Out glimpse, const GlimpseSizes& sizes,
                         CUstream_st* stream) {
   return with_access({image.type, window.type, canvas.type}, [&]<class F>() -> const char* {
+    using T = typename F::Number;
     const Planes<F> planes{image, canvas, sizes.channels, sizes.height * sizes.width};
     const int64_t blocks = sizes.batch * planes.count();
     if (blocks == 0) return nullptr;
     return report(launch(forward<F>, row_of(blocks), dim3(glimpse::threads),
-                         glimpse::looking_bytes<F>(), stream, false, planes, window, glimpse,
+                         glimpse::looking_bytes<T>(), stream, false, planes, window, glimpse,
                          sizes));
   });
 }
@@ -103,13 +113,14 @@ const char* launch_read_backward(In grad, In image, In window, In canvas, Out gr
                                  CUstream_st* stream) {
   if (sizes.batch == 0) return nullptr;
   return with_access({grad.type, image.type, window.type, canvas.type}, [&]<class F>() {
+    using T = typename F::Number;
     const Planes<F> planes{image, canvas, sizes.channels, sizes.height * sizes.width};
     const dim3 threads(glimpse::threads), blocks = glimpse::drawing_blocks(sizes);
     cudaError_t error =
         launch(backward_window<F>, row_of(sizes.batch), threads,
-               glimpse::window_grads_bytes<F>(), stream, false, grad, planes, window, grad_window,
+               glimpse::window_grads_bytes<T>(), stream, false, grad, planes, window, grad_window,
                sizes);
-    const size_t shared = glimpse::Window<F>::bytes();
+    const size_t shared = glimpse::Window<T>::bytes();
     if (error == cudaSuccess && grad_image.data && blocks.x > 0)
       error = launch(backward_image<F>, blocks, threads, shared, stream, false, grad, window,
                      canvas.data != nullptr, grad_image, sizes);

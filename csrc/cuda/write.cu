@@ -10,8 +10,8 @@ __global__ void __launch_bounds__(glimpse::threads, glimpse::blocks_at_once<F>)
     forward(In patch, In window, In canvas, Out result, GlimpseSizes sizes) {
   using T = typename F::Number;
   const int64_t area = sizes.height * sizes.width, patch_size = sizes.size * sizes.size;
-  glimpse::draw<F>(
-      window, sizes,
+  glimpse::draw<T>(
+      blockIdx.x, glimpse::Numbers<F>{window}, sizes,
       [&](int64_t plane, const math::Grid<T>& grid, int64_t n) {
         return F::load(patch, plane * patch_size + n) / grid.gamma;
       },
@@ -26,8 +26,10 @@ __global__ void __launch_bounds__(glimpse::threads, 1)
     backward(In grad, In patch, In window, Out grad_patch, Out grad_window, GlimpseSizes sizes) {
   using T = typename F::Number;
   const int64_t area = sizes.height * sizes.width, patch_size = sizes.size * sizes.size;
-  glimpse::window_grads<F>(
-      window, grad_window, sizes, sizes.channels, -1,
+  const int64_t b = blockIdx.x;
+  glimpse::window_grads<T>(
+      b, [&](int i) { return glimpse::Numbers<F>{window}(b, i); },
+      [&](int i, T found) { F::store(grad_window, 5 * b + i, found); }, sizes, sizes.channels, -1,
       [&](int64_t plane, int64_t n) { return F::load(grad, plane * area + n); },
       [&](int64_t plane, const math::Grid<T>& grid, int64_t n) {
         return F::load(patch, plane * patch_size + n) / grid.gamma;
@@ -44,7 +46,7 @@ const char* launch_write(In patch, In window, In canvas, Out result, const Glimp
   const dim3 blocks = glimpse::drawing_blocks(sizes);
   if (blocks.x == 0) return nullptr;
   return with_access({patch.type, window.type, canvas.type}, [&]<class F>() {
-    return report(launch(forward<F>, blocks, dim3(glimpse::threads), glimpse::Window<F>::bytes(),
+    return report(launch(forward<F>, blocks, dim3(glimpse::threads), glimpse::Window<typename F::Number>::bytes(),
                          stream, false, patch, window, canvas, result, sizes));
   });
 }
@@ -54,7 +56,7 @@ const char* launch_write_backward(In grad, In patch, In window, Out grad_patch, 
   if (sizes.batch == 0) return nullptr;
   return with_access({grad.type, patch.type, window.type}, [&]<class F>() {
     return report(launch(backward<F>, row_of(sizes.batch), dim3(glimpse::threads),
-                         glimpse::window_grads_bytes<F>(), stream, false, grad, patch, window,
+                         glimpse::window_grads_bytes<typename F::Number>(), stream, false, grad, patch, window,
                          grad_patch, grad_window, sizes));
   });
 }

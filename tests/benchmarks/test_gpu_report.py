@@ -34,11 +34,12 @@ def row(form, **found):
 
 
 def timed(form, called, replayed, **more):
-    times = {"called": spread(called), "replayed": spread(replayed), "cold": spread(2 * replayed), "peak_mib": 1.0}
-    return row(form, **times, bytes=8_000_000, flops=2_000_000, compile_seconds=None, error=0.5, **more)
+    times = {"called": spread(called), "replayed": spread(replayed), "cold": spread(2 * replayed)}
+    facts = {"peak_mib": 1.0, "launches": 3, "bytes": 8_000_000, "flops": 2_000_000, "error": 0.5}
+    return row(form, **times, **facts, compile_seconds=None, **more)
 
 
-KINDS = ("probe", "pip", "aligndraw.info", "pytest", "touch", "ops", "model", "compiled")
+KINDS = ("probe", "pip", "aligndraw.info", "pytest", "touch", "ops", "model", "compiled", "paper")
 ROWS = [timed("eager", 8e-5, 4e-5), timed("compiled", 2e-5, 1e-5), timed("cuda", 1e-5, 2e-5)]
 
 
@@ -54,6 +55,10 @@ class Machine:
         self.environments.append(dict(environment))
         kind = next(k for k in KINDS if k in str(command))
         answer = self.change.get(kind, getattr(self, kind.replace(".", "_"))())
+        if isinstance(answer, dict):  # what became of a run
+            with open(command[command.index("--out") + 1], "w") as file:
+                json.dump(answer, file)
+            answer = Done(0, 70.0, "")
         if isinstance(answer, list):  # lines of a measurement
             out = command[command.index("--out") + 1]
             plan = {"plan": [{k: r[k] for k in row("x")} for r in ROWS]}
@@ -82,6 +87,9 @@ class Machine:
         return [{"machine": MACHINE, "ceilings": ceilings}, *ROWS, {"after": {"clocks.sm": "1980 MHz"}}]
 
     model = compiled = ops
+
+    def paper(self):
+        return {"updates": 15000, "total": 15000, "seconds": 61.5, "bound": 99.0, "ungraphed": ""}
 
 
 @pytest.fixture
@@ -134,9 +142,10 @@ def test_a_whole_run(report, tmp_path):
     assert "2 passed, 1 skipped." in page and "- skipped, 3: read has no cuda kernel" in page
     assert "- racecheck: done, 0 errors; kernels of read cuda, write triton" in page
     assert "A copy reaches 4000 GB/s" in page
-    expected = ["10 µs", "8.00×", "2.00×", "20 µs", "2.00×", "0.50×", "40 µs", "200 (5%)", "50 (0%)", "1.0", "–"]
+    expected = ["10 µs", "8.00×", "2.00×", "20 µs", "2.00×", "0.50×", "40 µs", "200 (5%)", "50 (0%)", "1.0", "3", "–"]
     assert cells(page, "read mnist B=100 trained forward", "cuda")[2:] == expected
     assert "read  yes" in page
+    assert "All 15,000 updates of batch 100, by CUDA graphs, in 61.5 s with the making of the data." in page
 
 
 def test_the_build_asks_for_cuda_and_the_rest_uses_it(report, tmp_path):
@@ -157,7 +166,7 @@ def test_a_failed_build_leaves_the_rest_unmeasured(report):
     assert code == 1
     assert cells(page, "build") == ["build", "failed", "20 s", "aligndraw: nvcc was not found"]
     assert cells(page, "ops") == ["ops", "not measured", "–", "the package could not be built"]
-    assert page.count("\n\nNot measured.\n") == 5 and "×" not in page
+    assert page.count("\n\nNot measured.\n") == 6 and "×" not in page
 
 
 def test_failed_tests_are_named(report):
@@ -234,7 +243,20 @@ def test_a_cut_run_leaves_what_it_had(report, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         report(Cut())
     results = json.loads((tmp_path / "benchmarks" / "results" / "acme-x100-80gb.json").read_text())
-    assert [found["status"] for found in results["stages"].values()] == ["done"] * 3 + ["not measured"] * 3
+    assert [found["status"] for found in results["stages"].values()] == ["done"] * 3 + ["not measured"] * 4
+
+
+def test_a_run_that_was_not_whole_says_so(report):
+    cut = {"updates": 700, "total": 15000, "seconds": 40.0, "bound": 200.0, "ungraphed": "sparse gradients"}
+    code, results, page = report(Machine(paper=cut))
+    assert code == 0 and results["stages"]["paper"]["status"] == "cut short"
+    assert "700 of 15,000 updates of batch 100, without CUDA graphs (sparse gradients), in 40.0 s" in page
+    assert "then the time was up: the whole run was not measured." in page
+
+
+def test_a_run_that_broke_off_has_no_figures(report):
+    code, results, page = report(Machine(paper=Done(1, 9.0, "Traceback\nRuntimeError: CUDA error")))
+    assert code == 1 and cells(page, "paper") == ["paper", "failed", "9 s", "RuntimeError: CUDA error"]
 
 
 def test_only_some_stages(report):
@@ -247,7 +269,7 @@ def test_only_some_stages(report):
 def test_unknown_stage(capsys):
     with pytest.raises(SystemExit):
         gpu_report.main(["--only", "tests,fun"])
-    assert "no stage 'fun'; there are build, tests, ops, model, sanitizer, compiled" in capsys.readouterr().err
+    assert "no stage 'fun'; there are build, tests, ops, model, sanitizer, paper, compiled" in capsys.readouterr().err
 
 
 def test_the_time_is_shared_and_never_passed(report):
@@ -261,7 +283,7 @@ def test_the_time_is_shared_and_never_passed(report):
 
     report(Slow(), "--seconds", "100")
     shared = {command: s for command, s in given.items() if "probe" not in command and "aligndraw.info" not in command}
-    assert len(shared) == 6 and all(seconds <= 100 for seconds in shared.values())
+    assert len(shared) == 7 and all(seconds <= 100 for seconds in shared.values())
     assert given[next(command for command in given if "pip" in command)] < 30
     code, _, page = report(Machine(), "--seconds", "5")
     assert cells(page, "ops") == ["ops", "not measured", "–", "the time was up"]
@@ -317,4 +339,7 @@ def test_the_plan_starts_with_what_matters_most():
     assert {case.batch for case in first} == {100} and {case.form for case in first} >= {"eager", "compiled"}
     model = [case for _, case in plan("model")]
     assert model[0].batch == 100 and not any(case.form == "compiled" for case in model)
-    assert {(case.preset, case.batch) for _, case in plan("compiled")} == {("mnist", 100)}
+    assert {case.batch for case in model} == {1, 16, 100, 1024}
+    compiled = [case for _, case in plan("compiled")]
+    assert {(c.preset, c.batch) for c in compiled} == {(p, b) for p in ("mnist", "coco") for b in (1, 16, 100, 1024)}
+    assert (compiled[0].preset, compiled[0].batch) == ("mnist", 100)

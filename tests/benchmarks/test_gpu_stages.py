@@ -65,6 +65,7 @@ def clock(monkeypatch):
         monkeypatch.setattr(torch.cuda, name, lambda: None)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: 2**20)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 4 * 2**20)
+    monkeypatch.setattr(cuda_clock, "_launches", lambda call: 7)
     monkeypatch.setattr(cuda_clock, "_elapsed", lambda call, count: took[call])
     return took
 
@@ -81,7 +82,7 @@ def test_a_call_that_cannot_be_captured_keeps_its_other_time(clock, monkeypatch)
     found = cuda_clock.measure(call)
     assert found.pop("called") == {"median": 2e-4, "p20": 2e-4, "p80": 2e-4}
     reason = "operation not permitted when stream is capturing"
-    assert found == {"peak_mib": 3.0, "replayed": None, "cold": None, "reason": reason}
+    assert found == {"peak_mib": 3.0, "launches": 7, "replayed": None, "cold": None, "reason": reason}
 
 
 def test_a_replayed_time_is_that_of_one_call(clock, monkeypatch):
@@ -98,3 +99,11 @@ def test_a_replayed_time_is_that_of_one_call(clock, monkeypatch):
     clock[call], clock[replay] = 2.5e-4, 8e-4
     monkeypatch.setattr(cuda_clock, "_captured", lambda body, repeats: repeats == 4 and graph)
     assert cuda_clock._replayed(call, 0.1)["median"] == pytest.approx(2e-4)
+
+
+def test_a_run_without_time_says_how_far_it_came(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    gpu_stages.paper(tmp_path / "out", 0.0, "cpu")
+    found = json.loads((tmp_path / "out").read_text())
+    assert found.pop("seconds") > 0
+    assert found == {"updates": 0, "total": 15000, "bound": None, "ungraphed": "there are no CUDA graphs on cpu"}

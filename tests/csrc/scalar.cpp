@@ -1,6 +1,8 @@
 // The functions of csrc/math/scalar.h over arrays, for test_scalar.py.
 #include "math/scalar.h"
 
+#include "cpu/wide.h"
+
 #define OVER_ARRAYS(name)                                                                         \
   extern "C" void name##_float32(const float* x, float* y, int64_t n) {                           \
     for (int64_t i = 0; i < n; ++i) y[i] = aligndraw::math::name(x[i]);                           \
@@ -26,3 +28,18 @@ ALIGNDRAW_INLINE T slope(T x) {
 
 OVER_ARRAYS(quick_tanh)
 OVER_ARRAYS(slope)
+
+#ifdef ALIGNDRAW_WIDE
+using namespace aligndraw::cpu;
+
+#define WIDE_OVER_ARRAYS(name, function)                                                          \
+  extern "C" ALIGNDRAW_WIDE void name##_float32(const float* x, float* y, int64_t n) {            \
+    for (int64_t i = 0; i < n; i += 16) {                                                         \
+      const __mmask16 part = first_of_sixteen(n - i);                                             \
+      _mm512_mask_storeu_ps(y + i, part, function(_mm512_maskz_loadu_ps(part, x + i)));           \
+    }                                                                                             \
+  }
+
+WIDE_OVER_ARRAYS(wide_tanh, WideTanh())
+WIDE_OVER_ARRAYS(wide_sigmoid, wide_sigmoid)
+#endif

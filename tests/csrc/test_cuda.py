@@ -26,19 +26,6 @@ CASES = [
 ]
 
 
-@pytest.fixture(scope="session")
-def loaded():
-    return emulated_cuda.Emulation("race")
-
-
-@pytest.fixture
-def emulation(loaded):
-    """The stand-in as it starts: threads in order, every barrier in place."""
-    yield loaded
-    loaded.order(0)
-    loaded.leave_out("", 0)
-
-
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(("op", "shape", "window"), CASES)
 def test_as_exact_as_the_reference(emulation, op, shape, window, dtype):
@@ -143,16 +130,7 @@ def test_arguments_are_checked(emulation, op):
         cuda_cases.emulated(op)(*args)
 
 
-def barriers():
-    """(file, line) of every barrier of the kernels."""
-    found = []
-    for source in sorted(emulated_cuda.CSRC.glob("cuda/*")):
-        for number, line in enumerate(source.read_text().splitlines(), 1):
-            found += [(source.name, number)] * len(re.findall(r"__sync\w+\(|\.sync\(", line.split("//")[0]))
-    return found
-
-
-@pytest.mark.parametrize(("file", "line"), barriers())
+@pytest.mark.parametrize(("file", "line"), emulated_cuda.barriers(of_loops=False))
 def test_no_barrier_can_be_left_out(emulation, file, line):
     emulation.leave_out(f"/{file}", line)
     with pytest.raises(RuntimeError, match="CUDA: (race|uninitialised shared memory)"):

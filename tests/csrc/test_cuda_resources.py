@@ -17,8 +17,9 @@ def measured():
     return cuda_resources.measure()
 
 
-def test_every_op_is_there(measured):
-    assert {name.split(":")[0] for name in measured} == {op.removesuffix("_gates") for op in ops.OPS}
+def test_every_op_and_loop_is_there(measured):
+    loops = {"loop", "unroll", "unroll_prior"}
+    assert {name.split(":")[0] for name in measured} == {op.removesuffix("_gates") for op in ops.OPS} | loops
 
 
 def test_no_kernel_spills(measured):

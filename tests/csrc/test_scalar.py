@@ -118,3 +118,27 @@ def test_quick_tanh_and_its_slope(call):
     y = np.linspace(-15, 15, 10_001)
     np.testing.assert_allclose(call("slope", y), 1 - np.tanh(y) ** 2, rtol=0, atol=1e-15)
     np.testing.assert_allclose(call("quick_tanh", y), np.tanh(y), rtol=1e-15)
+
+
+@pytest.mark.skipif("x86-64-v4" not in targets(), reason="the processor has no AVX-512")
+def test_wide_tanh(call):
+    """3 ulp, odd, for tiny x too."""
+    tiny = np.geomspace(1e-37, 1, 100_000)
+    x = np.concatenate([np.linspace(-60, 60, 1_000_001), np.linspace(-9.1, 9.1, 1_000_001), tiny, -tiny])
+    x = x[x != 0].astype(np.float32)
+    true = np.tanh(x.astype(np.float64))
+    tanh = call("wide_tanh", x)
+    assert np.all(np.abs(tanh - true) <= 3 * np.spacing(np.abs(true).astype(np.float32)))
+    assert np.all(np.abs(tanh) <= 1)
+    np.testing.assert_array_equal(call("wide_tanh", -x), -tanh)
+    special = np.array([-np.inf, -1e30, -0.0, 0.0, 1e30, np.inf, np.nan], np.float32)
+    np.testing.assert_array_equal(call("wide_tanh", special), np.float32([-1, -1, -0.0, 0, 1, 1, np.nan]))
+
+
+@pytest.mark.skipif("x86-64-v4" not in targets(), reason="the processor has no AVX-512")
+def test_wide_sigmoid(call):
+    """4 ulp down to -87, 0 below."""
+    x = np.linspace(-86.9, 120, 2_000_001).astype(np.float32)
+    assert relative_error(call("wide_sigmoid", x), 1 / (1 + np.exp(-x.astype(np.float64)))) < 4 * 2**-23
+    special = np.array([-np.inf, -1e30, -0.0, 0.0, 1e30, np.inf, np.nan], np.float32)
+    np.testing.assert_array_equal(call("wide_sigmoid", special), np.float32([0, 0, 0.5, 0.5, 1, 1, np.nan]))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import re
 import subprocess
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,7 @@ SANITIZERS = {
     "asan": ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"],
 }
 NAMESPACE = "aligndraw_emulated"
+LOOPS = ("unroll", "unroll_prior")  # that have CUDA sources
 
 
 def compiler() -> str:
@@ -75,10 +77,11 @@ class Emulation:
         from aligndraw import ops
 
         self._library = torch.library.Library(NAMESPACE, "DEF")
-        for op in ops.OPS:
+        for op in (*ops.OPS, *LOOPS):
             for name in (op, f"{op}_backward"):
-                schema = str(getattr(torch.ops.aligndraw, name).default._schema)
-                self._library.define(schema.removeprefix("aligndraw::"))
+                if hasattr(torch.ops.aligndraw, name):  # sampling has no gradient
+                    schema = str(getattr(torch.ops.aligndraw, name).default._schema)
+                    self._library.define(schema.removeprefix("aligndraw::"))
         path = library(kind)
         torch.ops.load_library(str(path))
         self._runtime = ctypes.CDLL(str(path))
@@ -90,6 +93,17 @@ class Emulation:
     def leave_out(self, file: str, line: int) -> None:
         """The barrier of a source line is passed without waiting; line 0 brings all back."""
         self._runtime.cuda_on_cpu_leave_out(file.encode() if line else b"", line)
+
+
+def barriers(of_loops: bool) -> list[tuple[str, int]]:
+    """(file, line) of every barrier of the kernels: of those that only the loops have, or of the others."""
+    found = []
+    for source in sorted(CSRC.glob("cuda/*")):
+        if (source.stem in ("loop", *LOOPS)) != of_loops:
+            continue
+        for number, line in enumerate(source.read_text().splitlines(), 1):
+            found += [(source.name, number)] * len(re.findall(r"__sync\w+\(|\.sync\(", line.split("//")[0]))
+    return found
 
 
 def library(kind: str) -> Path:

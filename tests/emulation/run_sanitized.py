@@ -1,7 +1,11 @@
-"""Every op forward and backward under the address and undefined-behaviour sanitizers; in a process of its own."""
+"""Every op and loop under the address and undefined-behaviour sanitizers; in a process of its own."""
+
+import itertools
+import os
 
 import cuda_cases
 import emulated_cuda
+import loop_cases
 import torch
 
 if __name__ == "__main__":
@@ -13,4 +17,10 @@ if __name__ == "__main__":
     ]
     for op, args in cases:
         cuda_cases.check(op, args)
+    loops = [(*loop_cases.SHAPES, *loop_cases.LARGE), (True, False), ("auto", "launches")]
+    for shape, align, form in itertools.product(*loops):
+        os.environ["ALIGNDRAW_SAMPLING"] = form
+        args = loop_cases.make(shape, align, dtype=torch.float32, bf16=form == "launches")
+        loop_cases.sampled(args)
+        loop_cases.drawn(args)
     print(f"{len(cases)} cases")

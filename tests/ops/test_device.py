@@ -1,11 +1,13 @@
 """Every op, on every backend, on a CUDA GPU; and the model there."""
 
+import loop_cases
 import pytest
 import torch
 
 import aligndraw
 from aligndraw import ops
 from aligndraw.backends import missing_reason
+from aligndraw.model.graphs import GraphedSampler
 
 if not torch.cuda.is_available():
     pytest.skip("torch sees no CUDA device", allow_module_level=True)
@@ -103,3 +105,45 @@ def test_the_model_draws_and_learns_as_on_the_cpu():
         expected = evaluated("cpu")
     for a, b in zip(evaluated("cuda"), expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+
+
+def loop_results(args, device):
+    """Results and gradients of `unroll`, then results of both forms of `unroll_prior`."""
+    moved_args = [type(a)(*moved(a, device)) if isinstance(a, tuple) else moved((a,), device)[0] for a in args]
+    results = [r for r in ops.unroll(*moved_args) if r is not None]
+    grads = [torch.arange(1, r.numel() + 1).cos().reshape(r.shape).to(r) for r in results]
+    found = [*results, *torch.autograd.grad(results, loop_cases.leaves(moved_args), grads)]
+    with torch.no_grad():
+        found += [r for r in ops.unroll_prior(*loop_cases.prior_args(moved_args)) if r is not None]
+    return [t.detach().cpu() for t in found]
+
+
+@pytest.mark.parametrize("form", ["launches", "persistent"])
+@pytest.mark.parametrize("align", [True, False])
+@pytest.mark.parametrize("shape", [*loop_cases.SHAPES, *loop_cases.LARGE])
+def test_the_loops_equal_the_steps(monkeypatch, shape, align, form):
+    if reason := missing_reason("unroll", "cuda", "cuda"):
+        pytest.skip(reason)
+    monkeypatch.setenv("ALIGNDRAW_SAMPLING", form)
+    args = loop_cases.make(shape, align)
+    with aligndraw.use_backend("reference"):
+        truth = loop_results(args, "cpu")
+    with aligndraw.use_backend("cuda"):
+        for ours, theirs in zip(loop_results(args, "cuda"), truth, strict=True):
+            assert ours.shape == theirs.shape and loop_cases.error(ours, theirs) < 1e-11
+
+
+@pytest.mark.parametrize("form", ["launches", "persistent"])
+def test_a_graphed_sampler_draws_what_sample_draws(monkeypatch, form):
+    if reason := missing_reason("unroll", "cuda", "cuda"):
+        pytest.skip(reason)
+    monkeypatch.setenv("ALIGNDRAW_SAMPLING", form)
+    torch.manual_seed(0)
+    model = aligndraw.AlignDRAW(aligndraw.AlignDRAWConfig.preset("quick")).cuda()
+    sampler = GraphedSampler(model)
+    captions, lengths = torch.randint(22, (3, 5)).cuda(), torch.tensor([5, 3, 4]).cuda()
+    for seed in range(4):
+        drawn = sampler.sample(captions, lengths, [torch.Generator().manual_seed(seed + i) for i in range(3)])
+        truth = model.sample(captions, lengths, generator=[torch.Generator().manual_seed(seed + i) for i in range(3)])
+        torch.testing.assert_close(drawn.images, truth.images)
+    assert sampler.graphs.reason == "" and len(sampler.graphs) == 1

@@ -4,6 +4,7 @@ import importlib
 
 import pytest
 import torch
+from loop_cases import SHAPES, double, error, flat, leaves, make, prior_args
 
 import aligndraw
 from aligndraw import ops
@@ -12,51 +13,6 @@ from aligndraw.backends import missing_reason
 # The package's attributes of these names are the functions.
 loop, prior_loop = (importlib.import_module(f"aligndraw.ops.{name}") for name in ("unroll", "unroll_prior"))
 pytestmark = pytest.mark.skipif(bool(missing_reason("unroll", "cpp", "cpu")), reason="no C++ ops here")
-
-SHAPES = {
-    "odd": {"B": 3, "C": 2, "H": 7, "W": 11, "N": 4, "T": 3, "p": 3, "q": 2},
-    "one": {"B": 1, "C": 1, "H": 1, "W": 1, "N": 1, "T": 1, "p": 1, "q": 1},
-    "wide": {"B": 9, "C": 1, "H": 20, "W": 17, "N": 5, "T": 4, "p": 5, "q": 6, "n": 19, "e": 23, "z": 17},
-    "none": {"B": 0, "C": 1, "H": 5, "W": 4, "N": 2, "T": 2, "p": 2, "q": 2},
-}
-
-
-def make(shape="odd", align=True, dtype=torch.float64, seed=0, d=6, l=5, z=3, e=4, n=6, bf16=False):  # noqa: E741
-    """image, canvas, words, keys, lengths, noise, encoder, decoder, read size, write size, bf16"""
-    torch.manual_seed(seed)
-    sizes = {"z": z, "e": e, "n": n, **SHAPES[shape]}
-    B, C, H, W, N, T, p, q = (sizes[k] for k in ("B", "C", "H", "W", "N", "T", "p", "q"))
-    z, e, n = sizes["z"], sizes["e"], sizes["n"]
-
-    def new(*shape):
-        return (0.5 * torch.randn(*shape, dtype=torch.float64)).to(dtype).requires_grad_()
-
-    glimpse, rows = 2 * C * p * p, (l if align else 0) + 2 * z + C * q * q + 10
-    encoder = ops.EncoderWeights(
-        new(4 * e, glimpse + n), new(4 * e, e), new(4 * e), new(e), new(2 * z, e), new(2 * z)
-    )
-    score = new(l) if align else None
-    decoder = ops.DecoderWeights(
-        new(4 * n, z + d), new(4 * n, n), new(4 * n), new(n), new(rows, n), new(rows), score
-    )
-    image = torch.rand(B, C, H, W, dtype=torch.float64).to(dtype).requires_grad_()
-    lengths = torch.randint(1, N + 1, (B,))
-    keys = new(B, N, l) if align else None
-    words = new(B, N if align else 1, d)
-    return [image, new(C, H, W), words, keys, lengths, new(B, T, z), encoder, decoder, p, q, bf16]
-
-
-def tensors(args):
-    for arg in args:
-        yield from (t for t in (arg if isinstance(arg, tuple) else (arg,)) if isinstance(t, torch.Tensor))
-
-
-def leaves(args):
-    return [t for t in tensors(args) if t.requires_grad]
-
-
-def flat(args):
-    return tuple(t for arg in args for t in (arg if isinstance(arg, tuple) else (arg,)))
 
 
 def results_and_grads(backend, args):
@@ -67,24 +23,9 @@ def results_and_grads(backend, args):
         return [r.detach() for r in results] + list(torch.autograd.grad(results, leaves(args), grads))
 
 
-def prior_args(args):
-    _, canvas, words, keys, lengths, noise, _, decoder, _, q, _ = args
-    return canvas, words, keys, lengths, noise, decoder, q
-
-
 def prior_results(backend, args):
     with aligndraw.use_backend(backend), torch.no_grad():
         return [r for r in ops.unroll_prior(*prior_args(args)) if r is not None]
-
-
-def double(args):
-    return [type(a)(*(None if t is None else t.detach().double().requires_grad_() for t in a)) if isinstance(a, tuple)
-            else a.detach().double().requires_grad_() if isinstance(a, torch.Tensor) and a.is_floating_point() else a
-            for a in args]  # fmt: skip
-
-
-def error(result, truth):
-    return 0.0 if truth.numel() == 0 else ((result - truth).abs().max() / truth.abs().max().clamp(min=1e-30)).item()
 
 
 @pytest.mark.parametrize("align", [True, False])

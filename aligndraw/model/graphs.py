@@ -1,0 +1,155 @@
+"""CUDA graphs: what a function of tensors launches, recorded once for each shape of its arguments and then replayed."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from aligndraw.model.interface import Drawing, Model
+from aligndraw.model.noise import Generators, draw_noise
+
+Function = Callable[..., Iterator[Any]]  # a generator function: a part up to each yield, of what the part came to
+WORDS = 8  # captions are padded to a multiple of it: a graph serves all lengths up to that
+
+
+class Recorder(Protocol):
+    """What records a call of so many parts."""
+
+    def warm_up(self, function: Function, inputs: tuple[Tensor, ...], parts: int) -> Iterator[Any]:
+        """function(*inputs), so that all that is made at a first call is there."""
+
+    def record(self, function: Function, inputs: tuple[Tensor, ...], parts: int) -> Callable[[], Iterator[Any]]:
+        """What does function(*inputs) anew at each call, with what is then in the inputs' memory."""
+
+
+class CudaRecorder:
+    """PyTorch's CUDA graphs: one a part, each with memory of its own."""
+
+    def warm_up(self, function: Function, inputs: tuple[Tensor, ...], parts: int) -> Iterator[Any]:
+        current, other = torch.cuda.current_stream(), torch.cuda.Stream()
+        body = function(*inputs)
+        for _ in range(parts):
+            other.wait_stream(current)
+            with torch.cuda.stream(other):
+                result = next(body)
+            current.wait_stream(other)
+            yield result
+
+    def record(self, function: Function, inputs: tuple[Tensor, ...], parts: int) -> Callable[[], Iterator[Any]]:
+        body, recorded = function(*inputs), []
+        for _ in range(parts):
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                result = next(body)
+            recorded.append((graph, result))
+
+        def replay() -> Iterator[Any]:
+            for graph, result in recorded:
+                graph.replay()
+                yield result
+
+        return replay
+
+
+class Graphs:
+    """Functions that are recorded at the second call of a kind; the first warms up.
+
+    Args:
+        device: of the functions' inputs.
+        limit: recordings that are kept; the one that was not used for longest goes first.
+        parts: of the functions.
+        recorder: CUDA's by default.
+
+    Attributes:
+        reason: why nothing is recorded and every function called as it is; "" where that is not so.
+    """
+
+    def __init__(self, device: torch.device, limit: int, parts: int = 1, recorder: Recorder | None = None) -> None:
+        self.device, self.limit, self.parts = device, limit, parts
+        self.recorder: Recorder = recorder or CudaRecorder()
+        self.reason = "" if recorder or device.type == "cuda" else f"there are no CUDA graphs on {device.type}"
+        self._warm: set[Hashable] = set()
+        self._recorded: OrderedDict[Hashable, tuple[tuple[Tensor, ...], Callable[[], Iterator[Any]]]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._recorded)
+
+    def run(self, kind: Hashable, function: Function, *inputs: Tensor) -> Iterator[Any]:
+        """function(*inputs), with the inputs on the device.
+
+        Args:
+            kind: calls of one kind and of inputs of the same shapes launch the same, but for what is in the inputs.
+
+        Returns:
+            the parts' results; of a recording, in memory that the next call of the kind overwrites.
+        """
+        if self.reason:
+            return function(*(t.to(self.device) for t in inputs))
+        key = (kind, tuple((t.shape, t.dtype) for t in inputs))
+        if key not in self._recorded:
+            if key not in self._warm:
+                self._warm.add(key)
+                return self.recorder.warm_up(function, tuple(t.to(self.device) for t in inputs), self.parts)
+            own = tuple(t.to(self.device, copy=True) for t in inputs)
+            try:
+                self._recorded[key] = own, self.recorder.record(function, own, self.parts)
+            except RuntimeError as error:  # of torch and of CUDA: nothing has run
+                self.reason = f"CUDA cannot record it: {str(error).strip().splitlines()[0]}"
+                return function(*own)
+            if len(self._recorded) > self.limit:
+                self._recorded.popitem(last=False)
+        self._recorded.move_to_end(key)
+        own, replay = self._recorded[key]
+        for memory, given in zip(own, inputs):
+            memory.copy_(given, non_blocking=True)
+        return replay()
+
+
+def padded(captions: Tensor) -> Tensor:
+    """Word ids [B, N] with zeros up to a multiple of WORDS: what is beyond a caption's length is not read. Vectors of
+    sentences stay as they are."""
+    if captions.is_floating_point():
+        return captions
+    return torch.nn.functional.pad(captions, (0, -captions.shape[1] % WORDS))
+
+
+class GraphedSampler:
+    """`Model.sample` by CUDA graphs, one for each batch size, number of steps and bucket of caption lengths.
+
+    Elsewhere than on a GPU, and where a model goes step by step, it is `sample` itself.
+
+    Args:
+        model: whose parameters may change in place.
+        limit: graphs that are kept.
+        recorder: CUDA's by default.
+    """
+
+    def __init__(self, model: Model, limit: int = 8, recorder: Recorder | None = None) -> None:
+        self.model = model
+        self.graphs = Graphs(model.canvas.device, limit, recorder=recorder)
+
+    def sample(
+        self,
+        captions: Tensor,
+        lengths: Tensor,
+        generator: Generators = None,
+        temperature: float = 1.0,
+        steps: int | None = None,
+    ) -> Drawing:
+        """As `Model.sample`; the results are the caller's."""
+        model, graphs = self.model, self.graphs
+        if temperature < 0 or graphs.reason or model.stepwise_reason("unroll_prior"):
+            return model.sample(captions, lengths, generator=generator, temperature=temperature, steps=steps)
+        size = (steps or model.config.steps, model.config.latent_units)
+        noise = draw_noise(len(captions), size, generator, model.canvas) * temperature
+        places = tuple(p.data_ptr() for p in model.parameters())  # a graph knows memory, not names
+
+        def drawn(captions: Tensor, lengths: Tensor, noise: Tensor) -> Iterator[Drawing]:
+            yield model.sample(captions, lengths, noise=noise)
+
+        drawing: Drawing = next(graphs.run(places, drawn, padded(captions), lengths, noise))
+        return drawing.cloned(captions.shape[1])

@@ -1,0 +1,145 @@
+#include "loop.h"
+
+#include "../math/lstm.h"
+#include "launch.h"
+#include "number.h"
+#include "sum.h"
+
+namespace aligndraw::cuda {
+namespace {
+
+constexpr int threads = 256, warps = threads / warp_threads;
+
+// A thread a column; blockIdx.y goes over the rows, in strides where they are more than a grid may have.
+dim3 blocks_of(int64_t rows, int64_t columns) {
+  return dim3(unsigned((columns + threads - 1) / threads),
+              unsigned(std::min<int64_t>(rows, 65535)));
+}
+
+__device__ __forceinline__ float rounded_to_bfloat16(float x) {
+  return widen(__float2bfloat16_rn(x));
+}
+__device__ __forceinline__ double rounded_to_bfloat16(double x) { return x; }
+
+template <class T>
+__global__ void __launch_bounds__(threads)
+    copy(Rows<const T> from, Rows<T> to, int64_t rows, int64_t columns, bool rounded) {
+  const int64_t j = int64_t(blockIdx.x) * threads + threadIdx.x;
+  if (j >= columns) return;
+  for (int64_t r = blockIdx.y; r < rows; r += gridDim.y) {
+    const T x = from.data ? from.data[r * from.pitch + j] : T(0);
+    to.data[r * to.pitch + j] = rounded ? rounded_to_bfloat16(x) : x;
+  }
+}
+
+// A lane a column, and a warp every so many rows.
+template <class T>
+__global__ void __launch_bounds__(threads, 1)
+    sum_rows(Rows<const T> data, int64_t rows, int64_t columns, T* __restrict__ result) {
+  SharedArrays shared;
+  T* const parts = shared.take<T>(threads);
+  const int warp = threadIdx.x / warp_threads, lane = threadIdx.x % warp_threads;
+  const int64_t j = int64_t(blockIdx.x) * warp_threads + lane;
+  T sum = 0;
+  if (j < columns) {
+    const int64_t mine = rows > warp ? (rows - warp + warps - 1) / warps : 0;
+    sum = sum_of<T>(int(mine), [&](int k) {
+      return data.data[(warp + int64_t(k) * warps) * data.pitch + j];
+    });
+  }
+  parts[threadIdx.x] = sum;
+  __syncthreads();
+  if (warp > 0 || j >= columns) return;
+  sum = 0;
+  for (int w = 0; w < warps; ++w) sum += parts[w * warp_threads + lane];
+  result[j] = sum;
+}
+
+template <class T>
+__global__ void __launch_bounds__(threads) lstm_step(LstmStep<T> step, int64_t batch, int64_t n) {
+  const int64_t j = int64_t(blockIdx.x) * threads + threadIdx.x;
+  if (j >= n) return;
+  for (int64_t b = blockIdx.y; b < batch; b += gridDim.y) {
+    T gates[4];
+#pragma unroll
+    for (int g = 0; g < 4; ++g) {
+      const int64_t column = g * n + j;
+      gates[g] = step.bias[column];
+#pragma unroll
+      for (const Rows<const T>& term : step.terms) gates[g] += term.data[b * term.pitch + column];
+      if (step.gates) step.gates[b * 4 * n + column] = gates[g];
+    }
+    const auto next = math::lstm_gates(gates[0], gates[1], gates[2], gates[3], step.c[b * n + j]);
+    step.h[b * n + j] = next.h;
+    step.c_next[b * n + j] = next.c;
+  }
+}
+
+template <class T>
+__global__ void __launch_bounds__(threads)
+    lstm_step_backward(LstmStepBackward<T> step, int64_t batch, int64_t n) {
+  const int64_t j = int64_t(blockIdx.x) * threads + threadIdx.x;
+  if (j >= n) return;
+  for (int64_t b = blockIdx.y; b < batch; b += gridDim.y) {
+    const T* const gate = step.gates + b * 4 * n + j;
+    const auto grad = math::lstm_gates_backward(step.grad_h.data[b * step.grad_h.pitch + j],
+                                                step.grad_c[b * n + j], gate[0], gate[n],
+                                                gate[2 * n], gate[3 * n], step.c[b * n + j]);
+    for (const Rows<T>& place : step.grad_gates) {
+      if (!place.data) continue;
+      T* const grad_gate = place.data + b * place.pitch + j;
+      grad_gate[0] = grad.i;
+      grad_gate[n] = grad.f;
+      grad_gate[2 * n] = grad.g;
+      grad_gate[3 * n] = grad.o;
+    }
+    step.grad_c[b * n + j] = grad.c;
+  }
+}
+
+}  // namespace
+
+template <class T>
+const char* launch_copy(Rows<const T> from, Rows<T> to, int64_t rows, int64_t columns, bool rounded,
+                        CUstream_st* stream) {
+  if (rows * columns == 0) return nullptr;
+  return report(launch(copy<T>, blocks_of(rows, columns), dim3(threads), 0, stream, false, from, to,
+                       rows, columns, rounded));
+}
+
+template <class T>
+const char* launch_sum_rows(Rows<const T> data, int64_t rows, int64_t columns, T* result,
+                            CUstream_st* stream) {
+  if (columns == 0) return nullptr;
+  return report(launch(sum_rows<T>, row_of((columns + warp_threads - 1) / warp_threads),
+                       dim3(threads), shared_bytes<T>(threads), stream, false, data, rows, columns,
+                       result));
+}
+
+template <class T>
+const char* launch_lstm_step(const LstmStep<T>& step, int64_t batch, int64_t units,
+                             CUstream_st* stream) {
+  if (batch * units == 0) return nullptr;
+  return report(launch(lstm_step<T>, blocks_of(batch, units), dim3(threads), 0, stream, false, step,
+                       batch, units));
+}
+
+template <class T>
+const char* launch_lstm_step_backward(const LstmStepBackward<T>& step, int64_t batch, int64_t units,
+                                      CUstream_st* stream) {
+  if (batch * units == 0) return nullptr;
+  return report(launch(lstm_step_backward<T>, blocks_of(batch, units), dim3(threads), 0, stream,
+                       false, step, batch, units));
+}
+
+#define FOR(T)                                                                                    \
+  template const char* launch_copy(Rows<const T>, Rows<T>, int64_t, int64_t, bool, CUstream_st*); \
+  template const char* launch_sum_rows(Rows<const T>, int64_t, int64_t, T*, CUstream_st*);        \
+  template const char* launch_lstm_step(const LstmStep<T>&, int64_t, int64_t, CUstream_st*);      \
+  template const char* launch_lstm_step_backward(const LstmStepBackward<T>&, int64_t, int64_t,    \
+                                                 CUstream_st*);
+FOR(float)
+FOR(double)
+#undef FOR
+
+}  // namespace aligndraw::cuda

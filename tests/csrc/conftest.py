@@ -1,0 +1,15 @@
+import emulated_cuda
+import pytest
+
+
+@pytest.fixture(scope="session")
+def loaded():
+    return emulated_cuda.Emulation("race")
+
+
+@pytest.fixture
+def emulation(loaded):
+    """The stand-in for CUDA as it starts: threads in order, every barrier in place."""
+    yield loaded
+    loaded.order(0)
+    loaded.leave_out("", 0)

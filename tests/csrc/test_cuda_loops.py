@@ -1,0 +1,167 @@
+"""The CUDA loops, unroll and unroll_prior, in the stand-in for the CUDA runtime (tests/emulation)."""
+
+import re
+import shutil
+import sys
+
+import emulated_cuda
+import loop_cases
+import pytest
+import torch
+from loop_cases import LARGE, SHAPES
+
+from aligndraw import ops
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux" or shutil.which(emulated_cuda.compiler()) is None, reason="g++ on Linux is not here"
+)
+
+FORMS = ("launches", "persistent")  # of sampling
+RUNS = ("unroll", *FORMS)
+
+
+@pytest.fixture(params=RUNS)
+def run(request, emulation, monkeypatch):
+    """run(args): results and gradients of unroll, or results of one form of unroll_prior, by the CUDA kernels."""
+    if request.param in FORMS:
+        monkeypatch.setenv("ALIGNDRAW_SAMPLING", request.param)
+        return loop_cases.sampled
+    return loop_cases.drawn
+
+
+@pytest.mark.parametrize("align", [True, False])
+@pytest.mark.parametrize("shape", [*SHAPES, *LARGE])
+def test_equals_the_steps_in_double_precision(run, shape, align):
+    args = loop_cases.make(shape, align)
+    for ours, truth in zip(run(args), run(args, "reference"), strict=True):
+        assert ours.shape == truth.shape and loop_cases.error(ours, truth) < 1e-11
+
+
+def errors_of_ten_draws(run, align, bf16):
+    """By result, the mean errors of the CUDA kernels and of the reference, against float64.
+
+    Over a loop, what one rounding grows to is a matter of luck.
+    """
+    errors = []
+    for seed in range(10):
+        args = loop_cases.make("odd", align, dtype=torch.float32, seed=seed, bf16=bf16)
+        truth = run([*loop_cases.double(args)[:-1], False], "reference")
+        pairs = [run(args, form) for form in ("cuda", "reference")]
+        errors.append([[loop_cases.error(r, t) for r, t in zip(found, truth, strict=True)] for found in pairs])
+    return torch.tensor(errors).mean(0)
+
+
+@pytest.mark.parametrize("align", [True, False])
+def test_is_as_exact_as_the_steps_in_single_precision(run, align):
+    ours, reference = errors_of_ten_draws(run, align, False)
+    assert (ours <= 2 * reference + 4 * torch.finfo(torch.float32).eps).all()
+
+
+@pytest.mark.parametrize("align", [True, False])
+def test_a_loop_of_rounded_products_is_as_exact_as_the_reference(emulation, align):
+    """And it does round."""
+    ours, reference = errors_of_ten_draws(loop_cases.drawn, align, True)
+    assert (ours <= 2 * reference + 4 * torch.finfo(torch.float32).eps).all()
+    assert 1e-4 < ours[1] < 0.05  # the KLs
+
+
+def test_the_tape_is_that_of_the_cpu(emulation):
+    """So that a backward of either goes with a forward of the other."""
+    args = loop_cases.detached(loop_cases.make("odd", bf16=False))
+    for ours, theirs in zip(loop_cases.emulated("unroll", args), torch.ops.aligndraw.unroll(*args), strict=True):
+        assert loop_cases.error(ours, theirs) < 1e-12
+
+
+def test_double_precision_is_never_rounded(emulation):
+    args = loop_cases.make("odd")
+    for a, b in zip(loop_cases.drawn(args), loop_cases.drawn([*args[:-1], True]), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_only_the_gradients_that_are_wanted(emulation):
+    args = loop_cases.make("odd")
+    with_image, without = (loop_cases.drawn(args, image_grad=wanted) for wanted in (True, False))
+    assert without[5].numel() == 0
+    for index, (a, b) in enumerate(zip(with_image, without, strict=True)):
+        assert index == 5 or torch.equal(a, b)
+
+
+@pytest.mark.parametrize("shape", ["odd", "wide"])
+def test_the_same_bits_in_any_order_of_threads(run, emulation, shape):
+    args = loop_cases.make(shape, dtype=torch.float32)
+    first = run(args)
+    for order in (-1, 1, 2):
+        emulation.order(order)
+        assert all(torch.equal(a, b) for a, b in zip(run(args), first, strict=True))
+
+
+def test_lengths_outside_a_caption_are_clamped(run):
+    args = loop_cases.make("odd")
+    found = [run([*args[:4], torch.tensor(lengths), *args[5:]]) for lengths in ([-3, 0, 99], [1, 1, 4])]
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_words_beyond_a_caption_cannot_show(run):
+    args = loop_cases.make("odd", dtype=torch.float32)
+    args[4] = torch.tensor([2, 1, 2])
+    with torch.no_grad():
+        clean = run(args)
+        args[3][:, 2:] = 1e30
+    assert all(torch.equal(a, b) for a, b in zip(run(args), clean, strict=True))
+
+
+def test_strides_do_not_matter(run):
+    args = loop_cases.make()
+    turned = [a.mT.contiguous().mT if isinstance(a, torch.Tensor) and a.dim() > 1 else a for a in args]
+    turned[6], turned[7] = (type(w)(*(t.mT.contiguous().mT if t.dim() > 1 else t for t in w)) for w in args[6:8])
+    assert not turned[0].is_contiguous() and not turned[6].encoder_ih.is_contiguous()
+    assert all(torch.equal(a, b) for a, b in zip(run(turned), run(args), strict=True))
+
+
+def test_arguments_are_checked(emulation):
+    args = loop_cases.make()
+    args[5] = args[5][:, :0]
+    calls = {"unroll": (ops.unroll, args), "unroll_prior": (ops.unroll_prior, loop_cases.prior_args(args))}
+    for name, (op, given) in calls.items():
+        with torch.no_grad(), pytest.raises(RuntimeError) as theirs:
+            op(*given)
+        with pytest.raises(RuntimeError, match=f"^{re.escape(str(theirs.value))}$"):
+            loop_cases.emulated(name, loop_cases.detached(given))
+
+
+def test_the_form_of_sampling(emulation, monkeypatch):
+    """By itself it is one launch where the weights fit and the batch is small; the results do not tell."""
+    args = loop_cases.make("odd", dtype=torch.float32)
+    found = {}
+    for form in ("auto", "", *FORMS):
+        monkeypatch.setenv("ALIGNDRAW_SAMPLING", form)
+        found[form] = loop_cases.sampled(args)
+    assert all(torch.equal(a, b) for a, b in zip(found["auto"], found["persistent"]))
+    assert all(torch.equal(a, b) for a, b in zip(found[""], found["auto"]))
+    assert any(not torch.equal(a, b) for a, b in zip(found["launches"], found["persistent"]))
+    monkeypatch.setenv("ALIGNDRAW_SAMPLING", "fast")
+    with pytest.raises(RuntimeError, match="must be auto, launches or persistent, got 'fast'"):
+        loop_cases.sampled(args)
+
+
+def test_where_one_launch_has_no_room(emulation, monkeypatch):
+    args = loop_cases.make("odd", n=500, z=60)  # a GPU of 4 multiprocessors, with 227 KiB each
+    monkeypatch.setenv("ALIGNDRAW_SAMPLING", "persistent")
+    with pytest.raises(RuntimeError, match="cannot be: the weights are larger than the device's shared memory"):
+        loop_cases.sampled(args)
+    found = []
+    for form in ("auto", "launches"):
+        monkeypatch.setenv("ALIGNDRAW_SAMPLING", form)
+        found.append(loop_cases.sampled(args))
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize(("file", "line"), emulated_cuda.barriers(of_loops=True))
+def test_no_barrier_can_be_left_out(emulation, monkeypatch, file, line):
+    emulation.leave_out(f"/{file}", line)
+    monkeypatch.setenv("ALIGNDRAW_SAMPLING", "persistent")
+    with pytest.raises(RuntimeError, match="CUDA: (race|uninitialised shared memory)"):
+        for shape in ("odd", "wide", "tiles"):
+            args = loop_cases.make(shape, dtype=torch.float32)
+            loop_cases.sampled(args)
+            loop_cases.drawn(args)

@@ -1,0 +1,110 @@
+"""Arguments for the loops over all steps, in odd shapes, and what the CUDA loops and the reference make of them."""
+
+import importlib
+
+import emulated_cuda
+import torch
+
+from aligndraw import ops
+
+# The package's attributes of these names are the functions.
+unroll_reference = importlib.import_module("aligndraw.ops.unroll")._unroll_reference
+unroll_prior_reference = importlib.import_module("aligndraw.ops.unroll_prior")._unroll_prior_reference
+
+SHAPES = {
+    "odd": {"B": 3, "C": 2, "H": 7, "W": 11, "N": 4, "T": 3, "p": 3, "q": 2},
+    "one": {"B": 1, "C": 1, "H": 1, "W": 1, "N": 1, "T": 1, "p": 1, "q": 1},
+    "wide": {"B": 9, "C": 1, "H": 20, "W": 17, "N": 5, "T": 4, "p": 5, "q": 6, "n": 19, "e": 23, "z": 17},
+    "none": {"B": 0, "C": 1, "H": 5, "W": 4, "N": 2, "T": 2, "p": 2, "q": 2},
+}
+
+# More than a tile of pixels and of filters; more words, units and captions than a block of threads takes at once.
+LARGE = {
+    "tiles": {"B": 1, "C": 1, "H": 66, "W": 70, "N": 2, "T": 2, "p": 17, "q": 18},
+    "long": {"B": 2, "C": 1, "H": 5, "W": 6, "N": 40, "T": 2, "p": 2, "q": 3, "l": 300, "d": 300, "n": 80, "z": 70},
+}
+
+
+def make(shape="odd", align=True, dtype=torch.float64, seed=0, d=6, l=5, z=3, e=4, n=6, bf16=False):  # noqa: E741
+    """image, canvas, words, keys, lengths, noise, encoder, decoder, read size, write size, bf16"""
+    torch.manual_seed(seed)
+    sizes = {"d": d, "l": l, "z": z, "e": e, "n": n, **{**SHAPES, **LARGE}[shape]}
+    B, C, H, W, N, T, p, q = (sizes[k] for k in ("B", "C", "H", "W", "N", "T", "p", "q"))
+    d, l, z, e, n = (sizes[k] for k in ("d", "l", "z", "e", "n"))  # noqa: E741
+
+    def new(*shape):
+        return (0.5 * torch.randn(*shape, dtype=torch.float64)).to(dtype).requires_grad_()
+
+    glimpse, rows = 2 * C * p * p, (l if align else 0) + 2 * z + C * q * q + 10
+    encoder = ops.EncoderWeights(new(4 * e, glimpse + n), new(4 * e, e), new(4 * e), new(e), new(2 * z, e), new(2 * z))
+    score = new(l) if align else None
+    decoder = ops.DecoderWeights(new(4 * n, z + d), new(4 * n, n), new(4 * n), new(n), new(rows, n), new(rows), score)
+    image = torch.rand(B, C, H, W, dtype=torch.float64).to(dtype).requires_grad_()
+    lengths = torch.randint(1, N + 1, (B,))
+    keys = new(B, N, l) if align else None
+    words = new(B, N if align else 1, d)
+    return [image, new(C, H, W), words, keys, lengths, new(B, T, z), encoder, decoder, p, q, bf16]
+
+
+def tensors(args):
+    for arg in args:
+        yield from (t for t in (arg if isinstance(arg, tuple) else (arg,)) if isinstance(t, torch.Tensor))
+
+
+def leaves(args):
+    return [t for t in tensors(args) if t.requires_grad]
+
+
+def flat(args):
+    return tuple(t for arg in args for t in (arg if isinstance(arg, tuple) else (arg,)))
+
+
+def prior_args(args):
+    _, canvas, words, keys, lengths, noise, _, decoder, _, q, _ = args
+    return canvas, words, keys, lengths, noise, decoder, q
+
+
+def double(args):
+    return [type(a)(*(None if t is None else t.detach().double().requires_grad_() for t in a)) if isinstance(a, tuple)
+            else a.detach().double().requires_grad_() if isinstance(a, torch.Tensor) and a.is_floating_point() else a
+            for a in args]  # fmt: skip
+
+
+def error(result, truth):
+    return 0.0 if truth.numel() == 0 else ((result - truth).abs().max() / truth.abs().max().clamp(min=1e-30)).item()
+
+
+def detached(args):
+    return tuple(t.detach() if isinstance(t, torch.Tensor) else t for t in flat(args))
+
+
+def emulated(op, args):
+    """The CUDA op in its stand-in."""
+    return getattr(getattr(torch.ops, emulated_cuda.NAMESPACE), op)(*args)
+
+
+def drawn(args, form="cuda", image_grad=True):
+    """Results of `unroll`, time first, and its gradients, by the CUDA kernels or the reference."""
+    args = flat(args)
+    wanted = [t for t in args if isinstance(t, torch.Tensor) and t.is_floating_point()]
+    if form == "reference":
+        leaves = {id(t): t.detach().requires_grad_() for t in wanted}
+        results = unroll_reference(*(leaves.get(id(t), t) for t in args))
+    else:
+        results = emulated("unroll", detached(args))
+    outputs = results[:5]
+    torch.manual_seed(1)
+    grads = [torch.randn(r.shape, dtype=torch.float64).to(r.dtype) for r in outputs]
+    if form == "reference":
+        used = [(r, g) for r, g in zip(outputs, grads) if r.requires_grad]  # without attention there are no weights
+        found = torch.autograd.grad([r for r, _ in used], list(leaves.values()), [g for _, g in used])
+    else:
+        found = emulated("unroll_backward", (*grads, *detached(args), *results[4:], image_grad))
+        found = [g for g, t in zip(found, (*args[:4], args[5], *args[6:19]), strict=True) if t is not None]
+    return [t.detach() for t in (*outputs, *found)]
+
+
+def sampled(args, form="cuda"):
+    """Results of `unroll_prior`, likewise."""
+    args = detached(prior_args(args))
+    return list(unroll_prior_reference(*args) if form == "reference" else emulated("unroll_prior", args))

@@ -1,0 +1,132 @@
+"""What decides about CUDA graphs, with a recorder that replays by calling again: no CUDA graph is made here."""
+
+import pytest
+import torch
+
+import aligndraw
+from aligndraw import AlignDRAW, AlignDRAWConfig
+from aligndraw.model.graphs import WORDS, GraphedSampler, Graphs, padded
+
+TINY = AlignDRAWConfig(steps=2, encoder_units=6, decoder_units=5, latent_units=3, language_units=4, align_units=4)
+
+
+class CallsAgain:
+    """Notes what is asked of it. As a CUDA graph, a recording reads the memory of its inputs when it is replayed."""
+
+    def __init__(self, broken=False):
+        self.broken, self.calls = broken, []
+
+    def warm_up(self, function, inputs, parts):
+        self.calls.append("warm up")
+        return function(*inputs)
+
+    def record(self, function, inputs, parts):
+        if self.broken:
+            raise RuntimeError("operation not permitted when stream is capturing\nmore")
+        self.calls.append("record")
+
+        def replay():
+            self.calls.append("replay")
+            return function(*inputs)
+
+        return replay
+
+
+def doubled(x):
+    yield 2 * x
+
+
+def run(graphs, x, kind="double"):
+    return next(graphs.run(kind, doubled, x)).tolist()
+
+
+def test_the_first_call_warms_up_the_second_is_recorded():
+    recorder = CallsAgain()
+    graphs = Graphs(torch.device("cpu"), limit=2, recorder=recorder)
+    assert [run(graphs, torch.tensor([float(i)])) for i in range(3)] == [[0.0], [2.0], [4.0]]
+    assert recorder.calls == ["warm up", "record", "replay", "replay"]
+
+
+def test_inputs_of_another_shape_or_dtype_or_kind_are_recorded_anew():
+    graphs = Graphs(torch.device("cpu"), limit=9, recorder=CallsAgain())
+    for x in (torch.ones(1), torch.ones(2), torch.ones(1).double()):
+        for kind in ("a", "b"):
+            for _ in range(2):
+                run(graphs, x, kind)
+    assert len(graphs) == 6
+
+
+def test_what_was_not_used_for_longest_goes_first():
+    recorder = CallsAgain()
+    graphs = Graphs(torch.device("cpu"), limit=2, recorder=recorder)
+
+    def use(size):
+        del recorder.calls[:]
+        run(graphs, torch.ones(size))
+        return recorder.calls[0]
+
+    for size in (1, 2):
+        use(size), use(size)
+    use(1)
+    use(3), use(3)  # 2 goes
+    assert len(graphs) == 2
+    assert [use(1), use(3), use(2)] == ["replay", "replay", "record"]
+    assert len(graphs) == 2
+
+
+def test_what_cannot_be_recorded_is_called_as_it_is_and_says_so():
+    graphs = Graphs(torch.device("cpu"), limit=2, recorder=CallsAgain(broken=True))
+    assert [run(graphs, torch.tensor([float(i)])) for i in range(3)] == [[0.0], [2.0], [4.0]]
+    assert graphs.reason == "CUDA cannot record it: operation not permitted when stream is capturing"
+    assert Graphs(torch.device("cpu"), limit=2).reason == "there are no CUDA graphs on cpu"
+
+
+@pytest.mark.parametrize("align", [True, False])
+def test_a_graphed_sampler_draws_what_sample_draws(align):
+    torch.manual_seed(0)
+    model, recorder = AlignDRAW(TINY.replace(align=align)), CallsAgain()
+    sampler = GraphedSampler(model, recorder=recorder)
+    drawings = []
+    for index, (batch, words) in enumerate([(2, 3), (2, 5), (2, 8), (2, 9), (3, 3), (2, 3)]):
+        captions, lengths = torch.randint(22, (batch, words)), torch.full((batch,), words - 1)
+        streams = [torch.Generator().manual_seed(10 * index + i) for i in range(batch)]
+        drawing = sampler.sample(captions, lengths, streams, temperature=0.5)
+        for g in streams:
+            g.manual_seed(g.initial_seed())
+        truth = model.sample(captions, lengths, generator=streams, temperature=0.5)
+        torch.testing.assert_close(drawing.images, truth.images)
+        torch.testing.assert_close(drawing.canvases, truth.canvases)
+        assert drawing.weights is None or drawing.weights.shape == truth.weights.shape
+        drawings.append((drawing, drawing.images.clone()))
+    # 3, 5 and 8 words are one bucket; 9 words and three captions are two others, seen once each.
+    assert recorder.calls == ["warm up", "record", "replay", "replay", "warm up", "warm up", "replay"]
+    assert all(torch.equal(drawing.images, then) for drawing, then in drawings)  # no later call wrote there
+
+
+def test_a_graphed_sampler_knows_where_the_parameters_are():
+    model, recorder = AlignDRAW(TINY), CallsAgain()
+    sampler = GraphedSampler(model, recorder=recorder)
+    arguments = torch.randint(22, (2, 3)), torch.tensor([3, 3])
+    sampler.sample(*arguments), sampler.sample(*arguments)
+    with torch.no_grad():
+        model.canvas.add_(1)  # in place: the graph sees it
+    assert "replay" == (sampler.sample(*arguments), recorder.calls[-1])[1]
+    model.canvas = torch.nn.Parameter(model.canvas.detach() + 1)
+    sampler.sample(*arguments)
+    assert recorder.calls[-1] == "warm up"
+
+
+def test_a_model_that_goes_step_by_step_is_not_graphed():
+    model, recorder = AlignDRAW(TINY), CallsAgain()
+    sampler = GraphedSampler(model, recorder=recorder)
+    with aligndraw.use_backend("reference"):
+        sampler.sample(torch.randint(22, (2, 3)), torch.tensor([3, 3]))
+    assert recorder.calls == []
+
+
+def test_captions_are_padded_to_buckets():
+    for words in (1, 7, 8, 9, 16):
+        captions = torch.ones(2, words, dtype=torch.int64)
+        wide = padded(captions)
+        assert wide.shape[1] % WORDS == 0 and wide.shape[1] - words < WORDS
+        assert torch.equal(wide[:, :words], captions) and not wide[:, words:].any()

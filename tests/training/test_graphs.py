@@ -1,0 +1,114 @@
+"""Updates that are recorded and replayed, by a recorder that replays by calling again: no CUDA graph is made here."""
+
+import pytest
+import torch
+
+import aligndraw
+from aligndraw import AlignDRAW, AlignDRAWConfig, TrainingConfig
+from aligndraw.data import MNISTCaptions, Scenes, load_digits
+from aligndraw.training import Trainer
+
+TINY = AlignDRAWConfig(steps=2, encoder_units=6, decoder_units=5, latent_units=3, language_units=4, align_units=4)
+RECIPE = TrainingConfig(epochs=2, epoch_size=18, batch_size=6, kl_warmup=4.0, schedule="cosine", ema=0.9)
+
+
+class Recorder:
+    def __init__(self):
+        self.calls = []
+
+    def warm_up(self, function, inputs, parts):
+        self.calls.append("warm up")
+        return function(*inputs)
+
+    def record(self, function, inputs, parts):
+        self.calls.append("record")
+
+        def replay():
+            self.calls.append("replay")
+            return function(*inputs)
+
+        return replay
+
+
+def trained(source, recorder, updates, model=TINY, **changes):
+    torch.manual_seed(0)
+    trainer = Trainer(AlignDRAW(model), source, RECIPE.replace(**changes), seed=1, recorder=recorder)
+    return trainer, [trainer.update() for _ in range(updates)]
+
+
+@pytest.mark.parametrize("optimizer", ["rmsprop", "adam", "muon"])
+def test_recorded_updates_are_updates(optimizer):
+    """Rates, weights of the KL and decays that change from update to update reach what was recorded once."""
+    source, recorder = MNISTCaptions(load_digits()), Recorder()
+    graphed, reports = trained(source, recorder, 6, optimizer=optimizer)
+    plain, expected = trained(source, None, 6, optimizer=optimizer)
+    assert plain.ungraphed_reason == "there are no CUDA graphs on cpu" and graphed.ungraphed_reason == ""
+    assert recorder.calls == ["warm up", "record", *["replay"] * 5]
+    for ours, theirs in zip(reports, expected, strict=True):
+        assert (ours.index, ours.epoch, ours.learning_rate) == (theirs.index, theirs.epoch, theirs.learning_rate)
+        assert (ours.kl, ours.nll, ours.gradient_norm) == pytest.approx(
+            (theirs.kl, theirs.nll, theirs.gradient_norm), rel=1e-4, abs=1e-6
+        )
+    for ours, theirs in ((graphed.model.parameters(), plain.model.parameters()),
+                         (graphed.average.values(), plain.average.values())):  # fmt: skip
+        for a, b in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
+
+
+def test_a_bucket_of_caption_lengths_is_one_recording():
+    config = TINY.replace(image_size=(32, 32), channels=3, vocabulary_size=len(Scenes.vocabulary))
+    recorder = Recorder()
+    trainer, _ = trained(Scenes(), recorder, 6, config, optimizer="adam")
+    assert recorder.calls.count("record") == len(trainer.graphs) <= 2
+    assert recorder.calls.count("replay") >= 2
+
+
+def test_going_on_from_a_state_discards_what_was_prepared():
+    """The batch that is made while the GPU is at work is that of one update only."""
+    source = MNISTCaptions(load_digits())
+    whole, expected = trained(source, Recorder(), 6)
+    other, _ = trained(source, Recorder(), 4)
+    fresh, _ = trained(source, Recorder(), 2)
+    fresh.load_state_dict(other.state_dict())
+    assert [fresh.update().nll for _ in range(2)] == pytest.approx([u.nll for u in expected[4:]], rel=1e-5)
+
+
+def test_a_gradient_that_is_not_finite_never_reaches_the_parameters():
+    trainer, _ = trained(MNISTCaptions(load_digits()), Recorder(), 3)
+    with torch.no_grad():
+        trainer.model.posterior.log_variance.bias.fill_(1e4)
+    before = [p.clone() for p in trainer.model.parameters()]
+    with pytest.raises(FloatingPointError, match="gradient of update 3 is not finite"):
+        trainer.update()
+    assert all(torch.equal(p, q) for p, q in zip(trainer.model.parameters(), before))
+
+
+def test_why_updates_are_not_recorded():
+    source = MNISTCaptions(load_digits())
+    trainer, _ = trained(source, Recorder(), 0)
+    with aligndraw.use_backend("reference"):
+        assert trainer.ungraphed_reason == "step by step (the reference backend)"
+    trainer, _ = trained(source, Recorder(), 0, TINY.replace(vocabulary_size=100), optimizer="rmsprop")
+    assert trainer.ungraphed_reason == "sparse gradients"
+    recorder = trainer.graphs.recorder
+    trainer.update()
+    assert recorder.calls == []
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
+@pytest.mark.parametrize("optimizer", ["rmsprop", "adam", "muon"])
+def test_updates_from_cuda_graphs_are_updates(optimizer):
+    source = MNISTCaptions(load_digits())
+
+    def trained_on_the_gpu(graphs):
+        torch.manual_seed(0)
+        trainer = Trainer(AlignDRAW(TINY).cuda(), source, RECIPE.replace(optimizer=optimizer), seed=1)
+        if not graphs:
+            trainer.graphs.reason = "a comparison"
+        return [trainer.update() for _ in range(6)], trainer
+
+    graphed, trainer = trained_on_the_gpu(True)
+    plain, _ = trained_on_the_gpu(False)
+    assert trainer.ungraphed_reason == "" and len(trainer.graphs) == 1
+    for ours, theirs in zip(graphed, plain, strict=True):
+        assert (ours.nll, ours.gradient_norm) == pytest.approx((theirs.nll, theirs.gradient_norm), rel=1e-3)
