@@ -205,6 +205,26 @@ class AlignDRAWConfig(ModelConfig):
 
 
 @dataclass(frozen=True)
+class RefinedConfig(AlignDRAWConfig):
+    """A drawing model whose pictures a residual generator refines inside the bound (`aligndraw.model.refined`)."""
+
+    KIND = "refined-draw"
+
+    planes: int = setting(128, "planes of each hidden convolution of the refining generator")
+    epsilon: float = setting(1e-3, "the refined mean of a pixel is clipped to [epsilon, 1 - epsilon]")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.epsilon < 0.5:
+            raise ValueError(f"epsilon must be above 0 and below 0.5, got {self.epsilon!r}")
+
+    @property
+    def title(self) -> str:
+        """What is refined, and that it is."""
+        return f"end-to-end refined {super().title}"
+
+
+@dataclass(frozen=True)
 class VAEConfig(ModelConfig):
     """What the two variational auto-encoders share: one latent, and pixels under least squares."""
 
@@ -259,7 +279,7 @@ class ConvolutionalVAEConfig(VAEConfig):
         return _named(_CONVOLUTIONAL, name)
 
 
-MODEL_CONFIGS = (AlignDRAWConfig, FullyConnectedVAEConfig, ConvolutionalVAEConfig)
+MODEL_CONFIGS = (AlignDRAWConfig, RefinedConfig, FullyConnectedVAEConfig, ConvolutionalVAEConfig)
 
 
 @dataclass(frozen=True)
@@ -330,6 +350,34 @@ class TrainingConfig(Config):
         for another name.
         """
         return _named(_RECIPES, name)
+
+
+@dataclass(frozen=True)
+class EndToEndConfig(TrainingConfig):
+    """How a drawing model and its refining generator are trained on from where they stand, together."""
+
+    epochs: int = setting(8, "passes over epoch_size examples")
+    epoch_size: int = setting(12_800, "examples drawn anew for each epoch")
+    batch_size: int = setting(64, "examples in one update")
+    optimizer: str = setting("adam", "rmsprop as the authors run it; adam; or muon", ("rmsprop", "adam", "muon"))
+    learning_rate: float = setting(2e-4, "step size at the start")
+    schedule: str = setting(
+        "cosine",
+        "step: learning_rate x 0.1 after drop_epoch epochs; cosine: down to a hundredth at the end",
+        ("step", "cosine"),
+    )
+    adversarial: float = setting(
+        0.0, "weight, in nats, of a discriminator's cross-entropy on refined pictures beside the bound; 0 for none"
+    )
+    discriminator_planes: int = setting(64, "planes of each hidden convolution of the discriminator")
+    discriminator_rate: float = setting(0.02, "step size of the discriminator's gradient descent")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.adversarial < 0:
+            raise ValueError(f"adversarial must not be negative, got {self.adversarial!r}")
+        if not self.discriminator_rate > 0:
+            raise ValueError(f"discriminator_rate must be above 0, got {self.discriminator_rate!r}")
 
 
 def _named(table: dict[str, _C], name: str) -> _C:

@@ -14,18 +14,21 @@ import torch
 from numpy.typing import NDArray
 
 import aligndraw
-from aligndraw.config import ModelConfig, TrainingConfig
+from aligndraw.config import EndToEndConfig, ModelConfig, RefinedConfig, TrainingConfig
 from aligndraw.data import CaptionedSplit, CaptionReader, DataSet, Examples, SentenceReader, open_data_set
 from aligndraw.evaluation.drawing import Sharpen
 from aligndraw.lapgan import model as lapgan
+from aligndraw.lapgan.captioned import sentence_notes
 from aligndraw.lapgan.model import LAPGAN
-from aligndraw.model import Drawing, Model, build_model
+from aligndraw.lapgan.sharpen import Sharpener
+from aligndraw.model import AlignDRAW, Drawing, Model, RefinedDRAW, build_model
 from aligndraw.model.graphs import GraphedSampler
 from aligndraw.model.noise import stream
 from aligndraw.model.saved import CONFIG, WEIGHTS, load_model, save_model
 from aligndraw.text import Vocabulary
 from aligndraw.text.sentences import absolute, open_encoder
 from aligndraw.training import Trainer, Update
+from aligndraw.training.end_to_end import EndToEndTrainer
 from aligndraw.training.run import LOCK, RUN, Run, RunError, train_run
 
 SHIPPED = Path(__file__).parent / "weights" / "mnist"
@@ -189,6 +192,7 @@ def new_run(
     seed: int = 0,
     device: torch.device | str = "cpu",
     overwrite: bool = False,
+    start: Model | None = None,
     **notes: Any,
 ) -> Iterator[Job]:
     """Begins a training in a folder, which is made if need be.
@@ -205,6 +209,7 @@ def new_run(
         data: from `aligndraw.data.open_data_set`.
         seed: of the parameters, the examples and the noise.
         overwrite: remove a run or a model that the folder holds.
+        start: the parameters to begin with; they are drawn where it is None.
         notes: kept in `run.json`.
 
     Raises:
@@ -215,7 +220,7 @@ def new_run(
     folder = Path(folder)
     model, sentences = _with_sentences(model)
     data = _read_by(sentences, data)
-    trainer = _trainer(model, training, data, seed, device)
+    trainer = _trainer(model, training, data, seed, device, start)
     with _removed_if_idle(folder):
         folder.mkdir(parents=True, exist_ok=True)
         if overwrite:
@@ -226,6 +231,8 @@ def new_run(
         scored = max(map(len, data.scored.values()))
         run = Run.create(folder, model, training, seed, data=data.record, scored=scored, versions=versions, **notes)
         with run.begun(_RESULTS):
+            if start is not None:  # else the folder alone would not say where training began
+                run.checkpoint(trainer)
             yield Job(run, trainer, data, sentences)
 
 
@@ -359,8 +366,34 @@ def _read_by(sentences: SentenceReader | None, data: DataSet) -> DataSet:
     return replace(data, source=sentences.source(data.source), scored=scored)
 
 
+def joined(pipeline: Pipeline, sharpener: str | Path, epsilon: float = RefinedConfig.epsilon) -> RefinedDRAW:
+    """A drawing model and the generator of a sharpener in one model, for `new_run(..., start=...)` to train on.
+
+    Args:
+        pipeline: of the drawing model.
+        sharpener: a folder, of one that was trained with the captions as this model reads them.
+        epsilon: of `aligndraw.config.RefinedConfig`.
+
+    Raises:
+        FileNotFoundError: there is no sharpener in the folder.
+        ValueError: it is damaged, or the two do not fit.
+    """
+    model, found = pipeline.model, Sharpener.load(sharpener)
+    if type(model) is not AlignDRAW:
+        raise ValueError(f"model must be one that draws in steps, and not refined yet, got a {model.config.title}")
+    notes = sentence_notes(model.config.sentences, model.language)
+    if found.notes.get("sentences", notes) != notes:
+        raise ValueError(f"the sharpener in {sharpener} must read captions as the model does, and reads them otherwise")
+    return RefinedDRAW.of(model, found.generator, epsilon)
+
+
 def _trainer(
-    model: ModelConfig, training: TrainingConfig, data: DataSet, seed: int, device: torch.device | str
+    model: ModelConfig,
+    training: TrainingConfig,
+    data: DataSet,
+    seed: int,
+    device: torch.device | str,
+    start: Model | None = None,
 ) -> Trainer:
     """A fresh trainer."""
     channels, *size = data.image_shape
@@ -376,7 +409,12 @@ def _trainer(
         torch.default_generator.manual_seed(seed)
         network = build_model(model)
         network.reset_parameters(training.init)
-    return Trainer(network.to(device), data.source, training, seed)
+    if start is not None:
+        network.load_state_dict(start.state_dict())
+    network.to(device)
+    if isinstance(network, RefinedDRAW) and isinstance(training, EndToEndConfig):
+        return EndToEndTrainer(network, data.source, training, seed)
+    return Trainer(network, data.source, training, seed)
 
 
 @contextmanager

@@ -15,12 +15,20 @@ import aligndraw
 from aligndraw.cli.failure import Failure, failing
 from aligndraw.cli.options import chosen_backends, whole
 from aligndraw.cli.outputs import check_file, writing
-from aligndraw.cli.scored import COMBINATIONS, Scored, add_scored, opened, told, write_numbers
+from aligndraw.cli.scored import COMBINATIONS, Scored, add_scored, add_sharpening, opened, told, write_numbers
 from aligndraw.data import Examples, Scenes, evaluation_scenes
 from aligndraw.evaluation.features import FeatureNetwork
 from aligndraw.evaluation.nearest import nearest
-from aligndraw.evaluation.retrieval import SHORTLIST, mean_caption, read_shortlists, retrieve, shortlists
+from aligndraw.evaluation.retrieval import (
+    SHORTLIST,
+    Sharpening,
+    mean_caption,
+    read_shortlists,
+    retrieve,
+    shortlists,
+)
 from aligndraw.evaluation.similarity import score_similarity
+from aligndraw.lapgan.captioned import CaptionedSharpener
 from aligndraw.lapgan.model import LAPGAN
 from aligndraw.model.noise import stream
 from aligndraw.viz import Captioned, contact_sheet, save_png
@@ -47,6 +55,7 @@ def add_to(sets: Any) -> None:
         "caption: the share of captions that find their picture among the first K, and the median rank.",
     )
     _add_data(parser, "that are looked for")
+    add_sharpening(parser, "take the likelihoods of pictures as")
     parser.add_argument(
         "--images", type=whole(2), default=1000, metavar="N", help="pictures of each kind to choose from [%(default)s]"
     )
@@ -83,6 +92,7 @@ def add_to(sets: Any) -> None:
         "pictures that are nearest to them.",
     )
     _add_data(parser, "whose captions are drawn")
+    add_sharpening(parser, "compare the pictures as", bounds=False)
     parser.add_argument(
         "--captions", type=whole(1), default=200, metavar="N", help="captions of each kind [%(default)s]"
     )
@@ -107,9 +117,9 @@ def _run_retrieval(arguments: argparse.Namespace) -> int:
     if arguments.json is not None:
         check_file(arguments.json)
     backends, scored = chosen_backends(arguments.device), opened(arguments)
-    model, results, record = scored.pipeline.model, {}, {}
+    model, sharpen, results, record = scored.pipeline.model, scored.pipeline.sharpen, {}, {}
     if isinstance(model, LAPGAN):
-        raise Failure(f"model {scored.name} must have a bound for retrieval, got a LAPGAN, which has none")
+        raise Failure(f"model {scored.name} must have a bound to compare pictures by, got a LAPGAN")
     with (
         failing(ValueError, FileNotFoundError),
         tqdm(unit=" bounds", dynamic_ncols=True, disable=None, leave=False) as bar,
@@ -128,26 +138,39 @@ def _run_retrieval(arguments: argparse.Namespace) -> int:
                 features = network.features(part.images)
             lists[kind] = shortlists(features, min(arguments.shortlist, len(part.images)))
         bar.set_description("mean caption")
-        mean = mean_caption(model, scored.pipeline.read(_training(scored, arguments.seed)))
+        training = _training(scored, arguments.seed)
+        mean = mean_caption(model, scored.pipeline.read(training))
         for kind, part in parts.items():
             _, words, lengths = scored.pipeline.read(part.examples).batch(slice(0, len(part.examples)))
             order = np.random.default_rng(arguments.seed).permutation(len(words))
             rows = np.sort(order[: arguments.captions])
             wanted = part.image_index[rows]
             used = lists[kind][wanted]
+            sharpening = None
+            if isinstance(sharpen, CaptionedSharpener):
+                texts = part.examples.captions()
+                average = sharpen.sentences(training.captions()).mean(0, keepdim=True)
+                sentences = sharpen.sentences([texts[row] for row in rows])
+                sharpening = Sharpening(sharpen.network, sentences, average, arguments.sharpen_epsilon)
             bar.set_description(f"retrieval, {COMBINATIONS.get(kind, kind)}")
             bar.reset(len(np.unique(used)) + used.size)
             results[kind] = retrieve(
                 model, mean, part.images, torch.from_numpy(words[rows]), torch.from_numpy(lengths[rows]),
-                wanted, lists[kind], samples=arguments.samples, seed=arguments.seed, on_batch=bar.update,
+                wanted, lists[kind], samples=arguments.samples, seed=arguments.seed, sharpening=sharpening,
+                on_batch=bar.update,
             )  # fmt: skip
             record[kind] = results[kind].to_dict()
     print(told(arguments, scored.name, model, backends))
     near = f"nearest by {space}" if arguments.shortlists is None else space
     print(f"\nretrieval on {scored.title}, {arguments.split}, in per cent; candidates are {near}")
+    if sharpen is not None:
+        e = f"{arguments.sharpen_epsilon:g}"
+        print(f"  of sharpened pictures, the mean of a pixel clipped to [{e}, 1 - {e}]")
     for kind, result in results.items():
         print(f"  {COMBINATIONS.get(kind, kind)}, {len(result.ranks):,} captions: {result}")
-    numbers = {"data": arguments.data, "space": space, "retrieval": record}
+    numbers = {"data": arguments.data, "space": space, "sharpen": arguments.sharpen, "retrieval": record}
+    if sharpen is not None:
+        numbers["epsilon"] = arguments.sharpen_epsilon
     write_numbers(arguments, scored.name, ("images", "samples"), numbers)
     return 0
 
@@ -157,7 +180,7 @@ def _run_similarity(arguments: argparse.Namespace) -> int:
         if path is not None:
             check_file(path)
     backends, scored = chosen_backends(arguments.device), opened(arguments)
-    model, n, blocks = scored.pipeline.model, arguments.n, []
+    model, sharpen, n, blocks = scored.pipeline.model, scored.pipeline.sharpen, arguments.n, []
     lines: list[str] = []
     record: dict[str, Any] = {}
     with (
@@ -170,11 +193,15 @@ def _run_similarity(arguments: argparse.Namespace) -> int:
             title, read = COMBINATIONS.get(kind, kind), scored.pipeline.read(examples)
             bar.set_description(f"similarity, {title}")
             bar.reset(len(examples) * n)
-            similarity = score_similarity(model, read, n, arguments.seed, on_batch=bar.update)
-            true, words, lengths = read.batch(slice(0, min(len(examples), LOOKED_UP)))
+            similarity = score_similarity(model, read, n, arguments.seed, sharpen=sharpen, on_batch=bar.update)
+            first = slice(0, min(len(examples), LOOKED_UP))
+            true, words, lengths = read.batch(first)
             streams = [stream(arguments.seed, i) for i in range(len(true))]
             given = (torch.from_numpy(part).to(arguments.device) for part in (words, lengths))
-            images = model.sample(*given, generator=streams).images.float().cpu().numpy()
+            pictures = model.sample(*given, generator=streams).images
+            if sharpen is not None:
+                pictures = sharpen(examples.captions(first), pictures)
+            images = pictures.float().cpu().numpy()
             drawn = np.rint(images * 255).astype(np.uint8)
             bar.set_description(f"nearest, {title}")
             bar.reset(2 * len(training))
@@ -201,7 +228,12 @@ def _run_similarity(arguments: argparse.Namespace) -> int:
             texts = {"Software": f"aligndraw {aligndraw.__version__}"}
             save_png(contact_sheet(blocks), arguments.sheet, texts)
         print(f"\nwrote {arguments.sheet}: drawn pictures, each before the nearest of training")
-    numbers = {"data": arguments.data, "training_pictures": len(training), "similarity": record}
+    numbers = {
+        "data": arguments.data,
+        "sharpen": arguments.sharpen,
+        "training_pictures": len(training),
+        "similarity": record,
+    }
     write_numbers(arguments, scored.name, ("captions", "n"), numbers)
     return 0
 

@@ -150,7 +150,7 @@ class Model(nn.Module):
         raise NotImplementedError
 
     def stepwise_reason(self, loop: str) -> str:
-        """Why the loop "unroll" (of `forward`) or "unroll_prior" (of `sample`) goes step by step; "" if it does not."""
+        """Why the loop "unroll" (of `forward`) or "unroll_prior" (of `sample`) runs step by step; "" where not."""
         return ""
 
     def infer(self, images: Tensor, caption: Caption, noise: Tensor) -> Inference:

@@ -14,8 +14,9 @@ from aligndraw.data.scenes import VOCABULARY
 from aligndraw.data.stored_scenes import store_scenes
 from aligndraw.evaluation.features import FeatureNetwork
 from aligndraw.evaluation.nearest import nearest
-from aligndraw.evaluation.retrieval import mean_caption, retrieve, shortlists
+from aligndraw.evaluation.retrieval import Sharpening, mean_caption, retrieve, shortlists
 from aligndraw.evaluation.similarity import score_similarity
+from aligndraw.lapgan.captioned import CaptionedSharpener
 from aligndraw.model.noise import stream
 from aligndraw.model.saved import load_model
 from aligndraw.pipelines import Pipeline
@@ -58,6 +59,35 @@ def test_retrieval_of_scenes(command, drawing, tmp_path, monkeypatch):
         )  # fmt: skip
         assert record["retrieval"][kind] == found.to_dict() and f"4 captions: {found}" in out
         assert record["retrieval"][kind]["candidates"] == 5
+
+
+def test_after_sharpening(command, drawing, sharpener_of, tmp_path, monkeypatch):
+    """Both measures of the sharpened pictures; in retrieval, ȳ is sharpened with the mean training sentence."""
+    monkeypatch.setattr("aligndraw.cli.eval_measures.TRAINED_ON", 40)
+    model, path = load_model(drawing)[0], tmp_path / "out.json"
+    sharpen = CaptionedSharpener.load(sharpener_of(model), model.language, VOCABULARY)
+    given = ("--model", drawing, "--sharpen", tmp_path / "sharpener", "--seed", 3, "--json", path)
+    options = ("--images", 6, "--captions", 4, "--shortlist", 5, "--sharpen-epsilon", "1e-2")
+    status, out, err = command("eval", "retrieval", *given, *options)
+    assert (status, err) == (0, "") and "clipped to [0.01, 1 - 0.01]" in out
+    mean, average = mean_caption(model, Scenes().epoch(3, size=40)), Scenes().epoch(3, size=40).captions()
+    record, sets = json.loads(path.read_text()), evaluation_scenes("test", 3, 6)
+    for kind, examples in sets.items():
+        images, words, lengths = examples.batch(slice(None))
+        rows = np.sort(np.random.default_rng(3).permutation(6)[:4])
+        sentences = sharpen.sentences([examples.captions()[row] for row in rows])
+        sharpening = Sharpening(sharpen.network, sentences, sharpen.sentences(average).mean(0, keepdim=True), 1e-2)
+        given_rows = (torch.from_numpy(words[rows]), torch.from_numpy(lengths[rows]), rows)
+        found = retrieve(
+            model, mean, images, *given_rows, shortlists(images.reshape(6, -1), 5), seed=3, sharpening=sharpening
+        )
+        assert record["retrieval"][kind] == found.to_dict()
+    assert (record["epsilon"], record["sharpen"]) == (1e-2, str(tmp_path / "sharpener"))
+    assert command("eval", "similarity", *given, "--captions", 6, "-n", 2)[0] == 0
+    record = json.loads(path.read_text())
+    for kind, examples in sets.items():
+        wanted = score_similarity(model, examples, 2, 3, sharpen=sharpen).to_dict()
+        assert record["similarity"][kind]["similarity"] == wanted != score_similarity(model, examples, 2, 3).to_dict()
 
 
 def test_retrieval_of_images_with_several_captions(command, stored, tmp_path):

@@ -90,8 +90,10 @@ def test_evaluation(train, command, data, tmp_path):
     assert record["bound"] == {} and set(record["gradient_energy"]) == {"real", "drawn"}
     test = CaptionedImages.open(data).split("test")
     assert -1 < score_similarity(pipeline.model, test, samples=2).mean < 1
-    status, _, err = command("eval", "mnist", "--model", tmp_path / "lapgan")
-    assert status == 1 and "got a LAPGAN" in err
+    assert command("eval", "similarity", "--model", tmp_path / "lapgan", "--captions", 2, "-n", 2)[0] == 0
+    for name in ("mnist", "retrieval"):
+        status, _, err = command("eval", name, "--model", tmp_path / "lapgan")
+        assert status == 1 and "got a LAPGAN" in err
 
 
 def test_other_sentences(train, command, data, tmp_path):
