@@ -219,7 +219,7 @@ def _told(job: Job, device: str) -> str:
     threads = torch.get_num_threads()
     reason = trainer.model.stepwise_reason("unroll")
     ungraphed = trainer.ungraphed_reason
-    graphs = f", no CUDA graphs ({ungraphed})" if ungraphed else ", CUDA graphs"
+    graphs = f", no CUDA graphs ({ungraphed})" if ungraphed else ", updates from CUDA graphs"
     return (
         f"training {parameters:,} parameters on {job.data.title}: {preset}"
         f"{recipe.epochs} epoch{'s' * (recipe.epochs > 1)} of "
@@ -227,5 +227,5 @@ def _told(job: Job, device: str) -> str:
         f"{recipe.learning_rate:g}{done}; {device}, {threads} thread{'s' * (threads > 1)}, "
         f"{f'step by step ({reason})' if reason else 'all steps as one op'}, "
         f"{'bf16' if trainer.bf16 else 'float32'} products"
-        f"{graphs if trainer.model.canvas.is_cuda else ''}"
+        f"{graphs if device.startswith('cuda') else ''}"
     )

@@ -113,6 +113,7 @@ class Drawing:
     def cloned(self, words: int) -> Drawing:
         """The same in memory of its own, with the weights of the first `words` words."""
         new = copy.copy(self)
+        new._canvases = None
         for name in ("_first", "images", "patches", "windows"):
             setattr(new, name, getattr(self, name).clone())
         new.weights = None if self.weights is None else self.weights[..., :words].clone()
