@@ -61,11 +61,11 @@ def test_retrieval_of_scenes(command, drawing, tmp_path, monkeypatch):
         assert record["retrieval"][kind]["candidates"] == 5
 
 
-def test_after_sharpening(command, drawing, sharpener_of, tmp_path, monkeypatch):
+def test_after_sharpening(command, drawing, scenes_sharpener, tmp_path, monkeypatch):
     """Both measures of the sharpened pictures; in retrieval, ȳ is sharpened with the mean training sentence."""
     monkeypatch.setattr("aligndraw.cli.eval_measures.TRAINED_ON", 40)
     model, path = load_model(drawing)[0], tmp_path / "out.json"
-    sharpen = CaptionedSharpener.load(sharpener_of(model), model.language, VOCABULARY)
+    sharpen = CaptionedSharpener.load(scenes_sharpener(tmp_path / "sharpener", drawing), model.language, VOCABULARY)
     given = ("--model", drawing, "--sharpen", tmp_path / "sharpener", "--seed", 3, "--json", path)
     options = ("--images", 6, "--captions", 4, "--shortlist", 5, "--sharpen-epsilon", "1e-2")
     status, out, err = command("eval", "retrieval", *given, *options)
