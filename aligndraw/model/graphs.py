@@ -13,7 +13,7 @@ from aligndraw.model.interface import Drawing, Model
 from aligndraw.model.noise import Generators, draw_noise
 
 Function = Callable[..., Iterator[Any]]  # a generator function: a part up to each yield, of what the part came to
-WORDS = 8  # captions are padded to a multiple of it: a graph serves all lengths up to that
+WORDS = 4  # captions are padded to a multiple of it: a graph serves all lengths up to that
 
 
 class Recorder(Protocol):

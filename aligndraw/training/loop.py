@@ -71,7 +71,7 @@ class Trainer(Resumable):
             self.average = {n: p.detach().clone() for n, p in model.named_parameters()}
         self.bf16 = takes_bf16(config, model.canvas.device)
         # A graph a bucket of caption lengths, in two parts: what the first finds decides about the second.
-        self.graphs = Graphs(model.canvas.device, limit=4, parts=2, recorder=recorder)
+        self.graphs = Graphs(model.canvas.device, limit=8, parts=2, recorder=recorder)
         self._epoch: tuple[int, Examples] | None = None
         self._ahead: tuple[int, tuple[Tensor, ...]] | None = None  # the batch of an update to come
 
