@@ -5,12 +5,16 @@ import signal
 
 import numpy as np
 import pytest
+import torch
 
 from aligndraw.cli.progress import Progress
-from aligndraw.data import CaptionedImages, sentences
+from aligndraw.data import CaptionedImages, evaluation_scenes, sentences
 from aligndraw.data.stored_scenes import store_scenes
+from aligndraw.evaluation.attributes import score_attributes
+from aligndraw.evaluation.bound import estimate_bound
 from aligndraw.model.saved import load_model
 from aligndraw.pipelines import Pipeline
+from aligndraw.text.sentences import StoredVectors
 
 SHORT = "--epochs 2 --epoch-size 12 --batch-size 4 --scored 3 --latent-units 3"
 DRAWING = "--steps 2 --encoder-units 6 --decoder-units 5"
@@ -107,6 +111,20 @@ def test_scenes(command, stored, tmp_path):
     assert status == 2 and "--animate needs a model that draws in steps, got a Fully-Connected VAE" in err
     status, _, err = command("sample", "a red bus", "--model", tmp_path / "run", "--attention", tmp_path / "x.png")
     assert status == 2 and "--attention needs a model that attends to words, got a Fully-Connected VAE" in err
+
+
+def test_scenes_by_vectors(command, vectors, stored, tmp_path, monkeypatch):
+    """What a model that reads vectors shows of scenes is told too."""
+    monkeypatch.setattr(StoredVectors, "encode", lambda self, texts: torch.tensor([[len(t) / 60.0] * 9 for t in texts]))
+    given = ("--model", "conv-vae", *SHORT.split(), "--planes", 2, "--sentences", f"vectors:{vectors}")
+    assert command("train", "scenes", *given, "--out", tmp_path / "run")[0] == 0
+    short = ("--images", 3, "--samples", 2, "--json", tmp_path / "out.json")
+    assert command("eval", "scenes", "--model", tmp_path / "run", *short)[0] == 0
+    pipeline, examples = Pipeline.load(tmp_path / "run"), evaluation_scenes("test", 0, 3)
+    record = json.loads((tmp_path / "out.json").read_text())
+    for kind, score in score_attributes(pipeline.model, pipeline.reader, examples).items():
+        assert record["attributes"][kind] == score.to_dict()
+        assert record["bound"][kind] == estimate_bound(pipeline.model, pipeline.read(examples[kind]), 2).to_dict()
 
 
 def test_refused(command, stored, vectors, tmp_path, listing):
