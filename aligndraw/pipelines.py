@@ -83,8 +83,11 @@ class Pipeline:
         folder = SHIPPED if folder is None else Path(folder)
         if (folder / lapgan.NAMES[1]).is_file():
             network = LAPGAN.load(folder)
-            config = network.config if sentences is None else network.config.replace(sentences=sentences)
-            reader = None if network.language else _open_sentences(config.sentences, config.sentence_units)
+            if sentences is not None and network.language is not None:
+                raise ValueError(f"sentences must be left out: the LAPGAN in {folder} reads words, got {sentences!r}")
+            reader = None
+            if network.language is None:
+                reader = _open_sentences(sentences or network.config.sentences, network.config.sentence_units)
             return cls(network.to(device), network.vocabulary, network.notes, sentences=reader)
         model, vocabulary, notes = load_model(folder)
         if len(vocabulary) > model.config.vocabulary_size:

@@ -16,8 +16,6 @@ from aligndraw.model import Bound, RefinedDRAW
 from aligndraw.model.noise import stream
 from aligndraw.training.loop import Trainer
 
-_DROPOUT = 1  # its streams are of seed + 1: those of the seed are the latents'
-
 
 class EndToEndTrainer(Trainer):
     """`Trainer` of a `RefinedDRAW`: descends KL + NLL of the refined pictures, + adversarial · E[−log D(m, s)].
@@ -46,7 +44,7 @@ class EndToEndTrainer(Trainer):
     @property
     def ungraphed_reason(self) -> str:
         """As `Trainer.ungraphed_reason`."""
-        return "a discriminator learns too" if self.opponent else super().ungraphed_reason
+        return "a discriminator learns too" if self.opponent is not None else super().ungraphed_reason
 
     def _measured(
         self, images: Tensor, captions: Tensor, lengths: Tensor, noise: Tensor
@@ -65,10 +63,11 @@ class EndToEndTrainer(Trainer):
         (mean,), sentences = refined, caption.sentence.detach()
         device = images.device
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(stream(self.seed + _DROPOUT, self.index).initial_seed())
+            torch.manual_seed(stream(self.seed, self.total + self.index).initial_seed())  # of the dropout
             loss, right = self._teach(images, mean.detach(), sentences)
-            fooled = binary_cross_entropy_with_logits(*_all_real(self.opponent.requires_grad_(False)(sentences, mean)))
+            logits = self.opponent.requires_grad_(False)(sentences, mean)
         self.opponent.requires_grad_(True)
+        fooled = binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
         return bound, self.config.adversarial * fooled, (loss, fooled.detach(), right)
 
     def _teach(self, real: Tensor, fake: Tensor, sentences: Tensor) -> tuple[Tensor, Tensor]:
@@ -88,7 +87,3 @@ class EndToEndTrainer(Trainer):
             for parameter, gradient in zip(parameters, gradients):
                 parameter.sub_(self.config.discriminator_rate * gradient)
         return loss.detach(), ((logits > 0) == (targets > 0)).float().mean()
-
-
-def _all_real(logits: Tensor) -> tuple[Tensor, Tensor]:
-    return logits, torch.ones_like(logits)

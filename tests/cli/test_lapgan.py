@@ -74,6 +74,8 @@ def test_pictures(train, command, drawing, tmp_path):
         alone = model.sample(ids, lengths, generator=[stream(3, i % 2)]).images[0]
         torch.testing.assert_close(image, alone)
     assert command("sample", BUS, "--model", folder, "-o", tmp_path / "a.png")[0] == 0
+    status, _, err = command("sample", BUS, "--model", folder, "--sentences", "uni-skip:none", "-o", tmp_path / "c.png")
+    assert status == 1 and "sentences must be left out" in err
     for option in (("--steps", 3), ("--animate", tmp_path / "a.gif"), ("--attention", tmp_path / "b.png")):
         status, _, err = command("sample", BUS, "--model", folder, *option, "-o", tmp_path / "c.png")
         assert status == 2 and "got a LAPGAN" in err

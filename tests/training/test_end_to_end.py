@@ -21,7 +21,9 @@ TINY = AlignDRAWConfig(
     image_size=(32, 32), channels=3, vocabulary_size=99,
     steps=2, encoder_units=6, decoder_units=5, latent_units=3, language_units=4, align_units=4,
 )  # fmt: skip
-RECIPE = EndToEndConfig(epochs=2, epoch_size=8, batch_size=4, adversarial=20.0, discriminator_planes=3)
+RECIPE = EndToEndConfig(
+    epochs=2, epoch_size=8, batch_size=4, precision="float32", adversarial=20.0, discriminator_planes=3
+)
 
 
 def make(recipe=RECIPE):
@@ -66,6 +68,14 @@ def test_without_a_discriminator_it_is_the_bound_alone():
     plain = Trainer(copy.deepcopy(ours.model), Scenes(), ours.config, seed=4)
     assert ours.opponent is None
     assert [ours.update() for _ in range(3)] == [plain.update() for _ in range(3)]
+
+
+def test_bf16_follows_float32():
+    exact, rounded = make(RECIPE.replace(precision="float32")), make(RECIPE.replace(precision="bf16"))
+    for _ in range(2):
+        one, other = exact.update(), rounded.update()
+        assert other.bound == pytest.approx(one.bound, rel=0.01) and other.bound != one.bound
+        assert other.more["generator_loss"] == pytest.approx(one.more["generator_loss"], rel=0.01)
 
 
 def test_resuming_ends_the_same(tmp_path):
