@@ -1,5 +1,6 @@
 """aligndraw tables: the numbers of the evaluation, in whatever parts and by however many processes they are taken."""
 
+import hashlib
 import json
 import math
 import subprocess
@@ -14,6 +15,7 @@ from aligndraw.data import Scenes, evaluation_scenes
 from aligndraw.data.stored_scenes import store_scenes
 from aligndraw.evaluation.attributes import score_attributes
 from aligndraw.evaluation.bound import estimate_bound
+from aligndraw.evaluation.features import FeatureNetwork, FeaturesConfig
 from aligndraw.evaluation.parts import Parts
 from aligndraw.evaluation.retrieval import mean_caption, retrieve, shortlists
 from aligndraw.evaluation.similarity import score_similarity
@@ -177,6 +179,18 @@ def test_captioned_images(compare, command, tmp_path):
     assert got["models"]["m"]["retrieval"] == found.to_dict() and len(set(found.ranks.tolist())) == 2
     assert got["models"]["m"]["attributes"] == {} and got["plan"]["sha256"] == data.checksum
     assert "## Attributes" not in (tmp_path / "out" / "tables.md").read_text()
+
+
+def test_lists_by_features(compare, scenes, tmp_path):
+    torch.manual_seed(0)
+    network = FeatureNetwork(FeaturesConfig(planes=2))
+    network.save(tmp_path / "features")
+    got = compare(f"a={scenes}", options=("--images", 110, "--drawn", 1, "--features", tmp_path / "features"))
+    images = evaluation_scenes("test", 0, 110)["seen"].pictures(slice(None))
+    lists = shortlists(network.features(images))
+    assert lists.shape == (110, 100)
+    assert got["plan"]["shortlists_sha256"] == hashlib.sha256(lists.tobytes()).hexdigest()
+    assert f"a shortlist of 100 (nearest by {tmp_path / 'features'})" in (tmp_path / "out" / "tables.md").read_text()
 
 
 def rows_of(path):
