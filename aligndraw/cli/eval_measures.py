@@ -140,6 +140,8 @@ def _run_retrieval(arguments: argparse.Namespace) -> int:
         bar.set_description("mean caption")
         training = _training(scored, arguments.seed)
         mean = mean_caption(model, scored.pipeline.read(training))
+        if isinstance(sharpen, CaptionedSharpener):
+            usual = sharpen.sentences(training.captions()).mean(0, keepdim=True)
         for kind, part in parts.items():
             _, words, lengths = scored.pipeline.read(part.examples).batch(slice(0, len(part.examples)))
             order = np.random.default_rng(arguments.seed).permutation(len(words))
@@ -149,9 +151,8 @@ def _run_retrieval(arguments: argparse.Namespace) -> int:
             sharpening = None
             if isinstance(sharpen, CaptionedSharpener):
                 texts = part.examples.captions()
-                average = sharpen.sentences(training.captions()).mean(0, keepdim=True)
                 sentences = sharpen.sentences([texts[row] for row in rows])
-                sharpening = Sharpening(sharpen.network, sentences, average, arguments.sharpen_epsilon)
+                sharpening = Sharpening(sharpen.network, sentences, usual, arguments.sharpen_epsilon)
             bar.set_description(f"retrieval, {COMBINATIONS.get(kind, kind)}")
             bar.reset(len(np.unique(used)) + used.size)
             results[kind] = retrieve(

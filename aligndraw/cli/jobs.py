@@ -103,7 +103,7 @@ def _told(job: Job, device: str) -> str:
     done = f", from update {trainer.index} on" if trainer.index else ""
     threads = torch.get_num_threads()
     ungraphed = trainer.ungraphed_reason
-    graphs = f", no CUDA graphs ({ungraphed})" if ungraphed else ", CUDA graphs"
+    graphs = f", no CUDA graphs ({ungraphed})" if ungraphed else ", updates from CUDA graphs"
     return (
         f"training {trainer.model.config.title} of {parameters:,} parameters on {job.data.title}: {preset}"
         f"{recipe.epochs} epoch{'s' * (recipe.epochs > 1)} of "
@@ -111,5 +111,5 @@ def _told(job: Job, device: str) -> str:
         f"{recipe.learning_rate:g}{done}; {device}, {threads} thread{'s' * (threads > 1)}, "
         f"{trainer.model.account()}, "
         f"{'bf16' if trainer.bf16 else 'float32'} products"
-        f"{graphs if trainer.model.canvas.is_cuda else ''}"
+        f"{graphs if device.startswith('cuda') else ''}"
     )

@@ -28,6 +28,7 @@ class Imagined(Drawing):
 
     def __init__(self, images: Tensor) -> None:
         self.images = images
+        self.patches = self.windows = self.weights = None
 
 
 class LAPGAN(nn.Module):

@@ -111,6 +111,7 @@ class Drawing:
     def cloned(self, words: int) -> Drawing:
         """The same in memory of its own, with the weights of the first `words` words."""
         new = copy.copy(self)
+        new._canvases = None
         for name in ("_first", "images", "patches", "windows"):
             value = getattr(self, name)
             setattr(new, name, None if value is None else value.clone())

@@ -100,22 +100,6 @@ def scenes_sharpener():
 
 
 @pytest.fixture
-def sharpener_of(tmp_path):
-    """Makes a folder of a sharpener of scenes that reads captions as a model does, and makes pixels of 0 and 1."""
-
-    def make(model):
-        torch.manual_seed(0)
-        sharpener = Sharpener(SharpenerConfig((32, 32), 3, 2 * model.config.language_units, planes=2))
-        with torch.no_grad():
-            sharpener.generator.convolutions[-1].weight *= 30
-        sharpener.notes = {"sentences": sentence_notes("caption", model.language)}
-        sharpener.save(tmp_path / "sharpener")
-        return tmp_path / "sharpener"
-
-    return make
-
-
-@pytest.fixture
 def listing(tmp_path):
     """Everything below the test's folder, with contents: equal before and after what must leave no trace."""
 

@@ -53,12 +53,12 @@ def test_numbers(command, small, stored, tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["scenes", "captioned"])
-def test_after_sharpening(command, small, stored, sharpener_of, tmp_path, name):
+def test_after_sharpening(command, small, stored, scenes_sharpener, tmp_path, name):
     """Beside the numbers of the pictures as they are, which stay, those of the sharpened ones."""
     data = ("--data", stored) if name == "captioned" else ()
     assert command("train", name, *small, *data, "--out", tmp_path / "run")[0] == 0
     model, vocabulary, _ = load_model(tmp_path / "run")
-    sharpener_of(model)
+    scenes_sharpener(tmp_path / "sharpener", tmp_path / "run")
     given = ("eval", name, "--model", tmp_path / "run", *SHORT, *data)
     given += ("--sharpen", tmp_path / "sharpener", "--sharpen-epsilon", "1e-3", "--json", tmp_path / "out.json")
     status, out, err = command(*given)

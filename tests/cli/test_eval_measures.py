@@ -61,11 +61,11 @@ def test_retrieval_of_scenes(command, drawing, tmp_path, monkeypatch):
         assert record["retrieval"][kind]["candidates"] == 5
 
 
-def test_after_sharpening(command, drawing, sharpener_of, tmp_path, monkeypatch):
+def test_after_sharpening(command, drawing, scenes_sharpener, tmp_path, monkeypatch):
     """Both measures of the sharpened pictures; in retrieval, ȳ is sharpened with the mean training sentence."""
     monkeypatch.setattr("aligndraw.cli.eval_measures.TRAINED_ON", 40)
     model, path = load_model(drawing)[0], tmp_path / "out.json"
-    sharpen = CaptionedSharpener.load(sharpener_of(model), model.language, VOCABULARY)
+    sharpen = CaptionedSharpener.load(scenes_sharpener(tmp_path / "sharpener", drawing), model.language, VOCABULARY)
     given = ("--model", drawing, "--sharpen", tmp_path / "sharpener", "--seed", 3, "--json", path)
     options = ("--images", 6, "--captions", 4, "--shortlist", 5, "--sharpen-epsilon", "1e-2")
     status, out, err = command("eval", "retrieval", *given, *options)
@@ -123,12 +123,12 @@ def test_similarity(command, drawing, tmp_path, monkeypatch):
     training = Scenes().epoch(0, size=30).pictures(slice(None))
     for kind, examples in evaluation_scenes("test", 2, 3).items():
         score = score_similarity(pipeline.model, examples, 4, 2)
-        assert record["drawn"][kind]["similarity"] == score.to_dict() and f"SSI {score}; " in out
+        assert record[kind]["similarity"] == score.to_dict() and f"SSI {score}; " in out
         read = VOCABULARY.encode_batch(examples.captions())
         drawn = pipeline.model.sample(*read, generator=[stream(2, i) for i in range(3)]).images.numpy()
         for what, pictures in (("drawn", np.rint(255 * drawn).astype(np.uint8)), ("true", examples.batch(slice(3))[0])):
             away = nearest(pictures, training)[1].mean()
-            assert record["drawn"][kind]["nearest"][what] == pytest.approx(away) and f"{away:.2f}" in out
+            assert record[kind]["nearest"][what] == pytest.approx(away) and f"{away:.2f}" in out
     with Image.open(sheet) as image:
         assert image.width > 4 * 32 and np.asarray(image).std() > 10
 
@@ -149,7 +149,7 @@ def test_a_picture_of_training_is_found(command, stored, tmp_path, monkeypatch):
     monkeypatch.setattr(model, "sample", copying)
     given = ("--model", tmp_path / "run", "--data", stored, "--captions", 2, "-n", 1, "--json", tmp_path / "out.json")
     assert command("eval", "similarity", *given)[0] == 0
-    found = json.loads((tmp_path / "out.json").read_text())["similarity"]["drawn"]["test"]["nearest"]
+    found = json.loads((tmp_path / "out.json").read_text())["similarity"]["test"]["nearest"]
     assert found["drawn"] == 0 and found["true"] > 0 and found["pictures"] == 2
 
 

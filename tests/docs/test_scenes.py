@@ -24,6 +24,7 @@ SMALLER = {
     "train scenes --model noalign": f"{NETWORK.removesuffix(' --align-units 4')} {RECIPE}",
     "train scenes": f"{NETWORK} {RECIPE}",
     "train captioned": f"{NETWORK} {RECIPE}",
+    "train end-to-end": RECIPE,
     "train skipthoughts": "--word-units 3 --units 4",
     "train features": "--planes 2 --epochs 1 --epoch-size 128",
     "train lapgan": "--planes 2 --generator-units 8 --discriminator-units 8 --epochs 1 --batch-size 8",
