@@ -7,6 +7,7 @@ import hashlib
 import json
 import shlex
 import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -190,7 +191,11 @@ def _compare(arguments: argparse.Namespace, folders: Mapping[str, Path], ours: T
             _begin(place, plan, arguments.overwrite)
     ours.wait()
     done = Parts(place)
-    _do(done, models, ours)
+    try:
+        _do(done, models, ours)
+    except KeyboardInterrupt:
+        print("\nwhat is done is kept: the same command goes on from there", file=sys.stderr)
+        raise
     ours.wait()
     if ours.rank > 0:
         return 0

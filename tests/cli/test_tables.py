@@ -121,6 +121,7 @@ def test_going_on(compare, command, scenes, scenes_model, tmp_path, monkeypatch)
     monkeypatch.setattr(ModelParts, "_ratios", interrupted)
     status, _, err = command("tables", "--data", "scenes", "--model", f"a={scenes}", "-o", tmp_path / "out", *SMALL)
     assert status == 130 and not (tmp_path / "out" / "tables.md").exists()
+    assert "what is done is kept: the same command goes on from there" in err
     assert len(done) == 11  # three parts of each split's bound, one of the ratios, and the one it broke off
     monkeypatch.setattr(ModelParts, "_ratios", ratios)
     done.clear()
