@@ -7,11 +7,14 @@ import hashlib
 import json
 import shlex
 import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 import aligndraw
@@ -22,8 +25,10 @@ from aligndraw.cli.outputs import writing
 from aligndraw.cli.tables_text import markdown
 from aligndraw.data.captioned import file_checksum
 from aligndraw.evaluation.bound import EPSILON
+from aligndraw.evaluation.features import FeatureNetwork
 from aligndraw.evaluation.parts import Parts, Team, team
-from aligndraw.evaluation.tables import BLOCK, ModelParts, Protocol, TableData, TableRow
+from aligndraw.evaluation.retrieval import SHORTLIST, read_shortlists, shortlists
+from aligndraw.evaluation.tables import BLOCK, Lists, ModelParts, Protocol, TableData, TableRow
 from aligndraw.lapgan.model import NAMES as LAPGAN_FILES
 from aligndraw.lapgan.sharpen import NAMES as SHARPENER_FILES
 from aligndraw.model import Model
@@ -99,12 +104,19 @@ def add_to(commands: Any) -> None:
         metavar="N",
         help="pictures of the caption of a scene whose attributes are read [%(default)s]",
     )
-    parser.add_argument(
+    lists = parser.add_mutually_exclusive_group()
+    lists.add_argument(
+        "--features",
+        type=Path,
+        metavar="DIR",
+        help="what `aligndraw train features` wrote: a test image is looked for among itself and the 99 nearest by its "
+        "last fully connected layer [by pixels]",
+    )
+    lists.add_argument(
         "--shortlists",
         type=Path,
         metavar="FILE",
-        help=".npy file, whole numbers [n, s]: the images among which each of the n test images is looked for [itself "
-        "and the 99 nearest by pixels]",
+        help=".npy file, whole numbers [n, s]: among which each of the n test images is looked for",
     )
     parser.add_argument(
         "--threads", type=whole(1), default=1, metavar="N", help="of each process; sums round by it [%(default)s]"
@@ -138,14 +150,16 @@ def _compare(arguments: argparse.Namespace, folders: Mapping[str, Path], ours: T
         arguments.seed,
         arguments.sharpen_epsilon,
     )
+    space, lists = _lists(arguments)
     if arguments.data == "scenes":
-        data = TableData.of_scenes(protocol, arguments.shortlists)
+        data = TableData.of_scenes(protocol, lists)
     else:
-        data = TableData.of_folder(Path(arguments.data), protocol, arguments.shortlists)
+        data = TableData.of_folder(Path(arguments.data), protocol, lists)
     plan = {
         "format": FORMAT,
         **data.record,
         **vars(protocol),
+        "shortlists": space,
         "shortlists_sha256": hashlib.sha256(data.lists.tobytes()).hexdigest(),
         "block": BLOCK,
         "device": arguments.device,
@@ -177,7 +191,11 @@ def _compare(arguments: argparse.Namespace, folders: Mapping[str, Path], ours: T
             _begin(place, plan, arguments.overwrite)
     ours.wait()
     done = Parts(place)
-    _do(done, models, ours)
+    try:
+        _do(done, models, ours)
+    except KeyboardInterrupt:
+        print("\nwhat is done is kept: the same command goes on from there", file=sys.stderr)
+        raise
     ours.wait()
     if ours.rank > 0:
         return 0
@@ -201,6 +219,21 @@ def _compare(arguments: argparse.Namespace, folders: Mapping[str, Path], ours: T
     print(text)
     print(f"wrote {arguments.o / TABLES}.md and .json")
     return 0
+
+
+def _lists(arguments: argparse.Namespace) -> tuple[str, Lists]:
+    """What shortlists are of, and how they are made."""
+    file: Path | None = arguments.shortlists
+    if file is not None:
+        return f"of {file}", lambda images: read_shortlists(file, len(images))
+    if arguments.features is None:
+        return "nearest by pixels", lambda images: _nearest(images.reshape(len(images), -1))
+    network = FeatureNetwork.load(arguments.features).to(arguments.device)
+    return f"nearest by {arguments.features}", lambda images: _nearest(network.features(images))
+
+
+def _nearest(features: NDArray[Any]) -> NDArray[np.int64]:
+    return shortlists(features, min(SHORTLIST, len(features)))
 
 
 def _check(name: str, pipeline: Pipeline, data: TableData) -> None:
@@ -268,7 +301,7 @@ def _command(arguments: argparse.Namespace) -> str:
     """The command that makes these tables again."""
     models = [f"{name}={folder}" for name, folder in arguments.model]
     words = ["aligndraw", "tables", "--data", arguments.data, "--model", *models]
-    for name in ("lapgan", "sharpen", "shortlists"):
+    for name in ("lapgan", "sharpen", "features", "shortlists"):
         if getattr(arguments, name) is not None:
             words += [f"--{name}", str(getattr(arguments, name))]
     if arguments.sharpen is not None:

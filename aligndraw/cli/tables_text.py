@@ -19,7 +19,7 @@ def markdown(
     versions = ", ".join(f"{name} {version}" for name, version in plan["versions"].items())
     parts = [
         f"# Tables: {data.title}",
-        *_retrieval(rows, data, protocol),
+        *_retrieval(rows, data, protocol, plan["shortlists"]),
         *_bounds(rows, data, protocol),
         *_attributes(rows, data, protocol),
         "## To repeat",
@@ -29,7 +29,7 @@ def markdown(
     return "\n\n".join(parts) + "\n"
 
 
-def _retrieval(rows: Mapping[str, TableRow], data: TableData, protocol: Protocol) -> list[str]:
+def _retrieval(rows: Mapping[str, TableRow], data: TableData, protocol: Protocol, space: str) -> list[str]:
     captions, candidates = len(data.splits["test"]), data.lists.shape[1]
     body = []
     for name, row in rows.items():
@@ -45,7 +45,7 @@ def _retrieval(rows: Mapping[str, TableRow], data: TableData, protocol: Protocol
         "## Table 1: retrieval and similarity",
         _table(head, body),
         f"R@K: the share of {captions:,} test captions whose image is among the first K of a shortlist of "
-        f"{candidates} ({data.record['shortlists']}), ± standard error. SSI: mean structural similarity of "
+        f"{candidates} ({space}), ± standard error. SSI: mean structural similarity of "
         f"{protocol.drawn} pictures of each caption to its image, ± standard deviation over the "
         f"{captions * protocol.drawn:,} pairs; its error is the standard error of the mean.",
     ]

@@ -19,19 +19,14 @@ from aligndraw.evaluation.attributes import AttributeAccuracy
 from aligndraw.evaluation.bound import EPSILON, Estimate, each_bound
 from aligndraw.evaluation.drawing import Sharpen, draw_each
 from aligndraw.evaluation.parts import Part, Parts
-from aligndraw.evaluation.retrieval import (
-    SHORTLIST,
-    Retrieval,
-    likelihood_ratios,
-    mean_caption,
-    read_shortlists,
-    shortlists,
-)
+from aligndraw.evaluation.retrieval import Retrieval, likelihood_ratios, mean_caption
 from aligndraw.evaluation.scene_reader import SceneReader
 from aligndraw.evaluation.similarity import Similarity, ssim
 from aligndraw.lapgan.model import LAPGAN
 from aligndraw.model import Caption, Model
 from aligndraw.text import Vocabulary
+
+Lists = Callable[[NDArray[np.uint8]], NDArray[np.int64]]  # images [n, C, H, W] to shortlists [n, s]
 
 SPLITS = ("train", "validation", "test")
 BLOCK = 100  # examples of a part
@@ -88,7 +83,7 @@ class TableData:
     record: Mapping[str, Any]
 
     @classmethod
-    def of_scenes(cls, protocol: Protocol, lists: Path | None = None) -> TableData:
+    def of_scenes(cls, protocol: Protocol, lists: Lists) -> TableData:
         """Scenes: train, validation and test of seen combinations, and attributes of held-out ones too."""
         seed, size = protocol.seed, protocol.images
         kinds = evaluation_scenes("test", seed, size)
@@ -103,13 +98,13 @@ class TableData:
             Scenes().epoch(seed, size=MEAN_OF),
             images,
             np.arange(size),
-            _lists(images, lists),
+            lists(images),
             kinds,
-            {"data": "scenes", "shortlists": _origin(lists)},
+            {"data": "scenes"},
         )
 
     @classmethod
-    def of_folder(cls, folder: Path, protocol: Protocol, lists: Path | None = None) -> TableData:
+    def of_folder(cls, folder: Path, protocol: Protocol, lists: Lists) -> TableData:
         """Captioned images: so many captions of each split, drawn without repetition.
 
         Raises:
@@ -131,21 +126,10 @@ class TableData:
             parts["train"],
             images,
             image_index.reshape(-1),
-            _lists(images, lists),
+            lists(images),
             {},
-            {"data": str(folder), "sha256": data.checksum, "shortlists": _origin(lists)},
+            {"data": str(folder), "sha256": data.checksum},
         )
-
-
-def _lists(images: NDArray[np.uint8], path: Path | None) -> NDArray[np.int64]:
-    """Shortlists from a file, or by pixels."""
-    if path is not None:
-        return read_shortlists(path, len(images))
-    return shortlists(images.reshape(len(images), -1), min(SHORTLIST, len(images)))
-
-
-def _origin(path: Path | None) -> str:
-    return "nearest by pixels" if path is None else f"of {path}"
 
 
 class ModelParts:

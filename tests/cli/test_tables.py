@@ -1,5 +1,6 @@
 """aligndraw tables: the numbers of the evaluation, in whatever parts and by however many processes they are taken."""
 
+import hashlib
 import json
 import math
 import subprocess
@@ -14,6 +15,7 @@ from aligndraw.data import Scenes, evaluation_scenes
 from aligndraw.data.stored_scenes import store_scenes
 from aligndraw.evaluation.attributes import score_attributes
 from aligndraw.evaluation.bound import estimate_bound
+from aligndraw.evaluation.features import FeatureNetwork, FeaturesConfig
 from aligndraw.evaluation.parts import Parts
 from aligndraw.evaluation.retrieval import mean_caption, retrieve, shortlists
 from aligndraw.evaluation.similarity import score_similarity
@@ -119,6 +121,7 @@ def test_going_on(compare, command, scenes, scenes_model, tmp_path, monkeypatch)
     monkeypatch.setattr(ModelParts, "_ratios", interrupted)
     status, _, err = command("tables", "--data", "scenes", "--model", f"a={scenes}", "-o", tmp_path / "out", *SMALL)
     assert status == 130 and not (tmp_path / "out" / "tables.md").exists()
+    assert "what is done is kept: the same command goes on from there" in err
     assert len(done) == 11  # three parts of each split's bound, one of the ratios, and the one it broke off
     monkeypatch.setattr(ModelParts, "_ratios", ratios)
     done.clear()
@@ -132,11 +135,10 @@ def test_going_on(compare, command, scenes, scenes_model, tmp_path, monkeypatch)
     assert len(done) == 21 and len({name.split("/")[0] for name in done}) == 1
 
 
-def test_two_processes(command, scenes, scenes_model, tmp_path, monkeypatch):
+def test_two_processes(command, scenes, tmp_path, monkeypatch):
     """They share the parts, and the tables are those of one process to the byte."""
     monkeypatch.setattr("aligndraw.evaluation.tables.MEAN_OF", 20_000)  # as in the processes
-    other = scenes_model(tmp_path / "other", seed=1, align=False)
-    options = ["tables", "--data", "scenes", "--model", f"a={scenes}", f"b={other}", "-o", "out", *map(str, SMALL)]
+    options = ["tables", "--data", "scenes", "--model", f"a={scenes}", "-o", "out", *map(str, SMALL)]
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path / "one")
@@ -177,6 +179,18 @@ def test_captioned_images(compare, command, tmp_path):
     assert got["models"]["m"]["retrieval"] == found.to_dict() and len(set(found.ranks.tolist())) == 2
     assert got["models"]["m"]["attributes"] == {} and got["plan"]["sha256"] == data.checksum
     assert "## Attributes" not in (tmp_path / "out" / "tables.md").read_text()
+
+
+def test_lists_by_features(compare, scenes, tmp_path):
+    torch.manual_seed(0)
+    network = FeatureNetwork(FeaturesConfig(planes=2))
+    network.save(tmp_path / "features")
+    got = compare(f"a={scenes}", options=("--images", 110, "--drawn", 1, "--features", tmp_path / "features"))
+    images = evaluation_scenes("test", 0, 110)["seen"].pictures(slice(None))
+    lists = shortlists(network.features(images))
+    assert lists.shape == (110, 100)
+    assert got["plan"]["shortlists_sha256"] == hashlib.sha256(lists.tobytes()).hexdigest()
+    assert f"a shortlist of 100 (nearest by {tmp_path / 'features'})" in (tmp_path / "out" / "tables.md").read_text()
 
 
 def rows_of(path):

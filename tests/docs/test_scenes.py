@@ -26,12 +26,15 @@ SMALLER = {
     "train captioned": f"{NETWORK} {RECIPE}",
     "train end-to-end": RECIPE,
     "train skipthoughts": "--word-units 3 --units 4",
+    "train features": "--planes 2 --epochs 1 --epoch-size 128",
     "train lapgan": "--planes 2 --generator-units 8 --discriminator-units 8 --epochs 1 --batch-size 8",
     "train sharpener": "--planes 2 --epochs 1 --batch-size 8",
     "figures background": "-n 2 --images 20",
     "figures attention": "",
     "figures": "-n 2",
     "sample": "-n 2",
+    "eval retrieval": "--images 6",
+    "eval similarity": "--captions 4 -n 2",
     "eval": "--images 4 --samples 2",
     "tables": "--images 6 --drawn 2",
     "sharpen": "",
@@ -59,7 +62,18 @@ def test_every_command_runs(tmp_path, monkeypatch, capsys):
         status = main([*words, *SMALLER[beginning].split()])
         assert status == 0, f"{words}: {capsys.readouterr().err}"
     assert not unused
-    for name in ("bus", "sharp-bus", "novel", "swap", "background", "attention", "models", "sharp-models", "coco-bus"):
+    for name in (
+        "bus",
+        "sharp-bus",
+        "novel",
+        "swap",
+        "background",
+        "attention",
+        "models",
+        "sharp-models",
+        "nearest",
+        "coco-bus",
+    ):
         Image.open(f"{name}.png").verify()
     with np.load("bus.npz") as drawn, np.load("sharp-bus.npz") as sharp:
         assert drawn["images"].shape == sharp["images"].shape and (drawn["images"] != sharp["images"]).any()
