@@ -349,7 +349,7 @@ class TrainingConfig(Config):
 
         `paper`, `coco`: RMSprop at 1e-3, then 1e-4 (appendix B), on MNIST with captions, and on COCO, each of its
         captions once an epoch. `quick`: Muon with a cosine schedule, for about five minutes on two cores; `best`: the
-        same, three times as long; `scenes`: as quick, for 12,800 updates; `vae`: Adam for as many. Raises ValueError
+        same, three times as long; `scenes`: as quick, for 19,200 updates; `vae`: Adam for 12,800. Raises ValueError
         for another name.
         """
         return _named(_RECIPES, name)
@@ -408,7 +408,7 @@ _MODELS = {
     "scenes": AlignDRAWConfig(
         image_size=(32, 32),
         channels=3,
-        steps=16,
+        steps=10,
         encoder_units=256,
         decoder_units=256,
         latent_units=64,
@@ -445,6 +445,6 @@ _RECIPES = {
     "coco": TrainingConfig(epochs=18, epoch_size=413_900, drop_epoch=11),
     "quick": _QUICK,
     "best": _QUICK.replace(epochs=72),
-    "scenes": _QUICK.replace(epochs=64, epoch_size=12_800),
+    "scenes": _QUICK.replace(epochs=96, epoch_size=12_800),
     "vae": _QUICK.replace(epochs=64, epoch_size=12_800, optimizer="adam", learning_rate=1e-3, kl_warmup=0.0),
 }
