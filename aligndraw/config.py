@@ -205,6 +205,26 @@ class AlignDRAWConfig(ModelConfig):
 
 
 @dataclass(frozen=True)
+class RefinedConfig(AlignDRAWConfig):
+    """A drawing model whose pictures a residual generator refines inside the bound (`aligndraw.model.refined`)."""
+
+    KIND = "refined-draw"
+
+    planes: int = setting(128, "planes of each hidden convolution of the refining generator")
+    epsilon: float = setting(1e-3, "the refined mean of a pixel is clipped to [epsilon, 1 - epsilon]")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.epsilon < 0.5:
+            raise ValueError(f"epsilon must be above 0 and below 0.5, got {self.epsilon!r}")
+
+    @property
+    def title(self) -> str:
+        """What is refined, and that it is."""
+        return f"end-to-end refined {super().title}"
+
+
+@dataclass(frozen=True)
 class VAEConfig(ModelConfig):
     """What the two variational auto-encoders share: one latent, and pixels under least squares."""
 
@@ -259,7 +279,10 @@ class ConvolutionalVAEConfig(VAEConfig):
         return _named(_CONVOLUTIONAL, name)
 
 
-MODEL_CONFIGS = (AlignDRAWConfig, FullyConnectedVAEConfig, ConvolutionalVAEConfig)
+MODEL_CONFIGS = (AlignDRAWConfig, RefinedConfig, FullyConnectedVAEConfig, ConvolutionalVAEConfig)
+
+
+_PRECISIONS = ("float32", "bf16", "auto")
 
 
 @dataclass(frozen=True)
@@ -300,7 +323,7 @@ class TrainingConfig(Config):
         "float32",
         "of the large matrix products: float32; bf16, of factors rounded to bfloat16 with sums in float32; or auto, "
         "bf16 where that is faster (CPUs with matrix tiles: Intel's AMX) and else float32",
-        ("float32", "bf16", "auto"),
+        _PRECISIONS,
     )
     patience: int = setting(
         0, "epochs without a better bound on validation pictures before training stops; 0 for never"
@@ -326,10 +349,39 @@ class TrainingConfig(Config):
 
         `paper`, `coco`: RMSprop at 1e-3, then 1e-4 (appendix B), on MNIST with captions, and on COCO, each of its
         captions once an epoch. `quick`: Muon with a cosine schedule, for about five minutes on two cores; `best`: the
-        same, three times as long; `scenes`: as quick, for 12,800 updates; `vae`: Adam for as many. Raises ValueError
+        same, three times as long; `scenes`: as quick, for 19,200 updates; `vae`: Adam for 12,800. Raises ValueError
         for another name.
         """
         return _named(_RECIPES, name)
+
+
+@dataclass(frozen=True)
+class EndToEndConfig(TrainingConfig):
+    """How a drawing model and its refining generator are trained on from where they stand, together."""
+
+    epochs: int = setting(8, "passes over epoch_size examples")
+    epoch_size: int = setting(12_800, "examples drawn anew for each epoch")
+    batch_size: int = setting(64, "examples in one update")
+    optimizer: str = setting("adam", "rmsprop as the authors run it; adam; or muon", ("rmsprop", "adam", "muon"))
+    learning_rate: float = setting(2e-4, "step size at the start")
+    schedule: str = setting(
+        "cosine",
+        "step: learning_rate x 0.1 after drop_epoch epochs; cosine: down to a hundredth at the end",
+        ("step", "cosine"),
+    )
+    precision: str = setting("auto", "of the large matrix products and of convolutions, as elsewhere", _PRECISIONS)
+    adversarial: float = setting(
+        0.0, "weight, in nats, of a discriminator's cross-entropy on refined pictures beside the bound; 0 for none"
+    )
+    discriminator_planes: int = setting(64, "planes of each hidden convolution of the discriminator")
+    discriminator_rate: float = setting(0.02, "step size of the discriminator's gradient descent")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.adversarial < 0:
+            raise ValueError(f"adversarial must not be negative, got {self.adversarial!r}")
+        if not self.discriminator_rate > 0:
+            raise ValueError(f"discriminator_rate must be above 0, got {self.discriminator_rate!r}")
 
 
 def _named(table: dict[str, _C], name: str) -> _C:
@@ -356,7 +408,7 @@ _MODELS = {
     "scenes": AlignDRAWConfig(
         image_size=(32, 32),
         channels=3,
-        steps=16,
+        steps=10,
         encoder_units=256,
         decoder_units=256,
         latent_units=64,
@@ -393,6 +445,6 @@ _RECIPES = {
     "coco": TrainingConfig(epochs=18, epoch_size=413_900, drop_epoch=11),
     "quick": _QUICK,
     "best": _QUICK.replace(epochs=72),
-    "scenes": _QUICK.replace(epochs=64, epoch_size=12_800),
+    "scenes": _QUICK.replace(epochs=96, epoch_size=12_800),
     "vae": _QUICK.replace(epochs=64, epoch_size=12_800, optimizer="adam", learning_rate=1e-3, kl_warmup=0.0),
 }

@@ -9,21 +9,26 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 import aligndraw
-from aligndraw.config import ModelConfig, TrainingConfig
-from aligndraw.data import CaptionReader, DataSet, Examples, SentenceReader, open_data_set
+from aligndraw.config import EndToEndConfig, ModelConfig, RefinedConfig, TrainingConfig
+from aligndraw.data import CaptionedSplit, CaptionReader, DataSet, Examples, SentenceReader, open_data_set
 from aligndraw.evaluation.drawing import Sharpen
 from aligndraw.lapgan import model as lapgan
+from aligndraw.lapgan.captioned import sentence_notes
 from aligndraw.lapgan.model import LAPGAN
-from aligndraw.model import Drawing, Model, build_model
+from aligndraw.lapgan.sharpen import Sharpener
+from aligndraw.model import AlignDRAW, Drawing, Model, RefinedDRAW, build_model
 from aligndraw.model.graphs import GraphedSampler
 from aligndraw.model.noise import stream
 from aligndraw.model.saved import CONFIG, WEIGHTS, load_model, save_model
 from aligndraw.text import Vocabulary
 from aligndraw.text.sentences import absolute, open_encoder
 from aligndraw.training import Trainer, Update
+from aligndraw.training.end_to_end import EndToEndTrainer
 from aligndraw.training.run import LOCK, RUN, Run, RunError, train_run
 
 SHIPPED = Path(__file__).parent / "weights" / "mnist"
@@ -78,8 +83,11 @@ class Pipeline:
         folder = SHIPPED if folder is None else Path(folder)
         if (folder / lapgan.NAMES[1]).is_file():
             network = LAPGAN.load(folder)
-            config = network.config if sentences is None else network.config.replace(sentences=sentences)
-            reader = None if network.language else _open_sentences(config.sentences, config.sentence_units)
+            if sentences is not None and network.language is not None:
+                raise ValueError(f"sentences must be left out: the LAPGAN in {folder} reads words, got {sentences!r}")
+            reader = None
+            if network.language is None:
+                reader = _open_sentences(sentences or network.config.sentences, network.config.sentence_units)
             return cls(network.to(device), network.vocabulary, network.notes, sentences=reader)
         model, vocabulary, notes = load_model(folder)
         if len(vocabulary) > model.config.vocabulary_size:
@@ -187,6 +195,7 @@ def new_run(
     seed: int = 0,
     device: torch.device | str = "cpu",
     overwrite: bool = False,
+    start: Model | None = None,
     **notes: Any,
 ) -> Iterator[Job]:
     """Begins a training in a folder, which is made if need be.
@@ -203,6 +212,7 @@ def new_run(
         data: from `aligndraw.data.open_data_set`.
         seed: of the parameters, the examples and the noise.
         overwrite: remove a run or a model that the folder holds.
+        start: the parameters to begin with; they are drawn where it is None.
         notes: kept in `run.json`.
 
     Raises:
@@ -213,7 +223,7 @@ def new_run(
     folder = Path(folder)
     model, sentences = _with_sentences(model)
     data = _read_by(sentences, data)
-    trainer = _trainer(model, training, data, seed, device)
+    trainer = _trainer(model, training, data, seed, device, start)
     with _removed_if_idle(folder):
         folder.mkdir(parents=True, exist_ok=True)
         if overwrite:
@@ -224,6 +234,8 @@ def new_run(
         scored = max(map(len, data.scored.values()))
         run = Run.create(folder, model, training, seed, data=data.record, scored=scored, versions=versions, **notes)
         with run.begun(_RESULTS):
+            if start is not None:  # else the folder alone would not say where training began
+                run.checkpoint(trainer)
             yield Job(run, trainer, data, sentences)
 
 
@@ -283,6 +295,37 @@ def train(
     return ended
 
 
+def training_images(
+    notes: Mapping[str, Any], limit: int | None = None, name: str | None = None, path: str | None = None
+) -> NDArray[np.uint8]:
+    """Images that a model was trained on, uint8 [n, C, H, W], in the order in which it saw them.
+
+    Args:
+        notes: of the model.
+        limit: how many; by default all of stored ones, and the first 20,000 of those composed while training runs.
+        name, path: of the data set, as in `open_data_set`, where the notes do not say it or it has moved.
+
+    Raises:
+        ValueError: the notes do not name the data, or these are gone, damaged or others.
+    """
+    record: Mapping[str, Any] = notes.get("data", {}) if name is None else {"name": name, "path": path}
+    if "name" not in record:
+        raise ValueError("the model does not say what it was trained on: name the data (--data)")
+    data = open_data_set(record["name"], record.get("path"), scored=1)
+    if record.get("sha256") not in (None, data.record["sha256"]):
+        raise ValueError(f"{record.get('path') or 'the package'} holds other data than those of the model")
+    if isinstance(data.source, CaptionedSplit):
+        return data.source.images[:limit]
+    size = int(notes.get("training", {}).get("epoch_size", 10_000))
+    missing = min(limit or 20_000, size * int(notes.get("epochs", 2**31)))
+    parts: list[NDArray[np.uint8]] = []
+    while missing > 0:
+        examples = data.source.epoch(int(notes.get("seed", 0)), len(parts), size)
+        parts.append(examples.batch(slice(0, min(size, missing)))[0])
+        missing -= len(parts[-1])
+    return np.concatenate(parts)
+
+
 def fitted(model: _C, data: DataSet) -> _C:
     """The model with the image size, the channels and the number of words of a data set."""
     channels, *size = data.image_shape
@@ -326,8 +369,34 @@ def _read_by(sentences: SentenceReader | None, data: DataSet) -> DataSet:
     return replace(data, source=sentences.source(data.source), scored=scored)
 
 
+def joined(pipeline: Pipeline, sharpener: str | Path, epsilon: float = RefinedConfig.epsilon) -> RefinedDRAW:
+    """A drawing model and the generator of a sharpener in one model, for `new_run(..., start=...)` to train on.
+
+    Args:
+        pipeline: of the drawing model.
+        sharpener: a folder, of one that was trained with the captions as this model reads them.
+        epsilon: of `aligndraw.config.RefinedConfig`.
+
+    Raises:
+        FileNotFoundError: there is no sharpener in the folder.
+        ValueError: it is damaged, or the two do not fit.
+    """
+    model, found = pipeline.model, Sharpener.load(sharpener)
+    if type(model) is not AlignDRAW:
+        raise ValueError(f"model must be one that draws in steps, and not refined yet, got a {model.config.title}")
+    notes = sentence_notes(model.config.sentences, model.language)
+    if found.notes.get("sentences", notes) != notes:
+        raise ValueError(f"the sharpener in {sharpener} must read captions as the model does, and reads them otherwise")
+    return RefinedDRAW.of(model, found.generator, epsilon)
+
+
 def _trainer(
-    model: ModelConfig, training: TrainingConfig, data: DataSet, seed: int, device: torch.device | str
+    model: ModelConfig,
+    training: TrainingConfig,
+    data: DataSet,
+    seed: int,
+    device: torch.device | str,
+    start: Model | None = None,
 ) -> Trainer:
     """A fresh trainer."""
     channels, *size = data.image_shape
@@ -343,7 +412,12 @@ def _trainer(
         torch.default_generator.manual_seed(seed)
         network = build_model(model)
         network.reset_parameters(training.init)
-    return Trainer(network.to(device), data.source, training, seed)
+    if start is not None:
+        network.load_state_dict(start.state_dict())
+    network.to(device)
+    if isinstance(network, RefinedDRAW) and isinstance(training, EndToEndConfig):
+        return EndToEndTrainer(network, data.source, training, seed)
+    return Trainer(network, data.source, training, seed)
 
 
 @contextmanager

@@ -20,6 +20,14 @@ SequenceGrads lstm_sequence_backward(Tensor grad_states, Tensor grad_last, Tenso
                                      Tensor gates, Tensor h, Tensor c);
 }  // namespace cpu
 
+namespace cuda {
+SequenceResults lstm_sequence(Tensor inputs, Tensor weight_hh, Tensor h0, Tensor lengths,
+                              bool reverse);
+SequenceGrads lstm_sequence_backward(Tensor grad_states, Tensor grad_last, Tensor inputs,
+                                     Tensor weight_hh, Tensor h0, Tensor lengths, bool reverse,
+                                     Tensor gates, Tensor h, Tensor c);
+}  // namespace cuda
+
 inline void check_lstm_sequence(const char* op, const Tensor& inputs, const Tensor& weight_hh,
                                 const Tensor& h0, const Tensor& lengths) {
   check_shape(op, "h0", h0, "[m]", {any});

@@ -55,6 +55,8 @@ STABLE_TORCH_LIBRARY_IMPL(aligndraw, CUDA, ops) {
   ops.impl("latent_backward", TORCH_BOX(&cuda::latent_backward));
   ops.impl("lstm_gates", TORCH_BOX(&cuda::lstm_gates));
   ops.impl("lstm_gates_backward", TORCH_BOX(&cuda::lstm_gates_backward));
+  ops.impl("lstm_sequence", TORCH_BOX(&cuda::lstm_sequence));
+  ops.impl("lstm_sequence_backward", TORCH_BOX(&cuda::lstm_sequence_backward));
   ops.impl("read", TORCH_BOX(&cuda::read));
   ops.impl("read_backward", TORCH_BOX(&cuda::read_backward));
   ops.impl("unroll", TORCH_BOX(&cuda::unroll));

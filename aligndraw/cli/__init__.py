@@ -1,4 +1,5 @@
-"""The command line: `aligndraw sample`, `sharpen`, `train`, `data`, `eval` and `info`.
+"""The command line: `aligndraw sample`, `sharpen`, `train`, `data`, `eval`,
+`figures`, `tables` and `info`.
 
 What the user can mend ends in one line on stderr; a traceback means a fault of the library.
 """
@@ -15,7 +16,15 @@ import torch
 
 import aligndraw
 from aligndraw import info
-from aligndraw.cli import command_data, command_eval, command_sample, command_sharpen, command_train
+from aligndraw.cli import (
+    command_data,
+    command_eval,
+    command_figures,
+    command_sample,
+    command_sharpen,
+    command_tables,
+    command_train,
+)
 from aligndraw.cli.failure import Failure
 from aligndraw.cli.options import Parser
 
@@ -64,6 +73,8 @@ def _parser() -> Parser:
     command_train.add_to(commands)
     command_data.add_to(commands)
     command_eval.add_to(commands)
+    command_figures.add_to(commands)
+    command_tables.add_to(commands)
     what = "what this installation can do, and why it cannot do the rest"
     commands.add_parser("info", help=what, description=what).set_defaults(run=_info)
     parser.set_defaults(run=lambda _: parser.parse_args(["--help"]))

@@ -14,9 +14,9 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from aligndraw.cli import eval_measures
 from aligndraw.cli.failure import Failure, failing
-from aligndraw.cli.options import chosen_backends, number, whole
+from aligndraw.cli.options import chosen_backends, whole
 from aligndraw.cli.outputs import check_file
-from aligndraw.cli.scored import COMBINATIONS, SPLITS, add_scored, add_sharpen, opened, told, write_numbers
+from aligndraw.cli.scored import COMBINATIONS, SPLITS, add_scored, add_sharpening, opened, told, write_numbers
 from aligndraw.data import (
     VOCABULARY,
     Examples,
@@ -81,7 +81,6 @@ def add_to(commands: Any) -> None:
         "-n", type=whole(1), default=1, metavar="N", help="pictures drawn of the caption of each scene [%(default)s]"
     )
     _add_options(parser)
-    _add_sharpening(parser)
     parser.set_defaults(run=_run_bound, data=None)
     parser = sets.add_parser(
         "captioned",
@@ -91,7 +90,6 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder that `aligndraw data` wrote")
     _add_options(parser, splits=None)
-    _add_sharpening(parser)
     parser.set_defaults(run=_run_bound, n=1)
     eval_measures.add_to(sets)
 
@@ -101,6 +99,8 @@ def _add_options(
 ) -> None:
     """What data sets share; the arguments are those of `add_scored`."""
     add_scored(parser, "that the bound is taken on", shipped, splits)
+    if not shipped:
+        add_sharpening(parser, "score the pictures too as")
     parser.add_argument(
         "--images",
         type=whole(2),
@@ -114,25 +114,6 @@ def _add_options(
         default=10,
         metavar="K",
         help="of the latents of a picture, for the importance-weighted bound [%(default)s]",
-    )
-
-
-def _add_sharpening(parser: argparse.ArgumentParser) -> None:
-    """--sharpen and --sharpen-epsilon."""
-
-    def parse(text: str) -> float:
-        value = number(0)(text)
-        if not 0 < value < 0.5:
-            raise argparse.ArgumentTypeError(f"must be above 0 and below 0.5, got {text!r}")
-        return value
-
-    add_sharpen(parser)
-    parser.add_argument(
-        "--sharpen-epsilon",
-        type=parse,
-        default=EPSILON,
-        metavar="E",
-        help="after sharpening, the mean of a pixel is clipped to [E, 1 - E] [%(default)s]",
     )
 
 
@@ -186,7 +167,7 @@ def _run_bound(arguments: argparse.Namespace) -> int:
         check_file(arguments.json)
     backends, split = chosen_backends(arguments.device), arguments.split
     scored = opened(arguments)
-    name, title, pipeline = scored.name, scored.title, scored.pipeline
+    pipeline = scored.pipeline
     examples: Mapping[str, Examples]
     scenes: Mapping[str, SceneExamples] = {}
     reader = None
@@ -202,16 +183,16 @@ def _run_bound(arguments: argparse.Namespace) -> int:
     work = len(stages) * (total + total * arguments.n * (1 if reader is None else 2))
     with tqdm(total=work, unit=" images", dynamic_ncols=True, disable=None, leave=False) as bar, failing(ValueError):
         scores = {
-            stage: _scored(arguments, name, pipeline, examples, scenes, reader, sharpen, bar)
+            stage: _scored(arguments, scored.name, pipeline, examples, scenes, reader, sharpen, bar)
             for stage, sharpen in stages.items()
         }
     drawn, sharpened = scores["drawn"], scores.get("sharpened")
-    print(told(arguments, name, pipeline.model, backends))
-    of = f"{total // len(examples):,} pictures of each kind of {title}, {split}"
+    print(told(arguments, scored.name, pipeline.model, backends))
+    of = f"{total // len(examples):,} pictures of each kind of {scored.title}, {split}"
     _tell_bounds(of, drawn.bounds, arguments.samples, COMBINATIONS)
-    epsilon = arguments.sharpen_epsilon
     if sharpened is not None and sharpened.bounds:
-        print(f"\nbound after sharpening, its noise 0, the mean of a pixel clipped to [{epsilon:g}, 1 - {epsilon:g}]")
+        e = f"{arguments.sharpen_epsilon:g}"
+        print(f"\nbound after sharpening, its noise 0, the mean of a pixel clipped to [{e}, 1 - {e}]")
         print(_bound_table(sharpened.bounds, arguments.samples, COMBINATIONS))
     for stage, score in scores.items():
         for kind, accuracy in score.attributes.items():
@@ -220,26 +201,22 @@ def _run_bound(arguments: argparse.Namespace) -> int:
             print(accuracy)
     if reader is not None:
         print("  Real pictures are what the scene reader makes of flawless ones.")
-    print("\ngradient energy of the pictures, in thousandths: blurry ones have less")
     energies = {"real": {kind: energy.real for kind, energy in drawn.energies.items()}}
     energies |= {s: {kind: energy.drawn for kind, energy in score.energies.items()} for s, score in scores.items()}
+    print("\ngradient energy of the pictures, in thousandths: blurry ones have less")
     print(_table({s: {k: str(_thousandths(e)) for k, e in row.items()} for s, row in energies.items()}, COMBINATIONS))
     record: dict[str, Any] = {
-        "bound": {kind: report.to_dict() for kind, report in drawn.bounds.items()},
+        **drawn.to_dict(),
         "data": arguments.data,
         "n": arguments.n,
         "gradient_energy": {s: {kind: vars(e) for kind, e in row.items()} for s, row in energies.items()},
     }
     if reader is not None:
-        record |= {"reader": reader.record, "attributes": {k: v.to_dict() for k, v in drawn.attributes.items()}}
+        record["reader"] = reader.record
     if sharpened is not None:
-        record["sharpened"] = {
-            "sharpener": arguments.sharpen,
-            "epsilon": epsilon,
-            "bound": {kind: report.to_dict() for kind, report in sharpened.bounds.items()},
-            "attributes": {kind: accuracy.to_dict() for kind, accuracy in sharpened.attributes.items()},
-        }
-    write_numbers(arguments, name, ("images", "samples"), record)
+        origin = {"sharpener": arguments.sharpen, "epsilon": arguments.sharpen_epsilon}
+        record["sharpened"] = {**origin, **sharpened.to_dict()}
+    write_numbers(arguments, scored.name, ("images", "samples"), record)
     return 0
 
 
@@ -250,6 +227,13 @@ class _Scores:
     bounds: Mapping[str, BoundReport]
     attributes: Mapping[str, AttributeAccuracy]
     energies: Mapping[str, Energy]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The bounds, and the attributes where there are any; ready for JSON."""
+        record: dict[str, Any] = {"bound": {kind: report.to_dict() for kind, report in self.bounds.items()}}
+        if self.attributes:
+            record["attributes"] = {kind: accuracy.to_dict() for kind, accuracy in self.attributes.items()}
+        return record
 
 
 def _scored(

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from aligndraw.cli.captions import check_captions, read_lines
 from aligndraw.cli.command_sharpen import sharpening
 from aligndraw.cli.failure import Failure, failing
-from aligndraw.cli.options import add_device, add_model, add_seed, add_sentences, chosen_backends, number, whole
+from aligndraw.cli.options import (
+    add_device,
+    add_model,
+    add_seed,
+    add_sentences,
+    chosen_backends,
+    ending,
+    number,
+    whole,
+)
 from aligndraw.cli.outputs import check_file, write_archive, write_sheet, writing
 from aligndraw.model import Drawing
 from aligndraw.pipelines import SHIPPED, Pipeline
-from aligndraw.text import CaptionError
-from aligndraw.viz import attention_figure, save_animation, save_png
+from aligndraw.viz import attention_figure, attention_panel, save_animation, save_png
 
 MOST = 4096  # pictures on a sheet: more make a file that few programs open
 
@@ -34,7 +43,7 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument(
         "-o",
-        type=_ending(".png", ".npz"),
+        type=ending(".png", ".npz"),
         default=Path("out.png"),
         metavar="FILE",
         help="a .png file; or an .npz archive of images, float32 [n, C, H, W] in [0, 1], and their captions "
@@ -52,13 +61,13 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument(
         "--animate",
-        type=_ending(".gif"),
+        type=ending(".gif"),
         metavar="FILE",
         help="also a .gif of the canvas over the steps, with the windows",
     )
     parser.add_argument(
         "--attention",
-        type=_ending(".png"),
+        type=ending(".png"),
         metavar="FILE",
         help="also a .png of the words' weights over the steps, for the first picture",
     )
@@ -70,37 +79,11 @@ def add_to(commands: Any) -> None:
     parser.set_defaults(run=_run)
 
 
-def _ending(*endings: str) -> Callable[[str], Path]:
-    """The type of an option that is a file with one of these endings."""
-
-    def parse(text: str) -> Path:
-        if not text.lower().endswith(endings):
-            raise argparse.ArgumentTypeError(f"must end in {' or '.join(endings)}, got {text!r}")
-        return Path(text)
-
-    return parse
-
-
-def _lines(file: Path) -> list[str]:
-    """The captions of a file."""
-    try:
-        lines = file.read_bytes().removesuffix(b"\n").split(b"\n")
-    except OSError as error:
-        raise Failure(f"cannot read {file}: {error.strerror}") from error
-    captions = []
-    for i, line in enumerate(lines, 1):
-        try:
-            captions.append(line.decode("utf-8-sig" if i == 1 else "utf-8").strip())
-        except UnicodeDecodeError as error:
-            raise Failure(f"{file}, line {i}: captions must be UTF-8 text: {error}", status=2) from error
-    return captions
-
-
 def _run(arguments: argparse.Namespace) -> int:
     file: Path | None = arguments.captions_file
     if (file is None) != bool(arguments.captions):
         raise Failure("captions must be given one way: in quotes, or with --captions-file FILE", status=2)
-    captions: list[str] = arguments.captions if file is None else _lines(file)
+    captions: list[str] = arguments.captions if file is None else read_lines(file)
     n = arguments.n or (16 if file is None else 1)
     total = n * len(captions)
     archive = arguments.o.name.lower().endswith(".npz")
@@ -114,11 +97,7 @@ def _run(arguments: argparse.Namespace) -> int:
         pipeline = Pipeline.load(arguments.model, arguments.device, arguments.sentences)
         if arguments.sharpen is not None:
             pipeline = sharpening(pipeline, arguments.sharpen, arguments.device)
-    for i, caption in enumerate(captions, 1):
-        try:
-            pipeline.reader.encode_batch([caption])
-        except CaptionError as error:
-            raise Failure(f"{file}, line {i}: {error}" if file else str(error), status=2) from error
+    check_captions(pipeline.reader, enumerate(captions, 1), file)
     config = pipeline.model.config
     if arguments.attention is not None and not pipeline.model.attends:
         raise Failure(f"--attention needs a model that attends to words, got a {config.title}", status=2)
@@ -149,5 +128,6 @@ def _write_steps(
     if arguments.attention is not None:
         words = pipeline.vocabulary.decode(pipeline.vocabulary.encode(captions[0])).split()
         with writing(arguments.attention):
-            save_png(attention_figure(drawing, 0, words), arguments.attention, {"Caption": captions[0]})
+            figure = attention_figure([attention_panel(drawing, 0, words)])
+            save_png(figure, arguments.attention, {"Caption": captions[0]})
         print(f"wrote {arguments.attention}: how much each word of {captions[0]!r} weighed in each step")

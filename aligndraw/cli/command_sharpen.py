@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,20 @@ def sharpening(pipeline: Pipeline, folder: Path, device: str) -> Pipeline:
             f"the sharpener in {folder} must be for pictures {_text(theirs)}, those of the model, got {_text(ours)}"
         )
     return dataclasses.replace(pipeline, sharpen=sharpen)
+
+
+def sharpening_all(pipelines: Mapping[str, Pipeline], folder: Path, device: str) -> dict[str, Pipeline]:
+    """The same of several: one sharpener for all, with the first that can read captions for it."""
+    refusal = None
+    for pipeline in pipelines.values():
+        try:
+            sharpen = sharpening(pipeline, folder, device).sharpen
+        except ValueError as error:
+            refusal = refusal or error
+            continue
+        return {name: dataclasses.replace(other, sharpen=sharpen) for name, other in pipelines.items()}
+    assert refusal is not None  # there is at least one model
+    raise refusal
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import shlex
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from aligndraw.cli import train_adversarial, train_features, train_skipthoughts
-from aligndraw.cli.curves import Curves, check_tensorboard
+from aligndraw.cli import train_adversarial, train_end_to_end, train_features, train_skipthoughts
 from aligndraw.cli.failure import Failure, failing
-from aligndraw.cli.options import add_config, add_device, add_seed, chosen, chosen_backends, fields, whole
-from aligndraw.cli.outputs import write_sheet, writing
-from aligndraw.cli.progress import Progress, bounds
-from aligndraw.cli.runs import add_run, tell_stopped
-from aligndraw.cli.stopping import stopped_by_signals
+from aligndraw.cli.jobs import add_scoring, train_job
+from aligndraw.cli.options import add_config, add_device, add_seed, chosen, fields
+from aligndraw.cli.runs import add_run
 from aligndraw.config import (
     MODEL_CONFIGS,
     AlignDRAWConfig,
@@ -29,18 +22,7 @@ from aligndraw.config import (
     TrainingConfig,
 )
 from aligndraw.data import open_data_set
-from aligndraw.model.saved import CONFIG, WEIGHTS
-from aligndraw.pipelines import (
-    SAMPLES,
-    Job,
-    Pipeline,
-    fitted,
-    new_run,
-    resumed_run,
-    train,
-)
-from aligndraw.text import CaptionError
-from aligndraw.training import Update
+from aligndraw.pipelines import Job, fitted, new_run, resumed_run
 
 _VAES = "; fc-vae, conv-vae: variational auto-encoders, fully connected and convolutional"
 
@@ -80,6 +62,7 @@ def add_to(commands: Any) -> None:
         title="data sets", metavar="DATASET", required=True
     )
     train_adversarial.add_to(sets)
+    train_end_to_end.add_to(sets)
     train_skipthoughts.add_to(sets)
     train_features.add_to(sets)
     parser = _add_set(
@@ -127,17 +110,7 @@ def _add_set(sets: Any, name: str, what: str, description: str, presets: str) ->
     add_run(parser, f"aligndraw-{name}", model=True)
     add_seed(parser, "of the parameters, the examples and the noise", default=None)
     add_device(parser)
-    parser.add_argument(
-        "--scored",
-        type=whole(2),
-        metavar="N",
-        help="validation pictures of each kind whose bound is taken after each epoch [1000]",
-    )
-    parser.add_argument(
-        "--tensorboard",
-        action="store_true",
-        help="write TensorBoard events into the folder too; needs the package tensorboard",
-    )
+    add_scoring(parser)
     table = PRESETS[name]
     models = next(iter(table.values()))
     parser.add_argument(
@@ -159,47 +132,7 @@ def _add_set(sets: Any, name: str, what: str, description: str, presets: str) ->
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    folder: Path = arguments.out
-    backends = chosen_backends(arguments.device)
-    if arguments.tensorboard:
-        check_tensorboard()
-    with ExitStack() as stack, writing(folder):
-        job = stack.enter_context(_resumed(arguments) if arguments.resume else _new(arguments))
-        for line in job.passed_over:
-            print(f"passed over: {line}", file=sys.stderr)
-        print(f"{_told(job, arguments.device)}, {backends}", flush=True)
-        progress = stack.enter_context(Progress(job))
-        watching: list[Progress | Curves] = [progress]
-        if arguments.tensorboard:
-            watching.append(stack.enter_context(Curves(job)))
-        stopping = stack.enter_context(stopped_by_signals())
-
-        def on_update(update: Update) -> None:
-            for watcher in watching:
-                watcher.on_update(update)
-
-        def on_epoch(epoch: int, scores: dict[str, Any]) -> None:
-            for watcher in watching:
-                watcher.on_epoch(epoch, scores)
-
-        with failing(FloatingPointError, CaptionError):
-            ended = train(
-                job,
-                checkpoint_every=arguments.checkpoint_every,
-                on_update=on_update,
-                on_epoch=on_epoch,
-                stopping=stopping,
-            )
-        if ended == "stopped":
-            return tell_stopped(job.data.name, job.trainer, job.trainer.total, folder)
-        write_sheet(folder / f"{SAMPLES}.png", Pipeline.load(folder), job.data.shown, model=str(folder))
-        last = [m for m in job.run.metrics() if "epoch" in m][-1]
-        scores = {kind: last[kind] for kind in job.data.scored}
-    print(f"{ended} after {progress.done}: {bounds(scores)}")
-    print(f"wrote {folder / WEIGHTS} and {CONFIG}: the model")
-    print(f"wrote {folder / SAMPLES}.png: a picture of each of {len(job.data.shown)} captions")
-    print(f"next: aligndraw sample {shlex.quote(job.data.shown[0][0])} --model {shlex.quote(str(folder))}")
-    return 0
+    return train_job(arguments, _resumed if arguments.resume else _new, arguments.set)
 
 
 @contextmanager
@@ -251,23 +184,3 @@ def _resumed(arguments: argparse.Namespace) -> Iterator[Job]:
                 f"{arguments.out} holds a training on {job.data.title}: aligndraw train {job.data.name} --resume"
             )
         yield job
-
-
-def _told(job: Job, device: str) -> str:
-    """What is trained, on what."""
-    trainer, recipe = job.trainer, job.trainer.config
-    parameters = sum(p.numel() for p in trainer.model.parameters())
-    preset = f"preset {job.run.record['preset']}, " if "preset" in job.run.record else ""
-    done = f", from update {trainer.index} on" if trainer.index else ""
-    threads = torch.get_num_threads()
-    ungraphed = trainer.ungraphed_reason
-    graphs = f", no CUDA graphs ({ungraphed})" if ungraphed else ", CUDA graphs"
-    return (
-        f"training {trainer.model.config.title} of {parameters:,} parameters on {job.data.title}: {preset}"
-        f"{recipe.epochs} epoch{'s' * (recipe.epochs > 1)} of "
-        f"{recipe.epoch_size:,} images in batches of {recipe.batch_size}, {recipe.optimizer} at "
-        f"{recipe.learning_rate:g}{done}; {device}, {threads} thread{'s' * (threads > 1)}, "
-        f"{trainer.model.account()}, "
-        f"{'bf16' if trainer.bf16 else 'float32'} products"
-        f"{graphs if trainer.model.canvas.is_cuda else ''}"
-    )

@@ -35,8 +35,9 @@ class Curves:
 
     def on_update(self, update: Update) -> None:
         """Adds the numbers of an update."""
-        for name in ("bound", "kl", "nll", "gradient_norm", "learning_rate"):
-            self.writer.add_scalar(f"update/{name}", getattr(update, name), self.trainer.index)
+        names = ("bound", "kl", "nll", "gradient_norm", "learning_rate")
+        for name, value in {**{name: getattr(update, name) for name in names}, **update.more}.items():
+            self.writer.add_scalar(f"update/{name}", value, self.trainer.index)
 
     def on_epoch(self, epoch: int, scores: dict[str, Any]) -> None:
         """Adds the scores of an epoch, at its last update."""

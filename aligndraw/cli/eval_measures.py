@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,14 +15,22 @@ import aligndraw
 from aligndraw.cli.failure import Failure, failing
 from aligndraw.cli.options import chosen_backends, whole
 from aligndraw.cli.outputs import check_file, writing
-from aligndraw.cli.scored import COMBINATIONS, Scored, add_scored, add_sharpen, opened, told, write_numbers
+from aligndraw.cli.scored import COMBINATIONS, Scored, add_scored, add_sharpening, opened, told, write_numbers
 from aligndraw.data import Examples, Scenes, evaluation_scenes
-from aligndraw.evaluation.drawing import draw_each
 from aligndraw.evaluation.features import FeatureNetwork
 from aligndraw.evaluation.nearest import nearest
-from aligndraw.evaluation.retrieval import SHORTLIST, mean_caption, read_shortlists, retrieve, shortlists
+from aligndraw.evaluation.retrieval import (
+    SHORTLIST,
+    Sharpening,
+    mean_caption,
+    read_shortlists,
+    retrieve,
+    shortlists,
+)
 from aligndraw.evaluation.similarity import score_similarity
+from aligndraw.lapgan.captioned import CaptionedSharpener
 from aligndraw.lapgan.model import LAPGAN
+from aligndraw.model.noise import stream
 from aligndraw.viz import Captioned, contact_sheet, save_png
 
 TRAINED_ON = 10_000  # captions that the mean one is taken of, and scenes among which the nearest is looked for
@@ -48,6 +55,7 @@ def add_to(sets: Any) -> None:
         "caption: the share of captions that find their picture among the first K, and the median rank.",
     )
     _add_data(parser, "that are looked for")
+    add_sharpening(parser, "take the likelihoods of pictures as")
     parser.add_argument(
         "--images", type=whole(2), default=1000, metavar="N", help="pictures of each kind to choose from [%(default)s]"
     )
@@ -84,11 +92,11 @@ def add_to(sets: Any) -> None:
         "pictures that are nearest to them.",
     )
     _add_data(parser, "whose captions are drawn")
+    add_sharpening(parser, "compare the pictures as", bounds=False)
     parser.add_argument(
         "--captions", type=whole(1), default=200, metavar="N", help="captions of each kind [%(default)s]"
     )
     parser.add_argument("-n", type=whole(1), default=50, metavar="N", help="pictures of each caption [%(default)s]")
-    add_sharpen(parser)
     parser.add_argument(
         "--sheet",
         type=Path,
@@ -109,9 +117,9 @@ def _run_retrieval(arguments: argparse.Namespace) -> int:
     if arguments.json is not None:
         check_file(arguments.json)
     backends, scored = chosen_backends(arguments.device), opened(arguments)
-    model, results, record = scored.pipeline.model, {}, {}
+    model, sharpen, results, record = scored.pipeline.model, scored.pipeline.sharpen, {}, {}
     if isinstance(model, LAPGAN):
-        raise Failure(f"model {scored.name} must give pictures probabilities for retrieval, got a LAPGAN")
+        raise Failure(f"model {scored.name} must have a bound to compare pictures by, got a LAPGAN")
     with (
         failing(ValueError, FileNotFoundError),
         tqdm(unit=" bounds", dynamic_ncols=True, disable=None, leave=False) as bar,
@@ -130,26 +138,40 @@ def _run_retrieval(arguments: argparse.Namespace) -> int:
                 features = network.features(part.images)
             lists[kind] = shortlists(features, min(arguments.shortlist, len(part.images)))
         bar.set_description("mean caption")
-        mean = mean_caption(model, scored.pipeline.read(_training(scored, arguments.seed)))
+        training = _training(scored, arguments.seed)
+        mean = mean_caption(model, scored.pipeline.read(training))
+        if isinstance(sharpen, CaptionedSharpener):
+            usual = sharpen.sentences(training.captions()).mean(0, keepdim=True)
         for kind, part in parts.items():
             _, words, lengths = scored.pipeline.read(part.examples).batch(slice(0, len(part.examples)))
             order = np.random.default_rng(arguments.seed).permutation(len(words))
             rows = np.sort(order[: arguments.captions])
             wanted = part.image_index[rows]
             used = lists[kind][wanted]
+            sharpening = None
+            if isinstance(sharpen, CaptionedSharpener):
+                texts = part.examples.captions()
+                sentences = sharpen.sentences([texts[row] for row in rows])
+                sharpening = Sharpening(sharpen.network, sentences, usual, arguments.sharpen_epsilon)
             bar.set_description(f"retrieval, {COMBINATIONS.get(kind, kind)}")
             bar.reset(len(np.unique(used)) + used.size)
             results[kind] = retrieve(
                 model, mean, part.images, torch.from_numpy(words[rows]), torch.from_numpy(lengths[rows]),
-                wanted, lists[kind], samples=arguments.samples, seed=arguments.seed, on_batch=bar.update,
+                wanted, lists[kind], samples=arguments.samples, seed=arguments.seed, sharpening=sharpening,
+                on_batch=bar.update,
             )  # fmt: skip
             record[kind] = results[kind].to_dict()
     print(told(arguments, scored.name, model, backends))
     near = f"nearest by {space}" if arguments.shortlists is None else space
     print(f"\nretrieval on {scored.title}, {arguments.split}, in per cent; candidates are {near}")
+    if sharpen is not None:
+        e = f"{arguments.sharpen_epsilon:g}"
+        print(f"  of sharpened pictures, the mean of a pixel clipped to [{e}, 1 - {e}]")
     for kind, result in results.items():
         print(f"  {COMBINATIONS.get(kind, kind)}, {len(result.ranks):,} captions: {result}")
-    numbers = {"data": arguments.data, "space": space, "retrieval": record}
+    numbers = {"data": arguments.data, "space": space, "sharpen": arguments.sharpen, "retrieval": record}
+    if sharpen is not None:
+        numbers["epsilon"] = arguments.sharpen_epsilon
     write_numbers(arguments, scored.name, ("images", "samples"), numbers)
     return 0
 
@@ -159,36 +181,39 @@ def _run_similarity(arguments: argparse.Namespace) -> int:
         if path is not None:
             check_file(path)
     backends, scored = chosen_backends(arguments.device), opened(arguments)
-    model, n, seed = scored.pipeline.model, arguments.n, arguments.seed
-    stages = {"drawn": None} | ({"sharpened": scored.pipeline.sharpen} if arguments.sharpen is not None else {})
-    record: dict[str, dict[str, Any]] = {stage: {} for stage in stages}
-    lines, blocks = [], []
-    with failing(ValueError), tqdm(unit=" images", dynamic_ncols=True, disable=None, leave=False) as bar:
-        training, sets = _training_images(scored), _captions(scored, arguments)
-        for (stage, sharpen), (kind, examples) in itertools.product(stages.items(), sets.items()):
-            title = f"{stage}, {COMBINATIONS.get(kind, kind)}"
-            bar.set_description(title)
+    model, sharpen, n, blocks = scored.pipeline.model, scored.pipeline.sharpen, arguments.n, []
+    lines: list[str] = []
+    record: dict[str, Any] = {}
+    with (
+        failing(ValueError, FileNotFoundError),
+        tqdm(unit=" images", dynamic_ncols=True, disable=None, leave=False) as bar,
+    ):
+        training = _training_images(scored)
+        sets = _captions(scored, arguments)
+        for kind, examples in sets.items():
+            title, read = COMBINATIONS.get(kind, kind), scored.pipeline.read(examples)
+            bar.set_description(f"similarity, {title}")
             bar.reset(len(examples) * n)
-            read = scored.pipeline.read(examples)
-            similarity = score_similarity(model, read, n, seed, sharpen=sharpen, on_batch=bar.update)
-            true, drawn = (
-                np.rint(part.float().cpu().numpy() * 255).astype(np.uint8)
-                for part in next(draw_each(model, read, 1, seed, LOOKED_UP, sharpen))
-            )
+            similarity = score_similarity(model, read, n, arguments.seed, sharpen=sharpen, on_batch=bar.update)
+            first = slice(0, min(len(examples), LOOKED_UP))
+            true, words, lengths = read.batch(first)
+            streams = [stream(arguments.seed, i) for i in range(len(true))]
+            given = (torch.from_numpy(part).to(arguments.device) for part in (words, lengths))
+            pictures = model.sample(*given, generator=streams).images
+            if sharpen is not None:
+                pictures = sharpen(examples.captions(first), pictures)
+            images = pictures.float().cpu().numpy()
+            drawn = np.rint(images * 255).astype(np.uint8)
             bar.set_description(f"nearest, {title}")
             bar.reset(2 * len(training))
             found, away = nearest(drawn, training, min(NEIGHBOURS, len(training)), on_chunk=bar.update)
             _, usual = nearest(true, training, on_chunk=bar.update)
-            shown = min(len(true), SHOWN // len(sets) // len(stages))
             blocks += [
                 Captioned(caption, np.concatenate([drawn[i : i + 1], training[found[i]]]) / 255)
-                for i, caption in enumerate(examples.captions(slice(0, shown)))
+                for i, caption in enumerate(examples.captions(slice(0, min(len(true), SHOWN // len(sets)))))
             ]
             distances = {"drawn": float(away[:, 0].mean()), "true": float(usual[:, 0].mean())}
-            record[stage][kind] = {
-                "similarity": similarity.to_dict(),
-                "nearest": {**distances, "pictures": len(true)},
-            }
+            record[kind] = {"similarity": similarity.to_dict(), "nearest": {**distances, "pictures": len(true)}}
             lines.append(
                 f"  {title}, {len(examples):,} captions: SSI {similarity}; to the nearest training picture "
                 f"{distances['drawn']:.2f}, from true ones {distances['true']:.2f}"
@@ -203,9 +228,14 @@ def _run_similarity(arguments: argparse.Namespace) -> int:
         with failing(ValueError), writing(arguments.sheet):
             texts = {"Software": f"aligndraw {aligndraw.__version__}"}
             save_png(contact_sheet(blocks), arguments.sheet, texts)
-        print(f"\nwrote {arguments.sheet}: pictures, each before the nearest of training")
-    numbers = {"data": arguments.data, "sharpener": arguments.sharpen, "training_pictures": len(training)}
-    write_numbers(arguments, scored.name, ("captions", "n"), {**numbers, "similarity": record})
+        print(f"\nwrote {arguments.sheet}: drawn pictures, each before the nearest of training")
+    numbers = {
+        "data": arguments.data,
+        "sharpen": arguments.sharpen,
+        "training_pictures": len(training),
+        "similarity": record,
+    }
+    write_numbers(arguments, scored.name, ("captions", "n"), numbers)
     return 0
 
 

@@ -63,6 +63,24 @@ def number(least: float | None = None) -> Callable[[str], float]:
     return parse
 
 
+def ending(*endings: str) -> Callable[[str], Path]:
+    """The type of an option that is a file with one of these endings."""
+
+    def parse(text: str) -> Path:
+        if not text.lower().endswith(endings):
+            raise argparse.ArgumentTypeError(f"must end in {' or '.join(endings)}, got {text!r}")
+        return Path(text)
+
+    return parse
+
+
+def named(text: str) -> tuple[str, Path]:
+    """The type of an option that is NAME=DIR; a folder alone is called by its own name."""
+    name, given, folder = text.rpartition("=")
+    path = Path(folder)
+    return (name if given else path.name), path
+
+
 def add_seed(parser: argparse.ArgumentParser, help: str, default: int | None = 0) -> None:
     """--seed; the help says 0 where the default is None."""
 

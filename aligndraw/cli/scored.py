@@ -15,10 +15,11 @@ import torch
 import aligndraw
 from aligndraw.cli.command_sharpen import sharpening
 from aligndraw.cli.failure import Failure, failing
-from aligndraw.cli.options import add_device, add_model, add_seed, add_sentences
+from aligndraw.cli.options import add_device, add_model, add_seed, add_sentences, number
 from aligndraw.cli.outputs import writing
 from aligndraw.data import CaptionedImages, CaptionedSplit, Scenes
 from aligndraw.data.scenes import SIDE
+from aligndraw.evaluation.bound import EPSILON
 from aligndraw.lapgan.model import LAPGAN
 from aligndraw.model import Model
 from aligndraw.model.saved import replacing
@@ -55,10 +56,24 @@ def add_scored(
     add_device(parser)
 
 
-def add_sharpen(parser: argparse.ArgumentParser) -> None:
-    """--sharpen."""
+def add_sharpening(parser: argparse.ArgumentParser, what: str, bounds: bool = True) -> None:
+    """--sharpen and, where bounds are taken, --sharpen-epsilon; `what` is done, as the sharpener makes pictures."""
+    parser.add_argument("--sharpen", type=Path, metavar="DIR", help=f"{what} the sharpener in this folder makes them")
+    if not bounds:
+        return
+
+    def parse(text: str) -> float:
+        value = number(0)(text)
+        if not 0 < value < 0.5:
+            raise argparse.ArgumentTypeError(f"must be above 0 and below 0.5, got {text!r}")
+        return value
+
     parser.add_argument(
-        "--sharpen", type=Path, metavar="DIR", help="score the pictures too as the sharpener in this folder makes them"
+        "--sharpen-epsilon",
+        type=parse,
+        default=EPSILON,
+        metavar="E",
+        help="after sharpening, the mean of a pixel is clipped to [E, 1 - E] [%(default)s]",
     )
 
 
@@ -81,7 +96,7 @@ class Scored:
 
 
 def opened(arguments: argparse.Namespace) -> Scored:
-    """The model of --model, and the captioned images of --data or else scenes.
+    """The model of --model, with --sharpen behind it, and the captioned images of --data or else scenes.
 
     Raises:
         Failure: there is no such model, there are no such images, or they do not fit each other.
@@ -89,7 +104,7 @@ def opened(arguments: argparse.Namespace) -> Scored:
     name = str(arguments.model)
     with failing(ValueError, FileNotFoundError):
         pipeline = Pipeline.load(arguments.model, arguments.device, arguments.sentences)
-        if getattr(arguments, "sharpen", None) is not None:
+        if arguments.sharpen is not None:
             pipeline = sharpening(pipeline, arguments.sharpen, arguments.device)
         if arguments.data is None:
             if arguments.split not in SPLITS:

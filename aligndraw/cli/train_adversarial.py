@@ -105,7 +105,6 @@ class _LAPGANJob:
 
     def __init__(self, given: _Given, config: SharpenerConfig, recipe: AdversarialConfig) -> None:
         assert isinstance(config, LAPGANConfig)
-        assert isinstance(config, LAPGANConfig)
         self.given, seed, pipeline = given, given.settings["seed"], given.pipeline
         config = config.replace(sentences=given.settings["sentences"])
         if pipeline is None:
@@ -256,6 +255,11 @@ def _job(
     return job
 
 
+def _sentences(job: _Job) -> dict[str, Any]:
+    """What reads the captions, for the record."""
+    return {"sentences": job.model.notes["sentences"]}
+
+
 @contextmanager
 def _new(arguments: argparse.Namespace) -> Iterator[tuple[RunFolder[Any, AdversarialConfig], _Job]]:
     kind: type[_Job] = arguments.job
@@ -274,7 +278,7 @@ def _new(arguments: argparse.Namespace) -> Iterator[tuple[RunFolder[Any, Adversa
     with ExitStack() as stack:
         with failing(ValueError, FileNotFoundError):
             job = _job(kind, settings, config, recipe, arguments.device)
-            notes = {"settings": settings, "sha256": job.given.examples.checksum}
+            notes = {"settings": settings, "sha256": job.given.examples.checksum, **_sentences(job)}
             begun = new_run(kind.run, arguments, job.model.config, recipe, settings["seed"], kind.files, **notes)
             run = stack.enter_context(begun)
         yield run, job
@@ -295,6 +299,8 @@ def _resumed(arguments: argparse.Namespace) -> Iterator[tuple[RunFolder[Any, Adv
             job = _job(kind, settings, run.model_config, run.training_config, arguments.device)
             if job.given.examples.checksum != checksum:
                 raise Failure(f"{settings['data']} is not the data any more that {arguments.out} began with")
+            if _sentences(job) != {"sentences": run.record.get("sentences")}:
+                raise Failure(f"{settings['drawn_by']} is not the model any more that {arguments.out} began with")
             stack.enter_context(run.locked())
             for line in run.restore(job.trainer):
                 print(f"passed over: {line}", file=sys.stderr)

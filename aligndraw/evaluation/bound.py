@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from aligndraw.data import Examples, to_tensors
 from aligndraw.evaluation.drawing import Sharpen
-from aligndraw.model import Model
+from aligndraw.model import Bound, Model
 from aligndraw.model.noise import stream
 
 EPSILON = 1e-6  # after sharpening, the mean of a pixel is kept so far from 0 and 1
@@ -106,16 +106,10 @@ def estimate_bound(
         raise ValueError(
             f"examples, samples and batch_size must be at least 1, got {len(examples)}, {samples} and {batch_size}"
         )
-    refine, device, parts = None, model.canvas.device, []
-    for start in range(0, len(examples), batch_size):
-        block = slice(start, start + batch_size)
-        images, words, lengths = (t.to(device) for t in to_tensors(examples, block))
-        generator = [stream(seed, start + i) for i in range(len(images))]
-        if sharpen is not None:
-            texts = [text for text in examples.captions(block) for _ in range(samples)]
-            refine = clipped(partial(sharpen, texts), epsilon)
-        parts.append(model(images, words, lengths, generator=generator, samples=samples, refine=refine))
-        on_batch(len(images))
+    parts = []
+    for part in each_bound(model, examples, samples, seed, batch_size, sharpen=sharpen, epsilon=epsilon):
+        parts.append(part)
+        on_batch(len(part.kl))
     kl, nll, log_weight, steps = (
         torch.cat([getattr(p, name) for p in parts]) for name in ("kl", "nll", "log_weight", "kl_steps")
     )
@@ -128,3 +122,32 @@ def estimate_bound(
         images=len(kl),
         samples=samples,
     )
+
+
+@torch.no_grad()
+def each_bound(
+    model: Model,
+    examples: Examples,
+    samples: int = 1,
+    seed: int = 0,
+    batch_size: int = 100,
+    *,
+    sharpen: Sharpen | None = None,
+    epsilon: float = EPSILON,
+    positions: range | None = None,
+) -> Iterator[Bound]:
+    """What `estimate_bound` takes the means of, batch by batch; arguments as there.
+
+    Args:
+        positions: of the examples, where not all are wanted.
+    """
+    refine, device = None, model.canvas.device
+    wanted = range(len(examples)) if positions is None else positions
+    for start in range(wanted.start, wanted.stop, batch_size):
+        block = slice(start, min(start + batch_size, wanted.stop))
+        images, words, lengths = (t.to(device) for t in to_tensors(examples, block))
+        generator = [stream(seed, i) for i in range(block.start, block.stop)]
+        if sharpen is not None:
+            texts = [text for text in examples.captions(block) for _ in range(samples)]
+            refine = clipped(partial(sharpen, texts), epsilon)
+        yield model(images, words, lengths, generator=generator, samples=samples, refine=refine)

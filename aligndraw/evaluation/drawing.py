@@ -23,6 +23,7 @@ def draw_each(
     batch_size: int = 100,
     sharpen: Sharpen | None = None,
     reader: CaptionReader | None = None,
+    positions: range | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Draws n pictures of the caption of each example, those of an example together.
 
@@ -36,6 +37,7 @@ def draw_each(
         batch_size: pictures drawn at a time.
         sharpen: what is made of them, given their captions.
         reader: of the captions, where the examples are not as the model takes them.
+        positions: of the examples, where not all are wanted.
 
     Yields:
         of a batch of pictures the true images of their captions, [B, C, H, W] in [0, 1] on the CPU, and the pictures.
@@ -48,8 +50,9 @@ def draw_each(
         if value < least:
             raise ValueError(f"{name} must be at least {least}, got {value}")
     device = next(model.parameters()).device
-    for start in range(0, count * n, batch_size):
-        jobs = torch.arange(start, min(start + batch_size, count * n))
+    wanted = range(count) if positions is None else positions
+    for start in range(wanted.start * n, wanted.stop * n, batch_size):
+        jobs = torch.arange(start, min(start + batch_size, wanted.stop * n))
         which, sample = jobs // n, jobs % n
         block = slice(int(which[0]), int(which[-1]) + 1)
         rows = which - block.start

@@ -103,13 +103,15 @@ def mean_caption(
     if len(examples) == 0:
         raise ValueError("examples must be at least 1, got 0")
     device = model.canvas.device
-    total = model.canvas.new_zeros(model.config.caption_units, dtype=torch.float64)
+    total, sentence = model.canvas.new_zeros(2, model.config.caption_units, dtype=torch.float64)
     for start in range(0, len(examples), batch_size):
         _, words, lengths = examples.batch(slice(start, start + batch_size))
         caption = model.describe(torch.from_numpy(words).to(device), torch.from_numpy(lengths).to(device))
         total += caption.mean_words().double().sum(0)
+        sentence += caption.sentence.double().sum(0)
         on_batch(len(lengths))
-    return model.represented((total / len(examples)).to(model.canvas.dtype)[None])
+    mean, last = ((t / len(examples)).to(model.canvas.dtype)[None] for t in (total, sentence))
+    return model.represented(mean)._replace(sentence=last)  # what refines pictures reads the sentence, align or not
 
 
 def shortlists(features: NDArray[Any], size: int = SHORTLIST) -> NDArray[np.int64]:

@@ -28,6 +28,7 @@ class Imagined(Drawing):
 
     def __init__(self, images: Tensor) -> None:
         self.images = images
+        self.patches = self.windows = self.weights = None
 
 
 class LAPGAN(nn.Module):
@@ -47,9 +48,7 @@ class LAPGAN(nn.Module):
 
     attends = mixes_captions = False
 
-    def __init__(
-        self, config: LAPGANConfig, vocabulary: Vocabulary, language: LanguageModel | None = None
-    ) -> None:
+    def __init__(self, config: LAPGANConfig, vocabulary: Vocabulary, language: LanguageModel | None = None) -> None:
         super().__init__()
         if language is not None and language.released:
             raise ValueError("language must be of the paper's conventions: the released ones mix a batch's captions")

@@ -1,9 +1,16 @@
 """The models: the paper's, in its order, language, align, glimpse, latent, draw; and its baselines."""
 
-from aligndraw.config import AlignDRAWConfig, ConvolutionalVAEConfig, FullyConnectedVAEConfig, ModelConfig
+from aligndraw.config import (
+    AlignDRAWConfig,
+    ConvolutionalVAEConfig,
+    FullyConnectedVAEConfig,
+    ModelConfig,
+    RefinedConfig,
+)
 from aligndraw.model.baselines import ConvolutionalVAE, FullyConnectedVAE
 from aligndraw.model.draw import AlignDRAW
 from aligndraw.model.interface import Bound, Caption, Drawing, Model
+from aligndraw.model.refined import RefinedDRAW
 
 __all__ = [
     "AlignDRAW",
@@ -13,6 +20,7 @@ __all__ = [
     "Drawing",
     "FullyConnectedVAE",
     "Model",
+    "RefinedDRAW",
     "build_model",
 ]
 
@@ -20,6 +28,8 @@ __all__ = [
 def build_model(config: ModelConfig) -> Model:
     """The model that a configuration describes, with fresh parameters."""
     match config:
+        case RefinedConfig():
+            return RefinedDRAW(config)
         case AlignDRAWConfig():
             return AlignDRAW(config)
         case FullyConnectedVAEConfig():

@@ -13,7 +13,7 @@ from aligndraw.model.interface import Drawing, Model
 from aligndraw.model.noise import Generators, draw_noise
 
 Function = Callable[..., Iterator[Any]]  # a generator function: a part up to each yield, of what the part came to
-WORDS = 8  # captions are padded to a multiple of it: a graph serves all lengths up to that
+WORDS = 4  # captions are padded to a multiple of it: a graph serves all lengths up to that
 
 
 class Recorder(Protocol):
@@ -77,6 +77,11 @@ class Graphs:
 
     def __len__(self) -> int:
         return len(self._recorded)
+
+    def forget(self) -> None:
+        """Drops all recordings: for when other tensors have come into the place of those that the functions use."""
+        self._warm.clear()
+        self._recorded.clear()
 
     def run(self, kind: Hashable, function: Function, *inputs: Tensor) -> Iterator[Any]:
         """function(*inputs), with the inputs on the device.

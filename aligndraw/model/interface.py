@@ -111,6 +111,7 @@ class Drawing:
     def cloned(self, words: int) -> Drawing:
         """The same in memory of its own, with the weights of the first `words` words."""
         new = copy.copy(self)
+        new._canvases = None
         for name in ("_first", "images", "patches", "windows"):
             value = getattr(self, name)
             setattr(new, name, None if value is None else value.clone())
@@ -150,7 +151,7 @@ class Model(nn.Module):
         raise NotImplementedError
 
     def stepwise_reason(self, loop: str) -> str:
-        """Why the loop "unroll" (of `forward`) or "unroll_prior" (of `sample`) runs step by step; "" if it does not."""
+        """Why the loop "unroll" (of `forward`) or "unroll_prior" (of `sample`) runs step by step; "" where not."""
         return ""
 
     def infer(self, images: Tensor, caption: Caption, noise: Tensor) -> Inference:

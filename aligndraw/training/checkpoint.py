@@ -1,7 +1,7 @@
 """Checkpoints: all that the next update depends on, in a folder that is complete or absent.
 
 <name>/
-    state.safetensors   "model/<parameter>", "average/<parameter>", "optimizer/<parameter>/<key>"
+    state.safetensors   "model/<parameter>", "average/…", "opponent/…", "optimizer/<parameter>/<key>"
     state.json          {"index": updates done}
     manifest.json       size and SHA-256 of the two
 """
@@ -23,6 +23,7 @@ from torch import Tensor
 
 from aligndraw.training.state import Resumable
 
+_KINDS = "model", "average", "opponent"
 STATE, NUMBERS, MANIFEST = "state.safetensors", "state.json", "manifest.json"
 
 
@@ -91,7 +92,7 @@ def load_checkpoint(trainer: Resumable, folder: Path) -> None:
     def part(kind: str) -> dict[str, Tensor]:
         return {n.split("/", 1)[1]: t for n, t in tensors.items() if n.startswith(f"{kind}/")}
 
-    state: dict[str, Any] = {"index": index, "model": part("model"), "average": part("average")}
+    state: dict[str, Any] = {"index": index, **{kind: part(kind) for kind in _KINDS}}
     state["optimizer"] = {"state": optimizer, "param_groups": groups}
     trainer.load_state_dict(state)
 
@@ -104,7 +105,7 @@ def checkpoints(folder: Path) -> Iterator[Path]:
 def _tensors(trainer: Resumable, fresh: bool = False) -> dict[str, Tensor]:
     """Every tensor of a trainer under its name in the file; `fresh` leaves out what an optimizer makes as it goes."""
     state = trainer.state_dict()
-    tensors = {f"{kind}/{n}": t for kind in ("model", "average") for n, t in state[kind].items()}
+    tensors = {f"{kind}/{n}": t for kind in _KINDS for n, t in state[kind].items()}
     if not fresh:
         names = [n for n, _ in trainer.model.named_parameters()]
         for i, values in state["optimizer"]["state"].items():

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from aligndraw.config import TrainingConfig
 from aligndraw.data import Examples, Source, to_tensors
-from aligndraw.model import Model
+from aligndraw.model import Bound, Model
 from aligndraw.model.graphs import Graphs, Recorder, padded
 from aligndraw.model.noise import draw_noise, stream
 from aligndraw.training.optimizer import RMSprop, build_optimizer, clip_scales, learning_rate, takes_bf16
@@ -29,6 +29,7 @@ class Update:
     nll: float
     gradient_norm: float
     learning_rate: float
+    more: Mapping[str, float] = field(default_factory=dict)  # that other terms of the loss measure
 
     @property
     def bound(self) -> float:
@@ -50,9 +51,11 @@ class Trainer(Resumable):
         graphs: the recorded updates.
         index: the number of updates done.
         bf16: whether the factors of large products are rounded, as the configuration's precision has it here.
+        more: names of what an update measures beside the bound.
     """
 
     model: Model
+    more: Sequence[str] = ()
 
     def __init__(
         self,
@@ -68,7 +71,7 @@ class Trainer(Resumable):
             self.average = {n: p.detach().clone() for n, p in model.named_parameters()}
         self.bf16 = takes_bf16(config, model.canvas.device)
         # A graph a bucket of caption lengths, in two parts: what the first finds decides about the second.
-        self.graphs = Graphs(model.canvas.device, limit=4, parts=2, recorder=recorder)
+        self.graphs = Graphs(model.canvas.device, limit=8, parts=2, recorder=recorder)
         self._epoch: tuple[int, Examples] | None = None
         self._ahead: tuple[int, tuple[Tensor, ...]] | None = None  # the batch of an update to come
 
@@ -133,14 +136,15 @@ class Trainer(Resumable):
         measured = next(parts)
         if not self.ungraphed_reason and index + 1 < self.total:
             self._ahead = index + 1, self._batch(index + 1)  # while the GPU is at work
-        kl, nll, norm = measured.tolist()
+        kl, nll, norm, *more = measured.tolist()
         if not norm < float("inf"):
             raise FloatingPointError(
                 f"the gradient of update {index} is not finite (KL {kl:g}, NLL {nll:g} nats): lower learning_rate"
             )
         next(parts)
         self.index += 1
-        return Update(index, index // self.updates_per_epoch, kl, nll, norm, learning_rate(config, index))
+        epoch, extra = index // self.updates_per_epoch, dict(zip(self.more, more))
+        return Update(index, epoch, kl, nll, norm, learning_rate(config, index), extra)
 
     def _batch(self, index: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Images, captions, lengths and noise of an update; resuming needs no history."""
@@ -163,18 +167,17 @@ class Trainer(Resumable):
         rate: Tensor | float,
         decay: Tensor | float,
     ) -> Iterator[Tensor]:
-        """An update in two parts: the gradient, yielding KL, NLL and its norm, and the step, which repeats them.
+        """An update in two parts: the gradient, yielding KL, NLL, its norm and `more`; and the step, which repeats it.
 
         The weight of the KL, the learning rate and the decay of the mean are tensors where the update is recorded, to
         be replayed with others.
         """
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
-            bound = self.model(images, captions, lengths, noise=noise)
+        bound, penalty, more = self._measured(images, captions, lengths, noise)
         kl, nll = bound.kl.mean(), bound.nll.mean()
         self.optimizer.zero_grad()
-        (weight * kl + nll).backward()
+        (weight * kl + nll + penalty).backward()
         norm, scales = clip_scales(self.model.parameters(), self.config)
-        measured = torch.stack([kl.detach(), nll.detach(), norm])
+        measured = torch.stack([kl.detach(), nll.detach(), norm, *more])
         yield measured
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -189,6 +192,16 @@ class Trainer(Resumable):
         if self.average:
             self._follow(decay)
         yield measured
+
+    def _measured(
+        self, images: Tensor, captions: Tensor, lengths: Tensor, noise: Tensor
+    ) -> tuple[Bound, Tensor | float, Sequence[Tensor]]:
+        """The bound of a batch, what is to be descended beside it, and what else is measured."""
+        with self._rounding():
+            return self.model(images, captions, lengths, noise=noise), 0.0, ()
+
+    def _rounding(self) -> torch.autocast:
+        return torch.autocast(self.model.canvas.device.type, torch.bfloat16, enabled=self.bf16)
 
     @torch.no_grad()
     def _follow(self, decay: Tensor | float) -> None:

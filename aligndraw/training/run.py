@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from aligndraw.config import Config, ModelConfig, TrainingConfig, model_config
+from aligndraw.config import Config, EndToEndConfig, ModelConfig, RefinedConfig, TrainingConfig, model_config
 from aligndraw.data import Examples
 from aligndraw.evaluation.bound import estimate_bound
 from aligndraw.model.saved import replacing, save_model
@@ -201,6 +201,11 @@ class Run(RunFolder[ModelConfig, TrainingConfig]):
     def model_config(self) -> ModelConfig:
         return model_config(self.record["model"])
 
+    @property
+    def training_config(self) -> TrainingConfig:
+        kind = EndToEndConfig if isinstance(self.model_config, RefinedConfig) else TrainingConfig
+        return kind.from_dict(self.record["training"])
+
 
 def train_run(
     run: Run,
@@ -240,6 +245,7 @@ def train_run(
             nll=update.nll,
             gradient_norm=update.gradient_norm,
             learning_rate=update.learning_rate,
+            **update.more,
         )
         on_update(update)
         if trainer.index % per_epoch == 0:

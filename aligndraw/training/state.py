@@ -13,20 +13,23 @@ class Resumable:
 
     Attributes:
         average: a running mean of the parameters by name; empty where none is kept.
+        opponent: what is trained beside the model by plain gradient descent, which keeps nothing.
         index: the number of updates done.
     """
 
     def __init__(self, model: nn.Module, optimizer: Optimizer) -> None:
         self.model, self.optimizer = model, optimizer
         self.average: dict[str, Tensor] = {}
+        self.opponent: nn.Module | None = None
         self.index = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Parameters, their running mean, optimizer state and the number of updates done."""
+        """Parameters, their running mean, the opponent's, optimizer state and the number of updates done."""
         return {
             "index": self.index,
             "model": self.model.state_dict(),
             "average": self.average,
+            "opponent": {} if self.opponent is None else self.opponent.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
 
@@ -36,4 +39,6 @@ class Resumable:
         self.optimizer.load_state_dict(state["optimizer"])
         for name, tensor in self.average.items():
             tensor.copy_(state["average"][name])
+        if self.opponent is not None:
+            self.opponent.load_state_dict(state["opponent"])
         self.index = state["index"]

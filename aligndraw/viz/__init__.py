@@ -1,7 +1,19 @@
 """Pictures for people to look at."""
 
 from aligndraw.viz.animation import save_animation
-from aligndraw.viz.attention import attention_figure
+from aligndraw.viz.attention import attention_figure, attention_panel
+from aligndraw.viz.rows import Group, Row, changed_words, rows_figure
 from aligndraw.viz.sheet import Captioned, contact_sheet, save_png
 
-__all__ = ["Captioned", "attention_figure", "contact_sheet", "save_animation", "save_png"]
+__all__ = [
+    "Captioned",
+    "Group",
+    "Row",
+    "attention_figure",
+    "attention_panel",
+    "changed_words",
+    "contact_sheet",
+    "rows_figure",
+    "save_animation",
+    "save_png",
+]

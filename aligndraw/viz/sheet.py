@@ -40,7 +40,7 @@ def contact_sheet(blocks: Sequence[Captioned]) -> Image.Image:
         ValueError: no pictures, or pictures of another shape or range.
     """
     for block in blocks:
-        _check(block.pictures)
+        check_pictures(block.pictures)
     if not blocks:
         raise ValueError("blocks must hold at least one caption, got none")
     most = max(len(block.pictures) for block in blocks)
@@ -77,6 +77,11 @@ def sheet_font() -> ImageFont.FreeTypeFont:
     return font
 
 
+def line_height() -> int:
+    """From one line of text to the next."""
+    return sum(sheet_font().getmetrics()) + 2
+
+
 def save_png(image: Image.Image, path: str | Path, texts: Mapping[str, str]) -> None:
     """Writes a PNG file with these texts among its metadata; it appears whole or not at all.
 
@@ -90,7 +95,8 @@ def save_png(image: Image.Image, path: str | Path, texts: Mapping[str, str]) -> 
         image.save(temporary, format="PNG", pnginfo=metadata)
 
 
-def _check(pictures: NDArray[Any]) -> None:
+def check_pictures(pictures: NDArray[Any]) -> None:
+    """Raises ValueError for what cannot be shown."""
     if pictures.ndim != 4 or 0 in pictures.shape or pictures.shape[1] not in (1, 3):
         raise ValueError(
             "pictures must have shape [n, C, H, W] with n at least 1 and C = 1 (grey) or 3 (colour), "
@@ -108,21 +114,20 @@ def _tile(block: Captioned, columns: int, side: int) -> Image.Image:
     count, height, width, _ = pixels.shape
     tile_width = columns * (width + GAP) - GAP
     font = sheet_font()
-    lines = [(line, INK) for line in _wrap(block.caption, tile_width, font)]
-    lines += [(line, REMARK) for line in _wrap(block.remark, tile_width, font)]
-    line_height = sum(font.getmetrics()) + 2
+    lines = [(line, INK) for line in wrap(block.caption, tile_width, font)]
+    lines += [(line, REMARK) for line in wrap(block.remark, tile_width, font)]
     text_top = math.ceil(count / columns) * (height + GAP)
-    tile = Image.new("RGB", (tile_width, text_top + len(lines) * line_height), PAPER)
+    tile = Image.new("RGB", (tile_width, text_top + len(lines) * line_height()), PAPER)
     for i, picture in enumerate(pixels):
         place = (i % columns) * (width + GAP), (i // columns) * (height + GAP)
         tile.paste(Image.fromarray(picture), place)
     pen = ImageDraw.Draw(tile)
     for i, (line, colour) in enumerate(lines):
-        pen.text((0, text_top + i * line_height), line, fill=colour, font=font)
+        pen.text((0, text_top + i * line_height()), line, fill=colour, font=font)
     return tile
 
 
-def _wrap(text: str, width: int, font: ImageFont.FreeTypeFont) -> list[str]:
+def wrap(text: str, width: int, font: ImageFont.FreeTypeFont) -> list[str]:
     """The text in lines of at most `width`, broken between words, and within those that are wider."""
     lines: list[str] = []
     for word in text.split():

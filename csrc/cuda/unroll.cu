@@ -63,33 +63,22 @@ __device__ __forceinline__ void look_at_plane(const Look<T>& step, const UnrollS
   const T* const before = step.before.data + b * step.before.pitch + c * area;
   T* const canvas = step.canvas + (b * channels + c) * area;
   T* const result = step.encoder_in + b * s.encoder_in() + q * glimpse_size;
-  const auto window = [&](int i) { return spoken(b, s.read_window_at() + i); };
-  const auto store = [&](const math::Grid<T>& grid, int64_t n, T sum) {
-    result[n] = grid.gamma * sum;
-  };
   SharedArrays shared;
-  if (q < channels) {
-    glimpse::look<T>(
-        shared, window, glimpse_sizes(s, s.read_size),
-        [&](const glimpse::Window<T>& in_place, T* pixels) {
-          in_place.load_pixels(pixels, [&](int64_t n) { return image[n]; });
-        },
-        store);
-    return;
-  }
   glimpse::Window<T> brush(
       shared, [&](int i) { return spoken(b, s.write_window_at() + i); },
       glimpse_sizes(s, s.write_size));
   glimpse::look<T>(
-      shared, window, glimpse_sizes(s, s.read_size),
+      shared, [&](int i) { return spoken(b, s.read_window_at() + i); },
+      glimpse_sizes(s, s.read_size),
       [&](const glimpse::Window<T>& in_place, T* pixels) {
         const auto see = [&](int64_t n, T drawn) {
           const T now = before[n] + drawn;
           canvas[n] = now;
           return image[n] - math::sigmoid(now);
         };
-        if (!step.draws)
-          return in_place.load_pixels(pixels, [&](int64_t n) { return see(n, 0); });
+        if (q < channels || !step.draws)
+          return in_place.load_pixels(
+              pixels, [&](int64_t n) { return q < channels ? image[n] : see(n, 0); });
         glimpse::Drawing<T> drawing;
         drawing.add(brush, s.write_size, in_place.y.first_pixel, in_place.x.first_pixel,
                     [&](const math::Grid<T>& grid, int64_t n) {
@@ -98,7 +87,7 @@ __device__ __forceinline__ void look_at_plane(const Look<T>& step, const UnrollS
         drawing.for_pixels(brush,
                            [&](int64_t n, int at, T drawn) { pixels[at] = see(n, drawn); });
       },
-      store);
+      [&](const math::Grid<T>& grid, int64_t n, T sum) { result[n] = grid.gamma * sum; });
 }
 
 template <class T>
@@ -177,27 +166,25 @@ __global__ void __launch_bounds__(threads, glimpse::blocks_at_once<Exact<T>>)
     return;
   }
   const int64_t block = blockIdx.x - s.batch;
-  // The gradient of an element of the image's glimpse, or of the error image's.
-  const auto of_glimpse = [&](int64_t plane, bool of_error, int64_t n) {
-    const int64_t first = plane + plane / channels * channels + (of_error ? channels : 0);
-    return step.grad_glimpse[first * glimpse_size + n];
-  };
-  glimpse::draw<T>(
-      block, number, sizes,
-      [&](int64_t plane, const math::Grid<T>& grid, int64_t n) {
-        return grid.gamma * of_glimpse(plane, true, n);
-      },
-      [&](int64_t plane, int64_t n, T drawn) {
-        const T seen = math::sigmoid(step.canvas[plane * area + n]);
-        step.grad_canvas[plane * area + n] += drawn * seen * (seen - 1);
-      });
-  if (!step.grad_image) return;
-  glimpse::draw<T>(
-      block, number, sizes,
-      [&](int64_t plane, const math::Grid<T>& grid, int64_t n) {
-        return grid.gamma * (of_glimpse(plane, false, n) + of_glimpse(plane, true, n));
-      },
-      [&](int64_t plane, int64_t n, T drawn) { step.grad_image[plane * area + n] += drawn; });
+  // Each pixel of the canvas shows in the error image's glimpse, each of the image in both.
+  for (int of_image = 0; of_image <= (step.grad_image ? 1 : 0); ++of_image)
+    glimpse::draw<T>(
+        block, number, sizes,
+        [&](int64_t plane, const math::Grid<T>& grid, int64_t n) {
+          const int64_t first = plane + plane / channels * channels;
+          const T grad = step.grad_glimpse[(first + channels) * glimpse_size + n];
+          return grid.gamma *
+                 (of_image ? grad + step.grad_glimpse[first * glimpse_size + n] : grad);
+        },
+        [&](int64_t plane, int64_t n, T drawn) {
+          const int64_t at = plane * area + n;
+          if (of_image) {
+            step.grad_image[at] += drawn;
+          } else {
+            const T seen = math::sigmoid(step.canvas[at]);
+            step.grad_canvas[at] += drawn * seen * (seen - 1);
+          }
+        });
 }
 
 // A block an image.

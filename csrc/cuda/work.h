@@ -41,8 +41,8 @@ class Work {
     return matrix<const T>(room, m.rows, m.columns);
   }
 
-  void multiply(Matrix<T> result, Matrix<const T> a, Matrix<const T> b) const {
-    aligndraw::multiply(result, a, b, false, like_.device());
+  void multiply(Matrix<T> result, Matrix<const T> a, Matrix<const T> b, bool adds = false) const {
+    aligndraw::multiply(result, a, b, adds, like_.device());
   }
   void multiply(Matrices<T> result, Matrices<const T> a, Matrices<const T> b) const {
     aligndraw::multiply(result, a, b, like_.device());

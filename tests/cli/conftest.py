@@ -4,8 +4,12 @@ import torch
 
 from aligndraw import AlignDRAW, AlignDRAWConfig
 from aligndraw.cli import main
-from aligndraw.data import VOCABULARY
+from aligndraw.data import VOCABULARY, Scenes
+from aligndraw.lapgan.captioned import sentence_notes
+from aligndraw.lapgan.config import SharpenerConfig
+from aligndraw.lapgan.sharpen import Sharpener
 from aligndraw.model.saved import save_model
+from aligndraw.pipelines import Pipeline
 
 TINY = "--steps 2 --encoder-units 6 --decoder-units 5 --latent-units 3 --language-units 4 --align-units 4"
 SHORT = "--epochs 2 --epoch-size 12 --batch-size 4 --kl-warmup 0 --scored 3"
@@ -49,6 +53,50 @@ def model(tmp_path):
         torch.nn.init.normal_(parameter, 0, 0.5)
     save_model(network, VOCABULARY, tmp_path / "model")
     return tmp_path / "model"
+
+
+@pytest.fixture
+def scenes_model():
+    """Writes a model of scenes whose pictures differ, "trained" on the first 60 from seed 3; returns its folder."""
+
+    def write(folder, seed=0, **changes):
+        torch.manual_seed(seed)
+        config = AlignDRAWConfig(
+            image_size=(32, 32), channels=3, canvas_init=0.0, vocabulary_size=len(Scenes.vocabulary),
+            steps=3, encoder_units=6, decoder_units=5, latent_units=3, language_units=4, align_units=4,
+        )  # fmt: skip
+        network = AlignDRAW(config.replace(**changes))
+        for parameter in network.parameters():
+            torch.nn.init.normal_(parameter, 0, 0.5)
+        data = {"name": "scenes", "path": None, "sha256": None}
+        notes = {"data": data, "seed": 3, "epochs": 2, "training": {"epoch_size": 30}}
+        save_model(network, Scenes.vocabulary, folder, notes=notes)
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def scenes(scenes_model, tmp_path):
+    """The folder of one."""
+    return scenes_model(tmp_path / "scenes")
+
+
+@pytest.fixture
+def scenes_sharpener():
+    """Writes a sharpener, trained with the captions as a model reads them, that changes pictures visibly."""
+
+    def write(folder, model):
+        torch.manual_seed(0)
+        network = Pipeline.load(model).model
+        units = 2 * network.config.language_units
+        made = Sharpener(SharpenerConfig(image_size=(32, 32), channels=3, sentence_units=units, planes=2))
+        torch.nn.init.constant_(made.generator.convolutions[-1].bias, 0.25)
+        made.notes = {"sentences": sentence_notes("caption", network.language)}
+        made.save(folder)
+        return folder
+
+    return write
 
 
 @pytest.fixture

@@ -10,9 +10,7 @@ from aligndraw.data.stored_scenes import store_scenes
 from aligndraw.evaluation.attributes import score_attributes
 from aligndraw.evaluation.bound import estimate_bound
 from aligndraw.evaluation.energy import score_energy
-from aligndraw.lapgan.captioned import CaptionedSharpener, sentence_notes
-from aligndraw.lapgan.config import SharpenerConfig
-from aligndraw.lapgan.sharpen import Sharpener
+from aligndraw.lapgan.captioned import CaptionedSharpener
 from aligndraw.model.saved import load_model
 
 SHORT = ("--images", 3, "--samples", 2, "--seed", 5)
@@ -54,24 +52,13 @@ def test_numbers(command, small, stored, tmp_path, name):
     assert [line for line in out.splitlines()[3:] if line != line.rstrip() or len(line) > 100] == []
 
 
-def sharpener_of(model, folder):
-    """A sharpener of what the model reads of captions, whose pictures have pixels of 0 and 1."""
-    torch.manual_seed(0)
-    config = SharpenerConfig((32, 32), 3, sentence_units=2 * model.config.language_units, planes=2)
-    sharpener = Sharpener(config)
-    with torch.no_grad():
-        sharpener.generator.convolutions[-1].weight *= 30
-    sharpener.notes = {"sentences": sentence_notes("caption", model.language)}
-    sharpener.save(folder)
-
-
 @pytest.mark.parametrize("name", ["scenes", "captioned"])
-def test_after_sharpening(command, small, stored, tmp_path, name):
+def test_after_sharpening(command, small, stored, scenes_sharpener, tmp_path, name):
     """Beside the numbers of the pictures as they are, which stay, those of the sharpened ones."""
     data = ("--data", stored) if name == "captioned" else ()
     assert command("train", name, *small, *data, "--out", tmp_path / "run")[0] == 0
     model, vocabulary, _ = load_model(tmp_path / "run")
-    sharpener_of(model, tmp_path / "sharpener")
+    scenes_sharpener(tmp_path / "sharpener", tmp_path / "run")
     given = ("eval", name, "--model", tmp_path / "run", *SHORT, *data)
     given += ("--sharpen", tmp_path / "sharpener", "--sharpen-epsilon", "1e-3", "--json", tmp_path / "out.json")
     status, out, err = command(*given)

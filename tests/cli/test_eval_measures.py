@@ -14,7 +14,7 @@ from aligndraw.data.scenes import VOCABULARY
 from aligndraw.data.stored_scenes import store_scenes
 from aligndraw.evaluation.features import FeatureNetwork
 from aligndraw.evaluation.nearest import nearest
-from aligndraw.evaluation.retrieval import mean_caption, retrieve, shortlists
+from aligndraw.evaluation.retrieval import Sharpening, mean_caption, retrieve, shortlists
 from aligndraw.evaluation.similarity import score_similarity
 from aligndraw.lapgan.captioned import CaptionedSharpener, sentence_notes
 from aligndraw.lapgan.config import SharpenerConfig
@@ -63,6 +63,35 @@ def test_retrieval_of_scenes(command, drawing, tmp_path, monkeypatch):
         assert record["retrieval"][kind]["candidates"] == 5
 
 
+def test_after_sharpening(command, drawing, scenes_sharpener, tmp_path, monkeypatch):
+    """Both measures of the sharpened pictures; in retrieval, ȳ is sharpened with the mean training sentence."""
+    monkeypatch.setattr("aligndraw.cli.eval_measures.TRAINED_ON", 40)
+    model, path = load_model(drawing)[0], tmp_path / "out.json"
+    sharpen = CaptionedSharpener.load(scenes_sharpener(tmp_path / "sharpener", drawing), model.language, VOCABULARY)
+    given = ("--model", drawing, "--sharpen", tmp_path / "sharpener", "--seed", 3, "--json", path)
+    options = ("--images", 6, "--captions", 4, "--shortlist", 5, "--sharpen-epsilon", "1e-2")
+    status, out, err = command("eval", "retrieval", *given, *options)
+    assert (status, err) == (0, "") and "clipped to [0.01, 1 - 0.01]" in out
+    mean, average = mean_caption(model, Scenes().epoch(3, size=40)), Scenes().epoch(3, size=40).captions()
+    record, sets = json.loads(path.read_text()), evaluation_scenes("test", 3, 6)
+    for kind, examples in sets.items():
+        images, words, lengths = examples.batch(slice(None))
+        rows = np.sort(np.random.default_rng(3).permutation(6)[:4])
+        sentences = sharpen.sentences([examples.captions()[row] for row in rows])
+        sharpening = Sharpening(sharpen.network, sentences, sharpen.sentences(average).mean(0, keepdim=True), 1e-2)
+        given_rows = (torch.from_numpy(words[rows]), torch.from_numpy(lengths[rows]), rows)
+        found = retrieve(
+            model, mean, images, *given_rows, shortlists(images.reshape(6, -1), 5), seed=3, sharpening=sharpening
+        )
+        assert record["retrieval"][kind] == found.to_dict()
+    assert (record["epsilon"], record["sharpen"]) == (1e-2, str(tmp_path / "sharpener"))
+    assert command("eval", "similarity", *given, "--captions", 6, "-n", 2)[0] == 0
+    record = json.loads(path.read_text())
+    for kind, examples in sets.items():
+        wanted = score_similarity(model, examples, 2, 3, sharpen=sharpen).to_dict()
+        assert record["similarity"][kind]["similarity"] == wanted != score_similarity(model, examples, 2, 3).to_dict()
+
+
 def test_retrieval_of_images_with_several_captions(command, stored, tmp_path):
     """Every caption looks for its image, in shortlists of a file; by a model that reads vectors."""
     data = CaptionedImages.open(stored)
@@ -96,12 +125,12 @@ def test_similarity(command, drawing, tmp_path, monkeypatch):
     training = Scenes().epoch(0, size=30).pictures(slice(None))
     for kind, examples in evaluation_scenes("test", 2, 3).items():
         score = score_similarity(pipeline.model, examples, 4, 2)
-        assert record["drawn"][kind]["similarity"] == score.to_dict() and f"SSI {score}; " in out
+        assert record[kind]["similarity"] == score.to_dict() and f"SSI {score}; " in out
         read = VOCABULARY.encode_batch(examples.captions())
         drawn = pipeline.model.sample(*read, generator=[stream(2, i) for i in range(3)]).images.numpy()
         for what, pictures in (("drawn", np.rint(255 * drawn).astype(np.uint8)), ("true", examples.batch(slice(3))[0])):
             away = nearest(pictures, training)[1].mean()
-            assert record["drawn"][kind]["nearest"][what] == pytest.approx(away) and f"{away:.2f}" in out
+            assert record[kind]["nearest"][what] == pytest.approx(away) and f"{away:.2f}" in out
     with Image.open(sheet) as image:
         assert image.width > 4 * 32 and np.asarray(image).std() > 10
 
@@ -144,7 +173,7 @@ def test_a_picture_of_training_is_found(command, stored, tmp_path, monkeypatch):
     monkeypatch.setattr(model, "sample", copying)
     given = ("--model", tmp_path / "run", "--data", stored, "--captions", 2, "-n", 1, "--json", tmp_path / "out.json")
     assert command("eval", "similarity", *given)[0] == 0
-    found = json.loads((tmp_path / "out.json").read_text())["similarity"]["drawn"]["test"]["nearest"]
+    found = json.loads((tmp_path / "out.json").read_text())["similarity"]["test"]["nearest"]
     assert found["drawn"] == 0 and found["true"] > 0 and found["pictures"] == 2
 
 

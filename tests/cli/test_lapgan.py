@@ -38,7 +38,7 @@ def train(command, data, drawing, tmp_path):
     return run
 
 
-def test_training_and_resuming(train, command, tmp_path):
+def test_training_and_resuming(train, command, drawing, scenes_model, tmp_path):
     status, out, err = train(out=tmp_path / "a")
     assert (status, err) == (0, "")
     assert "on 8 images: 4 updates; cpu" in out and "epoch 2/2: top discriminator 0." in out
@@ -54,6 +54,9 @@ def test_training_and_resuming(train, command, tmp_path):
     assert weights[0] == weights[1]
     status, _, err = command("train", "lapgan", "--resume", "--out", tmp_path / "b", "--noise-units", 4)
     assert status == 2 and "leave out --noise-units" in err
+    scenes_model(drawing)
+    status, _, err = command("train", "lapgan", "--resume", "--out", tmp_path / "b")
+    assert status == 1 and "is not the model any more that" in err
 
 
 def test_pictures(train, command, drawing, tmp_path):
@@ -71,6 +74,8 @@ def test_pictures(train, command, drawing, tmp_path):
         alone = model.sample(ids, lengths, generator=[stream(3, i % 2)]).images[0]
         torch.testing.assert_close(image, alone)
     assert command("sample", BUS, "--model", folder, "-o", tmp_path / "a.png")[0] == 0
+    status, _, err = command("sample", BUS, "--model", folder, "--sentences", "uni-skip:none", "-o", tmp_path / "c.png")
+    assert status == 1 and "sentences must be left out" in err
     for option in (("--steps", 3), ("--animate", tmp_path / "a.gif"), ("--attention", tmp_path / "b.png")):
         status, _, err = command("sample", BUS, "--model", folder, *option, "-o", tmp_path / "c.png")
         assert status == 2 and "got a LAPGAN" in err

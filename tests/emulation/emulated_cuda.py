@@ -26,7 +26,6 @@ SANITIZERS = {
     "asan": ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"],
 }
 NAMESPACE = "aligndraw_emulated"
-LOOPS = ("unroll", "unroll_prior")  # that have CUDA sources
 
 
 def compiler() -> str:
@@ -77,7 +76,7 @@ class Emulation:
         from aligndraw import ops
 
         self._library = torch.library.Library(NAMESPACE, "DEF")
-        for op in (*ops.OPS, *LOOPS):
+        for op in (*ops.OPS, *ops.LOOPS):
             for name in (op, f"{op}_backward"):
                 if hasattr(torch.ops.aligndraw, name):  # sampling has no gradient
                     schema = str(getattr(torch.ops.aligndraw, name).default._schema)
@@ -97,9 +96,11 @@ class Emulation:
 
 def barriers(of_loops: bool) -> list[tuple[str, int]]:
     """(file, line) of every barrier of the kernels: of those that only the loops have, or of the others."""
+    from aligndraw import ops
+
     found = []
     for source in sorted(CSRC.glob("cuda/*")):
-        if (source.stem in ("loop", *LOOPS)) != of_loops:
+        if (source.stem in ("loop", *ops.LOOPS)) != of_loops:
             continue
         for number, line in enumerate(source.read_text().splitlines(), 1):
             found += [(source.name, number)] * len(re.findall(r"__sync\w+\(|\.sync\(", line.split("//")[0]))

@@ -9,6 +9,7 @@ from aligndraw import ops
 
 # The package's attributes of these names are the functions.
 unroll_reference = importlib.import_module("aligndraw.ops.unroll")._unroll_reference
+lstm_sequence_reference = importlib.import_module("aligndraw.ops.lstm_sequence")._lstm_sequence_reference
 unroll_prior_reference = importlib.import_module("aligndraw.ops.unroll_prior")._unroll_prior_reference
 
 SHAPES = {
@@ -44,6 +45,17 @@ def make(shape="odd", align=True, dtype=torch.float64, seed=0, d=6, l=5, z=3, e=
     keys = new(B, N, l) if align else None
     words = new(B, N if align else 1, d)
     return [image, new(C, H, W), words, keys, lengths, new(B, T, z), encoder, decoder, p, q, bf16]
+
+
+def make_sequence(batch=5, count=6, units=7, dtype=torch.float64, seed=0):
+    """inputs, weight_hh, h0, lengths"""
+    torch.manual_seed(seed)
+    sizes = [(batch, count, 4 * units), (4 * units, units), (units,)]
+    inputs, weight, h0 = (torch.randn(s, dtype=torch.float64).to(dtype).requires_grad_() for s in sizes)
+    lengths = torch.randint(1, count + 1, (batch,))
+    if batch:
+        lengths[0] = count
+    return inputs, weight, h0, lengths
 
 
 def tensors(args):
@@ -108,3 +120,19 @@ def sampled(args, form="cuda"):
     """Results of `unroll_prior`, likewise."""
     args = detached(prior_args(args))
     return list(unroll_prior_reference(*args) if form == "reference" else emulated("unroll_prior", args))
+
+
+def read(args, reverse, form="cuda"):
+    """Results of `lstm_sequence` and its gradients, likewise."""
+    *wanted, lengths = args
+    if form == "reference":
+        results = lstm_sequence_reference(*args, reverse)
+    else:
+        results = emulated("lstm_sequence", (*detached(args), reverse))
+    torch.manual_seed(1)
+    grads = [torch.randn(r.shape, dtype=torch.float64).to(r.dtype) for r in results[:2]]
+    if form == "reference":
+        found = torch.autograd.grad(results, wanted, grads)
+    else:
+        found = emulated("lstm_sequence_backward", (*grads, *detached(args), reverse, *results[2:]))
+    return [t.detach() for t in (*results[:2], *found)]

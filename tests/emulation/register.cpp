@@ -4,6 +4,7 @@
 #include "attend.h"
 #include "latent.h"
 #include "lstm.h"
+#include "lstm_sequence.h"
 #include "read.h"
 #include "unroll.h"
 #include "unroll_prior.h"
@@ -18,6 +19,8 @@ STABLE_TORCH_LIBRARY_IMPL(aligndraw_emulated, CPU, ops) {
   ops.impl("latent_backward", TORCH_BOX(&cuda::latent_backward));
   ops.impl("lstm_gates", TORCH_BOX(&cuda::lstm_gates));
   ops.impl("lstm_gates_backward", TORCH_BOX(&cuda::lstm_gates_backward));
+  ops.impl("lstm_sequence", TORCH_BOX(&cuda::lstm_sequence));
+  ops.impl("lstm_sequence_backward", TORCH_BOX(&cuda::lstm_sequence_backward));
   ops.impl("read", TORCH_BOX(&cuda::read));
   ops.impl("read_backward", TORCH_BOX(&cuda::read_backward));
   ops.impl("unroll", TORCH_BOX(&cuda::unroll));

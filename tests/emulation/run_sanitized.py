@@ -23,4 +23,6 @@ if __name__ == "__main__":
         args = loop_cases.make(shape, align, dtype=torch.float32, bf16=form == "launches")
         loop_cases.sampled(args)
         loop_cases.drawn(args)
+    for reverse in (True, False):
+        loop_cases.read(loop_cases.make_sequence(dtype=torch.float32), reverse)
     print(f"{len(cases)} cases")

@@ -47,7 +47,7 @@ def test_the_ratio(align):
         h_lang, last = model.language(words, lengths)
         sentences.append(h_lang[0].mean(0) if align else last[0])
     average = torch.stack(sentences).mean(0)
-    torch.testing.assert_close(mean.sentence[0], average, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(mean.words[0, 0], average, rtol=1e-12, atol=1e-14)
     candidates = np.array([[0, 3, 5], [1, 2, 0], [2, 4, 1], [3, 0, 1], [4, 5, 0], [5, 4, 3]])
     done = []
     got = likelihood_ratios(

@@ -4,6 +4,8 @@ import importlib
 
 import pytest
 import torch
+from loop_cases import error
+from loop_cases import make_sequence as make
 
 import aligndraw
 from aligndraw import ops
@@ -11,20 +13,6 @@ from aligndraw.backends import missing_reason
 
 module = importlib.import_module("aligndraw.ops.lstm_sequence")  # the attribute of that name is the function
 pytestmark = pytest.mark.skipif(bool(missing_reason("lstm_sequence", "cpp", "cpu")), reason="no C++ ops here")
-
-
-def make(batch=5, count=6, units=7, dtype=torch.float64, seed=0):
-    torch.manual_seed(seed)
-    sizes = [(batch, count, 4 * units), (4 * units, units), (units,)]
-    inputs, weight, h0 = (torch.randn(s, dtype=torch.float64).to(dtype).requires_grad_() for s in sizes)
-    lengths = torch.randint(1, count + 1, (batch,))
-    if batch:
-        lengths[0] = count
-    return inputs, weight, h0, lengths
-
-
-def error(result, truth):
-    return 0.0 if truth.numel() == 0 else ((result - truth).abs().max() / truth.abs().max()).item()
 
 
 def results_and_grads(call, args):

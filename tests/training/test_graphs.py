@@ -63,14 +63,17 @@ def test_a_bucket_of_caption_lengths_is_one_recording():
     assert recorder.calls.count("replay") >= 2
 
 
-def test_going_on_from_a_state_discards_what_was_prepared():
-    """The batch that is made while the GPU is at work is that of one update only."""
+def test_going_on_from_a_state_drops_what_belongs_to_another():
+    """The batch that was made while the GPU was at work, and graphs of tensors that are no longer the optimizer's."""
     source = MNISTCaptions(load_digits())
-    whole, expected = trained(source, Recorder(), 6)
+    _, expected = trained(source, Recorder(), 6)
     other, _ = trained(source, Recorder(), 4)
     fresh, _ = trained(source, Recorder(), 2)
+    assert len(fresh.graphs) == 1
     fresh.load_state_dict(other.state_dict())
+    assert len(fresh.graphs) == 0
     assert [fresh.update().nll for _ in range(2)] == pytest.approx([u.nll for u in expected[4:]], rel=1e-5)
+    assert fresh.graphs.recorder.calls[-3:] == ["warm up", "record", "replay"]
 
 
 def test_a_gradient_that_is_not_finite_never_reaches_the_parameters():

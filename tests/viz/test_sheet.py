@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from aligndraw.viz import Captioned, contact_sheet, save_png
-from aligndraw.viz.sheet import GAP, INK, MARGIN, PAPER, REMARK, _wrap, sheet_font
+from aligndraw.viz.sheet import GAP, INK, MARGIN, PAPER, REMARK, sheet_font, wrap
 
 WORDS = "the digit seven is at the bottom left of the image"
 
@@ -91,7 +91,7 @@ def test_text_never_leaves_its_block():
 @pytest.mark.parametrize("width", [60, 120, 180, 1000])
 @pytest.mark.parametrize("text", [WORDS, "supercalifragilisticexpialidocious bus", "", "  two\nlines "])
 def test_wrapping_keeps_every_character_within_the_width(text, width):
-    lines = _wrap(text, width, sheet_font())
+    lines = wrap(text, width, sheet_font())
     assert "".join("".join(lines).split()) == "".join(text.split())
     assert all(sheet_font().getlength(line) <= width for line in lines)
     for line, following in zip(lines, lines[1:]):  # no line ends early

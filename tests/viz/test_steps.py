@@ -8,8 +8,10 @@ import torch
 from PIL import Image
 
 from aligndraw import AlignDRAW, AlignDRAWConfig
-from aligndraw.viz import attention_figure, save_animation
+from aligndraw.viz import attention_figure, attention_panel, save_animation
 from aligndraw.viz.animation import window_boxes
+from aligndraw.viz.attention import SIDE
+from aligndraw.viz.sheet import GAP, INK, REMARK, line_height
 
 TINY = AlignDRAWConfig(
     image_size=(12, 10),
@@ -62,9 +64,9 @@ def test_animation(tmp_path):
 def test_the_heaviest_word_is_the_darkest():
     drawn = drawing()
     drawn.weights = torch.tensor([0.02, 0.9, 0.08]).expand(2, 5, 3)
-    pixels = np.asarray(attention_figure(drawn, 0, WORDS).convert("L")).astype(int)
+    pixels = np.asarray(attention_panel(drawn, 0, WORDS).convert("L")).astype(int)
     drawn.weights = torch.tensor([0.9, 0.02, 0.08]).expand(2, 5, 3)
-    swapped = np.asarray(attention_figure(drawn, 0, WORDS).convert("L")).astype(int)
+    swapped = np.asarray(attention_panel(drawn, 0, WORDS).convert("L")).astype(int)
     assert pixels.shape == swapped.shape
     rows = np.flatnonzero((pixels != swapped).any(1))
     half = (rows[0] + rows[-1]) // 2  # the first word's row above, the second's below
@@ -73,6 +75,45 @@ def test_the_heaviest_word_is_the_darkest():
     assert pixels[rows[0] : half, columns].mean() > swapped[rows[0] : half, columns].mean()
 
 
+def test_chosen_steps_and_the_mean():
+    """A column shows its own step, the last one the finished picture and the mean of the weights of all steps."""
+    drawn, other = drawing(), drawing()
+    drawn.weights = torch.full((2, 5, 3), 0.2)
+    other.weights = drawn.weights.clone()
+    other.weights[0, 2] = torch.tensor([0.9, 0.0, 0.1])
+    few, changed = (np.asarray(attention_panel(d, 0, WORDS, [1, 5])).astype(int) for d in (drawn, other))
+    columns = np.flatnonzero((few != changed).any((0, 2)))
+    assert columns.min() > few.shape[1] - 2 * SIDE  # step 3 is not shown, but counts in the mean
+    assert not np.array_equal(few, np.asarray(attention_panel(drawn, 0, WORDS, [2, 5])))
+    last = np.asarray(attention_panel(drawn, 0, WORDS, [5]))[:, -2 * (60 + GAP) - GAP :]  # 10 pixels wide, times 6
+    top = line_height()
+    assert (last[top : top + 72, :60] == last[top : top + 72, 60 + 2 * GAP :][:, :60]).all()  # c_T, and σ(c_T)
+    drawn.images = 1 - drawn.images
+    above = np.flatnonzero((few != np.asarray(attention_panel(drawn, 0, WORDS, [1, 5]))).any((0, 2)))
+    assert above.min() > few.shape[1] - 2 * SIDE
+    assert attention_panel(drawn, 0, WORDS).width == attention_panel(drawn, 0, WORDS, [1, 2, 3, 4, 5]).width
+    for wrong in ([0], [6], []):
+        with pytest.raises(ValueError, match="steps must be from 1 to 5, those of the model, got"):
+            attention_panel(drawn, 0, WORDS, wrong)
+
+
+def test_panels_stand_side_by_side_until_they_are_too_wide():
+    panel = Image.new("RGB", (400, 50), "red")
+    wide = Image.new("RGB", (1400, 50), "red")
+    for panels, red in (([panel] * 3, (1200, 50)), ([wide] * 2, (1400, 100))):
+        pixels = np.asarray(attention_figure(panels)).astype(int)
+        shown = (pixels == (255, 0, 0)).all(2)
+        assert (shown.any(0).sum(), shown.any(1).sum()) == red
+
+
+def test_titles_stand_above_a_panel():
+    plain, titled = (attention_panel(drawing(), 0, WORDS, title=t, remark=r) for t, r in (("", ""), ("a b", "never")))
+    extra = titled.height - plain.height
+    assert (np.asarray(titled)[extra:] == np.asarray(plain)).all()
+    colours = {tuple(p) for p in np.asarray(titled)[:extra].reshape(-1, 3).tolist()}
+    assert {INK, REMARK} <= colours
+
+
 def test_a_model_without_align_has_nothing_to_show():
     with pytest.raises(ValueError, match="attends to no words"):
-        attention_figure(drawing(align=False), 0, WORDS)
+        attention_panel(drawing(align=False), 0, WORDS)

@@ -1,0 +1,34 @@
+"""Captions that the user gives: from a file, and checked against the words that a model knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from aligndraw.cli.failure import Failure
+from aligndraw.data import CaptionReader
+from aligndraw.text import CaptionError
+
+
+def read_lines(file: Path) -> list[str]:
+    """The lines of a file of captions, without the white space around them."""
+    try:
+        lines = file.read_bytes().removesuffix(b"\n").split(b"\n")
+    except OSError as error:
+        raise Failure(f"cannot read {file}: {error.strerror}") from error
+    captions = []
+    for i, line in enumerate(lines, 1):
+        try:
+            captions.append(line.decode("utf-8-sig" if i == 1 else "utf-8").strip())
+        except UnicodeDecodeError as error:
+            raise Failure(f"{file}, line {i}: captions must be UTF-8 text: {error}", status=2) from error
+    return captions
+
+
+def check_captions(reader: CaptionReader, captions: Iterable[tuple[int, str]], file: Path | None) -> None:
+    """Raises a Failure for the first caption that cannot be read; each is given with its line."""
+    for line, caption in captions:
+        try:
+            reader.encode_batch([caption])
+        except CaptionError as error:
+            raise Failure(f"{file}, line {line}: {error}" if file else str(error), status=2) from error

@@ -1,0 +1,261 @@
+"""`aligndraw figures`: the figures of the paper, drawn by models of one's own."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from tqdm import tqdm  # type: ignore[import-untyped]
+
+import aligndraw
+from aligndraw.cli.captions import check_captions, read_lines
+from aligndraw.cli.command_sharpen import sharpening_all
+from aligndraw.cli.failure import Failure, failing
+from aligndraw.cli.figure_captions import Groups, Told, default_captions
+from aligndraw.cli.options import add_device, add_model, add_seed, add_sentences, chosen_backends, ending, named, whole
+from aligndraw.cli.outputs import check_file, writing
+from aligndraw.evaluation.nearest import nearest
+from aligndraw.model import Drawing
+from aligndraw.pipelines import SHIPPED, Pipeline, training_images
+from aligndraw.viz import Group, Row, attention_figure, attention_panel, changed_words, rows_figure, save_png
+
+MOST = 64  # pictures side by side: more make a file that few programs show
+
+Pipelines = Mapping[str, Pipeline]
+
+
+def add_to(commands: Any) -> None:
+    """Adds the command to the subparsers of the command line."""
+    what = "draw the figures of the paper"
+    figures = commands.add_parser("figures", help=what, description=f"{what.capitalize()}, each as one PNG file.")
+    figures = figures.add_subparsers(title="figures", metavar="FIGURE", required=True)
+    _add(figures, "novel", "novel compositions: several pictures of captions that training never shows", _novel)
+    _add(figures, "swap", "word swaps: captions that differ in one word, drawn from the same noise", _swap)
+    parser = _add(figures, "background", "background swaps, each picture above the nearest training image", _background)
+    parser.add_argument(
+        "--data",
+        metavar="{scenes,mnist,DIR}",
+        help="what the model was trained on: by name, or a folder that `aligndraw data` wrote [as the model says]",
+    )
+    parser.add_argument(
+        "--images",
+        type=whole(1),
+        metavar="N",
+        help="training images to look among [all that are stored; of scenes and digits the first 20000]",
+    )
+    parser = _add(figures, "attention", "the canvas after some steps, and what each word weighed in them", _attention)
+    parser.add_argument(
+        "--at", type=whole(1), nargs="+", metavar="T", help="steps to show, counted from 1 [eight, evenly spaced]"
+    )
+    _add(figures, "models", "one caption drawn by several models", _models, several=True)
+    _add(figures, "sharpening", "pictures before and after sharpening (--sharpen)", _sharpening)
+
+
+def _add(
+    figures: Any,
+    name: str,
+    what: str,
+    draw: Callable[[argparse.Namespace, Pipelines, Groups], Image.Image],
+    several: bool = False,
+) -> argparse.ArgumentParser:
+    """A parser with the options that figures share."""
+    parser: argparse.ArgumentParser = figures.add_parser(
+        name, help=what, description=f"Draws {what}. Without captions it takes some that fit the model's words."
+    )
+    if several:
+        parser.add_argument(
+            "--models",
+            type=named,
+            nargs="+",
+            required=True,
+            metavar="NAME=DIR",
+            help="folders of models, each with the name that stands beside its pictures",
+        )
+    else:
+        add_model(parser)
+        add_sentences(parser)
+    parser.add_argument("--caption", action="append", metavar="TEXT", help="in quotes; again for one more")
+    parser.add_argument(
+        "--captions-file",
+        type=Path,
+        metavar="FILE",
+        help="UTF-8 text, a caption a line, instead; an empty line begins another group",
+    )
+    if draw is not _attention:
+        parser.add_argument("-n", type=whole(1), default=8, metavar="N", help="pictures of each caption [%(default)s]")
+    add_seed(parser, "picture i of every caption has the noise of the seed and i")
+    parser.add_argument(
+        "--sharpen", type=Path, metavar="DIR", help="sharpen the pictures with the sharpener in this folder"
+    )
+    parser.add_argument(
+        "-o", type=ending(".png"), default=Path(f"{name}.png"), metavar="FILE", help="a .png file [%(default)s]"
+    )
+    add_device(parser)
+    parser.set_defaults(run=_run, draw=draw)
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    if getattr(arguments, "n", 1) > MOST:
+        raise Failure(f"-n must be at most {MOST} for a figure, got {arguments.n}: `aligndraw sample` draws more", 2)
+    check_file(arguments.o)
+    chosen_backends(arguments.device)
+    with failing(ValueError, FileNotFoundError):
+        pipelines = _loaded(arguments)
+    groups = _captions(arguments, pipelines)
+    with failing(ValueError, FileNotFoundError):
+        figure = arguments.draw(arguments, pipelines, groups)
+    texts = {
+        "Software": f"aligndraw {aligndraw.__version__}",
+        "Caption": "\n".join(told.caption for group in groups for told in group),
+        "Seed": str(arguments.seed),
+        "Model": os.fsencode("\n".join(pipelines)).decode("utf-8", "replace"),
+    }
+    with writing(arguments.o):
+        save_png(figure, arguments.o, texts)
+    print(f"wrote {arguments.o}: {figure.width} x {figure.height} pixels")
+    return 0
+
+
+def _loaded(arguments: argparse.Namespace) -> Pipelines:
+    """The models by name, sharpened where that is asked for."""
+    if hasattr(arguments, "models"):
+        folders = dict(arguments.models)
+        if len(folders) < len(arguments.models):
+            raise Failure("--models must have different names: give them as NAME=DIR", status=2)
+        pipelines = {name: Pipeline.load(folder, arguments.device) for name, folder in folders.items()}
+    else:
+        name = str(arguments.model or f"shipped {SHIPPED.name}")
+        pipelines = {name: Pipeline.load(arguments.model, arguments.device, arguments.sentences)}
+    return pipelines if arguments.sharpen is None else sharpening_all(pipelines, arguments.sharpen, arguments.device)
+
+
+def _captions(arguments: argparse.Namespace, pipelines: Pipelines) -> Groups:
+    """Captions in groups that are compared with each other, which every model can express."""
+    file: Path | None = arguments.captions_file
+    if file is not None and arguments.caption is not None:
+        raise Failure("captions must be given one way: with --caption, or with --captions-file FILE", status=2)
+    first, *_ = pipelines.values()
+    if file is None and arguments.caption is None:
+        name = arguments.draw.__name__.removeprefix("_")
+        groups = default_captions(name, first.vocabulary)
+        lines = [told.caption for group in groups for told in group]
+    else:
+        lines = arguments.caption if file is None else read_lines(file)
+        groups = [[Told(line) for line in part] for given, part in groupby(lines, bool) if given]
+        if not groups:
+            raise Failure(f"{file or '--caption'} must hold at least one caption, got none", status=2)
+    for pipeline in pipelines.values():
+        check_captions(pipeline.reader, ((i, line) for i, line in enumerate(lines, 1) if line), file)
+    return groups
+
+
+def _novel(arguments: argparse.Namespace, pipelines: Pipelines, groups: Groups) -> Image.Image:
+    (pipeline,) = pipelines.values()
+    rows = [
+        Group([Row(told.caption, _pictures(arguments, pipeline, told.caption), told.remark)])
+        for group in groups
+        for told in group
+    ]
+    return rows_figure(f"Novel compositions. {_first(arguments)} of each caption, none chosen.", rows)
+
+
+def _swap(arguments: argparse.Namespace, pipelines: Pipelines, groups: Groups) -> Image.Image:
+    (pipeline,) = pipelines.values()
+    heading = "Word swaps. What changes between captions is in colour; the pictures of a column have the same noise."
+    return rows_figure(heading, [Group(_swapped(arguments, pipeline, group)) for group in groups])
+
+
+def _background(arguments: argparse.Namespace, pipelines: Pipelines, groups: Groups) -> Image.Image:
+    (pipeline,) = pipelines.values()
+    name = arguments.data if arguments.data in (None, "scenes", "mnist") else "captioned"
+    path = arguments.data if name == "captioned" else None
+    images = training_images(pipeline.notes, arguments.images, name, path)
+    drawn = [row for group in groups for row in _swapped(arguments, pipeline, group)]
+    queries = np.rint(np.concatenate([row.pictures for row in drawn]) * 255).astype(np.uint8)
+    if queries.shape[1:] != images.shape[1:]:
+        raise ValueError(f"--data must be of images {list(queries.shape[1:])}, got {list(images.shape[1:])}")
+    with tqdm(total=len(images), unit=" images", dynamic_ncols=True, disable=None, leave=False) as bar:
+        where, _ = nearest(queries, images, on_chunk=bar.update)
+    found = images[where[:, 0]].astype(np.float32) / 255
+    parts = found.reshape(len(drawn), arguments.n, *found.shape[1:])
+    heading = (
+        f"Background swaps. {_first(arguments)} of each caption, and below each of them the nearest of "
+        f"{len(images):,} training images by pixels."
+    )
+    label = "the nearest training images"
+    return rows_figure(heading, [Group([row, Row(label, part)]) for row, part in zip(drawn, parts)])
+
+
+def _attention(arguments: argparse.Namespace, pipelines: Pipelines, groups: Groups) -> Image.Image:
+    (pipeline,) = pipelines.values()
+    vocabulary = pipeline.vocabulary
+    if not pipeline.model.attends:
+        title = pipeline.model.config.title
+        raise Failure(f"the figure needs a model that attends to words, got a {title}", status=2)
+    panels = []
+    for told in (told for group in groups for told in group):
+        words = vocabulary.decode(vocabulary.encode(told.caption)).split()
+        drawing = _drawn(arguments, pipeline, told.caption, 1)
+        count = drawing.canvases.shape[1]
+        steps = arguments.at or np.linspace(1, count, min(8, count)).round().astype(int).tolist()
+        panels.append(attention_panel(drawing, 0, words, steps, title=told.caption, remark=told.remark))
+    return attention_figure(panels)
+
+
+def _models(arguments: argparse.Namespace, pipelines: Pipelines, groups: Groups) -> Image.Image:
+    sharpened = " They are sharpened." if arguments.sharpen else ""
+    return rows_figure(
+        f"{_first(arguments)} of a caption by each model, none chosen.{sharpened}",
+        [
+            Group([Row(name, _pictures(arguments, p, told.caption)) for name, p in pipelines.items()], told.caption)
+            for group in groups
+            for told in group
+        ],
+    )
+
+
+def _sharpening(arguments: argparse.Namespace, pipelines: Pipelines, groups: Groups) -> Image.Image:
+    (pipeline,) = pipelines.values()
+    if pipeline.sharpen is None:
+        raise Failure("--sharpen DIR must be given: a sharpener that `aligndraw train sharpener` made", status=2)
+    stages = {"as they are drawn": dataclasses.replace(pipeline, sharpen=None), "sharpened": pipeline}
+    return rows_figure(
+        f"Effect of sharpening. {_first(arguments)} of each caption, none chosen.",
+        [
+            Group([Row(stage, _pictures(arguments, p, told.caption)) for stage, p in stages.items()], told.caption)
+            for group in groups
+            for told in group
+        ],
+    )
+
+
+def _swapped(arguments: argparse.Namespace, pipeline: Pipeline, group: Sequence[Told]) -> list[Row]:
+    """A row a caption, with the words marked in which it differs from the others of the group."""
+    marks = changed_words([told.caption for told in group])
+    return [
+        Row(told.caption, _pictures(arguments, pipeline, told.caption), told.remark, marked)
+        for told, marked in zip(group, marks)
+    ]
+
+
+def _pictures(arguments: argparse.Namespace, pipeline: Pipeline, caption: str) -> NDArray[np.float32]:
+    pictures: NDArray[np.float32] = _drawn(arguments, pipeline, caption, arguments.n).images.float().cpu().numpy()
+    return pictures
+
+
+def _drawn(arguments: argparse.Namespace, pipeline: Pipeline, caption: str, n: int) -> Drawing:
+    """Each caption is drawn by itself, so that its pictures are the same to the bit in whatever company."""
+    return pipeline.draw([caption], n, arguments.seed)
+
+
+def _first(arguments: argparse.Namespace) -> str:
+    return f"The first {arguments.n} pictures" if arguments.n > 1 else "The first picture"

@@ -1,0 +1,311 @@
+"""`aligndraw tables`: the paper's Tables 1 and 3 for models of one's own."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm  # type: ignore[import-untyped]
+
+import aligndraw
+from aligndraw.cli.command_sharpen import sharpening_all
+from aligndraw.cli.failure import Failure, failing
+from aligndraw.cli.options import add_device, add_seed, chosen_backends, named, number, whole
+from aligndraw.cli.outputs import writing
+from aligndraw.cli.tables_text import markdown
+from aligndraw.data.captioned import file_checksum
+from aligndraw.evaluation.bound import EPSILON
+from aligndraw.evaluation.features import FeatureNetwork
+from aligndraw.evaluation.parts import Parts, Team, team
+from aligndraw.evaluation.retrieval import SHORTLIST, read_shortlists, shortlists
+from aligndraw.evaluation.tables import BLOCK, Lists, ModelParts, Protocol, TableData, TableRow
+from aligndraw.lapgan.model import NAMES as LAPGAN_FILES
+from aligndraw.lapgan.sharpen import NAMES as SHARPENER_FILES
+from aligndraw.model import Model
+from aligndraw.model.saved import CONFIG, WEIGHTS, replacing
+from aligndraw.pipelines import Pipeline
+
+FORMAT = "aligndraw tables 1"
+MODEL_FILES = WEIGHTS, CONFIG
+LAPGAN = "LAPGAN"  # its name in the tables
+TABLES, PARTS, PLAN = "tables", "parts", "plan.json"  # tables.md and tables.json; a folder, and a file in it
+
+
+def add_to(commands: Any) -> None:
+    """Adds the command to the subparsers of the command line."""
+    defaults = Protocol()
+    parser = commands.add_parser(
+        "tables",
+        help="compare models: the paper's Tables 1 and 3",
+        description="Compares models by retrieval, structural similarity and bound, and on scenes by the attributes of "
+        "their pictures, and writes the tables as Markdown and as JSON. What is done is kept: interrupted, the same "
+        "command goes on where it stopped, and a model that is added later is all that is computed.",
+        epilog="Several processes share the work: torchrun --nproc-per-node N -m aligndraw tables ...",
+    )
+    parser.add_argument(
+        "--data", required=True, metavar="{scenes,DIR}", help="scenes, or a folder that `aligndraw data` wrote"
+    )
+    parser.add_argument(
+        "--model",
+        type=named,
+        nargs="+",
+        required=True,
+        metavar="NAME=DIR",
+        help="folders of models, each with its name in the tables",
+    )
+    parser.add_argument("--lapgan", type=Path, metavar="DIR", help="folder of a LAPGAN, which has no bound")
+    parser.add_argument(
+        "--sharpen", type=Path, metavar="DIR", help="a sharpener, for the bound on test after sharpening"
+    )
+    parser.add_argument(
+        "--sharpen-epsilon",
+        type=number(0),
+        default=EPSILON,
+        metavar="E",
+        help="after sharpening, the mean of a pixel is clipped to [E, 1 - E] [%(default)s]",
+    )
+    parser.add_argument("-o", type=Path, default=Path("tables"), metavar="DIR", help="folder to write [%(default)s]")
+    parser.add_argument("--overwrite", action="store_true", help="forget what was done for other tables in that folder")
+    parser.add_argument(
+        "--images",
+        type=whole(2),
+        default=defaults.images,
+        metavar="N",
+        help="captions of each split, each with its image [%(default)s]",
+    )
+    parser.add_argument(
+        "--samples",
+        type=whole(1),
+        default=defaults.samples,
+        metavar="K",
+        help="of latents, for a bound [%(default)s]",
+    )
+    parser.add_argument(
+        "--drawn",
+        type=whole(1),
+        default=defaults.drawn,
+        metavar="N",
+        help="pictures of a test caption that are compared with its image [%(default)s]",
+    )
+    parser.add_argument(
+        "--pictures",
+        type=whole(1),
+        default=defaults.pictures,
+        metavar="N",
+        help="pictures of the caption of a scene whose attributes are read [%(default)s]",
+    )
+    lists = parser.add_mutually_exclusive_group()
+    lists.add_argument(
+        "--features",
+        type=Path,
+        metavar="DIR",
+        help="what `aligndraw train features` wrote: a test image is looked for among itself and the 99 nearest by its "
+        "last fully connected layer [by pixels]",
+    )
+    lists.add_argument(
+        "--shortlists",
+        type=Path,
+        metavar="FILE",
+        help=".npy file, whole numbers [n, s]: among which each of the n test images is looked for",
+    )
+    parser.add_argument(
+        "--threads", type=whole(1), default=1, metavar="N", help="of each process; sums round by it [%(default)s]"
+    )
+    add_seed(parser, "of the examples and of the noise")
+    add_device(parser)
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    folders = dict(arguments.model)
+    if arguments.lapgan is not None:
+        folders = {LAPGAN: arguments.lapgan, **folders}
+    if len(folders) < len(arguments.model) + (arguments.lapgan is not None):
+        raise Failure("--model must have different names: give them as NAME=DIR", status=2)
+    if not 0 < arguments.sharpen_epsilon < 0.5:
+        raise Failure(f"--sharpen-epsilon must be above 0 and below 0.5, got {arguments.sharpen_epsilon:g}", status=2)
+    backends = chosen_backends(arguments.device)
+    with team(arguments.threads) as ours, failing(ValueError, FileNotFoundError):
+        if arguments.device == "cuda":
+            torch.cuda.set_device(ours.rank % torch.cuda.device_count())
+        return _compare(arguments, folders, ours, backends)
+
+
+def _compare(arguments: argparse.Namespace, folders: Mapping[str, Path], ours: Team, backends: str) -> int:
+    protocol = Protocol(
+        arguments.images,
+        arguments.samples,
+        arguments.drawn,
+        arguments.pictures,
+        arguments.seed,
+        arguments.sharpen_epsilon,
+    )
+    space, lists = _lists(arguments)
+    if arguments.data == "scenes":
+        data = TableData.of_scenes(protocol, lists)
+    else:
+        data = TableData.of_folder(Path(arguments.data), protocol, lists)
+    plan = {
+        "format": FORMAT,
+        **data.record,
+        **vars(protocol),
+        "shortlists": space,
+        "shortlists_sha256": hashlib.sha256(data.lists.tobytes()).hexdigest(),
+        "block": BLOCK,
+        "device": arguments.device,
+        "ops": backends,
+        "threads": arguments.threads,
+        "versions": {"aligndraw": aligndraw.__version__, "torch": torch.__version__},
+    }
+    pipelines = {name: Pipeline.load(folder, arguments.device) for name, folder in folders.items()}
+    if LAPGAN in pipelines and isinstance(pipelines[LAPGAN].model, Model):
+        raise Failure(f"--lapgan must be the folder of a LAPGAN, got a {pipelines[LAPGAN].model.config.title}")
+    for name, pipeline in pipelines.items():
+        _check(name, pipeline, data)
+    keys = {
+        name: _key(folder, *(MODEL_FILES if isinstance(pipelines[name].model, Model) else LAPGAN_FILES))
+        for name, folder in folders.items()
+    }
+    sharpen = None
+    if arguments.sharpen is not None:
+        sharpener = next(iter(sharpening_all(pipelines, arguments.sharpen, arguments.device).values())).sharpen
+        assert sharpener is not None
+        sharpen = _key(arguments.sharpen, *SHARPENER_FILES), sharpener
+    models = {
+        name: ModelParts(keys[name], pipeline.model, pipeline.read, data, protocol, sharpen)
+        for name, pipeline in pipelines.items()
+    }
+    place = arguments.o / PARTS
+    if ours.rank == 0:
+        with writing(place):
+            _begin(place, plan, arguments.overwrite)
+    ours.wait()
+    done = Parts(place)
+    try:
+        _do(done, models, ours)
+    except KeyboardInterrupt:
+        print("\nwhat is done is kept: the same command goes on from there", file=sys.stderr)
+        raise
+    ours.wait()
+    if ours.rank > 0:
+        return 0
+    rows = {name: TableRow.of(done, model) for name, model in models.items()}
+    command = _command(arguments)
+    text = markdown(rows, data, protocol, command, plan)
+    record = {
+        "format": FORMAT,
+        "command": command,
+        "plan": plan,
+        "models": {
+            name: {"folder": str(folders[name]), "checksum": keys[name], **row.to_dict()} for name, row in rows.items()
+        },
+        "sharpener": sharpen and {"folder": str(arguments.sharpen), "checksum": sharpen[0]},
+    }
+    written = {"md": text, "json": json.dumps(record, indent=2, allow_nan=False) + "\n"}
+    for ending, content in written.items():
+        path = arguments.o / f"{TABLES}.{ending}"
+        with writing(path), replacing(path) as temporary:
+            temporary.write_text(content, encoding="utf-8")
+    print(text)
+    print(f"wrote {arguments.o / TABLES}.md and .json")
+    return 0
+
+
+def _lists(arguments: argparse.Namespace) -> tuple[str, Lists]:
+    """What shortlists are of, and how they are made."""
+    file: Path | None = arguments.shortlists
+    if file is not None:
+        return f"of {file}", lambda images: read_shortlists(file, len(images))
+    if arguments.features is None:
+        return "nearest by pixels", lambda images: _nearest(images.reshape(len(images), -1))
+    network = FeatureNetwork.load(arguments.features).to(arguments.device)
+    return f"nearest by {arguments.features}", lambda images: _nearest(network.features(images))
+
+
+def _nearest(features: NDArray[Any]) -> NDArray[np.int64]:
+    return shortlists(features, min(SHORTLIST, len(features)))
+
+
+def _check(name: str, pipeline: Pipeline, data: TableData) -> None:
+    config = pipeline.model.config
+    got = (config.channels, *config.image_size)
+    if got != data.image_shape:
+        raise Failure(f"model {name} must be of pictures {list(data.image_shape)} for {data.title}, got {list(got)}")
+    if pipeline.vocabulary != data.vocabulary:
+        raise Failure(f"model {name} must have the vocabulary of {data.title}, got another")
+
+
+def _key(folder: Path, *names: str) -> str:
+    """What tells a model or a sharpener from every other, as the name of a folder."""
+    digest = hashlib.sha256("".join(file_checksum(folder / name) for name in names).encode())
+    return digest.hexdigest()[:16]
+
+
+def _begin(place: Path, plan: Mapping[str, Any], overwrite: bool) -> None:
+    """A folder for parts of this plan. Raises a Failure where it holds those of another."""
+    path = place / PLAN
+    if path.is_file():
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))
+            differing = [key for key in {**plan, **before} if plan.get(key) != before.get(key)]
+        except (ValueError, TypeError) as error:
+            raise Failure(f"{path} is damaged: give another folder, or remove this one: {error}") from error
+        if not differing:
+            return
+        if not overwrite:
+            told = ", ".join(f"{key} {before.get(key)!r}, now {plan.get(key)!r}" for key in differing)
+            raise Failure(f"{place} holds parts of other tables ({told}): give another folder, or --overwrite")
+        shutil.rmtree(place)
+    elif place.exists():
+        raise Failure(f"{place} exists, and is not from `aligndraw tables`: give another folder")
+    place.mkdir(parents=True)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(plan, indent=2) + "\n", encoding="utf-8")
+
+
+def _do(done: Parts, models: Mapping[str, ModelParts], ours: Team) -> None:
+    """This process's share, with a bar on a terminal; the first process shows its own."""
+    share = done.share([part for model in models.values() for part in model.parts], ours)
+    titles = {
+        part.name: f"{name}: {measure}"
+        for name, model in models.items()
+        for measure, parts in model.measures.items()
+        for part in parts
+    }
+    with tqdm(
+        total=sum(part.work for part in share),
+        unit=" bounds and pictures",
+        bar_format="{desc}{percentage:3.0f}%|{bar}| {remaining} left",
+        dynamic_ncols=True,
+        disable=None if ours.rank == 0 else True,
+        leave=False,
+    ) as bar:
+        for part in share:
+            bar.set_description(titles[part.name])
+            with writing(done.path(part.name)):
+                done.do(part)
+            bar.update(part.work)
+
+
+def _command(arguments: argparse.Namespace) -> str:
+    """The command that makes these tables again."""
+    models = [f"{name}={folder}" for name, folder in arguments.model]
+    words = ["aligndraw", "tables", "--data", arguments.data, "--model", *models]
+    for name in ("lapgan", "sharpen", "features", "shortlists"):
+        if getattr(arguments, name) is not None:
+            words += [f"--{name}", str(getattr(arguments, name))]
+    if arguments.sharpen is not None:
+        words += ["--sharpen-epsilon", f"{arguments.sharpen_epsilon:g}"]
+    for name in ("images", "samples", "drawn", "pictures", "seed", "threads", "device"):
+        words += [f"--{name}", str(getattr(arguments, name))]
+    return shlex.join([*words, "-o", str(arguments.o)])

@@ -1,0 +1,293 @@
+"""The paper's Tables 1 and 3 of one model: what is computed for them, in parts, and what becomes of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from aligndraw.data import CaptionedImages, Examples, SceneExamples, Scenes, evaluation_scenes
+from aligndraw.data.scenes import SIDE
+from aligndraw.evaluation.attributes import AttributeAccuracy
+from aligndraw.evaluation.bound import EPSILON, Estimate, each_bound
+from aligndraw.evaluation.drawing import Sharpen, draw_each
+from aligndraw.evaluation.parts import Part, Parts
+from aligndraw.evaluation.retrieval import Retrieval, likelihood_ratios, mean_caption
+from aligndraw.evaluation.scene_reader import SceneReader
+from aligndraw.evaluation.similarity import Similarity, ssim
+from aligndraw.lapgan.model import LAPGAN
+from aligndraw.model import Caption, Model
+from aligndraw.text import Vocabulary
+
+Lists = Callable[[NDArray[np.uint8]], NDArray[np.int64]]  # images [n, C, H, W] to shortlists [n, s]
+
+SPLITS = ("train", "validation", "test")
+BLOCK = 100  # examples of a part
+TOGETHER = 500  # bounds or pictures in one batch
+MEAN_OF = 20_000  # scenes whose captions the mean representation is of
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How much is looked at, and with which noise.
+
+    Attributes:
+        images: of each split; on scenes of each kind of combination too.
+        samples: of the latents, of which bounds are means.
+        drawn: pictures of a caption that are compared with its true image.
+        pictures: of a caption that are read for their attributes.
+        seed: of the examples and of the noise.
+        epsilon: after sharpening, the mean of a pixel is kept so far from 0 and 1.
+    """
+
+    images: int = 1000
+    samples: int = 1
+    drawn: int = 50
+    pictures: int = 1
+    seed: int = 0
+    epsilon: float = EPSILON
+
+
+@dataclass(frozen=True, eq=False)
+class TableData:
+    """What models are compared on.
+
+    Attributes:
+        title: as text calls it.
+        vocabulary, image_shape: of a model for it.
+        splits: those whose bound is taken; the captions of "test" are those that retrieve and that are drawn.
+        captions: of the training set, for their mean representation.
+        images: uint8 [n, C, H, W], among which the captions of "test" look for theirs.
+        image_index: int64 [k], the image of each of these captions.
+        lists: int64 [n, s], as from `shortlists`.
+        scenes: by kind of combination, those whose pictures are read for their attributes.
+        record: what is to be known to repeat it.
+    """
+
+    title: str
+    vocabulary: Vocabulary
+    image_shape: tuple[int, int, int]
+    splits: Mapping[str, Examples]
+    captions: Examples
+    images: NDArray[np.uint8]
+    image_index: NDArray[np.int64]
+    lists: NDArray[np.int64]
+    scenes: Mapping[str, SceneExamples]
+    record: Mapping[str, Any]
+
+    @classmethod
+    def of_scenes(cls, protocol: Protocol, lists: Lists) -> TableData:
+        """Scenes: train, validation and test of seen combinations, and attributes of held-out ones too."""
+        seed, size = protocol.seed, protocol.images
+        kinds = evaluation_scenes("test", seed, size)
+        splits: dict[str, Examples] = {name: Scenes(name).epoch(seed, size=size) for name in ("train", "validation")}
+        splits["test"] = kinds["seen"]
+        images = kinds["seen"].pictures(slice(None))
+        return cls(
+            "scenes",
+            Scenes.vocabulary,
+            (3, SIDE, SIDE),
+            splits,
+            Scenes().epoch(seed, size=MEAN_OF),
+            images,
+            np.arange(size),
+            lists(images),
+            kinds,
+            {"data": "scenes"},
+        )
+
+    @classmethod
+    def of_folder(cls, folder: Path, protocol: Protocol, lists: Lists) -> TableData:
+        """Captioned images: so many captions of each split, drawn without repetition.
+
+        Raises:
+            ValueError: a split is missing, or the folder is damaged.
+        """
+        data = CaptionedImages.open(folder)
+        missing = [split for split in SPLITS if split not in data.sizes]
+        if missing:
+            raise ValueError(f"{folder} must have the splits {', '.join(SPLITS)}, got no {missing[0]}")
+        parts = {split: data.split(split) for split in SPLITS}
+        chosen = {k: part.epoch(protocol.seed, size=min(protocol.images, len(part))) for k, part in parts.items()}
+        used, image_index = np.unique(chosen["test"].image_index, return_inverse=True)
+        images = np.asarray(chosen["test"].images[used])
+        return cls(
+            f"captioned images of {folder}",
+            data.vocabulary,
+            data.image_shape,
+            chosen,
+            parts["train"],
+            images,
+            image_index.reshape(-1),
+            lists(images),
+            {},
+            {"data": str(folder), "sha256": data.checksum},
+        )
+
+
+class ModelParts:
+    """What the tables need of a model.
+
+    Args:
+        key: the folder of its parts.
+        model: on any device. Where it gives pictures no probabilities, as a LAPGAN, similarity and attributes are all.
+        read: what makes of examples such as the model takes: `Pipeline.read`.
+        sharpen: for the bound after sharpening, with the key of its parts.
+    """
+
+    def __init__(
+        self,
+        key: str,
+        model: Model | LAPGAN,
+        read: Callable[[Examples], Examples],
+        data: TableData,
+        protocol: Protocol,
+        sharpen: tuple[str, Sharpen] | None = None,
+    ) -> None:
+        self.model, self.data, self.protocol = model, data, protocol
+        p = protocol
+        splits = {split: read(examples) for split, examples in data.splits.items()}
+        test = splits["test"]
+        self.measures: dict[str, list[Part]] = {}
+
+        def add(measure: str, count: int, work: int, compute: Callable[..., NDArray[Any]], *arguments: Any) -> None:
+            blocks = [range(i, min(i + BLOCK, count)) for i in range(0, count, BLOCK)]
+            self.measures[measure] = [
+                Part(f"{key}/{measure}-{block.start:06d}", work * len(block), partial(compute, *arguments, block))
+                for block in blocks
+            ]
+
+        if isinstance(model, Model):
+            for split, examples in splits.items():
+                add(f"bound-{split}", len(examples), p.samples, self._bounds, model, examples, None)
+            if sharpen is not None:
+                add(f"bound-sharpened-{sharpen[0]}", len(test), p.samples, self._bounds, model, test, sharpen[1])
+            mean = cache(partial(mean_caption, model, read(data.captions)))
+            add("ratios", len(test), p.samples * data.lists.shape[1], self._ratios, model, mean, test)
+        add("similarity", len(test), p.drawn, self._similarities, test)
+        reader = cache(lambda: SceneReader.load().to(next(model.parameters()).device))
+        for kind, scenes in data.scenes.items():
+            add(f"readings-{kind}", len(scenes), p.pictures, self._readings, reader, read(scenes))
+
+    @property
+    def parts(self) -> list[Part]:
+        """All of them."""
+        return [part for parts in self.measures.values() for part in parts]
+
+    def _bounds(self, model: Model, examples: Examples, sharpen: Sharpen | None, block: range) -> NDArray[np.float64]:
+        """Lower bounds of log p(x | y), in nats [B]."""
+        p = self.protocol
+        together = max(1, TOGETHER // p.samples)
+        found = each_bound(
+            model, examples, p.samples, p.seed, together, sharpen=sharpen, epsilon=p.epsilon, positions=block
+        )
+        return torch.cat([-(bound.kl + bound.nll) for bound in found]).double().cpu().numpy()
+
+    def _ratios(self, model: Model, mean: Callable[[], Caption], test: Examples, block: range) -> NDArray[np.float32]:
+        """L(x | y) − L(x | ȳ) of captions with the images of their shortlists, [B, s]."""
+        _, words, lengths = test.batch(slice(block.start, block.stop))
+        candidates = self.data.lists[self.data.image_index[block.start : block.stop]]
+        ratios = likelihood_ratios(
+            model,
+            mean(),
+            self.data.images,
+            torch.from_numpy(words),
+            torch.from_numpy(lengths),
+            candidates,
+            samples=self.protocol.samples,
+            seed=self.protocol.seed,
+            batch_size=TOGETHER,
+        )
+        return ratios.numpy()
+
+    def _similarities(self, test: Examples, block: range) -> NDArray[np.float64]:
+        """SSIM of each picture drawn with the true image of its caption, [B, drawn]."""
+        p = self.protocol
+        pairs = draw_each(self.model, test, p.drawn, p.seed, TOGETHER, positions=block)
+        values = torch.cat([ssim(drawn.double().cpu(), images.double()) for images, drawn in pairs])
+        return values.view(len(block), p.drawn).numpy()
+
+    def _readings(self, reader: Callable[[], SceneReader], scenes: Examples, block: range) -> NDArray[np.int64]:
+        """What the scene reader sees, [B · pictures, 7]."""
+        p = self.protocol
+        pairs = draw_each(self.model, scenes, p.pictures, p.seed, TOGETHER, positions=block)
+        return torch.cat([reader().read(drawn.float()).cpu() for _, drawn in pairs]).numpy()
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """What the tables say of a model; what was not computed is None or missing.
+
+    Attributes:
+        retrieval: of test captions.
+        similarity: its `spread` is the ± of Table 1.
+        similarity_error: the standard error of its mean, from the means of the captions.
+        bounds: lower bounds of log p, by split; higher is better.
+        sharpened: the bound on test after sharpening.
+        attributes: of scenes, by kind of combination.
+        constant: nats of the bound that the width of Gaussian pixels alone makes; None for Bernoulli pixels.
+    """
+
+    retrieval: Retrieval | None
+    similarity: Similarity
+    similarity_error: float
+    bounds: Mapping[str, Estimate]
+    sharpened: Estimate | None
+    attributes: Mapping[str, AttributeAccuracy]
+    constant: float | None
+
+    @classmethod
+    def of(cls, done: Parts, model: ModelParts) -> TableRow:
+        """Of parts that are all done.
+
+        Raises:
+            ValueError: some are not, or the model is of no use.
+        """
+        data, measures = model.data, model.measures
+        values = {name: done.read(parts) for name, parts in measures.items()}
+        for name, array in values.items():
+            if not np.isfinite(array).all():
+                raise ValueError(f"the model is of no use: its {name} are not finite numbers")
+        estimates = {name: Estimate.of(torch.from_numpy(v)) for name, v in values.items() if name.startswith("bound")}
+        sharpened = [estimate for name, estimate in estimates.items() if name.startswith("bound-sharpened")]
+        true = (data.lists[data.image_index] == data.image_index[:, None]).argmax(1)
+        similar = values["similarity"]
+        record = SceneReader.load().record.get("accuracy", {}) if data.scenes else {}
+        return cls(
+            Retrieval.of(torch.from_numpy(values["ratios"]), torch.from_numpy(true)) if "ratios" in values else None,
+            Similarity(float(similar.mean()), float(similar.std()), *similar.shape),
+            Estimate.of(torch.from_numpy(similar.mean(1))).error,
+            {split: estimates[f"bound-{split}"] for split in SPLITS if f"bound-{split}" in estimates},
+            sharpened[0] if sharpened else None,
+            {
+                kind: AttributeAccuracy.of(torch.from_numpy(values[f"readings-{kind}"]), scenes, record.get(kind))
+                for kind, scenes in data.scenes.items()
+            },
+            _constant(model.model),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, ready for JSON."""
+        return {
+            "retrieval": self.retrieval and self.retrieval.to_dict(),
+            "similarity": {**self.similarity.to_dict(), "error": self.similarity_error},
+            "bound": {split: vars(estimate) for split, estimate in self.bounds.items()},
+            "bound_sharpened": self.sharpened and vars(self.sharpened),
+            "attributes": {kind: accuracy.to_dict() for kind, accuracy in self.attributes.items()},
+            "gaussian_constant": self.constant,
+        }
+
+
+def _constant(model: Model | LAPGAN) -> float | None:
+    if not isinstance(model, Model) or model.config.likelihood == "bernoulli":
+        return None
+    config = model.config
+    pixels = config.channels * math.prod(config.image_size)
+    return -pixels * math.log(2 * math.pi * config.observation_variance) / 2

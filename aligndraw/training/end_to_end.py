@@ -1,0 +1,89 @@
+"""A drawing model and its refining generator in training together, with a discriminator beside the bound or without."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from aligndraw.config import EndToEndConfig
+from aligndraw.data import Source
+from aligndraw.lapgan.config import SharpenerConfig
+from aligndraw.lapgan.discriminator import ResidualDiscriminator
+from aligndraw.model import Bound, RefinedDRAW
+from aligndraw.model.noise import stream
+from aligndraw.training.loop import Trainer
+
+
+class EndToEndTrainer(Trainer):
+    """`Trainer` of a `RefinedDRAW`: descends KL + NLL of the refined pictures, + adversarial · E[−log D(m, s)].
+
+    D is the discriminator of a sharpener, s the sentence, m the refined picture of the posterior's latents. It learns
+    to tell m from x by gradient descent, one step before each of the model. Without it the loss is the bound alone.
+
+    Args:
+        model: trained in place, from its parameters as they stand.
+        source, config, seed: as for `Trainer`; the seed also of the discriminator.
+    """
+
+    model: RefinedDRAW
+    config: EndToEndConfig
+
+    def __init__(self, model: RefinedDRAW, source: Source, config: EndToEndConfig, seed: int = 0) -> None:
+        super().__init__(model, source, config, seed)
+        if config.adversarial:
+            shape = model.config
+            sizes = SharpenerConfig(shape.image_size, shape.channels, shape.caption_units, config.discriminator_planes)
+            with torch.random.fork_rng(devices=()):
+                torch.default_generator.manual_seed(seed)
+                self.opponent = ResidualDiscriminator(sizes).to(model.canvas.device)
+            self.more = ("discriminator_loss", "generator_loss", "accuracy")
+
+    @property
+    def ungraphed_reason(self) -> str:
+        """As `Trainer.ungraphed_reason`."""
+        return "a discriminator learns too" if self.opponent is not None else super().ungraphed_reason
+
+    def _measured(
+        self, images: Tensor, captions: Tensor, lengths: Tensor, noise: Tensor
+    ) -> tuple[Bound, Tensor | float, Sequence[Tensor]]:
+        if self.opponent is None:
+            return super()._measured(images, captions, lengths, noise)
+        refined: list[Tensor] = []
+
+        def look(mean: Tensor) -> Tensor:
+            refined.append(mean)
+            return mean
+
+        with self._rounding():
+            caption = self.model.describe(captions, lengths)
+            bound = self.model.bound(images, caption, noise, refine=look)
+        (mean,), sentences = refined, caption.sentence.detach()
+        device = images.device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(stream(self.seed, self.total + self.index).initial_seed())  # of the dropout
+            loss, right = self._teach(images, mean.detach(), sentences)
+            logits = self.opponent.requires_grad_(False)(sentences, mean)
+        self.opponent.requires_grad_(True)
+        fooled = binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
+        return bound, self.config.adversarial * fooled, (loss, fooled.detach(), right)
+
+    def _teach(self, real: Tensor, fake: Tensor, sentences: Tensor) -> tuple[Tensor, Tensor]:
+        """One step of the discriminator; its loss, and the share of pictures that it told."""
+        assert self.opponent is not None
+        logits = self.opponent(sentences.repeat(2, 1), torch.cat([real, fake]))
+        targets = (torch.arange(len(logits), device=logits.device) < len(real)).to(logits)
+        loss = binary_cross_entropy_with_logits(logits, targets)
+        parameters = list(self.opponent.parameters())
+        gradients = torch.autograd.grad(loss, parameters)
+        if not torch.stack(torch._foreach_norm(gradients)).isfinite().all():
+            raise FloatingPointError(
+                f"the gradient of the discriminator in update {self.index} is not finite (loss {loss.item():g}): "
+                "lower discriminator_rate"
+            )
+        with torch.no_grad():
+            for parameter, gradient in zip(parameters, gradients):
+                parameter.sub_(self.config.discriminator_rate * gradient)
+        return loss.detach(), ((logits > 0) == (targets > 0)).float().mean()

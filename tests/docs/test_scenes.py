@@ -1,0 +1,84 @@
+"""docs/scenes.md: its commands, word for word, with smaller sizes after them."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from aligndraw.cli import main
+
+PAGE = Path(__file__).parents[2] / "docs" / "scenes.md"
+NETWORK = "--steps 2 --encoder-units 6 --decoder-units 5 --latent-units 3 --language-units 4 --align-units 4"
+RECIPE = "--epochs 1 --epoch-size 8 --batch-size 4 --kl-warmup 0 --scored 2"
+VAE = "--hidden-units 8 --latent-units 3 --language-units 4"
+# What is added to commands that begin so: the last value of an option counts, and the first of these that fits.
+SMALLER = {
+    "data scenes": "--images 40",
+    "data coco": "--validation 2 --test 2",
+    "train scenes --model fc-vae": f"{VAE} {RECIPE}",
+    "train scenes --model conv-vae": f"--planes 2 --latent-units 3 --language-units 4 {RECIPE}",
+    "train scenes --model skipthought": f"--steps 2 --encoder-units 6 --decoder-units 5 --latent-units 3 {RECIPE}",
+    "train scenes --model noalign": f"{NETWORK.removesuffix(' --align-units 4')} {RECIPE}",
+    "train scenes": f"{NETWORK} {RECIPE}",
+    "train captioned": f"{NETWORK} {RECIPE}",
+    "train end-to-end": RECIPE,
+    "train skipthoughts": "--word-units 3 --units 4",
+    "train features": "--planes 2 --epochs 1 --epoch-size 128",
+    "train lapgan": "--planes 2 --generator-units 8 --discriminator-units 8 --epochs 1 --batch-size 8",
+    "train sharpener": "--planes 2 --epochs 1 --batch-size 8",
+    "figures background": "-n 2 --images 20",
+    "figures attention": "",
+    "figures": "-n 2",
+    "sample": "-n 2",
+    "eval retrieval": "--images 6",
+    "eval similarity": "--captions 4 -n 2",
+    "eval": "--images 4 --samples 2",
+    "tables": "--images 6 --drawn 2",
+    "sharpen": "",
+}
+
+
+def commands():
+    """The commands of the page, each as a list of words, without `aligndraw`."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    for line in "".join(blocks).splitlines():
+        words = shlex.split(line)
+        if words[0] == "torchrun":  # what it starts is the command itself; several processes: tests/cli/test_tables.py
+            words = words[words.index("-m") + 1 :]
+        assert words[0] == "aligndraw", line
+        yield words[1:]
+
+
+def test_every_command_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("aligndraw.evaluation.tables.MEAN_OF", 30)
+    unused = set(SMALLER)
+    for words in commands():
+        beginning = next(b for b in SMALLER if " ".join(words).startswith(b))
+        unused -= {beginning}
+        status = main([*words, *SMALLER[beginning].split()])
+        assert status == 0, f"{words}: {capsys.readouterr().err}"
+    assert not unused
+    for name in (
+        "bus",
+        "sharp-bus",
+        "novel",
+        "swap",
+        "background",
+        "attention",
+        "models",
+        "sharp-models",
+        "nearest",
+        "coco-bus",
+    ):
+        Image.open(f"{name}.png").verify()
+    with np.load("bus.npz") as drawn, np.load("sharp-bus.npz") as sharp:
+        assert drawn["images"].shape == sharp["images"].shape and (drawn["images"] != sharp["images"]).any()
+    tables = json.loads(Path("tables/tables.json").read_text())
+    bounded = ["alignDRAW", "noalignDRAW", "skipthoughtDRAW", "Fully-Conn", "Conv-Deconv"]
+    assert list(tables["models"]) == ["LAPGAN", *bounded]
+    assert all(tables["models"][name]["bound_sharpened"] for name in bounded)
+    assert list(json.loads(Path("coco-tables/tables.json").read_text())["models"]) == ["alignDRAW"]

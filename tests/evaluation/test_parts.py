@@ -1,0 +1,46 @@
+"""Work in parts: shared out without gaps or repetitions, kept whole, read in order."""
+
+import numpy as np
+import pytest
+
+from aligndraw.evaluation.parts import Part, Parts, Team
+
+
+class Alone(Team):
+    """One of several whose others are not there to be waited for."""
+
+    def wait(self):
+        pass
+
+
+@pytest.fixture
+def parts():
+    return [Part(f"m/p-{i}", i, lambda i=i: np.full(i, i)) for i in range(1, 8)]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 9])
+def test_shares(tmp_path, parts, size):
+    done = Parts(tmp_path)
+    done.do(parts[2])
+    shares = [done.share(parts, Alone(rank, size)) for rank in range(size)]
+    names = [part.name for share in shares for part in share]
+    assert sorted(names) == sorted(part.name for part in parts if part is not parts[2])
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_what_was_done_is_read_in_order(tmp_path, parts):
+    done = Parts(tmp_path)
+    for part in reversed(parts):
+        done.do(part)
+    np.testing.assert_array_equal(done.read(parts), np.repeat(range(1, 8), range(1, 8)))
+    with pytest.raises(ValueError, match="other.npy must hold what was computed: remove it, and start again"):
+        done.read([Part("other", 1, parts[0].compute)])
+
+
+def test_a_part_that_fails_leaves_nothing(tmp_path, parts):
+    done = Parts(tmp_path)
+    with pytest.raises(RuntimeError):
+        done.do(Part("a/b", 1, lambda: (_ for _ in ()).throw(RuntimeError)))
+    with pytest.raises(ValueError):
+        done.do(Part("a/b", 1, lambda: np.array([object()])))
+    assert not list(tmp_path.rglob("*.npy"))
