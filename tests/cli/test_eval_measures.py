@@ -16,9 +16,7 @@ from aligndraw.evaluation.features import FeatureNetwork
 from aligndraw.evaluation.nearest import nearest
 from aligndraw.evaluation.retrieval import Sharpening, mean_caption, retrieve, shortlists
 from aligndraw.evaluation.similarity import score_similarity
-from aligndraw.lapgan.captioned import CaptionedSharpener, sentence_notes
-from aligndraw.lapgan.config import SharpenerConfig
-from aligndraw.lapgan.sharpen import Sharpener
+from aligndraw.lapgan.captioned import CaptionedSharpener
 from aligndraw.model.noise import stream
 from aligndraw.model.saved import load_model
 from aligndraw.pipelines import Pipeline
@@ -133,28 +131,6 @@ def test_similarity(command, drawing, tmp_path, monkeypatch):
             assert record[kind]["nearest"][what] == pytest.approx(away) and f"{away:.2f}" in out
     with Image.open(sheet) as image:
         assert image.width > 4 * 32 and np.asarray(image).std() > 10
-
-
-def test_similarity_after_sharpening(command, drawing, tmp_path, monkeypatch):
-    """Beside the numbers of the pictures as they are, those of the sharpened ones."""
-    monkeypatch.setattr("aligndraw.cli.eval_measures.TRAINED_ON", 5)
-    model, vocabulary, _ = load_model(drawing)
-    sharpener = Sharpener(SharpenerConfig((32, 32), 3, sentence_units=8, planes=2))
-    with torch.no_grad():
-        sharpener.generator.convolutions[-1].weight *= 30
-    sharpener.notes = {"sentences": sentence_notes("caption", model.language)}
-    sharpener.save(tmp_path / "sharpener")
-    given = ("--model", drawing, "--captions", 2, "-n", 1, "--sharpen", tmp_path / "sharpener")
-    assert command("eval", "similarity", *given, "--json", tmp_path / "out.json")[0] == 0
-    record = json.loads((tmp_path / "out.json").read_text())
-    sharpen = CaptionedSharpener.load(tmp_path / "sharpener", model.language, vocabulary)
-    for kind, examples in evaluation_scenes("test", 0, 2).items():
-        for stage, how in (("drawn", None), ("sharpened", sharpen)):
-            score = score_similarity(model, examples, 1, sharpen=how).to_dict()
-            assert record["similarity"][stage][kind]["similarity"] == score
-        nearest_ones = [record["similarity"][stage][kind]["nearest"] for stage in ("drawn", "sharpened")]
-        assert nearest_ones[0]["drawn"] != nearest_ones[1]["drawn"]
-        assert nearest_ones[0]["true"] == nearest_ones[1]["true"]
 
 
 def test_a_picture_of_training_is_found(command, stored, tmp_path, monkeypatch):
