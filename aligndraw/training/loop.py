@@ -73,7 +73,7 @@ class Trainer(Resumable):
         # A graph a bucket of caption lengths, in two parts: what the first finds decides about the second.
         self.graphs = Graphs(model.canvas.device, limit=8, parts=2, recorder=recorder)
         self._epoch: tuple[int, Examples] | None = None
-        self._ahead: tuple[int, tuple[Tensor, ...]] | None = None  # the batch of an update to come
+        self._ahead: tuple[Tensor, ...] | None = None  # the batch of the next update
 
     @property
     def updates_per_epoch(self) -> int:
@@ -113,6 +113,11 @@ class Trainer(Resumable):
             return "sparse gradients"
         return ""
 
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.graphs.forget()  # the optimizer's state is in new tensors
+        self._ahead = None
+
     def update(self) -> Update:
         """One update.
 
@@ -120,8 +125,7 @@ class Trainer(Resumable):
             FloatingPointError: the gradient is not finite; the model keeps its parameters.
         """
         config, index = self.config, self.index
-        tensors = self._ahead[1] if self._ahead and self._ahead[0] == index else self._batch(index)
-        self._ahead = None
+        tensors, self._ahead = self._ahead or self._batch(index), None
         numbers = (
             min(1.0, (index + 1) / config.kl_warmup) if config.kl_warmup else 1.0,
             learning_rate(config, index),
@@ -135,7 +139,7 @@ class Trainer(Resumable):
             parts = self.graphs.run("update", self._parts, *tensors, *torch.tensor(numbers, dtype=dtype).unbind())
         measured = next(parts)
         if not self.ungraphed_reason and index + 1 < self.total:
-            self._ahead = index + 1, self._batch(index + 1)  # while the GPU is at work
+            self._ahead = self._batch(index + 1)  # while the GPU is at work
         kl, nll, norm, *more = measured.tolist()
         if not norm < float("inf"):
             raise FloatingPointError(
