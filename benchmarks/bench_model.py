@@ -48,6 +48,13 @@ class ModelBenchmark:
             for op, direction in (("train", "both"), ("sample", "forward"))
             for form in forms + (list(SAMPLING) if "cuda" in built("unroll_prior", device) else [])
             if op == "train" and form not in SAMPLING or op == "sample" and not form.endswith("bf16")
+        ] + [
+            Case(op, preset, batch, "", "forward", form, device)
+            for preset in PRESETS
+            for batch in BATCHES[device]
+            for op in ("bound", "frames")
+            for form in forms
+            if form in ("eager", "fastest", *backends)
         ]
 
     def smoke(self, case: Case) -> bool:
@@ -145,10 +152,19 @@ def _call(op: str, model: AlignDRAW, inputs: dict[str, Tensor], compiled: bool =
         gradients = torch.autograd.grad(loss, parameters)
         return {"the KLs of the steps": [kl.detach()], "the NLLs": [nll.detach()], "the gradients": list(gradients)}
 
+    @torch.no_grad()
+    def forward() -> Results:
+        kl, nll, _ = compute_bound()
+        return {"the KLs of the steps": [kl], "the NLLs": [nll]}
+
     def sample() -> Results:
         return {"the pictures": [compute_pictures()]}
 
-    return train if op == "train" else sample
+    def frames() -> Results:
+        drawing = model.sample(captions, noise=noise)
+        return {"the pictures": [drawing.images], "the canvases": [drawing.canvases]}
+
+    return {"train": train, "bound": forward, "sample": sample, "frames": frames}[op]
 
 
 @functools.lru_cache(maxsize=1)

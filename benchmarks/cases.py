@@ -47,7 +47,7 @@ class NotBuilt(RuntimeError):
 class Case:
     """One figure of a report."""
 
-    op: str  # of aligndraw.ops, or "train" or "sample"
+    op: str  # of aligndraw.ops, or what bench_model.py times
     preset: str
     batch: int
     window: str  # "" for what has none
