@@ -12,9 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 import aligndraw
@@ -22,13 +20,12 @@ from aligndraw.cli.command_sharpen import sharpening_all
 from aligndraw.cli.failure import Failure, failing
 from aligndraw.cli.options import add_device, add_seed, chosen_backends, named, number, whole
 from aligndraw.cli.outputs import writing
+from aligndraw.cli.scored import add_shortlists, check_fits, listing
 from aligndraw.cli.tables_text import markdown
 from aligndraw.data.captioned import file_checksum
 from aligndraw.evaluation.bound import EPSILON
-from aligndraw.evaluation.features import FeatureNetwork
 from aligndraw.evaluation.parts import Parts, Team, team
-from aligndraw.evaluation.retrieval import SHORTLIST, read_shortlists, shortlists
-from aligndraw.evaluation.tables import BLOCK, Lists, ModelParts, Protocol, TableData, TableRow
+from aligndraw.evaluation.tables import BLOCK, ModelParts, Protocol, TableData, TableRow
 from aligndraw.lapgan.model import NAMES as LAPGAN_FILES
 from aligndraw.lapgan.sharpen import NAMES as SHARPENER_FILES
 from aligndraw.model import Model
@@ -104,20 +101,7 @@ def add_to(commands: Any) -> None:
         metavar="N",
         help="pictures of the caption of a scene whose attributes are read [%(default)s]",
     )
-    lists = parser.add_mutually_exclusive_group()
-    lists.add_argument(
-        "--features",
-        type=Path,
-        metavar="DIR",
-        help="what `aligndraw train features` wrote: a test image is looked for among itself and the 99 nearest by its "
-        "last fully connected layer [by pixels]",
-    )
-    lists.add_argument(
-        "--shortlists",
-        type=Path,
-        metavar="FILE",
-        help=".npy file, whole numbers [n, s]: among which each of the n test images is looked for",
-    )
+    add_shortlists(parser)
     parser.add_argument(
         "--threads", type=whole(1), default=1, metavar="N", help="of each process; sums round by it [%(default)s]"
     )
@@ -150,7 +134,7 @@ def _compare(arguments: argparse.Namespace, folders: Mapping[str, Path], ours: T
         arguments.seed,
         arguments.sharpen_epsilon,
     )
-    space, lists = _lists(arguments)
+    lists = listing(arguments)
     if arguments.data == "scenes":
         data = TableData.of_scenes(protocol, lists)
     else:
@@ -159,7 +143,7 @@ def _compare(arguments: argparse.Namespace, folders: Mapping[str, Path], ours: T
         "format": FORMAT,
         **data.record,
         **vars(protocol),
-        "shortlists": space,
+        "shortlists": _space(arguments),
         "shortlists_sha256": hashlib.sha256(data.lists.tobytes()).hexdigest(),
         "block": BLOCK,
         "device": arguments.device,
@@ -171,7 +155,7 @@ def _compare(arguments: argparse.Namespace, folders: Mapping[str, Path], ours: T
     if LAPGAN in pipelines and isinstance(pipelines[LAPGAN].model, Model):
         raise Failure(f"--lapgan must be the folder of a LAPGAN, got a {pipelines[LAPGAN].model.config.title}")
     for name, pipeline in pipelines.items():
-        _check(name, pipeline, data)
+        check_fits(name, pipeline, data.title, data.image_shape, data.vocabulary)
     keys = {
         name: _key(folder, *(MODEL_FILES if isinstance(pipelines[name].model, Model) else LAPGAN_FILES))
         for name, folder in folders.items()
@@ -221,28 +205,11 @@ def _compare(arguments: argparse.Namespace, folders: Mapping[str, Path], ours: T
     return 0
 
 
-def _lists(arguments: argparse.Namespace) -> tuple[str, Lists]:
-    """What shortlists are of, and how they are made."""
-    file: Path | None = arguments.shortlists
-    if file is not None:
-        return f"of {file}", lambda images: read_shortlists(file, len(images))
-    if arguments.features is None:
-        return "nearest by pixels", lambda images: _nearest(images.reshape(len(images), -1))
-    network = FeatureNetwork.load(arguments.features).to(arguments.device)
-    return f"nearest by {arguments.features}", lambda images: _nearest(network.features(images))
-
-
-def _nearest(features: NDArray[Any]) -> NDArray[np.int64]:
-    return shortlists(features, min(SHORTLIST, len(features)))
-
-
-def _check(name: str, pipeline: Pipeline, data: TableData) -> None:
-    config = pipeline.model.config
-    got = (config.channels, *config.image_size)
-    if got != data.image_shape:
-        raise Failure(f"model {name} must be of pictures {list(data.image_shape)} for {data.title}, got {list(got)}")
-    if pipeline.vocabulary != data.vocabulary:
-        raise Failure(f"model {name} must have the vocabulary of {data.title}, got another")
+def _space(arguments: argparse.Namespace) -> str:
+    """What shortlists are of."""
+    if arguments.shortlists is not None:
+        return f"of {arguments.shortlists}"
+    return f"nearest by {arguments.features or 'pixels'}"
 
 
 def _key(folder: Path, *names: str) -> str:

@@ -15,17 +15,24 @@ import aligndraw
 from aligndraw.cli.failure import Failure, failing
 from aligndraw.cli.options import chosen_backends, whole
 from aligndraw.cli.outputs import check_file, writing
-from aligndraw.cli.scored import COMBINATIONS, Scored, add_scored, add_sharpening, opened, told, write_numbers
+from aligndraw.cli.scored import (
+    COMBINATIONS,
+    Scored,
+    add_scored,
+    add_sharpening,
+    add_shortlists,
+    listing,
+    opened,
+    told,
+    write_numbers,
+)
 from aligndraw.data import Examples, Scenes, evaluation_scenes
-from aligndraw.evaluation.features import FeatureNetwork
 from aligndraw.evaluation.nearest import nearest
 from aligndraw.evaluation.retrieval import (
     SHORTLIST,
     Sharpening,
     mean_caption,
-    read_shortlists,
     retrieve,
-    shortlists,
 )
 from aligndraw.evaluation.similarity import score_similarity
 from aligndraw.lapgan.captioned import CaptionedSharpener
@@ -67,19 +74,7 @@ def add_to(sets: Any) -> None:
         metavar="N",
         help="pictures that a caption chooses from: its own and the nearest to that [%(default)s]",
     )
-    lists = parser.add_mutually_exclusive_group()
-    lists.add_argument(
-        "--features",
-        type=Path,
-        metavar="DIR",
-        help="what `aligndraw train features` wrote: pictures are near by its last fully connected layer [by pixels]",
-    )
-    lists.add_argument(
-        "--shortlists",
-        type=Path,
-        metavar="FILE",
-        help=".npy of whole numbers [n, s]: for each of the n pictures of the split those that it is found among",
-    )
+    add_shortlists(parser)
     parser.add_argument(
         "--samples", type=whole(1), default=1, metavar="L", help="of the latents in a bound [%(default)s]"
     )
@@ -125,18 +120,8 @@ def _run_retrieval(arguments: argparse.Namespace) -> int:
         tqdm(unit=" bounds", dynamic_ncols=True, disable=None, leave=False) as bar,
     ):
         parts = _parts(scored, arguments)
-        lists, space = {}, "pixels"
-        for kind, part in parts.items():
-            if arguments.shortlists is not None:
-                space = f"as {arguments.shortlists} has them"
-                lists[kind] = read_shortlists(arguments.shortlists, len(part.images))
-                continue
-            features: NDArray[Any] = part.images.reshape(len(part.images), -1)
-            if arguments.features is not None:
-                space = f"the last fully connected layer of {arguments.features}"
-                network = FeatureNetwork.load(arguments.features).to(arguments.device)
-                features = network.features(part.images)
-            lists[kind] = shortlists(features, min(arguments.shortlist, len(part.images)))
+        listed = listing(arguments, arguments.shortlist)
+        lists = {kind: listed(part.images) for kind, part in parts.items()}
         bar.set_description("mean caption")
         training = _training(scored, arguments.seed)
         mean = mean_caption(model, scored.pipeline.read(training))
@@ -162,6 +147,9 @@ def _run_retrieval(arguments: argparse.Namespace) -> int:
             )  # fmt: skip
             record[kind] = results[kind].to_dict()
     print(told(arguments, scored.name, model, backends))
+    space = "pixels" if arguments.features is None else f"the last fully connected layer of {arguments.features}"
+    if arguments.shortlists is not None:
+        space = f"as {arguments.shortlists} has them"
     near = f"nearest by {space}" if arguments.shortlists is None else space
     print(f"\nretrieval on {scored.title}, {arguments.split}, in per cent; candidates are {near}")
     if sharpen is not None:

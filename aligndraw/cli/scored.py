@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 import aligndraw
 from aligndraw.cli.command_sharpen import sharpening
@@ -20,10 +22,14 @@ from aligndraw.cli.outputs import writing
 from aligndraw.data import CaptionedImages, CaptionedSplit, Scenes
 from aligndraw.data.scenes import SIDE
 from aligndraw.evaluation.bound import EPSILON
+from aligndraw.evaluation.features import FeatureNetwork
+from aligndraw.evaluation.retrieval import SHORTLIST, read_shortlists, shortlists
+from aligndraw.evaluation.tables import Lists
 from aligndraw.lapgan.model import LAPGAN
 from aligndraw.model import Model
 from aligndraw.model.saved import replacing
 from aligndraw.pipelines import Pipeline
+from aligndraw.text import Vocabulary
 
 SPLITS = ("test", "validation")
 COMBINATIONS = {"seen": "seen combinations", "held_out": "held-out combinations"}
@@ -77,6 +83,23 @@ def add_sharpening(parser: argparse.ArgumentParser, what: str, bounds: bool = Tr
     )
 
 
+def add_shortlists(parser: argparse.ArgumentParser) -> None:
+    """--features and --shortlists, for `listing`."""
+    lists = parser.add_mutually_exclusive_group()
+    lists.add_argument(
+        "--features",
+        type=Path,
+        metavar="DIR",
+        help="what `aligndraw train features` wrote: pictures are near by its last fully connected layer [by pixels]",
+    )
+    lists.add_argument(
+        "--shortlists",
+        type=Path,
+        metavar="FILE",
+        help=".npy of whole numbers [n, s]: for each of the n pictures those that it is found among",
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class Scored:
     """A model with the data that it is scored on.
@@ -115,13 +138,39 @@ def opened(arguments: argparse.Namespace) -> Scored:
             data = CaptionedImages.open(arguments.data)
             title, words, shape = f"captioned images of {arguments.data}", data.vocabulary, data.image_shape
             split = data.split(arguments.split)
+    check_fits(name, pipeline, title, shape, words)
+    return Scored(name, pipeline, title, data, split)
+
+
+def check_fits(name: str, pipeline: Pipeline, title: str, shape: tuple[int, int, int], words: Vocabulary) -> None:
+    """Raises a Failure where a model is of other pictures than [C, H, W] = `shape`, or of other words than the data."""
     config = pipeline.model.config
-    if (config.channels, *config.image_size) != shape:
-        got = [config.channels, *config.image_size]
-        raise Failure(f"model {name} must be of pictures {list(shape)} for {title}, got {got}")
+    got = (config.channels, *config.image_size)
+    if got != shape:
+        raise Failure(f"model {name} must be of pictures {list(shape)} for {title}, got {list(got)}")
     if pipeline.vocabulary != words:
         raise Failure(f"model {name} must have the vocabulary of {title}, got another")
-    return Scored(name, pipeline, title, data, split)
+
+
+def listing(arguments: argparse.Namespace, size: int = SHORTLIST) -> Lists:
+    """What makes shortlists of images: --shortlists has them, or they are nearest by --features, or by pixels.
+
+    Args:
+        size: of the lists that are made here; all images where there are fewer.
+
+    Raises:
+        ValueError, FileNotFoundError: there is no such network.
+    """
+    file: Path | None = arguments.shortlists
+    if file is not None:
+        return lambda images: read_shortlists(file, len(images))
+
+    def pixels(images: NDArray[np.uint8]) -> NDArray[Any]:
+        return images.reshape(len(images), -1)
+
+    folder: Path | None = arguments.features
+    features = pixels if folder is None else FeatureNetwork.load(folder).to(arguments.device).features
+    return lambda images: shortlists(features(images), min(size, len(images)))
 
 
 def told(arguments: argparse.Namespace, name: str, model: Model | LAPGAN, backends: str) -> str:

@@ -2,18 +2,10 @@
 
 #include "cpu.h"
 #include "vector.h"
+#include "wide.h"
 
 namespace aligndraw::cpu {
 namespace {
-
-// Whether a tile of 64 bytes a row fits into the registers.
-bool has_wide_registers() {
-#if defined(__x86_64__)
-  return __builtin_cpu_supports("avx512f");
-#else
-  return false;
-#endif
-}
 
 // `rows` rows and `columns` columns of a product, in registers until they are summed.
 template <int rows, int columns, class T>
@@ -36,7 +28,7 @@ ALIGNDRAW_INLINE void tile(Factor<T> a, Rows<const T> b, Rows<T> result, int64_t
 // neighbour, which calculates some columns twice and needs no other code for the rest of a row.
 template <int rows, class T>
 ALIGNDRAW_INLINE void strip(Factor<T> a, Rows<const T> b, Rows<T> result, int64_t depth,
-                            int64_t width, const T* start, bool is_wide) {
+                            int64_t width, const T* start, bool wide_tiles) {
   constexpr int wide = 64 / sizeof(T), narrow = 8;
   const auto tile_at = [=]<int columns>(int64_t j, std::integral_constant<int, columns>) {
     j = std::min(j, width - columns);
@@ -45,7 +37,7 @@ ALIGNDRAW_INLINE void strip(Factor<T> a, Rows<const T> b, Rows<T> result, int64_
     return j + columns;
   };
   for (int64_t j = 0; j < width;) {
-    if (is_wide && width >= wide && width - j > wide - narrow)
+    if (wide_tiles && width >= wide && width - j > wide - narrow)
       j = tile_at(j, std::integral_constant<int, wide>());
     else if (width >= narrow)
       j = tile_at(j, std::integral_constant<int, narrow>());
@@ -59,21 +51,21 @@ ALIGNDRAW_INLINE void strips(Factor<T> a, Rows<const T> b, Rows<T> result, int64
                              int64_t depth, int64_t width, const T* start) {
   constexpr int64_t most = 8;  // as many sums at a time hide the time that an addition takes
   const int64_t count = (rows + most - 1) / most;
-  const bool is_wide = has_wide_registers();
+  const bool wide_tiles = is_wide();  // whether 64 bytes a row fit into the registers
   for (int64_t s = 0; s < count; ++s) {
     const int64_t first = rows * s / count, end = rows * (s + 1) / count;
     const Factor<T> part{a.data + first * a.row, a.row, a.column};
     const T* const from = start ? start + first * result.pitch : nullptr;
     const Rows<T> to{result.data + first * result.pitch, result.pitch};
     switch (end - first) {
-      case 1: strip<1>(part, b, to, depth, width, from, is_wide); break;
-      case 2: strip<2>(part, b, to, depth, width, from, is_wide); break;
-      case 3: strip<3>(part, b, to, depth, width, from, is_wide); break;
-      case 4: strip<4>(part, b, to, depth, width, from, is_wide); break;
-      case 5: strip<5>(part, b, to, depth, width, from, is_wide); break;
-      case 6: strip<6>(part, b, to, depth, width, from, is_wide); break;
-      case 7: strip<7>(part, b, to, depth, width, from, is_wide); break;
-      case 8: strip<8>(part, b, to, depth, width, from, is_wide); break;
+      case 1: strip<1>(part, b, to, depth, width, from, wide_tiles); break;
+      case 2: strip<2>(part, b, to, depth, width, from, wide_tiles); break;
+      case 3: strip<3>(part, b, to, depth, width, from, wide_tiles); break;
+      case 4: strip<4>(part, b, to, depth, width, from, wide_tiles); break;
+      case 5: strip<5>(part, b, to, depth, width, from, wide_tiles); break;
+      case 6: strip<6>(part, b, to, depth, width, from, wide_tiles); break;
+      case 7: strip<7>(part, b, to, depth, width, from, wide_tiles); break;
+      case 8: strip<8>(part, b, to, depth, width, from, wide_tiles); break;
     }
   }
 }

@@ -2,6 +2,21 @@
 // is not defined the compiler knows none; tests define ALIGNDRAW_NARROW to run what other
 // processors run.
 #pragma once
+
+namespace aligndraw::cpu {
+
+// Whether this processor has AVX-512, and so 32 registers of 64 bytes.
+inline bool is_wide() {
+#if defined(__x86_64__)
+  static const bool answer = __builtin_cpu_supports("avx512f");
+  return answer;
+#else
+  return false;
+#endif
+}
+
+}  // namespace aligndraw::cpu
+
 #if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__) && \
     !defined(ALIGNDRAW_NARROW)
 #include <immintrin.h>
@@ -14,11 +29,6 @@
 #define ALIGNDRAW_WIDE_INLINE ALIGNDRAW_WIDE_LAMBDA inline
 
 namespace aligndraw::cpu {
-
-inline bool is_wide() {
-  static const bool answer = __builtin_cpu_supports("avx512f");
-  return answer;
-}
 
 // tanh in two thirds of the time that math::tanh_and_slope takes, which is bound by its exp and its
 // division; within 3 ulp, and NaN stays. With k the nearest whole number to |x| / step it is a
