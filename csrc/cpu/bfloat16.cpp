@@ -59,9 +59,10 @@ void copy_part(const Matrix<const float>& matrix, int64_t first_row, int64_t fir
     }
 }
 
-// sums [block][block] += the products of `depth` tiles of one or two rows of tiles of each side.
+// result [block][block], its rows `row` apart, = the products of `depth` tiles of one or two rows of
+// tiles of each side, or with `adds` += them.
 using Kernel = void (*)(const uint32_t* const* left, const uint32_t* const* right, int left_tiles,
-                        int64_t depth, float* sums);
+                        int64_t depth, float* result, int64_t row, bool adds);
 
 ALIGNDRAW_INLINE float low(uint32_t pair) {
   pair <<= 16;
@@ -78,17 +79,18 @@ ALIGNDRAW_INLINE float high(uint32_t pair) {
 }
 
 ALIGNDRAW_CLONES void multiply_anywhere(const uint32_t* const* left, const uint32_t* const* right,
-                                        int left_tiles, int64_t depth, float* sums) {
+                                        int left_tiles, int64_t depth, float* result, int64_t row,
+                                        bool adds) {
   constexpr int few = 4;
   using V = Vector<float, tile>;
   using Bits = Vector<uint32_t, tile>;
   for (int i = 0; i < left_tiles; ++i)
     for (int j = 0; j < 2; ++j)
       for (int64_t first = 0; first < tile; first += few) {
-        float* const to = sums + (i * tile + first) * block + j * tile;
-        V total[few];
+        float* const to = result + (i * tile + first) * row + j * tile;
+        V total[few] = {};
 #pragma GCC unroll 4
-        for (int r = 0; r < few; ++r) load(total[r], to + r * block);
+        for (int r = 0; adds && r < few; ++r) load(total[r], to + r * row);
         for (int64_t k = 0; k < depth; ++k)
           for (int64_t p = 0; p < tile; ++p) {
             const uint32_t* const pairs = left[i] + k * 256 + first * tile + p;
@@ -100,17 +102,29 @@ ALIGNDRAW_CLONES void multiply_anywhere(const uint32_t* const* left, const uint3
               total[r] += low(pairs[r * tile]) * even + high(pairs[r * tile]) * odd;
           }
 #pragma GCC unroll 4
-        for (int r = 0; r < few; ++r) store(to + r * block, total[r]);
+        for (int r = 0; r < few; ++r) store(to + r * row, total[r]);
       }
 }
 
 #ifdef ALIGNDRAW_AMX
 
 ALIGNDRAW_AMX void multiply_amx(const uint32_t* const* left, const uint32_t* const* right,
-                                int left_tiles, int64_t depth, float* sums) {
-  constexpr int64_t pitch = block * sizeof(float), line = tile * sizeof(uint32_t);
-  _tile_loadd(0, sums, pitch);
-  _tile_loadd(1, sums + tile, pitch);
+                                int left_tiles, int64_t depth, float* result, int64_t row,
+                                bool adds) {
+  const int64_t pitch = row * sizeof(float), line = tile * sizeof(uint32_t);
+  float* const below = result + tile * row;
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  if (adds) {
+    _tile_loadd(0, result, pitch);
+    _tile_loadd(1, result + tile, pitch);
+    if (left_tiles == 2) {
+      _tile_loadd(2, below, pitch);
+      _tile_loadd(3, below + tile, pitch);
+    }
+  }
   if (left_tiles == 1) {
     for (int64_t k = 0; k < depth; ++k) {
       _tile_loadd(4, left[0] + k * 256, line);
@@ -120,8 +134,6 @@ ALIGNDRAW_AMX void multiply_amx(const uint32_t* const* left, const uint32_t* con
       _tile_dpbf16ps(1, 4, 7);
     }
   } else {
-    _tile_loadd(2, sums + tile * block, pitch);
-    _tile_loadd(3, sums + tile * block + tile, pitch);
     for (int64_t k = 0; k < depth; ++k) {
       _tile_loadd(4, left[0] + k * 256, line);
       _tile_loadd(6, right[0] + k * 256, line);
@@ -132,11 +144,11 @@ ALIGNDRAW_AMX void multiply_amx(const uint32_t* const* left, const uint32_t* con
       _tile_dpbf16ps(2, 5, 6);
       _tile_dpbf16ps(3, 5, 7);
     }
-    _tile_stored(2, sums + tile * block, pitch);
-    _tile_stored(3, sums + tile * block + tile, pitch);
+    _tile_stored(2, below, pitch);
+    _tile_stored(3, below + tile, pitch);
   }
-  _tile_stored(0, sums, pitch);
-  _tile_stored(1, sums + tile, pitch);
+  _tile_stored(0, result, pitch);
+  _tile_stored(1, result + tile, pitch);
 }
 
 // While one lives, this thread's tiles are 16 lines of 64 bytes.
@@ -229,13 +241,23 @@ void multiply(Matrix<float> result, std::initializer_list<Term> terms, bool adds
   const int64_t right_blocks = (right.rows() + block - 1) / block;
   int64_t depth = 0;
   for (const Term& term : terms) depth += term.left.depth_tiles();
+  if (depth == 0) {
+    for (int64_t i = 0; i < (adds ? 0 : result.rows); ++i)
+      std::fill_n(result.data + i * result.row, result.columns, 0.0f);
+    return;
+  }
   // A thread keeps to its blocks of the longer side; the other side's stay in its cache meanwhile.
   const bool by_right = right_blocks >= left_blocks;
   const int64_t outer = by_right ? right_blocks : left_blocks;
   const int64_t inner = by_right ? left_blocks : right_blocks;
   const auto multiply_block = [&](Kernel kernel, int64_t m, int64_t n, int64_t from, int64_t to) {
-    alignas(64) float sums[block * block] = {};
+    const int64_t height = std::min(block, result.rows - m * block);
+    const int64_t width = std::min(block, result.columns - n * block);
+    float* const place = result.data + m * block * result.row + n * block;
+    const bool whole = height == block && width == block, added = adds || from > 0;
+    alignas(64) float edge[block * block];
     const int left_tiles = 2 * m + 1 < left.row_tiles() ? 2 : 1;
+    bool first_term = true;
     int64_t begin = 0;  // of a term, in the depth of all
     for (const Term& term : terms) {
       const int64_t end = begin + term.left.depth_tiles();
@@ -244,29 +266,26 @@ void multiply(Matrix<float> result, std::initializer_list<Term> terms, bool adds
         const int64_t k = first - begin;
         const uint32_t* const lefts[] = {term.left.at(2 * m, k), term.left.at(2 * m + 1, k)};
         const uint32_t* const rights[] = {term.right.at(2 * n, k), term.right.at(2 * n + 1, k)};
-        kernel(lefts, rights, left_tiles, last - first, sums);
+        kernel(lefts, rights, left_tiles, last - first, whole ? place : edge,
+               whole ? result.row : block, !first_term || (whole && added));
+        first_term = false;
       }
       begin = end;
     }
-    const int64_t width = std::min(block, result.columns - n * block);
-    for (int64_t r = 0; r < std::min(block, result.rows - m * block); ++r) {
-      float* const row = result.data + (m * block + r) * result.row + n * block;
-      if (adds || from > 0)
-        add_row(row, sums + r * block, width);
+    for (int64_t r = 0; r < (whole ? 0 : height); ++r) {
+      if (added)
+        add_row(place + r * result.row, edge + r * block, width);
       else
-        std::copy_n(sums + r * block, width, row);
+        std::copy_n(edge + r * block, width, place + r * result.row);
     }
   };
-  for_row_ranges(outer, inner * std::max<int64_t>(1, depth) * block, [&](int64_t begin, int64_t end) {
+  for_row_ranges(outer, inner * depth * block, [&](int64_t begin, int64_t end) {
     with_kernel(unit, [&](Kernel kernel) {
-      int64_t from = 0;
-      do {
-        const int64_t to = std::min(from + at_once, depth);
+      for (int64_t from = 0; from < depth; from += at_once)
         for (int64_t i = begin; i < end; ++i)
           for (int64_t j = 0; j < inner; ++j)
-            multiply_block(kernel, by_right ? j : i, by_right ? i : j, from, to);
-        from = to;
-      } while (from < depth);
+            multiply_block(kernel, by_right ? j : i, by_right ? i : j, from,
+                           std::min(from + at_once, depth));
     });
   });
 }
