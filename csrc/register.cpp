@@ -6,6 +6,7 @@
 #include "latent.h"
 #include "lstm.h"
 #include "lstm_sequence.h"
+#include "muon.h"
 #include "read.h"
 #include "rmsprop.h"
 #include "unroll.h"
@@ -14,10 +15,13 @@
 
 namespace aligndraw {
 
-// What has no other form: the rounded product by each unit and the number of the fastest one here, and an update rule.
+// What has no other form: the rounded product by each unit and the number of the fastest one here, and update rules.
 STABLE_TORCH_LIBRARY_FRAGMENT(aligndraw, ops) {
   ops.def("bf16_product(Tensor left, Tensor right, int unit) -> Tensor");
   ops.def("bf16_unit() -> int");
+  ops.def(
+      "muon_(Tensor(a!)[] parameters, Tensor(b!)[] momenta, Tensor[] gradients, float momentum, "
+      "float[] steps, int unit) -> ()");
   ops.def(
       "rmsprop_(Tensor(a!)[] parameters, Tensor(b!)[] squares, Tensor[] gradients, Tensor scales, "
       "float lr, float decay, float eps) -> ()");
@@ -37,6 +41,7 @@ STABLE_TORCH_LIBRARY_IMPL(aligndraw, CPU, ops) {
   ops.impl("lstm_gates_backward", TORCH_BOX(&cpu::lstm_gates_backward));
   ops.impl("lstm_sequence", TORCH_BOX(&cpu::lstm_sequence));
   ops.impl("lstm_sequence_backward", TORCH_BOX(&cpu::lstm_sequence_backward));
+  ops.impl("muon_", TORCH_BOX(&cpu::muon_));
   ops.impl("read", TORCH_BOX(&cpu::read));
   ops.impl("read_backward", TORCH_BOX(&cpu::read_backward));
   ops.impl("rmsprop_", TORCH_BOX(&cpu::rmsprop_));

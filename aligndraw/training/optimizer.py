@@ -117,6 +117,8 @@ class Muon(torch.optim.Optimizer):
     by five steps of a Newton–Schulz iteration: all its singular values are near 1. With 0.2 √… a step would be as large
     as one of Adam's (Liu et al., 2025); twice that trains faster here (docs/training.md).
 
+    With `bf16`, matrices on a CPU with matrix tiles take a step in one call of C++ (csrc/cpu/muon.cpp).
+
     Args:
         params: as in any torch optimizer.
         matrices: those among them that Muon serves, [rows, columns] each.
@@ -138,13 +140,7 @@ class Muon(torch.optim.Optimizer):
                 loss = closure()
         for group in self.param_groups:
             with_grads = [p for p in group["params"] if p.grad is not None]
-            for p in with_grads:
-                if p in self._matrices:
-                    if not self.state[p]:
-                        self.state[p]["momentum"] = torch.zeros_like(p)
-                    m = self.state[p]["momentum"].lerp_(p.grad, 0.05)
-                    size = 0.4 * max(p.shape) ** 0.5
-                    p.sub_(orthogonal(p.grad.lerp(m, 0.95), self._dtype) * (group["lr"] * size))
+            self._step_matrices([p for p in with_grads if p in self._matrices], group["lr"])
             others = [p for p in with_grads if p not in self._matrices]
             for p in others:
                 if not self.state[p]:
@@ -156,6 +152,21 @@ class Muon(torch.optim.Optimizer):
                 amsgrad=False, beta1=0.9, beta2=0.999, lr=group["lr"], weight_decay=0.0, eps=1e-8, maximize=False,
             )  # fmt: skip
         return loss
+
+    def _step_matrices(self, matrices: list[Tensor], lr: float | Tensor) -> None:
+        for p in matrices:
+            if not self.state[p]:
+                self.state[p]["momentum"] = torch.zeros_like(p)
+        momenta = [self.state[p]["momentum"] for p in matrices]
+        grads = [p.grad for p in matrices if p.grad is not None]
+        steps = [lr * 0.4 * max(p.shape) ** 0.5 for p in matrices]
+        if self._dtype and all(p.is_cpu and p.dtype == torch.float32 for p in matrices) and rounds_fast("cpu"):
+            unit = torch.ops.aligndraw.bf16_unit()
+            torch.ops.aligndraw.muon_(matrices, momenta, [g.contiguous() for g in grads], 0.95, steps, unit)
+            return
+        torch._foreach_lerp_(momenta, grads, 0.05)
+        for p, ahead, step in zip(matrices, torch._foreach_lerp(grads, momenta, 0.95), steps):
+            p.sub_(orthogonal(ahead, self._dtype) * step)
 
 
 def orthogonal(g: Tensor, dtype: torch.dtype | None = None) -> Tensor:
@@ -186,9 +197,7 @@ def build_optimizer(model: Model, config: TrainingConfig) -> torch.optim.Optimiz
         return RMSprop(model.parameters(), lr=config.learning_rate)
     if config.optimizer == "muon":
         tables_and_windows = ("words", "window.weight")
-        matrices = [
-            p for name, p in model.named_parameters() if p.ndim == 2 and not name.endswith(tables_and_windows)
-        ]
+        matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and not name.endswith(tables_and_windows)]
         return Muon(model.parameters(), matrices, config.learning_rate, takes_bf16(config, model.canvas.device))
     return torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
 

@@ -18,7 +18,7 @@ namespace {
 
 constexpr int64_t tile = 16;        // rows, and pairs of depth
 constexpr int64_t at_once = 32;     // depth tiles whose products are formed before the next rows'
-constexpr int64_t block = 2 * tile; // rows and columns of the result that are formed together
+constexpr int64_t block = Tiles::block;
 
 // The nearest bfloat16, ties to even; not a number stays so.
 ALIGNDRAW_INLINE uint32_t rounded(float value) {
@@ -58,11 +58,6 @@ void copy_part(const Matrix<const float>& matrix, int64_t first_row, int64_t fir
       to[r * 2 * tile + k] = inside ? matrix.data[i * matrix.row + j * matrix.column] : 0;
     }
 }
-
-// result [block][block], its rows `row` apart, = the products of `depth` tiles of one or two rows of
-// tiles of each side, or with `adds` += them.
-using Kernel = void (*)(const uint32_t* const* left, const uint32_t* const* right, int left_tiles,
-                        int64_t depth, float* result, int64_t row, bool adds);
 
 ALIGNDRAW_INLINE float low(uint32_t pair) {
   pair <<= 16;
@@ -177,17 +172,6 @@ bool amx_allowed() {
 
 #endif
 
-template <class Run>
-void with_kernel(Unit unit, const Run& run) {
-#ifdef ALIGNDRAW_AMX
-  if (unit == Unit::amx) {
-    const AmxTiles tiles;
-    return run(multiply_amx);
-  }
-#endif
-  run(multiply_anywhere);
-}
-
 }  // namespace
 
 Unit fastest_unit() {
@@ -197,6 +181,16 @@ Unit fastest_unit() {
 #else
   return Unit::any_processor;
 #endif
+}
+
+void with_kernel(Unit unit, const std::function<void(BlockKernel)>& run) {
+#ifdef ALIGNDRAW_AMX
+  if (unit == Unit::amx) {
+    const AmxTiles tiles;
+    return run(multiply_amx);
+  }
+#endif
+  run(multiply_anywhere);
 }
 
 Tiles::Tiles(Side side, Matrix<const float> matrix)
@@ -250,7 +244,7 @@ void multiply(Matrix<float> result, std::initializer_list<Term> terms, bool adds
   const bool by_right = right_blocks >= left_blocks;
   const int64_t outer = by_right ? right_blocks : left_blocks;
   const int64_t inner = by_right ? left_blocks : right_blocks;
-  const auto multiply_block = [&](Kernel kernel, int64_t m, int64_t n, int64_t from, int64_t to) {
+  const auto multiply_block = [&](BlockKernel kernel, int64_t m, int64_t n, int64_t from, int64_t to) {
     const int64_t height = std::min(block, result.rows - m * block);
     const int64_t width = std::min(block, result.columns - n * block);
     float* const place = result.data + m * block * result.row + n * block;
@@ -280,7 +274,7 @@ void multiply(Matrix<float> result, std::initializer_list<Term> terms, bool adds
     }
   };
   for_row_ranges(outer, inner * depth * block, [&](int64_t begin, int64_t end) {
-    with_kernel(unit, [&](Kernel kernel) {
+    with_kernel(unit, [&](BlockKernel kernel) {
       for (int64_t from = 0; from < depth; from += at_once)
         for (int64_t i = begin; i < end; ++i)
           for (int64_t j = 0; j < inner; ++j)

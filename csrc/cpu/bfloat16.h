@@ -1,6 +1,8 @@
 // Products of float matrices whose factors are rounded to bfloat16, with sums in float: processors
 // with matrix tiles (Intel's AMX) form them several times as fast.
 #pragma once
+#include <functional>
+
 #include "../gemm.h"
 #include "cpu.h"
 
@@ -16,12 +18,21 @@ Unit fastest_unit();
 int64_t bf16_unit();
 Tensor bf16_product(Tensor left, Tensor right, int64_t unit);
 
+// result, 32 x 32 with rows `row` apart, = the products of `depth` tiles of two rows of tiles of each
+// side (of the left, one will do), or with `adds` += them.
+using BlockKernel = void (*)(const uint32_t* const* left, const uint32_t* const* right,
+                             int left_tiles, int64_t depth, float* result, int64_t row, bool adds);
+
+// Calls run with the unit's kernel on a thread that is prepared for it.
+void with_kernel(Unit unit, const std::function<void(BlockKernel)>& run);
+
 // A factor of a product result[i, j] = sum_k left[i, k] right[j, k], rounded, in tiles of 16 rows by
 // 32 of depth, padded with zeros. A left tile is 16 rows of 16 pairs of neighbours in depth, a right
 // one 16 such pairs of 16 rows.
 class Tiles {
  public:
   enum class Side { left, right };
+  static constexpr int64_t block = 32;  // rows and columns of the result that are formed together
 
   Tiles(Side side, Matrix<const float> matrix);
 

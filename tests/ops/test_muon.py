@@ -1,0 +1,76 @@
+"""The update rule for matrices in C++."""
+
+import pytest
+import torch
+
+from aligndraw.backends import missing_reason
+from aligndraw.training.optimizer import orthogonal
+
+pytestmark = pytest.mark.skipif(bool(missing_reason("unroll", "cpp", "cpu")), reason="no C++ ops here")
+
+UNITS = ["any processor", "AMX"]
+SHAPES = [(40, 30), (30, 40), (1, 5), (5, 1), (1, 1), (64, 64), (65, 33), (100, 257), (0, 3)]
+
+
+def muon_(parameters, momenta, gradients, steps, unit="any processor"):
+    if UNITS.index(unit) > torch.ops.aligndraw.bf16_unit():
+        pytest.skip(f"no {unit} here")
+    torch.ops.aligndraw.muon_(parameters, momenta, gradients, 0.95, steps, UNITS.index(unit))
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("unit", UNITS)
+def test_step(unit, shape):
+    """It errs no more than twice as much as PyTorch's products in bfloat16; the momentum is exact to rounding."""
+    torch.manual_seed(0)
+    p, m, g = torch.randn(3, *shape).unbind()
+    before, momentum = p.clone(), m.double().lerp(g.double(), 0.05)
+    ahead = g.double().lerp(momentum, 0.95)
+    muon_([p], [m], [g], [0.5], unit)
+    assert torch.allclose(m.double(), momentum, rtol=1e-6, atol=1e-6)
+    truth, half = orthogonal(ahead), orthogonal(ahead.float(), torch.bfloat16).double()
+    update = 2 * (before - p).double()
+    assert (update - truth).norm() <= 2 * (half - truth).norm() + 4 * torch.finfo(torch.float32).eps
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_several_in_the_same_bits_by_any_number_of_threads(unit):
+    torch.manual_seed(0)
+    shapes = [(70, 40), (40, 200), (3, 2)]
+    starts = [[torch.randn(shape) for shape in shapes] for _ in range(3)]
+    results, threads = [], torch.get_num_threads()
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            parameters, momenta, gradients = ([t.clone() for t in tensors] for tensors in starts)
+            muon_(parameters, momenta, gradients, [0.1, 0.2, 0.3], unit)
+            results.append(parameters + momenta)
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(a, b) for other in results[1:] for a, b in zip(results[0], other))
+    alone = [t[0].clone() for t in starts]
+    muon_([alone[0]], [alone[1]], [alone[2]], [0.1], unit)
+    assert torch.equal(alone[0], results[0][0])
+
+
+def test_no_gradient_no_step():
+    p, m = torch.randn(9, 4), torch.zeros(9, 4)
+    before = p.clone()
+    muon_([p], [m], [torch.zeros(9, 4)], [1.0])
+    assert torch.equal(p, before) and not m.any()
+
+
+def test_refuses():
+    good = torch.zeros(3, 2)
+    for arguments, message in (
+        (([good], [good], [], [1.0]), "momenta, gradients and steps must number 1 like parameters, got 1, 0 and 1"),
+        (([good], [good], [good], []), "momenta, gradients and steps must number 1 like parameters, got 1, 1 and 0"),
+        (([good[0]], [good], [good], [1.0]), r"parameters must have shape \[rows, columns\], got \[2\]"),
+        (([good], [good.mT], [good], [1.0]), r"momenta must have shape \[rows, columns\] = \[3, 2\], got \[2, 3\]"),
+        (([good], [good], [good.double()], [1.0]), "gradients must be contiguous float32 tensors on the CPU"),
+        (([torch.zeros(2, 3).mT], [good], [good], [1.0]), "parameters must be contiguous float32 tensors on the CPU"),
+    ):
+        with pytest.raises(RuntimeError, match="muon_: " + message):
+            muon_(*arguments)
+    with pytest.raises(RuntimeError, match=r"muon_: unit must be in 0 \.\.\. "):
+        torch.ops.aligndraw.muon_([good], [good.clone()], [good], 0.95, [1.0], 7)
