@@ -428,7 +428,7 @@ _CONVOLUTIONAL = {
 }
 
 _QUICK = TrainingConfig(
-    epochs=24,
+    epochs=34,
     epoch_size=8_960,
     batch_size=64,
     optimizer="muon",

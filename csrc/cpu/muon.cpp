@@ -121,8 +121,7 @@ ALIGNDRAW_CLONES float follow(float* __restrict m, const float* __restrict g, in
 // Panels of tiles: of each 16 rows, those of all depth follow one another.
 struct Panels {
   int64_t depth;
-  Buffer<uint32_t> data;
-  Panels(int64_t blocks, int64_t depth) : depth(depth), data(2 * blocks * depth * tile) {}
+  uint32_t* data;
   uint32_t* at(int64_t panel, int64_t k) const { return data + (panel * depth + k) * tile; }
 };
 
@@ -137,10 +136,22 @@ void product(BlockKernel kernel, const Panels& left, int64_t i, const Panels& ri
 // A matrix X of R x C blocks, R no more than C, in the forms in which the products read it.
 class Iteration {
  public:
-  Iteration(int64_t rows, int64_t columns, Unit unit)
-      : rows_(rows), columns_(columns), unit_(unit), x_(rows, columns), x_turned_(rows, columns),
-        x_columns_(columns, rows), next_columns_(columns, rows), a_(rows, rows),
-        a_turned_(rows, rows), s_(rows, rows) {}
+  // Pairs of the memory that it works in.
+  static int64_t size(int64_t rows, int64_t columns) {
+    return (4 * columns + 3 * rows) * rows * 2 * tile;
+  }
+
+  Iteration(int64_t rows, int64_t columns, uint32_t* memory, Unit unit)
+      : rows_(rows), columns_(columns), unit_(unit) {
+    const int64_t count = rows * columns * 2 * tile, squares = rows * rows * 2 * tile;
+    x_ = {columns, memory};
+    x_turned_ = {columns, memory + count};
+    x_columns_ = {rows, memory + 2 * count};
+    next_columns_ = {rows, memory + 3 * count};
+    a_ = {rows, memory + 4 * count};
+    a_turned_ = {rows, memory + 4 * count + squares};
+    s_ = {rows, memory + 4 * count + 2 * squares};
+  }
 
   // Takes X's block (i, j).
   void put(int64_t i, int64_t j, const Square& square) { put(i, j, square, x_columns_); }
@@ -213,8 +224,15 @@ class Iteration {
   Panels x_, x_turned_, x_columns_, next_columns_, a_, a_turned_, s_;
 };
 
+int64_t blocks(int64_t n) { return (n + block - 1) / block; }
+
+int64_t memory_of(const Tensor& parameter) {
+  const int64_t rows = blocks(parameter.size(0)), columns = blocks(parameter.size(1));
+  return Iteration::size(std::min(rows, columns), std::max(rows, columns));
+}
+
 void update(float* p, float* m, const float* g, int64_t rows, int64_t columns, float momentum,
-            float step, Unit unit) {
+            float step, uint32_t* memory, Unit unit) {
   constexpr int64_t part = 1 << 14;  // so that the sum does not depend on the threads
   const int64_t count = rows * columns, parts = (count + part - 1) / part;
   const Buffer<float> sums(parts);
@@ -227,9 +245,8 @@ void update(float* p, float* m, const float* g, int64_t rows, int64_t columns, f
   for (int64_t i = 0; i < parts; ++i) total += sum[i];
   const float factor = 1 / std::max(1e-7, std::sqrt(total));
 
-  const auto blocks = [](int64_t n) { return (n + block - 1) / block; };
   const bool tall = rows > columns;
-  Iteration x(blocks(std::min(rows, columns)), blocks(std::max(rows, columns)), unit);
+  Iteration x(blocks(std::min(rows, columns)), blocks(std::max(rows, columns)), memory, unit);
   // Calls work(b, i, j) for every block (i, j) of the parameter, which is X's block b[0], b[1].
   const auto each_block = [&](const auto& work) {
     torch::stable::parallel_for(0, blocks(rows) * blocks(columns), 1, [&](int64_t begin, int64_t end) {
@@ -285,11 +302,14 @@ void muon_(std::vector<Tensor> parameters, std::vector<Tensor> momenta,
         fail("muon_: ", argument.name, " must be contiguous float32 tensors on the CPU");
     }
   }
+  int64_t most = 0;
+  for (const Tensor& parameter : parameters) most = std::max(most, memory_of(parameter));
+  const Buffer<uint32_t> memory(most);
   for (size_t i = 0; i < count; ++i)
     if (parameters[i].numel())
       update(parameters[i].mutable_data_ptr<float>(), momenta[i].mutable_data_ptr<float>(),
              gradients[i].const_data_ptr<float>(), parameters[i].size(0), parameters[i].size(1),
-             momentum, steps[i], Unit(unit));
+             momentum, steps[i], memory, Unit(unit));
 }
 
 }  // namespace aligndraw::cpu
