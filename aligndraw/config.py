@@ -428,7 +428,7 @@ _CONVOLUTIONAL = {
 }
 
 _QUICK = TrainingConfig(
-    epochs=34,
+    epochs=30,
     epoch_size=8_960,
     batch_size=64,
     optimizer="muon",
