@@ -349,7 +349,7 @@ class TrainingConfig(Config):
 
         `paper`, `coco`: RMSprop at 1e-3, then 1e-4 (appendix B), on MNIST with captions, and on COCO, each of its
         captions once an epoch. `quick`: Muon with a cosine schedule, for about five minutes on two cores; `best`: the
-        same, three times as long; `scenes`: as quick, for 19,200 updates; `vae`: Adam for 12,800. Raises ValueError
+        same for 10,080 updates; `scenes`: as quick, for 19,200 updates; `vae`: Adam for 12,800. Raises ValueError
         for another name.
         """
         return _named(_RECIPES, name)
