@@ -1,7 +1,7 @@
 #include "loop.h"
 
-#include "../math/lstm.h"
 #include "launch.h"
+#include "lstm_unit.h"
 #include "number.h"
 #include "sum.h"
 
@@ -15,11 +15,6 @@ dim3 blocks_of(int64_t rows, int64_t columns) {
   return dim3(unsigned((columns + threads - 1) / threads),
               unsigned(std::min<int64_t>(rows, 65535)));
 }
-
-__device__ __forceinline__ float rounded_to_bfloat16(float x) {
-  return widen(__float2bfloat16_rn(x));
-}
-__device__ __forceinline__ double rounded_to_bfloat16(double x) { return x; }
 
 template <class T>
 __global__ void __launch_bounds__(threads)
@@ -60,18 +55,8 @@ __global__ void __launch_bounds__(threads) lstm_step(LstmStep<T> step, int64_t b
   const int64_t j = int64_t(blockIdx.x) * threads + threadIdx.x;
   if (j >= n) return;
   for (int64_t b = blockIdx.y; b < batch; b += gridDim.y) {
-    T gates[4];
-#pragma unroll
-    for (int g = 0; g < 4; ++g) {
-      const int64_t column = g * n + j;
-      gates[g] = step.bias[column];
-#pragma unroll
-      for (const Rows<const T>& term : step.terms) gates[g] += term.data[b * term.pitch + column];
-      if (step.gates) step.gates[b * 4 * n + column] = gates[g];
-    }
-    const auto next = math::lstm_gates(gates[0], gates[1], gates[2], gates[3], step.c[b * n + j]);
-    step.h[b * n + j] = next.h;
-    step.c_next[b * n + j] = next.c;
+    T gates[4] = {};
+    lstm_unit(step, n, b, j, gates);
   }
 }
 
@@ -80,21 +65,8 @@ __global__ void __launch_bounds__(threads)
     lstm_step_backward(LstmStepBackward<T> step, int64_t batch, int64_t n) {
   const int64_t j = int64_t(blockIdx.x) * threads + threadIdx.x;
   if (j >= n) return;
-  for (int64_t b = blockIdx.y; b < batch; b += gridDim.y) {
-    const T* const gate = step.gates + b * 4 * n + j;
-    const auto grad = math::lstm_gates_backward(step.grad_h.data[b * step.grad_h.pitch + j],
-                                                step.grad_c[b * n + j], gate[0], gate[n],
-                                                gate[2 * n], gate[3 * n], step.c[b * n + j]);
-    for (const Rows<T>& place : step.grad_gates) {
-      if (!place.data) continue;
-      T* const grad_gate = place.data + b * place.pitch + j;
-      grad_gate[0] = grad.i;
-      grad_gate[n] = grad.f;
-      grad_gate[2 * n] = grad.g;
-      grad_gate[3 * n] = grad.o;
-    }
-    step.grad_c[b * n + j] = grad.c;
-  }
+  for (int64_t b = blockIdx.y; b < batch; b += gridDim.y)
+    lstm_unit_backward(step, n, b, j, step.grad_h.data[b * step.grad_h.pitch + j]);
 }
 
 }  // namespace

@@ -24,11 +24,11 @@ template <class T>
 const char* launch_sum_rows(Rows<const T> data, int64_t rows, int64_t columns, T* result,
                             CUstream_st* stream);
 
-// The rest of an LSTM's step, whose gates are the sum of three products and the bias: h and the cell
+// The rest of an LSTM's step, whose gates are the sum of some terms and the bias: h and the cell
 // state c_next, which may be c, and the gates where they are kept.
 template <class T>
 struct LstmStep {
-  Rows<const T> terms[3];
+  Rows<const T> terms[3];  // those that there are
   const T *bias, *c;
   T *gates, *h, *c_next;
 };

@@ -1,12 +1,29 @@
 // What a loop's driver needs of PyTorch: memory, products of matrices, and launches that are checked.
+// And which form a loop takes.
 #pragma once
+#include <cstdlib>
+#include <string_view>
 #include <vector>
 
 #include "../gemm.h"
+#include "fit.h"
 #include "glue.h"
 #include "loop.h"
 
 namespace aligndraw::cuda {
+
+// Whether all steps are one launch: where there is room as ALIGNDRAW_LOOP says, "launches" or
+// "persistent", for comparisons, or by "auto" what the loop takes by itself.
+inline bool takes_one_launch(const char* op, const Fit& fit, bool by_itself) {
+  const char* const variable = std::getenv("ALIGNDRAW_LOOP");
+  const std::string_view form = variable && *variable ? variable : "auto";
+  if (form == "persistent" && fit.reason)
+    fail(op, ": ALIGNDRAW_LOOP=persistent cannot be: ", fit.reason);
+  if (form == "auto") return !fit.reason && by_itself;
+  if (form != "launches" && form != "persistent")
+    fail("ALIGNDRAW_LOOP must be auto, launches or persistent, got '", form, "'");
+  return form == "persistent";
+}
 
 template <class T>
 class Work {

@@ -124,7 +124,7 @@ def loop_results(args, device):
 def test_the_loops_equal_the_steps(monkeypatch, shape, align, form):
     if reason := missing_reason("unroll", "cuda", "cuda"):
         pytest.skip(reason)
-    monkeypatch.setenv("ALIGNDRAW_SAMPLING", form)
+    monkeypatch.setenv("ALIGNDRAW_LOOP", form)
     args = loop_cases.make(shape, align)
     with aligndraw.use_backend("reference"):
         truth = loop_results(args, "cpu")
@@ -137,7 +137,7 @@ def test_the_loops_equal_the_steps(monkeypatch, shape, align, form):
 def test_a_graphed_sampler_draws_what_sample_draws(monkeypatch, form):
     if reason := missing_reason("unroll", "cuda", "cuda"):
         pytest.skip(reason)
-    monkeypatch.setenv("ALIGNDRAW_SAMPLING", form)
+    monkeypatch.setenv("ALIGNDRAW_LOOP", form)
     torch.manual_seed(0)
     model = aligndraw.AlignDRAW(aligndraw.AlignDRAWConfig.preset("quick")).cuda()
     sampler = GraphedSampler(model)
