@@ -16,15 +16,13 @@ dim3 blocks_of(int64_t rows, int64_t columns) {
               unsigned(std::min<int64_t>(rows, 65535)));
 }
 
-template <class T>
+template <class T, class To>
 __global__ void __launch_bounds__(threads)
-    copy(Rows<const T> from, Rows<T> to, int64_t rows, int64_t columns, bool rounded) {
+    copy(Rows<const T> from, Rows<To> to, int64_t rows, int64_t columns) {
   const int64_t j = int64_t(blockIdx.x) * threads + threadIdx.x;
   if (j >= columns) return;
-  for (int64_t r = blockIdx.y; r < rows; r += gridDim.y) {
-    const T x = from.data ? from.data[r * from.pitch + j] : T(0);
-    to.data[r * to.pitch + j] = rounded ? rounded_to_bfloat16(x) : x;
-  }
+  for (int64_t r = blockIdx.y; r < rows; r += gridDim.y)
+    store(to.data + r * to.pitch + j, from.data ? from.data[r * from.pitch + j] : T(0));
 }
 
 // A lane a column, and a warp every so many rows.
@@ -72,11 +70,19 @@ __global__ void __launch_bounds__(threads)
 }  // namespace
 
 template <class T>
-const char* launch_copy(Rows<const T> from, Rows<T> to, int64_t rows, int64_t columns, bool rounded,
+const char* launch_copy(Rows<const T> from, Rows<T> to, int64_t rows, int64_t columns,
                         CUstream_st* stream) {
   if (rows * columns == 0) return nullptr;
-  return report(launch(copy<T>, blocks_of(rows, columns), dim3(threads), 0, stream, false, from, to,
-                       rows, columns, rounded));
+  return report(launch(copy<T, T>, blocks_of(rows, columns), dim3(threads), 0, stream, false, from,
+                       to, rows, columns));
+}
+
+const char* launch_round(Rows<const float> from, void* to, int64_t rows, int64_t columns,
+                         CUstream_st* stream) {
+  if (rows * columns == 0) return nullptr;
+  const Rows<__nv_bfloat16> place{static_cast<__nv_bfloat16*>(to), columns};
+  return report(launch(copy<float, __nv_bfloat16>, blocks_of(rows, columns), dim3(threads), 0, stream,
+                       false, from, place, rows, columns));
 }
 
 template <class T>
@@ -105,7 +111,7 @@ const char* launch_lstm_step_backward(const LstmStepBackward<T>& step, int64_t b
 }
 
 #define FOR(T)                                                                                    \
-  template const char* launch_copy(Rows<const T>, Rows<T>, int64_t, int64_t, bool, CUstream_st*); \
+  template const char* launch_copy(Rows<const T>, Rows<T>, int64_t, int64_t, CUstream_st*);       \
   template const char* launch_sum_rows(Rows<const T>, int64_t, int64_t, T*, CUstream_st*);        \
   template const char* launch_lstm_step(const LstmStep<T>&, int64_t, int64_t, CUstream_st*);      \
   template const char* launch_lstm_step_backward(const LstmStepBackward<T>&, int64_t, int64_t,    \

@@ -14,10 +14,14 @@ struct Rows {
   int64_t pitch = 0;
 };
 
-// to [rows, columns] = from, or 0 where `from` is null; `rounded` to bfloat16's values, for float.
+// to [rows, columns] = from, or 0 where `from` is null.
 template <class T>
-const char* launch_copy(Rows<const T> from, Rows<T> to, int64_t rows, int64_t columns, bool rounded,
+const char* launch_copy(Rows<const T> from, Rows<T> to, int64_t rows, int64_t columns,
                         CUstream_st* stream);
+
+// to [rows, columns], of bfloat16 and contiguous, = from, rounded.
+const char* launch_round(Rows<const float> from, void* to, int64_t rows, int64_t columns,
+                         CUstream_st* stream);
 
 // result [columns] = the sum of the rows.
 template <class T>

@@ -74,7 +74,10 @@ __device__ __forceinline__ void multiply(Kept<W> weights, Rows<const T> x, int x
     const int rows = weights.rows - r0, count = captions.count - b0;
     const W* const row = weights.data + r0 * weights.depth;
     T sums[warp_threads] = {};
-    const auto add = [&](int from, Rows<const T> states, int depth) {
+#pragma unroll 1
+    for (int from = 0; from < weights.depth; from = from ? weights.depth : x_depth) {
+      const Rows<const T>& states = from ? y : x;
+      const int depth = from ? weights.depth - from : x_depth;
       const T* const state = states.data + (captions.first + b0) * states.pitch;
       for (int k = lane; k < depth; k += warp_threads) {
         T weight[tile_rows];
@@ -89,9 +92,7 @@ __device__ __forceinline__ void multiply(Kept<W> weights, Rows<const T> x, int x
           for (int r = 0; r < tile_rows; ++r) sums[r * tile_captions + c] += weight[r] * factor;
         }
       }
-    };
-    add(0, x, x_depth);
-    if (x_depth < weights.depth) add(x_depth, y, weights.depth - x_depth);
+    }
     const int r = lane / tile_captions, c = lane % tile_captions;
     use(r0 + r, captions.first + b0 + c, r < rows && c < count, warp_sums(sums));
   }
@@ -137,6 +138,14 @@ Fit fit(void (*kernel)(Parameters...), int64_t batch, int64_t most_parts, const 
   if (error != cudaSuccess) cudaGetLastError();
   if (error != cudaSuccess || blocks < 1) return none("no block fits a multiprocessor");
   return {int(parts), int(groups), shared, nullptr};
+}
+
+// call<W>() for what factors of T are kept as that may be rounded.
+template <class T, class Call>
+auto with_kept(bool rounds, const Call& call) {
+  if constexpr (sizeof(T) == sizeof(float))
+    if (rounds) return call.template operator()<__nv_bfloat16>();
+  return call.template operator()<T>();
 }
 
 // A kernel, whose last parameter is the number of parts, on the grid of `fit`.

@@ -12,25 +12,19 @@ namespace {
 // What training takes by itself where there is room for it: no GPU has shown it to be the faster one.
 constexpr bool persistent_training = false;
 
-template <class T>
-Matrix<const T> factor(Work<T>& work, const T* data, int64_t rows, int64_t columns, int64_t pitch) {
-  T* const room = work.rounds() ? work.room(rows * columns) : nullptr;
-  return work.rounded(Matrix<const T>{data, rows, columns, pitch}, room);
-}
-
 // The weights of the contexts, and what each word adds to the decoder's gates, [B, N, 4n].
 template <class T>
 struct Context {
   Context(Work<T>& work, const UnrollPointers<T>& in) {
     const auto& s = in.sizes;
     const int64_t gates = 4 * s.decoder, rows = s.batch * s.words;
-    weights = factor(work, in.decoder_ih + s.latents, gates, s.word_size, s.decoder_in());
+    weights = work.factor({in.decoder_ih + s.latents, gates, s.word_size, s.decoder_in()});
     pushes = work.room(rows * gates);
-    work.multiply(matrix(pushes, rows, gates),
-                  factor(work, in.words, rows, s.word_size, s.word_size), weights.transposed());
+    work.multiply(matrix(pushes, rows, gates), work.factor(matrix(in.words, rows, s.word_size)),
+                  weights.transposed());
   }
 
-  Matrix<const T> weights;
+  Factor<T> weights;
   T* pushes;
 };
 
@@ -51,27 +45,27 @@ struct Weights {
                    {Part{in.posterior, 2 * in.sizes.latents, in.sizes.encoder},
                     Part{in.encoder_hh, 4 * in.sizes.encoder, in.sizes.encoder}},
                    0, forward ? 2 * in.sizes.latents : 0),
-        of_glimpse(factor(work, in.encoder_ih, 4 * in.sizes.encoder, in.sizes.glimpse(),
-                          in.sizes.encoder_in())),
-        of_latent(factor(work, in.decoder_ih, 4 * in.sizes.decoder, in.sizes.latents,
-                         in.sizes.decoder_in())) {}
+        of_glimpse(work.factor({in.encoder_ih, 4 * in.sizes.encoder, in.sizes.glimpse(),
+                                in.sizes.encoder_in()})),
+        of_latent(work.factor({in.decoder_ih, 4 * in.sizes.decoder, in.sizes.latents,
+                               in.sizes.decoder_in()})) {}
 
   // h_dec says the heads, and adds to the gates of both LSTMs; h_enc makes the posterior, and adds to
   // its own gates.
   Consumers<T> of_decoder, of_encoder;
-  Matrix<const T> of_glimpse, of_latent;
+  Factor<T> of_glimpse, of_latent;
 };
 
 // Room for the largest factor that a step rounds.
 template <class T>
-T* rounding_room(Work<T>& work, const UnrollSizes& s, int64_t rows) {
+BFloat16* rounding_room(Work<T>& work, const UnrollSizes& s, int64_t rows) {
   const int64_t columns = std::max({s.heads() + 4 * s.encoder + 4 * s.decoder, s.encoder_in(),
                                     2 * s.latents + 4 * s.encoder, s.decoder_in()});
-  return work.rounds() ? work.room(rows * columns) : nullptr;
+  return work.rounding_room(rows * columns);
 }
 
 template <class T>
-void forward_by_launches(Forward<T> loop, Work<T>& work) {
+void forward_by_launches(Forward<T>& loop, Work<T>& work) {
   const auto& s = loop.in.sizes;
   const auto& out = loop.out;
   const int64_t B = s.batch, heads = s.heads();
@@ -80,7 +74,7 @@ void forward_by_launches(Forward<T> loop, Work<T>& work) {
   const int64_t spoken_size = weights.of_decoder.columns(), moved_size = weights.of_encoder.columns();
   T *const spoken = work.room(B * spoken_size), *const moved = work.room(B * moved_size);
   T *const seen = work.room(B * encoder_gates), *const drawn = work.room(B * decoder_gates);
-  T* const room = rounding_room(work, s, B);
+  BFloat16* const room = rounding_room(work, s, B);
 
   loop.spoken = {spoken, spoken_size};
   weights.of_decoder.forward(spoken, out.decoder_h, B, room);
@@ -89,7 +83,7 @@ void forward_by_launches(Forward<T> loop, Work<T>& work) {
     const Look<T> look = loop.look(t);
     work.check(launch_look(look, s, work.stream()));
     work.multiply(matrix(seen, B, encoder_gates),
-                  work.rounded({look.encoder_in, B, s.glimpse(), s.encoder_in()}, room),
+                  work.factor({look.encoder_in, B, s.glimpse(), s.encoder_in()}, room),
                   weights.of_glimpse.transposed());
     LstmStep<T> encode = loop.encode(t);
     encode.terms[0] = {seen, encoder_gates};
@@ -100,7 +94,7 @@ void forward_by_launches(Forward<T> loop, Work<T>& work) {
     const Infer<T> infer = loop.infer(t, {moved, moved_size});
     work.check(launch_infer(infer, s, work.stream()));
     work.multiply(matrix(drawn, B, decoder_gates),
-                  work.rounded({infer.z.data, B, s.latents, infer.z.pitch}, room),
+                  work.factor({infer.z.data, B, s.latents, infer.z.pitch}, room),
                   weights.of_latent.transposed());
     LstmStep<T> decode = loop.decode(t);
     decode.terms[1] = {drawn, decoder_gates};
@@ -108,7 +102,6 @@ void forward_by_launches(Forward<T> loop, Work<T>& work) {
     work.check(launch_lstm_step(decode, B, s.decoder, work.stream()));
     weights.of_decoder.forward(spoken, decode.h, B, room);
   }
-  work.check(launch_last_write(loop.look(s.steps), s, work.stream()));
 }
 
 template <class T>
@@ -128,6 +121,7 @@ void run_forward(const UnrollPointers<T>& in, const UnrollTape<T*>& out, T* last
   } else {
     forward_by_launches(loop, work);
   }
+  work.check(launch_last_write(loop.look(s.steps), s, work.stream()));
   work.check(launch_divergences(loop, work.stream()));
 }
 
@@ -136,7 +130,8 @@ void backward_by_launches(const Backward<T>& loop, Work<T>& work) {
   const auto& s = loop.in.sizes;
   const int64_t B = s.batch;
   const Weights<T> weights(work, loop.in, false);
-  T *const d_z = work.room(B * s.latents), *const room = rounding_room(work, s, B);
+  T* const d_z = work.room(B * s.latents);
+  BFloat16* const room = rounding_room(work, s, B);
   for (int64_t t = s.steps - 1; t >= 0; --t) {
     if (t + 1 < s.steps) work.check(launch_look_backward(loop.look(t + 1), s, work.stream()));
     work.check(launch_draw_backward(loop.draw(t), s, work.stream()));
@@ -144,13 +139,13 @@ void backward_by_launches(const Backward<T>& loop, Work<T>& work) {
     work.check(launch_lstm_step_backward(loop.decode(t), B, s.decoder, work.stream()));
     const Rows<T> of_decoder = loop.decoder_gates(t), of_encoder = loop.encoder_gates(t);
     work.multiply(matrix(d_z, B, s.latents),
-                  work.rounded({of_decoder.data, B, 4 * s.decoder, of_decoder.pitch}, room),
+                  work.factor({of_decoder.data, B, 4 * s.decoder, of_decoder.pitch}, room),
                   weights.of_latent);
     work.check(launch_recall_backward(loop.recall(t, {d_z, s.latents}), s, work.stream()));
     weights.of_encoder.backward(loop.h_enc, loop.encoder(t + 1).data, B, room);
     work.check(launch_lstm_step_backward(loop.encode(t), B, s.encoder, work.stream()));
     work.multiply(matrix(loop.glimpse, B, s.glimpse()),
-                  work.rounded({of_encoder.data, B, 4 * s.encoder, of_encoder.pitch}, room),
+                  work.factor({of_encoder.data, B, 4 * s.encoder, of_encoder.pitch}, room),
                   weights.of_glimpse);
   }
   work.check(launch_look_backward(loop.look(0), s, work.stream()));
@@ -202,15 +197,14 @@ void run_backward(const UnrollPointers<T>& in, const UnrollTape<const T*>& tape,
   if (out.score) work.sum_rows(loop.score, s.units, B, s.units, out.score);
 
   // The gradient of each weight is one product over all steps.
-  T* const room = rounding_room(work, s, rows + B);
-  const auto of_all = work.rounded(matrix<const T>(d_decoder, rows + B, of_decoder), room);
+  const Factor<T> of_all = work.factor(matrix<const T>(d_decoder, rows + B, of_decoder));
   const auto columns = [&](int64_t from, int64_t count, int64_t depth) {
-    return Matrix<const T>{of_all.data + from, depth, count, of_all.row};
+    return of_all.rows_from(0, depth).columns_from(from, count);
   };
-  T* const inputs_room = rounding_room(work, s, rows + B);
-  const auto weight_grad = [&](T* grad, Matrix<const T> d, const T* inputs, int64_t width) {
-    work.multiply(matrix(grad, d.columns, width), d.transposed(),
-                  work.rounded(matrix(inputs, d.rows, width), inputs_room));
+  BFloat16* const inputs_room = rounding_room(work, s, rows + B);
+  const auto weight_grad = [&](T* grad, const Factor<T>& d, const T* inputs, int64_t width) {
+    work.multiply(matrix(grad, d.columns(), width), d.transposed(),
+                  work.factor(matrix(inputs, d.rows(), width), inputs_room));
   };
   weight_grad(out.heads, columns(0, heads, rows + B), tape.decoder_h, s.decoder);
   weight_grad(out.encoder_ih, columns(heads, encoder_gates, rows), tape.encoder_in, s.encoder_in());
@@ -231,8 +225,8 @@ void run_backward(const UnrollPointers<T>& in, const UnrollTape<const T*>& tape,
   else
     work.sum_rows(contexts, B * d, steps, B * d, out.words);
 
-  const auto posteriors = work.rounded(
-      {d_encoder + B * of_encoder, rows, 2 * s.latents, of_encoder}, room);
+  const Factor<T> posteriors =
+      work.factor({d_encoder + B * of_encoder, rows, 2 * s.latents, of_encoder});
   weight_grad(out.posterior, posteriors, tape.encoder_h + B * s.encoder, s.encoder);
 }
 
