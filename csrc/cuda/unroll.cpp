@@ -114,10 +114,10 @@ void run_forward(const UnrollPointers<T>& in, const UnrollTape<T*>& out, T* last
   work.copy({in.decoder_h0, 0}, {out.decoder_h, s.decoder}, B, s.decoder);
   work.zero(out.encoder_c, B * s.encoder);
   work.zero(out.decoder_c, B * s.decoder);
-  const Fit fit = forward_fit<T>(s, work.rounds());
-  if (takes_one_launch("unroll", fit, persistent_training)) {
+  const auto make_fit = [&] { return forward_fit<T>(s, work.rounds()); };
+  if (const auto fit = one_launch("unroll", persistent_training, make_fit)) {
     loop.spoken = {work.room(B * s.heads()), s.heads()};
-    work.check(launch_forward(loop, work.rounds(), fit, work.stream()));
+    work.check(launch_forward(loop, work.rounds(), *fit, work.stream()));
   } else {
     forward_by_launches(loop, work);
   }
@@ -160,7 +160,9 @@ void run_backward(const UnrollPointers<T>& in, const UnrollTape<const T*>& tape,
   const int64_t B = s.batch, steps = s.steps, volume = s.volume(), heads = s.heads();
   const int64_t encoder_gates = 4 * s.encoder, decoder_gates = 4 * s.decoder, rows = steps * B;
   const Context<T> context(work, in);
-  Backward<T> loop{in, tape, given, out, context.pushes};
+  Backward<T> loop{};
+  loop.in = in, loop.tape = tape, loop.given = given, loop.out = out;
+  loop.pushes = context.pushes;
   const int64_t of_decoder = loop.decoder_columns(), of_encoder = loop.encoder_columns();
   const int64_t decoder_at = heads + encoder_gates;  // the decoder's gates among its columns
   T *const d_decoder = loop.of_decoder = work.room((rows + B) * of_decoder);
@@ -181,9 +183,9 @@ void run_backward(const UnrollPointers<T>& in, const UnrollTape<const T*>& tape,
     work.zero(loop.decoder(t).data, B * of_decoder);
     work.zero(loop.encoder(t).data, B * of_encoder);
   }
-  const Fit fit = backward_fit<T>(s, work.rounds());
-  if (takes_one_launch("unroll_backward", fit, persistent_training))
-    work.check(launch_backward(loop, work.rounds(), fit, work.stream()));
+  const auto make_fit = [&] { return backward_fit<T>(s, work.rounds()); };
+  if (const auto fit = one_launch("unroll_backward", persistent_training, make_fit))
+    work.check(launch_backward(loop, work.rounds(), *fit, work.stream()));
   else
     backward_by_launches(loop, work);
 

@@ -54,13 +54,13 @@ UnrollPriorResults run(const UnrollPriorInputs& in) {
                        windows.mutable_data_ptr<T>(),
                        weights.mutable_data_ptr<T>()};
   T* const z = work.room(B * z_size);
-  const Fit fit = persistent_fit<T>(s);
-  if (takes_one_launch("unroll_prior", fit, B <= persistent_batch)) {
+  const auto make_fit = [&] { return persistent_fit<T>(s); };
+  if (const auto fit = one_launch("unroll_prior", B <= persistent_batch, make_fit)) {
     T* const h = work.room(2 * B * n);
     T* const c = work.room(B * n);
-    T* const energies = work.room(in.keys ? B * s.words * fit.parts : 0);
+    T* const energies = work.room(in.keys ? B * s.words * fit->parts : 0);
     work.check(launch_persistent(
-        Persistent<T>{prior, heads, decoder_ih, decoder_hh, h0, h, c, z, energies}, s, fit,
+        Persistent<T>{prior, heads, decoder_ih, decoder_hh, h0, h, c, z, energies}, s, *fit,
         work.stream()));
   } else {
     const int64_t said = s.read_window_at();  // the heads without the read window

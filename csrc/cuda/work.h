@@ -2,6 +2,7 @@
 // And which form a loop takes.
 #pragma once
 #include <cstdlib>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -12,17 +13,19 @@
 
 namespace aligndraw::cuda {
 
-// Whether all steps are one launch: where there is room as ALIGNDRAW_LOOP says, "launches" or
-// "persistent", for comparisons, or by "auto" what the loop takes by itself.
-inline bool takes_one_launch(const char* op, const Fit& fit, bool by_itself) {
+// The grid of one launch for all steps, where the loop goes so: as ALIGNDRAW_LOOP says, "launches" or
+// "persistent", for comparisons, or by "auto" what it takes `by_itself`, if make_fit() has room.
+template <class MakeFit>
+std::optional<Fit> one_launch(const char* op, bool by_itself, const MakeFit& make_fit) {
   const char* const variable = std::getenv("ALIGNDRAW_LOOP");
   const std::string_view form = variable && *variable ? variable : "auto";
-  if (form == "persistent" && fit.reason)
-    fail(op, ": ALIGNDRAW_LOOP=persistent cannot be: ", fit.reason);
-  if (form == "auto") return !fit.reason && by_itself;
-  if (form != "launches" && form != "persistent")
+  if (form != "auto" && form != "launches" && form != "persistent")
     fail("ALIGNDRAW_LOOP must be auto, launches or persistent, got '", form, "'");
-  return form == "persistent";
+  if (form == "launches" || (form == "auto" && !by_itself)) return {};
+  const Fit fit = make_fit();
+  if (!fit.reason) return fit;
+  if (form == "persistent") fail(op, ": ALIGNDRAW_LOOP=persistent cannot be: ", fit.reason);
+  return {};
 }
 
 // A factor of a product: as it is, or rounded to bfloat16.
