@@ -34,7 +34,7 @@ from report import identity, write_text
 ROOT = Path(__file__).parents[1]
 CHILD = Path(__file__).with_name("gpu_stages.py")
 # Of the time, relative to each other.
-SHARES = {"build": 5, "tests": 5, "ops": 6, "model": 4, "sanitizer": 3, "paper": 6, "compiled": 12}
+SHARES = {"build": 5, "tests": 5, "ops": 6, "model": 8, "sanitizer": 3, "paper": 6, "compiled": 12}
 DEFAULT = ("build", "tests", "ops", "model", "sanitizer", "paper")
 SECONDS = 510
 FACTS = ("plan", "machine", "ceilings", "stage_seconds", "after")  # of a measurement, beside its rows

@@ -176,7 +176,7 @@ def plan(stage: str) -> list[tuple[Any, Any]]:
 
     found = [(bench_model.BENCHMARK, case) for case in bench_model.BENCHMARK.cases("cuda")]
     order = (100, 1, 16, 1024)
-    found.sort(key=lambda pair: order.index(pair[1].batch))
+    found.sort(key=lambda pair: (order.index(pair[1].batch), pair[1].preset not in cases.PRESETS))
     if stage == "compiled":  # minutes each: the paper's models, beside the forms that they are compared with
         wanted = ("eager", "compiled", "fastest")
         return [(b, c) for preset in cases.PRESETS for b, c in found if c.preset == preset and c.form in wanted]

@@ -43,6 +43,12 @@ def test_equals_the_steps_in_double_precision(run, shape, align):
         assert ours.shape == truth.shape and loop_cases.error(ours, truth) < 1e-11
 
 
+def test_without_latents(run):
+    args = loop_cases.make("odd", z=0)
+    for ours, truth in zip(run(args), run(args, "reference"), strict=True):
+        assert ours.shape == truth.shape and loop_cases.error(ours, truth) < 1e-11
+
+
 def errors_of_ten_draws(run, align, bf16):
     """By result, the mean errors of the CUDA kernels and of the reference, against float64.
 
