@@ -3,6 +3,8 @@
 #pragma once
 #include <cooperative_groups.h>
 
+#include <type_traits>
+
 #include "fit.h"
 #include "launch.h"
 #include "loop.h"
@@ -48,17 +50,13 @@ struct Kept {
   }
 };
 
-template <class W>
-struct Factor {
-  template <class T>
-  static __device__ __forceinline__ T of(T x) {
+template <class W, class T>
+__device__ __forceinline__ T rounded_as(T x) {
+  if constexpr (std::is_same_v<W, __nv_bfloat16>)
+    return rounded_to_bfloat16(x);
+  else
     return x;
-  }
-};
-template <>
-struct Factor<__nv_bfloat16> {
-  static __device__ __forceinline__ float of(float x) { return rounded_to_bfloat16(x); }
-};
+}
 
 // Rows of `weights` times the states of some captions, [x_depth] of x and the others of y: calls
 // use(r, b, inside, sum) in the lane of row r and caption b of each tile, all lanes of a warp together,
@@ -75,9 +73,9 @@ __device__ __forceinline__ void multiply(Kept<W> weights, Rows<const T> x, int x
     const W* const row = weights.data + r0 * weights.depth;
     T sums[warp_threads] = {};
 #pragma unroll 1
-    for (int from = 0; from < weights.depth; from = from ? weights.depth : x_depth) {
-      const Rows<const T>& states = from ? y : x;
-      const int depth = from ? weights.depth - from : x_depth;
+    for (int part = 0; part < 2; ++part) {
+      const Rows<const T>& states = part ? y : x;
+      const int from = part ? x_depth : 0, depth = part ? weights.depth - x_depth : x_depth;
       const T* const state = states.data + (captions.first + b0) * states.pitch;
       for (int k = lane; k < depth; k += warp_threads) {
         T weight[tile_rows];
@@ -87,7 +85,7 @@ __device__ __forceinline__ void multiply(Kept<W> weights, Rows<const T> x, int x
 #pragma unroll
         for (int c = 0; c < tile_captions; ++c) {
           if (c >= count) continue;
-          const T factor = Factor<W>::of(state[c * states.pitch + k]);
+          const T factor = rounded_as<W>(state[c * states.pitch + k]);
 #pragma unroll
           for (int r = 0; r < tile_rows; ++r) sums[r * tile_captions + c] += weight[r] * factor;
         }
