@@ -3,8 +3,9 @@
 The forms are `eager`, the reference ops; `fastest`, the backends that the package takes by itself; `eager_bf16` and
 `bf16`, the same under autocast to bfloat16; `products`, the matrix products that the sizes of the model alone imply
 (products.py); where asked for, `compiled`, the reference under `torch.compile`: on a GPU the whole loop, on a CPU one
-step of it, called T times, since there the whole takes the compiler longer than anyone would wait; and on a GPU the two
-forms of sampling, `launches` for each step and all steps `persistent` in one, of which `fastest` takes one by itself.
+step of it, called T times, since there the whole takes the compiler longer than anyone would wait. On a GPU also
+`triton`, whose loops are made of its ops' kernels, and the two forms of the loops in C++, `launches` for each step and
+all steps `persistent` in one, of which `fastest` takes one by itself, with and without `_bf16`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from aligndraw.backends import backend_for
 
 PRESETS = ("quick", "mnist", "coco")
 BATCHES = {"cpu": (1, 16, 100), "cuda": (1, 16, 100, 1024)}
-SAMPLING = ("launches", "persistent")  # forms of sampling on a GPU: what ALIGNDRAW_SAMPLING says
+DESIGNS = ("launches", "persistent")  # forms of the loops on a GPU: what ALIGNDRAW_LOOP says
 Results = dict[str, list[Tensor]]
 
 
@@ -40,14 +41,18 @@ class ModelBenchmark:
             forms += [name for name in backends if all(named(op, device, [name]) for op in ops.OPS)]
         elif any(built(op, device) for op in ops.OPS):
             forms.append("fastest")
+            if all("triton" in built(op, device) for op in ops.OPS):
+                forms.append("triton")
         forms += ["products", "eager_bf16", *(["bf16"] if "fastest" in forms else [])]
+        if device == "cuda" and "cuda" in built("unroll", device):
+            forms += [*DESIGNS, *(f"{design}_bf16" for design in DESIGNS)]
         return [
             Case(op, preset, batch, "", direction, form, device)
             for preset in PRESETS
             for batch in BATCHES[device]
             for op, direction in (("train", "both"), ("sample", "forward"))
-            for form in forms + (list(SAMPLING) if "cuda" in built("unroll_prior", device) else [])
-            if op == "train" and form not in SAMPLING or op == "sample" and not form.endswith("bf16")
+            for form in forms
+            if op == "train" or not form.endswith("bf16")
         ] + [
             Case(op, preset, batch, "", "forward", form, device)
             for preset in PRESETS
@@ -68,19 +73,22 @@ class ModelBenchmark:
         Raises:
             WrongResult: they are further off than they may be.
         """
+        config, work = AlignDRAWConfig.preset(case.preset), {}
+        if case.op in ("train", "sample"):  # of the products alone
+            needed = (products.training if case.op == "train" else products.sampling)(config, case.batch)
+            work = {"flops": products.flops(needed), "bytes": 0, "steps": config.steps}
         if case.form == "products":
-            list_of = products.training if case.op == "train" else products.sampling
-            needed = list_of(AlignDRAWConfig.preset(case.preset), case.batch)
             with stream(case.device):
-                yield Ready(products.call(needed, case.device), {"flops": products.flops(needed), "bytes": 0}, 0.0)
+                yield Ready(products.call(needed, case.device), work, 0.0)
             return
         with stream(case.device):
             model, inputs = _model(case.preset, case.device), _inputs(case.preset, case.batch, case.device)
             bf16 = case.form.endswith("bf16")
             truth, allowed = _truth(case.op, case.preset, case.batch, case.device, bf16)
-            chosen = case.form in ("fastest", "bf16", *SAMPLING)
+            design = case.form.removesuffix("_bf16")
+            chosen = case.form in ("fastest", "bf16") or design in DESIGNS
             backend = contextlib.nullcontext() if chosen else forced(case.form)
-            with backend, sampling(case.form), torch.autocast(case.device, torch.bfloat16, enabled=bf16):
+            with backend, loops(design), torch.autocast(case.device, torch.bfloat16, enabled=bf16):
                 seconds = None
                 call = _call(case.op, model, inputs, compiled=case.form == "compiled")
                 if case.form == "compiled":
@@ -90,25 +98,25 @@ class ModelBenchmark:
                     seconds = time.perf_counter() - began
                 error = _check(str(case), call(), truth, allowed)
                 served = {op: backend_for(op, case.device) for op in (*ops.OPS, *ops.LOOPS)}
-                yield Ready(call, {}, error, seconds, served)
+                yield Ready(call, work, error, seconds, served)
 
 
 @contextlib.contextmanager
-def sampling(form: str) -> Iterator[None]:
-    """Raises NotBuilt where the form of sampling has no room on this GPU."""
-    before = os.environ.pop("ALIGNDRAW_SAMPLING", None)
-    if form in SAMPLING:
-        os.environ["ALIGNDRAW_SAMPLING"] = form
+def loops(form: str) -> Iterator[None]:
+    """The loops in one of DESIGNS, or as they are by themselves. Raises NotBuilt where one has no room on this GPU."""
+    before = os.environ.pop("ALIGNDRAW_LOOP", None)
+    if form in DESIGNS:
+        os.environ["ALIGNDRAW_LOOP"] = form
     try:
         yield
     except RuntimeError as problem:
-        if "ALIGNDRAW_SAMPLING" in str(problem):
+        if "ALIGNDRAW_LOOP" in str(problem):
             raise NotBuilt(str(problem)) from problem
         raise
     finally:
-        os.environ.pop("ALIGNDRAW_SAMPLING", None)
+        os.environ.pop("ALIGNDRAW_LOOP", None)
         if before is not None:
-            os.environ["ALIGNDRAW_SAMPLING"] = before
+            os.environ["ALIGNDRAW_LOOP"] = before
 
 
 @functools.lru_cache(maxsize=1)

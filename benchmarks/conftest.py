@@ -113,4 +113,5 @@ def timed(request, benchmark):
 
 def rates(work: dict[str, int], seconds: float) -> dict[str, float]:
     """GB/s and GFLOP/s; nothing where no formula is stated."""
-    return {"gb_s": 1e-9 * work["bytes"] / seconds, "gflop_s": 1e-9 * work["flops"] / seconds} if work else {}
+    of = {"gb_s": "bytes", "gflop_s": "flops"}
+    return {rate: 1e-9 * work[what] / seconds for rate, what in of.items() if work.get(what)}

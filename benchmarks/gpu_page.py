@@ -101,10 +101,15 @@ def _measured(found: Mapping[str, Any]) -> str:
             cells.append([name(row), row["form"], reason, *["–"] * (len(HEADER) - 3)])
     text = ""
     if ceilings:
+        rounded = ceilings.get("bf16_product_gflop_s")
         text = (
             f"A copy reaches {ceilings['copy_gb_s']:.4g} GB/s and a float32 matrix product "
-            f"{ceilings['product_gflop_s']:.4g} GFLOP/s in the same run.\n\n"
+            f"{ceilings['product_gflop_s']:.4g} GFLOP/s"
+            + (f", one of bfloat16 {rounded:.4g}" if rounded else "")
+            + " in the same run.\n\n"
         )
+    if found.get("stage_seconds"):
+        text += f"One stage of a persistent loop takes {duration(found['stage_seconds'])} with next to no work.\n\n"
     return text + table(HEADER, cells)
 
 
@@ -114,9 +119,11 @@ def _ratios(rows: Iterable[Mapping[str, Any]], time: str) -> list[dict[str, Any]
 
 def _cells(called: Mapping[str, Any], replayed: Mapping[str, Any], ceilings: Mapping[str, float]) -> list[str]:
     cold = called["cold"]["median"] if called["cold"] else None
+    seconds = cold if called["cold"] else replayed["median"]  # whole models are timed as replayed alone
     rates: list[float | None] = [None, None]
-    if cold and cold > 0 and "bytes" in called:
-        rates = [1e-9 * called["bytes"] / cold, 1e-9 * called["flops"] / cold]
+    if seconds and seconds > 0 and "flops" in called:
+        rates = [1e-9 * called["bytes"] / seconds or None, 1e-9 * called["flops"] / seconds]
+    product = "bf16_product_gflop_s" if called["form"].endswith("bf16") else "product_gflop_s"
     return [
         name(called),
         called["form"],
@@ -124,11 +131,17 @@ def _cells(called: Mapping[str, Any], replayed: Mapping[str, Any], ceilings: Map
         *_time(replayed),
         "too short to tell" if cold is not None and cold <= 0 else duration(cold),
         rate(rates[0], ceilings.get("copy_gb_s")),
-        rate(rates[1], ceilings.get("product_gflop_s")),
+        rate(rates[1], ceilings.get(product)),
         f"{called['peak_mib']:.1f}",
-        str(called["launches"] or "–"),
+        _launches(called),
         f"{called['compile_seconds']:.1f} s" if called["compile_seconds"] else "–",
     ]
+
+
+def _launches(row: Mapping[str, Any]) -> str:
+    if not row["launches"]:
+        return "–"
+    return str(row["launches"]) + (f", {row['launches'] / row['steps']:.1f} a step" if "steps" in row else "")
 
 
 def _time(row: Mapping[str, Any]) -> list[str]:

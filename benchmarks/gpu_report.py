@@ -34,10 +34,10 @@ from report import identity, write_text
 ROOT = Path(__file__).parents[1]
 CHILD = Path(__file__).with_name("gpu_stages.py")
 # Of the time, relative to each other.
-SHARES = {"build": 5, "tests": 5, "ops": 6, "model": 4, "sanitizer": 3, "paper": 6, "compiled": 12}
+SHARES = {"build": 5, "tests": 5, "ops": 6, "model": 8, "sanitizer": 3, "paper": 6, "compiled": 12}
 DEFAULT = ("build", "tests", "ops", "model", "sanitizer", "paper")
 SECONDS = 510
-FACTS = ("plan", "machine", "ceilings", "after")  # of a measurement, beside its rows
+FACTS = ("plan", "machine", "ceilings", "stage_seconds", "after")  # of a measurement, beside its rows
 GRACE = 15  # seconds between asking a stage to end and ending it
 
 
@@ -203,6 +203,18 @@ def paper(report: Report, seconds: float) -> dict[str, Any]:
     }
 
 
+# What each stage is there to find out.
+QUESTIONS = {
+    "build": "whether the package builds here",
+    "tests": "every kernel on a GPU against float64",
+    "ops": "times of each op in CUDA and Triton",
+    "model": "training and sampling of all presets at batches 1, 16, 100 and 1024 by launches, in one persistent "
+    "launch, with bf16 and by Triton; launches a step, peak memory, fractions of the rates of copies and products, the "
+    "cost of one stage between barriers of the grid",
+    "sanitizer": "compute-sanitizer's findings",
+    "paper": "the paper's training by the clock on the wall",
+    "compiled": "the model under torch.compile",
+}
 STAGES: dict[str, Callable[[Report, float], dict[str, Any]]] = {
     "build": build,
     "tests": tests,
@@ -283,7 +295,9 @@ def main(arguments: Sequence[str] | None = None, runner: Runner = run) -> int:
         found = report.python(CHILD, "probe", seconds=120)
         machine = json.loads(found.output.splitlines()[-1]) if found.code == 0 else {"reason": found.tail}
         if "reason" in machine:
-            print(f"gpu_report: nothing was measured: {machine['reason']}", file=sys.stderr)
+            unknown = "; ".join(QUESTIONS[stage] for stage in options.only)
+            reason = " ".join(machine["reason"].split())
+            print(f"gpu_report: nothing was measured: {reason}. Still unmeasured: {unknown}", file=sys.stderr)
             return 2
         if options.commit:
             machine["commit"] = options.commit

@@ -64,13 +64,45 @@ def _touch_loops() -> list[str]:
     sizes = {"encoder_units": 9, "decoder_units": 7, "latent_units": 5, "language_units": 4, "align_units": 6}
     model = AlignDRAW(AlignDRAWConfig(steps=2, image_size=(7, 11), read_size=3, write_size=4, **sizes)).cuda()
     captions = torch.randint(model.config.vocabulary_size, (3, 5)).cuda()
-    with cases.forced("cuda"):
-        model(torch.rand(3, 1, 7, 11).cuda(), captions).loss.backward()
-        for form in bench_model.SAMPLING:
-            with bench_model.sampling(form):
+    done = ["lstm_sequence cuda"]
+    for form in bench_model.DESIGNS:
+        for bf16 in (False, True):
+            with cases.forced("cuda"), bench_model.loops(form), torch.autocast("cuda", torch.bfloat16, enabled=bf16):
+                model(torch.rand(3, 1, 7, 11).cuda(), captions).loss.backward()
                 model.sample(captions)
+        done += [f"unroll cuda {form}", f"unroll_prior cuda {form}"]
     torch.cuda.synchronize()
-    return ["lstm_sequence cuda", "unroll cuda", *(f"unroll_prior cuda {form}" for form in bench_model.SAMPLING)]
+    return done
+
+
+def stage_seconds(device: str = "cuda", steps: int = 256) -> float | None:
+    """What one stage of a persistent loop takes with next to no work, by sampling nothing with a unit a multiprocessor.
+
+    None where a call cannot be captured. Of a step's two stages each has a barrier of the grid; nothing is drawn.
+    """
+    import bench_model
+    import cases
+    import cuda_clock
+    import torch
+
+    from aligndraw import ops
+
+    units = torch.cuda.get_device_properties(0).multi_processor_count if device == "cuda" else 1
+
+    def seconds(count: int) -> float | None:
+        def zeros(*shape: int) -> torch.Tensor:
+            return torch.zeros(shape, device=device)
+
+        gates = zeros(4 * units, 2), zeros(4 * units, units), zeros(4 * units)
+        decoder = ops.DecoderWeights(*gates, zeros(units), zeros(12, units), zeros(12), None)
+        length = torch.ones(1, dtype=torch.int64, device=device)
+        arguments = (zeros(0, 1, 1), zeros(1, 1, 1), None, length, zeros(1, count, 1), decoder, 1)
+        replayed = cuda_clock.measure(lambda: ops.unroll_prior(*arguments), cold=False)["replayed"]
+        return replayed and replayed["median"]
+
+    with cases.stream(device), torch.no_grad(), bench_model.loops("persistent"):
+        few, many = seconds(1), seconds(1 + steps)
+    return None if few is None or many is None else (many - few) / (2 * steps)
 
 
 def paper(out: Path, seconds: float, device: str = "cuda") -> None:
@@ -114,6 +146,8 @@ def measure(stage: str, out: Path, seconds: float) -> None:
 
         say(plan=[case.to_dict() for _, case in planned])
         say(machine=machine.describe("cuda"), ceilings=machine.ceilings("cuda"))
+        if stage == "model" and "cuda" in cases.built("unroll_prior", "cuda"):
+            say(stage_seconds=stage_seconds())
         for benchmark, case in planned:
             if time.monotonic() > end:
                 break
@@ -142,7 +176,7 @@ def plan(stage: str) -> list[tuple[Any, Any]]:
 
     found = [(bench_model.BENCHMARK, case) for case in bench_model.BENCHMARK.cases("cuda")]
     order = (100, 1, 16, 1024)
-    found.sort(key=lambda pair: order.index(pair[1].batch))
+    found.sort(key=lambda pair: (order.index(pair[1].batch), pair[1].preset not in cases.PRESETS))
     if stage == "compiled":  # minutes each: the paper's models, beside the forms that they are compared with
         wanted = ("eager", "compiled", "fastest")
         return [(b, c) for preset in cases.PRESETS for b, c in found if c.preset == preset and c.form in wanted]

@@ -66,14 +66,19 @@ def ceilings(device: str) -> dict[str, float]:
 
     copy: GB/s of a copy of 256 MiB (1 GiB on a GPU), bytes read and bytes written.
     product: GFLOP/s of a float32 matrix product of side 2048 (8192 on a GPU), 2 operations a multiplication.
+    bf16_product: the same of bfloat16, on a GPU.
     """
     numbers, side = (2**28, 8192) if device == "cuda" else (2**26, 2048)
     source = torch.rand(numbers, device=device)
     target = torch.empty_like(source)
     copying = median_seconds(lambda: target.copy_(source), device)
-    left, right = torch.randn(2, side, side, device=device)
-    multiplying = median_seconds(lambda: left @ right, device)
-    return {"copy_gb_s": 8e-9 * numbers / copying, "product_gflop_s": 2e-9 * side**3 / multiplying}
+    factors = torch.randn(2, side, side, device=device)
+
+    def product(left: torch.Tensor, right: torch.Tensor) -> float:
+        return 2e-9 * side**3 / median_seconds(lambda: left @ right, device)
+
+    found = {"copy_gb_s": 8e-9 * numbers / copying, "product_gflop_s": product(*factors)}
+    return found | ({"bf16_product_gflop_s": product(*factors.bfloat16())} if device == "cuda" else {})
 
 
 def median_seconds(call: Callable[[], object], device: str, rounds: int = 7) -> float:

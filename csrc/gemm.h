@@ -1,6 +1,8 @@
-// Products of matrices of any strides: PyTorch's own, for float and double, on a CPU and on a GPU.
+// Products of matrices of any strides: PyTorch's own, for float and double, on a CPU and on a GPU; of
+// bfloat16 with sums and result in float.
 #pragma once
 #include <torch/csrc/inductor/aoti_torch/generated/c_shim_cpu.h>
+#include <torch/headeronly/util/BFloat16.h>
 
 #include <initializer_list>
 #include <type_traits>
@@ -12,6 +14,10 @@ extern "C" {
 __attribute__((weak)) AOTITorchError aoti_torch_cuda_mm_out(AtenTensorHandle out,
                                                             AtenTensorHandle self,
                                                             AtenTensorHandle mat2);
+__attribute__((weak)) AOTITorchError aoti_torch_cuda_mm_dtype_out(AtenTensorHandle out,
+                                                                  AtenTensorHandle self,
+                                                                  AtenTensorHandle mat2,
+                                                                  int32_t out_dtype);
 __attribute__((weak)) AOTITorchError aoti_torch_cuda_addmm_out(AtenTensorHandle out,
                                                                AtenTensorHandle self,
                                                                AtenTensorHandle mat1,
@@ -24,6 +30,7 @@ __attribute__((weak)) AOTITorchError aoti_torch_cuda_bmm_out(AtenTensorHandle ou
 
 namespace aligndraw {
 
+using torch::headeronly::BFloat16;
 using torch::stable::Device;
 
 // Element (i, j) is data[i * row + j * column].
@@ -33,6 +40,13 @@ struct Matrix {
   int64_t rows, columns, row, column = 1;
 
   Matrix transposed() const { return {data, columns, rows, column, row}; }
+  // `count` rows or columns from `first` on.
+  Matrix rows_from(int64_t first, int64_t count) const {
+    return {data + first * row, count, columns, row, column};
+  }
+  Matrix columns_from(int64_t first, int64_t count) const {
+    return {data + first * column, rows, count, row, column};
+  }
   Matrix<const T> constant() const { return {data, rows, columns, row, column}; }
 };
 
@@ -52,27 +66,45 @@ template <class T>
 Tensor tensor_at(T* data, std::initializer_list<int64_t> sizes,
                  std::initializer_list<int64_t> strides, Device device) {
   using Number = std::remove_const_t<T>;
-  constexpr auto type = std::is_same_v<Number, double> ? ScalarType::Double : ScalarType::Float;
+  constexpr auto type = std::is_same_v<Number, double>     ? ScalarType::Double
+                        : std::is_same_v<Number, BFloat16> ? ScalarType::BFloat16
+                                                           : ScalarType::Float;
   return torch::stable::from_blob(const_cast<Number*>(data), {sizes.begin(), sizes.size()},
                                   {strides.begin(), strides.size()}, device, type);
 }
 
 constexpr auto on_cpu = torch::headeronly::DeviceType::CPU;
 
+template <class T>
+Tensor tensor_of(Matrix<T> m, Device device) {
+  return tensor_at(m.data, {m.rows, m.columns}, {m.row, m.column}, device);
+}
+
 // result = a b, or with `adds` result += a b; all three are in the device's memory.
 template <class T>
 void multiply(Matrix<T> result, Matrix<const T> a, Matrix<const T> b, bool adds = false,
               Device device = on_cpu) {
-  const auto tensor = [&](const auto& m) {
-    return tensor_at(m.data, {m.rows, m.columns}, {m.row, m.column}, device);
-  };
-  const Tensor out = tensor(result), left = tensor(a), right = tensor(b);
+  const Tensor out = tensor_of(result, device), left = tensor_of(a, device);
+  const Tensor right = tensor_of(b, device);
   const bool here = device.type() == on_cpu;
   const auto mm = here ? aoti_torch_cpu_mm_out : aoti_torch_cuda_mm_out;
   const auto addmm = here ? aoti_torch_cpu_addmm_out : aoti_torch_cuda_addmm_out;
   const auto error = adds ? addmm(out.get(), out.get(), left.get(), right.get(), 1, 1)
                           : mm(out.get(), left.get(), right.get());
   if (error) fail("a product of matrices failed in PyTorch");
+}
+
+// result = a b of factors of bfloat16, with sums in float. A CPU has no such product: it widens them.
+inline void multiply(Matrix<float> result, Matrix<const BFloat16> a, Matrix<const BFloat16> b,
+                     Device device) {
+  const Tensor out = tensor_of(result, device), left = tensor_of(a, device);
+  const Tensor right = tensor_of(b, device);
+  const auto wide = [](const Tensor& t) { return torch::stable::to(t, ScalarType::Float); };
+  const auto error = device.type() == on_cpu
+                         ? aoti_torch_cpu_mm_out(out.get(), wide(left).get(), wide(right).get())
+                         : aoti_torch_cuda_mm_dtype_out(out.get(), left.get(), right.get(),
+                                                        aoti_torch_dtype_float32());
+  if (error) fail("a product of bfloat16 matrices failed in PyTorch");
 }
 
 // The same of as many matrices each.

@@ -3,63 +3,46 @@
 #include <vector>
 
 #include "unroll.h"
+#include "unroll_pointers.h"
 
 namespace aligndraw {
 
 // The arguments as they were given, and the pointers that a loop works with.
 template <class T>
-struct UnrollArguments {
+struct UnrollArguments : UnrollPointers<T> {
   explicit UnrollArguments(const UnrollInputs& in)
-      : sizes(sizes_of(in)), bf16(in.bf16), lengths_tensor(as_contiguous(in.lengths)) {
-    const Tensor* const given[] = {&in.image,          &in.canvas,       &in.words,
-                                   &in.noise,          &in.encoder_ih,   &in.encoder_hh,
-                                   &in.encoder_bias,   &in.encoder_h0,   &in.posterior,
-                                   &in.posterior_bias, &in.decoder_ih,   &in.decoder_hh,
-                                   &in.decoder_bias,   &in.decoder_h0,   &in.heads,
-                                   &in.heads_bias,     in.keys ? &*in.keys : nullptr,
-                                   in.score ? &*in.score : nullptr};
-    const T** const wanted[] = {&image,        &canvas,      &words,          &noise,
-                                &encoder_ih,   &encoder_hh,  &encoder_bias,   &encoder_h0,
-                                &posterior,    &posterior_bias, &decoder_ih,  &decoder_hh,
-                                &decoder_bias, &decoder_h0,  &heads,          &heads_bias,
-                                &keys,         &score};
-    for (size_t i = 0; i < std::size(given); ++i) {
-      if (!given[i]) continue;
-      kept.push_back(as_contiguous(*given[i]));
-      *wanted[i] = kept.back().template const_data_ptr<T>();
+      : bf16(in.bf16), lengths_tensor(as_contiguous(in.lengths)) {
+    this->sizes = sizes_of(in);
+    const std::pair<const Tensor*, const T**> arguments[] = {
+        {&in.image, &this->image},
+        {&in.canvas, &this->canvas},
+        {&in.words, &this->words},
+        {&in.noise, &this->noise},
+        {&in.encoder_ih, &this->encoder_ih},
+        {&in.encoder_hh, &this->encoder_hh},
+        {&in.encoder_bias, &this->encoder_bias},
+        {&in.encoder_h0, &this->encoder_h0},
+        {&in.posterior, &this->posterior},
+        {&in.posterior_bias, &this->posterior_bias},
+        {&in.decoder_ih, &this->decoder_ih},
+        {&in.decoder_hh, &this->decoder_hh},
+        {&in.decoder_bias, &this->decoder_bias},
+        {&in.decoder_h0, &this->decoder_h0},
+        {&in.heads, &this->heads},
+        {&in.heads_bias, &this->heads_bias},
+        {in.keys ? &*in.keys : nullptr, &this->keys},
+        {in.score ? &*in.score : nullptr, &this->score}};
+    for (const auto& [tensor, pointer] : arguments) {
+      if (!tensor) continue;
+      kept.push_back(as_contiguous(*tensor));
+      *pointer = kept.back().template const_data_ptr<T>();
     }
-    lengths = lengths_tensor.template const_data_ptr<int64_t>();
+    this->lengths = lengths_tensor.template const_data_ptr<int64_t>();
   }
 
-  const UnrollSizes sizes;
   const bool bf16;
-  const T *image, *canvas, *words, *noise, *encoder_ih, *encoder_hh, *encoder_bias, *encoder_h0,
-      *posterior, *posterior_bias, *decoder_ih, *decoder_hh, *decoder_bias, *decoder_h0, *heads,
-      *heads_bias, *keys = nullptr, *score = nullptr;
-  const int64_t* lengths;
   const Tensor lengths_tensor;
   std::vector<Tensor> kept;
-};
-
-// The results and the tape, in the order of the op's: time first.
-template <class Pointer>
-struct UnrollTape {
-  Pointer kl, log_ratio, windows, weights, encoder_in, encoder_gates, encoder_h, encoder_c,
-      posteriors, decoder_in, decoder_gates, decoder_h, decoder_c, said, canvases;
-};
-
-// The gradients that a backward is given,
-template <class T>
-struct UnrollGiven {
-  const T *canvas, *kl, *log_ratio, *windows, *weights;
-};
-
-// and those that it makes.
-template <class T>
-struct UnrollGradPointers {
-  T *image, *canvas, *words, *keys, *noise, *encoder_ih, *encoder_hh, *encoder_bias, *encoder_h0,
-      *posterior, *posterior_bias, *decoder_ih, *decoder_hh, *decoder_bias, *decoder_h0, *heads,
-      *heads_bias, *score;  // image, keys and score are null where they are not wanted
 };
 
 // The results, in tensors that make(shape) gives, after run(tape, the last canvas).

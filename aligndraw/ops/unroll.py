@@ -541,7 +541,9 @@ def unroll(
         h_dec  = LSTM([z, s], h_dec)                canvas = write(patch, window of said_t) on canvas
 
     The backward keeps no filterbanks, recalculates no product, and makes the gradient of each weight as one product
-    over all steps. On the reference it is the loop of the reference ops, and PyTorch's own gradient.
+    over all steps. On the reference it is the loop of the reference ops, and PyTorch's own gradient. On a GPU the
+    environment variable ALIGNDRAW_LOOP forces one of two forms of the C++ loop, "launches" at each step or all steps in
+    one "persistent" launch each way; "auto" takes the former, since no GPU has shown the other to be faster.
 
     Args:
         image: x, [B, C, H, W], float32 or float64, as all floating tensors here.

@@ -134,8 +134,8 @@ def unroll_prior(
     nothing is read and z = μ_p + σ_p ε.
 
     Each word is multiplied by the decoder's weights once, since Σ_k α_k h_k W = Σ_k α_k (h_k W); in C++ all patches are
-    drawn at the end, since no step looks at the canvas. On a GPU the environment variable ALIGNDRAW_SAMPLING forces
-    one of two forms, "launches" at each step or all steps in one "persistent" launch; "auto" goes by batch and room.
+    drawn at the end, since no step looks at the canvas. On a GPU the environment variable ALIGNDRAW_LOOP forces one of
+    two forms, as in `unroll`; "auto" goes by batch and room.
 
     Args:
         canvas: c_0, [C, H, W], float32 or float64, as all floating tensors here.

@@ -19,6 +19,10 @@ static_assert(tile_filters * tile_filters == threads, "a thread an element of a 
 template <class F>
 constexpr int blocks_at_once = sizeof(typename F::Number) == 4 ? 2 : 1;
 
+// Turns of a loop that a thread has under way.
+template <class T>
+constexpr int at_once = sizeof(T) == 4 ? 4 : 1;
+
 // Rows of pixels in shared memory. A column of them lies in different banks.
 constexpr int stride = tile_pixels + 1;
 
@@ -73,6 +77,7 @@ struct Bank {
       const T nearest = math::peak_pixel(mu, length);
       const math::Peak<T> peak{nearest, nearest - mu};
       T sum = 0, offset = 0, square_offset = 0, w;
+#pragma unroll at_once<T>
       for (int64_t a = lane; a < length; a += warp_threads) {
         const T tap = weight(mu, a), u = T(a + 1) - peak.pixel;
         sum += tap;
@@ -97,6 +102,7 @@ struct Bank {
   __device__ __forceinline__ void place(int64_t first) {
     first_pixel = first;
     pixel_count = tile_part(length, first, tile_pixels);
+#pragma unroll at_once<T>
     for (int n = threadIdx.x; n < filter_count * tile_pixels; n += threads) {
       const int i = n / tile_pixels, a = n % tile_pixels;
       const T tap = weight(filters[i].centre, first + a) * filters[i].norm;
@@ -157,6 +163,7 @@ struct Window {
 
   // result [j, a] = sum over i of patch [j, i] F_X [i, a]
   __device__ __forceinline__ void widen_patch(T* result) const {
+#pragma unroll at_once<T>
     for (int n = threadIdx.x; n < y.filter_count * tile_pixels; n += threads) {
       const int j = n / tile_pixels, a = n % tile_pixels;
       result[j * stride + a] = sum_of<T>(x.filter_count, [&](int i) {
@@ -167,6 +174,7 @@ struct Window {
 
   // rows [j, a] = sum over the tile's rows r of F_Y [j, r] pixels [r, a]
   __device__ __forceinline__ void filter_rows(const T* pixels) const {
+#pragma unroll at_once<T>
     for (int n = threadIdx.x; n < y.filter_count * tile_pixels; n += threads) {
       const int j = n / tile_pixels, a = n % tile_pixels;
       if (a >= x.pixel_count) continue;
@@ -187,6 +195,7 @@ struct Window {
   // pixels [r, a] = value(n) for the tile's pixels n of an image
   template <class Value>
   __device__ __forceinline__ void load_pixels(T* pixels, const Value& value) const {
+#pragma unroll at_once<T>
     for (int n = threadIdx.x; n < y.pixel_count * tile_pixels; n += threads) {
       const int r = n / tile_pixels, a = n % tile_pixels;
       if (a < x.pixel_count)
@@ -196,6 +205,7 @@ struct Window {
 
   // The gradient of F_X, from that of the patch and the rows,
   __device__ __forceinline__ void add_x_grads(math::AxisGrads<T>& grads) const {
+#pragma unroll at_once<T>
     for (int n = threadIdx.x; n < x.filter_count * tile_pixels; n += threads) {
       const int i = n / tile_pixels, a = n % tile_pixels;
       if (a >= x.pixel_count) continue;
@@ -209,6 +219,7 @@ struct Window {
   // and that of F_Y, from the pixels and the widened patch.
   __device__ __forceinline__ void add_y_grads(const T* pixels, const T* wide,
                                               math::AxisGrads<T>& grads) const {
+#pragma unroll at_once<T>
     for (int n = threadIdx.x; n < y.filter_count * tile_pixels; n += threads) {
       const int j = n / tile_pixels, r = n % tile_pixels;
       if (r >= y.pixel_count) continue;
@@ -235,9 +246,11 @@ __host__ __device__ __forceinline__ int64_t tiles(int64_t length) {
   return (length + tile_pixels - 1) / tile_pixels;
 }
 
-inline dim3 drawing_blocks(const GlimpseSizes& s) {
-  return row_of(s.batch * s.channels * tiles(s.height) * tiles(s.width));
+__host__ __device__ __forceinline__ int64_t tiles(const GlimpseSizes& s) {
+  return s.batch * s.channels * tiles(s.height) * tiles(s.width);
 }
+
+inline dim3 drawing_blocks(const GlimpseSizes& s) { return row_of(tiles(s)); }
 
 // F_Y^T K F_X in a tile of one plane, added up in registers over patches and their windows.
 template <class T>
@@ -263,6 +276,7 @@ struct Drawing {
         __syncthreads();
         window.widen_patch(window.rows);
         __syncthreads();
+#pragma unroll at_once<T>
         for (int f = 0; f < y.filter_count; ++f) {
           const T row = window.rows[f * stride + a];
 #pragma unroll
@@ -290,22 +304,22 @@ struct Drawing {
 struct Tile {
   int64_t plane, top, left;
 
-  __device__ __forceinline__ Tile(int64_t block, const GlimpseSizes& sizes) {
+  __device__ __forceinline__ Tile(int64_t index, const GlimpseSizes& sizes) {
     const int64_t across = tiles(sizes.width), down = tiles(sizes.height);
-    plane = block / (across * down);
-    top = block % (across * down) / across * tile_pixels;
-    left = block % across * tile_pixels;
+    plane = index / (across * down);
+    top = index % (across * down) / across * tile_pixels;
+    left = index % across * tile_pixels;
   }
 };
 
 // One tile of one channel of an image: patch(plane, grid, n) are the elements of K, and
 // pixel(plane, n, drawn) gets each pixel, where plane = b C + c; number(b, i) is window b's.
 template <class T, class Number, class Patch, class Pixel>
-__device__ __forceinline__ void draw(int64_t block, const Number& number, const GlimpseSizes& sizes,
+__device__ __forceinline__ void draw(SharedArrays shared, int64_t index,
+                                     const Number& number, const GlimpseSizes& sizes,
                                      const Patch& patch, const Pixel& pixel) {
-  const Tile tile(block, sizes);
+  const Tile tile(index, sizes);
   const int64_t b = tile.plane / sizes.channels;
-  SharedArrays shared;
   Window<T> window(shared, [&](int i) { return number(b, i); }, sizes);
   Drawing<T> drawing;
   drawing.add(window, sizes.size, tile.top, tile.left,
@@ -316,7 +330,7 @@ __device__ __forceinline__ void draw(int64_t block, const Number& number, const 
 // F_Y X F_X^T of one plane of an image: load(window, pixels) puts the tile of X that is in place
 // into shared memory, and result(grid, n, sum) gets the elements of the glimpse.
 template <class T, class Number, class Load, class Result>
-__device__ __forceinline__ void look(SharedArrays& shared, const Number& number,
+__device__ __forceinline__ void look(SharedArrays shared, const Number& number,
                                      const GlimpseSizes& sizes, const Load& load,
                                      const Result& result) {
   Window<T> window(shared, number, sizes);
@@ -351,11 +365,10 @@ size_t looking_bytes() {
 // the elements of the gradients, with all factors, and store(i, grad) gets the five. `power` is that
 // of gamma among the factors.
 template <class T, class Number, class Store, class Pixel, class Patch, class Result>
-__device__ __forceinline__ void window_grads(int64_t b, const Number& number, const Store& store,
-                                             const GlimpseSizes& sizes, int64_t planes, int power,
-                                             const Pixel& pixel, const Patch& patch,
-                                             const Result& result) {
-  SharedArrays shared;
+__device__ __forceinline__ void window_grads(SharedArrays shared, int64_t b, const Number& number,
+                                             const Store& store, const GlimpseSizes& sizes,
+                                             int64_t planes, int power, const Pixel& pixel,
+                                             const Patch& patch, const Result& result) {
   Window<T> window(shared, number, sizes);
   T* const pixels = shared.take<T>(tile_pixels * stride);
   T* const wide = shared.take<T>(tile_filters * stride);  // the patch's gradient times F_X

@@ -1,7 +1,7 @@
 #include "loop.h"
 
-#include "../math/lstm.h"
 #include "launch.h"
+#include "lstm_unit.h"
 #include "number.h"
 #include "sum.h"
 
@@ -16,20 +16,13 @@ dim3 blocks_of(int64_t rows, int64_t columns) {
               unsigned(std::min<int64_t>(rows, 65535)));
 }
 
-__device__ __forceinline__ float rounded_to_bfloat16(float x) {
-  return widen(__float2bfloat16_rn(x));
-}
-__device__ __forceinline__ double rounded_to_bfloat16(double x) { return x; }
-
-template <class T>
+template <class T, class To>
 __global__ void __launch_bounds__(threads)
-    copy(Rows<const T> from, Rows<T> to, int64_t rows, int64_t columns, bool rounded) {
+    copy(Rows<const T> from, Rows<To> to, int64_t rows, int64_t columns) {
   const int64_t j = int64_t(blockIdx.x) * threads + threadIdx.x;
   if (j >= columns) return;
-  for (int64_t r = blockIdx.y; r < rows; r += gridDim.y) {
-    const T x = from.data ? from.data[r * from.pitch + j] : T(0);
-    to.data[r * to.pitch + j] = rounded ? rounded_to_bfloat16(x) : x;
-  }
+  for (int64_t r = blockIdx.y; r < rows; r += gridDim.y)
+    store(to.data + r * to.pitch + j, from.data ? from.data[r * from.pitch + j] : T(0));
 }
 
 // A lane a column, and a warp every so many rows.
@@ -60,18 +53,8 @@ __global__ void __launch_bounds__(threads) lstm_step(LstmStep<T> step, int64_t b
   const int64_t j = int64_t(blockIdx.x) * threads + threadIdx.x;
   if (j >= n) return;
   for (int64_t b = blockIdx.y; b < batch; b += gridDim.y) {
-    T gates[4];
-#pragma unroll
-    for (int g = 0; g < 4; ++g) {
-      const int64_t column = g * n + j;
-      gates[g] = step.bias[column];
-#pragma unroll
-      for (const Rows<const T>& term : step.terms) gates[g] += term.data[b * term.pitch + column];
-      if (step.gates) step.gates[b * 4 * n + column] = gates[g];
-    }
-    const auto next = math::lstm_gates(gates[0], gates[1], gates[2], gates[3], step.c[b * n + j]);
-    step.h[b * n + j] = next.h;
-    step.c_next[b * n + j] = next.c;
+    T gates[4] = {};
+    lstm_unit(step, n, b, j, gates);
   }
 }
 
@@ -80,31 +63,26 @@ __global__ void __launch_bounds__(threads)
     lstm_step_backward(LstmStepBackward<T> step, int64_t batch, int64_t n) {
   const int64_t j = int64_t(blockIdx.x) * threads + threadIdx.x;
   if (j >= n) return;
-  for (int64_t b = blockIdx.y; b < batch; b += gridDim.y) {
-    const T* const gate = step.gates + b * 4 * n + j;
-    const auto grad = math::lstm_gates_backward(step.grad_h.data[b * step.grad_h.pitch + j],
-                                                step.grad_c[b * n + j], gate[0], gate[n],
-                                                gate[2 * n], gate[3 * n], step.c[b * n + j]);
-    for (const Rows<T>& place : step.grad_gates) {
-      if (!place.data) continue;
-      T* const grad_gate = place.data + b * place.pitch + j;
-      grad_gate[0] = grad.i;
-      grad_gate[n] = grad.f;
-      grad_gate[2 * n] = grad.g;
-      grad_gate[3 * n] = grad.o;
-    }
-    step.grad_c[b * n + j] = grad.c;
-  }
+  for (int64_t b = blockIdx.y; b < batch; b += gridDim.y)
+    lstm_unit_backward(step, n, b, j, step.grad_h.data[b * step.grad_h.pitch + j]);
 }
 
 }  // namespace
 
 template <class T>
-const char* launch_copy(Rows<const T> from, Rows<T> to, int64_t rows, int64_t columns, bool rounded,
+const char* launch_copy(Rows<const T> from, Rows<T> to, int64_t rows, int64_t columns,
                         CUstream_st* stream) {
   if (rows * columns == 0) return nullptr;
-  return report(launch(copy<T>, blocks_of(rows, columns), dim3(threads), 0, stream, false, from, to,
-                       rows, columns, rounded));
+  return report(launch(copy<T, T>, blocks_of(rows, columns), dim3(threads), 0, stream, false, from,
+                       to, rows, columns));
+}
+
+const char* launch_round(Rows<const float> from, void* to, int64_t rows, int64_t columns,
+                         CUstream_st* stream) {
+  if (rows * columns == 0) return nullptr;
+  const Rows<__nv_bfloat16> place{static_cast<__nv_bfloat16*>(to), columns};
+  return report(launch(copy<float, __nv_bfloat16>, blocks_of(rows, columns), dim3(threads), 0, stream,
+                       false, from, place, rows, columns));
 }
 
 template <class T>
@@ -133,7 +111,7 @@ const char* launch_lstm_step_backward(const LstmStepBackward<T>& step, int64_t b
 }
 
 #define FOR(T)                                                                                    \
-  template const char* launch_copy(Rows<const T>, Rows<T>, int64_t, int64_t, bool, CUstream_st*); \
+  template const char* launch_copy(Rows<const T>, Rows<T>, int64_t, int64_t, CUstream_st*);       \
   template const char* launch_sum_rows(Rows<const T>, int64_t, int64_t, T*, CUstream_st*);        \
   template const char* launch_lstm_step(const LstmStep<T>&, int64_t, int64_t, CUstream_st*);      \
   template const char* launch_lstm_step_backward(const LstmStepBackward<T>&, int64_t, int64_t,    \

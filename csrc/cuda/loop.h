@@ -14,21 +14,25 @@ struct Rows {
   int64_t pitch = 0;
 };
 
-// to [rows, columns] = from, or 0 where `from` is null; `rounded` to bfloat16's values, for float.
+// to [rows, columns] = from, or 0 where `from` is null.
 template <class T>
-const char* launch_copy(Rows<const T> from, Rows<T> to, int64_t rows, int64_t columns, bool rounded,
+const char* launch_copy(Rows<const T> from, Rows<T> to, int64_t rows, int64_t columns,
                         CUstream_st* stream);
+
+// to [rows, columns], of bfloat16 and contiguous, = from, rounded.
+const char* launch_round(Rows<const float> from, void* to, int64_t rows, int64_t columns,
+                         CUstream_st* stream);
 
 // result [columns] = the sum of the rows.
 template <class T>
 const char* launch_sum_rows(Rows<const T> data, int64_t rows, int64_t columns, T* result,
                             CUstream_st* stream);
 
-// The rest of an LSTM's step, whose gates are the sum of three products and the bias: h and the cell
+// The rest of an LSTM's step, whose gates are the sum of some terms and the bias: h and the cell
 // state c_next, which may be c, and the gates where they are kept.
 template <class T>
 struct LstmStep {
-  Rows<const T> terms[3];
+  Rows<const T> terms[3];  // those that there are
   const T *bias, *c;
   T *gates, *h, *c_next;
 };

@@ -21,6 +21,11 @@ __device__ __forceinline__ void store(double* p, double x) { *p = x; }
 __device__ __forceinline__ void store(__nv_bfloat16* p, float x) { *p = __float2bfloat16_rn(x); }
 __device__ __forceinline__ void store(__half* p, float x) { *p = __float2half_rn(x); }
 
+__device__ __forceinline__ float rounded_to_bfloat16(float x) {
+  return widen(__float2bfloat16_rn(x));
+}
+__device__ __forceinline__ double rounded_to_bfloat16(double x) { return x; }
+
 // f<T>() for the T of an array that is not float64.
 template <class F>
 auto with_type(Type type, const F& f) {

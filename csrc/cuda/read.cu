@@ -30,9 +30,8 @@ __global__ void __launch_bounds__(glimpse::threads, glimpse::blocks_at_once<F>)
   using T = typename F::Number;
   const int64_t patch_size = sizes.size * sizes.size;
   const int64_t plane = blockIdx.x;
-  SharedArrays shared;
   glimpse::look<T>(
-      shared, [&](int i) { return glimpse::Numbers<F>{window}(plane / planes.count(), i); }, sizes,
+      SharedArrays(), [&](int i) { return glimpse::Numbers<F>{window}(plane / planes.count(), i); }, sizes,
       [&](const glimpse::Window<T>& in_place, T* pixels) {
         in_place.load_pixels(pixels, [&](int64_t n) { return planes(plane, n); });
       },
@@ -48,7 +47,7 @@ __global__ void __launch_bounds__(glimpse::threads, 1)
   const int64_t patch_size = sizes.size * sizes.size;
   const int64_t b = blockIdx.x;
   glimpse::window_grads<T>(
-      b, [&](int i) { return glimpse::Numbers<F>{window}(b, i); },
+      SharedArrays(), b, [&](int i) { return glimpse::Numbers<F>{window}(b, i); },
       [&](int i, T found) { F::store(grad_window, 5 * b + i, found); }, sizes, planes.count(), 1,
       planes,
       [&](int64_t plane, const math::Grid<T>& grid, int64_t n) {
@@ -65,7 +64,7 @@ __global__ void __launch_bounds__(glimpse::threads, glimpse::blocks_at_once<F>)
   const int64_t channels = sizes.channels, area = sizes.height * sizes.width;
   const int64_t patch_size = sizes.size * sizes.size;
   glimpse::draw<T>(
-      blockIdx.x, glimpse::Numbers<F>{window}, sizes,
+      SharedArrays(), blockIdx.x, glimpse::Numbers<F>{window}, sizes,
       [&](int64_t plane, const math::Grid<T>& grid, int64_t n) {
         if (!with_canvas) return grid.gamma * F::load(grad, plane * patch_size + n);
         const int64_t first = plane + plane / channels * channels;
@@ -82,7 +81,7 @@ __global__ void __launch_bounds__(glimpse::threads, glimpse::blocks_at_once<F>)
   const int64_t channels = sizes.channels, area = sizes.height * sizes.width;
   const int64_t patch_size = sizes.size * sizes.size;
   glimpse::draw<T>(
-      blockIdx.x, glimpse::Numbers<F>{window}, sizes,
+      SharedArrays(), blockIdx.x, glimpse::Numbers<F>{window}, sizes,
       [&](int64_t plane, const math::Grid<T>& grid, int64_t n) {
         const int64_t error = plane + (plane / channels + 1) * channels;
         return grid.gamma * F::load(grad, error * patch_size + n);

@@ -25,6 +25,23 @@ __device__ __forceinline__ T warp_sum(T x) {
   return x;
 }
 
+// In lane i, the sum of x[i] over the warp.
+template <int count = warp_threads, class T>
+__device__ __forceinline__ T warp_sums(T (&x)[warp_threads]) {
+  if constexpr (count == 1) {
+    return x[0];
+  } else {
+    constexpr int half = count / 2;
+    const bool upper = threadIdx.x & half;
+#pragma unroll
+    for (int i = 0; i < half; ++i) {
+      const T given = upper ? x[i] : x[i + half], kept = upper ? x[i + half] : x[i];
+      x[i] = kept + __shfl_xor_sync(~0u, given, half);
+    }
+    return warp_sums<half>(x);
+  }
+}
+
 // The largest of the warp, in every lane.
 template <class T>
 __device__ __forceinline__ T warp_max(T x) {

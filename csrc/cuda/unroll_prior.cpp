@@ -1,30 +1,15 @@
 // Sampling on a GPU: in 4 launches a step, two of which are products, or all steps in one launch.
 #include "unroll_prior.h"
 
-#include <cstdlib>
-#include <string_view>
-
 #include "../unroll_prior.h"
 #include "work.h"
 
 namespace aligndraw::cuda {
 namespace {
 
-// Up to this batch all steps are one launch where that has room: its blocks multiply the states by
-// ordinary instructions, and PyTorch's products are the better the more states there are.
+// Up to this batch all steps are one launch by themselves: its blocks multiply the states by ordinary
+// instructions, and PyTorch's products are the better the more states there are.
 constexpr int64_t persistent_batch = 16;
-
-// The form: ALIGNDRAW_SAMPLING says "auto", "launches" or "persistent", for comparisons.
-bool is_persistent(const Fit& fit, int64_t batch) {
-  const char* const variable = std::getenv("ALIGNDRAW_SAMPLING");
-  const std::string_view form = variable && *variable ? variable : "auto";
-  if (form == "persistent" && fit.reason)
-    fail("unroll_prior: ALIGNDRAW_SAMPLING=persistent cannot be: ", fit.reason);
-  if (form == "auto") return !fit.reason && batch <= persistent_batch;
-  if (form != "launches" && form != "persistent")
-    fail("ALIGNDRAW_SAMPLING must be auto, launches or persistent, got '", form, "'");
-  return form == "persistent";
-}
 
 template <class T>
 UnrollPriorResults run(const UnrollPriorInputs& in) {
@@ -69,13 +54,13 @@ UnrollPriorResults run(const UnrollPriorInputs& in) {
                        windows.mutable_data_ptr<T>(),
                        weights.mutable_data_ptr<T>()};
   T* const z = work.room(B * z_size);
-  const Fit fit = persistent_fit<T>(s);
-  if (is_persistent(fit, B)) {
+  const auto make_fit = [&] { return persistent_fit<T>(s); };
+  if (const auto fit = one_launch("unroll_prior", B <= persistent_batch, make_fit)) {
     T* const h = work.room(2 * B * n);
     T* const c = work.room(B * n);
-    T* const energies = work.room(in.keys ? B * s.words * fit.blocks : 0);
+    T* const energies = work.room(in.keys ? B * s.words * fit->parts : 0);
     work.check(launch_persistent(
-        Persistent<T>{prior, heads, decoder_ih, decoder_hh, h0, h, c, z, energies}, s, fit,
+        Persistent<T>{prior, heads, decoder_ih, decoder_hh, h0, h, c, z, energies}, s, *fit,
         work.stream()));
   } else {
     const int64_t said = s.read_window_at();  // the heads without the read window

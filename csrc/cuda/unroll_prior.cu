@@ -3,7 +3,7 @@
 #include "../math/lstm.h"
 #include "attention.h"
 #include "glimpse.h"
-#include "launch.h"
+#include "persistent.h"
 #include "spoken.h"
 
 namespace aligndraw::cuda {
@@ -81,141 +81,93 @@ __global__ void __launch_bounds__(threads, glimpse::blocks_at_once<Exact<T>>)
 
 // ---- all steps in one launch ----
 
-constexpr int captions_at_once = 8;
+using persistent::Kept, persistent::largest_part, persistent::Part, persistent::tile_captions;
+static_assert(threads == persistent::threads, "captions and products share a launch");
 
-// A block's part of `count` columns.
-struct Part {
-  int64_t first, count;
-
-  __device__ __forceinline__ explicit Part(int64_t count)
-      : first(count * blockIdx.x / gridDim.x),
-        count(count * (blockIdx.x + 1) / gridDim.x - first) {}
-};
-
-__host__ __device__ __forceinline__ int64_t largest_part(int64_t count, int64_t blocks) {
-  return (count + blocks - 1) / blocks;
-}
-
-// The most rows of weights that a block has: of the heads, and of the gates.
-__host__ __device__ __forceinline__ int64_t head_rows(const UnrollSizes& s, int64_t blocks) {
-  return largest_part(s.units, blocks) + 2 * largest_part(s.latents, blocks) +
-         largest_part(s.patch() + 5, blocks);
-}
-__host__ __device__ __forceinline__ int64_t gate_rows(const UnrollSizes& s, int64_t blocks) {
-  return 4 * largest_part(s.decoder, blocks);
+// The most rows of the heads that a block has.
+__host__ __device__ __forceinline__ int64_t head_rows(const UnrollSizes& s, int64_t parts) {
+  return largest_part(s.units, parts) + 2 * largest_part(s.latents, parts) +
+         largest_part(s.patch() + 5, parts);
 }
 
 template <class T>
-int64_t persistent_bytes(const UnrollSizes& s, int64_t blocks) {
-  const int64_t rows = std::max(head_rows(s, blocks), gate_rows(s, blocks));
-  return shared_bytes<T>(head_rows(s, blocks) * s.decoder) +
-         shared_bytes<T>(gate_rows(s, blocks) * (s.decoder + s.latents)) +
-         shared_bytes<T>(rows * captions_at_once) + shared_bytes<T>(captions_at_once * s.words);
-}
-
-// results [rows, captions_at_once] = weights [rows, x_depth + y_depth] times rows of x and y: a warp a
-// row of the weights.
-template <class T>
-__device__ __forceinline__ void multiply(const T* weights, int64_t rows, Rows<const T> x,
-                                         int64_t x_depth, Rows<const T> y, int64_t y_depth,
-                                         int captions, T* results) {
-  const int warp = threadIdx.x / warp_threads, lane = threadIdx.x % warp_threads;
-  for (int64_t r = warp; r < rows; r += warps) {
-    const T* const row = weights + r * (x_depth + y_depth);
-    T sums[captions_at_once] = {};
-    const auto add = [&](const T* part, Rows<const T> states, int64_t depth) {
-      for (int64_t k = lane; k < depth; k += warp_threads) {
-        const T weight = part[k];
-#pragma unroll
-        for (int c = 0; c < captions_at_once; ++c)
-          if (c < captions) sums[c] += weight * states.data[c * states.pitch + k];
-      }
-    };
-    add(row, x, x_depth);
-    add(row + x_depth, y, y_depth);
-#pragma unroll
-    for (int c = 0; c < captions_at_once; ++c) {
-      const T sum = warp_sum(sums[c]);
-      if (lane == 0) results[r * captions_at_once + c] = sum;
-    }
-  }
+int64_t persistent_bytes(const UnrollSizes& s, int64_t parts) {
+  return shared_bytes<T>(head_rows(s, parts) * s.decoder) +
+         shared_bytes<T>(4 * largest_part(s.decoder, parts) * (s.decoder + s.latents)) +
+         shared_bytes<T>(head_rows(s, parts) * tile_captions) +
+         shared_bytes<T>(tile_captions * s.words);
 }
 
 // A step is two stages. In the first a block makes its columns of what h_dec says: the latents at
 // once, and what its units of the query add to the words' energies. In the second it adds these up
 // over the blocks, and makes its units of h_dec.
 template <class T>
-__global__ void __launch_bounds__(threads, 1) persistent(Persistent<T> loop, UnrollSizes s) {
+__global__ void __launch_bounds__(threads, 1) all_steps(Persistent<T> loop, UnrollSizes s, int parts) {
   const auto grid = cooperative_groups::this_grid();
   const Prior<T>& in = loop.prior;
   const int64_t batch = s.batch, words = s.words, n = s.decoder, latents = s.latents;
-  const int64_t blocks = gridDim.x, write_size = s.patch() + 5;
   const int thread = threadIdx.x, warp = thread / warp_threads, lane = thread % warp_threads;
-  const Part query(s.units), drawn(latents), written(write_size), mine(n);
+  const persistent::Place place(parts);
+  const Part query = place.of(s.units), drawn = place.of(latents), written = place.of(s.patch() + 5);
+  const Part mine = place.of(n), all = place.captions(batch);
   const int64_t mu_at = query.count, sigma_at = mu_at + drawn.count;
   const int64_t write_at = sigma_at + drawn.count, said_rows = write_at + written.count;
 
-  SharedArrays shared;
-  T* const said_weights = shared.take<T>(head_rows(s, blocks) * n);
-  T* const gate_weights = shared.take<T>(gate_rows(s, blocks) * (n + latents));
-  const int64_t said_most = head_rows(s, blocks), gates_most = gate_rows(s, blocks);
-  T* const results =
-      shared.take<T>((said_most > gates_most ? said_most : gates_most) * captions_at_once);
-  T* const alpha = shared.take<T>(captions_at_once * words);
-
-  // The column of the heads that row r of said_weights is. No barrier follows: each thread loads what
-  // it multiplies.
-  const auto column_of = [&](int64_t r) {
+  // The columns of the heads and of the gates that the rows of the weights are; those of the gates are
+  // in the order of units, so that a tile of a product has all four.
+  const auto head = [&](int64_t r) {
     return r < mu_at      ? query.first + r
            : r < sigma_at ? s.prior_at() + drawn.first + r - mu_at
            : r < write_at ? s.prior_at() + latents + drawn.first + r - sigma_at
                           : s.patch_at() + written.first + r - write_at;
   };
-  for (int64_t r = warp; r < said_rows; r += warps)
-    for (int64_t k = lane; k < n; k += warp_threads)
-      said_weights[r * n + k] = loop.heads[column_of(r) * n + k];
-  for (int64_t r = warp; r < 4 * mine.count; r += warps) {
-    const int64_t gate = r / mine.count * n + mine.first + r % mine.count;
-    T* const row = gate_weights + r * (n + latents);
-    for (int64_t k = lane; k < n; k += warp_threads) row[k] = loop.decoder_hh[gate * n + k];
-    for (int64_t k = lane; k < latents; k += warp_threads)
-      row[n + k] = loop.decoder_ih[gate * (latents + s.word_size) + k];
-  }
+  const auto gate = [&](int64_t r) { return r % 4 * n + mine.first + r / 4; };
+  SharedArrays shared;
+  const Kept<T> heads(shared, head_rows(s, parts), said_rows, n,
+                      [&](int64_t r, int64_t k) { return loop.heads[head(r) * n + k]; });
+  const Kept<T> decoder(shared, 4 * largest_part(n, parts), 4 * mine.count, n + latents,
+                        [&](int64_t r, int64_t k) {
+                          return k < n ? loop.decoder_hh[gate(r) * n + k]
+                                       : loop.decoder_ih[gate(r) * s.decoder_in() + k - n];
+                        });
+  T* const results = shared.take<T>(head_rows(s, parts) * tile_captions);
+  T* const alpha = shared.take<T>(tile_captions * words);
+  __syncthreads();
 
+  const int end = all.first + all.count;
+  const auto captions_from = [&](int b0) {
+    return Part{b0, end - b0 < tile_captions ? end - b0 : tile_captions};
+  };
   for (int64_t t = 0;; ++t) {
     T* const next = loop.h + (t + 1) % 2 * batch * n;
     const Rows<const T> h = t ? Rows<const T>{loop.h + t % 2 * batch * n, n}
                               : Rows<const T>{loop.decoder_h0, 0};
-    for (int64_t b0 = 0; b0 < batch; b0 += captions_at_once) {
-      const int captions = int(batch - b0 < captions_at_once ? batch - b0 : captions_at_once);
-      multiply(said_weights, said_rows, {h.data + b0 * h.pitch, h.pitch}, n, {}, 0, captions,
-               results);
+    for (int b0 = all.first; b0 < end; b0 += tile_captions) {
+      const Part some = captions_from(b0);
+      multiply(heads, h, some, [&](int r, int64_t b, bool inside, T sum) {
+        if (inside) results[r * tile_captions + b - b0] = sum + in.heads_bias[head(r)];
+      });
       __syncthreads();
-      const auto said = [&](int64_t r, int c) {
-        return results[r * captions_at_once + c] + in.heads_bias[column_of(r)];
-      };
+      const auto said = [&](int64_t r, int64_t c) { return results[r * tile_captions + c]; };
       if (t > 0)
-        for (int64_t i = thread; i < written.count * captions; i += threads) {
-          const int c = int(i / written.count);
-          const int64_t j = i % written.count;
+        for (int64_t i = thread; i < written.count * some.count; i += threads) {
+          const int64_t c = i / written.count, j = i % written.count;
           keep_write(in, s, t, b0 + c, written.first + j, said(write_at + j, c));
         }
       if (t < s.steps) {
-        for (int64_t i = thread; i < drawn.count * captions; i += threads) {
-          const int c = int(i / drawn.count);
-          const int64_t j = i % drawn.count, column = drawn.first + j;
+        for (int64_t i = thread; i < drawn.count * some.count; i += threads) {
+          const int64_t c = i / drawn.count, j = i % drawn.count, column = drawn.first + j;
           loop.z[(b0 + c) * latents + column] =
               latent(said(mu_at + j, c), said(sigma_at + j, c),
                      in.noise[((b0 + c) * s.steps + t) * latents + column], t == 0);
         }
-        for (int64_t i = thread; in.keys && i < words * captions; i += threads) {
-          const int c = int(i / words);
-          const int64_t b = b0 + c, word = b * words + i % words;
+        for (int64_t i = thread; in.keys && i < words * some.count; i += threads) {
+          const int64_t c = i / words, word = b0 * words + i;
           T energy = 0;
           for (int64_t j = 0; j < query.count; ++j)
             energy += math::energy(said(j, c), in.keys[word * s.units + query.first + j],
                                    in.score[query.first + j]);
-          loop.energies[word * blocks + blockIdx.x] = energy;
+          loop.energies[word * parts + place.index] = energy;
         }
       }
       __syncthreads();
@@ -223,23 +175,21 @@ __global__ void __launch_bounds__(threads, 1) persistent(Persistent<T> loop, Unr
     if (t == s.steps) return;
     grid.sync();
 
-    for (int64_t b0 = 0; b0 < batch; b0 += captions_at_once) {
-      const int captions = int(batch - b0 < captions_at_once ? batch - b0 : captions_at_once);
-      const auto length_of = [&](int c) {
-        return in.keys ? attention::clamped_length(in.lengths, b0 + c, words) : 1;
+    for (int b0 = all.first; b0 < end; b0 += tile_captions) {
+      const Part some = captions_from(b0);
+      const auto length_of = [&](int64_t b) {
+        return in.keys ? attention::clamped_length(in.lengths, b, words) : 1;
       };
-      for (int64_t i = warp; in.keys && i < words * captions; i += warps) {  // a warp a word
+      for (int64_t i = warp; in.keys && i < words * some.count; i += warps) {  // a warp a word
         T energy = 0;
-        for (int64_t k = lane; k < blocks; k += warp_threads)
-          energy += loop.energies[(b0 * words + i) * blocks + k];
+        for (int64_t k = lane; k < parts; k += warp_threads)
+          energy += loop.energies[(b0 * words + i) * parts + k];
         energy = warp_sum(energy);
         if (lane == 0) alpha[i] = energy;
       }
-      multiply(gate_weights, 4 * mine.count, {h.data + b0 * h.pitch, h.pitch}, n,
-               {loop.z + b0 * latents, latents}, latents, captions, results);
       __syncthreads();
-      for (int c = warp; in.keys && c < captions; c += warps) {  // a warp a caption
-        const int64_t length = length_of(c);
+      for (int64_t c = warp; in.keys && c < some.count; c += warps) {  // a warp a caption
+        const int64_t length = length_of(b0 + c);
         T* const weights = alpha + c * words;
         T largest = -INFINITY, total = 0;
         for (int64_t k = lane; k < length; k += warp_threads)
@@ -250,28 +200,28 @@ __global__ void __launch_bounds__(threads, 1) persistent(Persistent<T> loop, Unr
         total = warp_sum(total);
         for (int64_t k = lane; k < words; k += warp_threads) {
           weights[k] = k < length ? math::exp(weights[k] - largest) / total : T(0);
-          if (blockIdx.x == 0) in.weights[(t * batch + b0 + c) * words + k] = weights[k];
+          if (place.index == 0) in.weights[(t * batch + b0 + c) * words + k] = weights[k];
         }
       }
       __syncthreads();
-      for (int64_t i = thread; i < mine.count * captions; i += threads) {
-        const int c = int(i / mine.count);
-        const int64_t b = b0 + c, u = i % mine.count, unit = mine.first + u;
-        const int length = int(length_of(c));
-        T gates[4];
-#pragma unroll
-        for (int g = 0; g < 4; ++g) {
-          const int64_t column = g * n + unit;
+      multiply(decoder, h, n, {loop.z, latents}, some, [&](int r, int64_t b, bool inside, T sum) {
+        if (inside) {  // a lane a gate
+          const int64_t column = gate(r);
           const auto push = [&](int k) { return in.pushes[(b * words + k) * 4 * n + column]; };
-          gates[g] = results[(g * mine.count + u) * captions_at_once + c] + in.decoder_bias[column] +
-                     (in.keys ? sum_of<T>(length, [&](int k) { return alpha[c * words + k] * push(k); })
-                              : push(0));
+          sum += in.decoder_bias[column] +
+                 (in.keys ? sum_of<T>(int(length_of(b)),
+                                      [&](int k) { return alpha[(b - b0) * words + k] * push(k); })
+                          : push(0));
         }
+        T gates[persistent::tile_rows];
+        persistent::gather(sum, gates);
+        if (!inside || lane >= tile_captions) return;
+        const int64_t unit = mine.first + r / 4;
         const auto state = math::lstm_gates(gates[0], gates[1], gates[2], gates[3],
                                             t ? loop.c[b * n + unit] : T(0));
         next[b * n + unit] = state.h;
         loop.c[b * n + unit] = state.c;
-      }
+      });
       __syncthreads();
     }
     grid.sync();
@@ -298,31 +248,15 @@ const char* launch_writes(const T* first, const T* patches, const T* windows, T*
 
 template <class T>
 Fit persistent_fit(const UnrollSizes& s) {
-  int device = 0, processors = 0, cooperates = 0, most = 0, blocks = 0;
-  cudaGetDevice(&device);
-  cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
-  cudaDeviceGetAttribute(&cooperates, cudaDevAttrCooperativeLaunch, device);
-  cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
-  if (!cooperates || processors < 1) return {0, 0, "the device launches no cooperative grids"};
-  const int grid = int(std::clamp<int64_t>(s.decoder, 1, processors));
-  const int64_t shared = persistent_bytes<T>(s, grid);
-  if (shared > most) return {0, 0, "the weights are larger than the device's shared memory"};
-  cudaError_t error = cudaFuncSetAttribute(
-      persistent<T>, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared));
-  if (error == cudaSuccess)
-    error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, persistent<T>, threads,
-                                                          size_t(shared));
-  if (error != cudaSuccess) cudaGetLastError();
-  if (error != cudaSuccess || blocks < 1) return {0, 0, "no block fits a multiprocessor"};
-  return {grid, shared, nullptr};
+  return persistent::fit(all_steps<T>, s.batch, s.decoder,
+                         [&](int64_t parts) { return persistent_bytes<T>(s, parts); });
 }
 
 template <class T>
 const char* launch_persistent(const Persistent<T>& loop, const UnrollSizes& s, const Fit& fit,
                               CUstream_st* stream) {
   if (s.batch == 0) return nullptr;
-  return report(launch(persistent<T>, dim3(unsigned(fit.blocks)), dim3(threads), size_t(fit.shared),
-                       stream, true, loop, s));
+  return persistent::launch(all_steps<T>, fit, stream, loop, s);
 }
 
 #define FOR(T)                                                                                    \

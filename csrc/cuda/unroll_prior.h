@@ -3,6 +3,7 @@
 // that launch return nullptr, or what CUDA says went wrong.
 #pragma once
 #include "../unroll_sizes.h"
+#include "fit.h"
 #include "loop.h"
 
 namespace aligndraw::cuda {
@@ -36,15 +37,7 @@ template <class T>
 struct Persistent {
   Prior<T> prior;
   const T *heads, *decoder_ih, *decoder_hh, *decoder_h0;
-  T *h, *c, *z, *energies;  // [2, B, n], [B, n], [B, z], [B, N, blocks]
-};
-
-// How many blocks and bytes of shared memory a launch takes on the current device, or why it has
-// no room there.
-struct Fit {
-  int blocks = 0;
-  int64_t shared = 0;
-  const char* reason = nullptr;
+  T *h, *c, *z, *energies;  // [2, B, n], [B, n], [B, z], [B, N, parts]
 };
 template <class T>
 Fit persistent_fit(const UnrollSizes& sizes);

@@ -1,17 +1,61 @@
 // What a loop's driver needs of PyTorch: memory, products of matrices, and launches that are checked.
+// And which form a loop takes.
 #pragma once
+#include <cstdlib>
+#include <optional>
+#include <string_view>
 #include <vector>
 
 #include "../gemm.h"
+#include "fit.h"
 #include "glue.h"
 #include "loop.h"
 
 namespace aligndraw::cuda {
 
+// The grid of one launch for all steps, where the loop goes so: as ALIGNDRAW_LOOP says, "launches" or
+// "persistent", for comparisons, or by "auto" what it takes `by_itself`, if make_fit() has room.
+template <class MakeFit>
+std::optional<Fit> one_launch(const char* op, bool by_itself, const MakeFit& make_fit) {
+  const char* const variable = std::getenv("ALIGNDRAW_LOOP");
+  const std::string_view form = variable && *variable ? variable : "auto";
+  if (form != "auto" && form != "launches" && form != "persistent")
+    fail("ALIGNDRAW_LOOP must be auto, launches or persistent, got '", form, "'");
+  if (form == "launches" || (form == "auto" && !by_itself)) return {};
+  const Fit fit = make_fit();
+  if (!fit.reason) return fit;
+  if (form == "persistent") fail(op, ": ALIGNDRAW_LOOP=persistent cannot be: ", fit.reason);
+  return {};
+}
+
+// A factor of a product: as it is, or rounded to bfloat16.
+template <class T>
+struct Factor {
+  Matrix<const T> exact;
+  Matrix<const BFloat16> rounded;
+  bool is_rounded;
+
+  int64_t rows() const { return is_rounded ? rounded.rows : exact.rows; }
+  int64_t columns() const { return is_rounded ? rounded.columns : exact.columns; }
+  Factor transposed() const { return {exact.transposed(), rounded.transposed(), is_rounded}; }
+  Factor rows_from(int64_t first, int64_t count) const {
+    return of([&](const auto& m) { return m.rows_from(first, count); });
+  }
+  Factor columns_from(int64_t first, int64_t count) const {
+    return of([&](const auto& m) { return m.columns_from(first, count); });
+  }
+
+ private:
+  template <class Part>
+  Factor of(const Part& part) const {
+    return is_rounded ? Factor{{}, part(rounded), true} : Factor{part(exact), {}, false};
+  }
+};
+
 template <class T>
 class Work {
  public:
-  // `rounds` asks for products of float factors rounded to bfloat16's values.
+  // `rounds` asks for the large products of float to be of factors rounded to bfloat16.
   Work(const char* op, const Tensor& like, bool rounds)
       : op_(op), like_(like), device_(like), rounds_(rounds && sizeof(T) == sizeof(float)) {}
 
@@ -21,28 +65,43 @@ class Work {
     return kept_.back().template mutable_data_ptr<T>();
   }
 
+  // The same for the roundings of so many numbers, where there are any.
+  BFloat16* rounding_room(int64_t count) {
+    if (!rounds_) return nullptr;
+    kept_.push_back(torch::stable::new_empty(like_, {count}, ScalarType::BFloat16));
+    return kept_.back().template mutable_data_ptr<BFloat16>();
+  }
+
   CUstream_st* stream() const { return device_.stream(); }
   bool rounds() const { return rounds_; }
   void check(const char* error) const { check_launch(op_, error); }
 
-  void copy(Rows<const T> from, Rows<T> to, int64_t rows, int64_t columns,
-            bool rounded = false) const {
-    check(launch_copy(from, to, rows, columns, rounded, stream()));
+  void copy(Rows<const T> from, Rows<T> to, int64_t rows, int64_t columns) const {
+    check(launch_copy(from, to, rows, columns, stream()));
   }
   void zero(T* data, int64_t count) const { copy({}, {data}, 1, count); }
   void sum_rows(const T* data, int64_t pitch, int64_t rows, int64_t columns, T* result) const {
     check(launch_sum_rows(Rows<const T>{data, pitch}, rows, columns, result, stream()));
   }
 
-  // The matrix, of contiguous rows or not, with its factors rounded in `room` where that is asked for.
-  Matrix<const T> rounded(Matrix<const T> m, T* room) const {
-    if (!rounds_) return m;
-    copy({m.data, m.row}, {room, m.columns}, m.rows, m.columns, true);
-    return matrix<const T>(room, m.rows, m.columns);
+  // A matrix of contiguous rows or not as a factor, rounded into `room` where that is asked for.
+  Factor<T> factor(Matrix<const T> m, BFloat16* room) const {
+    if constexpr (std::is_same_v<T, float>)
+      if (rounds_) {
+        check(launch_round({m.data, m.row}, room, m.rows, m.columns, stream()));
+        return {{}, matrix<const BFloat16>(room, m.rows, m.columns), true};
+      }
+    return {m, {}, false};
   }
+  Factor<T> factor(Matrix<const T> m) { return factor(m, rounding_room(m.rows * m.columns)); }
 
   void multiply(Matrix<T> result, Matrix<const T> a, Matrix<const T> b, bool adds = false) const {
     aligndraw::multiply(result, a, b, adds, like_.device());
+  }
+  void multiply(Matrix<T> result, const Factor<T>& a, const Factor<T>& b) const {
+    if constexpr (std::is_same_v<T, float>)
+      if (rounds_) return aligndraw::multiply(result, a.rounded, b.rounded, like_.device());
+    multiply(result, a.exact, b.exact);
   }
   void multiply(Matrices<T> result, Matrices<const T> a, Matrices<const T> b) const {
     aligndraw::multiply(result, a, b, like_.device());
@@ -68,49 +127,48 @@ class Consumers {
 
   Consumers(Work<T>& work, int64_t units, std::initializer_list<Part> parts, int64_t exact = 0,
             int64_t exact_end = 0)
-      : work_(work), units_(units), exact_(exact), exact_end_(exact_end) {
-    for (const Part& part : parts) columns_ += part.rows;
-    T* const weights = work.room(columns_ * units);
-    weights_ = weights;
-    int64_t row = 0;
+      : work_(work), exact_(exact), exact_end_(exact_end) {
+    int64_t rows = 0;
+    for (const Part& part : parts) rows += part.rows;
+    T* const all = work.room(rows * units);
+    rows = 0;
     for (const Part& part : parts) {
-      work.copy({part.data, part.pitch}, {weights + row * units, units}, part.rows, units);
-      row += part.rows;
+      work.copy({part.data, part.pitch}, {all + rows * units, units}, part.rows, units);
+      rows += part.rows;
     }
-    if (!work.rounds()) return;
-    for (const auto& [begin, end] : {std::pair<int64_t, int64_t>{0, exact}, {exact_end, columns_}})
-      work.copy({weights + begin * units, units}, {weights + begin * units, units}, end - begin,
-                units, true);
+    weights_ = matrix<const T>(all, rows, units);
+    factor_ = work.factor(weights_);
   }
 
-  int64_t columns() const { return columns_; }
+  int64_t columns() const { return weights_.rows; }
 
   // result [rows, columns] = state [rows, units] times the matrices; `room` is for as many states.
-  void forward(T* result, const T* state, int64_t rows, T* room) const {
-    const auto part = [&](Matrix<const T> states, int64_t begin, int64_t end) {
-      if (begin == end) return;
-      work_.multiply(Matrix<T>{result + begin, rows, end - begin, columns_}, states,
-                     matrix(weights_ + begin * units_, end - begin, units_).transposed());
-    };
-    const auto states = matrix(state, rows, units_);
-    if (!work_.rounds()) return part(states, 0, columns_);
-    const auto rounded = work_.rounded(states, room);
-    part(rounded, 0, exact_);
-    part(states, exact_, exact_end_);
-    part(rounded, exact_end_, columns_);
+  void forward(T* result, const T* state, int64_t rows, BFloat16* room) const {
+    const auto states = matrix(state, rows, weights_.columns);
+    const auto results = matrix(result, rows, columns());
+    const Factor<T> factor = work_.factor(states, room);
+    if (!work_.rounds()) return work_.multiply(results, factor, factor_.transposed());
+    for (const auto& [from, end] :
+         {std::pair<int64_t, int64_t>{0, exact_}, {exact_end_, columns()}})
+      if (from < end)
+        work_.multiply(results.columns_from(from, end - from), factor,
+                       factor_.rows_from(from, end - from).transposed());
+    if (exact_ < exact_end_)
+      work_.multiply(results.columns_from(exact_, exact_end_ - exact_), states,
+                     weights_.rows_from(exact_, exact_end_ - exact_).transposed());
   }
 
   // The state's gradient [rows, units], given those of the columns.
-  void backward(T* state, const T* grads, int64_t rows, T* room) const {
-    work_.multiply(matrix(state, rows, units_),
-                   work_.rounded(matrix(grads, rows, columns_), room),
-                   matrix(weights_, columns_, units_));
+  void backward(T* state, const T* grads, int64_t rows, BFloat16* room) const {
+    work_.multiply(matrix(state, rows, weights_.columns),
+                   work_.factor(matrix(grads, rows, columns()), room), factor_);
   }
 
  private:
   Work<T>& work_;
-  int64_t units_, exact_, exact_end_, columns_ = 0;
-  const T* weights_;
+  int64_t exact_, exact_end_;
+  Matrix<const T> weights_{};
+  Factor<T> factor_{};
 };
 
 }  // namespace aligndraw::cuda

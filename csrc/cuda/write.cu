@@ -11,7 +11,7 @@ __global__ void __launch_bounds__(glimpse::threads, glimpse::blocks_at_once<F>)
   using T = typename F::Number;
   const int64_t area = sizes.height * sizes.width, patch_size = sizes.size * sizes.size;
   glimpse::draw<T>(
-      blockIdx.x, glimpse::Numbers<F>{window}, sizes,
+      SharedArrays(), blockIdx.x, glimpse::Numbers<F>{window}, sizes,
       [&](int64_t plane, const math::Grid<T>& grid, int64_t n) {
         return F::load(patch, plane * patch_size + n) / grid.gamma;
       },
@@ -28,7 +28,7 @@ __global__ void __launch_bounds__(glimpse::threads, 1)
   const int64_t area = sizes.height * sizes.width, patch_size = sizes.size * sizes.size;
   const int64_t b = blockIdx.x;
   glimpse::window_grads<T>(
-      b, [&](int i) { return glimpse::Numbers<F>{window}(b, i); },
+      SharedArrays(), b, [&](int i) { return glimpse::Numbers<F>{window}(b, i); },
       [&](int i, T found) { F::store(grad_window, 5 * b + i, found); }, sizes, sizes.channels, -1,
       [&](int64_t plane, int64_t n) { return F::load(grad, plane * area + n); },
       [&](int64_t plane, const math::Grid<T>& grid, int64_t n) {

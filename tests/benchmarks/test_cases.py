@@ -1,6 +1,7 @@
 """What is timed is right, and is what its name says."""
 
 import importlib
+import os
 
 import cases
 import pytest
@@ -90,6 +91,30 @@ def test_every_backend_that_is_built_is_timed_but_no_interpreter(monkeypatch):
     assert "triton" not in {case.form for case in load("read").cases("cpu")}
     with pytest.raises(cases.NotBuilt, match="Triton's interpreter"):
         load("read").cases("cpu", ["triton"])
+
+
+def test_the_forms_of_the_loops_stand_against_each_other(monkeypatch):
+    import bench_model
+
+    monkeypatch.setattr(cases, "missing_reason", lambda op, backend, device: "")
+    forms = {op: set() for op in ("train", "sample")}
+    for case in bench_model.BENCHMARK.cases("cuda"):
+        if case.op in forms and case.batch == 1024 and case.preset == "coco":
+            forms[case.op].add(case.form)
+    designs = {"launches", "persistent", "triton"}
+    assert forms["sample"] == {"eager", "compiled", "fastest", "products"} | designs
+    assert forms["train"] == forms["sample"] | {"eager_bf16", "bf16", "launches_bf16", "persistent_bf16"}
+    assert not designs & {case.form for case in bench_model.BENCHMARK.cases("cpu")}
+
+
+def test_a_form_that_has_no_room_is_not_built(monkeypatch):
+    import bench_model
+
+    monkeypatch.setenv("ALIGNDRAW_LOOP", "auto")
+    with pytest.raises(cases.NotBuilt, match="cannot be: the weights are larger"), bench_model.loops("persistent"):
+        assert os.environ["ALIGNDRAW_LOOP"] == "persistent"
+        raise RuntimeError("unroll: ALIGNDRAW_LOOP=persistent cannot be: the weights are larger than the memory")
+    assert os.environ["ALIGNDRAW_LOOP"] == "auto"
 
 
 def test_the_forms_of_a_question_stand_side_by_side():

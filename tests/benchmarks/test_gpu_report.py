@@ -120,7 +120,10 @@ def test_no_gpu_measures_nothing(report, capsys):
     answer = Done(0, 1.0, json.dumps({"reason": "torch 2.13.0 sees no CUDA device"}))
     machine = Machine(probe=answer)
     assert report(machine) == (2, None, None)
-    assert capsys.readouterr().err == "gpu_report: nothing was measured: torch 2.13.0 sees no CUDA device\n"
+    said = capsys.readouterr().err
+    assert said.startswith("gpu_report: nothing was measured: torch 2.13.0 sees no CUDA device. Still unmeasured: ")
+    assert said.count("\n") == 1 and said.endswith("\n")
+    assert "persistent" in said and "torch.compile" not in said  # what was not asked for
     assert len(machine.commands) == 1
 
 
@@ -146,6 +149,20 @@ def test_a_whole_run(report, tmp_path):
     assert cells(page, "read mnist B=100 trained forward", "cuda")[2:] == expected
     assert "read  yes" in page
     assert "All 15,000 updates of batch 100, by CUDA graphs, in 61.5 s with the making of the data." in page
+
+
+def test_the_model_has_its_rates_launches_and_stage(report):
+    facts = {"op": "train", "window": "", "direction": "both", "steps": 2, "cold": None, "bytes": 0}
+    rows = [{**timed(form, 2e-4, 1e-4), **facts} for form in ("persistent", "persistent_bf16")]
+    ceilings = {"copy_gb_s": 4000.0, "product_gflop_s": 40.0, "bf16_product_gflop_s": 200.0}
+    plan = {"plan": [{k: r[k] for k in row("x")} for r in rows]}
+    machine = Machine(model=[{"ceilings": ceilings}, {"stage_seconds": 2e-6}, plan, *rows, {"after": {}}])
+    _, _, page = report(machine)
+    assert "one of bfloat16 200 in the same run." in page
+    assert "One stage of a persistent loop takes 2 µs with next to no work." in page
+    for form, fraction in (("persistent", "50%"), ("persistent_bf16", "10%")):
+        line = cells(page, "train mnist B=100 both", form)
+        assert line[9:] == ["–", f"20 ({fraction})", "1.0", "3, 1.5 a step", "–"]
 
 
 def test_the_build_asks_for_cuda_and_the_rest_uses_it(report, tmp_path):

@@ -11,6 +11,8 @@ import machine
 import pytest
 import torch
 
+from aligndraw import ops
+
 
 @pytest.fixture
 def played(monkeypatch, tmp_path):
@@ -99,6 +101,21 @@ def test_a_replayed_time_is_that_of_one_call(clock, monkeypatch):
     clock[call], clock[replay] = 2.5e-4, 8e-4
     monkeypatch.setattr(cuda_clock, "_captured", lambda body, repeats: repeats == 4 and graph)
     assert cuda_clock._replayed(call, 0.1)["median"] == pytest.approx(2e-4)
+
+
+def test_a_stage_is_what_more_steps_take(monkeypatch):
+    """Two stages a step, and whatever a call costs besides."""
+    monkeypatch.setattr(ops, "unroll_prior", lambda *arguments: arguments[4].shape[1])
+    replayed = lambda call, cold: {"replayed": {"median": 5.0 + 3.0 * call()}}  # noqa: E731
+    monkeypatch.setattr(cuda_clock, "measure", replayed)
+    assert gpu_stages.stage_seconds("cpu", steps=4) == 1.5
+    monkeypatch.setattr(cuda_clock, "measure", lambda call, cold: {"replayed": None})
+    assert gpu_stages.stage_seconds("cpu") is None
+
+
+def test_what_a_stage_is_measured_with_is_valid(monkeypatch):
+    monkeypatch.setattr(cuda_clock, "measure", lambda call, cold: {"replayed": {"median": float(len(call()))}})
+    assert gpu_stages.stage_seconds("cpu") == 0.0
 
 
 def test_a_run_without_time_says_how_far_it_came(monkeypatch, tmp_path):

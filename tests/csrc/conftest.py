@@ -9,7 +9,8 @@ def loaded():
 
 @pytest.fixture
 def emulation(loaded):
-    """The stand-in for CUDA as it starts: threads in order, every barrier in place."""
+    """The stand-in for CUDA as it starts: four multiprocessors, threads in order, every barrier in place."""
     yield loaded
+    loaded.multiprocessors(4)
     loaded.order(0)
     loaded.leave_out("", 0)

@@ -1,5 +1,6 @@
 """The CUDA loops in the stand-in for the CUDA runtime (tests/emulation)."""
 
+import itertools
 import re
 import shutil
 import sys
@@ -16,23 +17,34 @@ pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or shutil.which(emulated_cuda.compiler()) is None, reason="g++ on Linux is not here"
 )
 
-FORMS = ("launches", "persistent")  # of sampling
-RUNS = ("unroll", *FORMS)
+FORMS = ("launches", "persistent")
+LOOPS = {"drawn": loop_cases.drawn, "sampled": loop_cases.sampled}
 
 
-@pytest.fixture(params=RUNS)
-def run(request, emulation, monkeypatch):
-    """run(args): results and gradients of unroll, or results of one form of unroll_prior, by the CUDA kernels."""
-    if request.param in FORMS:
-        monkeypatch.setenv("ALIGNDRAW_SAMPLING", request.param)
-        return loop_cases.sampled
-    return loop_cases.drawn
+@pytest.fixture(params=FORMS)
+def form(request, emulation, monkeypatch):
+    """Of a loop; the GPU has room for one launch of all shapes."""
+    monkeypatch.setenv("ALIGNDRAW_LOOP", request.param)
+    emulation.multiprocessors(8)
+    return request.param
+
+
+@pytest.fixture(params=LOOPS)
+def run(request, form):
+    """run(args): results and gradients of unroll, or results of unroll_prior, by the CUDA kernels of one form."""
+    return LOOPS[request.param]
 
 
 @pytest.mark.parametrize("align", [True, False])
 @pytest.mark.parametrize("shape", [*SHAPES, *LARGE])
 def test_equals_the_steps_in_double_precision(run, shape, align):
     args = loop_cases.make(shape, align)
+    for ours, truth in zip(run(args), run(args, "reference"), strict=True):
+        assert ours.shape == truth.shape and loop_cases.error(ours, truth) < 1e-11
+
+
+def test_without_latents(run):
+    args = loop_cases.make("odd", z=0)
     for ours, truth in zip(run(args), run(args, "reference"), strict=True):
         assert ours.shape == truth.shape and loop_cases.error(ours, truth) < 1e-11
 
@@ -58,7 +70,7 @@ def test_is_as_exact_as_the_steps_in_single_precision(run, align):
 
 
 @pytest.mark.parametrize("align", [True, False])
-def test_a_loop_of_rounded_products_is_as_exact_as_the_reference(emulation, align):
+def test_a_loop_of_rounded_products_is_as_exact_as_the_reference(form, align):
     """And it does round."""
     ours, reference = errors_of_ten_draws(loop_cases.drawn, align, True)
     assert (ours <= 2 * reference + 4 * torch.finfo(torch.float32).eps).all()
@@ -92,23 +104,36 @@ def test_reads_captions_as_exactly_in_single_precision(emulation, reverse):
     assert (ours <= 2 * reference + 4 * torch.finfo(torch.float32).eps).all()
 
 
-def test_the_tape_is_that_of_the_cpu(emulation):
+def test_the_tape_is_that_of_the_cpu(form):
     """So that a backward of either goes with a forward of the other."""
     args = loop_cases.detached(loop_cases.make("odd", bf16=False))
     for ours, theirs in zip(loop_cases.emulated("unroll", args), torch.ops.aligndraw.unroll(*args), strict=True):
         assert loop_cases.error(ours, theirs) < 1e-12
+
+
+def test_the_tape_of_captions_is_that_of_the_cpu(emulation):
     args = (*loop_cases.detached(loop_cases.make_sequence()), True)
     tapes = loop_cases.emulated("lstm_sequence", args), torch.ops.aligndraw.lstm_sequence(*args)
     assert all(loop_cases.error(ours, theirs) < 1e-12 for ours, theirs in zip(*tapes, strict=True))
 
 
-def test_double_precision_is_never_rounded(emulation):
+@pytest.mark.parametrize("forms", [FORMS, FORMS[::-1]])
+@pytest.mark.parametrize("shape", ["odd", "wide"])
+def test_a_backward_of_one_form_goes_with_a_forward_of_the_other(emulation, monkeypatch, shape, forms):
+    args = loop_cases.make(shape)
+    monkeypatch.setenv("ALIGNDRAW_LOOP", forms[0])
+    found = loop_cases.drawn(args, between=lambda: monkeypatch.setenv("ALIGNDRAW_LOOP", forms[1]))
+    for ours, truth in zip(found, loop_cases.drawn(args, "reference"), strict=True):
+        assert loop_cases.error(ours, truth) < 1e-11
+
+
+def test_double_precision_is_never_rounded(form):
     args = loop_cases.make("odd")
     for a, b in zip(loop_cases.drawn(args), loop_cases.drawn([*args[:-1], True]), strict=True):
         assert torch.equal(a, b)
 
 
-def test_only_the_gradients_that_are_wanted(emulation):
+def test_only_the_gradients_that_are_wanted(form):
     args = loop_cases.make("odd")
     with_image, without = (loop_cases.drawn(args, image_grad=wanted) for wanted in (True, False))
     assert without[5].numel() == 0
@@ -159,39 +184,71 @@ def test_arguments_are_checked(emulation):
             loop_cases.emulated(name, loop_cases.detached(given))
 
 
-def test_the_form_of_sampling(emulation, monkeypatch):
-    """By itself it is one launch where the weights fit and the batch is small; the results do not tell."""
+@pytest.mark.parametrize(("loop", "by_itself"), [("drawn", "launches"), ("sampled", "persistent")])
+def test_the_form(emulation, monkeypatch, loop, by_itself):
+    """By itself sampling a small batch is one launch; the results tell no more than rounding."""
     args = loop_cases.make("odd", dtype=torch.float32)
     found = {}
     for form in ("auto", "", *FORMS):
-        monkeypatch.setenv("ALIGNDRAW_SAMPLING", form)
-        found[form] = loop_cases.sampled(args)
-    assert all(torch.equal(a, b) for a, b in zip(found["auto"], found["persistent"]))
+        monkeypatch.setenv("ALIGNDRAW_LOOP", form)
+        found[form] = LOOPS[loop](args)
+    assert all(torch.equal(a, b) for a, b in zip(found["auto"], found[by_itself]))
     assert all(torch.equal(a, b) for a, b in zip(found[""], found["auto"]))
     assert any(not torch.equal(a, b) for a, b in zip(found["launches"], found["persistent"]))
-    monkeypatch.setenv("ALIGNDRAW_SAMPLING", "fast")
+    monkeypatch.setenv("ALIGNDRAW_LOOP", "fast")
     with pytest.raises(RuntimeError, match="must be auto, launches or persistent, got 'fast'"):
-        loop_cases.sampled(args)
+        LOOPS[loop](args)
 
 
-def test_where_one_launch_has_no_room(emulation, monkeypatch):
+def test_training_is_the_same_bits_on_any_gpu(emulation, monkeypatch):
+    """However many blocks the weights are in, and the captions."""
+    monkeypatch.setenv("ALIGNDRAW_LOOP", "persistent")
+    args = loop_cases.make("wide", dtype=torch.float32)
+    found = []
+    for count in (1, 2, 7):
+        emulation.multiprocessors(count)
+        found.append(loop_cases.drawn(args))
+    assert all(torch.equal(a, b) and torch.equal(a, c) for a, b, c in zip(*found, strict=True))
+
+
+NO_ROOM = "cannot be: the weights are larger than the device's shared memory"
+
+
+@pytest.mark.parametrize(("loop", "op"), [("drawn", "unroll"), ("sampled", "unroll_prior")])
+def test_where_one_launch_has_no_room(emulation, monkeypatch, loop, op):
     args = loop_cases.make("odd", n=180)  # a GPU of 4 multiprocessors, with 227 KiB each
-    monkeypatch.setenv("ALIGNDRAW_SAMPLING", "persistent")
-    with pytest.raises(RuntimeError, match="cannot be: the weights are larger than the device's shared memory"):
-        loop_cases.sampled(args)
+    monkeypatch.setenv("ALIGNDRAW_LOOP", "persistent")
+    with pytest.raises(RuntimeError, match=f"^{op}: ALIGNDRAW_LOOP=persistent {NO_ROOM}"):
+        LOOPS[loop](args)
     found = []
     for form in ("auto", "launches"):
-        monkeypatch.setenv("ALIGNDRAW_SAMPLING", form)
-        found.append(loop_cases.sampled(args))
+        monkeypatch.setenv("ALIGNDRAW_LOOP", form)
+        found.append(LOOPS[loop](args))
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+    if loop == "drawn":  # the form is chosen each way
+        with pytest.raises(RuntimeError, match=f"^unroll_backward: ALIGNDRAW_LOOP=persistent {NO_ROOM}"):
+            loop_cases.drawn(args, between=lambda: monkeypatch.setenv("ALIGNDRAW_LOOP", "persistent"))
+
+
+def test_rounded_weights_take_half_the_room(emulation, monkeypatch):
+    exact, rounded = (loop_cases.make("odd", n=240, dtype=torch.float32, bf16=bf16) for bf16 in (False, True))
+    monkeypatch.setenv("ALIGNDRAW_LOOP", "persistent")
+    with pytest.raises(RuntimeError, match=NO_ROOM):
+        loop_cases.drawn(exact)
+    truth = loop_cases.drawn(rounded, "reference")
+    for ours, reference in zip(loop_cases.drawn(rounded), truth, strict=True):
+        assert loop_cases.error(ours, reference) < 0.05
 
 
 @pytest.mark.parametrize(("file", "line"), emulated_cuda.barriers(of_loops=True))
 def test_no_barrier_can_be_left_out(emulation, monkeypatch, file, line):
     emulation.leave_out(f"/{file}", line)
-    monkeypatch.setenv("ALIGNDRAW_SAMPLING", "persistent")
     with pytest.raises(RuntimeError, match="CUDA: (race|uninitialised shared memory)"):
-        for shape in ("odd", "wide", "tiles"):
+        # On one multiprocessor more captions than a tile of a product has are one block's.
+        cases = (("odd", 4), ("wide", 4), ("tiles", 4), ("wide", 1))
+        for (shape, multiprocessors), form in itertools.product(cases, FORMS[::-1]):
+            monkeypatch.setenv("ALIGNDRAW_LOOP", form)
+            emulation.multiprocessors(multiprocessors)
             args = loop_cases.make(shape, dtype=torch.float32)
             loop_cases.sampled(args)
             loop_cases.drawn(args)

@@ -18,7 +18,7 @@ def measured():
 
 
 def test_every_op_and_loop_is_there(measured):
-    loops = {"loop", *ops.LOOPS}
+    loops = {"loop", "unroll_forward", "unroll_backward", *ops.LOOPS}
     assert {name.split(":")[0] for name in measured} == {op.removesuffix("_gates") for op in ops.OPS} | loops
 
 

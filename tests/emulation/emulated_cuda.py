@@ -89,6 +89,10 @@ class Emulation:
         """In which order threads go on: 0 as numbered, -1 reversed, else shuffled by this seed."""
         self._runtime.cuda_on_cpu_order(order)
 
+    def multiprocessors(self, count: int) -> None:
+        """Of the pretended GPU, 4 at first."""
+        self._runtime.cuda_on_cpu_multiprocessors(count)
+
     def leave_out(self, file: str, line: int) -> None:
         """The barrier of a source line is passed without waiting; line 0 brings all back."""
         self._runtime.cuda_on_cpu_leave_out(file.encode() if line else b"", line)
@@ -100,7 +104,7 @@ def barriers(of_loops: bool) -> list[tuple[str, int]]:
 
     found = []
     for source in sorted(CSRC.glob("cuda/*")):
-        if (source.stem in ("loop", *ops.LOOPS)) != of_loops:
+        if (source.stem in ("loop", "persistent", "unroll_forward", "unroll_backward", *ops.LOOPS)) != of_loops:
             continue
         for number, line in enumerate(source.read_text().splitlines(), 1):
             found += [(source.name, number)] * len(re.findall(r"__sync\w+\(|\.sync\(", line.split("//")[0]))

@@ -95,8 +95,11 @@ def emulated(op, args):
     return getattr(getattr(torch.ops, emulated_cuda.NAMESPACE), op)(*args)
 
 
-def drawn(args, form="cuda", image_grad=True):
-    """Results of `unroll`, time first, and its gradients, by the CUDA kernels or the reference."""
+def drawn(args, form="cuda", image_grad=True, between=lambda: None):
+    """Results of `unroll`, time first, and its gradients, by the CUDA kernels or the reference.
+
+    between() is called after the forward.
+    """
     args = flat(args)
     wanted = [t for t in args if isinstance(t, torch.Tensor) and t.is_floating_point()]
     if form == "reference":
@@ -105,6 +108,7 @@ def drawn(args, form="cuda", image_grad=True):
     else:
         results = emulated("unroll", detached(args))
     outputs = results[:5]
+    between()
     torch.manual_seed(1)
     grads = [torch.randn(r.shape, dtype=torch.float64).to(r.dtype) for r in outputs]
     if form == "reference":

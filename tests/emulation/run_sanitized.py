@@ -17,10 +17,11 @@ if __name__ == "__main__":
     ]
     for op, args in cases:
         cuda_cases.check(op, args)
-    loops = [(*loop_cases.SHAPES, *loop_cases.LARGE), (True, False), ("auto", "launches")]
-    for shape, align, form in itertools.product(*loops):
-        os.environ["ALIGNDRAW_SAMPLING"] = form
-        args = loop_cases.make(shape, align, dtype=torch.float32, bf16=form == "launches")
+    forms = [("persistent", False), ("persistent", True), ("launches", True)]
+    loops = [(*loop_cases.SHAPES, *loop_cases.LARGE), (True, False), forms]
+    for shape, align, (form, bf16) in itertools.product(*loops):
+        os.environ["ALIGNDRAW_LOOP"] = form
+        args = loop_cases.make(shape, align, dtype=torch.float32, bf16=bf16)
         loop_cases.sampled(args)
         loop_cases.drawn(args)
     for reverse in (True, False):

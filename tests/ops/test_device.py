@@ -107,9 +107,13 @@ def test_the_model_draws_and_learns_as_on_the_cpu():
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
 
 
+def loop_arguments(args, device):
+    return [type(a)(*moved(a, device)) if isinstance(a, tuple) else moved((a,), device)[0] for a in args]
+
+
 def loop_results(args, device):
-    """Results and gradients of `unroll`, then results of both forms of `unroll_prior`."""
-    moved_args = [type(a)(*moved(a, device)) if isinstance(a, tuple) else moved((a,), device)[0] for a in args]
+    """Results and gradients of `unroll`, then results of `unroll_prior`."""
+    moved_args = loop_arguments(args, device)
     results = [r for r in ops.unroll(*moved_args) if r is not None]
     grads = [torch.arange(1, r.numel() + 1).cos().reshape(r.shape).to(r) for r in results]
     found = [*results, *torch.autograd.grad(results, loop_cases.leaves(moved_args), grads)]
@@ -124,7 +128,7 @@ def loop_results(args, device):
 def test_the_loops_equal_the_steps(monkeypatch, shape, align, form):
     if reason := missing_reason("unroll", "cuda", "cuda"):
         pytest.skip(reason)
-    monkeypatch.setenv("ALIGNDRAW_SAMPLING", form)
+    monkeypatch.setenv("ALIGNDRAW_LOOP", form)
     args = loop_cases.make(shape, align)
     with aligndraw.use_backend("reference"):
         truth = loop_results(args, "cpu")
@@ -134,10 +138,48 @@ def test_the_loops_equal_the_steps(monkeypatch, shape, align, form):
 
 
 @pytest.mark.parametrize("form", ["launches", "persistent"])
+def test_a_loop_of_rounded_products_is_as_the_reference(monkeypatch, form):
+    if reason := missing_reason("unroll", "cuda", "cuda"):
+        pytest.skip(reason)
+    monkeypatch.setenv("ALIGNDRAW_LOOP", form)
+    args = loop_cases.make("wide", dtype=torch.float32, bf16=True)
+    with aligndraw.use_backend("reference"):
+        truth, exact = loop_results(args, "cpu"), loop_results([*args[:-1], False], "cpu")
+    with aligndraw.use_backend("cuda"):
+        found = loop_results(args, "cuda")
+    for ours, theirs in zip(found, truth, strict=True):
+        assert loop_cases.error(ours, theirs) < 0.05
+    assert loop_cases.error(found[1], exact[1]) > 1e-4  # the KLs: they are rounded
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("form", ["launches", "persistent"])
+def test_a_loop_and_its_gradient_can_be_captured(monkeypatch, form, bf16):
+    if reason := missing_reason("unroll", "cuda", "cuda"):
+        pytest.skip(reason)
+    monkeypatch.setenv("ALIGNDRAW_LOOP", form)
+    args = loop_arguments(loop_cases.make("wide", dtype=torch.float32, bf16=bf16), "cuda")
+
+    def call():
+        results = ops.unroll(*args)
+        return [*results, *torch.autograd.grad(results, loop_cases.leaves(args), [r.cos() for r in results])]
+
+    stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
+    stream.wait_stream(torch.cuda.current_stream())
+    with aligndraw.use_backend("cuda"), torch.cuda.stream(stream):
+        expected = call()
+        with torch.cuda.graph(graph, stream=stream):
+            found = call()
+    graph.replay()
+    torch.cuda.synchronize()
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("form", ["launches", "persistent"])
 def test_a_graphed_sampler_draws_what_sample_draws(monkeypatch, form):
     if reason := missing_reason("unroll", "cuda", "cuda"):
         pytest.skip(reason)
-    monkeypatch.setenv("ALIGNDRAW_SAMPLING", form)
+    monkeypatch.setenv("ALIGNDRAW_LOOP", form)
     torch.manual_seed(0)
     model = aligndraw.AlignDRAW(aligndraw.AlignDRAWConfig.preset("quick")).cuda()
     sampler = GraphedSampler(model)

@@ -584,5 +584,6 @@ void cuda_on_cpu_order(int order) {
   using cuda_on_cpu::Order;
   cuda_on_cpu::set_order(order < 0 ? Order::reverse : order == 0 ? Order::forward : Order::random, unsigned(order));
 }
+void cuda_on_cpu_multiprocessors(int count) { cuda_on_cpu::set_multiprocessors(count); }
 void cuda_on_cpu_leave_out(const char* file, int line) { cuda_on_cpu::leave_out(file, line); }
 }

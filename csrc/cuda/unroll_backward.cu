@@ -1,0 +1,155 @@
+// All steps of a backward in one launch: the stages of unroll_stages.h, and between them the products, of
+// whose columns each block has its own. Barriers of the grid divide what needs all of something.
+#include "lstm_unit.h"
+#include "persistent.h"
+#include "unroll_stages.h"
+
+namespace aligndraw::cuda {
+namespace {
+
+using namespace persistent;
+static_assert(persistent::threads == stages::threads, "products and stages share a launch");
+
+// What a block has in shared memory. A row of the weights is what a unit is for all that comes of it.
+template <class T, class W>
+struct BackwardBlock {
+  Part captions, dec, drawn, enc, seen;
+  Kept<W> of_decoder, of_latent, of_encoder, of_glimpse;
+
+  __device__ __forceinline__ BackwardBlock(SharedArrays& shared, const Backward<T>& loop,
+                                           const Place& place)
+      : captions(place.captions(loop.in.sizes.batch)),
+        dec(place.of(loop.in.sizes.decoder)),
+        drawn(place.of(loop.in.sizes.latents)),
+        enc(place.of(loop.in.sizes.encoder)),
+        seen(place.of(loop.in.sizes.glimpse())),
+        of_decoder(shared, largest_part(loop.in.sizes.decoder, place.parts), dec.count,
+                   loop.decoder_columns(),
+                   [&](int r, int k) {
+                     const auto& in = loop.in;
+                     const UnrollSizes& s = in.sizes;
+                     const int64_t unit = dec.first + r, encoder_at = s.heads();
+                     const int64_t decoder_at = encoder_at + 4 * s.encoder;
+                     return k < encoder_at ? in.heads[k * s.decoder + unit]
+                            : k < decoder_at
+                                ? in.encoder_ih[(k - encoder_at) * s.encoder_in() + s.glimpse() + unit]
+                                : in.decoder_hh[(k - decoder_at) * s.decoder + unit];
+                   }),
+        of_latent(shared, largest_part(loop.in.sizes.latents, place.parts), drawn.count,
+                  4 * loop.in.sizes.decoder,
+                  [&](int r, int k) {
+                    return loop.in.decoder_ih[k * loop.in.sizes.decoder_in() + drawn.first + r];
+                  }),
+        of_encoder(shared, largest_part(loop.in.sizes.encoder, place.parts), enc.count,
+                   loop.encoder_columns(),
+                   [&](int r, int k) {
+                     const int64_t e = loop.in.sizes.encoder, gates_at = 2 * loop.in.sizes.latents;
+                     const int64_t unit = enc.first + r;
+                     return k < gates_at ? loop.in.posterior[k * e + unit]
+                                         : loop.in.encoder_hh[(k - gates_at) * e + unit];
+                   }),
+        of_glimpse(shared, largest_part(loop.in.sizes.glimpse(), place.parts), seen.count,
+                   4 * loop.in.sizes.encoder, [&](int r, int k) {
+                     return loop.in.encoder_ih[k * loop.in.sizes.encoder_in() + seen.first + r];
+                   }) {}
+
+  static int64_t bytes(const UnrollSizes& s, int64_t parts) {
+    const Backward<T> loop{{s}};
+    return shared_bytes<BackwardBlock>(1) +
+           shared_bytes<W>(largest_part(s.decoder, parts) * loop.decoder_columns()) +
+           shared_bytes<W>(largest_part(s.latents, parts) * 4 * s.decoder) +
+           shared_bytes<W>(largest_part(s.encoder, parts) * loop.encoder_columns()) +
+           shared_bytes<W>(largest_part(s.glimpse(), parts) * 4 * s.encoder) +
+           glimpse::window_grads_bytes<T>();
+  }
+};
+
+// A step is six stages: back through the read of the step after it; through its write; through h_dec;
+// through latent and caption; through h_enc; and to the glimpse.
+template <class T, class W>
+__global__ void __launch_bounds__(persistent::threads, 1) backward(Backward<T> loop, int parts) {
+  const auto grid = cooperative_groups::this_grid();
+  const UnrollSizes& s = loop.in.sizes;
+  const int64_t n = s.decoder, e = s.encoder;
+  SharedArrays shared;
+  auto& block = in_shared(shared, [&] { return BackwardBlock<T, W>(shared, loop, Place(parts)); });
+
+  const auto constant = [](Rows<T> rows) { return Rows<const T>{rows.data, rows.pitch}; };
+  for (int64_t t = s.steps - 1;; --t) {
+    if (t + 1 < s.steps) {
+      const LookBackward<T> look = loop.look(t + 1);
+      over_blocks(stages::looks_backward(s),
+                  [&](int64_t i) { stages::look_backward(shared, look, s, i); });
+      grid.sync();
+    }
+    if (t < 0) break;
+    const DrawBackward<T> draw = loop.draw(t);
+    over_blocks(s.batch, [&](int64_t b) { stages::draw_backward(shared, draw, s, b); });
+    grid.sync();
+
+    const LstmStepBackward<T> decode = loop.decode(t);
+    multiply(block.of_decoder, constant(loop.decoder(t + 1)), block.captions,
+             [&](int r, int64_t b, bool inside, T grad) {
+               if (inside) lstm_unit_backward(decode, n, b, block.dec.first + r, grad);
+             });
+    grid.sync();
+
+    const RecallBackward<T> recall = loop.recall(t, {});
+    multiply(block.of_latent, recall.grad_push, block.captions,
+             [&](int r, int64_t b, bool inside, T grad) {
+               if (inside)
+                 stages::latent_backward(recall, s.latents, s.prior_at(), b, block.drawn.first + r,
+                                         grad);
+             });
+    if (loop.in.keys)
+      over_blocks(s.batch, [&](int64_t b) { stages::caption_backward(recall, s, b); });
+    grid.sync();
+
+    const LstmStepBackward<T> encode = loop.encode(t);
+    multiply(block.of_encoder, constant(loop.encoder(t + 1)), block.captions,
+             [&](int r, int64_t b, bool inside, T grad) {
+               if (inside) lstm_unit_backward(encode, e, b, block.enc.first + r, grad);
+             });
+    grid.sync();
+
+    multiply(block.of_glimpse, constant(loop.encoder_gates(t)), block.captions,
+             [&](int r, int64_t b, bool inside, T grad) {
+               if (inside) loop.glimpse[b * s.glimpse() + block.seen.first + r] = grad;
+             });
+    grid.sync();
+  }
+  multiply(block.of_decoder, constant(loop.decoder(0)), block.captions,
+           [&](int r, int64_t b, bool inside, T grad) {
+             if (inside) loop.h_dec[b * n + block.dec.first + r] = grad;
+           });
+  multiply(block.of_encoder, constant(loop.encoder(0)), block.captions,
+           [&](int r, int64_t b, bool inside, T grad) {
+             if (inside) loop.h_enc[b * e + block.enc.first + r] = grad;
+           });
+}
+
+}  // namespace
+
+template <class T>
+Fit backward_fit(const UnrollSizes& s, bool rounds) {
+  return with_kept<T>(rounds, [&]<class W>() {
+    return fit(backward<T, W>, s.batch, INT32_MAX,
+               [&](int64_t parts) { return BackwardBlock<T, W>::bytes(s, parts); });
+  });
+}
+
+template <class T>
+const char* launch_backward(const Backward<T>& loop, bool rounds, const Fit& fit,
+                            CUstream_st* stream) {
+  if (loop.in.sizes.batch == 0) return nullptr;
+  return with_kept<T>(rounds, [&]<class W>() {
+    return persistent::launch(backward<T, W>, fit, stream, loop);
+  });
+}
+
+template Fit backward_fit<float>(const UnrollSizes&, bool);
+template Fit backward_fit<double>(const UnrollSizes&, bool);
+template const char* launch_backward(const Backward<float>&, bool, const Fit&, CUstream_st*);
+template const char* launch_backward(const Backward<double>&, bool, const Fit&, CUstream_st*);
+
+}  // namespace aligndraw::cuda

@@ -1,0 +1,164 @@
+// All steps of a forward in one launch: the stages of unroll_stages.h, and between them the products, of
+// whose columns each block has its own. Barriers of the grid divide what needs all of something.
+#include "lstm_unit.h"
+#include "persistent.h"
+#include "unroll_stages.h"
+
+namespace aligndraw::cuda {
+namespace {
+
+using namespace persistent;
+static_assert(persistent::threads == stages::threads, "products and stages share a launch");
+
+// What a block has in shared memory, this too, as registers are few. W is what the factors are kept as
+// that may be rounded; what makes priors, posteriors, windows and patches stays T.
+template <class T, class W>
+struct ForwardBlock {
+  Part captions, asked, told, enc, drawn, dec;
+  Kept<W> query;
+  Kept<T> others;
+  Kept<W> encoder;
+  Kept<T> posterior;
+  Kept<W> decoder;
+  Look<T> look;  // of the step
+
+  // The row of a matrix [4 count, depth] of gates that row r of the units' is: all four in turn.
+  static __device__ __forceinline__ int64_t gate(Part units, int64_t count, int r) {
+    return r % 4 * count + units.first + r / 4;
+  }
+
+  __device__ __forceinline__ ForwardBlock(SharedArrays& shared, const UnrollPointers<T>& in,
+                                          const Place& place)
+      : captions(place.captions(in.sizes.batch)),
+        asked(place.of(in.sizes.units)),
+        told(place.of(in.sizes.heads() - in.sizes.units)),
+        enc(place.of(in.sizes.encoder)),
+        drawn(place.of(in.sizes.latents)),
+        dec(place.of(in.sizes.decoder)),
+        query(shared, largest_part(in.sizes.units, place.parts), asked.count, in.sizes.decoder,
+              [&](int r, int k) {
+                return in.heads[(asked.first + r) * in.sizes.decoder + k];
+              }),
+        others(shared, largest_part(in.sizes.heads() - in.sizes.units, place.parts), told.count,
+               in.sizes.decoder,
+               [&](int r, int k) {
+                 return in.heads[(in.sizes.units + told.first + r) * in.sizes.decoder + k];
+               }),
+        encoder(shared, 4 * largest_part(in.sizes.encoder, place.parts), 4 * enc.count,
+                in.sizes.encoder_in() + in.sizes.encoder,
+                [&](int r, int k) {
+                  const int64_t row = gate(enc, in.sizes.encoder, r), seen = in.sizes.encoder_in();
+                  return k < seen ? in.encoder_ih[row * seen + k]
+                                  : in.encoder_hh[row * in.sizes.encoder + k - seen];
+                }),
+        posterior(shared, 2 * largest_part(in.sizes.latents, place.parts), 2 * drawn.count,
+                  in.sizes.encoder,
+                  [&](int r, int k) {
+                    const int64_t row = r % 2 * in.sizes.latents + drawn.first + r / 2;
+                    return in.posterior[row * in.sizes.encoder + k];
+                  }),
+        decoder(shared, 4 * largest_part(in.sizes.decoder, place.parts), 4 * dec.count,
+                in.sizes.latents + in.sizes.decoder, [&](int r, int k) {
+                  const int64_t row = gate(dec, in.sizes.decoder, r), latents = in.sizes.latents;
+                  return k < latents ? in.decoder_ih[row * in.sizes.decoder_in() + k]
+                                     : in.decoder_hh[row * in.sizes.decoder + k - latents];
+                }) {}
+
+  static int64_t bytes(const UnrollSizes& s, int64_t parts) {
+    const int64_t n = s.decoder, e = s.encoder;
+    return shared_bytes<ForwardBlock>(1) + shared_bytes<W>(largest_part(s.units, parts) * n) +
+           shared_bytes<T>(largest_part(s.heads() - s.units, parts) * n) +
+           shared_bytes<W>(4 * largest_part(e, parts) * (s.encoder_in() + e)) +
+           shared_bytes<T>(2 * largest_part(s.latents, parts) * e) +
+           shared_bytes<W>(4 * largest_part(n, parts) * (s.latents + n)) +
+           stages::looking_bytes<T>();
+  }
+};
+
+// A step is five stages: what h_dec says; the canvas, the glimpse and the caption; h_enc; the latent;
+// h_dec. The rows of gates are in the order of units, those of the posterior mu and log sigma in turn,
+// so that a tile of a product has all that belongs together.
+template <class T, class W>
+__global__ void __launch_bounds__(persistent::threads, 1) forward(Forward<T> loop, int parts) {
+  const auto grid = cooperative_groups::this_grid();
+  const UnrollSizes& s = loop.in.sizes;
+  const int64_t n = s.decoder, e = s.encoder, seen = s.encoder_in(), latents = s.latents;
+  SharedArrays shared;
+  auto& block = in_shared(shared, [&] { return ForwardBlock<T, W>(shared, loop.in, Place(parts)); });
+
+  // A tile is the gates of a unit.
+  const auto lstm = [&](const LstmStep<T>& step, int64_t units, int64_t unit, int64_t b, bool inside,
+                        T sum) {
+    T gates[tile_rows];
+    gather(sum, gates);
+    if (inside && threadIdx.x % warp_threads < tile_captions)
+      lstm_unit(step, units, b, unit, gates);
+  };
+  for (int64_t t = 0;; ++t) {
+    if (threadIdx.x == 0 && t < s.steps) block.look = loop.look(t);
+    const int64_t row = t * s.batch;
+    const Rows<const T> h_dec{loop.out.decoder_h + row * n, n};
+    const auto say = [&](int64_t first) {
+      return [&, first](int r, int64_t b, bool inside, T sum) {
+        if (inside) loop.spoken.data[b * loop.spoken.pitch + first + r] = sum;
+      };
+    };
+    multiply(block.query, h_dec, block.captions, say(block.asked.first));
+    multiply(block.others, h_dec, block.captions, say(s.units + block.told.first));
+    if (t == s.steps) return;
+    grid.sync();
+
+    over_blocks(stages::looks(s), [&](int64_t i) { stages::look(shared, block.look, s, i); });
+    grid.sync();
+
+    const LstmStep<T> encode = loop.encode(t);
+    multiply(block.encoder, Rows<const T>{block.look.encoder_in, seen}, int(seen),
+             {loop.out.encoder_h + row * e, e}, block.captions,
+             [&](int r, int64_t b, bool inside, T sum) {
+               lstm(encode, e, block.enc.first + r / 4, b, inside, sum);
+             });
+    grid.sync();
+
+    const Infer<T> infer = loop.infer(t, {});
+    multiply(block.posterior, Rows<const T>{encode.h, e}, block.captions,
+             [&](int r, int64_t b, bool inside, T mu) {
+               const T log_sigma = __shfl_xor_sync(~0u, mu, tile_captions);
+               if (inside && r % 2 == 0)
+                 stages::infer(infer, latents, b, block.drawn.first + r / 2, mu, log_sigma);
+             });
+    grid.sync();
+
+    const LstmStep<T> decode = loop.decode(t);
+    multiply(block.decoder, Rows<const T>{infer.z.data, infer.z.pitch}, int(latents), h_dec,
+             block.captions, [&](int r, int64_t b, bool inside, T sum) {
+               lstm(decode, n, block.dec.first + r / 4, b, inside, sum);
+             });
+    grid.sync();
+  }
+}
+
+}  // namespace
+
+template <class T>
+Fit forward_fit(const UnrollSizes& s, bool rounds) {
+  return with_kept<T>(rounds, [&]<class W>() {
+    return fit(forward<T, W>, s.batch, INT32_MAX,
+               [&](int64_t parts) { return ForwardBlock<T, W>::bytes(s, parts); });
+  });
+}
+
+template <class T>
+const char* launch_forward(const Forward<T>& loop, bool rounds, const Fit& fit,
+                           CUstream_st* stream) {
+  if (loop.in.sizes.batch == 0) return nullptr;
+  return with_kept<T>(rounds, [&]<class W>() {
+    return persistent::launch(forward<T, W>, fit, stream, loop);
+  });
+}
+
+template Fit forward_fit<float>(const UnrollSizes&, bool);
+template Fit forward_fit<double>(const UnrollSizes&, bool);
+template const char* launch_forward(const Forward<float>&, bool, const Fit&, CUstream_st*);
+template const char* launch_forward(const Forward<double>&, bool, const Fit&, CUstream_st*);
+
+}  // namespace aligndraw::cuda
