@@ -106,7 +106,7 @@ SHARPENERS = {
     "scenes": (
         SharpenerConfig(planes=32),
         SharpeningConfig(
-            epochs=3,
+            epochs=2,
             batch_size=64,
             learning_rate=5e-4,
             decay=1.0,

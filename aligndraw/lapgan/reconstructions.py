@@ -47,7 +47,9 @@ def reconstruct(
     shape = [model.config.channels, *model.config.image_size]
     got = list(examples.batch(np.arange(1))[0].shape[1:])
     if got != shape:
-        raise ValueError(f"images to reconstruct must be of the model's shape [C, H, W] = {shape}, got {got}")
+        raise ValueError(
+            f"images must be those of the model, [C, H, W] = {shape}, got {got}: give a model of such images"
+        )
     made = np.empty((count, *shape), np.uint8)
     means: list[Tensor] = []
 

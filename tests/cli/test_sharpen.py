@@ -243,7 +243,7 @@ def test_what_cannot_be_reconstructed(command, data, model, archive, tmp_path, l
     given = ("train", "sharpener", *SHORT, "--out", tmp_path / "s")
     for arguments, status, message in (
         (("--data", data, "--model", model), 1, "unknown word"),
-        ((*vectors, model), 1, "must be of the model's shape [C, H, W] = [1, 60, 60], got [3, 32, 32]"),
+        ((*vectors, model), 1, "must be those of the model, [C, H, W] = [1, 60, 60], got [3, 32, 32]"),
         ((*vectors, tmp_path / "gan"), 1, "needs a drawing model, got a LAPGAN"),
         (("--data", tmp_path / "none", "--model", model), 1, "there is no archive"),
         (("--data", archive, "--model", model, "--l1-weight", -1), 2, "l1_weight must not be negative, got -1"),

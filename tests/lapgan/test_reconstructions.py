@@ -61,7 +61,7 @@ def test_errors(model):
             images, captions = super().batch(rows)
             return images[..., 1:], captions
 
-    with pytest.raises(ValueError, match=r"shape \[C, H, W\] = \[2, 11, 14\], got \[2, 11, 13\]"):
+    with pytest.raises(ValueError, match=r"of the model, \[C, H, W\] = \[2, 11, 14\], got \[2, 11, 13\]: "):
         reconstruct(model, WORDS, Small())
     with pytest.raises(CaptionError, match="unknown word"):
         reconstruct(model, WORDS, Seven("d"))
