@@ -106,10 +106,9 @@ SHARPENERS = {
     "scenes": (
         SharpenerConfig(planes=32),
         SharpeningConfig(
-            epochs=2,
+            epochs=1,
             batch_size=64,
             learning_rate=5e-4,
-            decay=1.0,
             momentum=0.5,
             momentum_step=0.0,
             coarse="reconstructions",
