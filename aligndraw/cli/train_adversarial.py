@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 import aligndraw
 from aligndraw.cli.command_sharpen import SENTENCES
@@ -25,20 +27,29 @@ from aligndraw.cli.runs import add_run, keeps_settings, new_run, tell_stopped, u
 from aligndraw.cli.stopping import stopped_by_signals
 from aligndraw.data import CaptionedImages
 from aligndraw.lapgan import model as lapgan
-from aligndraw.lapgan import pyramid, sharpen
-from aligndraw.lapgan.captioned import sentence_notes
-from aligndraw.lapgan.config import PYRAMIDS, SHARPENERS, AdversarialConfig, LAPGANConfig, SharpenerConfig
+from aligndraw.lapgan import sharpen
+from aligndraw.lapgan.captioned import checksum, sentence_notes
+from aligndraw.lapgan.config import (
+    PYRAMIDS,
+    SHARPENERS,
+    AdversarialConfig,
+    LAPGANConfig,
+    SharpenerConfig,
+    SharpeningConfig,
+)
 from aligndraw.lapgan.discriminator import ResidualDiscriminator
 from aligndraw.lapgan.examples import CaptionedExamples, StoredExamples, open_examples
 from aligndraw.lapgan.model import LAPGAN
+from aligndraw.lapgan.reconstructions import reconstruct
 from aligndraw.lapgan.sharpen import Sharpener
 from aligndraw.lapgan.training import (
-    AdversarialTrainer,
     LAPGANRun,
     PyramidTrainer,
     SharpenerRun,
+    SharpenerTrainer,
     train_adversarial,
 )
+from aligndraw.model import Model
 from aligndraw.model.noise import stream
 from aligndraw.pipelines import SAMPLES, Pipeline
 from aligndraw.text.sentences import SentenceEncoder, absolute, open_encoder
@@ -56,7 +67,7 @@ class _Given:
 
     examples: CaptionedExamples
     encoder: SentenceEncoder
-    pipeline: Pipeline | None  # whose language model reads the captions, if one does
+    pipeline: Pipeline | None  # whose language model reads the captions, or whose pictures are sharpened
     settings: Mapping[str, Any]
     device: str
 
@@ -67,11 +78,21 @@ class _Given:
         units = self.encoder.encode(captions).shape[1]
         return config.replace(image_size=(height, width), channels=channels, sentence_units=units)
 
-    def shown(self) -> tuple[Tensor, list[str], Tensor]:
-        """A few examples: images, captions, and vectors of these."""
+    def shown(self) -> tuple[NDArray[np.int64], Tensor, list[str], Tensor]:
+        """A few examples: where they stand, images, captions, and vectors of these."""
         count = len(self.examples)
-        images, captions = self.examples.batch(np.linspace(0, count - 1, min(SHOWN, count), dtype=np.int64))
-        return images, list(captions), self.encoder.encode(captions).to(self.device)
+        rows = np.linspace(0, count - 1, min(SHOWN, count), dtype=np.int64)
+        images, captions = self.examples.batch(rows)
+        return rows, images, list(captions), self.encoder.encode(captions).to(self.device)
+
+    def reconstructions(self) -> NDArray[np.uint8]:
+        """What the drawing model makes of the images."""
+        assert self.pipeline is not None
+        model, count = self.pipeline.model, len(self.examples)
+        if not isinstance(model, Model):
+            raise ValueError("--coarse reconstructions needs a drawing model, got a LAPGAN: give another --model")
+        with tqdm(total=count, unit=" reconstructions", dynamic_ncols=True, disable=None) as bar:
+            return reconstruct(model, self.pipeline.reader, self.examples, self.settings["seed"], bar.update)
 
 
 class _SharpenerJob:
@@ -82,16 +103,28 @@ class _SharpenerJob:
     next = 'aligndraw sample "..." --sharpen {folder}'
 
     def __init__(self, given: _Given, config: SharpenerConfig, recipe: AdversarialConfig) -> None:
+        assert isinstance(recipe, SharpeningConfig)
         self.given, seed = given, given.settings["seed"]
         self.model = Sharpener(config).to(given.device)
         judge = ResidualDiscriminator(config).to(given.device)
-        self.trainer = AdversarialTrainer(self.model.generator, judge, given.examples, given.encoder, recipe, seed)
+        self.trainer = SharpenerTrainer(self.model.generator, judge, given.examples, given.encoder, recipe, seed)
+
+    @staticmethod
+    def preset(data: Path) -> str:
+        """The one that is taken where none is given."""
+        scenes = data.is_dir() and CaptionedImages.open(data).origin.get("kind") == "scenes"
+        return "scenes" if scenes else "published"
+
+    def prepare(self) -> None:
+        """What takes its time, when all else is known to be well."""
+        if self.trainer.config.coarse == "reconstructions":
+            self.trainer.reconstructions = self.given.reconstructions()
 
     @torch.no_grad()
     def rows(self) -> tuple[list[str], Tensor]:
         """Captions, and of each an example as the sharpener is given it, as it returns it, and as it really is."""
-        images, captions, sentences = self.given.shown()
-        coarse = pyramid.coarse(images).clamp(0, 1)
+        rows, images, captions, sentences = self.given.shown()
+        coarse = self.trainer.coarse(images, rows).clamp(0, 1)
         sharp = self.model(coarse.to(self.given.device), sentences).cpu()
         return captions, torch.stack([coarse, sharp, images], 1)
 
@@ -114,9 +147,17 @@ class _LAPGANJob:
         self.model = model.to(given.device)
         self.trainer = PyramidTrainer(self.model, given.examples, given.encoder, recipe, seed)
 
+    @staticmethod
+    def preset(data: Path) -> str:
+        """The one that is taken where none is given."""
+        return "scenes"
+
+    def prepare(self) -> None:
+        """Nothing takes its time."""
+
     def rows(self) -> tuple[list[str], Tensor]:
         """Captions, and of each three pictures as they are drawn, and the real one."""
-        images, captions, sentences = self.given.shown()
+        _, images, captions, sentences = self.given.shown()
         drawn = [self.model.imagine(sentences, [stream(j, i) for i in range(len(images))]).cpu() for j in range(3)]
         return captions, torch.stack([*drawn, images], 1)
 
@@ -130,8 +171,8 @@ def add_to(sets: Any) -> None:
         "sharpener",
         help="a sharpener, on images with captions",
         description="Trains a sharpener: the residual level of a Laplacian pyramid, a generator against a "
-        "discriminator. Values in [brackets] are those of LAPGAN's released code; --planes is the paper's authors'. "
-        "Ctrl-C saves the run, and --resume takes it up again.",
+        "discriminator. Values in [brackets] are those of the presets. Ctrl-C saves the run, and --resume takes it up "
+        "again.",
     )
     parser.add_argument(
         "--data",
@@ -139,6 +180,13 @@ def add_to(sets: Any) -> None:
         metavar="PATH",
         help="folder that `aligndraw data` wrote, of which the split train; or .npz with images, float32 [n, C, H, W] "
         "in [0, 1], and captions, strings [n]",
+    )
+    parser.add_argument(
+        "--preset",
+        choices=SHARPENERS,
+        help="published: the paper's size and the schedule of LAPGAN's released code, hours on a CPU; scenes: for a "
+        "laptop, on what --model makes of the images [scenes for those that `aligndraw data scenes` wrote, else "
+        "published]",
     )
     _add_options(parser, _SharpenerJob)
     parser = sets.add_parser(
@@ -182,11 +230,14 @@ def _run(arguments: argparse.Namespace) -> int:
             for network in ("generator", "discriminator")
         )
         done = f", from update {trainer.index} on" if trainer.index else ""
+        preset = f" by the preset {run.record['preset']}" if "preset" in run.record else ""
         print(
-            f"training {job.name}: generators of {made:,} parameters against discriminators of {judged:,} on {seen:,} "
-            f"images: {trainer.total:,} updates{done}; {arguments.device}",
+            f"training {job.name}{preset}: generators of {made:,} parameters against discriminators of {judged:,} on "
+            f"{seen:,} images: {trainer.total:,} updates{done}; {arguments.device}",
             flush=True,
         )
+        with failing(ValueError):
+            job.prepare()
         bar = stack.enter_context(updates_bar(trainer, trainer.total))
 
         def on_update(numbers: dict[str, float]) -> None:
@@ -239,9 +290,12 @@ def _job(
     device: str,
 ) -> _Job:
     """What is trained, on what."""
+    reads = settings["sentences"] == "caption"
+    draws = isinstance(recipe, SharpeningConfig) and recipe.coarse == "reconstructions"
     pipeline, language = None, None
-    if settings["sentences"] == "caption":
+    if reads or draws:
         pipeline = Pipeline.load(settings["drawn_by"], device)
+    if pipeline is not None and reads:
         language = pipeline.model.language
         encoder = open_encoder("caption", language, pipeline.vocabulary)
     else:
@@ -252,16 +306,19 @@ def _job(
         job = kind(given, given.fitted(config), recipe)
     sentences = sentence_notes(settings["sentences"], language)
     job.model.notes = {"sentences": sentences, "settings": settings, "training": recipe.to_dict()}
+    if draws:
+        assert pipeline is not None
+        job.model.notes["reconstructed_by"] = checksum(pipeline.model)
     return job
 
 
-def _sentences(job: _Job) -> dict[str, Any]:
-    """What reads the captions, for the record."""
-    return {"sentences": job.model.notes["sentences"]}
+def _models(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What reads the captions, and what made reconstructions, as the notes of a sharpener or of a run have it."""
+    return {name: record.get(name) for name in ("sentences", "reconstructed_by")}
 
 
 @contextmanager
-def _new(arguments: argparse.Namespace) -> Iterator[tuple[RunFolder[Any, AdversarialConfig], _Job]]:
+def _new(arguments: argparse.Namespace) -> Iterator[tuple[RunFolder[Any, Any], _Job]]:
     kind: type[_Job] = arguments.job
     if arguments.data is None:
         raise Failure("--data PATH must say what to train on", status=2)
@@ -271,21 +328,23 @@ def _new(arguments: argparse.Namespace) -> Iterator[tuple[RunFolder[Any, Adversa
         "drawn_by": arguments.model and os.path.abspath(arguments.model),
         "seed": arguments.seed or 0,
     }
-    preset = getattr(arguments, "preset", None) or next(iter(kind.presets))
+    with failing(ValueError, FileNotFoundError):
+        preset = arguments.preset or kind.preset(arguments.data)
     with failing(ValueError, status=2):
         sizes, schedule = kind.presets[preset]
         config, recipe = chosen(sizes, arguments), chosen(schedule, arguments)
     with ExitStack() as stack:
         with failing(ValueError, FileNotFoundError):
             job = _job(kind, settings, config, recipe, arguments.device)
-            notes = {"settings": settings, "sha256": job.given.examples.checksum, **_sentences(job)}
+            models = _models(job.model.notes)
+            notes = {"preset": preset, "settings": settings, "sha256": job.given.examples.checksum, **models}
             begun = new_run(kind.run, arguments, job.model.config, recipe, settings["seed"], kind.files, **notes)
             run = stack.enter_context(begun)
         yield run, job
 
 
 @contextmanager
-def _resumed(arguments: argparse.Namespace) -> Iterator[tuple[RunFolder[Any, AdversarialConfig], _Job]]:
+def _resumed(arguments: argparse.Namespace) -> Iterator[tuple[RunFolder[Any, Any], _Job]]:
     kind: type[_Job] = arguments.job
     config, recipe = next(iter(kind.presets.values()))
     options = [f.name for part in (config, recipe) for f in fields(part)]
@@ -299,7 +358,7 @@ def _resumed(arguments: argparse.Namespace) -> Iterator[tuple[RunFolder[Any, Adv
             job = _job(kind, settings, run.model_config, run.training_config, arguments.device)
             if job.given.examples.checksum != checksum:
                 raise Failure(f"{settings['data']} is not the data any more that {arguments.out} began with")
-            if _sentences(job) != {"sentences": run.record.get("sentences")}:
+            if _models(job.model.notes) != _models(run.record):
                 raise Failure(f"{settings['drawn_by']} is not the model any more that {arguments.out} began with")
             stack.enter_context(run.locked())
             for line in run.restore(job.trainer):

@@ -77,7 +77,7 @@ class CaptionedSharpener:
         if specification is None:
             raise ValueError(f"the sharpener in {folder} does not say what reads its captions: give --sentences")
         wanted = trained.get("language")
-        if specification == "caption" and language and wanted not in (None, language_checksum(language)):
+        if specification == "caption" and language and wanted not in (None, checksum(language)):
             raise ValueError(
                 f"the sharpener in {folder} was trained with captions as another model reads them: give that model"
             )
@@ -86,12 +86,12 @@ class CaptionedSharpener:
 
 def sentence_notes(specification: str, language: nn.Module | None = None) -> dict[str, Any]:
     """What `load` looks for among the notes of a sharpener, under "sentences"."""
-    return {"specification": specification, "language": language and language_checksum(language)}
+    return {"specification": specification, "language": language and checksum(language)}
 
 
-def language_checksum(language: nn.Module) -> str:
-    """SHA-256 of the parameters of a language model."""
+def checksum(model: nn.Module) -> str:
+    """SHA-256 of the parameters of a model."""
     digest = hashlib.sha256()
-    for name, tensor in language.state_dict().items():
+    for name, tensor in model.state_dict().items():
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

@@ -77,8 +77,47 @@ class AdversarialConfig(Config):
         return max(self.momentum, min(self.momentum + self.momentum_step * epoch, self.momentum_limit))
 
 
-# Of the sharpener and of LAPGAN, named sizes with their recipes; the first is the default.
-SHARPENERS = {"published": (SharpenerConfig(), AdversarialConfig())}
+@dataclass(frozen=True)
+class SharpeningConfig(AdversarialConfig):
+    """How a sharpener is trained; what LAPGAN's released code lacks is off unless it is asked for."""
+
+    coarse: str = setting(
+        "pyramid",
+        "what is sharpened in training: pyramid, real images after up(down(x)); or reconstructions, what the drawing "
+        "model makes of them, as blurry as what it draws",
+        ("pyramid", "reconstructions"),
+    )
+    optimizer: str = setting("sgd", "sgd, gradient descent; or adam, whose beta1 is the momentum", ("sgd", "adam"))
+    noise: float = setting(1.0, "half the range of the noise in training; a trained sharpener is given 0")
+    l1_weight: float = setting(
+        0.0, "weight, beside the generator's cross-entropy, of the mean absolute difference from the real image"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("noise", "l1_weight"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)!r}")
+
+
+# Of the sharpener and of LAPGAN, sizes and recipes. The first is the default, but for sharpeners of scenes.
+SHARPENERS = {
+    "published": (SharpenerConfig(), SharpeningConfig()),
+    "scenes": (
+        SharpenerConfig(planes=32),
+        SharpeningConfig(
+            epochs=1,
+            batch_size=64,
+            learning_rate=5e-4,
+            momentum=0.5,
+            momentum_step=0.0,
+            coarse="reconstructions",
+            optimizer="adam",
+            noise=0.0,
+            l1_weight=50.0,
+        ),
+    ),
+}
 PYRAMIDS = {
     "scenes": (LAPGANConfig(planes=16, generator_units=512, discriminator_units=256), AdversarialConfig()),
     "released": (LAPGANConfig(), AdversarialConfig()),

@@ -34,7 +34,10 @@ class ResidualGenerator(nn.Module):
 
     def imagine(self, sentences: Tensor, noise: Tensor, images: Tensor) -> Tensor:
         """Images [B, C, H, W] that have those given in common up to their finest details."""
-        coarse = pyramid.coarse(images)
+        return self.sharpen(sentences, noise, pyramid.coarse(images))
+
+    def sharpen(self, sentences: Tensor, noise: Tensor, coarse: Tensor) -> Tensor:
+        """Coarse images [B, C, H, W] with what they lack, not clipped."""
         residuals: Tensor = self(sentences, noise, coarse)
         return coarse + residuals
 

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from aligndraw.lapgan import pyramid
-from aligndraw.lapgan.config import AdversarialConfig, LAPGANConfig, SharpenerConfig
+from aligndraw.lapgan.config import AdversarialConfig, LAPGANConfig, SharpenerConfig, SharpeningConfig
 from aligndraw.lapgan.discriminator import ResidualDiscriminator, TopDiscriminator
 from aligndraw.lapgan.examples import CaptionedExamples
 from aligndraw.lapgan.generator import ResidualGenerator, TopGenerator
@@ -76,7 +77,7 @@ class AdversarialTrainer(Resumable):
     ) -> None:
         model = nn.ModuleDict({"generator": generator, "discriminator": discriminator})
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster on a CPU
-        super().__init__(model, torch.optim.SGD(model.parameters(), lr=config.learning_rate))
+        super().__init__(model, self._optimizer(list(model.parameters()), config))
         self.generator, self.discriminator = generator, discriminator
         self.source, self.encoder, self.config, self.seed, self.prepare = source, encoder, config, seed, prepare
         self.device = next(model.parameters()).device
@@ -101,37 +102,56 @@ class AdversarialTrainer(Resumable):
         epoch = self.index // self.updates_per_epoch
         rate, momentum = config.learning_rate_in(epoch), config.momentum_in(epoch)
         for group in self.optimizer.param_groups:
-            group.update(lr=rate, momentum=momentum, dampening=momentum)
+            group.update(lr=rate, **self._inertia(momentum))
         drawn = stream(self.seed, self.index)  # resuming needs no history
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(int(torch.randint(2**62, (), generator=drawn)))  # of the dropout
-            real, sentences = self._real(half, drawn)
+            real, sentences = self._real(self._rows(half, drawn))
             with torch.no_grad():
-                fake, others = self._fake(half, drawn)
+                fake, others, _ = self._fake(half, drawn)
             logits = self._judged(torch.cat([sentences, others]), torch.cat([real, fake]))
             targets = (torch.arange(2 * half, device=self.device) < half).to(logits)
             right = (logits > 0) == (targets > 0)
             discriminator_loss = binary_cross_entropy_with_logits(logits, targets)
             self._descend(self.discriminator, discriminator_loss)
-            fake, others = self._fake(2 * half, drawn)
+            fake, others, real = self._fake(2 * half, drawn)
             logits = self._judged(others, fake)
             generator_loss = binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
-            self._descend(self.generator, generator_loss)
+            self._descend(self.generator, self._objective(generator_loss, fake, real))
         numbers = (discriminator_loss.detach(), generator_loss.detach(), right[:half], right[half:])
         measured = dict(zip(MEASURED, torch.stack([number.float().mean() for number in numbers]).tolist()))
         self.index += 1
         return Update(self.index - 1, epoch, learning_rate=rate, momentum=momentum, **measured)
 
-    def _real(self, count: int, drawn: torch.Generator) -> tuple[Tensor, Tensor]:
-        rows = torch.randint(len(self.source), (count,), generator=drawn).numpy()
+    def _optimizer(self, parameters: list[nn.Parameter], config: AdversarialConfig) -> torch.optim.Optimizer:
+        return torch.optim.SGD(parameters, lr=config.learning_rate)
+
+    def _inertia(self, momentum: float) -> dict[str, Any]:
+        """A momentum as the optimizer takes it."""
+        return {"momentum": momentum, "dampening": momentum}
+
+    def _objective(self, loss: Tensor, fake: Tensor, real: Tensor) -> Tensor:
+        """What the generator descends: its cross-entropy; `real` is what the fakes were made of."""
+        return loss
+
+    def _rows(self, count: int, drawn: torch.Generator) -> NDArray[np.int64]:
+        rows: NDArray[np.int64] = torch.randint(len(self.source), (count,), generator=drawn).numpy()
+        return rows
+
+    def _real(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         images, captions = self.source.batch(rows)
         return self.prepare(images.to(self.device)), self.encoder.encode(captions).to(self.device)
 
-    def _fake(self, count: int, drawn: torch.Generator) -> tuple[Tensor, Tensor]:
-        images, sentences = self._real(count, drawn)
+    def _fake(self, count: int, drawn: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Fakes, their sentences, and the real images that they were made of."""
+        rows = self._rows(count, drawn)
+        images, sentences = self._real(rows)
         noise = self.generator.noise(count, drawn).to(self.device)
         with self._rounding():
-            return self.generator.imagine(sentences, noise, images).float(), sentences
+            return self._imagined(sentences, noise, images, rows).float(), sentences, images
+
+    def _imagined(self, sentences: Tensor, noise: Tensor, images: Tensor, rows: NDArray[np.int64]) -> Tensor:
+        return self.generator.imagine(sentences, noise, images)
 
     def _judged(self, sentences: Tensor, images: Tensor) -> Tensor:
         with self._rounding():
@@ -158,6 +178,55 @@ class AdversarialTrainer(Resumable):
             raise FloatingPointError(
                 f"the {what} of update {self.index} are not finite (loss {loss.item():g}): lower learning_rate"
             )
+
+
+class SharpenerTrainer(AdversarialTrainer):
+    """A sharpener in training; the generator descends E[−log D] + l1_weight · mean |sharp − x|.
+
+    Args:
+        generator, discriminator, source, encoder, config, seed: as for `AdversarialTrainer`.
+
+    Attributes:
+        reconstructions: of each image of the source, uint8 [n, C, H, W], from
+            `aligndraw.lapgan.reconstructions.reconstruct`: for a configuration by which they are what is sharpened.
+    """
+
+    config: SharpeningConfig
+    generator: ResidualGenerator
+
+    def __init__(
+        self,
+        generator: ResidualGenerator,
+        discriminator: ResidualDiscriminator,
+        source: CaptionedExamples,
+        encoder: SentenceEncoder,
+        config: SharpeningConfig,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(generator, discriminator, source, encoder, config, seed)
+        self.reconstructions: NDArray[np.uint8] | None = None
+
+    def coarse(self, images: Tensor, rows: NDArray[np.int64]) -> Tensor:
+        """What is sharpened of examples, float32 [B, C, H, W]: of their images, or where they stand in the source."""
+        if self.config.coarse == "pyramid":
+            return pyramid.coarse(images)
+        assert self.reconstructions is not None
+        return torch.from_numpy(self.reconstructions[rows]).to(images.device).float() / 255
+
+    def _optimizer(self, parameters: list[nn.Parameter], config: AdversarialConfig) -> torch.optim.Optimizer:
+        assert isinstance(config, SharpeningConfig)
+        if config.optimizer == "adam":
+            return torch.optim.Adam(parameters, lr=config.learning_rate)
+        return super()._optimizer(parameters, config)
+
+    def _inertia(self, momentum: float) -> dict[str, Any]:
+        return {"betas": (momentum, 0.999)} if self.config.optimizer == "adam" else super()._inertia(momentum)
+
+    def _objective(self, loss: Tensor, fake: Tensor, real: Tensor) -> Tensor:
+        return loss + self.config.l1_weight * (fake - real).abs().mean() if self.config.l1_weight else loss
+
+    def _imagined(self, sentences: Tensor, noise: Tensor, images: Tensor, rows: NDArray[np.int64]) -> Tensor:
+        return self.generator.sharpen(sentences, self.config.noise * noise, self.coarse(images, rows))
 
 
 @dataclass(frozen=True)
@@ -215,10 +284,10 @@ class PyramidTrainer(Resumable):
         return PyramidUpdate(done)
 
 
-class SharpenerRun(RunFolder[SharpenerConfig, AdversarialConfig]):
+class SharpenerRun(RunFolder[SharpenerConfig, SharpeningConfig]):
     """A training of a sharpener. `sharpener.safetensors` and `sharpener.json` are those of the last epoch."""
 
-    MODEL, TRAINING = SharpenerConfig, AdversarialConfig
+    MODEL, TRAINING = SharpenerConfig, SharpeningConfig
 
 
 class LAPGANRun(RunFolder[LAPGANConfig, AdversarialConfig]):

@@ -7,9 +7,16 @@ import pytest
 import torch
 from PIL import Image
 
-from aligndraw.data import CaptionedWriter
+from aligndraw.data import VOCABULARY, CaptionedWriter
+from aligndraw.data.stored_scenes import store_scenes
+from aligndraw.lapgan.config import SHARPENERS, LAPGANConfig
 from aligndraw.lapgan.examples import open_examples
+from aligndraw.lapgan.model import LAPGAN
+from aligndraw.lapgan.reconstructions import reconstruct
 from aligndraw.lapgan.sharpen import Sharpener
+from aligndraw.lapgan.training import AdversarialTrainer, SharpenerTrainer
+from aligndraw.model.language import LanguageModel
+from aligndraw.model.saved import save_model
 from aligndraw.pipelines import Pipeline
 
 SEVEN, TWO = "the digit seven is at the top left of the image", "the digit two is at the top left of the image"
@@ -167,6 +174,83 @@ def test_a_folder_of_captioned_images(command, tmp_path):
     assert status == 0 and "on 4 images: 4 updates" in out
     config = Sharpener.load(tmp_path / "s").config
     assert (config.channels, config.image_size, config.sentence_units) == (3, (10, 12), 4)
+
+
+@pytest.fixture
+def data(tmp_path):
+    store_scenes(tmp_path / "data", 4, captions=2)
+    return tmp_path / "data"
+
+
+def recipe(folder):
+    """How a run is trained, but for what the tests make small."""
+    record = json.loads((folder / "run.json").read_text())
+    return {**record["training"], "epochs": 0, "batch_size": 0}, record
+
+
+def test_scenes_have_a_recipe_of_their_own(train, command, data, scenes, tmp_path):
+    """It is the default for what `aligndraw data scenes` wrote alone, and can be asked for and refused."""
+    given = ("train", "sharpener", "--data", data, "--model", scenes, *SHORT, "--out")
+    status, out, err = command(*given, tmp_path / "a")
+    assert (status, err) == (0, "") and "preset scenes" in out
+    assert train(out=tmp_path / "b")[0] == 0
+    assert command(*given, tmp_path / "c", "--preset", "published", "--noise", 0.5)[0] == 0
+    schedules = {name: {**told.to_dict(), "epochs": 0, "batch_size": 0} for name, (_, told) in SHARPENERS.items()}
+    for run, preset, changed in (("a", "scenes", {}), ("b", "published", {}), ("c", "published", {"noise": 0.5})):
+        told, record = recipe(tmp_path / run)
+        assert told == {**schedules[preset], **changed} and record["preset"] == preset
+    with Image.open(tmp_path / "a" / "samples" / "epoch-0002.png") as sheet:
+        assert sheet.width > 0
+    assert schedules["scenes"]["coarse"] == "reconstructions" and schedules["published"]["coarse"] == "pyramid"
+
+
+def test_reconstructions_are_those_of_the_model_and_are_resumed(command, data, scenes, tmp_path, monkeypatch):
+    seen = []
+
+    def update(trainer):
+        seen.append(trainer.reconstructions)
+        return AdversarialTrainer.update(trainer)
+
+    monkeypatch.setattr(SharpenerTrainer, "update", update)
+    given = ("train", "sharpener", "--data", data, "--model", scenes, *SHORT, "--seed", 3, "--out")
+    assert command(*given, tmp_path / "a")[0] == 0
+    pipeline = Pipeline.load(scenes)
+    assert np.array_equal(seen[0], reconstruct(pipeline.model, pipeline.vocabulary, open_examples(data), 3))
+    assert command(*given, tmp_path / "b")[0] == 0
+    (tmp_path / "b" / "sharpener.safetensors").unlink()
+    (tmp_path / "b" / "checkpoints" / "update-00000008" / "state.json").unlink()
+    status, out, _ = command("train", "sharpener", "--resume", "--out", tmp_path / "b")
+    assert status == 0 and "from update 4 on" in out
+    weights = [(tmp_path / run / "sharpener.safetensors").read_bytes() for run in "ab"]
+    assert weights[0] == weights[1]
+    status, _, err = command("train", "sharpener", "--resume", "--out", tmp_path / "b", "--preset", "published")
+    assert status == 2 and "leave out --preset" in err
+    changed = Pipeline.load(scenes).model
+    with torch.no_grad():
+        changed.canvas += 0.1  # what reads the captions stays
+    save_model(changed, pipeline.vocabulary, scenes)
+    status, _, err = command("train", "sharpener", "--resume", "--out", tmp_path / "b")
+    assert status == 1 and "is not the model any more that" in err
+
+
+def test_what_cannot_be_reconstructed(command, data, model, archive, tmp_path, listing):
+    texts = sorted(set((data / "train-captions.txt").read_text().splitlines()))
+    np.savez(tmp_path / "v.npz", captions=texts, vectors=np.eye(len(texts), 5))
+    vectors = ("--data", data, "--sentences", f"vectors:{tmp_path / 'v.npz'}", "--model")
+    sizes = LAPGANConfig(sentence_units=6, planes=2, generator_units=2)
+    LAPGAN(sizes, VOCABULARY, LanguageModel(len(VOCABULARY), 3)).save(tmp_path / "gan")
+    before = listing()
+    given = ("train", "sharpener", *SHORT, "--out", tmp_path / "s")
+    for arguments, status, message in (
+        (("--data", data, "--model", model), 1, "unknown word"),
+        ((*vectors, model), 1, "must be those of the model, [C, H, W] = [1, 60, 60], got [3, 32, 32]"),
+        ((*vectors, tmp_path / "gan"), 1, "needs a drawing model, got a LAPGAN"),
+        (("--data", tmp_path / "none", "--model", model), 1, "there is no archive"),
+        (("--data", archive, "--model", model, "--l1-weight", -1), 2, "l1_weight must not be negative, got -1"),
+    ):
+        found, _, err = command(*given, *arguments)
+        assert found == status and message in err and err.count("\n") == 1, (arguments, err)
+    assert listing() == before | {tmp_path / "s": None, tmp_path / "s" / "lock": b""}
 
 
 def test_errors(command, archive, model, tmp_path, listing):

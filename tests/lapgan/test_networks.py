@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from aligndraw.lapgan.config import AdversarialConfig, LAPGANConfig, SharpenerConfig
+from aligndraw.lapgan.config import AdversarialConfig, LAPGANConfig, SharpenerConfig, SharpeningConfig
 from aligndraw.lapgan.discriminator import ResidualDiscriminator, TopDiscriminator
 from aligndraw.lapgan.generator import ResidualGenerator, TopGenerator
 
@@ -109,6 +109,9 @@ def test_schedule():
         (lambda: AdversarialConfig(learning_rate=0.0), "learning_rate must be above 0, got 0.0"),
         (lambda: AdversarialConfig(decay=-1.0), "decay must not be negative, got -1.0"),
         (lambda: AdversarialConfig(momentum=1.0), "momentum must be at least 0 and below 1, got 1.0"),
+        (lambda: SharpeningConfig(noise=-1.0), "noise must not be negative, got -1.0"),
+        (lambda: SharpeningConfig(l1_weight=-1.0), "l1_weight must not be negative, got -1.0"),
+        (lambda: SharpeningConfig(coarse="half"), "coarse must be one of pyramid, reconstructions, got 'half'"),
     ],
 )
 def test_errors(make, message):

@@ -9,11 +9,18 @@ import torch
 from torch.nn.functional import softplus
 
 from aligndraw.lapgan import pyramid
-from aligndraw.lapgan.config import AdversarialConfig, SharpenerConfig
+from aligndraw.lapgan.config import AdversarialConfig, SharpenerConfig, SharpeningConfig
 from aligndraw.lapgan.discriminator import ResidualDiscriminator, TopDiscriminator
 from aligndraw.lapgan.generator import ResidualGenerator, TopGenerator
 from aligndraw.lapgan.model import LAPGAN
-from aligndraw.lapgan.training import AdversarialTrainer, LAPGANRun, PyramidTrainer, SharpenerRun, train_adversarial
+from aligndraw.lapgan.training import (
+    AdversarialTrainer,
+    LAPGANRun,
+    PyramidTrainer,
+    SharpenerRun,
+    SharpenerTrainer,
+    train_adversarial,
+)
 from aligndraw.text import Vocabulary
 
 RECIPE = AdversarialConfig(epochs=2, batch_size=4, momentum=0.3, momentum_step=0.1, precision="float32")
@@ -81,6 +88,81 @@ def test_an_update_is_two_steps_of_descent(make):
     for ours, theirs in ((generator, trainer.generator), (discriminator, trainer.discriminator)):
         for (name, a), b in zip(ours.named_parameters(), theirs.parameters(), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7, msg=name)
+
+
+@pytest.fixture
+def make_sharpener(config):
+    """With reconstructions, which are no blur of the images, and all that the published recipe has not."""
+
+    def trainer(**changes):
+        torch.manual_seed(1)
+        networks = ResidualGenerator(config), ResidualDiscriminator(config)
+        asked = dict(coarse="reconstructions", optimizer="adam", noise=0.0, l1_weight=3.0) | changes
+        recipe = SharpeningConfig(**{**RECIPE.to_dict(), **asked})
+        made = SharpenerTrainer(*networks, Source((2, 11, 14)), Encoder(), recipe)
+        made.reconstructions = np.random.default_rng(4).integers(0, 256, (5, 2, 11, 14), np.uint8)
+        return made
+
+    return trainer
+
+
+def test_a_sharpener_by_the_published_recipe_is_trained_as_any_generator(make, make_sharpener):
+    published = SharpeningConfig()
+    plain = make_sharpener(**{name: getattr(published, name) for name in ("coarse", "optimizer", "noise", "l1_weight")})
+    wanted = make()
+    for _ in range(4):
+        assert plain.update() == wanted.update()
+    for a, b in zip(wanted.model.parameters(), plain.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_reconstructions_adam_and_the_distance_from_the_image(make_sharpener):
+    """Losses and first steps by hand; the noise is 0, and the generator's loss alone has the distance."""
+    trainer = make_sharpener()
+    trainer.discriminator.layers[5].p = 0.0
+    generator, discriminator = copy.deepcopy(trainer.generator), copy.deepcopy(trainer.discriminator)
+    update = trainer.update()
+    real, first, second = trainer.source.asked
+
+    def fakes(rows):
+        blurry, sentences = torch.from_numpy(trainer.reconstructions[rows]).float() / 255, Encoder().encode(rows)
+        return blurry + generator(sentences, torch.zeros(len(rows), 1, 11, 14), blurry), sentences
+
+    images, sentences = fakes(first)
+    on_real = discriminator(Encoder().encode(real), trainer.source.images[real])
+    on_fake = discriminator(sentences, images.detach())
+    loss = (softplus(-on_real).sum() + softplus(on_fake).sum()) / 4
+    assert update.discriminator_loss == pytest.approx(loss.item(), rel=1e-5)
+    first_step_of_adam(discriminator, loss, 0.02)
+    images, sentences = fakes(second)
+    loss = softplus(-discriminator(sentences, images)).mean()
+    assert update.generator_loss == pytest.approx(loss.item(), rel=1e-4)
+    first_step_of_adam(generator, loss + 3 * (images - trainer.source.images[second]).abs().mean(), 0.02)
+    for ours, theirs in ((generator, trainer.generator), (discriminator, trainer.discriminator)):
+        for (name, a), b in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+            off = ((a - b).abs() > 1e-4).float().mean()  # where a gradient is near 0 its sign is rounding's
+            assert off < 0.02, name
+    assert trainer.optimizer.param_groups[0]["betas"] == (0.3, 0.999)
+
+
+def first_step_of_adam(network, loss, rate):
+    """g / (|g| + 1e-8): both means of the first step are its own."""
+    gradients = torch.autograd.grad(loss, list(network.parameters()))
+    with torch.no_grad():
+        for parameter, gradient in zip(network.parameters(), gradients):
+            parameter -= rate * gradient / (gradient.abs() + 1e-8)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_sharpener_stopped_and_resumed_ends_the_same(make_sharpener, tmp_path, optimizer):
+    whole, first, resumed = (make_sharpener(optimizer=optimizer) for _ in range(3))
+    assert train_adversarial(run_in(tmp_path / "a", whole), whole, checkpoint_every=100)
+    run = run_in(tmp_path / "b", first)
+    assert not train_adversarial(run, first, checkpoint_every=100, stopping=lambda: first.index == 4)
+    assert run.restore(resumed) == [] and resumed.index == 4
+    assert train_adversarial(run, resumed, checkpoint_every=100)
+    for (name, a), b in zip(whole.model.state_dict().items(), resumed.model.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
 
 
 def step(network, loss, rate):

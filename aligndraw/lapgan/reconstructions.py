@@ -1,0 +1,68 @@
+"""What a drawing model makes of the images that a sharpener is trained on: as blurry as what it draws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from aligndraw.data import CaptionReader
+from aligndraw.lapgan.examples import CaptionedExamples
+from aligndraw.model import Model
+from aligndraw.model.noise import stream
+
+_TOGETHER = 200  # images reconstructed in one batch
+
+
+@torch.no_grad()
+def reconstruct(
+    model: Model,
+    captions: CaptionReader,
+    examples: CaptionedExamples,
+    seed: int = 0,
+    on_images: Callable[[int], object] = lambda images: None,
+) -> NDArray[np.uint8]:
+    """σ(c_T) of each example's image, under one sample of the posterior's latents.
+
+    Args:
+        model: on any device.
+        captions: what reads captions for it.
+        examples: n images with captions.
+        seed: of the noise; example i has random stream i.
+        on_images: called with a number of images just done.
+
+    Returns:
+        uint8 [n, C, H, W], rounded from [0, 1] times 255.
+
+    Raises:
+        ValueError: the model is of other images, or cannot read captions in batches; `CaptionError`, for a caption that
+            it cannot read.
+    """
+    if model.mixes_captions:
+        raise ValueError("model must read each caption by itself, got one of the released conventions")
+    device, count = next(model.parameters()).device, len(examples)
+    shape = [model.config.channels, *model.config.image_size]
+    got = list(examples.batch(np.arange(1))[0].shape[1:])
+    if got != shape:
+        raise ValueError(
+            f"images must be those of the model, [C, H, W] = {shape}, got {got}: give a model of such images"
+        )
+    made = np.empty((count, *shape), np.uint8)
+    means: list[Tensor] = []
+
+    def look(mean: Tensor) -> Tensor:
+        means[:] = [mean]
+        return mean
+
+    for start in range(0, count, _TOGETHER):
+        rows = np.arange(start, min(start + _TOGETHER, count))
+        images, texts = examples.batch(rows)
+        words, lengths = captions.encode_batch(texts)
+        streams = [stream(seed, i) for i in rows.tolist()]
+        model(images.to(device), words.to(device), lengths.to(device), generator=streams, refine=look)
+        made[rows] = (means[0] * 255).round().to("cpu", torch.uint8).numpy()
+        on_images(len(rows))
+    return made
