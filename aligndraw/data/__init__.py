@@ -1,6 +1,6 @@
 """Data sets: pictures with captions."""
 
-from aligndraw.data.batches import CaptionReader, Examples, Source, to_tensors
+from aligndraw.data.batches import CaptionReader, Examples, Resident, Source, as_images, to_parts, to_tensors
 from aligndraw.data.captioned import CaptionedImages, CaptionedSplit, DataError
 from aligndraw.data.captioned_writer import CaptionedWriter
 from aligndraw.data.digits import Digits, load_digits
@@ -37,6 +37,7 @@ __all__ = [
     "MNISTCaptions",
     "MNISTExamples",
     "Place",
+    "Resident",
     "Scene",
     "SceneExamples",
     "Scenes",
@@ -45,11 +46,13 @@ __all__ = [
     "Template",
     "all_captions",
     "all_placements",
+    "as_images",
     "caption",
     "evaluation_scenes",
     "evaluation_sets",
     "is_held_out",
     "load_digits",
     "open_data_set",
+    "to_parts",
     "to_tensors",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -26,6 +26,27 @@ class Examples(Protocol):
 
     def captions(self, index: slice = ..., /) -> list[str]:
         """The captions as text; all by default."""
+
+
+@runtime_checkable
+class Resident(Examples, Protocol):
+    """Examples whose pictures a device makes by itself of what lies there once.
+
+    Attributes:
+        images: uint8, what the pictures are made of.
+    """
+
+    images: NDArray[np.uint8]
+
+    def texts(self, index: slice, /) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Word ids int64 [B, N] padded with 0, and lengths int64 [B]."""
+
+    def parts(self, index: slice, /) -> tuple[NDArray[np.int64], ...]:
+        """What each picture is made of, int64 [B, ...]."""
+
+    @staticmethod
+    def compose(images: Tensor, *parts: Tensor) -> Tensor:
+        """Pictures uint8 [B, C, H, W] of `images` and `parts` on one device, without waiting for it."""
 
 
 class Source(Protocol):
@@ -53,4 +74,16 @@ class CaptionReader(Protocol):
 def to_tensors(examples: Examples, index: slice) -> tuple[Tensor, Tensor, Tensor]:
     """Images float32 [B, C, H, W] in [0, 1] of a slice of the examples, and captions as `Model.describe` takes them."""
     pictures, words, lengths = examples.batch(index)
-    return torch.from_numpy(pictures).float() / 255, torch.from_numpy(words), torch.from_numpy(lengths)
+    return as_images(torch.from_numpy(pictures)), torch.from_numpy(words), torch.from_numpy(lengths)
+
+
+def to_parts(examples: Resident, index: slice) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
+    """The same with what images are made of in place of images."""
+    words, lengths = examples.texts(index)
+    parts = tuple(torch.from_numpy(part) for part in examples.parts(index))
+    return parts, torch.from_numpy(words), torch.from_numpy(lengths)
+
+
+def as_images(pictures: Tensor) -> Tensor:
+    """Pictures uint8 as images float32 in [0, 1]."""
+    return pictures.float() / 255

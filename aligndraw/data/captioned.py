@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from aligndraw.data.ragged import padded, ranges
 from aligndraw.text import Vocabulary, read_tokenizer
@@ -80,9 +81,22 @@ class CaptionedSplit:
 
     def batch(self, index: slice | NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
         """Images uint8 [B, C, H, W], word ids int64 [B, N] padded with 0, and lengths int64 [B]."""
+        return np.asarray(self.images[self.image_index[index]]), *self.texts(index)
+
+    def texts(self, index: slice | NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Word ids int64 [B, N] padded with 0, and lengths int64 [B]."""
         lengths = self.lengths[index]
         words = self._words[ranges(self._first[index], lengths)]
-        return np.asarray(self.images[self.image_index[index]]), padded(words.astype(np.int64), lengths), lengths
+        return padded(words.astype(np.int64), lengths), lengths
+
+    def parts(self, index: slice | NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
+        """As `Resident.parts`: indices of images, int64 [B]."""
+        return (self.image_index[index],)
+
+    @staticmethod
+    def compose(images: Tensor, *parts: Tensor) -> Tensor:
+        """As `Resident.compose`."""
+        return images[parts[0]]
 
     def captions(self, index: slice | NDArray[np.int64] = slice(None)) -> list[str]:
         """The captions as they were written."""

@@ -18,8 +18,9 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
-from aligndraw.data.compositing import composite
+from aligndraw.data.compositing import composite, composite_tensors
 from aligndraw.data.digits import Digits
 from aligndraw.text import Vocabulary
 
@@ -163,12 +164,26 @@ class MNISTExamples:
         self, index: slice | NDArray[np.int64]
     ) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
         """Pictures uint8 [B, 1, 60, 60], word ids int64 [B, 12] and lengths int64 [B], all 12."""
-        first, second = (np.ascontiguousarray(self.digits[index, which]) for which in (0, 1))
-        rows, columns = (np.ascontiguousarray(x[index]) for x in (self.rows, self.columns))
+        digits, rows, columns = self.parts(index)
+        first, second = (np.ascontiguousarray(digits[:, which]) for which in (0, 1))
         pictures = composite(self.images, first, second, rows, columns, CANVAS, CANVAS)
+        return pictures[:, None], *self.texts(index)
+
+    def texts(self, index: slice | NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Word ids int64 [B, 12] and lengths int64 [B], all 12."""
         labels = self.labels[index]
         words = _caption_ids()[self.template[index], labels[:, 0], labels[:, 1]]
-        return pictures[:, None], words, np.full(len(words), words.shape[1])
+        return words, np.full(len(words), words.shape[1])
+
+    def parts(self, index: slice | NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
+        """As `Resident.parts`: digits, rows and columns, int64 [B, 2]."""
+        return tuple(np.ascontiguousarray(x[index]) for x in (self.digits, self.rows, self.columns))
+
+    @staticmethod
+    def compose(images: Tensor, *parts: Tensor) -> Tensor:
+        """As `Resident.compose`."""
+        digits, rows, columns = parts
+        return composite_tensors(images, digits, rows, columns, CANVAS, CANVAS)[:, None]
 
     def captions(self, index: slice = slice(None)) -> list[str]:
         """The captions as text."""

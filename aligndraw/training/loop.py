@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from aligndraw.config import TrainingConfig
-from aligndraw.data import Examples, Source, to_tensors
+from aligndraw.data import Examples, Resident, Source, as_images, to_parts, to_tensors
 from aligndraw.model import Bound, Model
 from aligndraw.model.graphs import Graphs, Recorder, padded
 from aligndraw.model.noise import draw_noise, stream
@@ -73,6 +74,8 @@ class Trainer(Resumable):
         # A graph a bucket of caption lengths, in two parts: what the first finds decides about the second.
         self.graphs = Graphs(model.canvas.device, limit=8, parts=2, recorder=recorder)
         self._epoch: tuple[int, Examples] | None = None
+        self._on_device = model.canvas.is_cuda or recorder is not None
+        self._stored: tuple[Resident, Tensor] | None = None  # what images are made of on the device
         self._ahead: tuple[Tensor, ...] | None = None  # the batch of the next update
 
     @property
@@ -150,32 +153,35 @@ class Trainer(Resumable):
         epoch, extra = index // self.updates_per_epoch, dict(zip(self.more, more))
         return Update(index, epoch, kl, nll, norm, learning_rate(config, index), extra)
 
-    def _batch(self, index: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Images, captions, lengths and noise of an update; resuming needs no history."""
+    def _batch(self, index: int) -> tuple[Tensor, ...]:
+        """What images are made of, captions, lengths and noise of an update; resuming needs no history."""
         config, canvas = self.config, self.model.canvas
         epoch, position = divmod(index, self.updates_per_epoch)
-        images, captions, lengths = to_tensors(
-            self._examples(epoch), slice(position * config.batch_size, (position + 1) * config.batch_size)
-        )
+        rows = slice(position * config.batch_size, (position + 1) * config.batch_size)
+        examples = self._examples(epoch)
+        pictures: tuple[Tensor, ...]
+        if self._stored is not None:
+            pictures, captions, lengths = to_parts(self._stored[0], rows)
+        else:
+            images, captions, lengths = to_tensors(examples, rows)
+            pictures = (images,)
         size = (self.model.config.steps, self.model.config.latent_units)
-        noise = draw_noise(len(images), size, stream(self.seed, index, canvas.device), canvas)
-        return images, captions if self.ungraphed_reason else padded(captions), lengths, noise
+        noise = draw_noise(len(captions), size, stream(self.seed, index, canvas.device), canvas)
+        return *pictures, captions if self.ungraphed_reason else padded(captions), lengths, noise
 
-    def _parts(
-        self,
-        images: Tensor,
-        captions: Tensor,
-        lengths: Tensor,
-        noise: Tensor,
-        weight: Tensor | float,
-        rate: Tensor | float,
-        decay: Tensor | float,
-    ) -> Iterator[Tensor]:
+    def _parts(self, *inputs: Any) -> Iterator[Tensor]:
         """An update in two parts: the gradient, yielding KL, NLL, its norm and `more`; and the step, which repeats it.
 
-        The weight of the KL, the learning rate and the decay of the mean are tensors where the update is recorded, to
-        be replayed with others.
+        Args:
+            inputs: those of `_batch`; the weight of the KL, the learning rate and the decay of the mean, tensors where
+                the update is recorded, to be replayed with others.
         """
+        *pictures, captions, lengths, noise, weight, rate, decay = inputs
+        if self._stored is not None:
+            examples, stored = self._stored
+            images = as_images(examples.compose(stored, *pictures))
+        else:
+            (images,) = pictures
         bound, penalty, more = self._measured(images, captions, lengths, noise)
         kl, nll = bound.kl.mean(), bound.nll.mean()
         self.optimizer.zero_grad()
@@ -220,8 +226,25 @@ class Trainer(Resumable):
 
     def _examples(self, epoch: int) -> Examples:
         if self._epoch is None or self._epoch[0] != epoch:
-            self._epoch = epoch, self.source.epoch(self.seed, epoch, self.config.epoch_size)
+            examples = self.source.epoch(self.seed, epoch, self.config.epoch_size)
+            self._epoch, self._stored = (epoch, examples), self._store(examples)
         return self._epoch[1]
+
+    def _store(self, examples: Examples) -> tuple[Resident, Tensor] | None:
+        """What its images are made of, brought to the device, where that can make them and has room."""
+        if not (self._on_device and isinstance(examples, Resident) and self._fits(examples)):
+            return None
+        if self._stored is not None and self._stored[0].images is examples.images:
+            return examples, self._stored[1]
+        self.graphs.forget()  # they read what was stored before
+        return examples, torch.from_numpy(np.array(examples.images)).to(self.model.canvas.device)
+
+    def _fits(self, examples: Resident) -> bool:
+        """Whether what images are made of takes at most a quarter of the GPU's memory."""
+        device = self.model.canvas.device
+        return not device.type == "cuda" or (
+            4 * examples.images.nbytes <= torch.cuda.get_device_properties(device).total_memory
+        )
 
 
 def train(

@@ -5,7 +5,7 @@ import torch
 
 import aligndraw
 from aligndraw import AlignDRAW, AlignDRAWConfig, TrainingConfig
-from aligndraw.data import MNISTCaptions, Scenes, load_digits
+from aligndraw.data import Digits, MNISTCaptions, Scenes, load_digits
 from aligndraw.training import Trainer
 
 TINY = AlignDRAWConfig(steps=2, encoder_units=6, decoder_units=5, latent_units=3, language_units=4, align_units=4)
@@ -53,6 +53,27 @@ def test_recorded_updates_are_updates(optimizer):
                          (graphed.average.values(), plain.average.values())):  # fmt: skip
         for a, b in zip(ours, theirs, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
+
+
+def test_a_device_makes_the_pictures_itself(monkeypatch):
+    """Over the end of an epoch, too, of digits that are brought there once."""
+    source, recorder = MNISTCaptions(load_digits()), Recorder()
+    _, expected = trained(source, None, 5)
+    monkeypatch.setattr("aligndraw.data.mnist_captions.composite", None)
+    trainer, reports = trained(source, recorder, 5)
+    assert [u.nll for u in reports] == pytest.approx([u.nll for u in expected], rel=1e-4)
+    assert reports[-1].epoch == 1 and recorder.calls.count("record") == 1
+    assert torch.equal(trainer._stored[1], torch.from_numpy(source.digits.images))
+
+
+def test_other_pictures_drop_the_recordings():
+    """Recordings read the memory of what was stored before."""
+    source, recorder = MNISTCaptions(load_digits()), Recorder()
+    trainer, _ = trained(source, recorder, 2)
+    trainer.source = MNISTCaptions(Digits(source.digits.images.copy(), source.digits.labels))
+    trainer.update()
+    trainer.update()
+    assert recorder.calls == ["warm up", "record", "replay", "replay", "warm up"]
 
 
 def test_a_bucket_of_caption_lengths_is_one_recording():
