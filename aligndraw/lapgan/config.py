@@ -114,7 +114,7 @@ SHARPENERS = {
             coarse="reconstructions",
             optimizer="adam",
             noise=0.0,
-            l1_weight=50.0,
+            l1_weight=80.0,
         ),
     ),
 }
