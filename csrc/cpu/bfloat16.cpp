@@ -248,8 +248,9 @@ void multiply(Matrix<float> result, std::initializer_list<Term> terms, bool adds
     const int64_t height = std::min(block, result.rows - m * block);
     const int64_t width = std::min(block, result.columns - n * block);
     float* const place = result.data + m * block * result.row + n * block;
-    const bool whole = height == block && width == block, added = adds || from > 0;
-    alignas(64) float edge[block * block];
+    // What adds to the result is summed by itself first: long sums err less in parts.
+    const bool added = adds || from > 0, whole = height == block && width == block && !added;
+    alignas(64) float sums[block * block];
     const int left_tiles = 2 * m + 1 < left.row_tiles() ? 2 : 1;
     bool first_term = true;
     int64_t begin = 0;  // of a term, in the depth of all
@@ -260,17 +261,17 @@ void multiply(Matrix<float> result, std::initializer_list<Term> terms, bool adds
         const int64_t k = first - begin;
         const uint32_t* const lefts[] = {term.left.at(2 * m, k), term.left.at(2 * m + 1, k)};
         const uint32_t* const rights[] = {term.right.at(2 * n, k), term.right.at(2 * n + 1, k)};
-        kernel(lefts, rights, left_tiles, last - first, whole ? place : edge,
-               whole ? result.row : block, !first_term || (whole && added));
+        kernel(lefts, rights, left_tiles, last - first, whole ? place : sums,
+               whole ? result.row : block, !first_term);
         first_term = false;
       }
       begin = end;
     }
     for (int64_t r = 0; r < (whole ? 0 : height); ++r) {
       if (added)
-        add_row(place + r * result.row, edge + r * block, width);
+        add_row(place + r * result.row, sums + r * block, width);
       else
-        std::copy_n(edge + r * block, width, place + r * result.row);
+        std::copy_n(sums + r * block, width, place + r * result.row);
     }
   };
   for_row_ranges(outer, inner * depth * block, [&](int64_t begin, int64_t end) {
