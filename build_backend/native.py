@@ -31,7 +31,10 @@ CUDA_ARCHS = ("80", "90", "100", "120")
 CXX_FLAGS = ["-std=c++20", "-O3", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra"]
 # g++ vectorises comparisons and divisions only when they need not set errno or trap.
 MATH_FLAGS = ["-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd"]
-NVCC_FLAGS = ["-std=c++20", "-O3", "--threads=0", "-Xcompiler=-fPIC,-fvisibility=hidden", "-Xptxas=-warn-spills"]
+NVCC_FLAGS = [
+    *("-std=c++20", "-O3", "-Xcompiler=-fPIC,-fvisibility=hidden", "-Xptxas=-warn-spills"),
+    "--threads=0",  # as many architectures of a file at a time as there are processors
+]
 STABLE_ABI = (
     "-DTORCH_TARGET_VERSION=0x020b000000000000"  # 2.11's: runs on that and every later torch
 )

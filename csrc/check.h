@@ -92,6 +92,13 @@ inline void check_dtype(const char* op, const Argument& argument, const Argument
          dtype_text(type));
 }
 
+// For what an update rule changes in place.
+inline void check_plain(const char* op, const Argument& argument) {
+  const Tensor& tensor = argument.tensor;
+  if (tensor.scalar_type() != ScalarType::Float || !tensor.is_contiguous() || !tensor.is_cpu())
+    fail(op, ": ", argument.name, " must be contiguous float32 tensors on the CPU");
+}
+
 // Every tensor is floating point and on the first one's device; float64 comes with float64 only.
 inline void check_float(const char* op, std::initializer_list<Argument> arguments) {
   const Argument& first = *arguments.begin();

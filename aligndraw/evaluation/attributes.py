@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aligndraw.data import CaptionReader, SceneExamples, evaluation_scenes
+from aligndraw.data import CaptionReader, SceneExamples, as_images, evaluation_scenes
 from aligndraw.data.scenes import ATTRIBUTES, SIDE, Split, told
 from aligndraw.evaluation.drawing import Sharpen, draw_each
 from aligndraw.evaluation.fidelity import Share
@@ -139,6 +139,6 @@ def score_scene_reader(
     """
     scores = {}
     for kind, part in evaluation_scenes(split, seed, n).items():
-        parts = [torch.from_numpy(part.pictures(slice(i, i + 500))).float() / 255 for i in range(0, n, 500)]
+        parts = [as_images(torch.from_numpy(part.pictures(slice(i, i + 500)))) for i in range(0, n, 500)]
         scores[kind] = AttributeAccuracy.of(torch.cat([reader.read(pictures) for pictures in parts]), part)
     return scores

@@ -25,6 +25,7 @@ from aligndraw.data import (
     Digits,
     MNISTCaptions,
     all_placements,
+    as_images,
     caption,
     is_held_out,
 )
@@ -280,6 +281,6 @@ def score_reader(
                     f"got {len(chosen)} of {n} pictures of {caption(*placement)!r}"
                 )
             pictures, *_ = examples.batch(np.array(chosen))
-            readings.append(reader.read(torch.from_numpy(pictures).float() / 255))
+            readings.append(reader.read(as_images(torch.from_numpy(pictures))))
             shown += [placement] * n
     return Fidelity.of(torch.cat(readings), shown)

@@ -23,7 +23,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 import aligndraw
-from aligndraw.data import PLACES, Digits, load_digits
+from aligndraw.data import PLACES, Digits, as_images, load_digits
 from aligndraw.data.digits import SIDE
 from aligndraw.data.mnist_captions import SPLITS
 from aligndraw.evaluation.fidelity import GROUPS, Share, score_reader
@@ -53,7 +53,7 @@ class Composer:
     """
 
     def __init__(self, images: NDArray[np.uint8], labels: NDArray[np.uint8], seed: int) -> None:
-        self.images = torch.from_numpy(images).float() / 255
+        self.images = as_images(torch.from_numpy(images))
         self.labels = torch.from_numpy(labels.astype(np.int64))
         self._generator = torch.Generator().manual_seed(seed)
 

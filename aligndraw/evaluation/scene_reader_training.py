@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 import aligndraw
-from aligndraw.data import Scenes
+from aligndraw.data import Scenes, as_images
 from aligndraw.data.scenes import Combinations
 from aligndraw.evaluation.attributes import GROUPS, score_scene_reader
 from aligndraw.evaluation.reader_training import blur, fit
@@ -38,7 +38,7 @@ def scene_batch(seed: int, index: int, size: int) -> tuple[Tensor, Tensor]:
     few = size // 4
     sizes = {"seen": size - few, "held_out": few}
     parts = [Scenes("train", kind).epoch(seed, index, sizes[kind]) for kind in get_args(Combinations)]
-    pictures = torch.from_numpy(np.concatenate([part.pictures(slice(None)) for part in parts])).float() / 255
+    pictures = as_images(torch.from_numpy(np.concatenate([part.pictures(slice(None)) for part in parts])))
     generator = torch.Generator().manual_seed(seed * 1_000_003 + index)
     sigma = torch.rand(size, generator=generator) * 2.4 - 1.2  # pixels; half stay sharp
     pictures = blur(pictures.flatten(0, 1), sigma.clamp(min=0.1).repeat_interleave(3)).unflatten(0, (size, 3))

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aligndraw.data import as_images
 from aligndraw.data.captioned import CaptionedImages, file_checksum
 
 
@@ -53,7 +54,7 @@ class StoredExamples:
     def batch(self, rows: NDArray[np.int64]) -> tuple[Tensor, Sequence[str]]:
         """Images float32 [B, C, H, W] in [0, 1] and their captions, as they were written."""
         images = np.asarray(self._split.images[self._split.image_index[rows]])
-        return torch.from_numpy(images).float() / 255, self._split.captions(rows)
+        return as_images(torch.from_numpy(images)), self._split.captions(rows)
 
 
 class ArchivedExamples:

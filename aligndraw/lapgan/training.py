@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from aligndraw.data import as_images
 from aligndraw.lapgan import pyramid
 from aligndraw.lapgan.config import AdversarialConfig, LAPGANConfig, SharpenerConfig, SharpeningConfig
 from aligndraw.lapgan.discriminator import ResidualDiscriminator, TopDiscriminator
@@ -211,7 +212,7 @@ class SharpenerTrainer(AdversarialTrainer):
         if self.config.coarse == "pyramid":
             return pyramid.coarse(images)
         assert self.reconstructions is not None
-        return torch.from_numpy(self.reconstructions[rows]).to(images.device).float() / 255
+        return as_images(torch.from_numpy(self.reconstructions[rows]).to(images.device))
 
     def _optimizer(self, parameters: list[nn.Parameter], config: AdversarialConfig) -> torch.optim.Optimizer:
         assert isinstance(config, SharpeningConfig)

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from aligndraw.config import Config, setting
+from aligndraw.data import as_images
 from aligndraw.evaluation.features import FeatureNetwork, FeaturesConfig
 from aligndraw.evaluation.fidelity import Share
 from aligndraw.training.run import RunFolder
@@ -101,7 +102,7 @@ class FeaturesTrainer(Resumable):
     def standardise(self) -> None:
         """Takes the mean and the deviation of each channel of some training images, for a network not yet trained."""
         images, _ = self.data.epoch(self.seed, 0, STANDARD)
-        pixels = torch.from_numpy(images).to(self.model.mean.device).float() / 255
+        pixels = as_images(torch.from_numpy(images).to(self.model.mean.device))
         self.model.mean.copy_(pixels.mean((0, 2, 3)))
         self.model.deviation.copy_(pixels.std((0, 2, 3)).clamp(min=1e-3))
 
@@ -117,7 +118,7 @@ class FeaturesTrainer(Resumable):
             self._epoch = epoch, *self.data.epoch(self.seed, epoch, recipe.epoch_size)
         batch = slice(position * recipe.batch_size, (position + 1) * recipe.batch_size)
         device = self.model.mean.device
-        images = torch.from_numpy(self._epoch[1][batch]).to(device).float() / 255
+        images = as_images(torch.from_numpy(self._epoch[1][batch]).to(device))
         labels = torch.from_numpy(self._epoch[2][batch]).to(device)
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.learning_rate * 0.5 ** (epoch // recipe.halved_every)
@@ -146,7 +147,7 @@ def accuracy(network: FeatureNetwork, data: Labelled, size: int = 1000, batch_si
     hits = 0
     with torch.no_grad():
         for start in range(0, size, batch_size):
-            part = torch.from_numpy(images[start : start + batch_size]).to(network.mean.device).float() / 255
+            part = as_images(torch.from_numpy(images[start : start + batch_size]).to(network.mean.device))
             told = network(part).argmax(1).cpu()
             hits += int((told == torch.from_numpy(labels[start : start + batch_size])).sum())
     return Share(hits, size)

@@ -242,9 +242,10 @@ class Trainer(Resumable):
     def _fits(self, examples: Resident) -> bool:
         """Whether what images are made of takes at most a quarter of the GPU's memory."""
         device = self.model.canvas.device
-        return not device.type == "cuda" or (
-            4 * examples.images.nbytes <= torch.cuda.get_device_properties(device).total_memory
-        )
+        if device.type != "cuda":
+            return True
+        memory: int = torch.cuda.get_device_properties(device).total_memory
+        return 4 * examples.images.nbytes <= memory
 
 
 def train(

@@ -20,32 +20,39 @@ constexpr int64_t tile = 16;        // rows, and pairs of depth
 constexpr int64_t at_once = 32;     // depth tiles whose products are formed before the next rows'
 constexpr int64_t block = Tiles::block;
 
+using Bits = Vector<uint32_t, tile>;
+
 // The nearest bfloat16, ties to even; not a number stays so.
-ALIGNDRAW_INLINE uint32_t rounded(float value) {
-  uint32_t bits;
-  std::memcpy(&bits, &value, sizeof bits);
-  const uint32_t nearest = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-  return (bits & 0x7fffffff) > 0x7f800000 ? (bits >> 16) | 0x40 : nearest;
+ALIGNDRAW_INLINE void round(Bits& bits, const float* from) {
+  load(bits, from);
+  const Bits nearest = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+  bits = (bits & 0x7fffffff) > 0x7f800000 ? (bits >> 16) | 0x40 : nearest;
 }
 
-// tile[r][pair] of rows whose neighbours in depth stand side by side.
-ALIGNDRAW_CLONES void pack_rows(const float* from, int64_t row, uint32_t* to) {
-  for (int64_t r = 0; r < tile; ++r)
-    for (int64_t p = 0; p < tile; ++p)
-      to[r * tile + p] = rounded(from[r * row + 2 * p]) | rounded(from[r * row + 2 * p + 1]) << 16;
-}
+template <int first>
+struct EveryOther {
+  static constexpr int of(int i) { return 2 * i + first; }
+};
 
-// tile[pair][r] of rows that stand side by side.
-ALIGNDRAW_CLONES void pack_columns(const float* from, int64_t column, uint32_t* to) {
-  for (int64_t p = 0; p < tile; ++p)
-    for (int64_t r = 0; r < tile; ++r)
-      to[p * tile + r] =
-          rounded(from[2 * p * column + r]) | rounded(from[(2 * p + 1) * column + r]) << 16;
-}
+// Rows i and i + distance of a matrix of which they are to swap two squares of `distance` elements.
+template <int distance>
+struct SwappedAbove {
+  static constexpr int of(int i) { return i & distance ? tile + i - distance : i; }
+};
+template <int distance>
+struct SwappedBelow {
+  static constexpr int of(int i) { return i & distance ? tile + i : i + distance; }
+};
 
-void transpose(const uint32_t* from, uint32_t* to) {
-  for (int64_t i = 0; i < tile; ++i)
-    for (int64_t j = 0; j < tile; ++j) to[j * tile + i] = from[i * tile + j];
+template <int distance>
+ALIGNDRAW_INLINE void swap_squares(Bits (&rows)[tile]) {
+#pragma GCC unroll 16
+  for (int i = 0; i < tile; ++i) {
+    if (i & distance) continue;
+    const Bits above = rows[i], below = rows[i + distance];
+    shuffle<SwappedAbove<distance>>(rows[i], above, below);
+    shuffle<SwappedBelow<distance>>(rows[i + distance], above, below);
+  }
 }
 
 // A tile at the edge, as a whole one.
@@ -78,7 +85,6 @@ ALIGNDRAW_CLONES void multiply_anywhere(const uint32_t* const* left, const uint3
                                         bool adds) {
   constexpr int few = 4;
   using V = Vector<float, tile>;
-  using Bits = Vector<uint32_t, tile>;
   for (int i = 0; i < left_tiles; ++i)
     for (int j = 0; j < 2; ++j)
       for (int64_t first = 0; first < tile; first += few) {
@@ -193,6 +199,39 @@ void with_kernel(Unit unit, const std::function<void(BlockKernel)>& run) {
   run(multiply_anywhere);
 }
 
+ALIGNDRAW_CLONES void pack_rows(const float* from, int64_t row, uint32_t* to) {
+  for (int64_t r = 0; r < tile; ++r) {
+    Bits left, right, even, odd;
+    round(left, from + r * row);
+    round(right, from + r * row + tile);
+    shuffle<EveryOther<0>>(even, left, right);
+    shuffle<EveryOther<1>>(odd, left, right);
+    store(to + r * tile, Bits(even | odd << 16));
+  }
+}
+
+ALIGNDRAW_CLONES void pack_columns(const float* from, int64_t row, uint32_t* to) {
+  for (int64_t p = 0; p < tile; ++p) {
+    Bits even, odd;
+    round(even, from + 2 * p * row);
+    round(odd, from + (2 * p + 1) * row);
+    store(to + p * tile, Bits(even | odd << 16));
+  }
+}
+
+ALIGNDRAW_CLONES void transpose(const uint32_t* from, int64_t from_row, uint32_t* to,
+                                int64_t to_row) {
+  Bits rows[tile];
+#pragma GCC unroll 16
+  for (int i = 0; i < tile; ++i) load(rows[i], from + i * from_row);
+  swap_squares<8>(rows);
+  swap_squares<4>(rows);
+  swap_squares<2>(rows);
+  swap_squares<1>(rows);
+#pragma GCC unroll 16
+  for (int i = 0; i < tile; ++i) store(to + i * to_row, rows[i]);
+}
+
 Tiles::Tiles(Side side, Matrix<const float> matrix)
     : rows_(matrix.rows),
       depth_((matrix.columns + 2 * tile - 1) / (2 * tile)),
@@ -214,7 +253,7 @@ Tiles::Tiles(Side side, Matrix<const float> matrix)
       copy_part(matrix, r, c, part);
       pack_rows(part, 2 * tile, now);
     }
-    if (turned) transpose(packed, to);
+    if (turned) transpose(packed, tile, to, tile);
   };
   const int64_t panels = (rows_ + block - 1) / block * 2;  // an even number
   for_row_ranges(panels, depth_ * 256, [&, this](int64_t begin, int64_t end) {

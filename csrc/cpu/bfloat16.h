@@ -26,6 +26,15 @@ using BlockKernel = void (*)(const uint32_t* const* left, const uint32_t* const*
 // Calls run with the unit's kernel on a thread that is prepared for it.
 void with_kernel(Unit unit, const std::function<void(BlockKernel)>& run);
 
+// Tiles of 16 lines of 16 pairs of numbers, rounded to the nearest bfloat16. Of 16 rows, `row` apart,
+// the pairs of neighbours in each; and of 16 columns in 32 rows, the pairs of neighbours in each: a
+// line a pair.
+void pack_rows(const float* from, int64_t row, uint32_t* to);
+void pack_columns(const float* from, int64_t row, uint32_t* to);
+
+// to[j][i] = from[i][j] of 16 x 16 elements of 32 bits, in rows so far apart.
+void transpose(const uint32_t* from, int64_t from_row, uint32_t* to, int64_t to_row);
+
 // A factor of a product result[i, j] = sum_k left[i, k] right[j, k], rounded, in tiles of 16 rows by
 // 32 of depth, padded with zeros. A left tile is 16 rows of 16 pairs of neighbours in depth, a right
 // one 16 such pairs of 16 rows.

@@ -16,94 +16,32 @@ using Square = float[block][block];
 using Row = Vector<float, half>;
 using Bits = Vector<uint32_t, half>;
 
-ALIGNDRAW_INLINE void round(Bits& bits, const float* from) {
-  load(bits, from);
-  bits = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;  // the nearest bfloat16, ties to even
-}
-
-// The pairs of one row's neighbours: rows first ... first + 15.
-ALIGNDRAW_INLINE void pack_rows(const Square& square, int64_t first, uint32_t* to) {
-  constexpr Bits even = {0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30};
-  for (int64_t r = 0; r < half; ++r) {
-    Bits left, right;
-    round(left, square[first + r]);
-    round(right, square[first + r] + half);
-    const Bits upper = __builtin_shuffle(left, right, even);
-    store(to + r * half, Bits(upper | __builtin_shuffle(left, right, even + 1) << 16));
-  }
-}
-
-// The pairs of one column's neighbours: columns first ... first + 15.
-ALIGNDRAW_INLINE void pack_columns(const Square& square, int64_t first, uint32_t* to) {
-  for (int64_t p = 0; p < half; ++p) {
-    Bits upper, lower;
-    round(upper, &square[2 * p][first]);
-    round(lower, &square[2 * p + 1][first]);
-    store(to + p * half, Bits(upper | lower << 16));
-  }
-}
-
-// As four times four squares of 4 x 4: four rounds, each of which swaps halves of pairs of rows.
-template <class T>
-ALIGNDRAW_INLINE void transpose(const T* from, int64_t from_row, T* to, int64_t to_row) {
-  using V = Vector<T, half>;
-  using Lanes = Vector<uint32_t, half>;
-  V rows[half];
-#pragma GCC unroll 16
-  for (int i = 0; i < half; ++i) load(rows[i], from + i * from_row);
-#pragma GCC unroll 4
-  for (int distance = 8; distance; distance /= 2) {
-    Lanes upper, lower;
-#pragma GCC unroll 16
-    for (int lane = 0; lane < half; ++lane) {
-      upper[lane] = lane & distance ? 16 + lane - distance : lane;
-      lower[lane] = lane & distance ? 16 + lane : lane + distance;
-    }
-#pragma GCC unroll 16
-    for (int i = 0; i < half; ++i) {
-      if (i & distance) continue;
-      const V a = rows[i], b = rows[i + distance];
-      rows[i] = __builtin_shuffle(a, b, upper);
-      rows[i + distance] = __builtin_shuffle(a, b, lower);
-    }
-  }
-#pragma GCC unroll 16
-  for (int i = 0; i < half; ++i) store(to + i * to_row, rows[i]);
-}
-
-ALIGNDRAW_CLONES void transpose_tile(const uint32_t* from, uint32_t* to) {
-  transpose(from, half, to, half);
-}
-
-ALIGNDRAW_CLONES void transpose_square(const Square& from, Square& to) {
+void transpose_square(const Square& from, Square& to) {
+  const auto bits = [](const float* at) { return (uint32_t*)at; };
   for (int64_t i = 0; i < block; i += half)
     for (int64_t j = 0; j < block; j += half)
-      transpose(&from[i][j], block, &to[j][i], block);
+      transpose(bits(&from[i][j]), block, bits(&to[j][i]), block);
 }
 
-ALIGNDRAW_CLONES void rows_of(const Square& square, uint32_t* first, uint32_t* second) {
-  pack_rows(square, 0, first);
-  pack_rows(square, half, second);
-}
-
-ALIGNDRAW_CLONES void columns_of(const Square& square, uint32_t* first, uint32_t* second) {
-  pack_columns(square, 0, first);
-  pack_columns(square, half, second);
-}
+template <int first>
+struct Interleaved {
+  static constexpr int of(int i) { return first + i / 2 + i % 2 * half; }
+};
 
 // sum = scale sum + weight * the square whose rows are in two tiles
 ALIGNDRAW_CLONES void combine(Square& sum, float scale, float weight, const uint32_t* first,
                               const uint32_t* second) {
-  constexpr Bits left = {0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23};
   for (int64_t r = 0; r < block; ++r) {
     Bits pairs;
     load(pairs, (r < half ? first : second) + (r % half) * half);
     const Row even = (Row)(pairs << 16), odd = (Row)(pairs & 0xffff0000);
+    Row values[2];
+    shuffle<Interleaved<0>>(values[0], even, odd);
+    shuffle<Interleaved<half / 2>>(values[1], even, odd);
     for (int64_t i = 0; i < 2; ++i) {
       Row sums;
       load(sums, sum[r] + i * half);
-      sums = scale * sums + weight * __builtin_shuffle(even, odd, left + uint32_t(8 * i));
-      store(sum[r] + i * half, sums);
+      store(sum[r] + i * half, Row(scale * sums + weight * values[i]));
     }
   }
 }
@@ -161,8 +99,8 @@ class Iteration {
     upper([&](BlockKernel kernel, int64_t i, int64_t j, Square& square) {
       product(kernel, x_, i, x_turned_, j, square);
       put_both(a_, i, j, square);
-      for (int64_t p : {2 * i, 2 * i + 1}) transpose_tile(a_.at(p, j), a_turned_.at(p, j));
-      for (int64_t p : {2 * j, 2 * j + 1}) transpose_tile(a_.at(p, i), a_turned_.at(p, i));
+      turn(a_, i, j, a_turned_);
+      turn(a_, j, i, a_turned_);
     });
     upper([&](BlockKernel kernel, int64_t i, int64_t j, Square& square) {
       product(kernel, a_, i, a_turned_, j, square);
@@ -206,17 +144,26 @@ class Iteration {
   }
 
   void put(int64_t i, int64_t j, const Square& square, const Panels& columns) {
-    rows_of(square, x_.at(2 * i, j), x_.at(2 * i + 1, j));
-    columns_of(square, columns.at(2 * j, i), columns.at(2 * j + 1, i));
-    for (int64_t p : {2 * i, 2 * i + 1}) transpose_tile(x_.at(p, j), x_turned_.at(p, j));
+    put_rows(x_, i, j, square);
+    for (int64_t p : {0, 1}) pack_columns(square[0] + p * half, block, columns.at(2 * j + p, i));
+    turn(x_, i, j, x_turned_);
+  }
+
+  static void put_rows(const Panels& rows, int64_t i, int64_t j, const Square& square) {
+    for (int64_t p : {0, 1}) pack_rows(square[p * half], block, rows.at(2 * i + p, j));
   }
 
   // Rows of a symmetric matrix's block (i, j) and of (j, i).
-  void put_both(const Panels& rows, int64_t i, int64_t j, const Square& square) const {
+  static void put_both(const Panels& rows, int64_t i, int64_t j, const Square& square) {
     alignas(64) Square turned;
     transpose_square(square, turned);
-    rows_of(square, rows.at(2 * i, j), rows.at(2 * i + 1, j));
-    rows_of(turned, rows.at(2 * j, i), rows.at(2 * j + 1, i));
+    put_rows(rows, i, j, square);
+    put_rows(rows, j, i, turned);
+  }
+
+  // Block (i, j) of the rows, as the right factor of a product has it.
+  static void turn(const Panels& rows, int64_t i, int64_t j, const Panels& turned) {
+    for (int64_t p : {2 * i, 2 * i + 1}) transpose(rows.at(p, j), half, turned.at(p, j), half);
   }
 
   int64_t rows_, columns_;
@@ -295,11 +242,9 @@ void muon_(std::vector<Tensor> parameters, std::vector<Tensor> momenta,
     check_shape("muon_", "parameters", parameter, "[rows, columns]", {any, any});
     for (const Argument& argument : {Argument{"parameters", parameter},
                                      {"momenta", momenta[i]}, {"gradients", gradients[i]}}) {
-      const Tensor& tensor = argument.tensor;
-      check_shape("muon_", argument.name, tensor, "[rows, columns]",
+      check_shape("muon_", argument.name, argument.tensor, "[rows, columns]",
                   {parameter.size(0), parameter.size(1)});
-      if (tensor.scalar_type() != ScalarType::Float || !tensor.is_contiguous() || !tensor.is_cpu())
-        fail("muon_: ", argument.name, " must be contiguous float32 tensors on the CPU");
+      check_plain("muon_", argument);
     }
   }
   int64_t most = 0;

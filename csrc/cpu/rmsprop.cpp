@@ -27,10 +27,9 @@ void rmsprop_(std::vector<Tensor> parameters, std::vector<Tensor> squares,
     for (const Argument& argument : {Argument{"parameters", parameters[i]},
                                      {"squares", squares[i]}, {"gradients", gradients[i]},
                                      {"scales", scales}}) {
-      const Tensor& tensor = argument.tensor;
-      if (tensor.scalar_type() != ScalarType::Float || !tensor.is_contiguous() || !tensor.is_cpu())
-        fail("rmsprop_: ", argument.name, " must be contiguous float32 tensors on the CPU");
-      if (argument.name != std::string("scales") && tensor.numel() != parameters[i].numel())
+      check_plain("rmsprop_", argument);
+      if (argument.name != std::string("scales") &&
+          argument.tensor.numel() != parameters[i].numel())
         fail("rmsprop_: ", argument.name, " must have the sizes of parameters");
     }
   const float* const scale = scales.const_data_ptr<float>();

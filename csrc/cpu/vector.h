@@ -1,7 +1,9 @@
 // Vectors of a fixed number of elements, for loops that g++ does not vectorise by itself; each
 // processor splits them into as many registers as it needs.
 #pragma once
+#include <cstdint>
 #include <cstring>
+#include <utility>
 
 #include "../math/scalar.h"
 
@@ -25,6 +27,20 @@ ALIGNDRAW_INLINE void load(V& vector, const T* from) {
 template <class V, class T>
 ALIGNDRAW_INLINE void store(T* to, const V& vector) {
   std::memcpy(to, &vector, sizeof vector);
+}
+
+// result[i] = element Lane::of(i) of a and b, one after the other; elements have 32 bits.
+template <class Lane, class V, std::size_t... i>
+ALIGNDRAW_INLINE void shuffle(V& result, const V& a, const V& b, std::index_sequence<i...>) {
+#ifdef __clang__
+  result = __builtin_shufflevector(a, b, Lane::of(int(i))...);
+#else
+  result = __builtin_shuffle(a, b, Vector<uint32_t, sizeof...(i)>{uint32_t(Lane::of(int(i)))...});
+#endif
+}
+template <class Lane, class V>
+ALIGNDRAW_INLINE void shuffle(V& result, const V& a, const V& b) {
+  shuffle<Lane>(result, a, b, std::make_index_sequence<sizeof(V) / sizeof(uint32_t)>());
 }
 
 }  // namespace aligndraw::cpu

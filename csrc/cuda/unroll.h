@@ -267,7 +267,8 @@ struct Backward {
   }
 };
 
-// All steps in one launch, but for what follows the last one. With `rounds` the large products of float are of factors rounded to bfloat16.
+// All steps in one launch, but for what follows the last one. With `rounds` the large products of
+// float are of factors rounded to bfloat16.
 template <class T>
 Fit forward_fit(const UnrollSizes& sizes, bool rounds);
 template <class T>
