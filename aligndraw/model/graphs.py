@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable
 from typing import Any, Protocol
 
 import torch
@@ -12,45 +12,38 @@ from torch import Tensor
 from aligndraw.model.interface import Drawing, Model
 from aligndraw.model.noise import Generators, draw_noise
 
-Function = Callable[..., Iterator[Any]]  # a generator function: a part up to each yield, of what the part came to
 WORDS = 4  # captions are padded to a multiple of it: a graph serves all lengths up to that
 
 
 class Recorder(Protocol):
-    """What records a call of so many parts."""
+    """What records a call."""
 
-    def warm_up(self, function: Function, inputs: tuple[Tensor, ...], parts: int) -> Iterator[Any]:
+    def warm_up(self, function: Callable[..., Any], inputs: tuple[Tensor, ...]) -> Any:
         """function(*inputs), so that all that is made at a first call is there."""
 
-    def record(self, function: Function, inputs: tuple[Tensor, ...], parts: int) -> Callable[[], Iterator[Any]]:
+    def record(self, function: Callable[..., Any], inputs: tuple[Tensor, ...]) -> Callable[[], Any]:
         """What does function(*inputs) anew at each call, with what is then in the inputs' memory."""
 
 
 class CudaRecorder:
-    """PyTorch's CUDA graphs: one a part, each with memory of its own."""
+    """PyTorch's CUDA graphs."""
 
-    def warm_up(self, function: Function, inputs: tuple[Tensor, ...], parts: int) -> Iterator[Any]:
+    def warm_up(self, function: Callable[..., Any], inputs: tuple[Tensor, ...]) -> Any:
         current, other = torch.cuda.current_stream(), torch.cuda.Stream()
-        body = function(*inputs)
-        for _ in range(parts):
-            other.wait_stream(current)
-            with torch.cuda.stream(other):
-                result = next(body)
-            current.wait_stream(other)
-            yield result
+        other.wait_stream(current)
+        with torch.cuda.stream(other):
+            result = function(*inputs)
+        current.wait_stream(other)
+        return result
 
-    def record(self, function: Function, inputs: tuple[Tensor, ...], parts: int) -> Callable[[], Iterator[Any]]:
-        body, recorded = function(*inputs), []
-        for _ in range(parts):
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
-                result = next(body)
-            recorded.append((graph, result))
+    def record(self, function: Callable[..., Any], inputs: tuple[Tensor, ...]) -> Callable[[], Any]:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            result = function(*inputs)
 
-        def replay() -> Iterator[Any]:
-            for graph, result in recorded:
-                graph.replay()
-                yield result
+        def replay() -> Any:
+            graph.replay()
+            return result
 
         return replay
 
@@ -61,19 +54,18 @@ class Graphs:
     Args:
         device: of the functions' inputs.
         limit: recordings that are kept; the one that was not used for longest goes first.
-        parts: of the functions.
         recorder: CUDA's by default.
 
     Attributes:
         reason: why nothing is recorded and every function called as it is; "" where that is not so.
     """
 
-    def __init__(self, device: torch.device, limit: int, parts: int = 1, recorder: Recorder | None = None) -> None:
-        self.device, self.limit, self.parts = device, limit, parts
+    def __init__(self, device: torch.device, limit: int, recorder: Recorder | None = None) -> None:
+        self.device, self.limit = device, limit
         self.recorder: Recorder = recorder or CudaRecorder()
         self.reason = "" if recorder or device.type == "cuda" else f"there are no CUDA graphs on {device.type}"
         self._warm: set[Hashable] = set()
-        self._recorded: OrderedDict[Hashable, tuple[tuple[Tensor, ...], Callable[[], Iterator[Any]]]] = OrderedDict()
+        self._recorded: OrderedDict[Hashable, tuple[tuple[Tensor, ...], Callable[[], Any]]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._recorded)
@@ -83,14 +75,14 @@ class Graphs:
         self._warm.clear()
         self._recorded.clear()
 
-    def run(self, kind: Hashable, function: Function, *inputs: Tensor) -> Iterator[Any]:
+    def run(self, kind: Hashable, function: Callable[..., Any], *inputs: Tensor) -> Any:
         """function(*inputs), with the inputs on the device.
 
         Args:
             kind: calls of one kind and of inputs of the same shapes launch the same, but for what is in the inputs.
 
         Returns:
-            the parts' results; of a recording, in memory that the next call of the kind overwrites.
+            the result; of a recording, in memory that the next call of the kind overwrites.
         """
         if self.reason:
             return function(*(t.to(self.device) for t in inputs))
@@ -98,10 +90,10 @@ class Graphs:
         if key not in self._recorded:
             if key not in self._warm:
                 self._warm.add(key)
-                return self.recorder.warm_up(function, tuple(t.to(self.device) for t in inputs), self.parts)
+                return self.recorder.warm_up(function, tuple(t.to(self.device) for t in inputs))
             own = tuple(t.to(self.device, copy=True) for t in inputs)
             try:
-                self._recorded[key] = own, self.recorder.record(function, own, self.parts)
+                self._recorded[key] = own, self.recorder.record(function, own)
             except RuntimeError as error:  # of torch and of CUDA: nothing has run
                 self.reason = f"CUDA cannot record it: {str(error).strip().splitlines()[0]}"
                 return function(*own)
@@ -153,8 +145,8 @@ class GraphedSampler:
         noise = draw_noise(len(captions), size, generator, model.canvas) * temperature
         places = tuple(p.data_ptr() for p in model.parameters())  # a graph knows memory, not names
 
-        def drawn(captions: Tensor, lengths: Tensor, noise: Tensor) -> Iterator[Drawing]:
-            yield model.sample(captions, lengths, noise=noise)
+        def drawn(captions: Tensor, lengths: Tensor, noise: Tensor) -> Drawing:
+            return model.sample(captions, lengths, noise=noise)
 
-        drawing: Drawing = next(graphs.run(places, drawn, padded(captions), lengths, noise))
+        drawing: Drawing = graphs.run(places, drawn, padded(captions), lengths, noise)
         return drawing.cloned(captions.shape[1])

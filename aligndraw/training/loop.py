@@ -71,12 +71,13 @@ class Trainer(Resumable):
         if config.ema:
             self.average = {n: p.detach().clone() for n, p in model.named_parameters()}
         self.bf16 = takes_bf16(config, model.canvas.device)
-        # A graph a bucket of caption lengths, in two parts: what the first finds decides about the second.
-        self.graphs = Graphs(model.canvas.device, limit=8, parts=2, recorder=recorder)
+        self.graphs = Graphs(model.canvas.device, limit=8, recorder=recorder)  # one a bucket of caption lengths
         self._epoch: tuple[int, Examples] | None = None
         self._on_device = model.canvas.is_cuda or recorder is not None
         self._stored: tuple[Resident, Tensor] | None = None  # what images are made of on the device
         self._ahead: tuple[Tensor, ...] | None = None  # the batch of the next update
+        # 1 from a recorded update whose gradient is not finite until that is found out: nothing is trained meanwhile.
+        self._halted = torch.zeros((), device=model.canvas.device)
 
     @property
     def updates_per_epoch(self) -> int:
@@ -127,6 +128,15 @@ class Trainer(Resumable):
         Raises:
             FloatingPointError: the gradient is not finite; the model keeps its parameters.
         """
+        return self.launch()()
+
+    def launch(self) -> Callable[[], Update]:
+        """Begins an update; where it is replayed from a CUDA graph, without waiting for the GPU.
+
+        Returns:
+            what waits for the update's figures. It raises FloatingPointError where the gradient is not finite: the
+            trainer is then where it was before that update, whatever was launched after it.
+        """
         config, index = self.config, self.index
         tensors, self._ahead = self._ahead or self._batch(index), None
         numbers = (
@@ -136,22 +146,30 @@ class Trainer(Resumable):
         )
         device, dtype = self.model.canvas.device, self.model.canvas.dtype
         if self.ungraphed_reason:
-            inputs: list[Any] = [*(t.to(device) for t in tensors), *numbers]
-            parts = self._parts(*inputs)
-        else:
-            parts = self.graphs.run("update", self._parts, *tensors, *torch.tensor(numbers, dtype=dtype).unbind())
-        measured = next(parts)
-        if not self.ungraphed_reason and index + 1 < self.total:
-            self._ahead = self._batch(index + 1)  # while the GPU is at work
-        kl, nll, norm, *more = measured.tolist()
+            weight, rate, decay = numbers
+            measured, scales = self._gradient(*(t.to(device) for t in tensors), weight=weight)
+            update = self._checked(index, measured.tolist())
+            self._step(scales, rate, decay)
+            self.index += 1
+            return lambda: update
+        measured = self.graphs.run("update", self._recorded, *tensors, torch.tensor(numbers, dtype=dtype))
+        figures = _later(measured)
+        self.index += 1
+        if self.index < self.total:
+            self._ahead = self._batch(self.index)  # while the GPU is at work
+        return lambda: self._checked(index, figures())
+
+    def _checked(self, index: int, figures: list[float]) -> Update:
+        """An update's figures; where its gradient is not finite, the trainer goes back to where it was before it."""
+        kl, nll, norm, *more = figures
         if not norm < float("inf"):
+            self.index, self._ahead = index, None
+            self._halted.zero_()
             raise FloatingPointError(
                 f"the gradient of update {index} is not finite (KL {kl:g}, NLL {nll:g} nats): lower learning_rate"
             )
-        next(parts)
-        self.index += 1
-        epoch, extra = index // self.updates_per_epoch, dict(zip(self.more, more))
-        return Update(index, epoch, kl, nll, norm, learning_rate(config, index), extra)
+        rate = learning_rate(self.config, index)
+        return Update(index, index // self.updates_per_epoch, kl, nll, norm, rate, dict(zip(self.more, more)))
 
     def _batch(self, index: int) -> tuple[Tensor, ...]:
         """What images are made of, captions, lengths and noise of an update; resuming needs no history."""
@@ -169,14 +187,23 @@ class Trainer(Resumable):
         noise = draw_noise(len(captions), size, stream(self.seed, index, canvas.device), canvas)
         return *pictures, captions if self.ungraphed_reason else padded(captions), lengths, noise
 
-    def _parts(self, *inputs: Any) -> Iterator[Tensor]:
-        """An update in two parts: the gradient, yielding KL, NLL, its norm and `more`; and the step, which repeats it.
+    def _recorded(self, *inputs: Tensor) -> Tensor:
+        """An update that can be replayed: what `_gradient` measures.
 
         Args:
-            inputs: those of `_batch`; the weight of the KL, the learning rate and the decay of the mean, tensors where
-                the update is recorded, to be replayed with others.
+            inputs: those of `_batch`; the weight of the KL, the learning rate and the decay of the mean.
         """
-        *pictures, captions, lengths, noise, weight, rate, decay = inputs
+        *tensors, numbers = inputs
+        weight, rate, decay = numbers.unbind()
+        measured, scales = self._gradient(*tensors, weight=weight)
+        norm = measured[2]
+        self._halted.copy_(torch.maximum(self._halted, (~norm.isfinite()).to(self._halted)))
+        self._step(scales, rate, torch.where(self._halted > 0, 1.0, decay), halted=self._halted)
+        return measured
+
+    def _gradient(self, *tensors: Tensor, weight: Tensor | float) -> tuple[Tensor, dict[Tensor, Tensor]]:
+        """Puts the gradient in its place; KL, NLL, its norm and `more`, and what each parameter's is to be scaled by."""
+        *pictures, captions, lengths, noise = tensors
         if self._stored is not None:
             examples, stored = self._stored
             images = as_images(examples.compose(stored, *pictures))
@@ -187,12 +214,21 @@ class Trainer(Resumable):
         self.optimizer.zero_grad()
         (weight * kl + nll + penalty).backward()
         norm, scales = clip_scales(self.model.parameters(), self.config)
-        measured = torch.stack([kl.detach(), nll.detach(), norm, *more])
-        yield measured
+        return torch.stack([kl.detach(), nll.detach(), norm, *more]), scales
+
+    def _step(
+        self,
+        scales: dict[Tensor, Tensor],
+        rate: Tensor | float,
+        decay: Tensor | float,
+        halted: Tensor | None = None,
+    ) -> None:
+        """Moves the parameters by their gradients times `scales`, and their mean after them; where halted, neither."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
             if "capturable" in group:  # of torch's own optimizers
                 group["capturable"] = isinstance(rate, Tensor)
+        self.optimizer.found_inf = halted  # type: ignore[attr-defined]
         if isinstance(self.optimizer, RMSprop):
             self.optimizer.step(scales=scales)
         else:
@@ -201,7 +237,6 @@ class Trainer(Resumable):
             self.optimizer.step()
         if self.average:
             self._follow(decay)
-        yield measured
 
     def _measured(
         self, images: Tensor, captions: Tensor, lengths: Tensor, noise: Tensor
@@ -246,6 +281,23 @@ class Trainer(Resumable):
             return True
         memory: int = torch.cuda.get_device_properties(device).total_memory
         return 4 * examples.images.nbytes <= memory
+
+
+def _later(measured: Tensor) -> Callable[[], list[float]]:
+    """Begins to bring figures to the host; what waits for them."""
+    figures = torch.empty_like(measured, device="cpu", pin_memory=measured.is_cuda)
+    figures.copy_(measured, non_blocking=True)
+    if not measured.is_cuda:
+        return figures.tolist
+    arrived = torch.cuda.Event()
+    arrived.record()
+
+    def wait() -> list[float]:
+        arrived.synchronize()
+        numbers: list[float] = figures.tolist()
+        return numbers
+
+    return wait
 
 
 def train(

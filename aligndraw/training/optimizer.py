@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 from torch.optim.adam import adam
 
 from aligndraw.backends import backend_for
@@ -27,7 +28,13 @@ class RMSprop(torch.optim.Optimizer):
         lr: step size.
         decay: of v.
         eps: under the root.
+
+    Attributes:
+        found_inf: as in torch's fused optimizers: where it is a tensor of 1, a step changes nothing, whatever the
+            gradients, and the host need not know.
     """
+
+    found_inf: Tensor | None = None
 
     def __init__(self, params: Any, lr: float = 1e-3, decay: float = 0.9, eps: float = 1e-6) -> None:
         super().__init__(params, {"lr": lr, "decay": decay, "eps": eps})
@@ -61,7 +68,8 @@ class RMSprop(torch.optim.Optimizer):
                     dense.append(p)
             if dense:
                 factors = torch.ones(len(dense)) if scales is None else torch.stack([scales[p] for p in dense])
-                _update(dense, [self.state[p]["v"] for p in dense], [p.grad for p in dense], factors, **rule)
+                squares, grads = [self.state[p]["v"] for p in dense], [p.grad for p in dense]
+                _update(dense, squares, grads, factors, found_inf=self.found_inf, **rule)
         return loss
 
 
@@ -73,6 +81,7 @@ def _update(
     lr: Tensor | float,
     decay: float,
     eps: float,
+    found_inf: Tensor | None,
 ) -> None:
     """The rule for dense gradients: one pass over the memory in C++, else some."""
     everything = [*params, *squares, *grads]
@@ -81,7 +90,11 @@ def _update(
         torch.ops.aligndraw.rmsprop_(params, squares, grads, scales.float(), lr, decay, eps)
         return
     scaled = torch._foreach_mul(grads, list(scales.to(params[0].device, params[0].dtype).unbind()))
-    torch._foreach_mul_(squares, decay)
+    kept: float | Tensor = decay
+    if found_inf is not None:
+        halted = found_inf.to(params[0].dtype)
+        scaled, lr, kept = _unless(found_inf, scaled), lr * (1 - halted), decay + (1 - decay) * halted
+    torch._foreach_mul_(squares, kept)
     torch._foreach_addcmul_(squares, scaled, scaled, 1 - decay)
     roots = torch._foreach_add(squares, eps)
     torch._foreach_sqrt_(roots)
@@ -91,6 +104,12 @@ def _update(
         torch._foreach_sub_(params, scaled)
     else:
         torch._foreach_addcdiv_(params, scaled, roots, -lr)
+
+
+def _unless(found_inf: Tensor, tensors: list[Tensor]) -> list[Tensor]:
+    """The tensors, or zeros where found_inf is 1: a NaN times 0 would be one."""
+    flat = torch.where(found_inf > 0, 0.0, _flatten_dense_tensors(tensors))
+    return list(_unflatten_dense_tensors(flat, tensors))
 
 
 def _update_rows(
@@ -124,7 +143,12 @@ class Muon(torch.optim.Optimizer):
         matrices: those among them that Muon serves, [rows, columns] each.
         lr: step size.
         bf16: whether the iteration's products are in bfloat16, which it is made to bear.
+
+    Attributes:
+        found_inf: as `RMSprop.found_inf`.
     """
+
+    found_inf: Tensor | None = None
 
     def __init__(self, params: Any, matrices: Iterable[Tensor], lr: float = 1e-3, bf16: bool = False) -> None:
         super().__init__(params, {"lr": lr})
@@ -149,7 +173,8 @@ class Muon(torch.optim.Optimizer):
             kept = {key: [self.state[p][key] for p in others] for key in ("exp_avg", "exp_avg_sq", "step")}
             adam(
                 others, [p.grad for p in others], kept["exp_avg"], kept["exp_avg_sq"], [], kept["step"], fused=True,
-                amsgrad=False, beta1=0.9, beta2=0.999, lr=group["lr"], weight_decay=0.0, eps=1e-8, maximize=False,
+                found_inf=self.found_inf, amsgrad=False, beta1=0.9, beta2=0.999, lr=group["lr"], weight_decay=0.0,
+                eps=1e-8, maximize=False,
             )  # fmt: skip
         return loss
 
@@ -164,7 +189,13 @@ class Muon(torch.optim.Optimizer):
             unit = torch.ops.aligndraw.bf16_unit()
             torch.ops.aligndraw.muon_(matrices, momenta, [g.contiguous() for g in grads], 0.95, steps, unit)
             return
-        torch._foreach_lerp_(momenta, grads, 0.05)
+        kept: float | Tensor = 0.95
+        if self.found_inf is not None and matrices:
+            halted = self.found_inf.to(momenta[0].dtype)
+            grads, kept = _unless(self.found_inf, grads), 0.95 + 0.05 * halted
+            steps = [step * (1 - halted) for step in steps]
+        torch._foreach_mul_(momenta, kept)
+        torch._foreach_add_(momenta, grads, alpha=0.05)
         for p, ahead, step in zip(matrices, torch._foreach_lerp(grads, momenta, 0.95), steps):
             p.sub_(orthogonal(ahead, self._dtype) * step)
 

@@ -226,7 +226,7 @@ def train_run(
         scored: named examples whose bound is taken after each epoch; patience goes by the first.
         checkpoint_every: updates from one checkpoint to the next; there is one after each epoch too.
         keep: checkpoints kept.
-        on_update: called after each update.
+        on_update: called after each update; where updates are replayed from CUDA graphs, after the next was launched.
         on_epoch: called after each epoch with its number, from 1, and its scores, after they were written; the model
             then has the averaged weights, where there are any.
         stopping: asked after each update: true saves a checkpoint and ends.
@@ -236,23 +236,34 @@ def train_run(
     """
     per_epoch = trainer.updates_per_epoch
     ended = _out_of_patience(run, trainer, scored)
+    launched: list[Callable[[], Update]] = []
+
+    def report(waiting: int) -> None:
+        """The figures of what was launched, but for as many of the last."""
+        while len(launched) > waiting:
+            update = launched.pop(0)()
+            run.log(
+                update=update.index + 1,
+                bound=update.bound,
+                kl=update.kl,
+                nll=update.nll,
+                gradient_norm=update.gradient_norm,
+                learning_rate=update.learning_rate,
+                **update.more,
+            )
+            on_update(update)
+
     while trainer.index < trainer.total and not ended:
-        update = trainer.update()
-        run.log(
-            update=trainer.index,
-            bound=update.bound,
-            kl=update.kl,
-            nll=update.nll,
-            gradient_norm=update.gradient_norm,
-            learning_rate=update.learning_rate,
-            **update.more,
-        )
-        on_update(update)
+        launched.append(trainer.launch())
+        due = trainer.index % checkpoint_every == 0 or trainer.index % per_epoch == 0
+        # A GPU is at work on the last one, and has the next before it is done.
+        report(waiting=0 if due or trainer.ungraphed_reason else 1)
         if trainer.index % per_epoch == 0:
             _end_epoch(run, trainer, scored, on_epoch)
             ended = _out_of_patience(run, trainer, scored)
         stop = stopping()
-        if stop or trainer.index % checkpoint_every == 0 or trainer.index % per_epoch == 0:
+        if stop or due:
+            report(waiting=0)
             run.checkpoint(trainer, keep)
         if stop:
             return "stopped"

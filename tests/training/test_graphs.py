@@ -1,5 +1,7 @@
 """Updates that are recorded and replayed, by a recorder that replays by calling again: no CUDA graph is made here."""
 
+import copy
+
 import pytest
 import torch
 
@@ -16,11 +18,11 @@ class Recorder:
     def __init__(self):
         self.calls = []
 
-    def warm_up(self, function, inputs, parts):
+    def warm_up(self, function, inputs):
         self.calls.append("warm up")
         return function(*inputs)
 
-    def record(self, function, inputs, parts):
+    def record(self, function, inputs):
         self.calls.append("record")
 
         def replay():
@@ -97,14 +99,40 @@ def test_going_on_from_a_state_drops_what_belongs_to_another():
     assert fresh.graphs.recorder.calls[-3:] == ["warm up", "record", "replay"]
 
 
-def test_a_gradient_that_is_not_finite_never_reaches_the_parameters():
-    trainer, _ = trained(MNISTCaptions(load_digits()), Recorder(), 3)
+@pytest.mark.parametrize("optimizer", ["rmsprop", "adam", "muon"])
+def test_a_gradient_that_is_not_finite_is_found_out_later_and_changes_nothing(optimizer):
+    """Nor do the updates that were launched before it was found out."""
+    source = MNISTCaptions(load_digits())
+    trainer, _ = trained(source, Recorder(), 3, optimizer=optimizer)
+    expected, reports = trained(source, Recorder(), 5, optimizer=optimizer)
+    bias = trainer.model.posterior.log_variance.bias
+    good = bias.detach().clone()
     with torch.no_grad():
-        trainer.model.posterior.log_variance.bias.fill_(1e4)
-    before = [p.clone() for p in trainer.model.parameters()]
+        bias.fill_(1e4)
+    state = copy.deepcopy(trainer.state_dict())
+    bad = trainer.launch()
+    with torch.no_grad():
+        bias.copy_(good)
+    state["model"]["posterior.log_variance.bias"].copy_(good)
+    later = trainer.launch(), trainer.launch()
+    assert len(later) == 2 and trainer.index == 6
     with pytest.raises(FloatingPointError, match="gradient of update 3 is not finite"):
-        trainer.update()
-    assert all(torch.equal(p, q) for p, q in zip(trainer.model.parameters(), before))
+        bad()
+    found = trainer.state_dict()
+    for group in (*found["optimizer"]["param_groups"], *state["optimizer"]["param_groups"]):
+        del group["lr"]  # of what was launched last
+    torch.testing.assert_close(found, state, rtol=0, atol=0)
+    assert [trainer.update().nll for _ in range(2)] == pytest.approx([u.nll for u in reports[3:]], rel=1e-5)
+    for ours, theirs in zip(trainer.model.parameters(), expected.model.parameters()):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_figures_are_read_an_update_later():
+    source = MNISTCaptions(load_digits())
+    _, expected = trained(source, Recorder(), 4)
+    trainer, _ = trained(source, Recorder(), 0)
+    launched = [trainer.launch() for _ in range(4)]
+    assert [figures() for figures in launched] == expected
 
 
 def test_why_updates_are_not_recorded():
