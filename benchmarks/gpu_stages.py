@@ -119,9 +119,11 @@ def paper(out: Path, seconds: float, device: str = "cuda") -> None:
     model = AlignDRAW(AlignDRAWConfig.preset("mnist"))
     model.reset_parameters(recipe.init)
     trainer = Trainer(model.to(device), MNISTCaptions(load_digits()), recipe)
-    update = None
+    launched, update = [], None
     while trainer.index < trainer.total and time.monotonic() - began < seconds:
-        update = trainer.update()
+        launched.append(trainer.launch())
+        if len(launched) > trainer.lag:
+            update = launched.pop(0)()
     torch.cuda.synchronize()
     found = {"updates": trainer.index, "total": trainer.total, "seconds": time.monotonic() - began}
     found |= {"bound": update.bound if update else None, "ungraphed": trainer.ungraphed_reason}

@@ -117,6 +117,11 @@ class Trainer(Resumable):
             return "sparse gradients"
         return ""
 
+    @property
+    def lag(self) -> int:
+        """How many updates later figures are best read: 1 where a GPU would else wait for the next to be launched."""
+        return 0 if self.ungraphed_reason else 1
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         self.graphs.forget()  # the optimizer's state is in new tensors
@@ -202,7 +207,7 @@ class Trainer(Resumable):
         return measured
 
     def _gradient(self, *tensors: Tensor, weight: Tensor | float) -> tuple[Tensor, dict[Tensor, Tensor]]:
-        """Puts the gradient in its place; KL, NLL, its norm and `more`, and what each parameter's is to be scaled by."""
+        """Puts the gradient in its place; KL, NLL, its norm, `more`, and by what each parameter's is to be scaled."""
         *pictures, captions, lengths, noise = tensors
         if self._stored is not None:
             examples, stored = self._stored
@@ -310,12 +315,15 @@ def train(
     """Trains a model in place from its first update to its last; arguments as for `Trainer`.
 
     Args:
-        on_update: called after each update.
+        on_update: called after each update, `Trainer.lag` updates later.
 
     Returns:
         the trainer, with the optimizer's state.
     """
     trainer = Trainer(model, source, config, seed)
+    launched: list[Callable[[], Update]] = []
     while trainer.index < trainer.total:
-        on_update(trainer.update())
+        launched.append(trainer.launch())
+        while len(launched) > (trainer.lag if trainer.index < trainer.total else 0):
+            on_update(launched.pop(0)())
     return trainer

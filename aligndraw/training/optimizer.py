@@ -89,7 +89,7 @@ def _update(
     if plain and isinstance(lr, float) and backend_for("unroll", "cpu") == "cpp":
         torch.ops.aligndraw.rmsprop_(params, squares, grads, scales.float(), lr, decay, eps)
         return
-    scaled = torch._foreach_mul(grads, list(scales.to(params[0].device, params[0].dtype).unbind()))
+    scaled = list(torch._foreach_mul(grads, list(scales.to(params[0].device, params[0].dtype).unbind())))
     kept: float | Tensor = decay
     if found_inf is not None:
         halted = found_inf.to(params[0].dtype)

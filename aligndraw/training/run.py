@@ -226,7 +226,7 @@ def train_run(
         scored: named examples whose bound is taken after each epoch; patience goes by the first.
         checkpoint_every: updates from one checkpoint to the next; there is one after each epoch too.
         keep: checkpoints kept.
-        on_update: called after each update; where updates are replayed from CUDA graphs, after the next was launched.
+        on_update: called after each update, at most `Trainer.lag` updates later.
         on_epoch: called after each epoch with its number, from 1, and its scores, after they were written; the model
             then has the averaged weights, where there are any.
         stopping: asked after each update: true saves a checkpoint and ends.
@@ -256,8 +256,7 @@ def train_run(
     while trainer.index < trainer.total and not ended:
         launched.append(trainer.launch())
         due = trainer.index % checkpoint_every == 0 or trainer.index % per_epoch == 0
-        # A GPU is at work on the last one, and has the next before it is done.
-        report(waiting=0 if due or trainer.ungraphed_reason else 1)
+        report(waiting=0 if due else trainer.lag)
         if trainer.index % per_epoch == 0:
             _end_epoch(run, trainer, scored, on_epoch)
             ended = _out_of_patience(run, trainer, scored)
