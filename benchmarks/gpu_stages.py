@@ -112,6 +112,7 @@ def paper(out: Path, seconds: float, device: str = "cuda") -> None:
     from aligndraw import AlignDRAW, AlignDRAWConfig, TrainingConfig
     from aligndraw.data import MNISTCaptions, load_digits
     from aligndraw.training import Trainer
+    from aligndraw.training.loop import read
 
     began = time.monotonic()
     recipe = TrainingConfig.preset("paper")
@@ -119,14 +120,14 @@ def paper(out: Path, seconds: float, device: str = "cuda") -> None:
     model = AlignDRAW(AlignDRAWConfig.preset("mnist"))
     model.reset_parameters(recipe.init)
     trainer = Trainer(model.to(device), MNISTCaptions(load_digits()), recipe)
-    launched, update = [], None
+    launched, last = [], []
     while trainer.index < trainer.total and time.monotonic() - began < seconds:
         launched.append(trainer.launch())
-        if len(launched) > trainer.lag:
-            update = launched.pop(0)()
+        last = [*last, *read(launched, trainer.lag)][-1:]
+    last = [*last, *read(launched, 0)][-1:]
     torch.cuda.synchronize()
     found = {"updates": trainer.index, "total": trainer.total, "seconds": time.monotonic() - began}
-    found |= {"bound": update.bound if update else None, "ungraphed": trainer.ungraphed_reason}
+    found |= {"bound": last[0].bound if last else None, "ungraphed": trainer.ungraphed_reason}
     out.write_text(json.dumps(found) + "\n")
 
 

@@ -305,6 +305,12 @@ def _later(measured: Tensor) -> Callable[[], list[float]]:
     return wait
 
 
+def read(launched: list[Callable[[], Update]], waiting: int) -> Iterator[Update]:
+    """The figures of what was launched, the first first, which leave the list, but for so many of the last."""
+    while len(launched) > waiting:
+        yield launched.pop(0)()
+
+
 def train(
     model: Model,
     source: Source,
@@ -324,6 +330,6 @@ def train(
     launched: list[Callable[[], Update]] = []
     while trainer.index < trainer.total:
         launched.append(trainer.launch())
-        while len(launched) > (trainer.lag if trainer.index < trainer.total else 0):
-            on_update(launched.pop(0)())
+        for update in read(launched, waiting=trainer.lag if trainer.index < trainer.total else 0):
+            on_update(update)
     return trainer

@@ -90,10 +90,7 @@ def _update(
         torch.ops.aligndraw.rmsprop_(params, squares, grads, scales.float(), lr, decay, eps)
         return
     scaled = list(torch._foreach_mul(grads, list(scales.to(params[0].device, params[0].dtype).unbind())))
-    kept: float | Tensor = decay
-    if found_inf is not None:
-        halted = found_inf.to(params[0].dtype)
-        scaled, lr, kept = _unless(found_inf, scaled), lr * (1 - halted), decay + (1 - decay) * halted
+    scaled, lr, kept = _halting(found_inf, scaled, lr, decay)
     torch._foreach_mul_(squares, kept)
     torch._foreach_addcmul_(squares, scaled, scaled, 1 - decay)
     roots = torch._foreach_add(squares, eps)
@@ -106,10 +103,15 @@ def _update(
         torch._foreach_addcdiv_(params, scaled, roots, -lr)
 
 
-def _unless(found_inf: Tensor, tensors: list[Tensor]) -> list[Tensor]:
-    """The tensors, or zeros where found_inf is 1: a NaN times 0 would be one."""
-    flat = torch.where(found_inf > 0, 0.0, _flatten_dense_tensors(tensors))
-    return list(_unflatten_dense_tensors(flat, tensors))
+def _halting(
+    found_inf: Tensor | None, grads: list[Tensor], lr: Tensor | float, decay: float
+) -> tuple[list[Tensor], Tensor | float, Tensor | float]:
+    """Gradients, step size and decay by which a step changes nothing where found_inf is 1; else as they are."""
+    if found_inf is None:
+        return grads, lr, decay
+    halted = found_inf.to(grads[0].dtype)
+    flat = torch.where(found_inf > 0, 0.0, _flatten_dense_tensors(grads))  # a NaN times 0 would be one
+    return list(_unflatten_dense_tensors(flat, grads)), lr * (1 - halted), decay + (1 - decay) * halted
 
 
 def _update_rows(
@@ -179,21 +181,19 @@ class Muon(torch.optim.Optimizer):
         return loss
 
     def _step_matrices(self, matrices: list[Tensor], lr: float | Tensor) -> None:
+        if not matrices:
+            return
         for p in matrices:
             if not self.state[p]:
                 self.state[p]["momentum"] = torch.zeros_like(p)
         momenta = [self.state[p]["momentum"] for p in matrices]
         grads = [p.grad for p in matrices if p.grad is not None]
+        grads, lr, kept = _halting(self.found_inf, grads, lr, 0.95)
         steps = [lr * 0.4 * max(p.shape) ** 0.5 for p in matrices]
         if self._dtype and all(p.is_cpu and p.dtype == torch.float32 for p in matrices) and rounds_fast("cpu"):
             unit = torch.ops.aligndraw.bf16_unit()
-            torch.ops.aligndraw.muon_(matrices, momenta, [g.contiguous() for g in grads], 0.95, steps, unit)
+            torch.ops.aligndraw.muon_(matrices, momenta, [g.contiguous() for g in grads], kept, steps, unit)
             return
-        kept: float | Tensor = 0.95
-        if self.found_inf is not None and matrices:
-            halted = self.found_inf.to(momenta[0].dtype)
-            grads, kept = _unless(self.found_inf, grads), 0.95 + 0.05 * halted
-            steps = [step * (1 - halted) for step in steps]
         torch._foreach_mul_(momenta, kept)
         torch._foreach_add_(momenta, grads, alpha=0.05)
         for p, ahead, step in zip(matrices, torch._foreach_lerp(grads, momenta, 0.95), steps):

@@ -24,7 +24,7 @@ from aligndraw.data import Examples
 from aligndraw.evaluation.bound import estimate_bound
 from aligndraw.model.saved import replacing, save_model
 from aligndraw.training.checkpoint import CheckpointError, checkpoints, load_checkpoint, save_checkpoint
-from aligndraw.training.loop import Trainer, Update
+from aligndraw.training.loop import Trainer, Update, read
 from aligndraw.training.state import Resumable
 
 RUN, METRICS, CHECKPOINTS, LOCK = "run.json", "metrics.jsonl", "checkpoints", "lock"
@@ -240,8 +240,7 @@ def train_run(
 
     def report(waiting: int) -> None:
         """The figures of what was launched, but for as many of the last."""
-        while len(launched) > waiting:
-            update = launched.pop(0)()
+        for update in read(launched, waiting):
             run.log(
                 update=update.index + 1,
                 bound=update.bound,
