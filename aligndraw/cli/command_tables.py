@@ -20,7 +20,7 @@ from aligndraw.cli.command_sharpen import sharpening_all
 from aligndraw.cli.failure import Failure, failing
 from aligndraw.cli.options import add_device, add_seed, chosen_backends, named, number, whole
 from aligndraw.cli.outputs import writing
-from aligndraw.cli.scored import add_shortlists, check_fits, listing
+from aligndraw.cli.scored import add_marginal, add_shortlists, check_fits, listing
 from aligndraw.cli.tables_text import markdown
 from aligndraw.data.captioned import file_checksum
 from aligndraw.evaluation.bound import EPSILON
@@ -32,7 +32,7 @@ from aligndraw.model import Model
 from aligndraw.model.saved import CONFIG, WEIGHTS, replacing
 from aligndraw.pipelines import Pipeline
 
-FORMAT = "aligndraw tables 1"
+FORMAT = "aligndraw tables 2"
 MODEL_FILES = WEIGHTS, CONFIG
 LAPGAN = "LAPGAN"  # its name in the tables
 TABLES, PARTS, PLAN = "tables", "parts", "plan.json"  # tables.md and tables.json; a folder, and a file in it
@@ -102,6 +102,7 @@ def add_to(commands: Any) -> None:
         help="pictures of the caption of a scene whose attributes are read [%(default)s]",
     )
     add_shortlists(parser)
+    add_marginal(parser)
     parser.add_argument(
         "--threads", type=whole(1), default=1, metavar="N", help="of each process; sums round by it [%(default)s]"
     )
@@ -128,6 +129,7 @@ def _run(arguments: argparse.Namespace) -> int:
 def _compare(arguments: argparse.Namespace, folders: Mapping[str, Path], ours: Team, backends: str) -> int:
     protocol = Protocol(
         arguments.images,
+        arguments.marginal,
         arguments.samples,
         arguments.drawn,
         arguments.pictures,
@@ -273,6 +275,6 @@ def _command(arguments: argparse.Namespace) -> str:
             words += [f"--{name}", str(getattr(arguments, name))]
     if arguments.sharpen is not None:
         words += ["--sharpen-epsilon", f"{arguments.sharpen_epsilon:g}"]
-    for name in ("images", "samples", "drawn", "pictures", "seed", "threads", "device"):
+    for name in ("images", "marginal", "samples", "drawn", "pictures", "seed", "threads", "device"):
         words += [f"--{name}", str(getattr(arguments, name))]
     return shlex.join([*words, "-o", str(arguments.o)])

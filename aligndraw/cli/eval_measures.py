@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 import aligndraw
@@ -18,6 +19,7 @@ from aligndraw.cli.outputs import check_file, writing
 from aligndraw.cli.scored import (
     COMBINATIONS,
     Scored,
+    add_marginal,
     add_scored,
     add_sharpening,
     add_shortlists,
@@ -30,7 +32,9 @@ from aligndraw.data import Examples, Scenes, evaluation_scenes
 from aligndraw.evaluation.nearest import nearest
 from aligndraw.evaluation.retrieval import (
     SHORTLIST,
-    Sharpening,
+    Likelihoods,
+    Reference,
+    described,
     mean_caption,
     retrieve,
 )
@@ -59,7 +63,8 @@ def add_to(sets: Any) -> None:
         "retrieval",
         help="whether a caption finds its picture, by the model's likelihood",
         description="Ranks pictures by how much more likely the model holds them given a caption than given the mean "
-        "caption: the share of captions that find their picture among the first K, and the median rank.",
+        "caption, as the paper does, and than without one: the share of captions that find their picture among the "
+        "first K, and the median rank.",
     )
     _add_data(parser, "that are looked for")
     add_sharpening(parser, "take the likelihoods of pictures as")
@@ -75,6 +80,7 @@ def add_to(sets: Any) -> None:
         help="pictures that a caption chooses from: its own and the nearest to that [%(default)s]",
     )
     add_shortlists(parser)
+    add_marginal(parser)
     parser.add_argument(
         "--samples", type=whole(1), default=1, metavar="L", help="of the latents in a bound [%(default)s]"
     )
@@ -123,29 +129,34 @@ def _run_retrieval(arguments: argparse.Namespace) -> int:
         listed = listing(arguments, arguments.shortlist)
         lists = {kind: listed(part.images) for kind, part in parts.items()}
         bar.set_description("mean caption")
-        training = _training(scored, arguments.seed)
-        mean = mean_caption(model, scored.pipeline.read(training))
+        training = _training(scored, arguments.seed, TRAINED_ON)
+        some = _training(scored, arguments.seed, arguments.marginal)
+        captions = mean_caption(model, scored.pipeline.read(training)), described(model, scored.pipeline.read(some))
+        usual: list[Tensor | None] = [None, None]
         if isinstance(sharpen, CaptionedSharpener):
-            usual = sharpen.sentences(training.captions()).mean(0, keepdim=True)
+            usual = [sharpen.sentences(training.captions()).mean(0, keepdim=True), sharpen.sentences(some.captions())]
+        references = [Reference(*each) for each in zip(captions, usual)]
         for kind, part in parts.items():
             _, words, lengths = scored.pipeline.read(part.examples).batch(slice(0, len(part.examples)))
             order = np.random.default_rng(arguments.seed).permutation(len(words))
             rows = np.sort(order[: arguments.captions])
             wanted = part.image_index[rows]
             used = lists[kind][wanted]
-            sharpening = None
+            network = sentences = None
             if isinstance(sharpen, CaptionedSharpener):
                 texts = part.examples.captions()
-                sentences = sharpen.sentences([texts[row] for row in rows])
-                sharpening = Sharpening(sharpen.network, sentences, usual, arguments.sharpen_epsilon)
+                network, sentences = sharpen.network, sharpen.sentences([texts[row] for row in rows])
             bar.set_description(f"retrieval, {COMBINATIONS.get(kind, kind)}")
-            bar.reset(len(np.unique(used)) + used.size)
-            results[kind] = retrieve(
-                model, mean, part.images, torch.from_numpy(words[rows]), torch.from_numpy(lengths[rows]),
-                wanted, lists[kind], samples=arguments.samples, seed=arguments.seed, sharpening=sharpening,
-                on_batch=bar.update,
+            bar.reset(len(np.unique(used)) * (1 + len(some)) + used.size)
+            likelihoods = Likelihoods(
+                model, part.images, arguments.samples, arguments.seed,
+                sharpen=network, epsilon=arguments.sharpen_epsilon, on_batch=bar.update,
             )  # fmt: skip
-            record[kind] = results[kind].to_dict()
+            results[kind] = retrieve(
+                likelihoods, references, torch.from_numpy(words[rows]), torch.from_numpy(lengths[rows]),
+                wanted, lists[kind], sentences,
+            )  # fmt: skip
+            record[kind] = dict(zip(("mean", "marginal"), (result.to_dict() for result in results[kind])))
     print(told(arguments, scored.name, model, backends))
     space = "pixels" if arguments.features is None else f"the last fully connected layer of {arguments.features}"
     if arguments.shortlists is not None:
@@ -155,12 +166,14 @@ def _run_retrieval(arguments: argparse.Namespace) -> int:
     if sharpen is not None:
         e = f"{arguments.sharpen_epsilon:g}"
         print(f"  of sharpened pictures, the mean of a pixel clipped to [{e}, 1 - {e}]")
-    for kind, result in results.items():
-        print(f"  {COMBINATIONS.get(kind, kind)}, {len(result.ranks):,} captions: {result}")
+    for kind, (mean, marginal) in results.items():
+        print(f"  {COMBINATIONS.get(kind, kind)}, {len(mean.ranks):,} captions")
+        print(f"    by log p(x | y) - log p(x | mean caption): {mean}")
+        print(f"    by log p(x | y) - log p(x), of {len(some):,} captions: {marginal}")
     numbers = {"data": arguments.data, "space": space, "sharpen": arguments.sharpen, "retrieval": record}
     if sharpen is not None:
         numbers["epsilon"] = arguments.sharpen_epsilon
-    write_numbers(arguments, scored.name, ("images", "samples"), numbers)
+    write_numbers(arguments, scored.name, ("images", "marginal", "samples"), numbers)
     return 0
 
 
@@ -245,12 +258,12 @@ def _captions(scored: Scored, arguments: argparse.Namespace) -> dict[str, Exampl
     return {arguments.split: scored.split.epoch(arguments.seed, size=size)}
 
 
-def _training(scored: Scored, seed: int) -> Examples:
-    """Captions that the model was trained on, or such as those."""
+def _training(scored: Scored, seed: int, size: int) -> Examples:
+    """So many captions that the model was trained on, or such as those; all where there are fewer."""
     if scored.data is None:
-        return Scenes().epoch(seed, size=TRAINED_ON)
+        return Scenes().epoch(seed, size=size)
     split = scored.data.split("train")
-    return split.epoch(seed, size=min(TRAINED_ON, len(split)))
+    return split.epoch(seed, size=min(size, len(split)))
 
 
 def _training_images(scored: Scored) -> NDArray[np.uint8]:

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 import aligndraw
 from aligndraw.cli.command_sharpen import sharpening
 from aligndraw.cli.failure import Failure, failing
-from aligndraw.cli.options import add_device, add_model, add_seed, add_sentences, number
+from aligndraw.cli.options import add_device, add_model, add_seed, add_sentences, number, whole
 from aligndraw.cli.outputs import writing
 from aligndraw.data import CaptionedImages, CaptionedSplit, Scenes
 from aligndraw.data.scenes import SIDE
 from aligndraw.evaluation.bound import EPSILON
 from aligndraw.evaluation.features import FeatureNetwork
-from aligndraw.evaluation.retrieval import SHORTLIST, read_shortlists, shortlists
+from aligndraw.evaluation.retrieval import MARGINAL, SHORTLIST, read_shortlists, shortlists
 from aligndraw.evaluation.tables import Lists
 from aligndraw.lapgan.model import LAPGAN
 from aligndraw.model import Model
@@ -97,6 +97,17 @@ def add_shortlists(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         help=".npy of whole numbers [n, s]: for each of the n pictures those that it is found among",
+    )
+
+
+def add_marginal(parser: argparse.ArgumentParser) -> None:
+    """--marginal, of retrieval."""
+    parser.add_argument(
+        "--marginal",
+        type=whole(1),
+        default=MARGINAL,
+        metavar="R",
+        help="training captions that retrieval estimates log p(x) by [%(default)s]",
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aligndraw.evaluation.retrieval import RECALLS
+from aligndraw.evaluation.retrieval import RECALLS, Retrieval
 from aligndraw.evaluation.tables import SPLITS, Protocol, TableData, TableRow
 
 NONE = "–"
@@ -31,24 +31,35 @@ def markdown(
 
 def _retrieval(rows: Mapping[str, TableRow], data: TableData, protocol: Protocol, space: str) -> list[str]:
     captions, candidates = len(data.splits["test"]), data.lists.shape[1]
-    body = []
-    for name, row in rows.items():
-        found = row.retrieval
-        cells = [NONE] * (len(RECALLS) + 1)
-        if found is not None:
-            cells = [*(str(found.recall(k)) for k in RECALLS), str(found.median_rank)]
-        body.append([name, *cells, str(row.similarity), f"{row.similarity_error:.4f}"])
     chance = [f"{100 * min(1, k / candidates):.1f}" for k in RECALLS]
-    body.append(["*chance*", *chance, str((candidates - 1) // 2 + 1), NONE, NONE])
-    head = ["model", *(f"R@{k}, %" for k in RECALLS), "median rank", "SSI", "its error"]
-    return [
-        "## Table 1: retrieval and similarity",
-        _table(head, body),
-        f"R@K: the share of {captions:,} test captions whose image is among the first K of a shortlist of "
-        f"{candidates} ({space}), ± standard error. SSI: mean structural similarity of "
-        f"{protocol.drawn} pictures of each caption to its image, ± standard deviation over the "
-        f"{captions * protocol.drawn:,} pairs; its error is the standard error of the mean.",
+    chance = ["*chance*", *chance, str((candidates - 1) // 2 + 1)]
+    head = ["model", *(f"R@{k}, %" for k in RECALLS), "median rank"]
+    paper = [
+        [name, *_found(row.retrieval), str(row.similarity), f"{row.similarity_error:.4f}"] for name, row in rows.items()
     ]
+    parts = [
+        "## Table 1: retrieval and similarity",
+        _table([*head, "SSI", "its error"], [*paper, [*chance, NONE, NONE]]),
+        f"R@K: the share of {captions:,} test captions whose image is among the first K of a shortlist of "
+        f"{candidates} ({space}), ± standard error, by log p(x | y) − log p(x | ȳ), ȳ being the mean caption. "
+        f"SSI: mean structural similarity of {protocol.drawn} pictures of each caption to its image, ± standard "
+        f"deviation over the {captions * protocol.drawn:,} pairs; its error is the standard error of the mean.",
+    ]
+    marginal = [[name, *_found(row.retrieval_marginal)] for name, row in rows.items() if row.retrieval_marginal]
+    if marginal:
+        parts += [
+            "The same by log p(x | y) − log p(x):",
+            _table(head, [*marginal, chance]),
+            f"p(x) is the mean of p(x | y) over {len(data.marginal):,} training captions. A model can have it that has "
+            "never seen anything like the mean caption.",
+        ]
+    return parts
+
+
+def _found(retrieval: Retrieval | None) -> list[str]:
+    if retrieval is None:
+        return [NONE] * (len(RECALLS) + 1)
+    return [*(str(retrieval.recall(k)) for k in RECALLS), str(retrieval.median_rank)]
 
 
 def _bounds(rows: Mapping[str, TableRow], data: TableData, protocol: Protocol) -> list[str]:

@@ -1,15 +1,21 @@
 """Retrieval of images given captions by the likelihood ratio (paper, section 4.1.3 and Table 1).
 
-An image x is scored for a caption y by L(x | y) − L(x | ȳ), L being the variational lower bound of log p and ȳ the mean
-sentence representation of the training set: without the second term, images that are probable under any caption would
-come first. Both terms take the same noise, that of the image, so that it falls out of the comparison.
+An image x is scored for a caption y by L(x | y) − L(x), L being the variational lower bound of log p: without the
+second term, images that are probable under any caption would come first. It is either of
+
+    L(x) = L(x | ȳ)                      the paper's; ȳ is the mean sentence representation of the training set
+    L(x) = log 1/R Σ_r exp L(x | y_r)    the marginal, p(x) = E_y p(x | y), by R captions y_r of the training set
+
+No caption of training is like ȳ, and what a model makes of it is arbitrary; the marginal asks for nothing that it has
+not learned. All bounds of an image take the same noise, so that it falls out of the comparison.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +33,7 @@ from aligndraw.model.noise import stream
 
 RECALLS = (1, 5, 10, 50)
 SHORTLIST = 100
+MARGINAL = 64  # captions of a marginal
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,13 +80,11 @@ class Retrieval:
         return {**recalls, "median_rank": self.median_rank, "candidates": self.candidates, "captions": len(self.ranks)}
 
 
-class Sharpening(NamedTuple):
-    """How σ(c_T) is sharpened before it is the mean of the pixels, for captions and for ȳ."""
+class Reference(NamedTuple):
+    """The captions of L(x): ȳ alone, from `mean_caption`, or R of training, from `Model.describe`."""
 
-    network: Callable[[Tensor, Tensor], Tensor]  # images [R, C, H, W] and sentences [R, d] to sharp images
-    sentences: Tensor  # of the captions, [k, d]
-    mean: Tensor  # of the training captions, ȳ as the sharpener reads it: [1, d]
-    epsilon: float = EPSILON  # as for `estimate_bound`
+    captions: Caption  # R rows
+    sentences: Tensor | None = None  # the same as a sharpener reads them, [R, d]
 
 
 @torch.no_grad()
@@ -90,7 +95,7 @@ def mean_caption(
     *,
     on_batch: Callable[[int], object] = lambda captions: None,
 ) -> Caption:
-    """ȳ, the mean sentence representation of the captions of examples, as one row for `Model.bound`.
+    """ȳ, the mean sentence representation of the captions of examples, as one row for `Model.bound` and `Reference`.
 
     Without align a sentence is represented by the vector that the decoder sees. With align it is the mean of its words
     h_lang, and ȳ is passed as a sequence of one vector, so that α = 1.
@@ -112,6 +117,14 @@ def mean_caption(
         on_batch(len(lengths))
     mean, last = ((t / len(examples)).to(model.canvas.dtype)[None] for t in (total, sentence))
     return model.represented(mean)._replace(sentence=last)  # what refines pictures reads the sentence, align or not
+
+
+@torch.no_grad()
+def described(model: Model, examples: Examples) -> Caption:
+    """The captions of examples, a row each, for the marginal of a `Reference`."""
+    _, words, lengths = examples.batch(slice(0, len(examples)))
+    device = model.canvas.device
+    return model.describe(torch.from_numpy(words).to(device), torch.from_numpy(lengths).to(device))
 
 
 def shortlists(features: NDArray[Any], size: int = SHORTLIST) -> NDArray[np.int64]:
@@ -156,102 +169,140 @@ def read_shortlists(path: Path, images: int) -> NDArray[np.int64]:
     return _checked(lists, images, str(path))
 
 
-@torch.no_grad()
-def likelihood_ratios(
-    model: Model,
-    mean: Caption,
-    images: NDArray[np.uint8],
-    words: Tensor,
-    lengths: Tensor,
-    candidates: NDArray[np.int64],
-    *,
-    samples: int = 1,
-    seed: int = 0,
-    batch_size: int = 500,
-    sharpening: Sharpening | None = None,
-    on_batch: Callable[[int], object] = lambda pairs: None,
-) -> Tensor:
-    """L(x | y) − L(x | ȳ) in nats of each caption with each of its candidates, [k, s].
+@dataclass(frozen=True, eq=False)
+class Likelihoods:
+    """Lower bounds L(x | y) of images with captions.
 
     Args:
         model: on any device.
-        mean: ȳ, from `mean_caption`.
         images: uint8 [n, C, H, W], in memory or mapped.
-        words, lengths: the k captions, as `Model.describe` takes them.
-        candidates: int64 [k, s], the images that each caption is scored with.
-        samples: of the latents, of which both bounds are means.
+        samples: of the latents, of which a bound is the mean.
         seed: image i takes stream i, whatever the caption and the batch size.
         batch_size: pairs of an image and a caption, times samples, at a time.
-        sharpening: for the likelihoods of sharpened pictures; None for those of the pictures as they are drawn.
-        on_batch: called with the number of bounds just taken: one an image, and one a pair.
+        sharpen: images [B, C, H, W] and sentences [B, d] to sharp images, whose likelihood is then taken; None for that
+            of the pictures as they are drawn.
+        epsilon: for sharpened pictures, as in `estimate_bound`.
+        on_batch: called with the number of bounds just taken.
 
     Raises:
-        ValueError: shapes do not fit, or samples or batch_size is below 1.
+        ValueError: samples or batch_size is below 1, or the model is of the released conventions, in which a caption's
+            representation depends on the others of its batch.
     """
-    _check_model(model)
-    if samples < 1 or batch_size < 1:
-        raise ValueError(f"samples and batch_size must be at least 1, got {samples} and {batch_size}")
-    if candidates.ndim != 2 or len(candidates) != len(words):
-        raise ValueError(f"candidates must be [k, s] for {len(words)} captions, got {list(candidates.shape)}")
-    device, together = model.canvas.device, max(1, batch_size // samples)
 
-    def bounds(index: NDArray[np.int64], caption: Caption, sentence: Tensor) -> Tensor:
-        """L(x | y) of images with captions row by row, whose numbers the sharpener is told."""
-        pixels = torch.from_numpy(np.asarray(images[index])).to(device, model.canvas.dtype) / 255
-        generator, refine = [stream(seed, i) for i in index.tolist()], None
-        if sharpening is not None:
-            table = torch.cat([sharpening.sentences, sharpening.mean])
-            vectors = table[sentence.repeat_interleave(samples)].to(device)
-            refine = clipped(lambda drawn: sharpening.network(drawn, vectors), sharpening.epsilon)
-        bound = model.bound(pixels, caption, generator=generator, samples=samples, refine=refine)
-        on_batch(len(index))
-        return -(bound.kl + bound.nll)
+    model: Model
+    images: NDArray[np.uint8]
+    samples: int = 1
+    seed: int = 0
+    batch_size: int = 500
+    sharpen: Callable[[Tensor, Tensor], Tensor] | None = None
+    epsilon: float = EPSILON
+    on_batch: Callable[[int], object] = lambda bounds: None
 
-    used, position = np.unique(candidates, return_inverse=True)
-    first = torch.zeros(together, dtype=torch.int64, device=device)
-    last = torch.full((together,), len(words))  # where the sharpener's ȳ comes after the captions
-    chunks = [used[start : start + together] for start in range(0, len(used), together)]
-    usual = torch.cat([bounds(chunk, mean.rows(first[: len(chunk)]), last[: len(chunk)]) for chunk in chunks])
-    pairs, width, parts = candidates.reshape(-1), candidates.shape[1], []
-    for start in range(0, len(pairs), together):
-        chunk = pairs[start : start + together]
-        row = torch.arange(start, start + len(chunk)) // width
-        block = slice(int(row[0]), int(row[-1]) + 1)
-        caption = model.describe(words[block].to(device), lengths[block].to(device))
-        parts.append(bounds(chunk, caption.rows((row - row[0]).to(device)), row))
-    ratios = torch.cat(parts) - usual[torch.from_numpy(position.reshape(-1)).to(device)]
-    return ratios.view(candidates.shape).cpu()
+    def __post_init__(self) -> None:
+        _check_model(self.model)
+        if self.samples < 1 or self.batch_size < 1:
+            raise ValueError(f"samples and batch_size must be at least 1, got {self.samples} and {self.batch_size}")
+
+    @torch.no_grad()
+    def given(
+        self, words: Tensor, lengths: Tensor, candidates: NDArray[np.int64], sentences: Tensor | None = None
+    ) -> Tensor:
+        """L(x | y) in nats of each caption with each of its candidates, [k, s].
+
+        Args:
+            words, lengths: the k captions, as `Model.describe` takes them.
+            candidates: int64 [k, s], the images that each caption is scored with.
+            sentences: the captions as the sharpener reads them, [k, d].
+
+        Raises:
+            ValueError: shapes do not fit.
+        """
+        if candidates.ndim != 2 or len(candidates) != len(words):
+            raise ValueError(f"candidates must be [k, s] for {len(words)} captions, got {list(candidates.shape)}")
+        device, (count, width) = self.model.canvas.device, candidates.shape
+
+        def caption(rows: Tensor) -> Caption:
+            block = slice(int(rows[0]), int(rows[-1]) + 1)
+            read = self.model.describe(words[block].to(device), lengths[block].to(device))
+            return read.rows((rows - rows[0]).to(device))
+
+        rows = torch.arange(count).repeat_interleave(width)
+        return self._bounds(candidates.reshape(-1), rows, caption, sentences).view(count, width)
+
+    @torch.no_grad()
+    def usual(self, reference: Reference, index: NDArray[np.int64] | None = None) -> Tensor:
+        """L(x) = log 1/R Σ_r exp L(x | y_r) in nats, float64 [n]; of one caption it is L(x | y_1).
+
+        Args:
+            reference: the R captions.
+            index: int64, which of the images; all when None.
+        """
+        index = np.arange(len(self.images)) if index is None else index
+        captions, device = reference.captions, self.model.canvas.device
+        count = len(captions.lengths)
+        rows = torch.arange(count).repeat(len(index))
+        found = self._bounds(
+            index.repeat(count), rows, lambda rows: captions.rows(rows.to(device)), reference.sentences
+        )
+        return found.view(len(index), count).double().logsumexp(1) - math.log(count)
+
+    def _bounds(
+        self, index: NDArray[np.int64], rows: Tensor, caption: Callable[[Tensor], Caption], sentences: Tensor | None
+    ) -> Tensor:
+        """L(x | y) of images with the captions in these rows, pair by pair, on the CPU."""
+        model, parts = self.model, []
+        device, together = model.canvas.device, max(1, self.batch_size // self.samples)
+        for start in range(0, len(index), together):
+            chunk, row = index[start : start + together], rows[start : start + together]
+            pixels = torch.from_numpy(np.asarray(self.images[chunk])).to(device, model.canvas.dtype) / 255
+            generator = [stream(self.seed, i) for i in chunk.tolist()]
+            refine = None
+            if self.sharpen is not None:
+                if sentences is None:
+                    raise ValueError("sentences must be given where pictures are sharpened, got None")
+                vectors = sentences[row.repeat_interleave(self.samples)].to(device)
+                refine = clipped(partial(_sharpened, self.sharpen, vectors), self.epsilon)
+            bound = model.bound(pixels, caption(row), generator=generator, samples=self.samples, refine=refine)
+            parts.append(-(bound.kl + bound.nll).cpu())
+            self.on_batch(len(chunk))
+        return torch.cat(parts) if parts else torch.zeros(0)
 
 
 def retrieve(
-    model: Model,
-    mean: Caption,
-    images: NDArray[np.uint8],
+    likelihoods: Likelihoods,
+    references: Sequence[Reference],
     words: Tensor,
     lengths: Tensor,
     image_index: NDArray[np.int64] | None = None,
     lists: NDArray[np.int64] | None = None,
-    **options: Any,
-) -> Retrieval:
-    """Retrieval of n images by k captions.
+    sentences: Tensor | None = None,
+) -> list[Retrieval]:
+    """Retrieval of the n images of `likelihoods` by k captions, one for each reference.
 
     Args:
-        model, mean, images, words, lengths: as in `likelihood_ratios`.
+        references: of L(x).
+        words, lengths, sentences: as in `Likelihoods.given`.
         image_index: int64 [k], the image of each caption; when None, caption i is of image i.
         lists: int64 [n, s], among which images each image is to be found, from `shortlists`; all when None.
-        options: the others of `likelihood_ratios`.
 
     Raises:
         ValueError: shapes do not fit; a shortlist has an image twice, not its own, or one that does not exist.
     """
-    count = len(images)
+    count = len(likelihoods.images)
     true = np.arange(count) if image_index is None else np.asarray(image_index)
     if true.shape != (len(words),) or (len(true) and not 0 <= true.min() <= true.max() < count):
         raise ValueError(f"image_index must be positions of {count} images, one for each of {len(words)} captions")
     lists = np.tile(np.arange(count), (count, 1)) if lists is None else _checked(lists, count, "lists")
     candidates = lists[true]
-    scores = likelihood_ratios(model, mean, images, words, lengths, candidates, **options)
-    return Retrieval.of(scores, torch.from_numpy((candidates == true[:, None]).argmax(1)))
+    used, position = np.unique(candidates, return_inverse=True)
+    usual = [likelihoods.usual(reference, used)[position.reshape(candidates.shape)] for reference in references]
+    given = likelihoods.given(words, lengths, candidates, sentences)
+    own = torch.from_numpy((candidates == true[:, None]).argmax(1))
+    return [Retrieval.of(given - each, own) for each in usual]
+
+
+def _sharpened(sharpen: Callable[[Tensor, Tensor], Tensor], sentences: Tensor, drawn: Tensor) -> Tensor:
+    return sharpen(drawn, sentences)
 
 
 def _check_model(model: Model) -> None:

@@ -19,11 +19,11 @@ from aligndraw.evaluation.attributes import AttributeAccuracy
 from aligndraw.evaluation.bound import EPSILON, Estimate, each_bound
 from aligndraw.evaluation.drawing import Sharpen, draw_each
 from aligndraw.evaluation.parts import Part, Parts
-from aligndraw.evaluation.retrieval import Retrieval, likelihood_ratios, mean_caption
+from aligndraw.evaluation.retrieval import MARGINAL, Likelihoods, Reference, Retrieval, described, mean_caption
 from aligndraw.evaluation.scene_reader import SceneReader
 from aligndraw.evaluation.similarity import Similarity, ssim
 from aligndraw.lapgan.model import LAPGAN
-from aligndraw.model import Caption, Model
+from aligndraw.model import Model
 from aligndraw.text import Vocabulary
 
 Lists = Callable[[NDArray[np.uint8]], NDArray[np.int64]]  # images [n, C, H, W] to shortlists [n, s]
@@ -40,6 +40,7 @@ class Protocol:
 
     Attributes:
         images: of each split; on scenes of each kind of combination too.
+        marginal: training captions that the marginal of retrieval is of.
         samples: of the latents, of which bounds are means.
         drawn: pictures of a caption that are compared with its true image.
         pictures: of a caption that are read for their attributes.
@@ -48,6 +49,7 @@ class Protocol:
     """
 
     images: int = 1000
+    marginal: int = MARGINAL
     samples: int = 1
     drawn: int = 50
     pictures: int = 1
@@ -64,6 +66,7 @@ class TableData:
         vocabulary, image_shape: of a model for it.
         splits: those whose bound is taken; the captions of "test" are those that retrieve and that are drawn.
         captions: of the training set, for their mean representation.
+        marginal: some of these, drawn at random.
         images: uint8 [n, C, H, W], among which the captions of "test" look for theirs.
         image_index: int64 [k], the image of each of these captions.
         lists: int64 [n, s], as from `shortlists`.
@@ -76,6 +79,7 @@ class TableData:
     image_shape: tuple[int, int, int]
     splits: Mapping[str, Examples]
     captions: Examples
+    marginal: Examples
     images: NDArray[np.uint8]
     image_index: NDArray[np.int64]
     lists: NDArray[np.int64]
@@ -96,6 +100,7 @@ class TableData:
             (3, SIDE, SIDE),
             splits,
             Scenes().epoch(seed, size=MEAN_OF),
+            Scenes().epoch(seed, size=protocol.marginal),
             images,
             np.arange(size),
             lists(images),
@@ -124,6 +129,7 @@ class TableData:
             data.image_shape,
             chosen,
             parts["train"],
+            parts["train"].epoch(protocol.seed, size=min(protocol.marginal, len(parts["train"]))),
             images,
             image_index.reshape(-1),
             lists(images),
@@ -169,8 +175,12 @@ class ModelParts:
                 add(f"bound-{split}", len(examples), p.samples, self._bounds, model, examples, None)
             if sharpen is not None:
                 add(f"bound-sharpened-{sharpen[0]}", len(test), p.samples, self._bounds, model, test, sharpen[1])
-            mean = cache(partial(mean_caption, model, read(data.captions)))
-            add("ratios", len(test), p.samples * data.lists.shape[1], self._ratios, model, mean, test)
+            likelihoods = Likelihoods(model, data.images, p.samples, p.seed, TOGETHER)
+            add("likelihoods", len(test), p.samples * data.lists.shape[1], self._likelihoods, likelihoods, test)
+            mean = cache(lambda: Reference(mean_caption(model, read(data.captions))))
+            marginal = cache(lambda: Reference(described(model, read(data.marginal))))
+            for measure, reference, count in (("mean", mean, 1), ("marginal", marginal, len(data.marginal))):
+                add(f"usual-{measure}", len(data.images), p.samples * count, self._usual, likelihoods, reference)
         add("similarity", len(test), p.drawn, self._similarities, test)
         reader = cache(lambda: SceneReader.load().to(next(model.parameters()).device))
         for kind, scenes in data.scenes.items():
@@ -190,22 +200,15 @@ class ModelParts:
         )
         return torch.cat([-(bound.kl + bound.nll) for bound in found]).double().cpu().numpy()
 
-    def _ratios(self, model: Model, mean: Callable[[], Caption], test: Examples, block: range) -> NDArray[np.float32]:
-        """L(x | y) − L(x | ȳ) of captions with the images of their shortlists, [B, s]."""
+    def _likelihoods(self, likelihoods: Likelihoods, test: Examples, block: range) -> NDArray[np.float32]:
+        """L(x | y) of captions with the images of their shortlists, [B, s]."""
         _, words, lengths = test.batch(slice(block.start, block.stop))
         candidates = self.data.lists[self.data.image_index[block.start : block.stop]]
-        ratios = likelihood_ratios(
-            model,
-            mean(),
-            self.data.images,
-            torch.from_numpy(words),
-            torch.from_numpy(lengths),
-            candidates,
-            samples=self.protocol.samples,
-            seed=self.protocol.seed,
-            batch_size=TOGETHER,
-        )
-        return ratios.numpy()
+        return likelihoods.given(torch.from_numpy(words), torch.from_numpy(lengths), candidates).numpy()
+
+    def _usual(self, likelihoods: Likelihoods, reference: Callable[[], Reference], block: range) -> NDArray[np.float64]:
+        """L(x) of images, [B]."""
+        return likelihoods.usual(reference(), np.arange(block.start, block.stop)).numpy()
 
     def _similarities(self, test: Examples, block: range) -> NDArray[np.float64]:
         """SSIM of each picture drawn with the true image of its caption, [B, drawn]."""
@@ -226,7 +229,8 @@ class TableRow:
     """What the tables say of a model; what was not computed is None or missing.
 
     Attributes:
-        retrieval: of test captions.
+        retrieval: of test captions, by L(x | y) − L(x | ȳ).
+        retrieval_marginal: the same by L(x | y) less the marginal.
         similarity: its `spread` is the ± of Table 1.
         similarity_error: the standard error of its mean, from the means of the captions.
         bounds: lower bounds of log p, by split; higher is better.
@@ -236,6 +240,7 @@ class TableRow:
     """
 
     retrieval: Retrieval | None
+    retrieval_marginal: Retrieval | None
     similarity: Similarity
     similarity_error: float
     bounds: Mapping[str, Estimate]
@@ -257,11 +262,19 @@ class TableRow:
                 raise ValueError(f"the model is of no use: its {name} are not finite numbers")
         estimates = {name: Estimate.of(torch.from_numpy(v)) for name, v in values.items() if name.startswith("bound")}
         sharpened = [estimate for name, estimate in estimates.items() if name.startswith("bound-sharpened")]
-        true = (data.lists[data.image_index] == data.image_index[:, None]).argmax(1)
+        candidates = data.lists[data.image_index]
+        true = torch.from_numpy((candidates == data.image_index[:, None]).argmax(1))
+
+        def retrieval(usual: str) -> Retrieval | None:
+            if usual not in values:
+                return None
+            return Retrieval.of(torch.from_numpy(values["likelihoods"] - values[usual][candidates]), true)
+
         similar = values["similarity"]
         record = SceneReader.load().record.get("accuracy", {}) if data.scenes else {}
         return cls(
-            Retrieval.of(torch.from_numpy(values["ratios"]), torch.from_numpy(true)) if "ratios" in values else None,
+            retrieval("usual-mean"),
+            retrieval("usual-marginal"),
             Similarity(float(similar.mean()), float(similar.std()), *similar.shape),
             Estimate.of(torch.from_numpy(similar.mean(1))).error,
             {split: estimates[f"bound-{split}"] for split in SPLITS if f"bound-{split}" in estimates},
@@ -277,6 +290,7 @@ class TableRow:
         """Plain numbers, ready for JSON."""
         return {
             "retrieval": self.retrieval and self.retrieval.to_dict(),
+            "retrieval_marginal": self.retrieval_marginal and self.retrieval_marginal.to_dict(),
             "similarity": {**self.similarity.to_dict(), "error": self.similarity_error},
             "bound": {split: vars(estimate) for split, estimate in self.bounds.items()},
             "bound_sharpened": self.sharpened and vars(self.sharpened),

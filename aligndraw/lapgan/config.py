@@ -43,7 +43,8 @@ class AdversarialConfig(Config):
 
     epochs: int = setting(6, "passes over as many images as there are, drawn at random")
     batch_size: int = setting(128, "images that each network sees in an update; of the discriminator's, half are real")
-    learning_rate: float = setting(0.02, "step size of stochastic gradient descent at the start")
+    optimizer: str = setting("sgd", "sgd, gradient descent; or adam, whose beta1 is the momentum", ("sgd", "adam"))
+    learning_rate: float = setting(0.02, "step size at the start")
     decay: float = setting(4e-5, "after each epoch the step size is divided by 1 + decay, down to 1e-6")
     momentum: float = setting(0.0, "in the first epoch; the gradient counts 1 - momentum")
     momentum_step: float = setting(8e-4, "added to the momentum after each epoch")
@@ -87,7 +88,6 @@ class SharpeningConfig(AdversarialConfig):
         "model makes of them, as blurry as what it draws",
         ("pyramid", "reconstructions"),
     )
-    optimizer: str = setting("sgd", "sgd, gradient descent; or adam, whose beta1 is the momentum", ("sgd", "adam"))
     noise: float = setting(1.0, "half the range of the noise in training; a trained sharpener is given 0")
     l1_weight: float = setting(
         0.0, "weight, beside the generator's cross-entropy, of the mean absolute difference from the real image"

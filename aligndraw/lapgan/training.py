@@ -78,7 +78,7 @@ class AdversarialTrainer(Resumable):
     ) -> None:
         model = nn.ModuleDict({"generator": generator, "discriminator": discriminator})
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster on a CPU
-        super().__init__(model, self._optimizer(list(model.parameters()), config))
+        super().__init__(model, _optimizer(model, config))
         self.generator, self.discriminator = generator, discriminator
         self.source, self.encoder, self.config, self.seed, self.prepare = source, encoder, config, seed, prepare
         self.device = next(model.parameters()).device
@@ -102,8 +102,12 @@ class AdversarialTrainer(Resumable):
         config, half = self.config, self.config.batch_size // 2
         epoch = self.index // self.updates_per_epoch
         rate, momentum = config.learning_rate_in(epoch), config.momentum_in(epoch)
+        if config.optimizer == "adam":
+            inertia: dict[str, Any] = {"betas": (momentum, 0.999)}
+        else:
+            inertia = {"momentum": momentum, "dampening": momentum}
         for group in self.optimizer.param_groups:
-            group.update(lr=rate, **self._inertia(momentum))
+            group.update(lr=rate, **inertia)
         drawn = stream(self.seed, self.index)  # resuming needs no history
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(int(torch.randint(2**62, (), generator=drawn)))  # of the dropout
@@ -123,13 +127,6 @@ class AdversarialTrainer(Resumable):
         measured = dict(zip(MEASURED, torch.stack([number.float().mean() for number in numbers]).tolist()))
         self.index += 1
         return Update(self.index - 1, epoch, learning_rate=rate, momentum=momentum, **measured)
-
-    def _optimizer(self, parameters: list[nn.Parameter], config: AdversarialConfig) -> torch.optim.Optimizer:
-        return torch.optim.SGD(parameters, lr=config.learning_rate)
-
-    def _inertia(self, momentum: float) -> dict[str, Any]:
-        """A momentum as the optimizer takes it."""
-        return {"momentum": momentum, "dampening": momentum}
 
     def _objective(self, loss: Tensor, fake: Tensor, real: Tensor) -> Tensor:
         """What the generator descends: its cross-entropy; `real` is what the fakes were made of."""
@@ -214,20 +211,16 @@ class SharpenerTrainer(AdversarialTrainer):
         assert self.reconstructions is not None
         return as_images(torch.from_numpy(self.reconstructions[rows]).to(images.device))
 
-    def _optimizer(self, parameters: list[nn.Parameter], config: AdversarialConfig) -> torch.optim.Optimizer:
-        assert isinstance(config, SharpeningConfig)
-        if config.optimizer == "adam":
-            return torch.optim.Adam(parameters, lr=config.learning_rate)
-        return super()._optimizer(parameters, config)
-
-    def _inertia(self, momentum: float) -> dict[str, Any]:
-        return {"betas": (momentum, 0.999)} if self.config.optimizer == "adam" else super()._inertia(momentum)
-
     def _objective(self, loss: Tensor, fake: Tensor, real: Tensor) -> Tensor:
         return loss + self.config.l1_weight * (fake - real).abs().mean() if self.config.l1_weight else loss
 
     def _imagined(self, sentences: Tensor, noise: Tensor, images: Tensor, rows: NDArray[np.int64]) -> Tensor:
         return self.generator.sharpen(sentences, self.config.noise * noise, self.coarse(images, rows))
+
+
+def _optimizer(networks: nn.Module, config: AdversarialConfig) -> torch.optim.Optimizer:
+    kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.SGD
+    return kind(networks.parameters(), lr=config.learning_rate)
 
 
 @dataclass(frozen=True)
@@ -269,7 +262,7 @@ class PyramidTrainer(Resumable):
             "residual": AdversarialTrainer(model.residual, judges[1], source, encoder, config, seed),
         }
         networks = nn.ModuleDict({name: level.model for name, level in self.levels.items()})
-        super().__init__(networks, torch.optim.SGD(networks.parameters(), lr=config.learning_rate))
+        super().__init__(networks, _optimizer(networks, config))
         for level in self.levels.values():
             level.optimizer = self.optimizer  # one state to keep
         self.config, self.total = config, self.levels["top"].total

@@ -14,7 +14,7 @@ from aligndraw.data.scenes import VOCABULARY
 from aligndraw.data.stored_scenes import store_scenes
 from aligndraw.evaluation.features import FeatureNetwork
 from aligndraw.evaluation.nearest import nearest
-from aligndraw.evaluation.retrieval import Sharpening, mean_caption, retrieve, shortlists
+from aligndraw.evaluation.retrieval import Likelihoods, Reference, described, mean_caption, retrieve, shortlists
 from aligndraw.evaluation.similarity import score_similarity
 from aligndraw.lapgan.captioned import CaptionedSharpener
 from aligndraw.model.noise import stream
@@ -39,26 +39,31 @@ def drawing(command, tmp_path):
     return tmp_path / "drawing"
 
 
+def references_of(model, training, some):
+    return [Reference(mean_caption(model, training)), Reference(described(model, some))]
+
+
 def test_retrieval_of_scenes(command, drawing, tmp_path, monkeypatch):
     """Seen and held-out ones apart, by pixels; some captions, and few pictures to choose from."""
     monkeypatch.setattr("aligndraw.cli.eval_measures.TRAINED_ON", 40)
     path = tmp_path / "out.json"
     given = ("--model", drawing, "--images", 9, "--captions", 4, "--shortlist", 5, "--samples", 2, "--seed", 3)
+    given = (*given, "--marginal", 5)
     status, out, err = command("eval", "retrieval", *given, "--json", path)
     assert (status, err) == (0, "") and "candidates are nearest by pixels" in out
     model = load_model(drawing)[0]
-    mean = mean_caption(model, Scenes().epoch(3, size=40))
+    references = references_of(model, Scenes().epoch(3, size=40), Scenes().epoch(3, size=5))
     record = json.loads(path.read_text())
     for kind, examples in evaluation_scenes("test", 3, 9).items():
         images, words, lengths = examples.batch(slice(None))
         lists = shortlists(images.reshape(9, -1), 5)
         rows = np.sort(np.random.default_rng(3).permutation(9)[:4])
-        found = retrieve(
-            model, mean, images, torch.from_numpy(words[rows]), torch.from_numpy(lengths[rows]), rows, lists,
-            samples=2, seed=3,
-        )  # fmt: skip
-        assert record["retrieval"][kind] == found.to_dict() and f"4 captions: {found}" in out
-        assert record["retrieval"][kind]["candidates"] == 5
+        likelihoods = Likelihoods(model, images, samples=2, seed=3)
+        captions = torch.from_numpy(words[rows]), torch.from_numpy(lengths[rows])
+        mean, marginal = retrieve(likelihoods, references, *captions, rows, lists)
+        assert record["retrieval"][kind] == {"mean": mean.to_dict(), "marginal": marginal.to_dict()}
+        assert f"log p(x | mean caption): {mean}" in out and f"log p(x), of 5 captions: {marginal}" in out
+        assert mean.candidates == marginal.candidates == 5
 
 
 def test_after_sharpening(command, drawing, scenes_sharpener, tmp_path, monkeypatch):
@@ -67,21 +72,23 @@ def test_after_sharpening(command, drawing, scenes_sharpener, tmp_path, monkeypa
     model, path = load_model(drawing)[0], tmp_path / "out.json"
     sharpen = CaptionedSharpener.load(scenes_sharpener(tmp_path / "sharpener", drawing), model.language, VOCABULARY)
     given = ("--model", drawing, "--sharpen", tmp_path / "sharpener", "--seed", 3, "--json", path)
-    options = ("--images", 6, "--captions", 4, "--shortlist", 5, "--sharpen-epsilon", "1e-2")
+    options = ("--images", 6, "--captions", 4, "--shortlist", 5, "--marginal", 3, "--sharpen-epsilon", "1e-2")
     status, out, err = command("eval", "retrieval", *given, *options)
     assert (status, err) == (0, "") and "clipped to [0.01, 1 - 0.01]" in out
-    mean, average = mean_caption(model, Scenes().epoch(3, size=40)), Scenes().epoch(3, size=40).captions()
+    training, some = Scenes().epoch(3, size=40), Scenes().epoch(3, size=3)
+    usual = sharpen.sentences(training.captions()).mean(0, keepdim=True), sharpen.sentences(some.captions())
+    references = [
+        reference._replace(sentences=each) for reference, each in zip(references_of(model, training, some), usual)
+    ]
     record, sets = json.loads(path.read_text()), evaluation_scenes("test", 3, 6)
     for kind, examples in sets.items():
         images, words, lengths = examples.batch(slice(None))
         rows = np.sort(np.random.default_rng(3).permutation(6)[:4])
         sentences = sharpen.sentences([examples.captions()[row] for row in rows])
-        sharpening = Sharpening(sharpen.network, sentences, sharpen.sentences(average).mean(0, keepdim=True), 1e-2)
-        given_rows = (torch.from_numpy(words[rows]), torch.from_numpy(lengths[rows]), rows)
-        found = retrieve(
-            model, mean, images, *given_rows, shortlists(images.reshape(6, -1), 5), seed=3, sharpening=sharpening
-        )
-        assert record["retrieval"][kind] == found.to_dict()
+        likelihoods = Likelihoods(model, images, seed=3, sharpen=sharpen.network, epsilon=1e-2)
+        captions = torch.from_numpy(words[rows]), torch.from_numpy(lengths[rows])
+        found = retrieve(likelihoods, references, *captions, rows, shortlists(images.reshape(6, -1), 5), sentences)
+        assert list(record["retrieval"][kind].values()) == [each.to_dict() for each in found]
     assert (record["epsilon"], record["sharpen"]) == (1e-2, str(tmp_path / "sharpener"))
     assert command("eval", "similarity", *given, "--captions", 6, "-n", 2)[0] == 0
     record = json.loads(path.read_text())
@@ -106,10 +113,13 @@ def test_retrieval_of_images_with_several_captions(command, stored, tmp_path):
     assert (status, err) == (0, "") and f"candidates are as {tmp_path / 'lists.npy'} has them" in out
     pipeline = Pipeline.load(tmp_path / "run")
     read, lengths = pipeline.reader.encode_batch(split.captions())
-    mean = mean_caption(pipeline.model, pipeline.read(split.epoch(0, size=40)))
-    found = retrieve(pipeline.model, mean, split.images, read, lengths, split.image_index, lists)
-    assert json.loads((tmp_path / "out.json").read_text())["retrieval"]["train"] == found.to_dict()
-    assert len(found.ranks) == 40
+    training = pipeline.read(split.epoch(0, size=40))  # fewer than --marginal: all of them
+    references = references_of(pipeline.model, training, training)
+    likelihoods = Likelihoods(pipeline.model, split.images)
+    mean, marginal = retrieve(likelihoods, references, read, lengths, split.image_index, lists)
+    record = json.loads((tmp_path / "out.json").read_text())["retrieval"]["train"]
+    assert record == {"mean": mean.to_dict(), "marginal": marginal.to_dict()}
+    assert len(mean.ranks) == 40
 
 
 def test_similarity(command, drawing, tmp_path, monkeypatch):
@@ -182,12 +192,13 @@ def test_features(command, drawing, tmp_path, monkeypatch):
     assert (status, err) == (0, "")
     assert f"nearest by the last fully connected layer of {tmp_path / 'whole'}" in out
     model, network = load_model(drawing)[0], FeatureNetwork.load(tmp_path / "whole")
-    mean = mean_caption(model, Scenes().epoch(0, size=10))
+    reference = Reference(mean_caption(model, Scenes().epoch(0, size=10)))
     images, words, lengths = evaluation_scenes("test", 0, 8)["seen"].batch(slice(None))
     lists = shortlists(network.features(images), 3)
     assert not np.array_equal(lists, shortlists(images.reshape(8, -1), 3))
-    found = retrieve(model, mean, images, torch.from_numpy(words), torch.from_numpy(lengths), None, lists)
-    assert json.loads(path.read_text())["retrieval"]["seen"] == found.to_dict()
+    captions = torch.from_numpy(words), torch.from_numpy(lengths)
+    (found,) = retrieve(Likelihoods(model, images), [reference], *captions, None, lists)
+    assert json.loads(path.read_text())["retrieval"]["seen"]["mean"] == found.to_dict()
 
 
 def test_refused(command, drawing, stored, tmp_path):

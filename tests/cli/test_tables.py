@@ -17,14 +17,14 @@ from aligndraw.evaluation.attributes import score_attributes
 from aligndraw.evaluation.bound import estimate_bound
 from aligndraw.evaluation.features import FeatureNetwork, FeaturesConfig
 from aligndraw.evaluation.parts import Parts
-from aligndraw.evaluation.retrieval import mean_caption, retrieve, shortlists
+from aligndraw.evaluation.retrieval import Likelihoods, Reference, described, mean_caption, retrieve, shortlists
 from aligndraw.evaluation.similarity import score_similarity
 from aligndraw.evaluation.tables import ModelParts
 from aligndraw.lapgan.config import LAPGANConfig
 from aligndraw.lapgan.model import LAPGAN
 from aligndraw.pipelines import Pipeline
 
-SMALL = ("--images", 7, "--drawn", 3, "--samples", 2, "--pictures", 2, "--seed", 1)
+SMALL = ("--images", 7, "--marginal", 5, "--drawn", 3, "--samples", 2, "--pictures", 2, "--seed", 1)
 
 
 @pytest.fixture(autouse=True)
@@ -61,12 +61,14 @@ def test_the_numbers(compare, scenes, scenes_sharpener, tmp_path, monkeypatch, b
     assert abs(sharpened.mean - estimate_bound(model, kinds["seen"], 2, 1).bound.mean) > 10
     images, words, lengths = kinds["seen"].batch(slice(None))
     lists = shortlists(images.reshape(7, -1), 7)
-    mean = mean_caption(model, Scenes().epoch(1, size=30))
-    found = retrieve(
-        model, mean, images, torch.from_numpy(words), torch.from_numpy(lengths), lists=lists, samples=2, seed=1
-    )
-    assert got["retrieval"] == found.to_dict()
-    assert 0 < got["retrieval"]["R@1"]["mean"] < 1
+    references = [
+        Reference(mean_caption(model, Scenes().epoch(1, size=30))),
+        Reference(described(model, Scenes().epoch(1, size=5))),
+    ]
+    likelihoods = Likelihoods(model, images, samples=2, seed=1)
+    found = retrieve(likelihoods, references, torch.from_numpy(words), torch.from_numpy(lengths), lists=lists)
+    assert [got["retrieval"], got["retrieval_marginal"]] == [each.to_dict() for each in found]
+    assert all(0 < each.recall(1).mean < 1 for each in found)
     similarity = score_similarity(model, kinds["seen"], 3, 1)
     assert got["similarity"].pop("error") > 0
     assert got["similarity"] == pytest.approx(similarity.to_dict(), rel=1e-5)
@@ -89,13 +91,15 @@ def test_the_text(compare, command, scenes, scenes_model, tmp_path):
     text = (tmp_path / "out" / "tables.md").read_text()
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| ")]
     assert [row[0] for row in rows if row[0] not in ("model", "---")] == (
-        ["first", "second", "*chance*"] + ["first", "second"] + ["first", "second", "*real pictures*"]
+        2 * ["first", "second", "*chance*"] + ["first", "second"] + ["first", "second", "*real pictures*"]
     )
-    one, two, three = (rows[i] for i, row in enumerate(rows) if row[0] == "second")
+    one, marginal, two, three = (rows[i] for i, row in enumerate(rows) if row[0] == "second")
     found = record["models"]["second"]
     share = found["retrieval"]["R@5"]
     assert one[2] == f"{100 * share['mean']:.1f} ± {100 * share['error']:.1f}"
     assert one[5] == str(found["retrieval"]["median_rank"])
+    share = found["retrieval_marginal"]["R@1"]
+    assert marginal[1] == f"{100 * share['mean']:.1f} ± {100 * share['error']:.1f}" and len(marginal) == 6
     assert two[3] == f"{found['bound']['test']['mean']:.2f} ± {found['bound']['test']['error']:.2f}"
     assert len(two) == 4  # nothing was sharpened
     share = found["attributes"]["held_out"]["shares"]["right"]
@@ -108,7 +112,7 @@ def test_going_on(compare, command, scenes, scenes_model, tmp_path, monkeypatch)
     monkeypatch.setattr("aligndraw.evaluation.tables.BLOCK", 3)
     wanted = compare(f"a={scenes}")
     text = {name: (tmp_path / "out" / name).read_bytes() for name in ("tables.json", "tables.md")}
-    done, ratios = [], ModelParts._ratios
+    done, likelihoods = [], ModelParts._likelihoods
     do = Parts.do
     monkeypatch.setattr(Parts, "do", lambda self, part: (done.append(part.name), do(self, part)))
     (tmp_path / "out").rename(tmp_path / "whole")
@@ -116,23 +120,23 @@ def test_going_on(compare, command, scenes, scenes_model, tmp_path, monkeypatch)
     def interrupted(self, *arguments):
         if arguments[-1].start > 0:
             raise KeyboardInterrupt
-        return ratios(self, *arguments)
+        return likelihoods(self, *arguments)
 
-    monkeypatch.setattr(ModelParts, "_ratios", interrupted)
+    monkeypatch.setattr(ModelParts, "_likelihoods", interrupted)
     status, _, err = command("tables", "--data", "scenes", "--model", f"a={scenes}", "-o", tmp_path / "out", *SMALL)
     assert status == 130 and not (tmp_path / "out" / "tables.md").exists()
     assert "what is done is kept: the same command goes on from there" in err
-    assert len(done) == 11  # three parts of each split's bound, one of the ratios, and the one it broke off
-    monkeypatch.setattr(ModelParts, "_ratios", ratios)
+    assert len(done) == 11  # three parts of each split's bound, one of the likelihoods, and the one it broke off
+    monkeypatch.setattr(ModelParts, "_likelihoods", likelihoods)
     done.clear()
     assert compare(f"a={scenes}") == wanted
     assert {name: (tmp_path / "out" / name).read_bytes() for name in text} == text
-    assert len(done) == 2 + 3 + 2 * 3 and len(set(done)) == len(done)
+    assert len(done) == 2 + 2 * 3 + 3 + 2 * 3 and len(set(done)) == len(done)
     done.clear()
     other = scenes_model(tmp_path / "other", seed=1)
     both = compare(f"renamed={scenes}", f"b={other}")
     assert both["models"]["renamed"] == wanted["models"]["a"]
-    assert len(done) == 21 and len({name.split("/")[0] for name in done}) == 1
+    assert len(done) == 27 and len({name.split("/")[0] for name in done}) == 1
 
 
 def test_two_processes(command, scenes, tmp_path, monkeypatch):
@@ -167,16 +171,13 @@ def test_captioned_images(compare, command, tmp_path):
     test = data.split("test").epoch(0, size=12)  # of 15 captions of 3 images
     _, words, lengths = test.batch(slice(None))
     model = Pipeline.load(tmp_path / "model").model
-    found = retrieve(
-        model,
-        mean_caption(model, data.split("train")),
-        test.images,
-        torch.from_numpy(words),
-        torch.from_numpy(lengths),
-        test.image_index,
-        lists,
-    )
-    assert got["models"]["m"]["retrieval"] == found.to_dict() and len(set(found.ranks.tolist())) == 2
+    train = data.split("train")
+    references = [Reference(mean_caption(model, train)), Reference(described(model, train.epoch(0, size=64)))]
+    captions = torch.from_numpy(words), torch.from_numpy(lengths)
+    found = retrieve(Likelihoods(model, test.images), references, *captions, test.image_index, lists)
+    row = got["models"]["m"]
+    assert [row["retrieval"], row["retrieval_marginal"]] == [each.to_dict() for each in found]
+    assert all(len(set(each.ranks.tolist())) == 2 for each in found)
     assert got["models"]["m"]["attributes"] == {} and got["plan"]["sha256"] == data.checksum
     assert "## Attributes" not in (tmp_path / "out" / "tables.md").read_text()
 
@@ -262,7 +263,7 @@ def test_other_tables_in_the_folder(compare, command, scenes, tmp_path):
     options = ("--data", "scenes", "--model", f"a={scenes}", "-o", tmp_path / "out", "--images", 7, "--drawn", 2)
     status, _, err = command("tables", *options)
     assert status == 1
-    assert "holds parts of other tables (samples 2, now 1, drawn 3, now 2, pictures 2, now 1, seed 1, now 0" in err
+    assert "holds parts of other tables (marginal 5, now 64, samples 2, now 1, drawn 3, now 2, pictures 2, now 1, seed 1, now 0" in err
     status, _, err = command("tables", *options, "--overwrite")
     assert (status, err) == (0, "")
     assert json.loads((tmp_path / "out" / "tables.json").read_text())["plan"]["drawn"] == 2

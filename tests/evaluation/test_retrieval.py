@@ -1,5 +1,7 @@
 """Retrieval: ranks against their definition, and the likelihood ratio against the model step by step."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -8,9 +10,10 @@ from aligndraw import AlignDRAW, AlignDRAWConfig
 from aligndraw.data import Scenes, to_tensors
 from aligndraw.evaluation.bound import clipped
 from aligndraw.evaluation.retrieval import (
+    Likelihoods,
+    Reference,
     Retrieval,
-    Sharpening,
-    likelihood_ratios,
+    described,
     mean_caption,
     read_shortlists,
     retrieve,
@@ -25,6 +28,7 @@ TINY = AlignDRAWConfig(
 EXAMPLES = Scenes("test").epoch(0, size=12)
 IMAGES, WORDS, LENGTHS = EXAMPLES.batch(slice(0, 6))
 WORDS, LENGTHS = torch.from_numpy(WORDS), torch.from_numpy(LENGTHS)
+CANDIDATES = np.array([[0, 3, 5], [1, 2, 0], [2, 4, 1], [3, 0, 1], [4, 5, 0], [5, 4, 3]])
 
 
 def tiny(align):
@@ -37,8 +41,8 @@ def tiny(align):
 
 
 @pytest.mark.parametrize("align", [True, False])
-def test_the_ratio(align):
-    """One image and one caption at a time, with the context s spelled out, in float64."""
+def test_the_bounds(align):
+    """One image and one caption at a time, with the context s spelled out for ȳ, in float64."""
     model, samples = tiny(align), 2
     mean = mean_caption(model, EXAMPLES, batch_size=5)
     sentences = []
@@ -48,27 +52,36 @@ def test_the_ratio(align):
         sentences.append(h_lang[0].mean(0) if align else last[0])
     average = torch.stack(sentences).mean(0)
     torch.testing.assert_close(mean.words[0, 0], average, rtol=1e-12, atol=1e-14)
-    candidates = np.array([[0, 3, 5], [1, 2, 0], [2, 4, 1], [3, 0, 1], [4, 5, 0], [5, 4, 3]])
     done = []
-    got = likelihood_ratios(
-        model, mean, IMAGES, WORDS, LENGTHS, candidates, samples=samples, seed=7, batch_size=8, on_batch=done.append
-    )
-    assert sum(done) == 6 + 18 and max(done) == 4
+    likelihoods = Likelihoods(model, IMAGES, samples, seed=7, batch_size=8, on_batch=done.append)
+    given = likelihoods.given(WORDS, LENGTHS, CANDIDATES)
+    assert sum(done) == 18 and max(done) == 4
+    usual = likelihoods.usual(Reference(mean))
+    assert sum(done) == 18 + 6
+    marginal = likelihoods.usual(Reference(described(model, EXAMPLES)), np.array([4, 1]))
+    assert sum(done) == 18 + 6 + 2 * 12 and usual.shape == (6,) and marginal.shape == (2,)
+
+    def loss(model, i, words):
+        image = torch.from_numpy(IMAGES[i : i + 1]).double() / 255
+        noise = torch.randn(samples, 3, 3, generator=stream(7, i), dtype=torch.float64)
+        return model(image, words, noise=noise, samples=samples).loss.item()
+
+    for j, row in enumerate(CANDIDATES):
+        for k, i in enumerate(row):
+            assert given[j, k].item() == pytest.approx(-loss(model, i, WORDS[j : j + 1, : LENGTHS[j]]), rel=1e-9)
     constant = tiny(False)  # sees s = the vector that it is given, at every step
     constant.load_state_dict(model.state_dict(), strict=False)
-    for j, row in enumerate(candidates):
-        for k, i in enumerate(row):
-            image = torch.from_numpy(IMAGES[i : i + 1]).double() / 255
-            noise = torch.randn(samples, 3, 3, generator=stream(7, i), dtype=torch.float64)
-            caption = slice(j, j + 1)
-            given = model(image, WORDS[caption, : LENGTHS[j]], noise=noise, samples=samples)
-            constant.describe = lambda *_: mean._replace(keys=None, words=average[None, None], sentence=average[None])
-            usual = constant(image, WORDS[caption], noise=noise, samples=samples)
-            assert got[j, k].item() == pytest.approx((usual.loss - given.loss).item(), rel=1e-9, abs=1e-9)
+    constant.describe = lambda *_: mean._replace(keys=None, words=average[None, None], sentence=average[None])
+    for i in range(6):
+        assert usual[i].item() == pytest.approx(-loss(constant, i, WORDS[:1]), rel=1e-9)
+    _, words, lengths = to_tensors(EXAMPLES, slice(None))
+    for got, i in zip(marginal, (4, 1)):
+        each = [-loss(model, i, words[r : r + 1, : lengths[r]]) for r in range(12)]
+        assert got.item() == pytest.approx(max(each) + math.log(sum(math.exp(v - max(each)) for v in each) / 12))
 
 
 def test_after_sharpening():
-    """Each caption's own sentence sharpens its likelihood, the mean sentence that of ȳ; KLs are the same."""
+    """Each caption's own sentence sharpens its likelihood, that of the reference the other; KLs are the same."""
     model, samples = tiny(False), 2
     mean = mean_caption(model, EXAMPLES)
     sentences, average = torch.linspace(0.1, 0.6, 6)[:, None], torch.tensor([[0.35]])
@@ -76,30 +89,38 @@ def test_after_sharpening():
     def network(images, vectors):
         return images + vectors[:, :, None, None]
 
-    given = Sharpening(network, sentences, average, 1e-3)
-    candidates = np.array([[i, (i + 1) % 6] for i in range(6)])
-    got = likelihood_ratios(
-        model, mean, IMAGES, WORDS, LENGTHS, candidates, samples=samples, seed=7, batch_size=6, sharpening=given
-    )
-    for j, row in enumerate(candidates):
+    likelihoods = Likelihoods(model, IMAGES, samples, seed=7, batch_size=6, sharpen=network, epsilon=1e-3)
+    given = likelihoods.given(WORDS, LENGTHS, CANDIDATES, sentences)
+    usual = likelihoods.usual(Reference(mean, average))
+
+    def bound(i, caption, shift):
+        refine = clipped(lambda drawn: drawn + shift, 1e-3)
+        image = torch.from_numpy(IMAGES[i : i + 1]).double() / 255
+        return -model.bound(image, caption, None, [stream(7, i)], samples, refine).loss.item()
+
+    for j, row in enumerate(CANDIDATES):
         caption = model.describe(WORDS[j : j + 1], LENGTHS[j : j + 1])
         for k, i in enumerate(row):
-            image = torch.from_numpy(IMAGES[i : i + 1]).double() / 255
-            losses = []
-            for words, shift in ((mean, average[0]), (caption, sentences[j])):
-                refine = clipped(lambda drawn, shift=shift: drawn + shift, 1e-3)
-                losses.append(model.bound(image, words, None, [stream(7, i)], samples, refine).loss)
-            assert got[j, k].item() == pytest.approx((losses[0] - losses[1]).item(), rel=1e-9, abs=1e-9)
+            assert given[j, k].item() == pytest.approx(bound(i, caption, sentences[j]), rel=1e-9)
+    for i in range(6):
+        assert usual[i].item() == pytest.approx(bound(i, mean, average[0]), rel=1e-9)
+    with pytest.raises(ValueError, match="sentences must be given"):
+        likelihoods.given(WORDS, LENGTHS, CANDIDATES)
 
 
 def test_no_dependence_on_batches():
     model = tiny(True)
-    mean = mean_caption(model, EXAMPLES)
-    candidates = shortlists(IMAGES.reshape(6, -1), 3)
-    one, other = (
-        likelihood_ratios(model, mean, IMAGES, WORDS, LENGTHS, candidates, batch_size=size) for size in (1, 100)
-    )
-    torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+    reference = Reference(described(model, EXAMPLES))
+    one, other = (Likelihoods(model, IMAGES, batch_size=size) for size in (1, 100))
+    for take in (lambda of: of.given(WORDS, LENGTHS, CANDIDATES), lambda of: of.usual(reference)):
+        torch.testing.assert_close(take(one), take(other), rtol=1e-9, atol=1e-9)
+
+
+def test_refused():
+    with pytest.raises(ValueError, match="samples and batch_size must be at least 1, got 1 and 0"):
+        Likelihoods(tiny(True), IMAGES, batch_size=0)
+    with pytest.raises(ValueError, match=r"candidates must be \[k, s\] for 6 captions, got \[5, 3\]"):
+        Likelihoods(tiny(True), IMAGES).given(WORDS, LENGTHS, CANDIDATES[:5])
 
 
 def test_chance_and_perfection():
@@ -135,14 +156,18 @@ def test_scores_that_are_no_numbers():
 def test_retrieval_of_images_with_several_captions():
     """Each caption looks for its image in the shortlist of that image."""
     model = tiny(True)
-    mean = mean_caption(model, EXAMPLES)
+    references = Reference(mean_caption(model, EXAMPLES)), Reference(described(model, EXAMPLES))
     lists = np.array([[0, 1, 2], [2, 1, 0], [1, 0, 2]])
     index = np.array([2, 0, 2, 1])
-    got = retrieve(model, mean, IMAGES[:3], WORDS[:4], LENGTHS[:4], index, lists)
-    scores = likelihood_ratios(model, mean, IMAGES[:3], WORDS[:4], LENGTHS[:4], np.array([[0, 1, 2]] * 4))
-    ranks = [(scores[j] > scores[j, i]).sum().item() for j, i in enumerate(index)]
-    assert got.ranks.tolist() == ranks and got.candidates == 3
-    assert retrieve(model, mean, IMAGES, WORDS, LENGTHS).candidates == 6
+    likelihoods = Likelihoods(model, IMAGES[:3])
+    found = retrieve(likelihoods, references, WORDS[:4], LENGTHS[:4], index, lists)
+    given = likelihoods.given(WORDS[:4], LENGTHS[:4], np.array([[0, 1, 2]] * 4))
+    for got, reference in zip(found, references):
+        scores = given - likelihoods.usual(reference)
+        ranks = [(scores[j] > scores[j, i]).sum().item() for j, i in enumerate(index)]
+        assert got.ranks.tolist() == ranks and got.candidates == 3
+    mean, marginal = retrieve(Likelihoods(model, IMAGES), references, WORDS, LENGTHS)
+    assert mean.candidates == 6 and mean.ranks.tolist() != marginal.ranks.tolist()
 
 
 def test_shortlists():
@@ -174,3 +199,5 @@ def test_the_released_conventions_are_refused():
     model = AlignDRAW(TINY.replace(conventions="released"))
     with pytest.raises(ValueError, match="paper's conventions"):
         mean_caption(model, EXAMPLES)
+    with pytest.raises(ValueError, match="paper's conventions"):
+        Likelihoods(model, IMAGES)
