@@ -39,7 +39,10 @@ class LAPGANConfig(SharpenerConfig):
 
 @dataclass(frozen=True)
 class AdversarialConfig(Config):
-    """How a generator is trained against its discriminator; the defaults are those of LAPGAN's released code."""
+    """How a generator is trained against its discriminator.
+
+    The defaults are those of LAPGAN's released code; what it lacks is off unless it is asked for.
+    """
 
     epochs: int = setting(6, "passes over as many images as there are, drawn at random")
     batch_size: int = setting(128, "images that each network sees in an update; of the discriminator's, half are real")
@@ -49,6 +52,9 @@ class AdversarialConfig(Config):
     momentum: float = setting(0.0, "in the first epoch; the gradient counts 1 - momentum")
     momentum_step: float = setting(8e-4, "added to the momentum after each epoch")
     momentum_limit: float = setting(0.7, "largest momentum")
+    l1_weight: float = setting(
+        0.0, "weight, beside the generator's cross-entropy, of the mean absolute difference from the real image"
+    )
     precision: str = setting(
         "auto",
         "of the convolutions: float32; bf16, of numbers rounded to bfloat16; or auto, bf16 where that is faster (CPUs "
@@ -62,7 +68,7 @@ class AdversarialConfig(Config):
             raise ValueError(f"batch_size must be even, got {self.batch_size}")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate!r}")
-        for name in ("decay", "momentum_step"):
+        for name in ("decay", "momentum_step", "l1_weight"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)!r}")
         for name in ("momentum", "momentum_limit"):
@@ -80,7 +86,7 @@ class AdversarialConfig(Config):
 
 @dataclass(frozen=True)
 class SharpeningConfig(AdversarialConfig):
-    """How a sharpener is trained; what LAPGAN's released code lacks is off unless it is asked for."""
+    """How a sharpener is trained."""
 
     coarse: str = setting(
         "pyramid",
@@ -89,15 +95,11 @@ class SharpeningConfig(AdversarialConfig):
         ("pyramid", "reconstructions"),
     )
     noise: float = setting(1.0, "half the range of the noise in training; a trained sharpener is given 0")
-    l1_weight: float = setting(
-        0.0, "weight, beside the generator's cross-entropy, of the mean absolute difference from the real image"
-    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("noise", "l1_weight"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)!r}")
+        if self.noise < 0:
+            raise ValueError(f"noise must not be negative, got {self.noise!r}")
 
 
 # Of the sharpener and of LAPGAN, sizes and recipes. The first is the default, but for sharpeners of scenes.
@@ -119,6 +121,11 @@ SHARPENERS = {
     ),
 }
 PYRAMIDS = {
-    "scenes": (LAPGANConfig(planes=16, generator_units=512, discriminator_units=256), AdversarialConfig()),
+    "scenes": (
+        LAPGANConfig(planes=16, generator_units=512, discriminator_units=256),
+        AdversarialConfig(
+            optimizer="adam", learning_rate=3e-4, decay=0.5, momentum=0.5, momentum_step=0.0, l1_weight=20.0
+        ),
+    ),
     "released": (LAPGANConfig(), AdversarialConfig()),
 }

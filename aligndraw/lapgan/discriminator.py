@@ -58,5 +58,6 @@ class TopDiscriminator(nn.Module):
 
     def forward(self, sentences: Tensor, images: Tensor) -> Tensor:
         """sentences [B, d], images [B, C, h, w] -> logits [B]."""
-        logits: Tensor = self.layers(torch.cat([images.flatten(1), sentences], 1)).squeeze(1)
+        # About 0, as LAPGAN standardises pixels: else how bright they all are hides how they differ.
+        logits: Tensor = self.layers(torch.cat([2 * images.flatten(1) - 1, sentences], 1)).squeeze(1)
         return logits

@@ -1,7 +1,8 @@
 """Generators against discriminators, by the schedule of LAPGAN's released code.
 
 The discriminator's update sees as many real images as fakes and is the binary cross-entropy of the two; the generator's
-is that of fakes with the targets of real images. Every fake has noise, an image and a caption of its own.
+is that of fakes with the targets of real images, and where it is asked for l1_weight · mean |fake − x|, x being the
+real image of the fake's caption. Every fake has noise, an image and a caption of its own.
 """
 
 from __future__ import annotations
@@ -122,15 +123,12 @@ class AdversarialTrainer(Resumable):
             fake, others, real = self._fake(2 * half, drawn)
             logits = self._judged(others, fake)
             generator_loss = binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
-            self._descend(self.generator, self._objective(generator_loss, fake, real))
+            away = (fake - real).abs().mean()  # from what the fakes were made of
+            self._descend(self.generator, generator_loss + config.l1_weight * away)
         numbers = (discriminator_loss.detach(), generator_loss.detach(), right[:half], right[half:])
         measured = dict(zip(MEASURED, torch.stack([number.float().mean() for number in numbers]).tolist()))
         self.index += 1
         return Update(self.index - 1, epoch, learning_rate=rate, momentum=momentum, **measured)
-
-    def _objective(self, loss: Tensor, fake: Tensor, real: Tensor) -> Tensor:
-        """What the generator descends: its cross-entropy; `real` is what the fakes were made of."""
-        return loss
 
     def _rows(self, count: int, drawn: torch.Generator) -> NDArray[np.int64]:
         rows: NDArray[np.int64] = torch.randint(len(self.source), (count,), generator=drawn).numpy()
@@ -179,7 +177,7 @@ class AdversarialTrainer(Resumable):
 
 
 class SharpenerTrainer(AdversarialTrainer):
-    """A sharpener in training; the generator descends E[−log D] + l1_weight · mean |sharp − x|.
+    """A sharpener in training.
 
     Args:
         generator, discriminator, source, encoder, config, seed: as for `AdversarialTrainer`.
@@ -210,9 +208,6 @@ class SharpenerTrainer(AdversarialTrainer):
             return pyramid.coarse(images)
         assert self.reconstructions is not None
         return as_images(torch.from_numpy(self.reconstructions[rows]).to(images.device))
-
-    def _objective(self, loss: Tensor, fake: Tensor, real: Tensor) -> Tensor:
-        return loss + self.config.l1_weight * (fake - real).abs().mean() if self.config.l1_weight else loss
 
     def _imagined(self, sentences: Tensor, noise: Tensor, images: Tensor, rows: NDArray[np.int64]) -> Tensor:
         return self.generator.sharpen(sentences, self.config.noise * noise, self.coarse(images, rows))

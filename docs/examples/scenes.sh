@@ -22,7 +22,7 @@ train() { # FOLDER SET OPTION...
 
 train align scenes
 train noalign scenes --model noalign
-train skip skipthoughts --text scenes-data/train-captions.txt --words 200 --word-units 64 --units 128 --epochs 1
+train skip skipthoughts --text scenes-data/train-captions.txt --words 200 --word-units 64 --units 128 --epochs 6 --learning-rate 2e-3
 train skipthought scenes --model skipthought --sentences uni-skip:skip
 train fc-vae scenes --model fc-vae
 train conv-vae scenes --model conv-vae

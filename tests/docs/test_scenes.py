@@ -27,7 +27,7 @@ SMALLER = {
     "train scenes": f"{NETWORK} {RECIPE}",
     "train captioned": f"{NETWORK} {RECIPE}",
     "train end-to-end": RECIPE,
-    "train skipthoughts": "--word-units 3 --units 4",
+    "train skipthoughts": "--word-units 3 --units 4 --epochs 1",
     "train features": "--planes 2 --epochs 1 --epoch-size 128",
     "train lapgan": "--planes 2 --generator-units 8 --discriminator-units 8 --epochs 1 --batch-size 8",
     "train sharpener": "--planes 2 --epochs 1 --batch-size 8",

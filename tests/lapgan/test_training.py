@@ -210,9 +210,12 @@ def test_the_schedule_is_by_epochs(make):
     assert updates[3].learning_rate == pytest.approx(0.02 / 1.00004)
 
 
-@pytest.fixture
-def make_pyramid(pyramid_config):
-    def trainer(recipe=RECIPE):
+@pytest.fixture(params=["sgd", "adam"])
+def make_pyramid(pyramid_config, request):
+    """By the released recipe, and by one such as that for scenes."""
+    recipe = RECIPE if request.param == "sgd" else RECIPE.replace(optimizer="adam", l1_weight=3.0)
+
+    def trainer():
         torch.manual_seed(1)
         model = LAPGAN(pyramid_config, Vocabulary(("a",)))
         return PyramidTrainer(model, Source((2, 11, 14)), Encoder(), recipe)
@@ -225,7 +228,7 @@ def test_the_levels_of_a_pyramid_train_by_themselves(make_pyramid):
     pyramid_trainer = make_pyramid()
     alone = make_pyramid().levels  # networks of the same parameters
     for level in alone.values():
-        level.optimizer = torch.optim.SGD(level.model.parameters(), lr=0.02)
+        level.optimizer = type(pyramid_trainer.optimizer)(level.model.parameters(), lr=0.02)
     for _ in range(4):
         together = pyramid_trainer.update()
         for name, level in alone.items():
@@ -233,15 +236,16 @@ def test_the_levels_of_a_pyramid_train_by_themselves(make_pyramid):
     for name, level in alone.items():
         for a, b in zip(level.model.parameters(), pyramid_trainer.levels[name].model.parameters(), strict=True):
             assert torch.equal(a, b)
+    assert type(pyramid_trainer.optimizer).__name__.lower() == pyramid_trainer.config.optimizer
     assert (pyramid_trainer.index, pyramid_trainer.total) == (4, 6)
     assert together.numbers()["top_generator_loss"] == together.levels["top"].generator_loss
 
 
 def test_a_pyramid_stopped_and_resumed_ends_the_same(make_pyramid, pyramid_config, tmp_path):
     whole, first, resumed = make_pyramid(), make_pyramid(), make_pyramid()
-    run = LAPGANRun.create(tmp_path / "a", pyramid_config, RECIPE, 0)
+    run = LAPGANRun.create(tmp_path / "a", pyramid_config, whole.config, 0)
     assert train_adversarial(run, whole, checkpoint_every=100)
-    run = LAPGANRun.create(tmp_path / "b", pyramid_config, RECIPE, 0)
+    run = LAPGANRun.create(tmp_path / "b", pyramid_config, whole.config, 0)
     assert not train_adversarial(run, first, checkpoint_every=100, stopping=lambda: first.index == 4)
     assert run.restore(resumed) == [] and resumed.index == 4
     assert train_adversarial(run, resumed, checkpoint_every=100)
@@ -251,12 +255,30 @@ def test_a_pyramid_stopped_and_resumed_ends_the_same(make_pyramid, pyramid_confi
 
 
 def test_the_top_level_trains_on_small_images(pyramid_config):
+    """Towards those of its captions where it is asked to: the first step of its last bias, by hand."""
     torch.manual_seed(1)
     networks = TopGenerator(pyramid_config), TopDiscriminator(pyramid_config)
-    before = copy.deepcopy(networks[0].state_dict())
-    trainer = AdversarialTrainer(*networks, Source((2, 11, 14)), Encoder(), RECIPE, prepare=pyramid.down)
+    before = copy.deepcopy(networks[0])
+    recipe = RECIPE.replace(momentum=0.0, l1_weight=1e6)  # next to which what D tells is nothing
+    trainer = AdversarialTrainer(*networks, Source((2, 11, 14)), Encoder(), recipe, prepare=pyramid.down)
+    trainer.generator.noise = lambda count, drawn: torch.zeros(count, before.noise_units)
     trainer.update()
-    assert all(not torch.equal(before[name], after) for name, after in networks[0].state_dict().items())
+    rows = trainer.source.asked[2]
+    small = pyramid.down(trainer.source.images[rows])
+    away = before(Encoder().encode(rows), torch.zeros(4, before.noise_units)) - small
+    step = 0.02 * 1e6 * away.sign().mean(0).flatten() / away[0].numel()
+    torch.testing.assert_close(networks[0].layers[4].bias, before.layers[4].bias - step, rtol=1e-3, atol=1e-3)
+
+
+def test_grey_is_nothing_to_the_top_discriminator(pyramid_config):
+    """It sees pixels about 0: what it makes of those of a half depends on the sentence alone."""
+    network = TopDiscriminator(pyramid_config).eval()
+    sentences, images = torch.randn(3, 6), torch.rand(3, 2, 6, 7)
+    colours, grey = network(sentences, images), network(sentences, torch.full_like(images, 0.5))
+    with torch.no_grad():
+        network.layers[0].weight[:, :84] = 0
+    torch.testing.assert_close(network(sentences, images), grey)
+    assert not torch.allclose(colours, grey)
 
 
 def run_in(folder, trainer):
