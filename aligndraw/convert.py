@@ -15,9 +15,11 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from aligndraw.config import AlignDRAWConfig
+from aligndraw.lapgan.captioned import sentence_notes
 from aligndraw.lapgan.config import SharpenerConfig
 from aligndraw.lapgan.sharpen import Sharpener
 from aligndraw.model import AlignDRAW
+from aligndraw.text.sentences import absolute
 
 _WINDOW_ORDER = [0, 1, 3, 2, 4]  # its own inverse
 
@@ -207,18 +209,19 @@ def _root(count: int, channels: int) -> int:
 
 
 def sharpener_from_released(
-    arrays: Mapping[str, ArrayLike], image_size: tuple[int, int] | None = None
+    arrays: Mapping[str, ArrayLike], image_size: tuple[int, int] | None = None, sentences: str | None = None
 ) -> Sharpener:
     """Builds the sharpener that the authors' `gan.hdf5` describes; its sizes are read off the arrays.
 
         with h5py.File("gan.hdf5") as file:
-            sharpener_from_released(file).save("sharpener")
+            sharpener_from_released(file, sentences="combined-skip:DIR").save("sharpener")
 
     Their convolutions flip what the file holds, and Theano's flips it back: it is taken as it stands.
 
     Args:
         arrays: the 8 released names -> arrays, in any floating dtype, which the sharpener takes over.
         image_size: (H, W); a square when None.
+        sentences: what reads captions for it, as for `aligndraw.text.sentences.open_encoder`; noted with it.
 
     Raises:
         ValueError: a name is missing or unknown, a shape does not fit the others, or the image size is ambiguous.
@@ -252,4 +255,6 @@ def sharpener_from_released(
                     f"{theirs} must have shape {wanted} to fit the others, got {list(given[theirs].shape)}"
                 )
             target.copy_(torch.tensor(array))
+    if sentences is not None:
+        sharpener.notes = {"sentences": sentence_notes(absolute(sentences))}
     return sharpener

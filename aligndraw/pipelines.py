@@ -24,7 +24,7 @@ from aligndraw.lapgan.sharpen import Sharpener
 from aligndraw.model import AlignDRAW, Drawing, Model, RefinedDRAW, build_model
 from aligndraw.model.graphs import GraphedSampler
 from aligndraw.model.noise import stream
-from aligndraw.model.saved import CONFIG, WEIGHTS, load_model, save_model
+from aligndraw.model.saved import load_model, save_model
 from aligndraw.text import Vocabulary
 from aligndraw.text.sentences import absolute, open_encoder
 from aligndraw.training import Trainer, Update
@@ -32,10 +32,7 @@ from aligndraw.training.end_to_end import EndToEndTrainer
 from aligndraw.training.run import LOCK, RUN, Run, RunError, train_run
 
 SHIPPED = Path(__file__).parent / "weights" / "mnist"
-SAMPLES = "samples"  # of a run: samples.png, and a folder with a sheet for each epoch
-EVENTS = "tensorboard"  # of a run: a folder of TensorBoard events, where they are asked for
 _C = TypeVar("_C", bound=ModelConfig)
-_RESULTS = (WEIGHTS, CONFIG, f"{SAMPLES}.png", f"{SAMPLES}/epoch-*.png", f"{EVENTS}/events.out.tfevents.*")
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,15 +222,11 @@ def new_run(
     data = _read_by(sentences, data)
     trainer = _trainer(model, training, data, seed, device, start)
     with _removed_if_idle(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        if overwrite:
-            stale = Run(folder, {})
-            with stale.locked():
-                stale.clear(_RESULTS)
         versions = {"aligndraw": aligndraw.__version__, "torch": torch.__version__}
         scored = max(map(len, data.scored.values()))
-        run = Run.create(folder, model, training, seed, data=data.record, scored=scored, versions=versions, **notes)
-        with run.begun(_RESULTS):
+        notes = {"data": data.record, "scored": scored, "versions": versions, **notes}
+        run = Run.create(folder, model, training, seed, overwrite, **notes)
+        with run.begun():
             if start is not None:  # else the folder alone would not say where training began
                 run.checkpoint(trainer)
             yield Job(run, trainer, data, sentences)
@@ -290,8 +283,7 @@ def train(
     )
     if job.trainer.index % job.trainer.updates_per_epoch:
         with job.trainer.averaged() as model:
-            notes = {"updates": job.trainer.index, "training": job.run.record["training"]}
-            save_model(model, job.data.source.vocabulary, job.run.folder, notes=notes)
+            save_model(model, job.data.source.vocabulary, job.run.folder, notes=job.run.origin(job.trainer))
     return ended
 
 
@@ -306,7 +298,8 @@ def training_images(
         name, path: of the data set, as in `open_data_set`, where the notes do not say it or it has moved.
 
     Raises:
-        ValueError: the notes do not name the data, or these are gone, damaged or others.
+        ValueError: the notes do not name the data, or the seed of those that are composed while training runs; or
+            the data are gone, damaged or others.
     """
     record: Mapping[str, Any] = notes.get("data", {}) if name is None else {"name": name, "path": path}
     if "name" not in record:
@@ -316,11 +309,13 @@ def training_images(
         raise ValueError(f"{record.get('path') or 'the package'} holds other data than those of the model")
     if isinstance(data.source, CaptionedSplit):
         return data.source.images[:limit]
+    if "seed" not in notes:
+        raise ValueError(f"the model does not say which pictures of {record['name']} it was trained on: it has no seed")
     size = int(notes.get("training", {}).get("epoch_size", 10_000))
     missing = min(limit or 20_000, size * int(notes.get("epochs", 2**31)))
     parts: list[NDArray[np.uint8]] = []
     while missing > 0:
-        examples = data.source.epoch(int(notes.get("seed", 0)), len(parts), size)
+        examples = data.source.epoch(int(notes["seed"]), len(parts), size)
         parts.append(examples.batch(slice(0, min(size, missing)))[0])
         missing -= len(parts[-1])
     return np.concatenate(parts)

@@ -1,5 +1,7 @@
 """What the converter refuses; what it preserves is in tests/model/test_goldens.py."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -110,7 +112,10 @@ def test_the_released_sharpener(released_sharpener):
         if i < 2:
             planes = np.maximum(planes, 0)
     assert np.abs(planes).max() > 0.1
-    sharpener = sharpener_from_released(a)
+    assert sharpener_from_released(a).notes == {}
+    sharpener = sharpener_from_released(a, sentences="combined-skip:skip")
+    specification = f"combined-skip:{os.path.abspath('skip')}"
+    assert sharpener.notes["sentences"]["specification"] == specification  # what commands open for it
     assert sharpener.config == SharpenerConfig((9, 9), 3, 5, 4)
     sharp = sharpener(torch.from_numpy(blurry)[None], torch.from_numpy(sentence)[None])
     np.testing.assert_allclose(sharp.detach()[0], np.clip(blurry + planes, 0, 1), rtol=0, atol=1e-12)

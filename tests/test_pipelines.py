@@ -154,7 +154,8 @@ def test_stopped_and_resumed(tmp_path, stop):
     with new(tmp_path / "parts") as job:
         assert train(job, stopping=lambda: job.trainer.index == stop) == "stopped"
     model, _, notes = load_model(tmp_path / "parts")
-    assert notes["updates"] == stop
+    assert (notes["updates"], notes["epochs"], notes["seed"]) == (stop, -(-stop // 3), 1)
+    assert notes["data"]["name"] == "mnist"
     assert all(map(torch.equal, model.parameters(), job.trainer.model.parameters()))
     with resumed_run(tmp_path / "parts") as job:
         assert job.trainer.index == stop

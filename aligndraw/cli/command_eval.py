@@ -209,7 +209,7 @@ def _run_bound(arguments: argparse.Namespace) -> int:
         **drawn.to_dict(),
         "data": arguments.data,
         "n": arguments.n,
-        "gradient_energy": {s: {kind: vars(e) for kind, e in row.items()} for s, row in energies.items()},
+        "gradient_energy": {s: {kind: e.to_dict() for kind, e in row.items()} for s, row in energies.items()},
     }
     if reader is not None:
         record["reader"] = reader.record

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ from aligndraw.cli.options import (
     whole,
 )
 from aligndraw.cli.outputs import check_file, write_archive, write_sheet, writing
-from aligndraw.model import Drawing
 from aligndraw.pipelines import SHIPPED, Pipeline
 from aligndraw.viz import attention_figure, attention_panel, save_animation, save_png
 
@@ -104,6 +102,10 @@ def _run(arguments: argparse.Namespace) -> int:
     for option in ("animate", "steps"):
         if getattr(arguments, option) is not None and not config.in_steps:
             raise Failure(f"--{option} needs a model that draws in steps, got a {config.title}", status=2)
+    if arguments.animate is not None and len(captions) > 1 and pipeline.model.mixes_captions:
+        raise Failure(
+            f"--animate takes one caption of a model of the released conventions, got {len(captions)}", status=2
+        )
     drawn = {k: getattr(arguments, k) for k in ("seed", "temperature", "steps")}
     if archive:
         write_archive(arguments.o, pipeline, captions, n=n, **drawn)
@@ -111,23 +113,16 @@ def _run(arguments: argparse.Namespace) -> int:
         model = str(arguments.model or f"shipped {SHIPPED.name}")
         write_sheet(arguments.o, pipeline, [(caption, "") for caption in captions], model=model, n=n, **drawn)
     several = f" of {len(captions)} captions" if len(captions) > 1 else ""
-    if arguments.animate is not None or arguments.attention is not None:
-        _write_steps(arguments, pipeline, captions, pipeline.draw(captions, n, **drawn))
-    print(f"wrote {arguments.o}: {total} picture{'s' * (total > 1)}{several}, seed {arguments.seed}")
-    return 0
-
-
-def _write_steps(
-    arguments: argparse.Namespace, pipeline: Pipeline, captions: Sequence[str], drawing: Drawing
-) -> None:
-    """How the pictures came about."""
     if arguments.animate is not None:
         with writing(arguments.animate):
-            save_animation(drawing, arguments.animate)
+            save_animation(pipeline.draw(captions, n, **drawn), arguments.animate)
         print(f"wrote {arguments.animate}: the canvas after each step, with the window of the write")
     if arguments.attention is not None:
         words = pipeline.vocabulary.decode(pipeline.vocabulary.encode(captions[0])).split()
         with writing(arguments.attention):
-            figure = attention_figure([attention_panel(drawing, 0, words)])
+            figure = attention_figure([attention_panel(pipeline.draw(captions[:1], **drawn), 0, words)])
             save_png(figure, arguments.attention, {"Caption": captions[0]})
         print(f"wrote {arguments.attention}: how much each word of {captions[0]!r} weighed in each step")
+    print(f"wrote {arguments.o}: {total} picture{'s' * (total > 1)}{several}, seed {arguments.seed}")
+    return 0
+

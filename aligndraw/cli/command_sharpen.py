@@ -130,7 +130,8 @@ def _picture(path: Path, channels: int) -> torch.Tensor:
             pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
     except FileNotFoundError as error:
         raise FileNotFoundError(f"there is no picture {path}") from error
-    except (OSError, ValueError) as error:
+    # Damage shows as a dozen kinds of exception, some of them Pillow's own.
+    except Exception as error:
         raise ValueError(f"{path} is damaged or no picture: {error}") from error
     planes = pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
     return torch.from_numpy(planes.astype(np.float32) / 255)[None]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from aligndraw.cli.failure import Failure
-from aligndraw.pipelines import EVENTS, Job
+from aligndraw.pipelines import Job
 from aligndraw.training import Update
+from aligndraw.training.run import EVENTS
 
 
 def check_tensorboard() -> None:

@@ -20,9 +20,10 @@ from aligndraw.cli.progress import Progress, bounds
 from aligndraw.cli.runs import tell_stopped
 from aligndraw.cli.stopping import stopped_by_signals
 from aligndraw.model.saved import CONFIG, WEIGHTS
-from aligndraw.pipelines import SAMPLES, Job, Pipeline, train
+from aligndraw.pipelines import Job, Pipeline, train
 from aligndraw.text import CaptionError
 from aligndraw.training import Update
+from aligndraw.training.run import SAMPLES
 
 
 def add_scoring(parser: argparse.ArgumentParser) -> None:

@@ -76,9 +76,13 @@ def ending(*endings: str) -> Callable[[str], Path]:
 
 def named(text: str) -> tuple[str, Path]:
     """The type of an option that is NAME=DIR; a folder alone is called by its own name."""
-    name, given, folder = text.rpartition("=")
-    path = Path(folder)
-    return (name if given else path.name), path
+    path = Path(text)
+    if path.is_dir() or "=" not in text:
+        return path.name, path
+    name, _, folder = text.partition("=")
+    if not (name and folder):
+        raise argparse.ArgumentTypeError(f"must be NAME=DIR or DIR, got {text!r}")
+    return name, Path(folder)
 
 
 def add_seed(parser: argparse.ArgumentParser, help: str, default: int | None = 0) -> None:

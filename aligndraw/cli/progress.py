@@ -9,8 +9,9 @@ from typing import Any
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from aligndraw.cli.outputs import write_sheet
-from aligndraw.pipelines import SAMPLES, Job
+from aligndraw.pipelines import Job
 from aligndraw.training import Update
+from aligndraw.training.run import SAMPLES
 
 RECENT = 50  # updates that the numbers shown are means of
 

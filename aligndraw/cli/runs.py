@@ -15,8 +15,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from aligndraw.cli.failure import Failure
 from aligndraw.cli.options import whole
 from aligndraw.config import Config
-from aligndraw.pipelines import SAMPLES
-from aligndraw.training.run import RUN, RunFolder
+from aligndraw.training.run import RunFolder
 from aligndraw.training.state import Resumable
 
 _R = TypeVar("_R", bound=RunFolder[Any, Any])
@@ -57,26 +56,18 @@ def new_run(
     model: Config,
     training: Config,
     seed: int,
-    results: Sequence[str],
     **notes: Any,
 ) -> Iterator[_R]:
     """Begins a run in --out and locks it; what ends in an error before the first checkpoint leaves no files behind.
 
     Args:
-        results: names of the files that training leaves in the folder.
         notes: kept in `run.json`.
 
     Raises:
         RunError: the folder is taken.
     """
-    folder: Path = arguments.out
-    results = (*results, f"{SAMPLES}/epoch-*.png")
-    if arguments.overwrite and (folder / RUN).is_file():
-        stale = kind(folder, {})
-        with stale.locked():
-            stale.clear(results)
-    run = kind.create(folder, model, training, seed, **notes)
-    with run.begun(results):
+    run = kind.create(arguments.out, model, training, seed, arguments.overwrite, **notes)
+    with run.begun():
         yield run
 
 

@@ -50,8 +50,8 @@ def _retrieval(rows: Mapping[str, TableRow], data: TableData, protocol: Protocol
         parts += [
             "The same by log p(x | y) − log p(x):",
             _table(head, [*marginal, chance]),
-            f"p(x) is the mean of p(x | y) over {len(data.marginal):,} captions y of training. Nothing that a model was "
-            "trained on is like the mean caption, and what it makes of that is arbitrary.",
+            f"p(x) is the mean of p(x | y) over {len(data.marginal):,} captions y of training. Nothing that models are "
+            "trained on is like the mean caption, and what they make of that is arbitrary.",
         ]
     return parts
 

@@ -51,9 +51,9 @@ from aligndraw.lapgan.training import (
 )
 from aligndraw.model import Model
 from aligndraw.model.noise import stream
-from aligndraw.pipelines import SAMPLES, Pipeline
+from aligndraw.pipelines import Pipeline
 from aligndraw.text.sentences import SentenceEncoder, absolute, open_encoder
-from aligndraw.training.run import RUN, RunFolder
+from aligndraw.training.run import RUN, SAMPLES, RunFolder
 from aligndraw.viz import Captioned, contact_sheet, save_png
 
 SHOWN = 8  # examples on the sheet of an epoch
@@ -338,7 +338,7 @@ def _new(arguments: argparse.Namespace) -> Iterator[tuple[RunFolder[Any, Any], _
             job = _job(kind, settings, config, recipe, arguments.device)
             models = _models(job.model.notes)
             notes = {"preset": preset, "settings": settings, "sha256": job.given.examples.checksum, **models}
-            begun = new_run(kind.run, arguments, job.model.config, recipe, settings["seed"], kind.files, **notes)
+            begun = new_run(kind.run, arguments, job.model.config, recipe, settings["seed"], **notes)
             run = stack.enter_context(begun)
         yield run, job
 

@@ -112,7 +112,7 @@ def _new(arguments: argparse.Namespace) -> Iterator[tuple[FeaturesRun, FeaturesT
             trainer, test, checksum = _trainer(settings, config, recipe, arguments.device)
             trainer.standardise()
             notes = {"settings": settings, "sha256": checksum}
-            begun = new_run(FeaturesRun, arguments, trainer.model.config, recipe, settings["seed"], NAMES, **notes)
+            begun = new_run(FeaturesRun, arguments, trainer.model.config, recipe, settings["seed"], **notes)
             run = stack.enter_context(begun)
         yield run, trainer, test
 

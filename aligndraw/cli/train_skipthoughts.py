@@ -122,11 +122,10 @@ def _new(arguments: argparse.Namespace) -> Iterator[tuple[SkipThoughtsRun, SkipT
         "seed": arguments.seed or 0,
     }
     trainer, checksum = _trainer(settings, config, recipe, arguments.device)
-    results = (DICTIONARY, *FILES[config.direction])
     notes = {"settings": settings, "sha256": checksum}
     with ExitStack() as stack:
         with failing(ValueError):
-            begun = new_run(SkipThoughtsRun, arguments, config, recipe, settings["seed"], results, **notes)
+            begun = new_run(SkipThoughtsRun, arguments, config, recipe, settings["seed"], **notes)
             run = stack.enter_context(begun)
         yield run, trainer
 

@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aligndraw.arrays import load_array, reading
 from aligndraw.data.ragged import padded, ranges
 from aligndraw.text import Vocabulary, read_tokenizer
 
@@ -225,9 +226,10 @@ class CaptionedImages:
     ) -> NDArray[Any]:
         path = self.folder / f"{split}-{part}"
         try:
-            array: NDArray[Any] = np.load(path, mmap_mode=None if memory else "r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise DataError(f"{path} is damaged: {str(error).partition(chr(10))[0]}") from error
+            with reading(path, "damaged"):
+                array = load_array(path, mapped=not memory)
+        except (FileNotFoundError, ValueError) as error:
+            raise DataError(str(error)) from error
         fits = array.ndim == len(shape) and all(s in (None, got) for s, got in zip(shape, array.shape))
         if array.dtype != dtype or not fits:
             wanted = f"{dtype} [{', '.join('·' if s is None else str(s) for s in shape)}]"

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aligndraw.arrays import write_array
 from aligndraw.data.captioned import (
     CAPTIONS,
     FORMAT,
@@ -191,11 +192,8 @@ class CaptionedWriter:
 
     def _write_images(self, split: str, rows: list[int]) -> None:
         stored = np.memmap(self._path(split, PIXELS), np.uint8, "r", shape=(len(self._rows[split]), *self.image_shape))
-        shape = (len(rows), *self.image_shape)
-        images = np.lib.format.open_memmap(self._path(split, IMAGES), "w+", np.uint8, shape)
-        for start in range(0, len(rows), 4096):
-            images[start : start + 4096] = stored[rows[start : start + 4096]]
-        images.flush()
+        blocks = (stored[rows[start : start + 4096]] for start in range(0, len(rows), 4096))
+        write_array(self._path(split, IMAGES), (len(rows), *self.image_shape), np.uint8, blocks)
 
     def _take_up(self, split: str) -> None:
         """Goes by the journal: images that it does not name, and a line that was cut off, are forgotten."""

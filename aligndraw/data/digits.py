@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from aligndraw.arrays import load_archive
 from aligndraw.data.mnist_files import read_authors_h5, read_idx_folder
 
 SIDE = 28
@@ -83,11 +84,5 @@ def load_digits(path: str | os.PathLike[str] | None = None) -> Digits:
 
 
 def _read_npz(file: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    archive = np.load(file, allow_pickle=False)
-    if isinstance(archive, np.ndarray):
-        raise ValueError("got a single array")
-    with archive:
-        missing = {"images", "labels"} - set(archive.files)
-        if missing:
-            raise ValueError(f"got an archive without {' and '.join(sorted(missing))}")
-        return archive["images"], archive["labels"]
+    images, labels = load_archive(file, "images", "labels")
+    return images, labels

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aligndraw.arrays import load_array, reading
 from aligndraw.data.captioned import CaptionedImages, DataError
 from aligndraw.data.captioned_writer import CaptionedWriter
 from aligndraw.data.pickles import load_pickle
@@ -113,11 +114,12 @@ def _captions(source: Path, name: str, images: int, vocabulary: Vocabulary) -> l
 def _load(path: Path, kinds: str, shape: tuple[int | None, ...] | None) -> NDArray[Any]:
     """An array of numbers, mapped from its file."""
     try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        with reading(path, "no NumPy array"):
+            array = load_array(path, mapped=True)
     except FileNotFoundError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path} is no NumPy array: {str(error).partition(chr(10))[0]}") from error
+    except ValueError as error:
+        raise DataError(str(error)) from error
     fits = shape is None or (array.ndim == len(shape) and all(s in (None, n) for s, n in zip(shape, array.shape)))
     if array.dtype.kind not in kinds or not fits:
         wanted = "" if shape is None else f" [{', '.join('·' if s is None else str(s) for s in shape)}]"

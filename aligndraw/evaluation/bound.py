@@ -36,6 +36,10 @@ class Estimate:
     def __str__(self) -> str:
         return f"{self.mean:.2f} ± {self.error:.2f}"
 
+    def to_dict(self) -> dict[str, float | None]:
+        """Plain numbers, ready for JSON, which has none for what is not a number."""
+        return {"mean": self.mean, "error": None if math.isnan(self.error) else self.error}
+
 
 @dataclass(frozen=True)
 class BoundReport:
@@ -55,9 +59,7 @@ class BoundReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, ready for JSON."""
-        estimates = {
-            k: {"mean": v.mean, "error": v.error} for k, v in vars(self).items() if isinstance(v, Estimate)
-        }
+        estimates = {k: v.to_dict() for k, v in vars(self).items() if isinstance(v, Estimate)}
         return {**estimates, "kl_steps": self.kl_steps, "images": self.images, "samples": self.samples}
 
 

@@ -25,7 +25,7 @@ class Energy:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, ready for JSON."""
-        return {kind: dict(vars(estimate)) for kind, estimate in vars(self).items()}
+        return {kind: estimate.to_dict() for kind, estimate in vars(self).items()}
 
 
 def gradient_energy(images: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import distributed
 
+from aligndraw.arrays import load_array, reading
 from aligndraw.model.saved import replacing
 
 _PATIENCE = timedelta(days=30)  # of a process that waits for the others
@@ -103,14 +104,11 @@ class Parts:
         """What the parts yielded, one after the other.
 
         Raises:
-            ValueError: a part is not there, or damaged.
+            FileNotFoundError: a part is not there.
+            ValueError: a part is damaged.
         """
         return np.concatenate([self._read(self.path(part.name)) for part in parts])
 
     def _read(self, path: Path) -> NDArray[Any]:
-        try:
-            values: NDArray[Any] = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            told = str(error).partition("\n")[0]
-            raise ValueError(f"{path} must hold what was computed: remove it, and start again: {told}") from error
-        return values
+        with reading(path, "not what was computed: remove it, and start again"):
+            return load_array(path)

@@ -24,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aligndraw.arrays import load_array, reading
 from aligndraw.data import Examples
 from aligndraw.evaluation.bound import EPSILON, clipped
 from aligndraw.evaluation.fidelity import Share
@@ -138,8 +139,10 @@ def shortlists(features: NDArray[Any], size: int = SHORTLIST) -> NDArray[np.int6
         int64 [n, s].
 
     Raises:
-        ValueError: the shape, or s is not from 1 to n.
+        ValueError: the shape, a feature that is not a finite number, or s is not from 1 to n.
     """
+    if not np.isfinite(features).all():
+        raise ValueError("features must be finite numbers, got others: the network or an image is of no use")
     if features.ndim != 2 or not 1 <= size <= len(features):
         raise ValueError(f"features must be [n, d] with n of at least size {size}, got {list(features.shape)}")
     itself = np.arange(len(features))
@@ -159,13 +162,11 @@ def read_shortlists(path: Path, images: int) -> NDArray[np.int64]:
     """Shortlists from a .npy file of whole numbers [n, s], row i those of image i.
 
     Raises:
-        ValueError: no such array, or as for `retrieve`.
-        OSError: it cannot be read.
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged or something else, or as for `retrieve`.
     """
-    try:
-        lists = np.load(path, allow_pickle=False)
-    except ValueError as error:
-        raise ValueError(f"{path} must be a .npy file of whole numbers [n, s]: {error}") from error
+    with reading(path, "no .npy file of whole numbers [n, s]"):
+        lists = load_array(path)
     return _checked(lists, images, str(path))
 
 

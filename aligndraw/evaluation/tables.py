@@ -291,9 +291,12 @@ class TableRow:
         return {
             "retrieval": self.retrieval and self.retrieval.to_dict(),
             "retrieval_marginal": self.retrieval_marginal and self.retrieval_marginal.to_dict(),
-            "similarity": {**self.similarity.to_dict(), "error": self.similarity_error},
-            "bound": {split: vars(estimate) for split, estimate in self.bounds.items()},
-            "bound_sharpened": self.sharpened and vars(self.sharpened),
+            "similarity": {
+                **self.similarity.to_dict(),
+                "error": None if math.isnan(self.similarity_error) else self.similarity_error,
+            },
+            "bound": {split: estimate.to_dict() for split, estimate in self.bounds.items()},
+            "bound_sharpened": self.sharpened and self.sharpened.to_dict(),
             "attributes": {kind: accuracy.to_dict() for kind, accuracy in self.attributes.items()},
             "gaussian_constant": self.constant,
         }

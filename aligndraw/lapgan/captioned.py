@@ -75,7 +75,10 @@ class CaptionedSharpener:
         trained = sharpener.notes.get("sentences", {})
         specification = sentences or trained.get("specification")
         if specification is None:
-            raise ValueError(f"the sharpener in {folder} does not say what reads its captions: give --sentences")
+            raise ValueError(
+                f"the sharpener in {folder} does not say what reads its captions: aligndraw sharpen takes "
+                "--sentences, and sharpener_from_released notes it (sentences=...)"
+            )
         wanted = trained.get("language")
         if specification == "caption" and language and wanted not in (None, checksum(language)):
             raise ValueError(

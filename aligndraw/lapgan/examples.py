@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -12,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aligndraw.arrays import load_archive, reading
 from aligndraw.data import as_images
 from aligndraw.data.captioned import CaptionedImages, file_checksum
 
@@ -71,13 +71,11 @@ class ArchivedExamples:
 
     def __init__(self, path: str | Path) -> None:
         try:
-            self.checksum = file_checksum(Path(path))
-            with np.load(path, allow_pickle=False) as file:
-                images, captions = file["images"], file["captions"]
+            with reading(path, "no .npz archive of images and captions"):
+                self.checksum = file_checksum(Path(path))
+                images, captions = load_archive(path, "images", "captions")
         except FileNotFoundError as error:
             raise FileNotFoundError(f"there is no archive {path}") from error
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{path} is no .npz archive of images and captions: {error}") from error
         if images.ndim != 4 or not len(images) or captions.shape != images.shape[:1] or captions.dtype.kind != "U":
             raise ValueError(
                 f"{path} must hold images [n, C, H, W] and captions, strings [n], "
@@ -85,6 +83,8 @@ class ArchivedExamples:
             )
         if images.dtype != np.float32 or not (images.min() >= 0 and images.max() <= 1):
             raise ValueError(f"images of {path} must be float32 in [0, 1], got {images.dtype}, or out of range")
+        if images.shape[1] not in (1, 3):
+            raise ValueError(f"images of {path} must be grey, C = 1, or in colour, C = 3, got C = {images.shape[1]}")
         self.images, self.captions = torch.from_numpy(images), captions.tolist()
 
     def __len__(self) -> int:

@@ -28,7 +28,7 @@ from aligndraw.model.noise import stream
 from aligndraw.ops import rounds_fast
 from aligndraw.text.sentences import SentenceEncoder
 from aligndraw.training.run import RunFolder
-from aligndraw.training.state import Resumable
+from aligndraw.training.state import Resumable, check_finite
 
 
 @dataclass(frozen=True)
@@ -162,18 +162,12 @@ class AdversarialTrainer(Resumable):
         """One step of the parameters of one network alone: the optimizer passes over those without a gradient."""
         parameters = list(network.parameters())
         gradients = torch.autograd.grad(loss, parameters)
-        self._check_finite("gradients", list(gradients), loss)
+        check_finite("gradients", gradients, self.index, loss)
         for parameter, gradient in zip(parameters, gradients):
             parameter.grad = gradient
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self._check_finite("parameters", [p.detach() for p in parameters], loss)
-
-    def _check_finite(self, what: str, tensors: list[Tensor], loss: Tensor) -> None:
-        if not torch.stack(torch._foreach_norm(tensors)).isfinite().all():
-            raise FloatingPointError(
-                f"the {what} of update {self.index} are not finite (loss {loss.item():g}): lower learning_rate"
-            )
+        check_finite("parameters", [p.detach() for p in parameters], self.index, loss)
 
 
 class SharpenerTrainer(AdversarialTrainer):

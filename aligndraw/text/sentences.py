@@ -11,15 +11,14 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from aligndraw.arrays import load_archive, reading
 from aligndraw.text.skipthoughts import SkipThoughts
 from aligndraw.text.vocabulary import UNKNOWN, CaptionError, Vocabulary
 
@@ -106,13 +105,9 @@ class StoredVectors:
 
     def __init__(self, path: str | Path) -> None:
         self._path = Path(path)
-        try:
-            with np.load(self._path, allow_pickle=False) as file:
-                captions, self._vectors = file["captions"], torch.from_numpy(file["vectors"]).float()
-        except FileNotFoundError:
-            raise
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{path} is no .npz archive of captions and vectors: {error}") from error
+        with reading(path, "no .npz archive of captions and vectors"):
+            captions, vectors = load_archive(path, "captions", "vectors")
+            self._vectors = torch.from_numpy(vectors).float()
         if self._vectors.dim() != 2 or captions.shape != self._vectors.shape[:1]:
             raise ValueError(
                 f"{path} must hold captions [n] and vectors [n, d], "

@@ -15,7 +15,6 @@ The cell, the halves of W, U and b being those of r and u, is that of `torch.nn.
 from __future__ import annotations
 
 import re
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_sequence
 
+from aligndraw.arrays import load_array, reading
 from aligndraw.text.vocabulary import CaptionError
 
 DICTIONARY, END, UNKNOWN = "dictionary.txt", "<eos>", "UNK"
@@ -139,22 +139,13 @@ def prefixes(name: str) -> list[str]:
 
 
 def _encoder(path: Path) -> nn.GRU:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return to_gru(file, prefixes("bi" if path.name == FILES["bi"][0] else "uni"))
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is damaged or no skip-thoughts: {error}") from error
+    with reading(path, "damaged or no skip-thoughts"), np.load(path, allow_pickle=False) as file:
+        return to_gru(file, prefixes("bi" if path.name == FILES["bi"][0] else "uni"))
 
 
 def _table(path: Path, words: int) -> NDArray[np.floating]:
-    try:
-        table: NDArray[np.floating] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} is damaged or no table: {error}") from error
+    with reading(path, "damaged or no table"):
+        table = load_array(path, mapped=True)
     if table.ndim != 2 or len(table) != words:
         raise ValueError(f"{path} must have a row for each of the {words} words of {DICTIONARY}, got {table.shape}")
     return table

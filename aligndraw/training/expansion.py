@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aligndraw.arrays import write_array
 from aligndraw.model.saved import replacing
 from aligndraw.text.skipthoughts import DICTIONARY
 
@@ -83,16 +84,18 @@ def expand_vocabulary(
     known = {word: table[i] for i, word in enumerate(words)}
     slope, offset = fit_map(known, read_word_vectors(word_vectors))
     more = dict.fromkeys(w for w, _ in read_word_vectors(word_vectors) if w not in known and "_" not in w)
-    rows = {word: len(words) + i for i, word in enumerate(more)}
-    total = len(words) + len(rows)
-    with replacing(folder / name) as path:
-        wide = np.lib.format.open_memmap(path, "w+", np.float32, (total, table.shape[1]))
-        wide[: len(words)] = table
+    total = len(words) + len(more)
+
+    def blocks() -> Iterator[NDArray[Any]]:
+        yield table
+        missing = set(more)
         for word, vector in read_word_vectors(word_vectors):
-            if word in rows:
-                wide[rows[word]] = vector @ slope + offset
-        wide.flush()
-        del wide
+            if word in missing:  # of a word that is there twice the first vector counts
+                missing.remove(word)
+                yield vector @ slope + offset
+
+    with replacing(folder / name) as path:
+        write_array(path, (total, table.shape[1]), np.float32, blocks())
     with replacing(folder / DICTIONARY) as path:
-        path.write_text("".join(f"{word}\n" for word in (*words, *rows)), encoding="utf-8")
+        path.write_text("".join(f"{word}\n" for word in (*words, *more)), encoding="utf-8")
     return total

@@ -21,7 +21,7 @@ from aligndraw.data import as_images
 from aligndraw.evaluation.features import FeatureNetwork, FeaturesConfig
 from aligndraw.evaluation.fidelity import Share
 from aligndraw.training.run import RunFolder
-from aligndraw.training.state import Resumable
+from aligndraw.training.state import Resumable, check_finite
 
 STANDARD = 2000  # training images of which the mean and the deviation of a channel are taken
 
@@ -110,7 +110,7 @@ class FeaturesTrainer(Resumable):
         """One update.
 
         Raises:
-            FloatingPointError: the loss is not finite; the network keeps its parameters.
+            FloatingPointError: a gradient or a parameter is not finite; the last checkpoint still is.
         """
         recipe = self.recipe
         epoch, position = divmod(self.index, self.updates_per_epoch)
@@ -131,11 +131,12 @@ class FeaturesTrainer(Resumable):
             logits: Tensor = self.model(images)
         loss = functional.cross_entropy(logits, labels)
         value, right = loss.item(), (logits.argmax(1) == labels).float().mean().item()
-        if not value < float("inf"):
-            raise FloatingPointError(f"the loss of update {self.index} is not finite: lower learning_rate")
         self.optimizer.zero_grad()
         loss.backward()
+        check_finite("gradients", [p.grad for p in self.model.parameters() if p.grad is not None], self.index, loss)
         self.optimizer.step()
+        state = [t.detach() for t in self.model.state_dict().values() if t.is_floating_point()]  # means of batches too
+        check_finite("parameters", state, self.index, loss)
         self.index += 1
         return FeaturesUpdate(self.index - 1, epoch, value, right)
 

@@ -221,10 +221,10 @@ def build_optimizer(model: Model, config: TrainingConfig) -> torch.optim.Optimiz
     Where RMSprop meets a vocabulary of which a batch holds little, the words' gradients become sparse on the CPU; on a
     GPU that would keep updates from being recorded.
     """
+    if model.language is not None:
+        large = model.config.vocabulary_size > 4 * config.batch_size
+        model.language.make_sparse(config.optimizer == "rmsprop" and large and model.canvas.is_cpu)
     if config.optimizer == "rmsprop":
-        if model.language is not None:
-            large = model.config.vocabulary_size > 4 * config.batch_size
-            model.language.make_sparse(large and model.canvas.is_cpu)
         return RMSprop(model.parameters(), lr=config.learning_rate)
     if config.optimizer == "muon":
         tables_and_windows = ("words", "window.weight")

@@ -14,20 +14,33 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from aligndraw.config import Config, EndToEndConfig, ModelConfig, RefinedConfig, TrainingConfig, model_config
 from aligndraw.data import Examples
+from aligndraw.evaluation import features
 from aligndraw.evaluation.bound import estimate_bound
-from aligndraw.model.saved import replacing, save_model
+from aligndraw.lapgan import model as lapgan
+from aligndraw.lapgan import sharpen
+from aligndraw.model.saved import CONFIG, WEIGHTS, replacing, save_model
+from aligndraw.text import skipthoughts
 from aligndraw.training.checkpoint import CheckpointError, checkpoints, load_checkpoint, save_checkpoint
 from aligndraw.training.loop import Trainer, Update, read
 from aligndraw.training.state import Resumable
 
 RUN, METRICS, CHECKPOINTS, LOCK = "run.json", "metrics.jsonl", "checkpoints", "lock"
+SAMPLES = "samples"  # samples.png, and a folder with a sheet for each epoch
+EVENTS = "tensorboard"  # a folder of TensorBoard events, where they are asked for
+# What trainings of any kind leave in their folder. One folder holds the results of one training: a file that an earlier
+# one of another kind had left there would be taken for this one's.
+RESULTS = (
+    *(CONFIG, WEIGHTS, *lapgan.NAMES, *sharpen.NAMES, *features.NAMES),
+    *(skipthoughts.DICTIONARY, *(name for names in skipthoughts.FILES.values() for name in names)),
+    *(f"{SAMPLES}.png", f"{SAMPLES}/epoch-*.png", f"{EVENTS}/events.out.tfevents.*"),
+)
 FORMAT = "aligndraw run 2"
 
 _M = TypeVar("_M", bound=Config)
@@ -55,17 +68,27 @@ class RunFolder(Generic[_M, _T]):
         self.folder, self.record = folder, record
 
     @classmethod
-    def create(cls: type[_R], folder: Path, model: _M, training: _T, seed: int, **notes: Any) -> _R:
+    def create(
+        cls: type[_R], folder: Path, model: _M, training: _T, seed: int, overwrite: bool = False, **notes: Any
+    ) -> _R:
         """A new run.
 
+        Args:
+            overwrite: removes what a training of whatever kind left in the folder.
+            notes: what else `run.json` is to say.
+
         Raises:
-            RunError: the folder holds a run or a model already.
+            RunError: the folder holds what a training left, or one is going on there.
             OSError: it cannot be written.
         """
-        taken = [n for n in (RUN, "config.json", METRICS) if (folder / n).exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        if overwrite:
+            stale = cls(folder, {})
+            with stale.locked():
+                stale.clear()
+        taken = [path.name for pattern in (RUN, METRICS, *RESULTS) for path in folder.glob(pattern)]
         if taken:
             raise RunError(f"{folder} holds {taken[0]} already: give another folder, --resume or --overwrite")
-        folder.mkdir(parents=True, exist_ok=True)
         record = {
             "format": FORMAT,
             "model": model.to_dict(),
@@ -117,28 +140,24 @@ class RunFolder(Generic[_M, _T]):
             yield
 
     @contextmanager
-    def begun(self, results: Sequence[str]) -> Iterator[None]:
+    def begun(self) -> Iterator[None]:
         """`locked`; what ends in an error before the first checkpoint leaves nothing behind but the lock."""
         with self.locked():
             try:
                 yield
             except BaseException:
                 if not any(checkpoints(self.folder / CHECKPOINTS)):
-                    self.clear(results)
+                    self.clear()
                 raise
 
-    def clear(self, results: Sequence[str]) -> None:
-        """Removes the files of the run but for its lock, and no others.
-
-        Args:
-            results: names, or patterns of them, of the files that training leaves in the folder.
-        """
-        for pattern in (RUN, METRICS, *results):
+    def clear(self) -> None:
+        """Removes what trainings leave in the folder, but for the lock, and nothing else."""
+        for pattern in (RUN, METRICS, *RESULTS):
             for path in self.folder.glob(pattern):
                 path.unlink()
         for checkpoint in checkpoints(self.folder / CHECKPOINTS):
             shutil.rmtree(checkpoint)
-        for place in {CHECKPOINTS, *(os.path.dirname(pattern) for pattern in results)} - {""}:
+        for place in (CHECKPOINTS, SAMPLES, EVENTS):
             with suppress(OSError):  # there is something else in it
                 (self.folder / place).rmdir()
 
@@ -205,6 +224,11 @@ class Run(RunFolder[ModelConfig, TrainingConfig]):
     def training_config(self) -> TrainingConfig:
         kind = EndToEndConfig if isinstance(self.model_config, RefinedConfig) else TrainingConfig
         return kind.from_dict(self.record["training"])
+
+    def origin(self, trainer: Trainer) -> dict[str, Any]:
+        """How the trainer's model came about so far, for its notes; an epoch that has begun counts."""
+        record = {k: v for k, v in self.record.items() if k not in ("format", "model")}
+        return {**record, "updates": trainer.index, "epochs": -(-trainer.index // trainer.updates_per_epoch)}
 
 
 def train_run(
@@ -274,8 +298,7 @@ def _end_epoch(
     epoch = trainer.index // trainer.updates_per_epoch
     with trainer.averaged() as model:
         scores = {name: estimate_bound(model, examples).to_dict() for name, examples in scored.items()}
-        origin = {k: v for k, v in run.record.items() if k not in ("format", "model")}
-        notes = {**origin, "updates": trainer.index, "epochs": epoch, "bound": scores}
+        notes = {**run.origin(trainer), "bound": scores}
         save_model(model, trainer.source.vocabulary, run.folder, notes=notes)
         run.log(update=trainer.index, epoch=epoch, **scores)
         on_epoch(epoch, scores)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -42,3 +44,11 @@ class Resumable:
         if self.opponent is not None:
             self.opponent.load_state_dict(state["opponent"])
         self.index = state["index"]
+
+
+def check_finite(what: str, tensors: Sequence[Tensor], update: int, loss: Tensor) -> None:
+    """Raises a FloatingPointError where the gradients, or the parameters, of an update are not finite numbers."""
+    if not torch.stack(torch._foreach_norm(list(tensors))).isfinite().all():
+        raise FloatingPointError(
+            f"the {what} of update {update} are not finite (loss {loss.item():g}): lower learning_rate"
+        )

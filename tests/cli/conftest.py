@@ -45,13 +45,13 @@ def train(command, small):
 
 @pytest.fixture
 def model(tmp_path):
-    """The folder of a model whose pictures differ."""
+    """The folder of a model whose pictures differ, of which nothing is known but a seed."""
     torch.manual_seed(0)
     tiny = dict(zip((n[2:].replace("-", "_") for n in TINY.split()[::2]), map(int, TINY.split()[1::2])))
     network = AlignDRAW(AlignDRAWConfig(canvas_init=0.0, **tiny))
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, 0, 0.5)
-    save_model(network, VOCABULARY, tmp_path / "model")
+    save_model(network, VOCABULARY, tmp_path / "model", notes={"seed": 0})
     return tmp_path / "model"
 
 

@@ -142,6 +142,8 @@ def test_training_images(scenes, model, digits):
     assert training_images(notes, 5, "mnist").shape == (5, 1, 60, 60)
     with pytest.raises(ValueError, match="does not say what it was trained on"):
         training_images(Pipeline.load(model).notes)
+    with pytest.raises(ValueError, match="which pictures of scenes it was trained on: it has no seed"):
+        training_images({}, 5, "scenes")
     path = str(digits(2010))
     others = {"data": {"name": "mnist", "path": path, "sha256": "0"}}
     with pytest.raises(ValueError, match="holds other data than those of the model"):

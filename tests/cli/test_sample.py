@@ -106,6 +106,20 @@ def test_how_the_pictures_came_about(command, model, tmp_path):
         Image.open(place).verify()
 
 
+def test_how_pictures_of_the_released_conventions_came_about(command, tmp_path):
+    """Of which several captions cannot be drawn together."""
+    torch.manual_seed(0)
+    tiny = {"steps": 2, "encoder_units": 6, "decoder_units": 5, "latent_units": 3, "language_units": 4}
+    network = AlignDRAW(AlignDRAWConfig(conventions="released", align_units=4, **tiny))
+    save_model(network, VOCABULARY, tmp_path / "model")
+    given = ("sample", SEVEN, TWO, "-n", 1, "--model", tmp_path / "model", "-o", tmp_path / "o.png")
+    status, _, err = command(*given, "--attention", tmp_path / "words.png")
+    assert (status, err) == (0, "") and (tmp_path / "words.png").is_file()
+    status, _, err = command(*given, "--animate", tmp_path / "steps.gif")
+    assert status == 2 and "--animate takes one caption of a model of the released conventions, got 2" in err
+    assert not (tmp_path / "steps.gif").exists()
+
+
 @pytest.mark.parametrize("option", ["--animate", "--attention"])
 def test_a_wrong_ending(command, model, tmp_path, option):
     status, _, err = command("sample", SEVEN, "--model", model, "-o", tmp_path / "o.png", option, tmp_path / "x.txt")

@@ -125,7 +125,7 @@ def test_sample_with_a_sharpener(command, sharpener, archive, model, tmp_path):
     assert sharp > blurry + 1
 
 
-def test_a_picture(command, sharpener, archive, model, tmp_path):
+def test_a_picture(command, sharpener, archive, model, tmp_path, monkeypatch):
     with np.load(archive) as file:
         pixels = np.rint(file["images"][0, 0] * 255).astype(np.uint8)
     Image.fromarray(pixels).save(tmp_path / "in.png")
@@ -136,6 +136,9 @@ def test_a_picture(command, sharpener, archive, model, tmp_path):
         assert image.text["Caption"] == SEVEN and image.mode == "L"
     difference = sharp / 255 - expected(sharpener, model, archive)[0, 0]
     assert np.abs(difference).max() < 0.01
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # Pillow then raises what is no OSError
+    status, _, err = command("sharpen", tmp_path / "in.png", *options, "-o", tmp_path / "again.png")
+    assert status == 1 and "in.png is damaged or no picture: " in err and err.count("\n") == 1
 
 
 def test_another_models_captions(command, sharpener, archive, tmp_path):
@@ -256,6 +259,7 @@ def test_what_cannot_be_reconstructed(command, data, model, archive, tmp_path, l
 def test_errors(command, archive, model, tmp_path, listing):
     np.savez(tmp_path / "odd.npz", images=np.full((1, 1, 60, 60), 2, np.float32), captions=["a"])
     np.savez(tmp_path / "bare.npz", images=np.zeros((1, 1, 60, 60), np.float32))
+    np.savez(tmp_path / "four.npz", images=np.zeros((1, 4, 60, 60), np.float32), captions=["a"])
     before = listing()
     train = ("train", "sharpener", "--out", tmp_path / "s")
     sharpen = ("sharpen", "--sharpener", model)
@@ -265,6 +269,7 @@ def test_errors(command, archive, model, tmp_path, listing):
         ((*train, "--data", tmp_path / "no.npz"), 1, "there is no archive"),
         ((*train, "--data", tmp_path / "odd.npz"), 1, "must be float32 in [0, 1]"),
         ((*train, "--data", tmp_path / "bare.npz"), 1, "is no .npz archive"),
+        ((*train, "--data", tmp_path / "four.npz"), 1, "must be grey, C = 1, or in colour, C = 3, got C = 4"),
         ((*train, "--data", archive, "--batch-size", 3), 2, "must be even, got 3"),
         ((*sharpen, archive, *npz), 1, "there is no sharpener in"),
         ((*sharpen, archive, *png), 2, "must both end in .npz, or both in"),

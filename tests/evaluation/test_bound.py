@@ -112,6 +112,8 @@ def test_standard_error():
     assert estimate.mean == 4.0
     assert estimate.error == pytest.approx(values.std().item() / 2)
     assert str(estimate) == "4.00 ± 1.78"
+    assert estimate.to_dict() == {"mean": 4.0, "error": estimate.error}
+    assert Estimate.of(values[:1]).to_dict() == {"mean": 1.0, "error": None}  # JSON has nothing else for it
 
 
 def test_errors(model, examples):

@@ -33,7 +33,10 @@ def test_what_was_done_is_read_in_order(tmp_path, parts):
     for part in reversed(parts):
         done.do(part)
     np.testing.assert_array_equal(done.read(parts), np.repeat(range(1, 8), range(1, 8)))
-    with pytest.raises(ValueError, match="other.npy must hold what was computed: remove it, and start again"):
+    with pytest.raises(FileNotFoundError, match="other.npy"):
+        done.read([Part("other", 1, parts[0].compute)])
+    done.path("other").write_bytes(b"")
+    with pytest.raises(ValueError, match="other.npy is not what was computed: remove it, and start again"):
         done.read([Part("other", 1, parts[0].compute)])
 
 

@@ -177,6 +177,9 @@ def test_shortlists():
     assert shortlists(features, 2).tolist() == [[0, 3], [1, 2], [2, 0], [3, 0], [4, 0]]
     with pytest.raises(ValueError, match="size 6"):
         shortlists(features, 6)
+    features[1, 0] = np.nan
+    with pytest.raises(ValueError, match="features must be finite numbers"):
+        shortlists(features, 3)
 
 
 def test_shortlists_from_a_file(tmp_path):
@@ -188,7 +191,7 @@ def test_shortlists_from_a_file(tmp_path):
         (np.array([[0, 2], [1, 0]]), "positions from 0 to 1, got 0 to 2"),
         (np.array([[0, 1], [0, 0]]), "image 1 in row 1"),
         (np.array([[0, 0], [0, 1]]), "image 0 in row 0, and none twice"),
-        (np.array([{}, {}], dtype=object), "npy file"),
+        (np.array([{}, {}], dtype=object), "is no .npy file of whole numbers"),
     ):
         np.save(path, wrong, allow_pickle=True)
         with pytest.raises(ValueError, match=message):

@@ -172,11 +172,14 @@ def step(network, loss, rate):
             parameter -= rate * gradient
 
 
-def test_momentum_dampens_as_much(make):
+def test_momentum_dampens_as_much(make, monkeypatch):
     """v ← μ v + (1 − μ) g, from v = g; once for each network."""
     trainer = make(RECIPE.replace(momentum=0.5))
     seen = []
-    trainer._check_finite = lambda what, tensors, loss: seen.append([t.clone() for t in tensors])
+    monkeypatch.setattr(
+        "aligndraw.lapgan.training.check_finite",
+        lambda what, tensors, update, loss: seen.append([t.clone() for t in tensors]),
+    )
     parameters = list(trainer.discriminator.parameters())
     trainer.update()
     between = [p.detach().clone() for p in parameters]

@@ -241,3 +241,18 @@ def test_a_taken_folder(whole, tmp_path):
         Run.create(whole[0].folder, TINY, RECIPE, 0)
     with pytest.raises(RunError, match="there is no run in"):
         Run.open(tmp_path / "none")
+
+
+@pytest.mark.parametrize("name", ["lapgan.json", "sharpener.safetensors", "features.json", "utable.npy", "config.json"])
+def test_results_of_whatever_kind_take_a_folder(tmp_path, name):
+    """They are neither shadowed nor lost, unless they are to be overwritten; and then all of them."""
+    names = ("mine.txt", name, "bi_skip.npz")
+    for each in names:
+        (tmp_path / each).write_text(each)
+    with pytest.raises(RunError, match=r"holds \S+ already: give another folder, --resume or --overwrite"):
+        Run.create(tmp_path, TINY, RECIPE, 0)
+    assert {path.name for path in tmp_path.iterdir()} == set(names)
+    run = Run.create(tmp_path, TINY, RECIPE, 0, overwrite=True)
+    with pytest.raises(ZeroDivisionError), run.begun():
+        raise ZeroDivisionError
+    assert {path.name for path in tmp_path.iterdir()} == {"mine.txt", "lock"}
