@@ -198,7 +198,7 @@ class AlignDRAWConfig(ModelConfig):
         """A named configuration.
 
         `mnist`, `coco`: the rows of the paper's Table 2. `quick`: MNIST with captions with a quarter of the steps, of
-        the alignment units and of the latents, for a laptop; `best`: with 12 steps and all latents. `scenes`: 32x32 in
+        the alignment units and of the latents, for a laptop; `best`: the same with 12 steps. `scenes`: 32x32 in
         colour, for a laptop. Raises ValueError for another name.
         """
         return _named(_MODELS, name)
@@ -404,7 +404,7 @@ _MODELS = {
         canvas_init=0.0,
     ),
     "quick": AlignDRAWConfig(steps=8, align_units=128, latent_units=40),
-    "best": AlignDRAWConfig(steps=12, align_units=128),
+    "best": AlignDRAWConfig(steps=12, align_units=128, latent_units=40),
     "scenes": AlignDRAWConfig(
         image_size=(32, 32),
         channels=3,
