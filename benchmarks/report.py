@@ -2,6 +2,7 @@
 
     pytest benchmarks/ --benchmark-json=new.json
     python benchmarks/report.py new.json --out report.md --plot report.png
+    python benchmarks/report.py new.json --only B=100
     python benchmarks/report.py new.json --against old.json
 """
 
@@ -12,11 +13,12 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-REFERENCES = ("eager", "compiled")
+REFERENCES = ("eager", "compiled")  # what every form is held against
+NOT_OURS = (*REFERENCES, "eager_bf16", "products")
 SLACK = 0.2
 Row = dict[str, Any]
 
@@ -46,6 +48,18 @@ def load(path: Path) -> Run:
             f"make it with `pytest benchmarks/ --benchmark-json={path}`"
         ) from problem
     return Run(machine, command, with_ratios(rows))
+
+
+def chosen(run: Run, text: str | None) -> Run:
+    """The run with the rows alone that have a text in their case's name; all when None.
+
+    Raises:
+        CannotReport: there are none.
+    """
+    rows = [row for row in run.rows if text is None or text in f"{name(row)} "]
+    if text is not None and not rows:
+        raise CannotReport(f"no case has {text!r} in its name")
+    return replace(run, rows=rows)
 
 
 def question(row: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -150,14 +164,14 @@ def caption(run: Run) -> str:
 
 def markdown(run: Run) -> str:
     """The report of a run: the package's forms, worst case first, then the references they are held against."""
-    forms = worst_first(row for row in run.rows if row["form"] not in REFERENCES)
+    forms = worst_first(row for row in run.rows if row["form"] not in NOT_OURS)
     parts = ["# Benchmarks", caption(run)]
     losses = sum(1 for row in forms if any((row[f"vs_{form}"] or 1) < 1 for form in REFERENCES))
     if forms:
         parts.append(f"Worst case first; slower than one of the references in {losses} of {len(forms)} cases.")
     else:
         parts.append("No backend was built for these ops: the reference alone was timed.")
-    for rows in (forms, [row for row in run.rows if row["form"] in REFERENCES]):
+    for rows in (forms, [row for row in run.rows if row["form"] in NOT_OURS]):
         if rows:
             parts.append(table(HEADER, [_cells(row) for row in rows]))
     return "\n\n".join(parts) + "\n"
@@ -199,7 +213,7 @@ def plot(run: Run, path: Path) -> None:
     rows = [row for row in run.rows if row["form"] != "eager" and (row["vs_eager"] or row["vs_compiled"])]
     if not rows:
         raise CannotReport("there is nothing to plot: no case was timed beside the eager or the compiled reference")
-    rows = worst_first(row for row in rows if row["form"] not in REFERENCES) or worst_first(rows)
+    rows = worst_first(row for row in rows if row["form"] not in NOT_OURS) or worst_first(rows)
     figure = Figure(figsize=(9, 2.2 + 0.19 * len(rows)), layout="constrained")
     axes = figure.add_subplot()
     heights = range(len(rows), 0, -1)
@@ -216,7 +230,7 @@ def plot(run: Run, path: Path) -> None:
     axes.set_ylim(0.3, len(rows) + 0.7)
     axes.grid(axis="x", which="both", linewidth=0.3)
     axes.set_xlabel("times faster than the reference; left of the line: slower")
-    axes.legend(loc="lower right", fontsize=8)
+    axes.legend(loc="upper right", fontsize=8)  # where the worst cases leave room
     figure.suptitle(caption(run).replace("**", "").replace("`", ""), fontsize=7, wrap=True)
     written(path, lambda file: FigureCanvasAgg(figure).print_png(file))
 
@@ -297,14 +311,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("run", type=Path, help="JSON file of `pytest benchmarks/ --benchmark-json=FILE`")
     parser.add_argument("--against", type=Path, metavar="JSON", help="an earlier run on the same machine")
+    parser.add_argument("--only", metavar="TEXT", help="cases with this in their name alone, such as B=100")
     parser.add_argument("--slack", type=float, default=SLACK, help="differences by chance (default: %(default)s)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="Markdown file (default: the screen)")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="plot of the run")
     options = parser.parse_args(arguments)
     try:
-        run, slower = load(options.run), False
+        run, slower = chosen(load(options.run), options.only), False
         if options.against:
-            text, slower = comparison(run, load(options.against), options.slack)
+            text, slower = comparison(run, chosen(load(options.against), options.only), options.slack)
         else:
             text = markdown(run)
         if options.plot:

@@ -62,6 +62,21 @@ def test_ratios_worst_case_first_and_losses_counted(tmp_path):
     assert table[8][8] == "3.0 s"
 
 
+def test_forms_that_are_not_the_packages_are_no_losses(tmp_path):
+    times = {**TIMES, ("read", "eager_bf16"): 1.0, ("read", "products"): 1.0}
+    text = report.markdown(report.load(write_run(tmp_path / "a.json", times)))
+    assert "slower than one of the references in 1 of 3 cases" in text
+    assert {line[1] for line in lines(text)[7:]} == {"eager", "compiled", "eager_bf16", "products"}
+
+
+def test_some_cases_alone(tmp_path, capsys):
+    path = write_run(tmp_path / "a.json", TIMES)
+    assert report.main([str(path), "--only", "write mnist"]) == 0
+    assert {line[0].split()[0] for line in lines(capsys.readouterr().out)[2:]} - {"case", "---"} == {"write"}
+    assert report.main([str(path), "--only", "B=1 "]) == 2
+    assert "no case has 'B=1 ' in its name" in capsys.readouterr().err
+
+
 def test_without_backends_it_says_so(tmp_path):
     times = {key: value for key, value in TIMES.items() if key[1] != "cpp"}
     text = report.markdown(report.load(write_run(tmp_path / "a.json", times)))
