@@ -82,7 +82,7 @@ def test_foreign_files(tmp_path):
     assert_refused(text, "")
     single = tmp_path / "single.npy"
     np.save(single, images(3))
-    assert_refused(single, "got a single array")
+    assert_refused(single, "it is a single array")
 
 
 def test_pickled_objects_are_never_loaded(tmp_path):
@@ -99,8 +99,8 @@ def test_a_reason_of_several_lines_is_cut_to_the_first(tmp_path):
 @pytest.mark.parametrize(
     "arrays, reason",
     [
-        ({"x": images(3)}, "got an archive without images and labels"),
-        ({"images": images(3)}, "got an archive without labels"),
+        ({"x": images(3)}, "it has no images and no labels"),
+        ({"images": images(3)}, "it has no labels"),
         ({"images": images(3).reshape(3, -1), "labels": labels(3)}, "got uint8 [3, 784]"),
         ({"images": images(3) / 255, "labels": labels(3)}, "got float64 [3, 28, 28]"),
         ({"images": images(3), "labels": labels(4)}, "labels must be uint8 [3], got uint8 [4]"),
