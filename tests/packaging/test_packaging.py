@@ -48,7 +48,8 @@ def sdist(files, tmp_path_factory) -> Path:
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tree / name)
     with tarfile.open(run_hook("build_sdist", tree, folder)) as archive:
-        archive.extractall(unpacked, filter="data")
+        safely = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # older Pythons of a series have none
+        archive.extractall(unpacked, **safely)
     return next(unpacked.iterdir())
 
 
