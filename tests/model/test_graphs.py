@@ -2,34 +2,13 @@
 
 import pytest
 import torch
+from recorder import Recorder
 
 import aligndraw
 from aligndraw import AlignDRAW, AlignDRAWConfig
 from aligndraw.model.graphs import WORDS, GraphedSampler, Graphs, padded
 
 TINY = AlignDRAWConfig(steps=2, encoder_units=6, decoder_units=5, latent_units=3, language_units=4, align_units=4)
-
-
-class CallsAgain:
-    """Notes what is asked of it. As a CUDA graph, a recording reads the memory of its inputs when it is replayed."""
-
-    def __init__(self, broken=False):
-        self.broken, self.calls = broken, []
-
-    def warm_up(self, function, inputs):
-        self.calls.append("warm up")
-        return function(*inputs)
-
-    def record(self, function, inputs):
-        if self.broken:
-            raise RuntimeError("operation not permitted when stream is capturing\nmore")
-        self.calls.append("record")
-
-        def replay():
-            self.calls.append("replay")
-            return function(*inputs)
-
-        return replay
 
 
 def doubled(x):
@@ -41,14 +20,14 @@ def run(graphs, x, kind="double"):
 
 
 def test_the_first_call_warms_up_the_second_is_recorded():
-    recorder = CallsAgain()
+    recorder = Recorder()
     graphs = Graphs(torch.device("cpu"), limit=2, recorder=recorder)
     assert [run(graphs, torch.tensor([float(i)])) for i in range(3)] == [[0.0], [2.0], [4.0]]
     assert recorder.calls == ["warm up", "record", "replay", "replay"]
 
 
 def test_inputs_of_another_shape_or_dtype_or_kind_are_recorded_anew():
-    graphs = Graphs(torch.device("cpu"), limit=9, recorder=CallsAgain())
+    graphs = Graphs(torch.device("cpu"), limit=9, recorder=Recorder())
     for x in (torch.ones(1), torch.ones(2), torch.ones(1).double()):
         for kind in ("a", "b"):
             for _ in range(2):
@@ -57,7 +36,7 @@ def test_inputs_of_another_shape_or_dtype_or_kind_are_recorded_anew():
 
 
 def test_what_was_not_used_for_longest_goes_first():
-    recorder = CallsAgain()
+    recorder = Recorder()
     graphs = Graphs(torch.device("cpu"), limit=2, recorder=recorder)
 
     def use(size):
@@ -75,7 +54,7 @@ def test_what_was_not_used_for_longest_goes_first():
 
 
 def test_what_cannot_be_recorded_is_called_as_it_is_and_says_so():
-    graphs = Graphs(torch.device("cpu"), limit=2, recorder=CallsAgain(broken=True))
+    graphs = Graphs(torch.device("cpu"), limit=2, recorder=Recorder(broken=True))
     assert [run(graphs, torch.tensor([float(i)])) for i in range(3)] == [[0.0], [2.0], [4.0]]
     assert graphs.reason == "CUDA cannot record it: operation not permitted when stream is capturing"
     assert Graphs(torch.device("cpu"), limit=2).reason == "there are no CUDA graphs on cpu"
@@ -84,7 +63,7 @@ def test_what_cannot_be_recorded_is_called_as_it_is_and_says_so():
 @pytest.mark.parametrize("align", [True, False])
 def test_a_graphed_sampler_draws_what_sample_draws(align):
     torch.manual_seed(0)
-    model, recorder = AlignDRAW(TINY.replace(align=align)), CallsAgain()
+    model, recorder = AlignDRAW(TINY.replace(align=align)), Recorder()
     sampler = GraphedSampler(model, recorder=recorder)
     drawings = []
     for index, (batch, words) in enumerate([(2, 5), (2, 6), (2, 8), (2, 9), (3, 5), (2, 5)]):
@@ -104,7 +83,7 @@ def test_a_graphed_sampler_draws_what_sample_draws(align):
 
 
 def test_a_graphed_sampler_knows_where_the_parameters_are():
-    model, recorder = AlignDRAW(TINY), CallsAgain()
+    model, recorder = AlignDRAW(TINY), Recorder()
     sampler = GraphedSampler(model, recorder=recorder)
     arguments = torch.randint(22, (2, 3)), torch.tensor([3, 3])
     sampler.sample(*arguments), sampler.sample(*arguments)
@@ -117,7 +96,7 @@ def test_a_graphed_sampler_knows_where_the_parameters_are():
 
 
 def test_a_model_that_goes_step_by_step_is_not_graphed():
-    model, recorder = AlignDRAW(TINY), CallsAgain()
+    model, recorder = AlignDRAW(TINY), Recorder()
     sampler = GraphedSampler(model, recorder=recorder)
     with aligndraw.use_backend("reference"):
         sampler.sample(torch.randint(22, (2, 3)), torch.tensor([3, 3]))

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from recorder import Recorder
 
 import aligndraw
 from aligndraw import AlignDRAW, AlignDRAWConfig, TrainingConfig
@@ -12,24 +13,6 @@ from aligndraw.training import Trainer
 
 TINY = AlignDRAWConfig(steps=2, encoder_units=6, decoder_units=5, latent_units=3, language_units=4, align_units=4)
 RECIPE = TrainingConfig(epochs=2, epoch_size=18, batch_size=6, kl_warmup=4.0, schedule="cosine", ema=0.9)
-
-
-class Recorder:
-    def __init__(self):
-        self.calls = []
-
-    def warm_up(self, function, inputs):
-        self.calls.append("warm up")
-        return function(*inputs)
-
-    def record(self, function, inputs):
-        self.calls.append("record")
-
-        def replay():
-            self.calls.append("replay")
-            return function(*inputs)
-
-        return replay
 
 
 def trained(source, recorder, updates, model=TINY, **changes):
