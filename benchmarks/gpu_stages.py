@@ -9,6 +9,7 @@ import argparse
 import importlib
 import json
 import time
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -120,11 +121,11 @@ def paper(out: Path, seconds: float, device: str = "cuda") -> None:
     model = AlignDRAW(AlignDRAWConfig.preset("mnist"))
     model.reset_parameters(recipe.init)
     trainer = Trainer(model.to(device), MNISTCaptions(load_digits()), recipe)
-    launched, last = [], []
+    launched, last = [], deque(maxlen=1)
     while trainer.index < trainer.total and time.monotonic() - began < seconds:
         launched.append(trainer.launch())
-        last = [*last, *read(launched, trainer.lag)][-1:]
-    last = [*last, *read(launched, 0)][-1:]
+        last.extend(read(launched, trainer.lag))
+    last.extend(read(launched, 0))
     torch.cuda.synchronize()
     found = {"updates": trainer.index, "total": trainer.total, "seconds": time.monotonic() - began}
     found |= {"bound": last[0].bound if last else None, "ungraphed": trainer.ungraphed_reason}

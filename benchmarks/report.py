@@ -56,8 +56,10 @@ def chosen(run: Run, text: str | None) -> Run:
     Raises:
         CannotReport: there are none.
     """
-    rows = [row for row in run.rows if text is None or text in f"{name(row)} "]
-    if text is not None and not rows:
+    if text is None:
+        return run
+    rows = [row for row in run.rows if text in f"{name(row)} "]
+    if not rows:
         raise CannotReport(f"no case has {text!r} in its name")
     return replace(run, rows=rows)
 

@@ -125,4 +125,3 @@ def _run(arguments: argparse.Namespace) -> int:
         print(f"wrote {arguments.attention}: how much each word of {captions[0]!r} weighed in each step")
     print(f"wrote {arguments.o}: {total} picture{'s' * (total > 1)}{several}, seed {arguments.seed}")
     return 0
-

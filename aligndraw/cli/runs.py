@@ -31,9 +31,7 @@ def add_run(parser: argparse.ArgumentParser, out: str, model: bool = False) -> N
         help=f"folder of the run{' and its model' * model}, made if need be [%(default)s]",
     )
     again = parser.add_mutually_exclusive_group()
-    again.add_argument(
-        "--overwrite", action="store_true", help=f"remove a run{' or a model' * model} in that folder"
-    )
+    again.add_argument("--overwrite", action="store_true", help="remove what a training left in that folder")
     again.add_argument("--resume", action="store_true", help="take up the run in that folder, with its own settings")
     parser.add_argument(
         "--checkpoint-every", type=whole(1), default=100, metavar="N", help="updates between checkpoints [%(default)s]"

@@ -66,7 +66,7 @@ class TableData:
         vocabulary, image_shape: of a model for it.
         splits: those whose bound is taken; the captions of "test" are those that retrieve and that are drawn.
         captions: of the training set, for their mean representation.
-        marginal: some of these, drawn at random.
+        marginal: some of the training set, drawn at random, for its captions.
         images: uint8 [n, C, H, W], among which the captions of "test" look for theirs.
         image_index: int64 [k], the image of each of these captions.
         lists: int64 [n, s], as from `shortlists`.
