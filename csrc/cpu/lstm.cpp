@@ -51,13 +51,14 @@ ALIGNDRAW_CLONES void backward_narrow(const float* __restrict grad_h,
 ALIGNDRAW_WIDE void forward_wide(const float* gates, const float* c, float* h, float* c_next,
                                  int64_t n) {
   const WideTanh tanh;
+  const WideSigmoid sigmoid;
   for (int64_t j = 0; j < n; j += 16) {
     const __mmask16 part = first_of_sixteen(n - j);
     const auto at = [=](const float* row) ALIGNDRAW_WIDE_LAMBDA {
       return _mm512_maskz_loadu_ps(part, row + j);
     };
-    const __m512 in = wide_sigmoid(at(gates)), forget = wide_sigmoid(at(gates + n)),
-                 candidate = tanh(at(gates + 2 * n)), out = wide_sigmoid(at(gates + 3 * n));
+    const __m512 in = sigmoid(at(gates)), forget = sigmoid(at(gates + n)),
+                 candidate = tanh(at(gates + 2 * n)), out = sigmoid(at(gates + 3 * n));
     const __m512 next = _mm512_fmadd_ps(forget, at(c), _mm512_mul_ps(in, candidate));
     _mm512_mask_storeu_ps(h + j, part, _mm512_mul_ps(out, tanh(next)));
     _mm512_mask_storeu_ps(c_next + j, part, next);
@@ -69,6 +70,7 @@ ALIGNDRAW_WIDE void backward_wide(const float* grad_h, const float* grad_c, cons
                                   const float* c, float* grad_gates, float* grad_c_prev,
                                   int64_t n) {
   const WideTanh tanh;
+  const WideSigmoid sigmoid;
   for (int64_t j = 0; j < n; j += 16) {
     const __mmask16 part = first_of_sixteen(n - j);
     const auto at = [=](const float* row) ALIGNDRAW_WIDE_LAMBDA {
@@ -77,21 +79,22 @@ ALIGNDRAW_WIDE void backward_wide(const float* grad_h, const float* grad_c, cons
     const auto put = [=](float* row, __m512 value) ALIGNDRAW_WIDE_LAMBDA {
       _mm512_mask_storeu_ps(row + j, part, value);
     };
-    const auto times = [](__m512 a, auto... more) ALIGNDRAW_WIDE_LAMBDA {
-      ((a = _mm512_mul_ps(a, more)), ...);
-      return a;
-    };
     const __m512 one = _mm512_set1_ps(1);
-    const __m512 in = wide_sigmoid(at(gates)), forget = wide_sigmoid(at(gates + n)),
-                 candidate = tanh(at(gates + 2 * n)), out = wide_sigmoid(at(gates + 3 * n));
+    const __m512 in = sigmoid(at(gates)), forget = sigmoid(at(gates + n)),
+                 candidate = tanh(at(gates + 2 * n)), out = sigmoid(at(gates + 3 * n));
     const __m512 squashed = tanh(_mm512_fmadd_ps(forget, at(c), _mm512_mul_ps(in, candidate)));
+    const auto less = [](__m512 a, __m512 share) ALIGNDRAW_WIDE_LAMBDA {
+      return _mm512_fnmadd_ps(a, share, a);  // a (1 - share), rounded once
+    };
+    const __m512 through = _mm512_mul_ps(at(grad_h), out);
     const __m512 total = _mm512_fmadd_ps(
-        times(at(grad_h), out), _mm512_fnmadd_ps(squashed, squashed, one), at(grad_c));
-    put(grad_gates, times(total, candidate, in, _mm512_sub_ps(one, in)));
-    put(grad_gates + n, times(total, at(c), forget, _mm512_sub_ps(one, forget)));
-    put(grad_gates + 2 * n, times(total, in, _mm512_fnmadd_ps(candidate, candidate, one)));
-    put(grad_gates + 3 * n, times(at(grad_h), squashed, out, _mm512_sub_ps(one, out)));
-    put(grad_c_prev, times(total, forget));
+        through, _mm512_fnmadd_ps(squashed, squashed, one), at(grad_c));
+    const __m512 total_in = _mm512_mul_ps(total, in), total_forget = _mm512_mul_ps(total, forget);
+    put(grad_gates, _mm512_mul_ps(total_in, less(candidate, in)));
+    put(grad_gates + n, _mm512_mul_ps(total_forget, less(at(c), forget)));
+    put(grad_gates + 2 * n, _mm512_mul_ps(total_in, _mm512_fnmadd_ps(candidate, candidate, one)));
+    put(grad_gates + 3 * n, _mm512_mul_ps(through, less(squashed, out)));
+    put(grad_c_prev, total_forget);
   }
 }
 

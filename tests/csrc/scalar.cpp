@@ -41,5 +41,5 @@ using namespace aligndraw::cpu;
   }
 
 WIDE_OVER_ARRAYS(wide_tanh, WideTanh())
-WIDE_OVER_ARRAYS(wide_sigmoid, wide_sigmoid)
+WIDE_OVER_ARRAYS(wide_sigmoid, WideSigmoid())
 #endif
