@@ -35,14 +35,18 @@ ALIGNDRAW_INLINE void backward_caption(const T* grad_context, const T* grad_weig
   T mean = 0;
   for (int64_t k = 0; k < length; ++k) {
     const T* const value = values + k * width;
-    grad_energies[k] =
-        grad_weights[k] + sum_of<T>(width, [=](int64_t j) { return grad_context[j] * value[j]; });
-    mean += weights[k] * grad_energies[k];
-  }
-  for (int64_t k = 0; k < (grads.values ? words : 0); ++k)
+    T* const grad_value = grads.values + k * width;
+    const T weight = weights[k];
+    T along = 0;
+#pragma omp simd reduction(+ : along)
+    for (int64_t j = 0; j < width; ++j) along += grad_context[j] * value[j];
+    if (grads.values)
 #pragma omp simd
-    for (int64_t j = 0; j < width; ++j)
-      grads.values[k * width + j] = k < length ? weights[k] * grad_context[j] : T(0);
+      for (int64_t j = 0; j < width; ++j) grad_value[j] = weight * grad_context[j];
+    grad_energies[k] = grad_weights[k] + along;
+    mean += weight * grad_energies[k];
+  }
+  if (grads.values) std::fill(grads.values + length * width, grads.values + words * width, T(0));
   for (int64_t k = 0; k < length; ++k)
     grad_energies[k] = weights[k] * (grad_energies[k] - mean);
   energies_backward(grad_energies, caption, units, grads);
@@ -133,7 +137,7 @@ Four run_backward(const Tensor& grad_context, const Tensor& grad_weights, const 
                               false};
   // The gradient of the score is summed in parts of as many captions each, so that the order of the
   // sum does not depend on the threads.
-  constexpr int64_t captions_a_part = 4;
+  constexpr int64_t captions_a_part = 2;
   const int64_t part_count = (batch + captions_a_part - 1) / captions_a_part;
   const Buffer<T> parts(part_count * sizes.units);
   T* const first_part = parts;

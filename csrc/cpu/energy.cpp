@@ -53,43 +53,45 @@ ALIGNDRAW_WIDE void forward_wide(const Caption<float>& caption, int64_t units, f
   const WideTanh tanh;
   for (int64_t k = 0; k < length; ++k) {
     const float* const key = keys + k * units;
-    __m512 sums[2] = {};
-    for (int64_t j = 0; j < units; j += 32)
-#pragma GCC unroll 2
-      for (int i = 0; i < 2; ++i) {
-        const int64_t at = j + 16 * i;
-        const __mmask16 part = first_of_sixteen(units - at);
-        const __m512 sum = _mm512_add_ps(_mm512_maskz_loadu_ps(part, query + at),
-                                         _mm512_maskz_loadu_ps(part, key + at));
-        sums[i] = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(part, score + at), tanh(sum), sums[i]);
-      }
-    result[k] = _mm512_reduce_add_ps(_mm512_add_ps(sums[0], sums[1]));
+    __m512 sum = {};
+    in_sixteens(units, [&](int64_t j, __mmask16 part) ALIGNDRAW_WIDE_LAMBDA {
+      __builtin_prefetch(key + 2 * units + j);
+      const auto at = [=](const float* row) ALIGNDRAW_WIDE_LAMBDA {
+        return _mm512_maskz_loadu_ps(part, row + j);
+      };
+      sum = _mm512_fmadd_ps(at(score), tanh(_mm512_add_ps(at(query), at(key))), sum);
+    });
+    result[k] = _mm512_reduce_add_ps(sum);
   }
 }
 
+// Word by word, so that memory is read and written in order; the words after the next are fetched
+// before they are asked for, since calculating and waiting for memory take about as long.
 ALIGNDRAW_WIDE void backward_wide(const float* grad, const Caption<float>& caption, int64_t units,
                                   const CaptionGrads<float>& grads) {
   const auto [query, keys, score, values, length] = caption;
   const WideTanh tanh;
-  for (int64_t j = 0; j < units; j += 16) {
-    const __mmask16 part = first_of_sixteen(units - j);
-    const __m512 q = _mm512_maskz_loadu_ps(part, query + j);
-    const __m512 v = _mm512_maskz_loadu_ps(part, score + j);
-    __m512 grad_query = {}, grad_score = _mm512_maskz_loadu_ps(part, grads.score + j);
-    for (int64_t k = 0; k < length; ++k) {
-      float* const grad_key = grads.keys + k * units + j;
-      const __m512 grad_energy = _mm512_set1_ps(grad[k]);
-      const __m512 value =
-          tanh(_mm512_add_ps(q, _mm512_maskz_loadu_ps(part, keys + k * units + j)));
+  std::fill_n(grads.query, units, 0.0f);
+  for (int64_t k = 0; k < length; ++k) {
+    const float* const key = keys + k * units;
+    float* const grad_key = grads.keys + k * units;
+    const __m512 grad_energy = _mm512_set1_ps(grad[k]);
+    in_sixteens(units, [=](int64_t j, __mmask16 part) ALIGNDRAW_WIDE_LAMBDA {
+      __builtin_prefetch(key + 2 * units + j);
+      __builtin_prefetch(grad_key + 2 * units + j, 1);
+      const auto at = [=](const float* row) ALIGNDRAW_WIDE_LAMBDA {
+        return _mm512_maskz_loadu_ps(part, row + j);
+      };
+      const auto put = [=](float* row, __m512 value) ALIGNDRAW_WIDE_LAMBDA {
+        _mm512_mask_storeu_ps(row + j, part, value);
+      };
+      const __m512 value = tanh(_mm512_add_ps(at(query), at(key)));
       const __m512 slope = _mm512_fnmadd_ps(value, value, _mm512_set1_ps(1));
-      __m512 sum = _mm512_mul_ps(_mm512_mul_ps(grad_energy, v), slope);
-      grad_query = _mm512_add_ps(grad_query, sum);
-      grad_score = _mm512_fmadd_ps(grad_energy, value, grad_score);
-      if (grads.adds_keys) sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(part, grad_key));
-      _mm512_mask_storeu_ps(grad_key, part, sum);
-    }
-    _mm512_mask_storeu_ps(grads.query + j, part, grad_query);
-    _mm512_mask_storeu_ps(grads.score + j, part, grad_score);
+      const __m512 sum = _mm512_mul_ps(_mm512_mul_ps(grad_energy, at(score)), slope);
+      put(grads.query, _mm512_add_ps(at(grads.query), sum));
+      put(grads.score, _mm512_fmadd_ps(grad_energy, value, at(grads.score)));
+      put(grad_key, grads.adds_keys ? _mm512_add_ps(sum, at(grad_key)) : sum);
+    });
   }
 }
 

@@ -149,5 +149,14 @@ ALIGNDRAW_WIDE_INLINE __mmask16 first_of_sixteen(int64_t count) {
   return (1u << std::clamp<int64_t>(count, 0, 16)) - 1;
 }
 
+// body(j, lanes) for j = 0, 16, ... below n. A mask that the compiler sees to be full costs nothing, and
+// what is stored without one can be loaded again before it has left for the cache.
+template <class F>
+ALIGNDRAW_WIDE_INLINE void in_sixteens(int64_t n, const F& body) {
+  int64_t j = 0;
+  for (; j + 16 <= n; j += 16) body(j, 0xffff);
+  if (j < n) body(j, first_of_sixteen(n - j));
+}
+
 }  // namespace aligndraw::cpu
 #endif
