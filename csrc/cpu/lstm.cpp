@@ -52,8 +52,7 @@ ALIGNDRAW_WIDE void forward_wide(const float* gates, const float* c, float* h, f
                                  int64_t n) {
   const WideTanh tanh;
   const WideSigmoid sigmoid;
-  for (int64_t j = 0; j < n; j += 16) {
-    const __mmask16 part = first_of_sixteen(n - j);
+  in_sixteens(n, [=](int64_t j, __mmask16 part) ALIGNDRAW_WIDE_LAMBDA {
     const auto at = [=](const float* row) ALIGNDRAW_WIDE_LAMBDA {
       return _mm512_maskz_loadu_ps(part, row + j);
     };
@@ -62,7 +61,7 @@ ALIGNDRAW_WIDE void forward_wide(const float* gates, const float* c, float* h, f
     const __m512 next = _mm512_fmadd_ps(forget, at(c), _mm512_mul_ps(in, candidate));
     _mm512_mask_storeu_ps(h + j, part, _mm512_mul_ps(out, tanh(next)));
     _mm512_mask_storeu_ps(c_next + j, part, next);
-  }
+  });
 }
 
 // math::lstm_gates_backward of 16 units.
@@ -71,8 +70,7 @@ ALIGNDRAW_WIDE void backward_wide(const float* grad_h, const float* grad_c, cons
                                   int64_t n) {
   const WideTanh tanh;
   const WideSigmoid sigmoid;
-  for (int64_t j = 0; j < n; j += 16) {
-    const __mmask16 part = first_of_sixteen(n - j);
+  in_sixteens(n, [=](int64_t j, __mmask16 part) ALIGNDRAW_WIDE_LAMBDA {
     const auto at = [=](const float* row) ALIGNDRAW_WIDE_LAMBDA {
       return _mm512_maskz_loadu_ps(part, row + j);
     };
@@ -95,7 +93,7 @@ ALIGNDRAW_WIDE void backward_wide(const float* grad_h, const float* grad_c, cons
     put(grad_gates + 2 * n, _mm512_mul_ps(total_in, _mm512_fnmadd_ps(candidate, candidate, one)));
     put(grad_gates + 3 * n, _mm512_mul_ps(through, less(squashed, out)));
     put(grad_c_prev, total_forget);
-  }
+  });
 }
 
 #endif
