@@ -54,11 +54,8 @@ ALIGNDRAW_WIDE void forward_wide(const Caption<float>& caption, int64_t units, f
   for (int64_t k = 0; k < length; ++k) {
     const float* const key = keys + k * units;
     __m512 sum = {};
-    in_sixteens(units, [&](int64_t j, __mmask16 part) ALIGNDRAW_WIDE_LAMBDA {
-      __builtin_prefetch(key + 2 * units + j);
-      const auto at = [=](const float* row) ALIGNDRAW_WIDE_LAMBDA {
-        return _mm512_maskz_loadu_ps(part, row + j);
-      };
+    in_sixteens(units, [&](Sixteen at) ALIGNDRAW_WIDE_LAMBDA {
+      __builtin_prefetch(key + 2 * units + at.first);
       sum = _mm512_fmadd_ps(at(score), tanh(_mm512_add_ps(at(query), at(key))), sum);
     });
     result[k] = _mm512_reduce_add_ps(sum);
@@ -76,21 +73,15 @@ ALIGNDRAW_WIDE void backward_wide(const float* grad, const Caption<float>& capti
     const float* const key = keys + k * units;
     float* const grad_key = grads.keys + k * units;
     const __m512 grad_energy = _mm512_set1_ps(grad[k]);
-    in_sixteens(units, [=](int64_t j, __mmask16 part) ALIGNDRAW_WIDE_LAMBDA {
-      __builtin_prefetch(key + 2 * units + j);
-      __builtin_prefetch(grad_key + 2 * units + j, 1);
-      const auto at = [=](const float* row) ALIGNDRAW_WIDE_LAMBDA {
-        return _mm512_maskz_loadu_ps(part, row + j);
-      };
-      const auto put = [=](float* row, __m512 value) ALIGNDRAW_WIDE_LAMBDA {
-        _mm512_mask_storeu_ps(row + j, part, value);
-      };
+    in_sixteens(units, [=](Sixteen at) ALIGNDRAW_WIDE_LAMBDA {
+      __builtin_prefetch(key + 2 * units + at.first);
+      __builtin_prefetch(grad_key + 2 * units + at.first, 1);
       const __m512 value = tanh(_mm512_add_ps(at(query), at(key)));
       const __m512 slope = _mm512_fnmadd_ps(value, value, _mm512_set1_ps(1));
       const __m512 sum = _mm512_mul_ps(_mm512_mul_ps(grad_energy, at(score)), slope);
-      put(grads.query, _mm512_add_ps(at(grads.query), sum));
-      put(grads.score, _mm512_fmadd_ps(grad_energy, value, at(grads.score)));
-      put(grad_key, grads.adds_keys ? _mm512_add_ps(sum, at(grad_key)) : sum);
+      at.put(grads.query, _mm512_add_ps(at(grads.query), sum));
+      at.put(grads.score, _mm512_fmadd_ps(grad_energy, value, at(grads.score)));
+      at.put(grad_key, grads.adds_keys ? _mm512_add_ps(sum, at(grad_key)) : sum);
     });
   }
 }

@@ -52,15 +52,12 @@ ALIGNDRAW_WIDE void forward_wide(const float* gates, const float* c, float* h, f
                                  int64_t n) {
   const WideTanh tanh;
   const WideSigmoid sigmoid;
-  in_sixteens(n, [=](int64_t j, __mmask16 part) ALIGNDRAW_WIDE_LAMBDA {
-    const auto at = [=](const float* row) ALIGNDRAW_WIDE_LAMBDA {
-      return _mm512_maskz_loadu_ps(part, row + j);
-    };
+  in_sixteens(n, [=](Sixteen at) ALIGNDRAW_WIDE_LAMBDA {
     const __m512 in = sigmoid(at(gates)), forget = sigmoid(at(gates + n)),
                  candidate = tanh(at(gates + 2 * n)), out = sigmoid(at(gates + 3 * n));
     const __m512 next = _mm512_fmadd_ps(forget, at(c), _mm512_mul_ps(in, candidate));
-    _mm512_mask_storeu_ps(h + j, part, _mm512_mul_ps(out, tanh(next)));
-    _mm512_mask_storeu_ps(c_next + j, part, next);
+    at.put(h, _mm512_mul_ps(out, tanh(next)));
+    at.put(c_next, next);
   });
 }
 
@@ -70,13 +67,7 @@ ALIGNDRAW_WIDE void backward_wide(const float* grad_h, const float* grad_c, cons
                                   int64_t n) {
   const WideTanh tanh;
   const WideSigmoid sigmoid;
-  in_sixteens(n, [=](int64_t j, __mmask16 part) ALIGNDRAW_WIDE_LAMBDA {
-    const auto at = [=](const float* row) ALIGNDRAW_WIDE_LAMBDA {
-      return _mm512_maskz_loadu_ps(part, row + j);
-    };
-    const auto put = [=](float* row, __m512 value) ALIGNDRAW_WIDE_LAMBDA {
-      _mm512_mask_storeu_ps(row + j, part, value);
-    };
+  in_sixteens(n, [=](Sixteen at) ALIGNDRAW_WIDE_LAMBDA {
     const __m512 one = _mm512_set1_ps(1);
     const __m512 in = sigmoid(at(gates)), forget = sigmoid(at(gates + n)),
                  candidate = tanh(at(gates + 2 * n)), out = sigmoid(at(gates + 3 * n));
@@ -88,11 +79,12 @@ ALIGNDRAW_WIDE void backward_wide(const float* grad_h, const float* grad_c, cons
     const __m512 total = _mm512_fmadd_ps(
         through, _mm512_fnmadd_ps(squashed, squashed, one), at(grad_c));
     const __m512 total_in = _mm512_mul_ps(total, in), total_forget = _mm512_mul_ps(total, forget);
-    put(grad_gates, _mm512_mul_ps(total_in, less(candidate, in)));
-    put(grad_gates + n, _mm512_mul_ps(total_forget, less(at(c), forget)));
-    put(grad_gates + 2 * n, _mm512_mul_ps(total_in, _mm512_fnmadd_ps(candidate, candidate, one)));
-    put(grad_gates + 3 * n, _mm512_mul_ps(through, less(squashed, out)));
-    put(grad_c_prev, total_forget);
+    at.put(grad_gates, _mm512_mul_ps(total_in, less(candidate, in)));
+    at.put(grad_gates + n, _mm512_mul_ps(total_forget, less(at(c), forget)));
+    at.put(grad_gates + 2 * n,
+           _mm512_mul_ps(total_in, _mm512_fnmadd_ps(candidate, candidate, one)));
+    at.put(grad_gates + 3 * n, _mm512_mul_ps(through, less(squashed, out)));
+    at.put(grad_c_prev, total_forget);
   });
 }
 

@@ -26,11 +26,10 @@ ALIGNDRAW_CLONES void error_narrow(const float* pixels, const float* canvas, flo
 ALIGNDRAW_WIDE void error_wide(const float* pixels, const float* canvas, float* error,
                                float* sigmoid, int64_t count) {
   const WideSigmoid sigmoid_of;
-  in_sixteens(count, [=](int64_t n, __mmask16 part) ALIGNDRAW_WIDE_LAMBDA {
-    const __m512 seen = sigmoid_of(_mm512_maskz_loadu_ps(part, canvas + n));
-    _mm512_mask_storeu_ps(error + n, part,
-                          _mm512_sub_ps(_mm512_maskz_loadu_ps(part, pixels + n), seen));
-    if (sigmoid) _mm512_mask_storeu_ps(sigmoid + n, part, seen);
+  in_sixteens(count, [=](Sixteen at) ALIGNDRAW_WIDE_LAMBDA {
+    const __m512 seen = sigmoid_of(at(canvas));
+    at.put(error, _mm512_sub_ps(at(pixels), seen));
+    if (sigmoid) at.put(sigmoid, seen);
   });
 }
 #endif

@@ -21,7 +21,6 @@ inline bool is_wide() {
     !defined(ALIGNDRAW_NARROW)
 #include <immintrin.h>
 
-#include <algorithm>
 #include <cstdint>
 
 #define ALIGNDRAW_WIDE __attribute__((target("avx512f")))
@@ -45,7 +44,7 @@ class WideTanh {
 
   ALIGNDRAW_WIDE_INLINE __m512 operator()(__m512 x) const {
     const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
-    const __m512 shift = _mm512_set1_ps(12582912.0f);  // 1.5 * 2^23: rounds, and k is in the low bits
+    const __m512 shift = _mm512_set1_ps(12582912.0f);  // 1.5 * 2^23: rounds, k in the low bits
     const __m512 most = _mm512_set1_ps(9.02f);         // tanh rounds to 1 from here on
     const __m512 size = _mm512_min_ps(
         most, _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(x), magnitude)));
@@ -105,9 +104,9 @@ class WideTanh {
   __m512 low_[terms], high_[terms];
 };
 
-// 1 / (1 + e^-x), with e^-x = 2^n 2^(k/32) e^r: |r| <= ln(2) / 64 asks for a polynomial of degree 2
-// only (minimax, relative error below 5.3e-8), and 2^(k/32) lies in the table. A reciprocal stands in
-// place of the division. Within 5 ulp, 0 below -87, and NaN stays.
+// 1 / (1 + e^-x), with e^-x = 2^n 2^(k/32) e^r: 2^(k/32) lies in the table, and |r| <= ln(2) / 64
+// asks for a polynomial of degree 2 only (minimax, relative error below 5.3e-8). In place of the
+// division stands a reciprocal. Within 5 ulp, 0 below -87, and NaN stays.
 class WideSigmoid {
  public:
   ALIGNDRAW_WIDE_INLINE WideSigmoid()
@@ -115,7 +114,8 @@ class WideSigmoid {
 
   ALIGNDRAW_WIDE_INLINE __m512 operator()(__m512 x) const {
     const __m512 one = _mm512_set1_ps(1);
-    const __m512 shift = _mm512_set1_ps(393216.0f);  // 1.5 * 2^18: rounds to n + k/32, k in the low bits
+    // 1.5 * 2^18: rounds to n + k/32, k in the low bits
+    const __m512 shift = _mm512_set1_ps(393216.0f);
     // A minimum of a number and NaN is its second argument.
     const __m512 most = _mm512_min_ps(_mm512_set1_ps(87), x);
     const __m512 shifted = _mm512_fmadd_ps(most, _mm512_set1_ps(-1.44269504f), shift);
@@ -144,18 +144,26 @@ class WideSigmoid {
   __m512 low_, high_;
 };
 
-// The first `count` of 16 lanes; none where it is negative.
-ALIGNDRAW_WIDE_INLINE __mmask16 first_of_sixteen(int64_t count) {
-  return (1u << std::clamp<int64_t>(count, 0, 16)) - 1;
-}
+// Elements `first` ... `first` + 15 of rows. Those outside `part` are 0, and are not stored.
+struct Sixteen {
+  int64_t first;
+  __mmask16 part;
 
-// body(j, lanes) for j = 0, 16, ... below n. A mask that the compiler sees to be full costs nothing, and
-// what is stored without one can be loaded again before it has left for the cache.
+  ALIGNDRAW_WIDE_INLINE __m512 operator()(const float* row) const {
+    return _mm512_maskz_loadu_ps(part, row + first);
+  }
+  ALIGNDRAW_WIDE_INLINE void put(float* row, __m512 value) const {
+    _mm512_mask_storeu_ps(row + first, part, value);
+  }
+};
+
+// body(at) for each sixteen of n elements. A mask that the compiler sees to be full costs nothing,
+// and what is stored without one can be loaded again before it has reached the cache.
 template <class F>
 ALIGNDRAW_WIDE_INLINE void in_sixteens(int64_t n, const F& body) {
-  int64_t j = 0;
-  for (; j + 16 <= n; j += 16) body(j, 0xffff);
-  if (j < n) body(j, first_of_sixteen(n - j));
+  int64_t first = 0;
+  for (; first + 16 <= n; first += 16) body(Sixteen{first, 0xffff});
+  if (first < n) body(Sixteen{first, __mmask16((1u << (n - first)) - 1)});
 }
 
 }  // namespace aligndraw::cpu

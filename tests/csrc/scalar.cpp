@@ -34,10 +34,7 @@ using namespace aligndraw::cpu;
 
 #define WIDE_OVER_ARRAYS(name, function)                                                          \
   extern "C" ALIGNDRAW_WIDE void name##_float32(const float* x, float* y, int64_t n) {            \
-    for (int64_t i = 0; i < n; i += 16) {                                                         \
-      const __mmask16 part = first_of_sixteen(n - i);                                             \
-      _mm512_mask_storeu_ps(y + i, part, function(_mm512_maskz_loadu_ps(part, x + i)));           \
-    }                                                                                             \
+    in_sixteens(n, [=](Sixteen at) ALIGNDRAW_WIDE_LAMBDA { at.put(y, function(at(x))); });        \
   }
 
 WIDE_OVER_ARRAYS(wide_tanh, WideTanh())
