@@ -7,14 +7,12 @@ import os
 import subprocess
 import sys
 
-import pytest
 import torch
 
 F32, F64, BF16, F16 = torch.float32, torch.float64, torch.bfloat16, torch.float16
 
 
-def test_in_the_interpreter():
-    pytest.importorskip("triton", reason="triton is not installed")
+def test_in_the_interpreter(triton_interpreter):
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("TRITON", "ALIGNDRAW"))}
     command, environment = [sys.executable, __file__], {**clean, "TRITON_INTERPRET": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)

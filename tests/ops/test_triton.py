@@ -5,12 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 
-pytest.importorskip("triton")
-
-
-def test_the_contract_holds_in_the_interpreter(tmp_path):
+def test_the_contract_holds_in_the_interpreter(triton_interpreter, tmp_path):
     """The tests of every backend again, in a process in which Triton serves CPU tensors."""
     tests = [Path(__file__).parent / name for name in ("test_contract.py", "test_properties.py")]
     ran = subprocess.run(
