@@ -4,6 +4,7 @@
 #include <torch/csrc/inductor/aoti_torch/generated/c_shim_cpu.h>
 #include <torch/headeronly/util/BFloat16.h>
 
+#include <algorithm>
 #include <initializer_list>
 #include <type_traits>
 
@@ -62,9 +63,12 @@ struct Matrices {
   int64_t count, pitch;
 };
 
+// PyTorch looks for the device of a pointer that is not null, also where there are no elements, and a
+// null one that was moved by an offset lies on none.
 template <class T>
 Tensor tensor_at(T* data, std::initializer_list<int64_t> sizes,
                  std::initializer_list<int64_t> strides, Device device) {
+  if (std::find(sizes.begin(), sizes.end(), 0) != sizes.end()) data = nullptr;
   using Number = std::remove_const_t<T>;
   constexpr auto type = std::is_same_v<Number, double>     ? ScalarType::Double
                         : std::is_same_v<Number, BFloat16> ? ScalarType::BFloat16

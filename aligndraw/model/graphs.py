@@ -26,10 +26,13 @@ class Recorder(Protocol):
 
 
 class CudaRecorder:
-    """PyTorch's CUDA graphs."""
+    """PyTorch's CUDA graphs, on a device that need not be the current one."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
 
     def warm_up(self, function: Callable[..., Any], inputs: tuple[Tensor, ...]) -> Any:
-        current, other = torch.cuda.current_stream(), torch.cuda.Stream()
+        current, other = torch.cuda.current_stream(self.device), torch.cuda.Stream(self.device)
         other.wait_stream(current)
         with torch.cuda.stream(other):
             result = function(*inputs)
@@ -38,8 +41,14 @@ class CudaRecorder:
 
     def record(self, function: Callable[..., Any], inputs: tuple[Tensor, ...]) -> Callable[[], Any]:
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            result = function(*inputs)
+        with torch.cuda.device(self.device):
+            current = torch.cuda.current_stream()
+            try:
+                with torch.cuda.graph(graph, stream=torch.cuda.Stream()):
+                    result = function(*inputs)
+            except BaseException:
+                torch.cuda.set_stream(current)  # which torch leaves undone where CUDA refuses the recording
+                raise
 
         def replay() -> Any:
             graph.replay()
@@ -62,7 +71,7 @@ class Graphs:
 
     def __init__(self, device: torch.device, limit: int, recorder: Recorder | None = None) -> None:
         self.device, self.limit = device, limit
-        self.recorder: Recorder = recorder or CudaRecorder()
+        self.recorder: Recorder = recorder or CudaRecorder(device)
         self.reason = "" if recorder or device.type == "cuda" else f"there are no CUDA graphs on {device.type}"
         self._warm: set[Hashable] = set()
         self._recorded: OrderedDict[Hashable, tuple[tuple[Tensor, ...], Callable[[], Any]]] = OrderedDict()

@@ -111,14 +111,14 @@ class Op:
 
             def checked(*args: Any, namespace: str = namespace) -> Any:
                 self.check(*args)
-                return forward(namespace, *args)
+                return _as_given(forward, namespace, *args)
 
             for key in ("CPU", "CUDA"):
                 if namespace == "aligndraw" and (key == "CPU" or _has_kernel(self.name, key)):
                     continue  # it is C++'s there
                 library.impl(self.name, checked, key)
                 if backward is not None:
-                    library.impl(f"{self.name}_backward", functools.partial(backward, namespace), key)
+                    library.impl(f"{self.name}_backward", functools.partial(_as_given, backward, namespace), key)
 
     def __call__(self, *args: Any) -> Any:
         backend = backend_for(self.name, args[0].device.type)
@@ -134,6 +134,12 @@ class Op:
             return function.apply(*args)
         with torch._C._AutoDispatchBelowAutograd():
             return self._overloads[namespace](*args)
+
+
+def _as_given(composite: Callable[..., Any], namespace: str, *args: Any) -> Any:
+    """A composite, with no autocast for what it is made of: the op's own arguments say what is rounded."""
+    with torch.autocast(args[0].device.type, enabled=False):
+        return composite(namespace, *args)
 
 
 def _has_kernel(name: str, key: str) -> bool:

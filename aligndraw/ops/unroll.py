@@ -80,7 +80,8 @@ def product(a: Tensor, b: Tensor, bf16: bool) -> Tensor:
     """a b; with `bf16`, of float32 factors rounded to bfloat16, with sums and result in float32."""
     if not bf16 or a.dtype != torch.float32:
         return a @ b
-    if a.is_cuda:
+    wants_gradient = torch.is_grad_enabled() and (a.requires_grad or b.requires_grad)
+    if a.is_cuda and not wants_gradient:  # for PyTorch has none of the next product
         return torch.mm(a.bfloat16(), b.bfloat16(), out_dtype=torch.float32)
     return a.bfloat16().float() @ b.bfloat16().float()
 

@@ -149,15 +149,16 @@ class Trainer(Resumable):
             learning_rate(config, index),
             min(config.ema, (index + 1) / (index + 10)),  # the first weights are soon forgotten
         )
-        device, dtype = self.model.canvas.device, self.model.canvas.dtype
         if self.ungraphed_reason:
+            device = self.model.canvas.device
             weight, rate, decay = numbers
             measured, scales = self._gradient(*(t.to(device) for t in tensors), weight=weight)
             update = self._checked(index, measured.tolist())
             self._step(scales, rate, decay)
             self.index += 1
             return lambda: update
-        measured = self.graphs.run("update", self._recorded, *tensors, torch.tensor(numbers, dtype=dtype))
+        given = torch.tensor(numbers, dtype=torch.float32)  # for any model: so fused Adam reads its rate
+        measured = self.graphs.run("update", self._recorded, *tensors, given)
         figures = _later(measured)
         self.index += 1
         if self.index < self.total:
@@ -232,7 +233,7 @@ class Trainer(Resumable):
         for group in self.optimizer.param_groups:
             group["lr"] = rate
             if "capturable" in group:  # of torch's own optimizers
-                group["capturable"] = isinstance(rate, Tensor)
+                group["capturable"] = torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
         self.optimizer.found_inf = halted  # type: ignore[attr-defined]
         if isinstance(self.optimizer, RMSprop):
             self.optimizer.step(scales=scales)
@@ -295,7 +296,7 @@ def _later(measured: Tensor) -> Callable[[], list[float]]:
     if not measured.is_cuda:
         return figures.tolist
     arrived = torch.cuda.Event()
-    arrived.record()
+    arrived.record(torch.cuda.current_stream(measured.device))
 
     def wait() -> list[float]:
         arrived.synchronize()

@@ -153,7 +153,8 @@ class Muon(torch.optim.Optimizer):
     found_inf: Tensor | None = None
 
     def __init__(self, params: Any, matrices: Iterable[Tensor], lr: float = 1e-3, bf16: bool = False) -> None:
-        super().__init__(params, {"lr": lr})
+        # A state that is loaded goes where the parameters are; Adam's count of steps only where its rule is the fused.
+        super().__init__(params, {"lr": lr, "fused": True})
         self._matrices = set(matrices)
         self._dtype = torch.bfloat16 if bf16 else None
 

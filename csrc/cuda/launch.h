@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <mutex>
 #include <utility>
 
 namespace aligndraw::cuda {
@@ -42,14 +43,23 @@ class SharedArrays {
 // A row of blocks. More than a grid may have are an error of the launch, and never some fewer.
 inline dim3 row_of(int64_t blocks) { return dim3(unsigned(std::min<int64_t>(blocks, 1u << 31))); }
 
+// How much shared memory a kernel may have is state of the kernel, which each call sets for itself.
+inline std::mutex& setting_shared() {
+  static std::mutex mutex;
+  return mutex;
+}
+
 // kernel<<<blocks, threads, shared, stream>>>(arguments...), with more than 48 KB of shared memory
 // allowed. In a cooperative launch every block is alive at once, for grid.sync().
 template <class... Parameters, class... Arguments>
 cudaError_t launch(void (*kernel)(Parameters...), dim3 blocks, dim3 threads, size_t shared,
                    cudaStream_t stream, bool cooperative, Arguments&&... arguments) {
   cudaError_t error = cudaSuccess;
-  if (shared > 48 * 1024)
+  std::unique_lock lock(setting_shared(), std::defer_lock);
+  if (shared > 48 * 1024) {
+    lock.lock();
     error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared));
+  }
   if (error == cudaSuccess) {
     cudaLaunchAttribute attribute{};
     attribute.id = cudaLaunchAttributeCooperative;

@@ -129,6 +129,7 @@ Fit fit(void (*kernel)(Parameters...), int64_t batch, int64_t most_parts, const 
   while (groups > 1 && int64_t(bytes(parts_of(groups))) > most) --groups;
   const int64_t parts = parts_of(groups), shared = int64_t(bytes(parts));
   if (shared > most) return none("the weights are larger than the device's shared memory");
+  const std::lock_guard lock(setting_shared());
   cudaError_t error =
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared));
   if (error == cudaSuccess)

@@ -114,7 +114,8 @@ def barriers(of_loops: bool) -> list[tuple[str, int]]:
 def library(kind: str) -> Path:
     sources = [*sorted(CSRC.glob("cuda/*.cu")), *sorted(CSRC.glob("cuda/*.cpp")), HERE / "register.cpp"]
     torch_lib = Path(torch.__file__).parent / "lib"
-    return link(kind, sources, ["-shared", f"-L{torch_lib}", "-Wl,--no-as-needed", "-ltorch", "-ltorch_cpu"])
+    needed = [f"-L{torch_lib}", "-Wl,--no-as-needed", "-ltorch", "-ltorch_cpu"]
+    return link(kind, sources, ["-shared", *needed, "-Wl,--wrap=aoti_torch_create_tensor_from_blob_v2"])
 
 
 def preloads() -> dict[str, str]:

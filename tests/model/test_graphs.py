@@ -1,12 +1,14 @@
 """What decides about CUDA graphs, with a recorder that replays by calling again: no CUDA graph is made here."""
 
+import contextlib
+
 import pytest
 import torch
 from recorder import Recorder
 
 import aligndraw
 from aligndraw import AlignDRAW, AlignDRAWConfig
-from aligndraw.model.graphs import WORDS, GraphedSampler, Graphs, padded
+from aligndraw.model.graphs import WORDS, CudaRecorder, GraphedSampler, Graphs, padded
 
 TINY = AlignDRAWConfig(steps=2, encoder_units=6, decoder_units=5, latent_units=3, language_units=4, align_units=4)
 
@@ -51,6 +53,32 @@ def test_what_was_not_used_for_longest_goes_first():
     assert len(graphs) == 2
     assert [use(1), use(3), use(2)] == ["replay", "replay", "record"]
     assert len(graphs) == 2
+
+
+def test_a_refused_recording_leaves_the_stream_as_it_was(monkeypatch):
+    """Of PyTorch's own graphs, which stay on theirs."""
+    current = ["the caller's"]
+
+    class Graph:
+        def __init__(self, graph, stream):
+            self.stream = stream
+
+        def __enter__(self):
+            current[0] = self.stream
+
+        def __exit__(self, *args):
+            raise RuntimeError("operation failed due to a previous error during capture")
+
+    names = {
+        "graph": Graph, "CUDAGraph": object, "Stream": lambda *args: "the graph's", "device": contextlib.nullcontext,
+        "current_stream": lambda *args: current[0], "set_stream": lambda stream: current.__setitem__(0, stream),
+    }  # fmt: skip
+    for name, stand_in in names.items():
+        monkeypatch.setattr(torch.cuda, name, stand_in)
+    recorder = CudaRecorder(torch.device("cuda:0"))
+    with pytest.raises(RuntimeError, match="previous error during capture"):
+        recorder.record(doubled, (torch.ones(1),))
+    assert current == ["the caller's"]
 
 
 def test_what_cannot_be_recorded_is_called_as_it_is_and_says_so():

@@ -10,6 +10,7 @@ import torch
 
 import aligndraw
 from aligndraw import backends, ops
+from aligndraw.ops._op import _as_given
 
 
 def test_reference_serves_everything(op):
@@ -55,6 +56,15 @@ def test_every_loop_has_a_form_for_every_backend(loop):
     for name in (loop, f"{loop}_backward")[: 1 if loop == "unroll_prior" else 2]:
         assert f'ops.impl("{name}", TORCH_BOX(&cpu::{name}));' in registered
         assert has_kernel("aligndraw", name, "CUDA") and has_kernel("aligndraw_triton", name, "CUDA")
+
+
+def test_what_a_loop_is_made_of_knows_no_autocast(monkeypatch):
+    """Its own argument says what is rounded."""
+    seen = []
+    monkeypatch.setattr(torch, "addmm", lambda *args: seen.append(torch.is_autocast_enabled("cpu")))
+    with torch.autocast("cpu", torch.bfloat16):
+        _as_given(lambda namespace, *args: torch.addmm(*args), "aligndraw", *torch.ones(3, 1, 1))
+    assert seen == [False]
 
 
 def test_the_context_ends(make):

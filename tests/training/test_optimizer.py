@@ -175,3 +175,18 @@ def test_schedules():
     assert learning_rate(cosine, 0) == pytest.approx(1.0)
     assert learning_rate(cosine, 100) == pytest.approx(0.505)
     assert learning_rate(cosine, 200) == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("name", ["rmsprop", "adam", "muon"])
+def test_a_loaded_state_goes_where_the_parameters_are(name):
+    """A checkpoint is read on the CPU."""
+    config = AlignDRAWConfig(steps=1, encoder_units=3, decoder_units=3, latent_units=2, language_units=2, align_units=2)
+    here, there = AlignDRAW(config), AlignDRAW(config).to("meta")
+    recipe = TrainingConfig(batch_size=4, epoch_size=8, optimizer=name)
+    ours, theirs = build_optimizer(here, recipe), build_optimizer(there, recipe)
+    for p in here.parameters():
+        p.grad = torch.ones_like(p)
+    ours.step()
+    theirs.load_state_dict(ours.state_dict())
+    loaded = [t for state in theirs.state.values() for t in state.values()]
+    assert loaded and all(t.is_meta for t in loaded)
