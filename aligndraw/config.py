@@ -282,7 +282,7 @@ class ConvolutionalVAEConfig(VAEConfig):
 MODEL_CONFIGS = (AlignDRAWConfig, RefinedConfig, FullyConnectedVAEConfig, ConvolutionalVAEConfig)
 
 
-_PRECISIONS = ("float32", "bf16", "auto")
+_PRECISIONS = ("float32", "tf32", "bf16", "auto")
 
 
 @dataclass(frozen=True)
@@ -321,8 +321,8 @@ class TrainingConfig(Config):
     )
     precision: str = setting(
         "float32",
-        "of the large matrix products: float32; bf16, of factors rounded to bfloat16 with sums in float32; or auto, "
-        "bf16 where that is faster (CPUs with matrix tiles: Intel's AMX) and else float32",
+        "of the large matrix products: float32; bf16 or, on NVIDIA GPUs, tf32, of factors rounded to bfloat16 or TF32 "
+        "with sums in float32; or auto, bf16 where that is faster (CPUs with matrix tiles: Intel's AMX), else float32",
         _PRECISIONS,
     )
     patience: int = setting(

@@ -110,7 +110,6 @@ def _told(job: Job, device: str) -> str:
         f"{recipe.epochs} epoch{'s' * (recipe.epochs > 1)} of "
         f"{recipe.epoch_size:,} images in batches of {recipe.batch_size}, {recipe.optimizer} at "
         f"{recipe.learning_rate:g}{done}; {device}, {threads} thread{'s' * (threads > 1)}, "
-        f"{trainer.model.account()}, "
-        f"{'bf16' if trainer.bf16 else 'float32'} products"
+        f"{trainer.model.account()}, {trainer.precision} products"
         f"{graphs if device.startswith('cuda') else ''}"
     )

@@ -57,9 +57,9 @@ class AdversarialConfig(Config):
     )
     precision: str = setting(
         "auto",
-        "of the convolutions: float32; bf16, of numbers rounded to bfloat16; or auto, bf16 where that is faster (CPUs "
-        "with matrix tiles: Intel's AMX) and else float32",
-        ("float32", "bf16", "auto"),
+        "of the convolutions: float32; bf16 or, on NVIDIA GPUs, tf32, of numbers rounded to bfloat16 or TF32; or auto, "
+        "bf16 where that is faster (CPUs with matrix tiles: Intel's AMX), else float32",
+        ("float32", "tf32", "bf16", "auto"),
     )
 
     def __post_init__(self) -> None:

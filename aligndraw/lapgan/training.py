@@ -25,8 +25,8 @@ from aligndraw.lapgan.examples import CaptionedExamples
 from aligndraw.lapgan.generator import ResidualGenerator, TopGenerator
 from aligndraw.lapgan.model import LAPGAN
 from aligndraw.model.noise import stream
-from aligndraw.ops import rounds_fast
 from aligndraw.text.sentences import SentenceEncoder
+from aligndraw.training.precision import float32_products, precision_on
 from aligndraw.training.run import RunFolder
 from aligndraw.training.state import Resumable, check_finite
 
@@ -64,7 +64,7 @@ class AdversarialTrainer(Resumable):
         prepare: what a level sees of images [B, C, H, W].
 
     Attributes:
-        bf16: whether convolutions are of rounded numbers, as the configuration's precision has it here.
+        precision: of the convolutions: the configuration's, or what that is on the networks' device.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class AdversarialTrainer(Resumable):
         self.generator, self.discriminator = generator, discriminator
         self.source, self.encoder, self.config, self.seed, self.prepare = source, encoder, config, seed, prepare
         self.device = next(model.parameters()).device
-        self.bf16 = config.precision == "bf16" or (config.precision == "auto" and rounds_fast(self.device.type))
+        self.precision = precision_on(self.device, config.precision)
 
     @property
     def updates_per_epoch(self) -> int:
@@ -110,7 +110,8 @@ class AdversarialTrainer(Resumable):
         for group in self.optimizer.param_groups:
             group.update(lr=rate, **inertia)
         drawn = stream(self.seed, self.index)  # resuming needs no history
-        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices), float32_products(self.precision == "tf32"):
             torch.manual_seed(int(torch.randint(2**62, (), generator=drawn)))  # of the dropout
             real, sentences = self._real(self._rows(half, drawn))
             with torch.no_grad():
@@ -156,7 +157,7 @@ class AdversarialTrainer(Resumable):
 
     def _rounding(self) -> torch.autocast:
         """For one pass through one network: what autocast keeps of the parameters, the next step makes stale."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     def _descend(self, network: nn.Module, loss: Tensor) -> None:
         """One step of the parameters of one network alone: the optimizer passes over those without a gradient."""

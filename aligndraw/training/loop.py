@@ -16,7 +16,8 @@ from aligndraw.data import Examples, Resident, Source, as_images, to_parts, to_t
 from aligndraw.model import Bound, Model
 from aligndraw.model.graphs import Graphs, Recorder, padded
 from aligndraw.model.noise import draw_noise, stream
-from aligndraw.training.optimizer import RMSprop, build_optimizer, clip_scales, learning_rate, takes_bf16
+from aligndraw.training.optimizer import RMSprop, build_optimizer, clip_scales, learning_rate
+from aligndraw.training.precision import float32_products, precision_on
 from aligndraw.training.state import Resumable
 
 
@@ -51,7 +52,7 @@ class Trainer(Resumable):
     Attributes:
         graphs: the recorded updates.
         index: the number of updates done.
-        bf16: whether the factors of large products are rounded, as the configuration's precision has it here.
+        precision: of the large products: the configuration's, or what that is on the model's device.
         more: names of what an update measures beside the bound.
     """
 
@@ -66,11 +67,11 @@ class Trainer(Resumable):
         seed: int = 0,
         recorder: Recorder | None = None,
     ) -> None:
+        self.precision = precision_on(model.canvas.device, config.precision)
         super().__init__(model, build_optimizer(model, config))
         self.source, self.config, self.seed = source, config, seed
         if config.ema:
             self.average = {n: p.detach().clone() for n, p in model.named_parameters()}
-        self.bf16 = takes_bf16(config, model.canvas.device)
         self.graphs = Graphs(model.canvas.device, limit=8, recorder=recorder)  # one a bucket of caption lengths
         self._epoch: tuple[int, Examples] | None = None
         self._on_device = model.canvas.is_cuda or recorder is not None
@@ -152,13 +153,15 @@ class Trainer(Resumable):
         if self.ungraphed_reason:
             device = self.model.canvas.device
             weight, rate, decay = numbers
-            measured, scales = self._gradient(*(t.to(device) for t in tensors), weight=weight)
-            update = self._checked(index, measured.tolist())
-            self._step(scales, rate, decay)
+            with float32_products(self.precision == "tf32"):
+                measured, scales = self._gradient(*(t.to(device) for t in tensors), weight=weight)
+                update = self._checked(index, measured.tolist())
+                self._step(scales, rate, decay)
             self.index += 1
             return lambda: update
         given = torch.tensor(numbers, dtype=torch.float32)  # for any model: so fused Adam reads its rate
-        measured = self.graphs.run("update", self._recorded, *tensors, given)
+        with float32_products(self.precision == "tf32"):
+            measured = self.graphs.run("update", self._recorded, *tensors, given)
         figures = _later(measured)
         self.index += 1
         if self.index < self.total:
@@ -252,7 +255,7 @@ class Trainer(Resumable):
             return self.model(images, captions, lengths, noise=noise), 0.0, ()
 
     def _rounding(self) -> torch.autocast:
-        return torch.autocast(self.model.canvas.device.type, torch.bfloat16, enabled=self.bf16)
+        return torch.autocast(self.model.canvas.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     @torch.no_grad()
     def _follow(self, decay: Tensor | float) -> None:

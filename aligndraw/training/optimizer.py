@@ -15,6 +15,7 @@ from aligndraw.backends import backend_for
 from aligndraw.config import TrainingConfig
 from aligndraw.model import Model
 from aligndraw.ops import rounds_fast
+from aligndraw.training.precision import precision_on
 
 
 class RMSprop(torch.optim.Optimizer):
@@ -230,13 +231,9 @@ def build_optimizer(model: Model, config: TrainingConfig) -> torch.optim.Optimiz
     if config.optimizer == "muon":
         tables_and_windows = ("words", "window.weight")
         matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and not name.endswith(tables_and_windows)]
-        return Muon(model.parameters(), matrices, config.learning_rate, takes_bf16(config, model.canvas.device))
+        bf16 = precision_on(model.canvas.device, config.precision) == "bf16"
+        return Muon(model.parameters(), matrices, config.learning_rate, bf16)
     return torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
-
-
-def takes_bf16(config: TrainingConfig, device: torch.device) -> bool:
-    """Whether large products are in bfloat16, as the configuration's precision has it on a device."""
-    return config.precision == "bf16" or (config.precision == "auto" and rounds_fast(device.type))
 
 
 def learning_rate(config: TrainingConfig, update: int) -> float:
