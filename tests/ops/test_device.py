@@ -113,9 +113,9 @@ def loop_results(args, device):
     return [t.detach().cpu() for t in found]
 
 
-@pytest.mark.parametrize("form", ["launches", "persistent", "triton"])
 @pytest.mark.parametrize("align", [True, False])
 @pytest.mark.parametrize("shape", [*loop_cases.SHAPES, *loop_cases.LARGE])
+@pytest.mark.parametrize("form", ["launches", "triton", "persistent"])
 def test_the_loops_equal_the_steps(monkeypatch, shape, align, form):
     backend = "triton" if form == "triton" else "cuda"
     if reason := missing_reason("unroll", backend, "cuda"):
