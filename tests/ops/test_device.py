@@ -98,6 +98,19 @@ def test_the_model_draws_and_learns_as_on_the_cpu():
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
 
 
+def served_by(form):
+    """The backend of a form of the loops."""
+    return "triton" if form == "triton" else "cuda"
+
+
+def with_form(monkeypatch, form):
+    """Asks for a form of the loops on a GPU."""
+    if reason := missing_reason("unroll", served_by(form), "cuda"):
+        pytest.skip(reason)
+    if form != "triton":
+        monkeypatch.setenv("ALIGNDRAW_LOOP", form)
+
+
 def loop_arguments(args, device):
     return [type(a)(*moved(a, device)) if isinstance(a, tuple) else moved((a,), device)[0] for a in args]
 
@@ -117,24 +130,29 @@ def loop_results(args, device):
 @pytest.mark.parametrize("shape", [*loop_cases.SHAPES, *loop_cases.LARGE])
 @pytest.mark.parametrize("form", ["launches", "triton", "persistent"])
 def test_the_loops_equal_the_steps(monkeypatch, shape, align, form):
-    backend = "triton" if form == "triton" else "cuda"
-    if reason := missing_reason("unroll", backend, "cuda"):
-        pytest.skip(reason)
-    if backend == "cuda":
-        monkeypatch.setenv("ALIGNDRAW_LOOP", form)
+    with_form(monkeypatch, form)
     args = loop_cases.make(shape, align)
     with aligndraw.use_backend("reference"):
         truth = loop_results(args, "cpu")
-    with aligndraw.use_backend(backend):
+    with aligndraw.use_backend(served_by(form)):
         for ours, theirs in zip(loop_results(args, "cuda"), truth, strict=True):
             assert ours.shape == theirs.shape and loop_cases.error(ours, theirs) < 1e-11
 
 
+@pytest.mark.parametrize("form", ["launches", "triton", "persistent"])
+def test_a_loop_gives_the_same_bits_every_time(monkeypatch, form):
+    with_form(monkeypatch, form)
+    args = loop_cases.make("wide", dtype=torch.float32)
+    with aligndraw.use_backend(served_by(form)):
+        first = loop_results(args, "cuda")
+        for _ in range(100):
+            for a, b in zip(first, loop_results(args, "cuda"), strict=True):
+                assert torch.equal(a, b)
+
+
 @pytest.mark.parametrize("form", ["launches", "persistent"])
 def test_a_loop_of_rounded_products_is_as_the_reference(monkeypatch, form):
-    if reason := missing_reason("unroll", "cuda", "cuda"):
-        pytest.skip(reason)
-    monkeypatch.setenv("ALIGNDRAW_LOOP", form)
+    with_form(monkeypatch, form)
     args = loop_cases.make("wide", dtype=torch.float32, bf16=True)
     with aligndraw.use_backend("reference"):
         truth, exact = loop_results(args, "cpu"), loop_results([*args[:-1], False], "cpu")
@@ -148,9 +166,7 @@ def test_a_loop_of_rounded_products_is_as_the_reference(monkeypatch, form):
 @pytest.mark.parametrize("bf16", [False, True])
 @pytest.mark.parametrize("form", ["launches", "persistent"])
 def test_a_loop_and_its_gradient_can_be_captured(monkeypatch, form, bf16):
-    if reason := missing_reason("unroll", "cuda", "cuda"):
-        pytest.skip(reason)
-    monkeypatch.setenv("ALIGNDRAW_LOOP", form)
+    with_form(monkeypatch, form)
     args = loop_arguments(loop_cases.make("wide", dtype=torch.float32, bf16=bf16), "cuda")
 
     def call():
@@ -170,9 +186,7 @@ def test_a_loop_and_its_gradient_can_be_captured(monkeypatch, form, bf16):
 
 @pytest.mark.parametrize("form", ["launches", "persistent"])
 def test_a_graphed_sampler_draws_what_sample_draws(monkeypatch, form):
-    if reason := missing_reason("unroll", "cuda", "cuda"):
-        pytest.skip(reason)
-    monkeypatch.setenv("ALIGNDRAW_LOOP", form)
+    with_form(monkeypatch, form)
     torch.manual_seed(0)
     model = aligndraw.AlignDRAW(aligndraw.AlignDRAWConfig.preset("quick")).cuda()
     sampler = GraphedSampler(model)

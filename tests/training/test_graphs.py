@@ -147,3 +147,23 @@ def test_updates_from_cuda_graphs_are_updates(optimizer):
     assert trainer.ungraphed_reason == "" and len(trainer.graphs) == 1
     for ours, theirs in zip(graphed, plain, strict=True):
         assert (ours.nll, ours.gradient_norm) == pytest.approx((theirs.nll, theirs.gradient_norm), rel=1e-3)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
+@pytest.mark.parametrize("optimizer", ["rmsprop", "adam", "muon"])
+def test_a_state_read_on_the_cpu_goes_on_on_the_gpu(optimizer):
+    """As a checkpoint's does."""
+    source = MNISTCaptions(load_digits())
+
+    def begun():
+        torch.manual_seed(0)
+        return Trainer(AlignDRAW(TINY).cuda(), source, RECIPE.replace(optimizer=optimizer), seed=1)
+
+    whole, resumed = begun(), begun()
+    for _ in range(3):
+        whole.update()
+    state = torch.utils._pytree.tree_map_only(torch.Tensor, lambda t: t.detach().cpu().clone(), whole.state_dict())
+    resumed.load_state_dict(state)
+    for _ in range(3):
+        ours, theirs = resumed.update(), whole.update()
+        assert (ours.nll, ours.gradient_norm) == pytest.approx((theirs.nll, theirs.gradient_norm), rel=1e-3)
