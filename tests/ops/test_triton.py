@@ -5,12 +5,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
-def test_the_contract_holds_in_the_interpreter(triton_interpreter, tmp_path):
-    """The tests of every backend again, in a process in which Triton serves CPU tensors."""
-    tests = [Path(__file__).parent / name for name in ("test_contract.py", "test_properties.py")]
+
+@pytest.mark.parametrize(
+    "tests",
+    [
+        pytest.param(["-k", "triton", "test_contract.py", "test_properties.py"], id="the-contract"),
+        pytest.param(["interpreted_loops.py"], id="the-loops"),
+    ],
+)
+def test_in_the_interpreter(triton_interpreter, tmp_path, tests):
+    """In a process in which Triton serves CPU tensors: the tests of every backend again, and of its loops."""
+    here = [str(Path(__file__).with_name(t)) if t.endswith(".py") else t for t in tests]
     ran = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-k", "triton", "--import-mode=importlib", *tests],
+        [sys.executable, "-m", "pytest", "-q", "--import-mode=importlib", *here],
         env={**os.environ, "TRITON_INTERPRET": "1"},
         capture_output=True,
         text=True,
