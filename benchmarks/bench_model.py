@@ -88,9 +88,9 @@ class ModelBenchmark:
             design = case.form.removesuffix("_bf16")
             chosen = case.form in ("fastest", "bf16") or design in DESIGNS
             backend = contextlib.nullcontext() if chosen else forced(case.form)
-            with backend, loops(design), torch.autocast(case.device, torch.bfloat16, enabled=bf16):
+            with backend, loops(design):
                 seconds = None
-                call = _call(case.op, model, inputs, compiled=case.form == "compiled")
+                call = _call(case.op, model, inputs, compiled=case.form == "compiled", bf16=bf16)
                 if case.form == "compiled":
                     torch.compiler.reset()
                     began = time.perf_counter()
@@ -136,8 +136,14 @@ def _inputs(preset: str, batch: int, device: str) -> dict[str, Tensor]:
     return {name: tensor.to(device) for name, tensor in inputs.items()}
 
 
-def _call(op: str, model: AlignDRAW, inputs: dict[str, Tensor], compiled: bool = False) -> Callable[[], Results]:
-    """What is timed; its results, the gradients of all parameters counting as one."""
+def _call(
+    op: str, model: AlignDRAW, inputs: dict[str, Tensor], compiled: bool = False, bf16: bool = False
+) -> Callable[[], Results]:
+    """What is timed; its results, the gradients of all parameters counting as one.
+
+    A training step alone has bf16, and enters autocast in each call: autocast keeps rounded weights until it is left,
+    and a call would otherwise find those of the call before, which no real step does.
+    """
     images, captions, noise = inputs.values()
     whole = compiled and images.is_cuda
     if compiled and not whole:
@@ -156,7 +162,8 @@ def _call(op: str, model: AlignDRAW, inputs: dict[str, Tensor], compiled: bool =
     compute_pictures = torch.compile(draw, dynamic=False) if whole else draw
 
     def train() -> Results:
-        kl, nll, loss = compute_bound()
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
+            kl, nll, loss = compute_bound()
         gradients = torch.autograd.grad(loss, parameters)
         return {"the KLs of the steps": [kl.detach()], "the NLLs": [nll.detach()], "the gradients": list(gradients)}
 
@@ -182,8 +189,7 @@ def _truth(op: str, preset: str, batch: int, device: str, bf16: bool) -> tuple[R
     exact = {k: v.double() if v.is_floating_point() else v for k, v in inputs.items()}
     with forced("eager"):
         truth = _call(op, copy.deepcopy(model).double(), exact)()
-        with torch.autocast(device, torch.bfloat16, enabled=bf16):
-            single = _call(op, model, inputs)()
+        single = _call(op, model, inputs, bf16=bf16)()
     return truth, {name: tolerance(_error(single[name], true)) for name, true in truth.items()}
 
 

@@ -5,6 +5,7 @@ The call runs on the current stream, and must be made there from the start: see 
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from machine import spread
 
 Call = Callable[[], object]
+KERNEL, COPY, FILL, EMPTY = 0, 1, 2, 5  # of cudaGraphNodeType; an empty node joins others
 
 
 def measure(call: Call, seconds: float = 0.1, cold: bool = True) -> dict[str, Any]:
@@ -21,9 +23,11 @@ def measure(call: Call, seconds: float = 0.1, cold: bool = True) -> dict[str, An
     replayed: from a CUDA graph, so without launches, and with what the call before left in the L2 cache.
     cold: from a CUDA graph that first reads twice the L2 cache's size of other memory; if asked for.
     peak_mib: memory that the call allocates at most.
-    launches: kernels, copies and fills of one call, by PyTorch's profiler; None where it cannot see them.
+    launches: kernels, copies and fills of one call, as its CUDA graph has them; None, with `uncounted` saying why,
+        where the nodes of a graph cannot be read.
 
-    `replayed` and `cold` are None, with a `reason`, for a call that cannot be captured.
+    `replayed`, `cold` and `launches` are None, with a `reason`, for a call that cannot be captured. PyTorch's allocator
+    and its generator on the GPU are then as in a capture until the process ends.
     """
     call()
     torch.cuda.synchronize()
@@ -32,26 +36,19 @@ def measure(call: Call, seconds: float = 0.1, cold: bool = True) -> dict[str, An
     call()
     torch.cuda.synchronize()
     times: dict[str, Any] = {"peak_mib": (torch.cuda.max_memory_allocated() - before) / 2**20}
-    times["launches"] = _launches(call)
-    times |= {"called": _bursts(call, seconds), "replayed": None, "cold": None}
+    times |= {"called": _bursts(call, seconds), "replayed": None, "cold": None, "launches": None}
     try:
-        times["replayed"] = _replayed(call, seconds)
+        times |= _replayed(call, seconds)
         if cold:
             times["cold"] = _cold(call, seconds)
-    except RuntimeError as problem:  # it waits for the GPU, say
-        times["reason"] = str(problem).splitlines()[0]
+    except Exception as problem:  # it waits for the GPU, say
+        times["reason"] = first_line(problem)
     return times
 
 
-def _launches(call: Call) -> int | None:
-    try:
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
-            call()
-            torch.cuda.synchronize()
-    except RuntimeError:
-        return None
-    on_gpu = [e for e in profile.events() or [] if e.device_type == torch.autograd.DeviceType.CUDA]
-    return len(on_gpu) or None
+def first_line(problem: Exception) -> str:
+    """What went wrong, in one line that is never empty."""
+    return next((line for line in str(problem).splitlines() if line.strip()), repr(problem))
 
 
 def _elapsed(call: Call, count: int) -> float:
@@ -74,10 +71,41 @@ def _bursts(call: Call, seconds: float) -> dict[str, float]:
     return spread([_elapsed(call, count) for _ in range(rounds)])
 
 
-def _replayed(call: Call, seconds: float) -> dict[str, float]:
-    """Calls one after another in a graph that takes about a millisecond."""
+def _replayed(call: Call, seconds: float) -> dict[str, Any]:
+    """Calls one after another in a graph that takes about a millisecond; and what they launch."""
     repeats = max(1, min(20, round(1e-3 / _elapsed(call, 3))))
-    return _graph_times(_captured(call, repeats), repeats, seconds)
+    graph = _captured(call, repeats)
+    return {"replayed": _graph_times(graph, repeats, seconds), **_launches(graph, repeats)}
+
+
+def _launches(graph: torch.cuda.CUDAGraph, repeats: int) -> dict[str, Any]:
+    """From the graph, not from a profiler: that slows what is timed after it, and may lose kernels."""
+    try:
+        kinds = _node_kinds(graph.raw_cuda_graph())
+        if not set(kinds) <= {KERNEL, COPY, FILL, EMPTY}:
+            raise RuntimeError(f"nodes of the kinds {sorted(set(kinds))} stand in the graph")
+    except (AttributeError, RuntimeError) as problem:  # a PyTorch that hides its CUDA runtime, say
+        return {"launches": None, "uncounted": first_line(problem)}
+    return {"launches": sum(kind != EMPTY for kind in kinds) // repeats}
+
+
+def _node_kinds(graph: int) -> list[int]:
+    runtime = ctypes.CDLL(None)  # PyTorch loads the CUDA runtime for all of the process to see
+    count, kind = ctypes.c_size_t(), ctypes.c_int()
+
+    def ask(function: str, *arguments: object) -> None:
+        code = getattr(runtime, function)(*arguments)
+        if code:
+            raise RuntimeError(f"{function} returned {code}")
+
+    ask("cudaGraphGetNodes", ctypes.c_void_p(graph), None, ctypes.byref(count))
+    nodes = (ctypes.c_void_p * count.value)()
+    ask("cudaGraphGetNodes", ctypes.c_void_p(graph), nodes, ctypes.byref(count))
+    kinds = []
+    for node in nodes:
+        ask("cudaGraphNodeGetType", ctypes.c_void_p(node), ctypes.byref(kind))
+        kinds.append(kind.value)
+    return kinds
 
 
 def _cold(call: Call, seconds: float) -> dict[str, float]:
@@ -95,10 +123,11 @@ def _cold(call: Call, seconds: float) -> dict[str, float]:
 
 
 def _captured(body: Call, repeats: int) -> torch.cuda.CUDAGraph:
-    graph = torch.cuda.CUDAGraph()
+    graph = torch.cuda.CUDAGraph(keep_graph=True)  # its nodes can then be read
     with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
         for _ in range(repeats):
             body()
+    graph.instantiate()
     return graph
 
 

@@ -110,6 +110,8 @@ def _measured(found: Mapping[str, Any]) -> str:
         )
     if found.get("stage_seconds"):
         text += f"One stage of a persistent loop takes {duration(found['stage_seconds'])} with next to no work.\n\n"
+    if "stage_failed" in found:
+        text += f"What one stage of a persistent loop takes was not measured: {found['stage_failed']}.\n\n"
     return text + table(HEADER, cells)
 
 
@@ -139,8 +141,8 @@ def _cells(called: Mapping[str, Any], replayed: Mapping[str, Any], ceilings: Map
 
 
 def _launches(row: Mapping[str, Any]) -> str:
-    if not row["launches"]:
-        return "–"
+    if row["launches"] is None:
+        return "not counted"
     return str(row["launches"]) + (f", {row['launches'] / row['steps']:.1f} a step" if "steps" in row else "")
 
 

@@ -2,8 +2,12 @@
 
     python benchmarks/gpu_report.py
 
-builds and installs the package with CUDA, runs the test suite, times the ops and the model, has compute-sanitizer look
-at every kernel, and writes `benchmarks/results/<GPU>.json` and `.md`, anew after each stage. It needs no network.
+builds and installs the package with CUDA, runs the test suite, times the ops, the model and the paper's training, and
+writes `benchmarks/results/<GPU>.json` and `.md`, anew after each stage. It needs no network. What takes minutes of its
+own is asked for by name:
+
+    python benchmarks/gpu_report.py --only build,sanitizer
+    python benchmarks/gpu_report.py --only build,compiled
 
 Exit code: 0 nothing failed, 1 something did, 2 there is no CUDA device and nothing was measured.
 """
@@ -23,21 +27,23 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gpu_page import NOT_MEASURED, markdown
+from gpu_stages import AGAIN, read_lines
 from report import identity, write_text
 
 ROOT = Path(__file__).parents[1]
 CHILD = Path(__file__).with_name("gpu_stages.py")
-# Of the time, relative to each other.
-SHARES = {"build": 5, "tests": 5, "ops": 6, "model": 8, "sanitizer": 3, "paper": 6, "compiled": 12}
-DEFAULT = ("build", "tests", "ops", "model", "sanitizer", "paper")
+# Of the time, relative to each other. Nothing can run without the build; what it leaves goes to the others.
+SHARES = {"build": 20, "tests": 5, "ops": 6, "model": 8, "sanitizer": 20, "paper": 6, "compiled": 20}
+DEFAULT = ("build", "tests", "ops", "model", "paper")
 SECONDS = 510
-FACTS = ("plan", "machine", "ceilings", "stage_seconds", "after")  # of a measurement, beside its rows
+FACTS = ("plan", "machine", "ceilings", "stage_seconds", "stage_failed", "after")  # of a measurement, beside its rows
 GRACE = 15  # seconds between asking a stage to end and ending it
 
 
@@ -93,6 +99,15 @@ class Report:
         return self.runner([sys.executable, *map(str, arguments)], seconds, {**self.environment, **environment})
 
 
+def answer(output: str) -> Any:
+    """The last line that is JSON; None where there is none."""
+    for line in reversed(output.splitlines()):
+        if line.startswith(("[", "{")):
+            with contextlib.suppress(ValueError):
+                return json.loads(line)
+    return None
+
+
 # ---- stages: each returns what it found, with a `status` ----
 
 
@@ -105,25 +120,31 @@ def build(report: Report, seconds: float) -> dict[str, Any]:
         ALIGNDRAW_BUILD_CUDA="1",
         ALIGNDRAW_CUDA_ARCHS=report.results["machine"]["compute_capability"].replace(".", ""),
     )
-    info = report.python("-m", "aligndraw.info", seconds=60) if done.code == 0 else None
     return {
-        "status": info.status if info else done.status,
+        "status": done.status,
         "seconds": done.seconds,
         "log": "" if done.code == 0 else done.tail,
-        "info": info.output if info else "",
+        "info": report.python("-m", "aligndraw.info", seconds=60).output if done.code == 0 else "",
     }
 
 
+# What needs the GPU first: of a file and its folder among the arguments of one run, pytest keeps the folder alone.
+# Python puts the folder that it runs in before the installed package.
+SUITE = """
+import sys; sys.path = [p for p in sys.path if p]
+import pytest
+first, rest, *options = sys.argv[1:]
+codes = [pytest.main([*options, first]), pytest.main([*options, rest, "--ignore", first])]
+sys.exit(max(codes))
+"""
 OUTCOME = re.compile(r"^(\S+::.*?) (PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS)\b", re.MULTILINE)
 SKIPPED = re.compile(r"^SKIPPED \[(\d+)\] \S+?: (.*)$", re.MULTILINE)
 
 
 def tests(report: Report, seconds: float) -> dict[str, Any]:
     """The whole suite, what needs the GPU first. A run that is cut short still counts what it got to."""
-    # Python puts the folder that it runs in before the installed package.
-    start = "import sys; sys.path = [p for p in sys.path if p]; import pytest; sys.exit(pytest.main(sys.argv[1:]))"
-    suite = (ROOT / "tests/ops/test_device.py", ROOT / "tests")
-    done = report.python("-c", start, "-v", "-rs", "-p", "no:cacheprovider", *suite, seconds=seconds)
+    first, rest = ROOT / "tests/ops/test_device.py", ROOT / "tests"
+    done = report.python("-c", SUITE, first, rest, "-v", "-rs", "-p", "no:cacheprovider", seconds=seconds)
     outcomes = {test: outcome for test, outcome in OUTCOME.findall(done.output)}
     counts = {kind: sum(1 for o in outcomes.values() if o == kind) for kind in sorted(set(outcomes.values()))}
     skips: dict[str, int] = {}
@@ -141,23 +162,38 @@ def tests(report: Report, seconds: float) -> dict[str, Any]:
 
 
 def measure(stage: str, report: Report, seconds: float) -> dict[str, Any]:
-    """Rows of one of gpu_stages' measurements; what the time did not reach stays without figures."""
+    """Rows of one of gpu_stages' measurements; what the time did not reach stays without figures.
+
+    A process that ends before the time is up is followed by another, as long as each begins a case at least.
+    """
     out = report.folder / f"{stage}.jsonl"
-    arguments = (CHILD, stage, "--out", out, "--seconds", f"{max(1.0, seconds - GRACE):.0f}")
-    done = report.python(*arguments, seconds=seconds)
-    written = out.read_text().splitlines(keepends=True) if out.exists() else []
-    lines = [json.loads(line) for line in written if line.endswith("\n")]  # the last may be half written
+    spent, begun, lost, logs = 0.0, 0, [], []
+    while True:
+        left = seconds - spent
+        arguments = (CHILD, stage, "--out", out, "--seconds", f"{max(1.0, left - GRACE):.0f}")
+        done = report.python(*arguments, seconds=left)
+        spent += done.seconds
+        lines, before = read_lines(out), begun
+        begun = sum("begun" in line for line in lines)
+        broke = done.code not in (0, None, AGAIN)
+        if broke:
+            logs.append(done.tail)
+            if begun and "begun" in lines[-1]:
+                lost.append({**lines[-1]["begun"], "failed": f"its process ended with exit code {done.code}"})
+        if not done.code or begun == before or seconds - spent < 2 * GRACE:
+            break
     facts = {fact: line[fact] for line in lines for fact in FACTS if fact in line}
-    measured = {identity(line): line for line in lines if "op" in line}
-    missed = {"reason": f"{NOT_MEASURED}: " + ("the stage broke off" if done.code else "the time was up")}
-    rows = [measured.get(identity(case), {**case, **missed}) for case in facts.pop("plan", [])]
-    failed = done.code or any("wrong" in row or "failed" in row for row in rows)
-    whole = done.code == 0 and all("called" in row for row in rows)
+    measured = {identity(line): line for line in [*lines, *lost] if "op" in line}
+    missed = {"reason": f"{NOT_MEASURED}: " + ("the stage broke off" if broke else "the time was up")}
+    planned = {identity(case): case for case in facts.pop("plan", [])}
+    rows = [measured.get(key, {**case, **missed}) for key, case in planned.items()]
+    failed = broke or "stage_failed" in facts or any("wrong" in row or "failed" in row for row in rows)
+    whole = done.code == 0 and planned.keys() <= measured.keys()
     return {
         "status": "failed" if failed else "done" if whole else "cut short",
-        "seconds": done.seconds,
+        "seconds": spent,
         "rows": rows,
-        "log": done.tail if done.code else "",
+        "log": "\n".join(logs),
         **facts,
     }
 
@@ -166,21 +202,24 @@ SUMMARY = re.compile(r"^=+ (?:ERROR|RACECHECK) SUMMARY: (.*)$", re.MULTILINE)
 
 
 def sanitizer(report: Report, seconds: float) -> dict[str, Any]:
-    """compute-sanitizer's memcheck and racecheck over one call of every kernel."""
+    """compute-sanitizer's memcheck over one call of every kernel, and its racecheck over those in C++.
+
+    Racecheck counts as an error what Triton's reductions do: lanes that write the same word at the same time.
+    """
     tool = shutil.which("compute-sanitizer") or shutil.which("compute-sanitizer", path="/usr/local/cuda/bin")
     if tool is None:
         return {"status": NOT_MEASURED, "log": "compute-sanitizer is not on the PATH: it comes with the CUDA toolkit"}
     environment = {**report.environment, "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}  # each tensor its own allocation
     found: dict[str, Any] = {"status": "done", "seconds": 0.0, "tools": {}}
-    for check in ("memcheck", "racecheck"):
+    for check, backends in (("memcheck", ("cuda", "triton")), ("racecheck", ("cuda",))):
         command = [tool, "--tool", check, "--error-exitcode", "9", sys.executable, str(CHILD), "touch"]
+        command += ["--backends", *backends]
         done = report.runner(command, (seconds - found["seconds"]) / (2 if check == "memcheck" else 1), environment)
         summary = SUMMARY.findall(done.output)
-        kernels = re.findall(r"^\[.*\]$", done.output, re.MULTILINE)
         found["tools"][check] = {
             "status": done.status,
             "summary": summary[-1] if summary else "no summary",
-            "kernels": json.loads(kernels[-1]) if kernels else [],
+            "kernels": answer(done.output) or [],
             "log": done.tail if done.code else "",
         }
         found["seconds"] += done.seconds
@@ -242,7 +281,10 @@ def run_stages(report: Report, only: Sequence[str], seconds: float, save: Callab
         else:
             share = SHARES[stage] / sum(SHARES[later] for later in asked[i:])
             print(f"{stage}: at most {left * share:.0f} s", flush=True)
-            stages[stage] = STAGES[stage](report, left * share)
+            try:
+                stages[stage] = STAGES[stage](report, left * share)
+            except Exception:
+                stages[stage] = {"status": "failed", "log": traceback.format_exc()}
             print(f"{stage}: {stages[stage]['status']}", flush=True)
         save(report.results)
 
@@ -277,7 +319,7 @@ def main(arguments: Sequence[str] | None = None, runner: Runner = run) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--only", type=stage_list, default=list(DEFAULT), metavar="STAGE,…",
-        help=f"of {', '.join(STAGES)} (default: all but compiled, the model under torch.compile: minutes)",
+        help=f"of {', '.join(STAGES)} (default: {', '.join(DEFAULT)}; the others take minutes each)",
     )  # fmt: skip
     parser.add_argument("--seconds", type=float, default=SECONDS, help="for everything together (default: %(default)s)")
     parser.add_argument("--out", type=Path, action="append", default=[], help="another folder for the report")
@@ -293,7 +335,7 @@ def main(arguments: Sequence[str] | None = None, runner: Runner = run) -> int:
             environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
         report = Report(runner, Path(folder), options.target, environment)
         found = report.python(CHILD, "probe", seconds=120)
-        machine = json.loads(found.output.splitlines()[-1]) if found.code == 0 else {"reason": found.tail}
+        machine = (answer(found.output) if found.code == 0 else None) or {"reason": found.tail}
         if "reason" in machine:
             unknown = "; ".join(QUESTIONS[stage] for stage in options.only)
             reason = " ".join(machine["reason"].split())

@@ -59,7 +59,8 @@ def call(products: list[tuple[int, Product]], device: str) -> Callable[[], None]
     """What is timed: `torch.mm` into memory that is there, the second factor as weights stand, [n, k]."""
     work: list[tuple[int, Tensor, Tensor, Tensor]] = []
     for times, (m, k, n) in products:
-        a, b, out = (torch.randn(shape, device=device) for shape in ((m, k), (n, k), (m, n)))
+        # Drawn on the CPU: a GPU's generator draws nothing after a capture that failed.
+        a, b, out = (torch.randn(shape).to(device) for shape in ((m, k), (n, k), (m, n)))
         work.append((times, a, b.mT, out))
 
     def run() -> None:

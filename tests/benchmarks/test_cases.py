@@ -1,5 +1,6 @@
 """What is timed is right, and is what its name says."""
 
+import dataclasses
 import importlib
 import os
 
@@ -77,6 +78,21 @@ def test_the_model_is_checked_too(monkeypatch):
     monkeypatch.setattr(ops, "unroll", lambda image, *others: right(image * 0.999, *others))
     with pytest.raises(cases.WrongResult, match="not timed"), bench_model.BENCHMARK.prepared(one):
         pytest.fail("a wrong gradient got as far as the clock")
+
+
+def test_every_call_rounds_its_weights_anew(monkeypatch):
+    """Autocast keeps rounded weights until it is left: it may not outlive a call."""
+    import bench_model
+
+    monkeypatch.setattr(
+        bench_model.AlignDRAWConfig, "preset", lambda name: bench_model.AlignDRAWConfig(steps=2, align_units=8)
+    )
+    one = cases.Case("train", "quick", 2, "", "both", "eager_bf16", "cpu")
+    with bench_model.BENCHMARK.prepared(one) as ready:
+        assert not torch.is_autocast_enabled("cpu")
+        rounded = ready.call()["the NLLs"][0]
+    with bench_model.BENCHMARK.prepared(dataclasses.replace(one, form="eager")) as ready:
+        assert not torch.equal(rounded, ready.call()["the NLLs"][0])
 
 
 def test_a_backend_that_is_named_must_be_built():

@@ -6,6 +6,7 @@ import sys
 import time
 
 import gpu_report
+import gpu_stages
 import pytest
 from gpu_report import Done
 
@@ -69,6 +70,11 @@ class Machine:
 
     def probe(self):
         return Done(0, 1.0, "a warning\n" + json.dumps(MACHINE) + "\n")
+
+    def touched(self):
+        """The backends that compute-sanitizer saw, by its tool."""
+        found = [command for command in self.commands if "touch" in command]
+        return {command[2]: command[command.index("--backends") + 1 :] for command in found}
 
     def pip(self):
         return Done(0, 20.0, "Successfully installed")
@@ -135,15 +141,17 @@ def test_a_broken_python_measures_nothing(report, capsys):
 def test_a_whole_run(report, tmp_path):
     machine = Machine()
     code, results, page = report(machine, "--commit", "f00", "--out", str(tmp_path / "other"))
+    assert not machine.touched()
     assert code == 0
     assert (tmp_path / "other" / "acme-x100-80gb.md").read_text() == page
     statuses = {stage: found["status"] for stage, found in results["stages"].items()}
-    assert statuses == {**dict.fromkeys(gpu_report.DEFAULT, "done"), "compiled": "not measured"}
-    assert cells(page, "compiled") == ["compiled", "not measured", "–", "not asked for"]
+    by_name = ("sanitizer", "compiled")
+    assert statuses == {**dict.fromkeys(gpu_report.DEFAULT, "done"), **dict.fromkeys(by_name, "not measured")}
+    for stage in by_name:
+        assert cells(page, stage) == [stage, "not measured", "–", "not asked for"]
     assert "ACME X100 (80GB), driver 1.2, CUDA 13.0" in page and "commit f00." in page
     assert "At the start: clocks.sm 345 MHz." in page and "After measuring: clocks.sm 1980 MHz." in page
     assert "2 passed, 1 skipped." in page and "- skipped, 3: read has no cuda kernel" in page
-    assert "- racecheck: done, 0 errors; kernels of read cuda, write triton" in page
     assert "A copy reaches 4000 GB/s" in page
     expected = ["10 µs", "8.00×", "2.00×", "20 µs", "2.00×", "0.50×", "40 µs", "200 (5%)", "50 (0%)", "1.0", "3", "–"]
     assert cells(page, "read mnist B=100 trained forward", "cuda")[2:] == expected
@@ -184,6 +192,32 @@ def test_a_failed_build_leaves_the_rest_unmeasured(report):
     assert cells(page, "build") == ["build", "failed", "20 s", "aligndraw: nvcc was not found"]
     assert cells(page, "ops") == ["ops", "not measured", "–", "the package could not be built"]
     assert page.count("\n\nNot measured.\n") == 6 and "×" not in page
+
+
+def test_a_package_that_cannot_describe_itself_is_built_all_the_same(report):
+    _, results, page = report(Machine(**{"aligndraw.info": Done(1, 1.0, "Traceback\nKeyError: 'cuda'")}))
+    assert results["stages"]["ops"]["status"] == "done" and "KeyError: 'cuda'" in page.split("## Installation")[1]
+
+
+def test_what_needs_the_gpu_is_tested_first(tmp_path, monkeypatch):
+    """By pytest itself, on a small suite."""
+    for name in ("a/test_a.py", "ops/test_device.py", "ops/test_other.py"):
+        path = tmp_path / "tests" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"def test_it(): assert {'other' not in name}\n")
+    (tmp_path / "pyproject.toml").write_text('[tool.pytest.ini_options]\naddopts = "--import-mode=importlib"\n')
+    monkeypatch.setattr(gpu_report, "ROOT", tmp_path)
+    outputs = []
+
+    def run(command, seconds, environment):
+        outputs.append(gpu_report.run(command, seconds, environment))
+        return outputs[-1]
+
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    found = gpu_report.tests(gpu_report.Report(run, tmp_path, None, environment), 60.0)
+    order = [test.rpartition("/")[2] for test, _ in gpu_report.OUTCOME.findall(outputs[0].output)]
+    assert order == ["test_device.py::test_it", "test_a.py::test_it", "test_other.py::test_it"]
+    assert found["status"] == "failed" and found["counts"] == {"FAILED": 1, "PASSED": 2}
 
 
 def test_failed_tests_are_named(report):
@@ -231,23 +265,119 @@ def test_a_wrong_or_failed_case_has_no_figures_and_fails(report, bad):
     assert cells(page, "read mnist B=100 trained forward", "cuda")[2] == bad.get("wrong", bad.get("failed"))
 
 
+def test_a_case_that_has_no_room_is_no_gap(report):
+    small = row("cuda", reason="read: ALIGNDRAW_LOOP=persistent cannot be: no room")
+    _, results, page = report(Machine(ops=[*ROWS[:2], small, {"after": {}}]))
+    assert results["stages"]["ops"]["status"] == "done"
+    assert "no room" in cells(page, "read mnist B=100 trained forward", "cuda")[2]
+
+
+class Children(Machine):
+    """Measures the ops by processes that end one after another: (exit code, lines that they add)."""
+
+    def __init__(self, *children):
+        super().__init__()
+        self.children, self.given = list(children), []
+
+    def __call__(self, command, seconds, environment):
+        if "ops" not in command:
+            return super().__call__(command, seconds, environment)
+        self.given.append(seconds)
+        code, lines = self.children.pop(0)
+        with open(command[command.index("--out") + 1], "a") as file:
+            file.writelines(json.dumps(line) + "\n" for line in lines)
+        return Done(code, 9.0, "Fatal Python error: Aborted" if code == -6 else "")
+
+
+PLAN = {"plan": [{k: r[k] for k in row("x")} for r in ROWS]}
+BEGUN = [{"begun": case} for case in PLAN["plan"]]
+
+
+def test_a_case_that_takes_its_process_along_leaves_the_others_theirs(report):
+    machine = Children(
+        (-6, [PLAN, BEGUN[0], ROWS[0], BEGUN[1]]), (gpu_stages.AGAIN, [BEGUN[2], ROWS[2]]), (0, [{"after": {}}])
+    )
+    code, results, page = report(machine)
+    assert code == 1 and not machine.children
+    assert machine.given[1:] == [pytest.approx(machine.given[0] - 9 * i) for i in (1, 2)]
+    ops = results["stages"]["ops"]
+    assert (ops["status"], ops["seconds"], ops["log"]) == ("failed", 27.0, "Fatal Python error: Aborted")
+    assert [r["form"] for r in ops["rows"] if "called" in r] == ["eager", "cuda"]
+    line = cells(page, "read mnist B=100 trained forward", "compiled")
+    assert line[2] == "its process ended with exit code -6"
+
+
+def test_a_process_that_asks_for_another_is_no_failure(report):
+    pairs = [[begun, found] for begun, found in zip(BEGUN, ROWS, strict=True)]
+    again = gpu_stages.AGAIN
+    machine = Children((again, [PLAN, *pairs[0]]), (again, pairs[1]), (0, [*pairs[2], {"after": {}}]))
+    code, results, _ = report(machine)
+    assert code == 0 and results["stages"]["ops"]["status"] == "done" and not machine.children
+
+
+def test_a_process_that_begins_nothing_is_not_followed_by_another(report):
+    machine = Children((-6, [PLAN, BEGUN[0]]), (-6, []), (0, []))
+    _, results, page = report(machine)
+    assert len(machine.children) == 1
+    reasons = [r.get("reason") for r in results["stages"]["ops"]["rows"]]
+    assert reasons == [None, *["not measured: the stage broke off"] * 2]
+
+
+def test_another_process_is_given_time_or_not_begun(report):
+    machine = Children((gpu_stages.AGAIN, [PLAN, BEGUN[0], ROWS[0]]))
+    _, results, page = report(machine, "--only", "ops", "--seconds", "38")
+    assert results["stages"]["ops"]["status"] == "cut short"
+    assert cells(page, "read mnist B=100 trained forward", "cuda")[2] == "not measured: the time was up"
+
+
+def test_a_stage_of_the_loops_that_could_not_be_timed_is_a_failure(report):
+    lines = [{"stage_failed": "CUDA error: too many blocks"}, *ROWS, {"after": {}}]
+    code, results, page = report(Machine(model=lines))
+    assert code == 1 and results["stages"]["model"]["status"] == "failed"
+    assert "What one stage of a persistent loop takes was not measured: CUDA error: too many blocks." in page
+
+
+def test_a_stage_that_raises_is_its_own_failure(report, monkeypatch):
+    def breaks(report, seconds):
+        raise KeyError("plan")
+
+    monkeypatch.setitem(gpu_report.STAGES, "ops", breaks)
+    code, results, page = report(Machine())
+    assert code == 1 and results["stages"]["model"]["status"] == "done"
+    assert cells(page, "ops") == ["ops", "failed", "–", "KeyError: 'plan'"]
+
+
 def test_a_call_that_cannot_be_captured_has_no_replayed_time(report):
-    stuck = {**timed("cuda", 1e-5, 1.0), "replayed": None, "cold": None, "reason": "operation not permitted"}
+    nothing = dict.fromkeys(("replayed", "cold", "launches"))
+    stuck = {**timed("cuda", 1e-5, 1.0), **nothing, "reason": "operation not permitted"}
     _, _, page = report(Machine(ops=[*ROWS[:2], stuck, {"after": {}}]))
-    assert cells(page, "read mnist B=100 trained forward", "cuda")[2:9] == [
-        "10 µs", "8.00×", "2.00×", "not measured", "–", "–", "not measured",
-    ]  # fmt: skip
+    line = cells(page, "read mnist B=100 trained forward", "cuda")
+    assert line[2:9] == ["10 µs", "8.00×", "2.00×", "not measured", "–", "–", "not measured"]
+    assert line[12] == "not counted"
+
+
+SANITIZER = ("--only", "build,sanitizer")
+
+
+def test_the_sanitizer_looks_for_races_in_the_kernels_in_cpp(report):
+    """What it prints after the kernels' names, also in brackets, does no harm."""
+    said = '["read cuda", "write triton"]\n[the end]\n========= ERROR SUMMARY: 0 errors\n'
+    machine = Machine(touch=Done(0, 5.0, said))
+    code, _, page = report(machine, *SANITIZER)
+    assert code == 0 and "- racecheck: done, 0 errors; kernels of read cuda, write triton" in page
+    assert machine.touched() == {"memcheck": ["cuda", "triton"], "racecheck": ["cuda"]}
 
 
 def test_the_sanitizer_finds_something(report):
-    code, _, page = report(Machine(touch=Done(9, 5.0, "Invalid read\n========= ERROR SUMMARY: 3 errors\n")))
+    machine = Machine(touch=Done(9, 5.0, "Invalid read\n========= ERROR SUMMARY: 3 errors\n"))
+    code, _, page = report(machine, *SANITIZER)
     assert code == 1 and "- memcheck: failed, 3 errors; kernels of no op" in page
 
 
 def test_without_the_sanitizer(report, monkeypatch):
     monkeypatch.setattr(gpu_report.shutil, "which", lambda name, path=None: None)
-    code, _, page = report(Machine())
-    assert code == 0 and cells(page, "sanitizer")[1] == "not measured"
+    code, _, page = report(Machine(), *SANITIZER)
+    assert code == 0 and cells(page, "sanitizer")[3].startswith("compute-sanitizer is not on the PATH")
 
 
 def test_a_cut_run_leaves_what_it_had(report, tmp_path):
@@ -300,8 +430,8 @@ def test_the_time_is_shared_and_never_passed(report):
 
     report(Slow(), "--seconds", "100")
     shared = {command: s for command, s in given.items() if "probe" not in command and "aligndraw.info" not in command}
-    assert len(shared) == 7 and all(seconds <= 100 for seconds in shared.values())
-    assert given[next(command for command in given if "pip" in command)] < 30
+    assert len(shared) == 5 and all(seconds <= 100 for seconds in shared.values())
+    assert 40 < given[next(command for command in given if "pip" in command)] < 50
     code, _, page = report(Machine(), "--seconds", "5")
     assert cells(page, "ops") == ["ops", "not measured", "–", "the time was up"]
 
@@ -352,11 +482,24 @@ def test_this_machine_is_probed():
 def test_the_plan_starts_with_what_matters_most():
     from gpu_stages import plan
 
-    first = [case for _, case in plan("ops")][:4]
-    assert {case.batch for case in first} == {100} and {case.form for case in first} >= {"eager", "compiled"}
+    ops = [case for _, case in plan("ops")]
+    assert len({case.op for case in ops}) == 5
+    slow = next(i for i, case in enumerate(ops) if case.form == "compiled")
+    assert {case.batch for case in ops[:slow]} == {100} and ops[slow].batch == 100
+    assert all(case.batch != 100 for case in ops[slow:] if case.form != "compiled")
     model = [case for _, case in plan("model")]
     assert model[0].batch == 100 and not any(case.form == "compiled" for case in model)
     assert {case.batch for case in model} == {1, 16, 100, 1024}
     compiled = [case for _, case in plan("compiled")]
     assert {(c.preset, c.batch) for c in compiled} == {(p, b) for p in ("mnist", "coco") for b in (1, 16, 100, 1024)}
     assert (compiled[0].preset, compiled[0].batch) == ("mnist", 100)
+
+
+def test_loops_that_may_hang_come_after_the_other_forms(monkeypatch):
+    import cases
+    from gpu_stages import plan
+
+    monkeypatch.setattr(cases, "missing_reason", lambda op, backend, device: "")
+    forms = [c.form for _, c in plan("model") if c.batch == 100 and c.preset in cases.PRESETS]
+    first = next(i for i, form in enumerate(forms) if form.startswith("persistent"))
+    assert first > len(forms) / 2 and all(form.startswith("persistent") for form in forms[first:])
