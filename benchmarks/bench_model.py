@@ -5,7 +5,8 @@ The forms are `eager`, the reference ops; `fastest`, the backends that the packa
 (products.py); where asked for, `compiled`, the reference under `torch.compile`: on a GPU the whole loop, on a CPU one
 step of it, called T times, since there the whole takes the compiler longer than anyone would wait. On a GPU also
 `triton`, whose loops are made of its ops' kernels, and the two forms of the loops in C++, `launches` for each step and
-all steps `persistent` in one, of which `fastest` takes one by itself, with and without `_bf16`.
+all steps `persistent` in one, of which `fastest` takes one by itself, with and without `_bf16`; and `eager_tf32` and
+`launches_tf32`, whose products are of factors rounded to TF32.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from torch import Tensor
 
 from aligndraw import AlignDRAW, AlignDRAWConfig, ops
 from aligndraw.backends import backend_for
+from aligndraw.training.precision import float32_products
 
 PRESETS = ("quick", "mnist", "coco")
 BATCHES = {"cpu": (1, 16, 100), "cuda": (1, 16, 100, 1024)}
@@ -45,14 +47,14 @@ class ModelBenchmark:
                 forms.append("triton")
         forms += ["products", "eager_bf16", *(["bf16"] if "fastest" in forms else [])]
         if device == "cuda" and "cuda" in built("unroll", device):
-            forms += [*DESIGNS, *(f"{design}_bf16" for design in DESIGNS)]
+            forms += [*DESIGNS, *(f"{design}_bf16" for design in DESIGNS), "eager_tf32", "launches_tf32"]
         return [
             Case(op, preset, batch, "", direction, form, device)
             for preset in PRESETS
             for batch in BATCHES[device]
             for op, direction in (("train", "both"), ("sample", "forward"))
             for form in forms
-            if op == "train" or not form.endswith("bf16")
+            if op == "train" or precision_of(form) == "float32"
         ] + [
             Case(op, preset, batch, "", "forward", form, device)
             for preset in PRESETS
@@ -83,14 +85,14 @@ class ModelBenchmark:
             return
         with stream(case.device):
             model, inputs = _model(case.preset, case.device), _inputs(case.preset, case.batch, case.device)
-            bf16 = case.form.endswith("bf16")
-            truth, allowed = _truth(case.op, case.preset, case.batch, case.device, bf16)
-            design = case.form.removesuffix("_bf16")
+            precision = precision_of(case.form)
+            truth, allowed = _truth(case.op, case.preset, case.batch, case.device, precision)
+            design = case.form.removesuffix(f"_{precision}")
             chosen = case.form in ("fastest", "bf16") or design in DESIGNS
             backend = contextlib.nullcontext() if chosen else forced(case.form)
             with backend, loops(design):
                 seconds = None
-                call = _call(case.op, model, inputs, compiled=case.form == "compiled", bf16=bf16)
+                call = _call(case.op, model, inputs, compiled=case.form == "compiled", precision=precision)
                 if case.form == "compiled":
                     torch.compiler.reset()
                     began = time.perf_counter()
@@ -99,6 +101,11 @@ class ModelBenchmark:
                 error = _check(str(case), call(), truth, allowed)
                 served = {op: backend_for(op, case.device) for op in (*ops.OPS, *ops.LOOPS)}
                 yield Ready(call, work, error, seconds, served)
+
+
+def precision_of(form: str) -> str:
+    """Of the large products of a form."""
+    return next((precision for precision in ("bf16", "tf32") if form.endswith(precision)), "float32")
 
 
 @contextlib.contextmanager
@@ -137,11 +144,11 @@ def _inputs(preset: str, batch: int, device: str) -> dict[str, Tensor]:
 
 
 def _call(
-    op: str, model: AlignDRAW, inputs: dict[str, Tensor], compiled: bool = False, bf16: bool = False
+    op: str, model: AlignDRAW, inputs: dict[str, Tensor], compiled: bool = False, precision: str = "float32"
 ) -> Callable[[], Results]:
     """What is timed; its results, the gradients of all parameters counting as one.
 
-    A training step alone has bf16, and enters autocast in each call: autocast keeps rounded weights until it is left,
+    A training step alone rounds, and enters autocast in each call: autocast keeps rounded weights until it is left,
     and a call would otherwise find those of the call before, which no real step does.
     """
     images, captions, noise = inputs.values()
@@ -162,9 +169,10 @@ def _call(
     compute_pictures = torch.compile(draw, dynamic=False) if whole else draw
 
     def train() -> Results:
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
-            kl, nll, loss = compute_bound()
-        gradients = torch.autograd.grad(loss, parameters)
+        with float32_products(precision == "tf32"):
+            with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16"):
+                kl, nll, loss = compute_bound()
+            gradients = torch.autograd.grad(loss, parameters)
         return {"the KLs of the steps": [kl.detach()], "the NLLs": [nll.detach()], "the gradients": list(gradients)}
 
     @torch.no_grad()
@@ -183,13 +191,13 @@ def _call(
 
 
 @functools.lru_cache(maxsize=1)
-def _truth(op: str, preset: str, batch: int, device: str, bf16: bool) -> tuple[Results, dict[str, float]]:
+def _truth(op: str, preset: str, batch: int, device: str, precision: str) -> tuple[Results, dict[str, float]]:
     """Results in float64, and what is allowed: twice the error of the reference in that precision, and 4 eps."""
     model, inputs = _model(preset, device), _inputs(preset, batch, device)
     exact = {k: v.double() if v.is_floating_point() else v for k, v in inputs.items()}
     with forced("eager"):
         truth = _call(op, copy.deepcopy(model).double(), exact)()
-        single = _call(op, model, inputs, bf16=bf16)()
+        single = _call(op, model, inputs, precision=precision)()
     return truth, {name: tolerance(_error(single[name], true)) for name, true in truth.items()}
 
 

@@ -302,7 +302,8 @@ def named(op: str, device: str, backends: Sequence[str]) -> list[str]:
 
 @contextlib.contextmanager
 def forced(form: str) -> Iterator[None]:
-    with aligndraw.use_backend("reference" if form in ("eager", "eager_bf16", "compiled") else form):
+    plain = form in ("eager", "eager_bf16", "eager_tf32", "compiled")
+    with aligndraw.use_backend("reference" if plain else form):
         yield
 
 

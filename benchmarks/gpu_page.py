@@ -101,12 +101,14 @@ def _measured(found: Mapping[str, Any]) -> str:
             cells.append([name(row), row["form"], reason, *["–"] * (len(HEADER) - 3)])
     text = ""
     if ceilings:
-        rounded = ceilings.get("bf16_product_gflop_s")
+        rounded = [
+            f", one of {title} {ceilings[key]:.4g}"
+            for key, title in (("bf16_product_gflop_s", "bfloat16"), ("tf32_product_gflop_s", "TF32"))
+            if key in ceilings
+        ]
         text = (
             f"A copy reaches {ceilings['copy_gb_s']:.4g} GB/s and a float32 matrix product "
-            f"{ceilings['product_gflop_s']:.4g} GFLOP/s"
-            + (f", one of bfloat16 {rounded:.4g}" if rounded else "")
-            + " in the same run.\n\n"
+            f"{ceilings['product_gflop_s']:.4g} GFLOP/s{''.join(rounded)} in the same run.\n\n"
         )
     if found.get("stage_seconds"):
         text += f"One stage of a persistent loop takes {duration(found['stage_seconds'])} with next to no work.\n\n"
@@ -125,7 +127,7 @@ def _cells(called: Mapping[str, Any], replayed: Mapping[str, Any], ceilings: Map
     rates: list[float | None] = [None, None]
     if seconds and seconds > 0 and "flops" in called:
         rates = [1e-9 * called["bytes"] / seconds or None, 1e-9 * called["flops"] / seconds]
-    product = "bf16_product_gflop_s" if called["form"].endswith("bf16") else "product_gflop_s"
+    rounded = next((f"{precision}_" for precision in ("bf16", "tf32") if called["form"].endswith(precision)), "")
     return [
         name(called),
         called["form"],
@@ -133,7 +135,7 @@ def _cells(called: Mapping[str, Any], replayed: Mapping[str, Any], ceilings: Map
         *_time(replayed),
         "too short to tell" if cold is not None and cold <= 0 else duration(cold),
         rate(rates[0], ceilings.get("copy_gb_s")),
-        rate(rates[1], ceilings.get(product)),
+        rate(rates[1], ceilings.get(f"{rounded}product_gflop_s")),
         f"{called['peak_mib']:.1f}",
         _launches(called),
         f"{called['compile_seconds']:.1f} s" if called["compile_seconds"] else "–",

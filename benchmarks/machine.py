@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from aligndraw.training.precision import float32_products
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -66,7 +68,7 @@ def ceilings(device: str) -> dict[str, float]:
 
     copy: GB/s of a copy of 256 MiB (1 GiB on a GPU), bytes read and bytes written.
     product: GFLOP/s of a float32 matrix product of side 2048 (8192 on a GPU), 2 operations a multiplication.
-    bf16_product: the same of bfloat16, on a GPU.
+    bf16_product, tf32_product: the same of bfloat16, and of float32 rounded to TF32, on a GPU.
     """
     numbers, side = (2**28, 8192) if device == "cuda" else (2**26, 2048)
     source = torch.rand(numbers, device=device)
@@ -78,7 +80,11 @@ def ceilings(device: str) -> dict[str, float]:
         return 2e-9 * side**3 / median_seconds(lambda: left @ right, device)
 
     found = {"copy_gb_s": 8e-9 * numbers / copying, "product_gflop_s": product(*factors)}
-    return found | ({"bf16_product_gflop_s": product(*factors.bfloat16())} if device == "cuda" else {})
+    if device == "cuda":
+        found["bf16_product_gflop_s"] = product(*factors.bfloat16())
+        with float32_products(tf32=True):
+            found["tf32_product_gflop_s"] = product(*factors)
+    return found
 
 
 def median_seconds(call: Callable[[], object], device: str, rounds: int = 7) -> float:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 REFERENCES = ("eager", "compiled")  # what every form is held against
-NOT_OURS = (*REFERENCES, "eager_bf16", "products")
+NOT_OURS = (*REFERENCES, "eager_bf16", "eager_tf32", "products")
 SLACK = 0.2
 Row = dict[str, Any]
 

@@ -161,14 +161,15 @@ def test_a_whole_run(report, tmp_path):
 
 def test_the_model_has_its_rates_launches_and_stage(report):
     facts = {"op": "train", "window": "", "direction": "both", "steps": 2, "cold": None, "bytes": 0}
-    rows = [{**timed(form, 2e-4, 1e-4), **facts} for form in ("persistent", "persistent_bf16")]
-    ceilings = {"copy_gb_s": 4000.0, "product_gflop_s": 40.0, "bf16_product_gflop_s": 200.0}
+    rows = [{**timed(form, 2e-4, 1e-4), **facts} for form in ("persistent", "persistent_bf16", "launches_tf32")]
+    products = {"product_gflop_s": 40.0, "bf16_product_gflop_s": 200.0, "tf32_product_gflop_s": 80.0}
+    ceilings = {"copy_gb_s": 4000.0, **products}
     plan = {"plan": [{k: r[k] for k in row("x")} for r in rows]}
     machine = Machine(model=[{"ceilings": ceilings}, {"stage_seconds": 2e-6}, plan, *rows, {"after": {}}])
     _, _, page = report(machine)
-    assert "one of bfloat16 200 in the same run." in page
+    assert "40 GFLOP/s, one of bfloat16 200, one of TF32 80 in the same run." in page
     assert "One stage of a persistent loop takes 2 µs with next to no work." in page
-    for form, fraction in (("persistent", "50%"), ("persistent_bf16", "10%")):
+    for form, fraction in (("persistent", "50%"), ("persistent_bf16", "10%"), ("launches_tf32", "25%")):
         line = cells(page, "train mnist B=100 both", form)
         assert line[9:] == ["–", f"20 ({fraction})", "1.0", "3, 1.5 a step", "–"]
 
