@@ -282,7 +282,7 @@ class ConvolutionalVAEConfig(VAEConfig):
 MODEL_CONFIGS = (AlignDRAWConfig, RefinedConfig, FullyConnectedVAEConfig, ConvolutionalVAEConfig)
 
 
-_PRECISIONS = ("float32", "tf32", "bf16", "auto")
+PRECISIONS = ("float32", "tf32", "bf16", "auto")
 
 
 @dataclass(frozen=True)
@@ -323,7 +323,7 @@ class TrainingConfig(Config):
         "float32",
         "of the large matrix products: float32; bf16 or, on NVIDIA GPUs, tf32, of factors rounded to bfloat16 or TF32 "
         "with sums in float32; or auto, bf16 where that is faster (CPUs with matrix tiles: Intel's AMX), else float32",
-        _PRECISIONS,
+        PRECISIONS,
     )
     patience: int = setting(
         0, "epochs without a better bound on validation pictures before training stops; 0 for never"
@@ -369,7 +369,7 @@ class EndToEndConfig(TrainingConfig):
         "step: learning_rate x 0.1 after drop_epoch epochs; cosine: down to a hundredth at the end",
         ("step", "cosine"),
     )
-    precision: str = setting("auto", "of the large matrix products and of convolutions, as elsewhere", _PRECISIONS)
+    precision: str = setting("auto", "of the large matrix products and of convolutions, as elsewhere", PRECISIONS)
     adversarial: float = setting(
         0.0, "weight, in nats, of a discriminator's cross-entropy on refined pictures beside the bound; 0 for none"
     )

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 import products
 import torch
 from cases import WORDS, Case, NotBuilt, Ready, WrongResult, built, forced, named, stream, tolerance
+from report import precision_of
 from torch import Tensor
 
 from aligndraw import AlignDRAW, AlignDRAWConfig, ops
@@ -101,11 +102,6 @@ class ModelBenchmark:
                 error = _check(str(case), call(), truth, allowed)
                 served = {op: backend_for(op, case.device) for op in (*ops.OPS, *ops.LOOPS)}
                 yield Ready(call, work, error, seconds, served)
-
-
-def precision_of(form: str) -> str:
-    """Of the large products of a form."""
-    return next((precision for precision in ("bf16", "tf32") if form.endswith(precision)), "float32")
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 import torch._functorch.config
+from report import NOT_OURS
 from torch import Tensor
 
 import aligndraw
@@ -302,8 +303,7 @@ def named(op: str, device: str, backends: Sequence[str]) -> list[str]:
 
 @contextlib.contextmanager
 def forced(form: str) -> Iterator[None]:
-    plain = form in ("eager", "eager_bf16", "eager_tf32", "compiled")
-    with aligndraw.use_backend("reference" if plain else form):
+    with aligndraw.use_backend("reference" if form in NOT_OURS else form):
         yield
 
 

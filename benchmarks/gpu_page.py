@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from report import REFERENCES, duration, identity, machine_line, name, rate, ratio, table, with_ratios, worst_first
+from report import (
+    REFERENCES,
+    duration,
+    identity,
+    machine_line,
+    name,
+    precision_of,
+    rate,
+    ratio,
+    table,
+    with_ratios,
+    worst_first,
+)
 
 NOT_MEASURED = "not measured"
 
@@ -127,7 +139,8 @@ def _cells(called: Mapping[str, Any], replayed: Mapping[str, Any], ceilings: Map
     rates: list[float | None] = [None, None]
     if seconds and seconds > 0 and "flops" in called:
         rates = [1e-9 * called["bytes"] / seconds or None, 1e-9 * called["flops"] / seconds]
-    rounded = next((f"{precision}_" for precision in ("bf16", "tf32") if called["form"].endswith(precision)), "")
+    precision = precision_of(called["form"])
+    product = "product_gflop_s" if precision == "float32" else f"{precision}_product_gflop_s"
     return [
         name(called),
         called["form"],
@@ -135,7 +148,7 @@ def _cells(called: Mapping[str, Any], replayed: Mapping[str, Any], ceilings: Map
         *_time(replayed),
         "too short to tell" if cold is not None and cold <= 0 else duration(cold),
         rate(rates[0], ceilings.get("copy_gb_s")),
-        rate(rates[1], ceilings.get(f"{rounded}product_gflop_s")),
+        rate(rates[1], ceilings.get(product)),
         f"{called['peak_mib']:.1f}",
         _launches(called),
         f"{called['compile_seconds']:.1f} s" if called["compile_seconds"] else "–",

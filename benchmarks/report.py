@@ -23,6 +23,11 @@ SLACK = 0.2
 Row = dict[str, Any]
 
 
+def precision_of(form: str) -> str:
+    """In what the large products of a form are made, as its name says."""
+    return next((precision for precision in ("bf16", "tf32") if form.endswith(precision)), "float32")
+
+
 class CannotReport(Exception):
     """Says what is wrong with a file and what to do."""
 

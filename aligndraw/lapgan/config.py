@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aligndraw.config import Config, setting
+from aligndraw.config import PRECISIONS, Config, setting
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class AdversarialConfig(Config):
         "auto",
         "of the convolutions: float32; bf16 or, on NVIDIA GPUs, tf32, of numbers rounded to bfloat16 or TF32; or auto, "
         "bf16 where that is faster (CPUs with matrix tiles: Intel's AMX), else float32",
-        ("float32", "tf32", "bf16", "auto"),
+        PRECISIONS,
     )
 
     def __post_init__(self) -> None:

@@ -35,16 +35,13 @@ ALIGNDRAW_INLINE void backward_caption(const T* grad_context, const T* grad_weig
   T mean = 0;
   for (int64_t k = 0; k < length; ++k) {
     const T* const value = values + k * width;
-    T* const grad_value = grads.values + k * width;
-    const T weight = weights[k];
-    T along = 0;
-#pragma omp simd reduction(+ : along)
-    for (int64_t j = 0; j < width; ++j) along += grad_context[j] * value[j];
+    grad_energies[k] =
+        grad_weights[k] + sum_of<T>(width, [=](int64_t j) { return grad_context[j] * value[j]; });
+    mean += weights[k] * grad_energies[k];
     if (grads.values)
 #pragma omp simd
-      for (int64_t j = 0; j < width; ++j) grad_value[j] = weight * grad_context[j];
-    grad_energies[k] = grad_weights[k] + along;
-    mean += weight * grad_energies[k];
+      for (int64_t j = 0; j < width; ++j)
+        grads.values[k * width + j] = weights[k] * grad_context[j];
   }
   if (grads.values) std::fill(grads.values + length * width, grads.values + words * width, T(0));
   for (int64_t k = 0; k < length; ++k)
