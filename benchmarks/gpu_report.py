@@ -248,8 +248,8 @@ QUESTIONS = {
     "tests": "every kernel on a GPU against float64",
     "ops": "times of each op in CUDA and Triton",
     "model": "training and sampling of all presets at batches 1, 16, 100 and 1024 by launches, in one persistent "
-    "launch, with bf16 and by Triton; launches a step, peak memory, fractions of the rates of copies and products, the "
-    "cost of one stage between barriers of the grid",
+    "launch, with bf16, in TF32 and by Triton; launches a step, peak memory, fractions of the rates of copies and "
+    "products, the cost of one stage between barriers of the grid",
     "sanitizer": "compute-sanitizer's findings",
     "paper": "the paper's training by the clock on the wall",
     "compiled": "the model under torch.compile",
