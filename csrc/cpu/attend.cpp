@@ -106,8 +106,8 @@ Pair run_forward(const Tensor& query, const Tensor& keys, const Tensor& score, c
   const Captions<T> captions(query, keys, score, values, lengths);
   const AttendSizes sizes = captions.sizes;
   const int64_t batch = keys.size(0);
-  const Tensor context = torch::stable::new_empty(values, {batch, sizes.width});
-  const Tensor weights = torch::stable::new_empty(query, {batch, sizes.words});
+  const Tensor context = pooled({batch, sizes.width}, values.scalar_type());
+  const Tensor weights = pooled({batch, sizes.words}, query.scalar_type());
   T *context_data = context.mutable_data_ptr<T>(), *weights_data = weights.mutable_data_ptr<T>();
   for_each_row(batch, sizes.words * sizes.units, [=](int64_t b) {
     forward_row(captions[b], sizes, context_data + b * sizes.width, weights_data + b * sizes.words);
@@ -122,10 +122,10 @@ Four run_backward(const Tensor& grad_context, const Tensor& grad_weights, const 
   const Captions<T> captions(query, keys, score, values, lengths);
   const AttendSizes sizes = captions.sizes;
   const int64_t batch = keys.size(0);
-  const Tensor grad_query = torch::stable::empty_like(query);
-  const Tensor grad_keys = torch::stable::empty_like(keys);
-  const Tensor grad_score = torch::stable::new_zeros(score, {sizes.units});
-  const Tensor grad_values = torch::stable::empty_like(values);
+  const Tensor grad_query = pooled_like(query);
+  const Tensor grad_keys = pooled_like(keys);
+  const Tensor grad_score = pooled_like(score);
+  const Tensor grad_values = pooled_like(values);
   const T* grad_context_data = grad_context.const_data_ptr<T>();
   const T *grad_weights_data = grad_weights.const_data_ptr<T>(),
           *weights_data = weights.const_data_ptr<T>();
@@ -154,6 +154,7 @@ Four run_backward(const Tensor& grad_context, const Tensor& grad_weights, const 
                                     grad_energies);
                    }
                  });
+  std::fill_n(first.score, sizes.units, T(0));
   for (int64_t p = 0; p < part_count; ++p)
     for (int64_t j = 0; j < sizes.units; ++j) first.score[j] += first_part[p * sizes.units + j];
   return {grad_query, grad_keys, grad_score, grad_values};

@@ -69,9 +69,9 @@ template <class T>
 Triple run_forward(const Tensor& mu_q, const Tensor& log_sigma_q, const Tensor& mu_p,
                    const Tensor& log_sigma_p, const Tensor& noise) {
   const int64_t batch = mu_q.size(0), n = mu_q.size(1);
-  const Tensor z = torch::stable::empty_like(mu_q);
-  const Tensor kl = torch::stable::new_empty(mu_q, {batch}),
-               log_ratio = torch::stable::empty_like(kl);
+  const Tensor z = pooled_like(mu_q);
+  const Tensor kl = pooled({batch}, mu_q.scalar_type()),
+               log_ratio = pooled_like(kl);
   const LatentRow<T> first{mu_q.const_data_ptr<T>(), log_sigma_q.const_data_ptr<T>(),
                      mu_p.const_data_ptr<T>(), log_sigma_p.const_data_ptr<T>(),
                      noise.const_data_ptr<T>()};
@@ -92,7 +92,7 @@ Five run_backward(const Tensor& grad_z, const Tensor& grad_kl, const Tensor& gra
                   const Tensor& mu_q, const Tensor& log_sigma_q, const Tensor& mu_p,
                   const Tensor& log_sigma_p, const Tensor& noise) {
   const int64_t batch = mu_q.size(0), n = mu_q.size(1);
-  const auto like = [&] { return torch::stable::empty_like(mu_q); };
+  const auto like = [&] { return pooled_like(mu_q); };
   const Five grads{like(), like(), like(), like(), like()};
   const LatentRow<T> first{mu_q.const_data_ptr<T>(), log_sigma_q.const_data_ptr<T>(),
                      mu_p.const_data_ptr<T>(), log_sigma_p.const_data_ptr<T>(),

@@ -120,7 +120,7 @@ namespace {
 
 template <class T>
 Pair run_forward(const Tensor& gates, const Tensor& c) {
-  const Tensor h = torch::stable::empty_like(c), c_next = torch::stable::empty_like(c);
+  const Tensor h = pooled_like(c), c_next = pooled_like(c);
   const int64_t n = c.size(1);
   const T *gates_data = gates.const_data_ptr<T>(), *c_data = c.const_data_ptr<T>();
   T *h_data = h.mutable_data_ptr<T>(), *c_next_data = c_next.mutable_data_ptr<T>();
@@ -133,8 +133,8 @@ Pair run_forward(const Tensor& gates, const Tensor& c) {
 template <class T>
 Pair run_backward(const Tensor& grad_h, const Tensor& grad_c, const Tensor& gates,
                   const Tensor& c) {
-  const Tensor grad_gates = torch::stable::empty_like(gates);
-  const Tensor grad_c_prev = torch::stable::empty_like(c);
+  const Tensor grad_gates = pooled_like(gates);
+  const Tensor grad_c_prev = pooled_like(c);
   const int64_t n = c.size(1);
   const T *grad_h_data = grad_h.const_data_ptr<T>(), *grad_c_data = grad_c.const_data_ptr<T>();
   const T *gates_data = gates.const_data_ptr<T>(), *c_data = c.const_data_ptr<T>();

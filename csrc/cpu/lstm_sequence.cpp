@@ -12,7 +12,7 @@ SequenceResults forward(const Tensor& inputs, const Tensor& weight_hh, const Ten
                         const Tensor& lengths, bool reverse) {
   const int64_t batch = inputs.size(0), count = inputs.size(1), m = h0.size(0);
   const auto tensor = [&](std::initializer_list<int64_t> shape) {
-    return torch::stable::new_empty(inputs, {shape.begin(), shape.size()});
+    return pooled({shape.begin(), shape.size()}, inputs.scalar_type());
   };
   const SequenceResults results{tensor({batch, count, m}), tensor({batch, m}),
                                 tensor({count, batch, 4 * m}), tensor({count + 1, batch, m}),
@@ -52,9 +52,9 @@ SequenceGrads backward(const Tensor& grad_states, const Tensor& grad_last, const
                        const Tensor& weight_hh, const Tensor& lengths, bool reverse,
                        const Tensor& gates, const Tensor& h, const Tensor& c) {
   const int64_t batch = inputs.size(0), count = inputs.size(1), m = weight_hh.size(1);
-  const Tensor d_inputs = torch::stable::empty_like(inputs);
-  const Tensor d_weight = torch::stable::empty_like(weight_hh);
-  const Tensor d_first = torch::stable::new_empty(inputs, {m});
+  const Tensor d_inputs = pooled_like(inputs);
+  const Tensor d_weight = pooled_like(weight_hh);
+  const Tensor d_first = pooled({m}, inputs.scalar_type());
   const Right<T> weight(matrix(weight_hh.const_data_ptr<T>(), 4 * m, m).transposed(), false, batch,
                         count);
   const T *gate = gates.const_data_ptr<T>(), *cell = c.const_data_ptr<T>();

@@ -65,13 +65,12 @@ void give(void* data, size_t bytes) {
   if (bytes < small || !pool().give(data, rounded(bytes))) ::operator delete(data, alignment);
 }
 
-Tensor pooled(std::initializer_list<int64_t> shape, ScalarType type) {
+Tensor pooled(torch::headeronly::IntHeaderOnlyArrayRef shape, ScalarType type) {
   std::vector<int64_t> strides(shape.size(), 1);
-  for (size_t i = shape.size(); i-- > 1;) strides[i - 1] = strides[i] * shape.begin()[i];
+  for (size_t i = shape.size(); i-- > 1;) strides[i - 1] = strides[i] * shape[i];
   size_t bytes = type == ScalarType::Double ? sizeof(double) : sizeof(float);
   for (const int64_t size : shape) bytes *= size;
-  return torch::stable::from_blob(take(bytes), {shape.begin(), shape.size()},
-                                  {strides.data(), strides.size()},
+  return torch::stable::from_blob(take(bytes), shape, {strides.data(), strides.size()},
                                   torch::stable::Device(torch::headeronly::DeviceType::CPU), type,
                                   [bytes](void* data) { give(data, bytes); });
 }

@@ -12,7 +12,10 @@ void* take(size_t bytes);
 // Gives back what `take` gave for as many bytes. At most 1 GiB is kept.
 void give(void* data, size_t bytes);
 
-// An uninitialised tensor whose memory goes back when its last view goes.
-Tensor pooled(std::initializer_list<int64_t> shape, ScalarType type);
+// Uninitialised tensors of float64 or else float32, whose memory goes back when the last view goes.
+Tensor pooled(torch::headeronly::IntHeaderOnlyArrayRef shape, ScalarType type);
+inline Tensor pooled_like(const Tensor& tensor) {
+  return pooled(tensor.sizes(), tensor.scalar_type());
+}
 
 }  // namespace aligndraw::cpu

@@ -2,7 +2,7 @@
 
 #include "cpu.h"
 #include "vector.h"
-#include "wide.h"
+#include "wide_product.h"
 
 namespace aligndraw::cpu {
 namespace {
@@ -70,14 +70,24 @@ ALIGNDRAW_INLINE void strips(Factor<T> a, Rows<const T> b, Rows<T> result, int64
   }
 }
 
-}  // namespace
-
-ALIGNDRAW_CLONES void product(Factor<float> a, Rows<const float> b, Rows<float> result,
-                              int64_t rows, int64_t depth, int64_t width, const float* start) {
+ALIGNDRAW_CLONES void narrow_product(const Factor<float>& a, Rows<const float> b,
+                                     Rows<float> result, int64_t rows, int64_t depth,
+                                     int64_t width, const float* start) {
   strips(a, b, result, rows, depth, width, start);
 }
 
-void product(Factor<double> a, Rows<const double> b, Rows<double> result, int64_t rows,
+}  // namespace
+
+void product(const Factor<float>& a, Rows<const float> b, Rows<float> result, int64_t rows,
+             int64_t depth, int64_t width, const float* start) {
+#ifdef ALIGNDRAW_WIDE
+  if (is_wide() && (width > 16 || are_eights(a, b, result, width)))
+    return wide_product(a, b, result, rows, depth, width, start);
+#endif
+  narrow_product(a, b, result, rows, depth, width, start);
+}
+
+void product(const Factor<double>& a, Rows<const double> b, Rows<double> result, int64_t rows,
              int64_t depth, int64_t width, const double* start) {
   strips(a, b, result, rows, depth, width, start);
 }

@@ -85,7 +85,7 @@ Tensor run_forward(const Tensor& image, const Tensor& window, int64_t size,
   const int64_t batch = image.size(0), channels = image.size(1), height = image.size(2);
   const int64_t width = image.size(3), volume = channels * height * width;
   const int64_t planes = canvas ? 2 * channels : channels;
-  const Tensor result = torch::stable::new_empty(image, {batch, planes, size, size});
+  const Tensor result = pooled({batch, planes, size, size}, image.scalar_type());
   const T *image_data = image.const_data_ptr<T>(), *window_data = window.const_data_ptr<T>();
   const T* canvas_data = data<T>(canvas);
   T* result_data = result.mutable_data_ptr<T>();
@@ -108,10 +108,10 @@ std::tuple<Tensor, Tensor, Tensor> run_backward(const Tensor& grad, const Tensor
   const int64_t batch = image.size(0), channels = image.size(1), height = image.size(2);
   const int64_t width = image.size(3), volume = channels * height * width;
   const int64_t planes = canvas ? 2 * channels : channels;
-  const Tensor none = torch::stable::new_empty(image, {0});
-  const Tensor grad_image = image_grad ? torch::stable::empty_like(image) : none;
-  const Tensor grad_window = torch::stable::empty_like(window);
-  const Tensor grad_canvas = canvas ? torch::stable::empty_like(*canvas) : none;
+  const Tensor none = pooled({0}, image.scalar_type());
+  const Tensor grad_image = image_grad ? pooled_like(image) : none;
+  const Tensor grad_window = pooled_like(window);
+  const Tensor grad_canvas = canvas ? pooled_like(*canvas) : none;
   const T *grad_data = grad.const_data_ptr<T>(), *image_data = image.const_data_ptr<T>();
   const T *window_data = window.const_data_ptr<T>(), *canvas_data = data<T>(canvas);
   T* grad_image_data = image_grad ? grad_image.mutable_data_ptr<T>() : nullptr;

@@ -31,7 +31,7 @@ template <class T>
 Tensor run_forward(const Tensor& patch, const Tensor& window, const Tensor& canvas) {
   const int64_t batch = canvas.size(0), channels = canvas.size(1), height = canvas.size(2);
   const int64_t width = canvas.size(3), size = patch.size(3), volume = channels * height * width;
-  const Tensor result = torch::stable::empty_like(canvas);
+  const Tensor result = pooled_like(canvas);
   const T *patch_data = patch.const_data_ptr<T>(), *window_data = window.const_data_ptr<T>();
   const T* canvas_data = canvas.const_data_ptr<T>();
   T* result_data = result.mutable_data_ptr<T>();
@@ -51,8 +51,8 @@ std::tuple<Tensor, Tensor> run_backward(const Tensor& grad, const Tensor& patch,
   const int64_t batch = grad.size(0), channels = grad.size(1), height = grad.size(2);
   const int64_t width = grad.size(3), size = patch.size(3), volume = channels * height * width;
   const int64_t patch_volume = channels * size * size;
-  const Tensor grad_patch = torch::stable::empty_like(patch);
-  const Tensor grad_window = torch::stable::empty_like(window);
+  const Tensor grad_patch = pooled_like(patch);
+  const Tensor grad_window = pooled_like(window);
   const T *grad_data = grad.const_data_ptr<T>(), *patch_data = patch.const_data_ptr<T>();
   const T* window_data = window.const_data_ptr<T>();
   T* grad_patch_data = grad_patch.mutable_data_ptr<T>();
