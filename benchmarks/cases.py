@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 import torch._functorch.config
-from report import NOT_OURS
+from report import NOT_OURS, REFERENCES
 from torch import Tensor
 
 import aligndraw
@@ -126,6 +127,7 @@ class Ready:
     error: float  # the largest of all results, over what is allowed: at most 1
     compile_seconds: float | None = None
     backends: dict[str, str] | None = None  # what served each op, where that was the package's own choice
+    in_turn: Callable[[], dict[str, float]] = dict  # how many times as long the references take, where it can tell
 
 
 @dataclass(frozen=True)
@@ -185,7 +187,7 @@ class OpBenchmark:
             problem = _problem(self, case.preset, case.batch, case.window, case.device)
             function, seconds = getattr(ops, self.op), None
             if case.form == "compiled":
-                function, seconds = _compiled(self, problem, (self, case.preset, case.batch, case.device))
+                function, seconds = _compiled(self, problem, self._shapes(case))
             error = problem.check(str(case), function)
             if case.direction == "forward":
                 arguments = tuple(problem.arguments.values())
@@ -196,7 +198,22 @@ class OpBenchmark:
                     torch.autograd.grad, outputs, problem.leaves, problem.grads, retain_graph=True
                 )
                 work = self.backward
-            yield Ready(call, work(Sizes.of(case.preset)).of(case.batch), error, seconds)
+            in_turn = functools.partial(self._in_turn, case, call)
+            yield Ready(call, work(Sizes.of(case.preset)).of(case.batch), error, seconds, in_turn=in_turn)
+
+    def _shapes(self, case: Case) -> object:
+        """What a compiled function is made for."""
+        return self, case.preset, case.batch, case.device
+
+    def _in_turn(self, case: Case, call: Callable[[], object]) -> dict[str, float]:
+        """How many times as long each reference takes; the compiled one where it is there already."""
+        found = {}
+        for form in REFERENCES if case.device == "cpu" and case.form not in NOT_OURS else ():
+            if form == "eager" or self._shapes(case) in _latest:
+                reference = replace(case, form=form)
+                with self.prepared(reference) as ready:
+                    found[form] = _ratio_in_turn((form, ready.call), (case.form, call))
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,6 +271,28 @@ def _compiled(benchmark: OpBenchmark, problem: Problem, shapes: object) -> tuple
         evaluate(function, problem.arguments, problem.leaves, problem.grads)
         _latest[shapes] = function, time.perf_counter() - began
     return _latest[shapes]
+
+
+def _ratio_in_turn(slow: tuple[str, Callable[[], object]], quick: tuple[str, Callable[[], object]]) -> float:
+    """How many times as long one form's call takes as the other's: the median of neighbours in time.
+
+    The forms have bursts of some milliseconds in turn, for 0.3 seconds. What else a shared machine does changes its
+    speed by half from one second to the next, and with it the times of forms of which each has its own seconds.
+    """
+
+    def burst(form: str, call: Callable[[], object], seconds: float) -> float:
+        with forced(form):
+            call()  # brings back into the caches what the other form drove out
+            calls, began = 0, time.perf_counter()
+            while time.perf_counter() - began < seconds or not calls:
+                call()
+                calls += 1
+            return (time.perf_counter() - began) / calls
+
+    ratios, end = [], time.perf_counter() + 0.3
+    while time.perf_counter() < end or len(ratios) < 5:
+        ratios.append(burst(*slow, 4e-3) / burst(*quick, 2e-3))
+    return statistics.median(ratios)
 
 
 def evaluate(

@@ -104,6 +104,7 @@ def timed(request, benchmark):
                 torch.cuda.synchronize()
 
             benchmark(call if on_gpu else ready.call)
+            facts["in_turn"] = ready.in_turn()
         samples = machine.spread(benchmark.stats.stats.data)
         facts |= {"p20": samples["p20"], "p80": samples["p80"]}
         facts |= rates(ready.work, samples["median"])

@@ -86,7 +86,10 @@ def name(row: Mapping[str, Any]) -> str:
 
 
 def with_ratios(rows: Sequence[Row]) -> list[Row]:
-    """The rows, each with `vs_eager` and `vs_compiled`: how many times faster its form is, None where not measured."""
+    """The rows, each with `vs_eager` and `vs_compiled`: how many times faster its form is, None where not measured.
+
+    What was measured in turn counts, else the medians.
+    """
     times = {identity(row): row["median"] for row in rows}
     done = []
     for row in rows:
@@ -94,7 +97,8 @@ def with_ratios(rows: Sequence[Row]) -> list[Row]:
         ratios = {}
         for form in REFERENCES:
             theirs = times.get((*question(row), form))
-            ratios[f"vs_{form}"] = theirs / mine if mine and theirs and row["form"] != form else None
+            by_medians = theirs / mine if mine and theirs and row["form"] != form else None
+            ratios[f"vs_{form}"] = row.get("in_turn", {}).get(form, by_medians)
         done.append({**row, **ratios})
     return done
 

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import os
+import time
 
 import cases
 import pytest
@@ -34,6 +35,33 @@ def test_every_form_is_checked_and_can_be_called_again(file, direction):
             assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
             assert len(first) == (len(benchmark.inputs) if direction == "backward" else len(first))
             assert 0 < ready.error <= 1
+
+
+@pytest.mark.skipif("cpp" not in cases.built("lstm_gates", "cpu"), reason="the C++ ops are not built")
+def test_forms_are_timed_in_turn():
+    """Each call with its own backend, in the model's order of magnitude, whatever the machine's speed does."""
+    served = []
+    pause = {"reference": 3e-3, "cpp": 1e-3}
+
+    def slow_machine():
+        backend = backend_for("lstm_gates", "cpu")
+        served.append(backend)
+        time.sleep(pause[backend] * (1 + len(served) // 20))
+
+    ratio = cases._ratio_in_turn(("eager", slow_machine), ("cpp", slow_machine))
+    assert 2 < ratio < 4
+    assert set(served) == {"reference", "cpp"}
+
+
+def test_only_a_form_of_ours_is_held_against_what_is_there(monkeypatch):
+    monkeypatch.setattr(cases, "_ratio_in_turn", lambda slow, quick: (slow[0], quick[0]))
+    monkeypatch.setattr(cases, "_latest", {})
+    for form, expected in (("eager", {}), ("cpp", {"eager": ("eager", "cpp")})):
+        if form not in ("eager", *cases.built("lstm_gates", "cpu")):
+            continue
+        benchmark, one = case(form=form)
+        with benchmark.prepared(one) as ready:
+            assert ready.in_turn() == expected
 
 
 @pytest.mark.parametrize("wrong", [1 + 1e-4, float("nan")])

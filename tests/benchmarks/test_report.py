@@ -45,6 +45,14 @@ def lines(text):
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
 
 
+def test_what_was_measured_in_turn_counts(tmp_path):
+    path = write_run(tmp_path / "a.json", TIMES)
+    data = json.loads(path.read_text())
+    data["benchmarks"][2]["extra_info"]["in_turn"] = {"eager": 19.0}
+    path.write_text(json.dumps(data))
+    assert [(row["vs_eager"], row["vs_compiled"]) for row in report.load(path).rows[2:3]] == [(19.0, 0.5)]
+
+
 def test_ratios_worst_case_first_and_losses_counted(tmp_path):
     run = report.load(write_run(tmp_path / "a.json", TIMES))
     text = report.markdown(run)

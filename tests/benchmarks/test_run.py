@@ -24,6 +24,7 @@ def test_a_run_and_its_report(benchmarks, tmp_path):
     assert done.returncode == 0, done.stdout
     rows = {row["form"]: row for row in report.load(path).rows}
     assert set(rows) == ({"eager"} if missing_reason("lstm_gates", "cpp", "cpu") else {"eager", "cpp"})
+    assert all(set(row["in_turn"]) == ({"eager"} if form == "cpp" else set()) for form, row in rows.items())
     eager = rows["eager"]
     assert (eager["flops"], eager["bytes"]) == (9 * 300, 4 * 7 * 300)
     assert 0 < eager["p20"] <= eager["median"] <= eager["p80"] < 0.1
