@@ -70,8 +70,7 @@ Triple run_forward(const Tensor& mu_q, const Tensor& log_sigma_q, const Tensor& 
                    const Tensor& log_sigma_p, const Tensor& noise) {
   const int64_t batch = mu_q.size(0), n = mu_q.size(1);
   const Tensor z = pooled_like(mu_q);
-  const Tensor kl = pooled({batch}, mu_q.scalar_type()),
-               log_ratio = pooled_like(kl);
+  const Tensor kl = pooled({batch}, mu_q.scalar_type()), log_ratio = pooled_like(kl);
   const LatentRow<T> first{mu_q.const_data_ptr<T>(), log_sigma_q.const_data_ptr<T>(),
                      mu_p.const_data_ptr<T>(), log_sigma_p.const_data_ptr<T>(),
                      noise.const_data_ptr<T>()};

@@ -12,7 +12,7 @@ SequenceResults forward(const Tensor& inputs, const Tensor& weight_hh, const Ten
                         const Tensor& lengths, bool reverse) {
   const int64_t batch = inputs.size(0), count = inputs.size(1), m = h0.size(0);
   const auto tensor = [&](std::initializer_list<int64_t> shape) {
-    return pooled({shape.begin(), shape.size()}, inputs.scalar_type());
+    return pooled(shape, inputs.scalar_type());
   };
   const SequenceResults results{tensor({batch, count, m}), tensor({batch, m}),
                                 tensor({count, batch, 4 * m}), tensor({count + 1, batch, m}),

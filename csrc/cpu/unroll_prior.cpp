@@ -125,7 +125,7 @@ UnrollPriorResults run(const UnrollPriorInputs& in) {
   const int64_t* const lengths = lengths_tensor.const_data_ptr<int64_t>();
 
   const auto tensor = [&](std::initializer_list<int64_t> shape) {
-    return pooled({shape.begin(), shape.size()}, in.canvas.scalar_type());
+    return pooled(shape, in.canvas.scalar_type());
   };
   const Tensor canvas = tensor({batch, channels, height, width});
   const Tensor patches = tensor({steps, batch, channels, size, size});

@@ -183,12 +183,15 @@ inline bool are_eights(const Factor<float>& a, Rows<const float> b, Rows<float> 
   return width == 8 && b.pitch == 8 && result.pitch == 8 && (a.column == 1 || a.row == 1);
 }
 
-// As product() does. For up to 16 columns that are no such rows, tiles of one vector do as well.
+// As product(), which asks for it where the rows are eights or have more than 16 columns: its own
+// tiles serve the others as well or better.
 ALIGNDRAW_WIDE inline void wide_product(const Factor<float>& a, Rows<const float> b,
                                         Rows<float> result, int64_t rows, int64_t depth,
                                         int64_t width, const float* start) {
   const auto from = [=](int64_t row) { return start ? start + row * result.pitch : nullptr; };
-  const auto part = [=](int64_t row) { return Factor<float>{a.data + row * a.row, a.row, a.column}; };
+  const auto part = [=](int64_t row) {
+    return Factor<float>{a.data + row * a.row, a.row, a.column};
+  };
   const bool eights = are_eights(a, b, result, width);
   if (eights && a.column == 1)
     return in_strips<8>(rows, [=]<int count>(int64_t i, std::integral_constant<int, count>)
