@@ -16,9 +16,9 @@ import aligndraw
 from aligndraw.cli.failure import Failure, failing
 from aligndraw.cli.options import add_device, add_model, add_sentences
 from aligndraw.cli.outputs import check_file, writing
+from aligndraw.files import replacing
 from aligndraw.lapgan.captioned import CaptionedSharpener
 from aligndraw.lapgan.examples import ArchivedExamples
-from aligndraw.model.saved import replacing
 from aligndraw.pipelines import Pipeline
 from aligndraw.viz import save_png
 

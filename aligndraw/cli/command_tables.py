@@ -26,10 +26,11 @@ from aligndraw.data.captioned import file_checksum
 from aligndraw.evaluation.bound import EPSILON
 from aligndraw.evaluation.parts import Parts, Team, team
 from aligndraw.evaluation.tables import BLOCK, ModelParts, Protocol, TableData, TableRow
+from aligndraw.files import replacing
 from aligndraw.lapgan.model import NAMES as LAPGAN_FILES
 from aligndraw.lapgan.sharpen import NAMES as SHARPENER_FILES
 from aligndraw.model import Model
-from aligndraw.model.saved import CONFIG, WEIGHTS, replacing
+from aligndraw.model.saved import CONFIG, WEIGHTS
 from aligndraw.pipelines import Pipeline
 
 FORMAT = "aligndraw tables 2"

@@ -12,7 +12,7 @@ import numpy as np
 
 import aligndraw
 from aligndraw.cli.failure import Failure, failing
-from aligndraw.model.saved import replacing
+from aligndraw.files import replacing
 from aligndraw.pipelines import Pipeline
 from aligndraw.viz import Captioned, contact_sheet, save_png
 

@@ -25,9 +25,9 @@ from aligndraw.evaluation.bound import EPSILON
 from aligndraw.evaluation.features import FeatureNetwork
 from aligndraw.evaluation.retrieval import MARGINAL, SHORTLIST, read_shortlists, shortlists
 from aligndraw.evaluation.tables import Lists
+from aligndraw.files import replacing
 from aligndraw.lapgan.model import LAPGAN
 from aligndraw.model import Model
-from aligndraw.model.saved import replacing
 from aligndraw.pipelines import Pipeline
 from aligndraw.text import Vocabulary
 

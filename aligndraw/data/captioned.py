@@ -27,8 +27,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aligndraw.arrays import load_array, reading
 from aligndraw.data.ragged import padded, ranges
+from aligndraw.files import load_array, reading
 from aligndraw.text import Vocabulary, read_tokenizer
 
 FORMAT = "aligndraw captioned images 1"

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aligndraw.arrays import write_array
 from aligndraw.data.captioned import (
     CAPTIONS,
     FORMAT,
@@ -29,6 +28,7 @@ from aligndraw.data.captioned import (
     DataError,
     file_checksum,
 )
+from aligndraw.files import write_array
 from aligndraw.text import MAX_WORDS, UNKNOWN, Vocabulary, words_of, write_tokenizer
 
 PLAN, PIXELS, JOURNAL = "plan.json", "images.raw", "journal.txt"

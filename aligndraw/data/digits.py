@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from aligndraw.arrays import load_archive
 from aligndraw.data.mnist_files import read_authors_h5, read_idx_folder
+from aligndraw.files import load_archive
 
 SIDE = 28
 _SHIPPED = Path(__file__).with_name("mnist-10k.npz")

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aligndraw.arrays import load_array, reading
 from aligndraw.data.captioned import CaptionedImages, DataError
 from aligndraw.data.captioned_writer import CaptionedWriter
 from aligndraw.data.pickles import load_pickle
+from aligndraw.files import load_array, reading
 from aligndraw.text import UNKNOWN, Vocabulary
 
 SPLITS = {"train": "train", "dev": "validation", "test": "test"}

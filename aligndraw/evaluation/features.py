@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from aligndraw.config import Config, setting
-from aligndraw.model.saved import read_module, write_module
+from aligndraw.files import read_module, write_module
 
 NAMES = "features.safetensors", "features.json"
 

@@ -19,8 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import distributed
 
-from aligndraw.arrays import load_array, reading
-from aligndraw.model.saved import replacing
+from aligndraw.files import load_array, reading, replacing
 
 _PATIENCE = timedelta(days=30)  # of a process that waits for the others
 

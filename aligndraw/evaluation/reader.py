@@ -21,7 +21,7 @@ from torch.nn import functional
 from aligndraw.data import PLACES
 from aligndraw.data.digits import SIDE
 from aligndraw.data.mnist_captions import CANVAS
-from aligndraw.model.saved import replacing
+from aligndraw.files import replacing
 
 NOTHING = 10  # the reading of a place without a digit
 WEIGHTS = Path(__file__).parents[1] / "weights"

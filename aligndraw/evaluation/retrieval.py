@@ -24,11 +24,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aligndraw.arrays import load_array, reading
 from aligndraw.data import Examples
 from aligndraw.evaluation.bound import EPSILON, clipped
 from aligndraw.evaluation.fidelity import Share
 from aligndraw.evaluation.nearest import nearest
+from aligndraw.files import load_array, reading
 from aligndraw.model import Caption, Model
 from aligndraw.model.noise import stream
 

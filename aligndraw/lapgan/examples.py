@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aligndraw.arrays import load_archive, reading
 from aligndraw.data import as_images
 from aligndraw.data.captioned import CaptionedImages, file_checksum
+from aligndraw.files import load_archive, reading
 
 
 class CaptionedExamples(Protocol):

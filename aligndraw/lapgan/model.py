@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from aligndraw.files import read_module, write_module
 from aligndraw.lapgan import pyramid
 from aligndraw.lapgan.config import LAPGANConfig
 from aligndraw.lapgan.generator import ResidualGenerator, TopGenerator
 from aligndraw.model import Drawing
 from aligndraw.model.language import LanguageModel
-from aligndraw.model.saved import read_module, write_module
 from aligndraw.text import Vocabulary
 
 NAMES = "lapgan.safetensors", "lapgan.json"

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from aligndraw.files import read_module, write_module
 from aligndraw.lapgan.config import SharpenerConfig
 from aligndraw.lapgan.generator import ResidualGenerator
-from aligndraw.model.saved import read_module, write_module
 
 NAMES = "sharpener.safetensors", "sharpener.json"
 

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from aligndraw.arrays import load_archive, reading
+from aligndraw.files import load_archive, reading
 from aligndraw.text.skipthoughts import SkipThoughts
 from aligndraw.text.vocabulary import UNKNOWN, CaptionError, Vocabulary
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_sequence
 
-from aligndraw.arrays import load_array, reading
+from aligndraw.files import load_array, reading
 from aligndraw.text.vocabulary import CaptionError
 
 DICTIONARY, END, UNKNOWN = "dictionary.txt", "<eos>", "UNK"

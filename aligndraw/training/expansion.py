@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aligndraw.arrays import write_array
-from aligndraw.model.saved import replacing
+from aligndraw.files import replacing, write_array
 from aligndraw.text.skipthoughts import DICTIONARY
 
 

@@ -23,9 +23,10 @@ from aligndraw.config import Config, EndToEndConfig, ModelConfig, RefinedConfig,
 from aligndraw.data import Examples
 from aligndraw.evaluation import features
 from aligndraw.evaluation.bound import estimate_bound
+from aligndraw.files import replacing
 from aligndraw.lapgan import model as lapgan
 from aligndraw.lapgan import sharpen
-from aligndraw.model.saved import CONFIG, WEIGHTS, replacing, save_model
+from aligndraw.model.saved import CONFIG, WEIGHTS, save_model
 from aligndraw.text import skipthoughts
 from aligndraw.training.checkpoint import CheckpointError, checkpoints, load_checkpoint, save_checkpoint
 from aligndraw.training.loop import Trainer, Update, read

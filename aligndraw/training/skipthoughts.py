@@ -23,7 +23,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_sequence
 
 from aligndraw.config import Config, setting
-from aligndraw.model.saved import replacing
+from aligndraw.files import replacing
 from aligndraw.text.skipthoughts import DICTIONARY, END, FILES, UNKNOWN, from_gru, prefixes, words_of
 from aligndraw.training.run import RunFolder
 from aligndraw.training.state import Resumable

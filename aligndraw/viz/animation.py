@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from aligndraw.files import replacing
 from aligndraw.model import Drawing
-from aligndraw.model.saved import replacing
 from aligndraw.ops import grid
 from aligndraw.viz.sheet import FEW_SIDE, GAP, enlarge
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
-from aligndraw.model.saved import replacing
+from aligndraw.files import replacing
 
 # All lengths are in pixels of the sheet.
 GAP, MARGIN, TEXT = 6, 22, 15

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aligndraw.arrays import load_archive, load_array, reading, write_array
+from aligndraw.files import load_archive, load_array, reading, write_array
 
 ARRAY = np.arange(60, dtype=np.float32).reshape(10, 3, 2)
 

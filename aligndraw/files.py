@@ -1,0 +1,147 @@
+"""Files: each appears whole or not at all; arrays and the weights of modules are read without pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from numpy.typing import DTypeLike, NDArray
+from torch import nn
+
+_M = TypeVar("_M", bound=nn.Module)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path that takes the place of `path` when the block ends well, and vanishes when it does not."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def reading(path: str | Path, what: str) -> Iterator[None]:
+    """A ValueError "PATH is WHAT: why" for whatever goes wrong inside but a missing file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged or something else.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    # Damage shows as half a dozen kinds of exception: zip, zlib, header, memory, end of file.
+    except Exception as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise ValueError(f"{path} is {what}: {reason}") from error
+
+
+def load_array(path: str | Path, mapped: bool = False) -> NDArray[Any]:
+    """The array of a .npy file, in memory or mapped; inside `reading`."""
+    array = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise ValueError("it is an archive")
+    return array
+
+
+def load_archive(path: str | Path, *names: str) -> list[NDArray[Any]]:
+    """Arrays of a .npz file by name; inside `reading`."""
+    archive = np.load(path, allow_pickle=False)
+    if isinstance(archive, np.ndarray):
+        raise ValueError("it is a single array")
+    with archive:
+        missing = [name for name in names if name not in archive.files]
+        if missing:
+            raise ValueError(f"it has no {' and no '.join(missing)}")
+        return [archive[name] for name in names]
+
+
+def write_array(
+    path: Path, shape: tuple[int, ...], dtype: DTypeLike, blocks: Iterable[NDArray[Any]]
+) -> None:
+    """Writes a .npy file of blocks of rows one after the other, never held whole.
+
+    A mapped file would be shorter, but a full disk then kills the process instead of raising an error.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for block in blocks:
+            file.write(np.ascontiguousarray(block, dtype).data)
+
+
+def write_module(
+    module: nn.Module,
+    folder: Path,
+    names: tuple[str, str],
+    record: dict[str, Any],
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Writes the weights of a module and its record into files of these names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {k: v.to(dtype or v.dtype).contiguous() for k, v in module.state_dict().items()}
+    with replacing(folder / names[0]) as path:
+        path.write_bytes(safetensors.torch.save(state))  # save_file hides a full disk in an error of its own
+    with replacing(folder / names[1]) as path:
+        path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def read_module(
+    folder: Path, names: tuple[str, str], kind: str, format: str, build: Callable[[dict[str, Any]], _M]
+) -> tuple[_M, dict[str, Any]]:
+    """Reads what `write_module` wrote.
+
+    Args:
+        names: of the weights and of the record.
+        kind: what messages call it.
+        format: what the record must say that it is.
+        build: makes the module of the record, in which what is missing or wrong is a KeyError, ValueError or TypeError.
+
+    Returns:
+        the module in float32 on the CPU, and the record.
+
+    Raises:
+        FileNotFoundError: one of the two files is missing.
+        ValueError: a file is damaged, foreign, or does not fit the other.
+    """
+    weights, config = (folder / name for name in names)
+    for path in (config, weights):
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no {kind} in {folder}: it has no {path.name}")
+    try:
+        record = json.loads(config.read_text(encoding="utf-8"))
+        if not isinstance(record, dict) or record.get("format") != format:
+            raise ValueError(f"it does not say that its format is {format}")
+        with torch.random.fork_rng(devices=()):  # the first parameters are drawn, and replaced below
+            module = build(record)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        told = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else error
+        raise ValueError(f"{config} is no {kind} configuration: {told}") from error
+    try:
+        state = safetensors.torch.load_file(weights)
+    except (safetensors.SafetensorError, ValueError) as error:
+        raise ValueError(f"{weights} is damaged or no safetensors file: {error}") from error
+    wanted = {k: v.shape for k, v in module.state_dict().items()}
+    wrong = sorted(
+        k for k in wanted.keys() | state.keys() if k not in state or wanted.get(k) != state[k].shape
+    )
+    if wrong:
+        raise ValueError(f"{weights} does not fit {config.name} beside it: look at {', '.join(wrong[:3])}")
+    module.load_state_dict({k: v.float() for k, v in state.items()})
+    return module, record
