@@ -17,14 +17,13 @@ import aligndraw
 from aligndraw.config import EndToEndConfig, ModelConfig, RefinedConfig, TrainingConfig
 from aligndraw.data import CaptionedSplit, CaptionReader, DataSet, Examples, SentenceReader, open_data_set
 from aligndraw.evaluation.drawing import Sharpen
-from aligndraw.lapgan import model as lapgan
 from aligndraw.lapgan.captioned import sentence_notes
-from aligndraw.lapgan.model import LAPGAN
 from aligndraw.lapgan.sharpen import Sharpener
-from aligndraw.model import AlignDRAW, Drawing, Model, RefinedDRAW, build_model
+from aligndraw.model import AlignDRAW, Drawing, Model, RefinedDRAW, build_model, lapgan
 from aligndraw.model.graphs import GraphedSampler
-from aligndraw.model.noise import stream
+from aligndraw.model.lapgan import LAPGAN
 from aligndraw.model.saved import load_model, save_model
+from aligndraw.noise import stream
 from aligndraw.text import Vocabulary
 from aligndraw.text.sentences import absolute, open_encoder
 from aligndraw.training import Trainer, Update

@@ -5,6 +5,8 @@ import pytest
 import torch
 from packaging.version import Version
 
+from aligndraw.lapgan.config import LAPGANConfig, SharpenerConfig
+
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it no product on a GPU is deterministic
 
 
@@ -26,3 +28,16 @@ def triton_interpreter():
             f"the interpreter of triton {triton.__version__} does not run with numpy {np.__version__}: "
             "triton 3.7 or numpy before 2.4 does"
         )
+
+
+@pytest.fixture
+def sharpener_config():
+    """Odd sides, H != W, and another number of each thing."""
+    return SharpenerConfig(image_size=(11, 14), channels=2, sentence_units=6, planes=5)
+
+
+@pytest.fixture
+def pyramid_config(sharpener_config):
+    """A LAPGAN of the same images."""
+    sizes = dict(noise_units=3, generator_units=8, discriminator_units=7)
+    return LAPGANConfig.from_dict({**sharpener_config.to_dict(), **sizes})

@@ -33,8 +33,8 @@ from aligndraw.evaluation.energy import Energy, score_energy
 from aligndraw.evaluation.fidelity import check_pictures, score_fidelity
 from aligndraw.evaluation.reader import DigitReader
 from aligndraw.evaluation.scene_reader import SceneReader
-from aligndraw.lapgan.model import LAPGAN
 from aligndraw.model import Model
+from aligndraw.model.lapgan import LAPGAN
 from aligndraw.pipelines import SHIPPED, Pipeline
 
 ROWS_AT_ONCE = 1000  # pictures times samples of the bound that are in memory together

@@ -27,9 +27,9 @@ from aligndraw.evaluation.bound import EPSILON
 from aligndraw.evaluation.parts import Parts, Team, team
 from aligndraw.evaluation.tables import BLOCK, ModelParts, Protocol, TableData, TableRow
 from aligndraw.files import replacing
-from aligndraw.lapgan.model import NAMES as LAPGAN_FILES
 from aligndraw.lapgan.sharpen import NAMES as SHARPENER_FILES
 from aligndraw.model import Model
+from aligndraw.model.lapgan import NAMES as LAPGAN_FILES
 from aligndraw.model.saved import CONFIG, WEIGHTS
 from aligndraw.pipelines import Pipeline
 

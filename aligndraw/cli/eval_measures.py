@@ -40,8 +40,8 @@ from aligndraw.evaluation.retrieval import (
 )
 from aligndraw.evaluation.similarity import score_similarity
 from aligndraw.lapgan.captioned import CaptionedSharpener
-from aligndraw.lapgan.model import LAPGAN
-from aligndraw.model.noise import stream
+from aligndraw.model.lapgan import LAPGAN
+from aligndraw.noise import stream
 from aligndraw.viz import Captioned, contact_sheet, save_png
 
 TRAINED_ON = 10_000  # captions that the mean one is taken of, and scenes among which the nearest is looked for

@@ -26,8 +26,8 @@ from aligndraw.evaluation.features import FeatureNetwork
 from aligndraw.evaluation.retrieval import MARGINAL, SHORTLIST, read_shortlists, shortlists
 from aligndraw.evaluation.tables import Lists
 from aligndraw.files import replacing
-from aligndraw.lapgan.model import LAPGAN
 from aligndraw.model import Model
+from aligndraw.model.lapgan import LAPGAN
 from aligndraw.pipelines import Pipeline
 from aligndraw.text import Vocabulary
 

@@ -26,7 +26,6 @@ from aligndraw.cli.outputs import writing
 from aligndraw.cli.runs import add_run, keeps_settings, new_run, tell_stopped, updates_bar
 from aligndraw.cli.stopping import stopped_by_signals
 from aligndraw.data import CaptionedImages
-from aligndraw.lapgan import model as lapgan
 from aligndraw.lapgan import sharpen
 from aligndraw.lapgan.captioned import checksum, sentence_notes
 from aligndraw.lapgan.config import (
@@ -39,20 +38,20 @@ from aligndraw.lapgan.config import (
 )
 from aligndraw.lapgan.discriminator import ResidualDiscriminator
 from aligndraw.lapgan.examples import CaptionedExamples, StoredExamples, open_examples
-from aligndraw.lapgan.model import LAPGAN
-from aligndraw.lapgan.reconstructions import reconstruct
 from aligndraw.lapgan.sharpen import Sharpener
-from aligndraw.lapgan.training import (
+from aligndraw.model import Model, lapgan
+from aligndraw.model.lapgan import LAPGAN
+from aligndraw.noise import stream
+from aligndraw.pipelines import Pipeline
+from aligndraw.text.sentences import SentenceEncoder, absolute, open_encoder
+from aligndraw.training.adversarial import (
     LAPGANRun,
     PyramidTrainer,
     SharpenerRun,
     SharpenerTrainer,
     train_adversarial,
 )
-from aligndraw.model import Model
-from aligndraw.model.noise import stream
-from aligndraw.pipelines import Pipeline
-from aligndraw.text.sentences import SentenceEncoder, absolute, open_encoder
+from aligndraw.training.reconstructions import reconstruct
 from aligndraw.training.run import RUN, SAMPLES, RunFolder
 from aligndraw.viz import Captioned, contact_sheet, save_png
 

@@ -18,8 +18,8 @@ from aligndraw.data.scenes import ATTRIBUTES, SIDE, Split, told
 from aligndraw.evaluation.drawing import Sharpen, draw_each
 from aligndraw.evaluation.fidelity import Share
 from aligndraw.evaluation.scene_reader import SceneReader
-from aligndraw.lapgan.model import LAPGAN
 from aligndraw.model import Model
+from aligndraw.model.lapgan import LAPGAN
 
 GROUPS = {
     "right": "object, colour and place",

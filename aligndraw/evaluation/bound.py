@@ -14,7 +14,7 @@ from torch import Tensor
 from aligndraw.data import Examples, to_tensors
 from aligndraw.evaluation.drawing import Sharpen
 from aligndraw.model import Bound, Model
-from aligndraw.model.noise import stream
+from aligndraw.noise import stream
 
 EPSILON = 1e-6  # after sharpening, the mean of a pixel is kept so far from 0 and 1
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from aligndraw.data import CaptionReader, Examples, to_tensors
-from aligndraw.lapgan.model import LAPGAN
 from aligndraw.model import Model
-from aligndraw.model.noise import stream
+from aligndraw.model.lapgan import LAPGAN
+from aligndraw.noise import stream
 
 Sharpen = Callable[[Sequence[str], Tensor], Tensor]  # captions and images [n, C, H, W] in [0, 1] -> as many images
 

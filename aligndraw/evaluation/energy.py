@@ -12,8 +12,8 @@ from torch import Tensor
 from aligndraw.data import Examples
 from aligndraw.evaluation.bound import Estimate
 from aligndraw.evaluation.drawing import Sharpen, draw_each
-from aligndraw.lapgan.model import LAPGAN
 from aligndraw.model import Model
+from aligndraw.model.lapgan import LAPGAN
 
 
 @dataclass(frozen=True)

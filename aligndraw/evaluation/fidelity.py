@@ -32,7 +32,7 @@ from aligndraw.data import (
 from aligndraw.data.mnist_captions import CANVAS, Placements, Split
 from aligndraw.evaluation.reader import NOTHING, DigitReader
 from aligndraw.model import Model
-from aligndraw.model.noise import stream
+from aligndraw.noise import stream
 
 Placement = tuple[int, int, int]  # template, a, b, as `aligndraw.data.all_placements` gives them
 

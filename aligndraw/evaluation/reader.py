@@ -2,7 +2,7 @@
 
 One small network looks at a window around each place, so that it reads all places alike: a digit
 at a place where no training picture of a model has it is as legible as anywhere else. How it is
-trained: `aligndraw.evaluation.reader_training`, docs/evaluation.md.
+trained: `aligndraw.training.digit_reader`, docs/evaluation.md.
 """
 
 from __future__ import annotations

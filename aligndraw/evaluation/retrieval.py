@@ -30,7 +30,7 @@ from aligndraw.evaluation.fidelity import Share
 from aligndraw.evaluation.nearest import nearest
 from aligndraw.files import load_array, reading
 from aligndraw.model import Caption, Model
-from aligndraw.model.noise import stream
+from aligndraw.noise import stream
 
 RECALLS = (1, 5, 10, 50)
 SHORTLIST = 100

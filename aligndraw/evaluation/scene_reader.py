@@ -1,6 +1,6 @@
 """The scene reader: object, colour, sky, ground, size, side and flying or not, as a small network sees them.
 
-How it is trained: `aligndraw.evaluation.scene_reader_training`, docs/evaluation.md.
+How it is trained: `aligndraw.training.scene_reader`, docs/evaluation.md.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from aligndraw.data import Examples
 from aligndraw.evaluation.drawing import Sharpen, draw_each
-from aligndraw.lapgan.model import LAPGAN
 from aligndraw.model import Model
+from aligndraw.model.lapgan import LAPGAN
 
 WINDOW, SIGMA = 11, 1.5  # pixels
 K1, K2 = 0.01, 0.03

@@ -22,8 +22,8 @@ from aligndraw.evaluation.parts import Part, Parts
 from aligndraw.evaluation.retrieval import MARGINAL, Likelihoods, Reference, Retrieval, described, mean_caption
 from aligndraw.evaluation.scene_reader import SceneReader
 from aligndraw.evaluation.similarity import Similarity, ssim
-from aligndraw.lapgan.model import LAPGAN
 from aligndraw.model import Model
+from aligndraw.model.lapgan import LAPGAN
 from aligndraw.text import Vocabulary
 
 Lists = Callable[[NDArray[np.uint8]], NDArray[np.int64]]  # images [n, C, H, W] to shortlists [n, s]

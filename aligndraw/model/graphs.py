@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from aligndraw.model.interface import Drawing, Model
-from aligndraw.model.noise import Generators, draw_noise
+from aligndraw.noise import Generators, draw_noise
 
 WORDS = 4  # captions are padded to a multiple of it: a graph serves all lengths up to that
 

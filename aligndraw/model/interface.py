@@ -18,8 +18,8 @@ from torch.nn import functional
 from aligndraw import ops
 from aligndraw.config import ModelConfig
 from aligndraw.model.language import LanguageModel, WordLSTM
-from aligndraw.model.noise import Generators, draw_noise
 from aligndraw.model.recurrent import LSTMCell
+from aligndraw.noise import Generators, draw_noise
 
 Refine = Callable[[Tensor], Tensor]  # pictures [B, C, H, W] in [0, 1] -> as many
 

@@ -18,7 +18,7 @@ from aligndraw.lapgan.config import SharpenerConfig
 from aligndraw.lapgan.generator import ResidualGenerator
 from aligndraw.model.draw import AlignDRAW
 from aligndraw.model.interface import Bound, Caption, Drawing, Refine
-from aligndraw.model.noise import Generators
+from aligndraw.noise import Generators
 
 
 class RefinedDRAW(AlignDRAW):

@@ -13,7 +13,7 @@ from aligndraw.data import Source
 from aligndraw.lapgan.config import SharpenerConfig
 from aligndraw.lapgan.discriminator import ResidualDiscriminator
 from aligndraw.model import Bound, RefinedDRAW
-from aligndraw.model.noise import stream
+from aligndraw.noise import stream
 from aligndraw.training.loop import Trainer
 
 

@@ -166,7 +166,7 @@ def train_features(
     """Trains from where the trainer stands to the end of its recipe, and keeps the run folder.
 
     The network is saved after each epoch. Arguments, result and errors are those of
-    `aligndraw.lapgan.training.train_adversarial`.
+    `aligndraw.training.adversarial.train_adversarial`.
 
     Args:
         notes: kept with the network.

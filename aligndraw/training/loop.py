@@ -15,7 +15,7 @@ from aligndraw.config import TrainingConfig
 from aligndraw.data import Examples, Resident, Source, as_images, to_parts, to_tensors
 from aligndraw.model import Bound, Model
 from aligndraw.model.graphs import Graphs, Recorder, padded
-from aligndraw.model.noise import draw_noise, stream
+from aligndraw.noise import draw_noise, stream
 from aligndraw.training.optimizer import RMSprop, build_optimizer, clip_scales, learning_rate
 from aligndraw.training.precision import float32_products, precision_on
 from aligndraw.training.state import Resumable

@@ -24,8 +24,8 @@ from aligndraw.data import Examples
 from aligndraw.evaluation import features
 from aligndraw.evaluation.bound import estimate_bound
 from aligndraw.files import replacing
-from aligndraw.lapgan import model as lapgan
 from aligndraw.lapgan import sharpen
+from aligndraw.model import lapgan
 from aligndraw.model.saved import CONFIG, WEIGHTS, save_model
 from aligndraw.text import skipthoughts
 from aligndraw.training.checkpoint import CheckpointError, checkpoints, load_checkpoint, save_checkpoint

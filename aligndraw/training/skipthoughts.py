@@ -221,7 +221,7 @@ def train_skipthoughts(
     """Trains from where the trainer stands to the end of its recipe, and keeps the run folder.
 
     The files in the released form (`save_skipthoughts`) are written after each epoch. Arguments, result and errors are
-    those of `aligndraw.lapgan.training.train_adversarial`.
+    those of `aligndraw.training.adversarial.train_adversarial`.
     """
     while trainer.index < trainer.total:
         update = trainer.update()

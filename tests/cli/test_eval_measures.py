@@ -17,8 +17,8 @@ from aligndraw.evaluation.nearest import nearest
 from aligndraw.evaluation.retrieval import Likelihoods, Reference, described, mean_caption, retrieve, shortlists
 from aligndraw.evaluation.similarity import score_similarity
 from aligndraw.lapgan.captioned import CaptionedSharpener
-from aligndraw.model.noise import stream
 from aligndraw.model.saved import load_model
+from aligndraw.noise import stream
 from aligndraw.pipelines import Pipeline
 
 SHORT = "--epochs 1 --epoch-size 12 --batch-size 4 --scored 2 --latent-units 3"

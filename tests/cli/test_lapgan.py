@@ -10,7 +10,7 @@ from aligndraw.data import CaptionedImages, evaluation_scenes
 from aligndraw.data.stored_scenes import store_scenes
 from aligndraw.evaluation.attributes import score_attributes
 from aligndraw.evaluation.similarity import score_similarity
-from aligndraw.model.noise import stream
+from aligndraw.noise import stream
 from aligndraw.pipelines import Pipeline
 
 BUS, KITE = "a large red bus is parked on the road", "a small pink kite is flying over the snow"

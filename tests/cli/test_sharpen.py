@@ -11,13 +11,13 @@ from aligndraw.data import VOCABULARY, CaptionedWriter
 from aligndraw.data.stored_scenes import store_scenes
 from aligndraw.lapgan.config import SHARPENERS, LAPGANConfig
 from aligndraw.lapgan.examples import open_examples
-from aligndraw.lapgan.model import LAPGAN
-from aligndraw.lapgan.reconstructions import reconstruct
 from aligndraw.lapgan.sharpen import Sharpener
-from aligndraw.lapgan.training import AdversarialTrainer, SharpenerTrainer
 from aligndraw.model.language import LanguageModel
+from aligndraw.model.lapgan import LAPGAN
 from aligndraw.model.saved import save_model
 from aligndraw.pipelines import Pipeline
+from aligndraw.training.adversarial import AdversarialTrainer, SharpenerTrainer
+from aligndraw.training.reconstructions import reconstruct
 
 SEVEN, TWO = "the digit seven is at the top left of the image", "the digit two is at the top left of the image"
 SHORT = "--planes 2 --epochs 2 --batch-size 4".split()

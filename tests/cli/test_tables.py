@@ -21,7 +21,7 @@ from aligndraw.evaluation.retrieval import Likelihoods, Reference, described, me
 from aligndraw.evaluation.similarity import score_similarity
 from aligndraw.evaluation.tables import ModelParts
 from aligndraw.lapgan.config import LAPGANConfig
-from aligndraw.lapgan.model import LAPGAN
+from aligndraw.model.lapgan import LAPGAN
 from aligndraw.pipelines import Pipeline
 
 SMALL = ("--images", 7, "--marginal", 5, "--drawn", 3, "--samples", 2, "--pictures", 2, "--seed", 1)

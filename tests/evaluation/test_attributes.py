@@ -9,10 +9,10 @@ import torch
 from aligndraw import AlignDRAW, AlignDRAWConfig
 from aligndraw.data import Scene, SceneExamples, evaluation_scenes, to_tensors
 from aligndraw.data.scenes import ATTRIBUTES, VOCABULARY, caption, is_held_out, told
-from aligndraw.evaluation import scene_reader_training
 from aligndraw.evaluation.attributes import GROUPS, AttributeAccuracy, score_attributes, score_scene_reader
 from aligndraw.evaluation.scene_reader import UNSURE, SceneReader
-from aligndraw.model.noise import stream
+from aligndraw.noise import stream
+from aligndraw.training import scene_reader as scene_reader_training
 
 BUS = Scene("bus", "red", "blue", "road", "large", "left", False)
 KITE = Scene("kite", "pink", "night", "snow", "small", "right", True)

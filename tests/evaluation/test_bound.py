@@ -8,7 +8,7 @@ import torch
 from aligndraw import AlignDRAW, AlignDRAWConfig
 from aligndraw.data import evaluation_scenes, evaluation_sets, load_digits, to_tensors
 from aligndraw.evaluation.bound import Estimate, estimate_bound
-from aligndraw.model.noise import stream
+from aligndraw.noise import stream
 
 TINY = AlignDRAWConfig(
     steps=3, encoder_units=6, decoder_units=5, latent_units=3, language_units=4, align_units=4

@@ -11,7 +11,7 @@ import torch
 from aligndraw import AlignDRAW, AlignDRAWConfig
 from aligndraw.data import PLACES, VOCABULARY, Digits, all_placements, caption, load_digits
 from aligndraw.evaluation.fidelity import GROUPS, Fidelity, Share, score_fidelity, score_reader
-from aligndraw.model.noise import stream
+from aligndraw.noise import stream
 from aligndraw.text import Vocabulary
 
 TINY = AlignDRAWConfig(

@@ -10,10 +10,10 @@ import torch
 from torch.nn import functional
 
 from aligndraw.data import PLACES, Digits, all_placements, evaluation_sets, load_digits
-from aligndraw.evaluation import reader_training
 from aligndraw.evaluation.fidelity import GROUPS, Fidelity, score_reader
 from aligndraw.evaluation.reader import NOTHING, SHIPPED, DigitReader
-from aligndraw.evaluation.reader_training import Composer, train
+from aligndraw.training import digit_reader as reader_training
+from aligndraw.training.digit_reader import Composer, train
 
 DIGITS = load_digits()
 TEST = DIGITS.images[-1000:], DIGITS.labels[-1000:]
@@ -62,7 +62,7 @@ def test_the_record(reader):
     for group in GROUPS:
         assert accuracy[group]["mean"] == accuracy[group]["hits"] / accuracy[group]["count"]
     assert accuracy["all"]["mean"] >= 0.98
-    assert "aligndraw.evaluation.reader_training" in reader.record["command"]
+    assert "aligndraw.training.digit_reader" in reader.record["command"]
 
 
 def test_no_credit_for_other_pictures(reader):

@@ -19,7 +19,7 @@ from aligndraw.evaluation.retrieval import (
     retrieve,
     shortlists,
 )
-from aligndraw.model.noise import stream
+from aligndraw.noise import stream
 
 TINY = AlignDRAWConfig(
     image_size=(32, 32), channels=3, vocabulary_size=99,

@@ -7,7 +7,7 @@ import torch
 from aligndraw import AlignDRAW, AlignDRAWConfig
 from aligndraw.data import Scenes, to_tensors
 from aligndraw.evaluation.similarity import score_similarity, ssim
-from aligndraw.model.noise import stream
+from aligndraw.noise import stream
 
 
 def pictures(*shape):

@@ -9,8 +9,8 @@ from torch.nn import functional
 
 from aligndraw.config import ConvolutionalVAEConfig, FullyConnectedVAEConfig
 from aligndraw.model import build_model
-from aligndraw.model.noise import stream
 from aligndraw.model.saved import load_model, save_model
+from aligndraw.noise import stream
 from aligndraw.text import Vocabulary
 
 SIZES = {"image_size": (9, 6), "channels": 2, "latent_units": 5, "language_units": 3, "vocabulary_size": 12}

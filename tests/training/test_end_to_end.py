@@ -11,8 +11,8 @@ from aligndraw.config import EndToEndConfig
 from aligndraw.data import Scenes, to_tensors
 from aligndraw.lapgan.config import SharpenerConfig
 from aligndraw.lapgan.generator import ResidualGenerator
-from aligndraw.model.noise import stream
 from aligndraw.model.refined import RefinedDRAW
+from aligndraw.noise import stream
 from aligndraw.training import Trainer
 from aligndraw.training.checkpoint import load_checkpoint, save_checkpoint
 from aligndraw.training.end_to_end import EndToEndTrainer

@@ -16,7 +16,7 @@ import torch
 from aligndraw import AlignDRAW, AlignDRAWConfig, TrainingConfig
 from aligndraw.convert import to_released
 from aligndraw.data import MNISTCaptions, load_digits, to_tensors
-from aligndraw.model.noise import stream
+from aligndraw.noise import stream
 from aligndraw.training import Trainer
 
 CLIP, DECAY, EPSILON = 10.0, 0.9, 1e-6

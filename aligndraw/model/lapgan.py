@@ -14,7 +14,7 @@ from aligndraw.files import read_module, write_module
 from aligndraw.lapgan import pyramid
 from aligndraw.lapgan.config import LAPGANConfig
 from aligndraw.lapgan.generator import ResidualGenerator, TopGenerator
-from aligndraw.model import Drawing
+from aligndraw.model.interface import Drawing
 from aligndraw.model.language import LanguageModel
 from aligndraw.text import Vocabulary
 
@@ -34,7 +34,8 @@ class Imagined(Drawing):
 class LAPGAN(nn.Module):
     """A pyramid of two levels: x_2 = G_2(s, ε_2), of half the size; x_1 = up(x_2) + G_1(s, ε_1, up(x_2)).
 
-    Each level is trained by itself on real images (`aligndraw.lapgan.training.PyramidTrainer`): `top` on those that
+    Each level is trained by itself on real images
+    (`aligndraw.training.adversarial.PyramidTrainer`): `top` on those that
     `pyramid.down` makes, `residual` on whole ones.
 
     Args:

@@ -12,8 +12,9 @@ from aligndraw.lapgan import pyramid
 from aligndraw.lapgan.config import AdversarialConfig, SharpenerConfig, SharpeningConfig
 from aligndraw.lapgan.discriminator import ResidualDiscriminator, TopDiscriminator
 from aligndraw.lapgan.generator import ResidualGenerator, TopGenerator
-from aligndraw.lapgan.model import LAPGAN
-from aligndraw.lapgan.training import (
+from aligndraw.model.lapgan import LAPGAN
+from aligndraw.text import Vocabulary
+from aligndraw.training.adversarial import (
     AdversarialTrainer,
     LAPGANRun,
     PyramidTrainer,
@@ -21,7 +22,6 @@ from aligndraw.lapgan.training import (
     SharpenerTrainer,
     train_adversarial,
 )
-from aligndraw.text import Vocabulary
 
 RECIPE = AdversarialConfig(epochs=2, batch_size=4, momentum=0.3, momentum_step=0.1, precision="float32")
 
@@ -47,10 +47,10 @@ class Encoder:
 
 
 @pytest.fixture
-def make(config):
+def make(sharpener_config):
     def trainer(recipe=RECIPE, seed=0):
         torch.manual_seed(1)
-        networks = ResidualGenerator(config), ResidualDiscriminator(config)
+        networks = ResidualGenerator(sharpener_config), ResidualDiscriminator(sharpener_config)
         return AdversarialTrainer(*networks, Source((2, 11, 14)), Encoder(), recipe, seed)
 
     return trainer
@@ -91,12 +91,12 @@ def test_an_update_is_two_steps_of_descent(make):
 
 
 @pytest.fixture
-def make_sharpener(config):
+def make_sharpener(sharpener_config):
     """With reconstructions, which are no blur of the images, and all that the published recipe has not."""
 
     def trainer(**changes):
         torch.manual_seed(1)
-        networks = ResidualGenerator(config), ResidualDiscriminator(config)
+        networks = ResidualGenerator(sharpener_config), ResidualDiscriminator(sharpener_config)
         asked = dict(coarse="reconstructions", optimizer="adam", noise=0.0, l1_weight=3.0) | changes
         recipe = SharpeningConfig(**{**RECIPE.to_dict(), **asked})
         made = SharpenerTrainer(*networks, Source((2, 11, 14)), Encoder(), recipe)
@@ -177,7 +177,7 @@ def test_momentum_dampens_as_much(make, monkeypatch):
     trainer = make(RECIPE.replace(momentum=0.5))
     seen = []
     monkeypatch.setattr(
-        "aligndraw.lapgan.training.check_finite",
+        "aligndraw.training.adversarial.check_finite",
         lambda what, tensors, update, loss: seen.append([t.clone() for t in tensors]),
     )
     parameters = list(trainer.discriminator.parameters())

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from aligndraw import AlignDRAW, AlignDRAWConfig
-from aligndraw.lapgan import reconstructions
-from aligndraw.lapgan.reconstructions import reconstruct
-from aligndraw.model.noise import stream
+from aligndraw.noise import stream
 from aligndraw.text import CaptionError, Vocabulary
+from aligndraw.training import reconstructions
+from aligndraw.training.reconstructions import reconstruct
 
 WORDS = Vocabulary(("a", "b", "c"))
 

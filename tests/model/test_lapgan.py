@@ -5,13 +5,18 @@ import torch
 
 from aligndraw.lapgan import pyramid
 from aligndraw.lapgan.config import AdversarialConfig
-from aligndraw.lapgan.model import LAPGAN, NAMES
-from aligndraw.lapgan.training import PyramidTrainer
 from aligndraw.model.language import LanguageModel
-from aligndraw.model.noise import stream
+from aligndraw.model.lapgan import LAPGAN, NAMES
+from aligndraw.noise import stream
 from aligndraw.text import Vocabulary
+from aligndraw.training.adversarial import PyramidTrainer
 
 WORDS = Vocabulary(("a", "b", "c", "d"))
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
 
 
 @pytest.fixture

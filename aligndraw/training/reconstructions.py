@@ -12,7 +12,7 @@ from torch import Tensor
 from aligndraw.data import CaptionReader
 from aligndraw.lapgan.examples import CaptionedExamples
 from aligndraw.model import Model
-from aligndraw.model.noise import stream
+from aligndraw.noise import stream
 
 _TOGETHER = 200  # images reconstructed in one batch
 

@@ -1,6 +1,6 @@
 """Trains the digit reader that ships with the package, in minutes on one core:
 
-    python -m aligndraw.evaluation.reader_training
+    python -m aligndraw.training.digit_reader
 
 It learns from windows, composed from the training digits alone. Most hold a digit at their place,
 some also a piece of a digit from another place; the others hold nothing, such a piece alone, or a
@@ -192,7 +192,7 @@ def robustness(reader: DigitReader, digits: Digits, batches: int) -> dict[str, S
 def main(argv: Sequence[str] | None = None) -> None:
     """Trains, measures, saves."""
     parser = argparse.ArgumentParser(
-        prog="python -m aligndraw.evaluation.reader_training",
+        prog="python -m aligndraw.training.digit_reader",
         description="Trains the digit reader, measures it on real pictures of test digits and saves both.",
     )
     parser.add_argument("--out", type=Path, default=SHIPPED, help="file to write [the package's own]")

@@ -23,8 +23,8 @@ from aligndraw.lapgan.config import AdversarialConfig, LAPGANConfig, SharpenerCo
 from aligndraw.lapgan.discriminator import ResidualDiscriminator, TopDiscriminator
 from aligndraw.lapgan.examples import CaptionedExamples
 from aligndraw.lapgan.generator import ResidualGenerator, TopGenerator
-from aligndraw.lapgan.model import LAPGAN
-from aligndraw.model.noise import stream
+from aligndraw.model.lapgan import LAPGAN
+from aligndraw.noise import stream
 from aligndraw.text.sentences import SentenceEncoder
 from aligndraw.training.precision import float32_products, precision_on
 from aligndraw.training.run import RunFolder
@@ -179,7 +179,7 @@ class SharpenerTrainer(AdversarialTrainer):
 
     Attributes:
         reconstructions: of each image of the source, uint8 [n, C, H, W], from
-            `aligndraw.lapgan.reconstructions.reconstruct`: for a configuration by which they are what is sharpened.
+            `aligndraw.training.reconstructions.reconstruct`: for a configuration by which they are what is sharpened.
     """
 
     config: SharpeningConfig

@@ -1,6 +1,6 @@
 """Trains the scene reader that ships with the package, in minutes on one core:
 
-    python -m aligndraw.evaluation.scene_reader_training
+    python -m aligndraw.training.scene_reader
 
 It learns from training scenes of all combinations, half of them blurred, with faint noise, so that a soft but clear
 picture of a model is read. See docs/evaluation.md.
@@ -22,8 +22,8 @@ import aligndraw
 from aligndraw.data import Scenes, as_images
 from aligndraw.data.scenes import Combinations
 from aligndraw.evaluation.attributes import GROUPS, score_scene_reader
-from aligndraw.evaluation.reader_training import blur, fit
 from aligndraw.evaluation.scene_reader import SceneReader, by_attribute
+from aligndraw.training.digit_reader import blur, fit
 
 MEASURED = 5000  # real pictures of each kind that the reader is measured on
 
@@ -72,7 +72,7 @@ def train(updates: int = 2000, batch_size: int = 128, rate: float = 4e-3, seed: 
 def main(argv: Sequence[str] | None = None) -> None:
     """Trains, measures, saves."""
     parser = argparse.ArgumentParser(
-        prog="python -m aligndraw.evaluation.scene_reader_training",
+        prog="python -m aligndraw.training.scene_reader",
         description="Trains the scene reader, measures it on real pictures of the test split and saves both.",
     )
     parser.add_argument("--out", type=Path, default=SceneReader.shipped, help="file to write [the package's own]")
