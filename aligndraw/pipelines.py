@@ -22,13 +22,14 @@ from aligndraw.lapgan.sharpen import Sharpener
 from aligndraw.model import AlignDRAW, Drawing, Model, RefinedDRAW, build_model, lapgan
 from aligndraw.model.graphs import GraphedSampler
 from aligndraw.model.lapgan import LAPGAN
-from aligndraw.model.saved import load_model, save_model
+from aligndraw.model.saved import load_model
 from aligndraw.noise import stream
 from aligndraw.text import Vocabulary
 from aligndraw.text.sentences import absolute, open_encoder
 from aligndraw.training import Trainer, Update
 from aligndraw.training.end_to_end import EndToEndTrainer
-from aligndraw.training.run import LOCK, RUN, Run, RunError, train_run
+from aligndraw.training.model_run import Run, train_run
+from aligndraw.training.run import LOCK, RUN, RunError
 
 SHIPPED = Path(__file__).parent / "weights" / "mnist"
 _C = TypeVar("_C", bound=ModelConfig)
@@ -263,15 +264,8 @@ def train(
     on_epoch: Callable[[int, dict[str, Any]], None] = lambda epoch, scores: None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> str:
-    """Trains to the end of the recipe; arguments and result are those of `aligndraw.training.run.train_run`.
-
-    The model in the folder is that of the last epoch, or of the update at which it was stopped.
-
-    Raises:
-        FloatingPointError: the training diverged.
-        OSError: the folder cannot be written; it can be resumed from its last checkpoint.
-    """
-    ended = train_run(
+    """Trains to the end of the recipe; arguments, result and errors are those of `train_run`."""
+    return train_run(
         job.run,
         job.trainer,
         job.data.scored,
@@ -280,10 +274,26 @@ def train(
         on_epoch=on_epoch,
         stopping=stopping,
     )
-    if job.trainer.index % job.trainer.updates_per_epoch:
-        with job.trainer.averaged() as model:
-            save_model(model, job.data.source.vocabulary, job.run.folder, notes=job.run.origin(job.trainer))
-    return ended
+
+
+def training_data(notes: Mapping[str, Any], scored: int) -> DataSet:
+    """Returns the data set that a model was trained on.
+
+    Args:
+        notes: of the model.
+        scored: as for `open_data_set`.
+
+    Raises:
+        ValueError: the notes do not name the data, or the data are gone, damaged or others.
+    """
+    record = notes.get("data")
+    if not isinstance(record, Mapping) or not {"name", "path", "sha256"} <= set(record):
+        raise ValueError("the model does not say what it was trained on: name the data (--data)")
+    data = open_data_set(record["name"], record["path"], scored)
+    if data.record["sha256"] != record["sha256"]:
+        place = record["path"] or "the package"
+        raise ValueError(f"{place} holds other data than those of the model: name the data (--data)")
+    return data
 
 
 def training_images(
@@ -300,16 +310,11 @@ def training_images(
         ValueError: the notes do not name the data, or the seed of those that are composed while training runs; or
             the data are gone, damaged or others.
     """
-    record: Mapping[str, Any] = notes.get("data", {}) if name is None else {"name": name, "path": path}
-    if "name" not in record:
-        raise ValueError("the model does not say what it was trained on: name the data (--data)")
-    data = open_data_set(record["name"], record.get("path"), scored=1)
-    if record.get("sha256") not in (None, data.record["sha256"]):
-        raise ValueError(f"{record.get('path') or 'the package'} holds other data than those of the model")
+    data = training_data(notes, 1) if name is None else open_data_set(name, path, 1)
     if isinstance(data.source, CaptionedSplit):
         return data.source.images[:limit]
     if "seed" not in notes:
-        raise ValueError(f"the model does not say which pictures of {record['name']} it was trained on: it has no seed")
+        raise ValueError(f"the model does not say which pictures of {data.name} it was trained on: it has no seed")
     size = int(notes.get("training", {}).get("epoch_size", 10_000))
     missing = min(limit or 20_000, size * int(notes.get("epochs", 2**31)))
     parts: list[NDArray[np.uint8]] = []

@@ -127,7 +127,7 @@ def paper(out: Path, seconds: float, device: str = "cuda") -> None:
     from aligndraw import AlignDRAW, AlignDRAWConfig, TrainingConfig
     from aligndraw.data import MNISTCaptions, load_digits
     from aligndraw.training import Trainer
-    from aligndraw.training.loop import read
+    from aligndraw.training.trainer import read
 
     began = time.monotonic()
     recipe = TrainingConfig.preset("paper")

@@ -23,7 +23,7 @@ from aligndraw.cli import (
     command_sample,
     command_sharpen,
     command_tables,
-    command_train,
+    train,
 )
 from aligndraw.cli.failure import Failure
 from aligndraw.cli.options import Parser
@@ -70,7 +70,7 @@ def _parser() -> Parser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     command_sample.add_to(commands)
     command_sharpen.add_to(commands)
-    command_train.add_to(commands)
+    train.add_to(commands)
     command_data.add_to(commands)
     command_eval.add_to(commands)
     command_figures.add_to(commands)

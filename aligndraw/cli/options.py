@@ -159,6 +159,14 @@ def add_config(
         )
 
 
+def add_presets(
+    parser: argparse.ArgumentParser, presets: Mapping[str, tuple[Config, Config]], without: Collection[str] = ()
+) -> None:
+    """Adds the options of models and recipes, except the fields `without` of the models."""
+    for title, part in (("model", 0), ("training", 1)):
+        add_config(parser, title, {name: configs[part] for name, configs in presets.items()}, without)
+
+
 def chosen(preset: _C, arguments: argparse.Namespace) -> _C:
     """The preset with the fields that the command line gives.
 

@@ -75,6 +75,17 @@ class LabelledScenes:
         return images, np.concatenate([part.attributes[:, where] for part in parts])[order]
 
 
+def open_labelled(
+    folder: str | os.PathLike[str] | None,
+) -> tuple[LabelledImages | LabelledScenes, LabelledImages | LabelledScenes]:
+    """Returns images to train on and images to test on: CIFAR-10 from a folder, or scenes where there is none.
+
+    Raises:
+        DataError: as for `read_cifar`.
+    """
+    return (LabelledScenes(), LabelledScenes("test")) if folder is None else read_cifar(folder)
+
+
 def read_cifar(folder: str | os.PathLike[str]) -> tuple[LabelledImages, LabelledImages]:
     """CIFAR-10's images to train on, and those to test on, from its Python or its binary files.
 

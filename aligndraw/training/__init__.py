@@ -1,7 +1,7 @@
 """Training: the loop, the update rule, the schedule."""
 
-from aligndraw.training.loop import Trainer, Update, train
 from aligndraw.training.optimizer import Muon, RMSprop, build_optimizer, clip_scales, learning_rate
+from aligndraw.training.trainer import Trainer, Update, train
 
 __all__ = [
     "Muon",

@@ -52,7 +52,7 @@ class Update:
 MEASURED = [f.name for f in fields(Update) if f.name.endswith(("loss", "accuracy"))]
 
 
-class AdversarialTrainer(Resumable):
+class AdversarialTrainer(Resumable[Update]):
     """Two networks in training: after each `update`, all that the next one depends on is in `state_dict`.
 
     Args:
@@ -219,6 +219,10 @@ class PyramidUpdate:
 
     levels: Mapping[str, Update]  # "top" and "residual"
 
+    @property
+    def index(self) -> int:
+        return self.levels["top"].index
+
     def numbers(self) -> dict[str, float]:
         """What each level measured, under names such as top_generator_loss, and the schedule, which is one."""
         measured = {f"{name}_{k}": getattr(u, k) for name, u in self.levels.items() for k in MEASURED}
@@ -226,7 +230,7 @@ class PyramidUpdate:
         return {**measured, "learning_rate": first.learning_rate, "momentum": first.momentum}
 
 
-class PyramidTrainer(Resumable):
+class PyramidTrainer(Resumable["PyramidUpdate"]):
     """Both levels of a LAPGAN in training, each by itself, one update of each at a time.
 
     Args:
@@ -255,8 +259,16 @@ class PyramidTrainer(Resumable):
         super().__init__(networks, _optimizer(networks, config))
         for level in self.levels.values():
             level.optimizer = self.optimizer  # one state to keep
-        self.config, self.total = config, self.levels["top"].total
-        self.updates_per_epoch = self.levels["top"].updates_per_epoch
+        self.config = config
+
+    @property
+    def updates_per_epoch(self) -> int:
+        return self.levels["top"].updates_per_epoch
+
+    @property
+    def total(self) -> int:
+        """Updates in the whole training."""
+        return self.levels["top"].total
 
     def update(self) -> PyramidUpdate:
         """One update of each level; errors are those of `AdversarialTrainer.update`."""
@@ -280,47 +292,10 @@ class LAPGANRun(RunFolder[LAPGANConfig, AdversarialConfig]):
     MODEL, TRAINING = LAPGANConfig, AdversarialConfig
 
 
-def train_adversarial(
-    run: RunFolder[Any, AdversarialConfig],
-    trainer: AdversarialTrainer | PyramidTrainer,
-    *,
-    checkpoint_every: int,
-    on_update: Callable[[dict[str, float]], None] = lambda numbers: None,
-    on_epoch: Callable[[int, dict[str, float]], None] = lambda epoch, means: None,
-    stopping: Callable[[], bool] = lambda: False,
-) -> bool:
-    """Trains from where the trainer stands to the end of its schedule, and keeps the run folder.
-
-    Args:
-        run: locked by the caller.
-        trainer: fresh, or restored.
-        checkpoint_every: updates from one checkpoint to the next; there is one after each epoch too.
-        on_update: called after each update with what it measured.
-        on_epoch: called after each epoch with its number, from 1, and the means of its losses and accuracies; it saves
-            what was trained.
-        stopping: asked after each update: true saves a checkpoint and ends.
-
-    Returns:
-        whether it came to the end.
-
-    Raises:
-        FloatingPointError: the training diverged; the folder holds the last good checkpoint.
-    """
-    per_epoch = trainer.updates_per_epoch
-    while trainer.index < trainer.total:
-        numbers = trainer.update().numbers()
-        run.log(update=trainer.index, **numbers)
-        on_update(numbers)
-        ended = trainer.index % per_epoch == 0
-        if ended:
-            lines = [m for m in run.metrics() if trainer.index - per_epoch < m["update"]]
-            measured = [name for name in numbers if name.endswith(tuple(MEASURED))]
-            means = {name: float(np.mean([line[name] for line in lines])) for name in measured}
-            run.log(update=trainer.index, epoch=trainer.index // per_epoch, **means)
-            on_epoch(trainer.index // per_epoch, means)
-        stop = stopping()
-        if stop or ended or trainer.index % checkpoint_every == 0:
-            run.checkpoint(trainer)
-        if stop:
-            return False
-    return True
+def log_epoch(run: RunFolder[Any, Any], trainer: Resumable[Any], epoch: int) -> dict[str, float]:
+    """Adds the mean losses and accuracies of the epoch that the last update ends to the metrics; returns them."""
+    lines = [m for m in run.metrics() if trainer.index - trainer.updates_per_epoch < m["update"] and "epoch" not in m]
+    names = [name for name in lines[0] if name.endswith(tuple(MEASURED))]
+    means = {name: float(np.mean([line[name] for line in lines])) for name in names}
+    run.log(update=trainer.index, epoch=epoch, **means)
+    return means

@@ -1,7 +1,7 @@
 """Checkpoints: all that the next update depends on, in a folder that is complete or absent.
 
 <name>/
-    state.safetensors   "model/<parameter>", "average/…", "opponent/…", "optimizer/<parameter>/<key>"
+    state.safetensors   "model/<parameter>", "average/…", "auxiliary/…", "optimizer/<parameter>/<key>"
     state.json          {"index": updates done}
     manifest.json       size and SHA-256 of the two
 """
@@ -23,7 +23,8 @@ from torch import Tensor
 
 from aligndraw.training.state import Resumable
 
-_KINDS = "model", "average", "opponent"
+_KINDS = "model", "average", "auxiliary"
+_RENAMED = {"opponent": "auxiliary"}  # of checkpoints of version 0.1
 STATE, NUMBERS, MANIFEST = "state.safetensors", "state.json", "manifest.json"
 
 
@@ -31,7 +32,7 @@ class CheckpointError(ValueError):
     """A checkpoint is damaged, or not one of this training; the message names the file and what is wrong."""
 
 
-def save_checkpoint(trainer: Resumable, folder: Path) -> None:
+def save_checkpoint(trainer: Resumable[Any], folder: Path) -> None:
     """Writes a checkpoint; an interruption at any moment leaves a whole one or none.
 
     Raises:
@@ -64,7 +65,7 @@ def save_checkpoint(trainer: Resumable, folder: Path) -> None:
         raise
 
 
-def load_checkpoint(trainer: Resumable, folder: Path) -> None:
+def load_checkpoint(trainer: Resumable[Any], folder: Path) -> None:
     """Puts a trainer of the same configuration where the saved one was.
 
     Raises:
@@ -72,7 +73,7 @@ def load_checkpoint(trainer: Resumable, folder: Path) -> None:
     """
     contents = _verified(folder)
     try:
-        tensors = safetensors.torch.load(contents[STATE])
+        tensors = {_renamed(n): t for n, t in safetensors.torch.load(contents[STATE]).items()}
         index = json.loads(contents[NUMBERS])["index"]
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{folder} is no checkpoint: {error}") from error
@@ -102,7 +103,7 @@ def checkpoints(folder: Path) -> Iterator[Path]:
     yield from sorted(folder.glob("update-*"), reverse=True)
 
 
-def _tensors(trainer: Resumable, fresh: bool = False) -> dict[str, Tensor]:
+def _tensors(trainer: Resumable[Any], fresh: bool = False) -> dict[str, Tensor]:
     """Every tensor of a trainer under its name in the file; `fresh` leaves out what an optimizer makes as it goes."""
     state = trainer.state_dict()
     tensors = {f"{kind}/{n}": t for kind in _KINDS for n, t in state[kind].items()}
@@ -111,6 +112,11 @@ def _tensors(trainer: Resumable, fresh: bool = False) -> dict[str, Tensor]:
         for i, values in state["optimizer"]["state"].items():
             tensors.update({f"optimizer/{names[i]}/{key}": t for key, t in values.items()})
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def _renamed(name: str) -> str:
+    kind, _, rest = name.partition("/")
+    return f"{_RENAMED.get(kind, kind)}/{rest}"
 
 
 def _verified(folder: Path) -> dict[str, bytes]:

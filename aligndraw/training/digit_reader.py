@@ -10,26 +10,24 @@ some also a piece of a digit from another place; the others hold nothing, such a
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from tqdm import tqdm  # type: ignore[import-untyped]
 
 import aligndraw
 from aligndraw.data import PLACES, Digits, as_images, load_digits
 from aligndraw.data.digits import SIDE
 from aligndraw.data.mnist_captions import SPLITS
 from aligndraw.evaluation.fidelity import GROUPS, Share, score_reader
-from aligndraw.evaluation.reader import NOTHING, SHIPPED, WINDOW, DigitReader, Reader, readings
+from aligndraw.evaluation.reader import NOTHING, SHIPPED, WINDOW, DigitReader, readings
+from aligndraw.training.reader import train_reader
 
-_R = TypeVar("_R", bound=Reader)
 MEASURED = 20  # pictures of each caption, and hundreds of windows, that the reader is measured on
 
 _MIDDLES = torch.tensor([(sum(p.columns) / 2, sum(p.rows) / 2) for p in PLACES.values()])  # [8, (x, y)]
@@ -145,30 +143,7 @@ def train(
             windows = composer.batch(batch_size)
             return functional.cross_entropy(reader.layers(windows.pictures), windows.wanted)
 
-        return fit(reader, loss_of, updates, rate)
-
-
-def fit(reader: _R, loss_of: Callable[[int], Tensor], updates: int, rate: float) -> _R:
-    """Trains a reader in place; its weights end as a running mean of those trained.
-
-    Args:
-        loss_of: the loss of an update, by its number.
-        updates: of AdamW, its rate rising to `rate` and falling to zero (one cycle).
-    """
-    mean = AveragedModel(reader, multi_avg_fn=get_ema_multi_avg_fn(0.99), use_buffers=True)
-    optimizer = torch.optim.AdamW(reader.parameters(), rate, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, updates, pct_start=0.2)
-    bar = tqdm(range(updates), unit=" updates", dynamic_ncols=True, disable=None)
-    for update in bar:
-        loss = loss_of(update)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        mean.update_parameters(reader)
-        bar.set_postfix_str(f"loss {loss.item():.3f}", refresh=False)
-    reader.load_state_dict(mean.module.state_dict())
-    return reader.eval()
+        return train_reader(reader, loss_of, updates, rate)
 
 
 @torch.no_grad()

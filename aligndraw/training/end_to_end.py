@@ -14,7 +14,7 @@ from aligndraw.lapgan.config import SharpenerConfig
 from aligndraw.lapgan.discriminator import ResidualDiscriminator
 from aligndraw.model import Bound, RefinedDRAW
 from aligndraw.noise import stream
-from aligndraw.training.loop import Trainer
+from aligndraw.training.trainer import Trainer
 
 
 class EndToEndTrainer(Trainer):
@@ -38,18 +38,18 @@ class EndToEndTrainer(Trainer):
             sizes = SharpenerConfig(shape.image_size, shape.channels, shape.caption_units, config.discriminator_planes)
             with torch.random.fork_rng(devices=()):
                 torch.default_generator.manual_seed(seed)
-                self.opponent = ResidualDiscriminator(sizes).to(model.canvas.device)
+                self.auxiliary = ResidualDiscriminator(sizes).to(model.canvas.device)
             self.more = ("discriminator_loss", "generator_loss", "accuracy")
 
     @property
     def ungraphed_reason(self) -> str:
         """As `Trainer.ungraphed_reason`."""
-        return "a discriminator learns too" if self.opponent is not None else super().ungraphed_reason
+        return "a discriminator learns too" if self.auxiliary is not None else super().ungraphed_reason
 
     def _measured(
         self, images: Tensor, captions: Tensor, lengths: Tensor, noise: Tensor
     ) -> tuple[Bound, Tensor | float, Sequence[Tensor]]:
-        if self.opponent is None:
+        if self.auxiliary is None:
             return super()._measured(images, captions, lengths, noise)
         refined: list[Tensor] = []
 
@@ -65,18 +65,18 @@ class EndToEndTrainer(Trainer):
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(stream(self.seed, self.total + self.index).initial_seed())  # of the dropout
             loss, right = self._teach(images, mean.detach(), sentences)
-            logits = self.opponent.requires_grad_(False)(sentences, mean)
-        self.opponent.requires_grad_(True)
+            logits = self.auxiliary.requires_grad_(False)(sentences, mean)
+        self.auxiliary.requires_grad_(True)
         fooled = binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
         return bound, self.config.adversarial * fooled, (loss, fooled.detach(), right)
 
     def _teach(self, real: Tensor, fake: Tensor, sentences: Tensor) -> tuple[Tensor, Tensor]:
         """One step of the discriminator; its loss, and the share of pictures that it told."""
-        assert self.opponent is not None
-        logits = self.opponent(sentences.repeat(2, 1), torch.cat([real, fake]))
+        assert self.auxiliary is not None
+        logits = self.auxiliary(sentences.repeat(2, 1), torch.cat([real, fake]))
         targets = (torch.arange(len(logits), device=logits.device) < len(real)).to(logits)
         loss = binary_cross_entropy_with_logits(logits, targets)
-        parameters = list(self.opponent.parameters())
+        parameters = list(self.auxiliary.parameters())
         gradients = torch.autograd.grad(loss, parameters)
         if not torch.stack(torch._foreach_norm(gradients)).isfinite().all():
             raise FloatingPointError(

@@ -6,8 +6,9 @@ step size is halved every 25 epochs, half of the images mirrored.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,9 +19,10 @@ from torch.nn import functional
 
 from aligndraw.config import Config, setting
 from aligndraw.data import as_images
+from aligndraw.data.labelled import open_labelled
 from aligndraw.evaluation.features import FeatureNetwork, FeaturesConfig
 from aligndraw.evaluation.fidelity import Share
-from aligndraw.training.run import RunFolder
+from aligndraw.training.run import Build, RunFolder
 from aligndraw.training.state import Resumable, check_finite
 
 STANDARD = 2000  # training images of which the mean and the deviation of a channel are taken
@@ -54,6 +56,16 @@ class FeaturesRecipe(Config):
             raise ValueError(f"batch_size must be from 2 to epoch_size {self.epoch_size}, got {self.batch_size}")
 
 
+# Models and their recipes.
+PRESETS = {
+    "scenes": (
+        FeaturesConfig(planes=16, dropout=0.0),
+        FeaturesRecipe(epochs=8, epoch_size=12_800, batch_size=64, learning_rate=0.2, halved_every=3),
+    ),
+    "cifar": (FeaturesConfig(), FeaturesRecipe()),
+}
+
+
 class FeaturesRun(RunFolder[FeaturesConfig, FeaturesRecipe]):
     """A training of a feature network."""
 
@@ -69,8 +81,12 @@ class FeaturesUpdate:
     loss: float  # nats an image
     right: float  # share of the batch
 
+    def numbers(self) -> dict[str, float]:
+        """Returns the loss and the accuracy."""
+        return {"loss": self.loss, "right": self.right}
 
-class FeaturesTrainer(Resumable):
+
+class FeaturesTrainer(Resumable[FeaturesUpdate]):
     """A network in training; after each `update`, all that the next one depends on is in `state_dict`.
 
     Args:
@@ -154,34 +170,41 @@ def accuracy(network: FeatureNetwork, data: Labelled, size: int = 1000, batch_si
     return Share(hits, size)
 
 
-def train_features(
-    run: FeaturesRun,
-    trainer: FeaturesTrainer,
-    *,
-    checkpoint_every: int,
-    on_update: Callable[[FeaturesUpdate], None] = lambda update: None,
-    stopping: Callable[[], bool] = lambda: False,
-    notes: dict[str, Any] | None = None,
-) -> bool:
-    """Trains from where the trainer stands to the end of its recipe, and keeps the run folder.
-
-    The network is saved after each epoch. Arguments, result and errors are those of
-    `aligndraw.training.adversarial.train_adversarial`.
+class FeaturesBuild(Build):
+    """The training of a feature network.
 
     Args:
-        notes: kept with the network.
+        settings: "data", a folder with CIFAR-10 or None for scenes; "seed".
+        model: fitted to the images.
+        recipe: how it is trained.
+        device: of the network.
+
+    Attributes:
+        test: images to test on.
+
+    Raises:
+        aligndraw.data.DataError: the images cannot be read.
     """
-    while trainer.index < trainer.total:
-        update = trainer.update()
-        run.log(update=trainer.index, loss=update.loss, right=update.right)
-        on_update(update)
-        ended = trainer.index % trainer.updates_per_epoch == 0
-        if ended:
-            trainer.model.notes = {**(notes or {}), "updates": trainer.index}
-            trainer.model.save(run.folder)
-        stop = stopping()
-        if stop or ended or trainer.index % checkpoint_every == 0:
-            run.checkpoint(trainer)
-        if stop:
-            return False
-    return True
+
+    model_config: FeaturesConfig
+    trainer: FeaturesTrainer
+
+    def __init__(
+        self, settings: Mapping[str, Any], model: FeaturesConfig, recipe: FeaturesRecipe, device: str
+    ) -> None:
+        self.settings, self.recipe = settings, recipe
+        images, self.test = open_labelled(settings["data"])
+        self.origins = {"sha256": (images.checksum, settings["data"])}
+        channels, *size = images.image_shape
+        self.model_config = model.replace(image_size=tuple(size), channels=channels, classes=len(images.classes))
+        with torch.random.fork_rng(devices=()):
+            torch.default_generator.manual_seed(settings["seed"])
+            network = FeatureNetwork(self.model_config)
+        self.trainer = FeaturesTrainer(network.to(device), images, recipe, settings["seed"])
+        self.trainer.standardise()
+
+    def save(self, folder: Path) -> None:
+        """Writes the network with notes on its training."""
+        notes = {"settings": dict(self.settings), "training": self.recipe.to_dict(), "updates": self.trainer.index}
+        self.trainer.model.notes = notes
+        self.trainer.model.save(folder)

@@ -11,25 +11,21 @@ lock                    held while a process trains here
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
-from aligndraw.config import Config, EndToEndConfig, ModelConfig, RefinedConfig, TrainingConfig, model_config
-from aligndraw.data import Examples
+from aligndraw.config import Config
 from aligndraw.evaluation import features
-from aligndraw.evaluation.bound import estimate_bound
 from aligndraw.files import replacing
 from aligndraw.lapgan import sharpen
 from aligndraw.model import lapgan
-from aligndraw.model.saved import CONFIG, WEIGHTS, save_model
+from aligndraw.model.saved import CONFIG, WEIGHTS
 from aligndraw.text import skipthoughts
 from aligndraw.training.checkpoint import CheckpointError, checkpoints, load_checkpoint, save_checkpoint
-from aligndraw.training.loop import Trainer, Update, read
 from aligndraw.training.state import Resumable
 
 RUN, METRICS, CHECKPOINTS, LOCK = "run.json", "metrics.jsonl", "checkpoints", "lock"
@@ -51,6 +47,24 @@ _R = TypeVar("_R", bound="RunFolder[Any, Any]")
 
 class RunError(ValueError):
     """A run folder cannot be used; the message says why and what to do."""
+
+
+class Build(Protocol):
+    """A training, built from the settings of its run.
+
+    Attributes:
+        settings: paths, seed and other settings, as `run.json` keeps them.
+        model_config: of the networks that are trained, fitted to the data.
+        trainer: fresh.
+        origins: the entries of `run.json` that identify files, each with the path of the file.
+    """
+
+    settings: Mapping[str, Any]
+    model_config: Any
+    trainer: Any
+    origins: dict[str, tuple[Any, Any]]
+
+    def __init__(self, settings: Mapping[str, Any], model: Any, recipe: Any, device: str) -> None: ...
 
 
 class RunFolder(Generic[_M, _T]):
@@ -75,8 +89,8 @@ class RunFolder(Generic[_M, _T]):
         """A new run.
 
         Args:
-            overwrite: removes what a training of whatever kind left in the folder.
-            notes: what else `run.json` is to say.
+            overwrite: removes the files that a training of any kind left in the folder.
+            notes: further entries of `run.json`.
 
         Raises:
             RunError: the folder holds what a training left, or one is going on there.
@@ -162,7 +176,7 @@ class RunFolder(Generic[_M, _T]):
             with suppress(OSError):  # there is something else in it
                 (self.folder / place).rmdir()
 
-    def restore(self, trainer: Resumable) -> list[str]:
+    def restore(self, trainer: Resumable[Any]) -> list[str]:
         """Puts a fresh trainer where the newest whole checkpoint was, and drops metrics of what came after it.
 
         Returns:
@@ -186,7 +200,7 @@ class RunFolder(Generic[_M, _T]):
         self._cut_metrics(trainer.index)
         return passed
 
-    def checkpoint(self, trainer: Resumable, keep: int = 2) -> None:
+    def checkpoint(self, trainer: Resumable[Any], keep: int = 2) -> None:
         """Saves a checkpoint and removes all but the newest `keep`."""
         folder = self.folder / CHECKPOINTS
         save_checkpoint(trainer, folder / f"update-{trainer.index:08d}")
@@ -210,108 +224,6 @@ class RunFolder(Generic[_M, _T]):
         kept = [m for m in self.metrics() if m["update"] <= index]
         with replacing(self.folder / METRICS) as path:
             path.write_text("".join(json.dumps(m) + "\n" for m in kept), encoding="utf-8")
-
-
-class Run(RunFolder[ModelConfig, TrainingConfig]):
-    """A training of a model of pictures given captions, of whatever kind."""
-
-    MODEL, TRAINING = ModelConfig, TrainingConfig
-
-    @property
-    def model_config(self) -> ModelConfig:
-        return model_config(self.record["model"])
-
-    @property
-    def training_config(self) -> TrainingConfig:
-        kind = EndToEndConfig if isinstance(self.model_config, RefinedConfig) else TrainingConfig
-        return kind.from_dict(self.record["training"])
-
-    def origin(self, trainer: Trainer) -> dict[str, Any]:
-        """How the trainer's model came about so far, for its notes; an epoch that has begun counts."""
-        record = {k: v for k, v in self.record.items() if k not in ("format", "model")}
-        return {**record, "updates": trainer.index, "epochs": -(-trainer.index // trainer.updates_per_epoch)}
-
-
-def train_run(
-    run: Run,
-    trainer: Trainer,
-    scored: Mapping[str, Examples],
-    *,
-    checkpoint_every: int,
-    keep: int = 2,
-    on_update: Callable[[Update], None] = lambda update: None,
-    on_epoch: Callable[[int, dict[str, Any]], None] = lambda epoch, scores: None,
-    stopping: Callable[[], bool] = lambda: False,
-) -> str:
-    """Trains from where the trainer stands to the end of its recipe, and keeps the run folder.
-
-    Args:
-        run: locked by the caller.
-        trainer: fresh, or restored.
-        scored: named examples whose bound is taken after each epoch; patience goes by the first.
-        checkpoint_every: updates from one checkpoint to the next; there is one after each epoch too.
-        keep: checkpoints kept.
-        on_update: called after each update, at most `Trainer.lag` updates later.
-        on_epoch: called after each epoch with its number, from 1, and its scores, after they were written; the model
-            then has the averaged weights, where there are any.
-        stopping: asked after each update: true saves a checkpoint and ends.
-
-    Returns:
-        "finished", "stopped" or "no better bound" (patience).
-    """
-    per_epoch = trainer.updates_per_epoch
-    ended = _out_of_patience(run, trainer, scored)
-    launched: list[Callable[[], Update]] = []
-
-    def report(waiting: int) -> None:
-        """The figures of what was launched, but for as many of the last."""
-        for update in read(launched, waiting):
-            run.log(
-                update=update.index + 1,
-                bound=update.bound,
-                kl=update.kl,
-                nll=update.nll,
-                gradient_norm=update.gradient_norm,
-                learning_rate=update.learning_rate,
-                **update.more,
-            )
-            on_update(update)
-
-    while trainer.index < trainer.total and not ended:
-        launched.append(trainer.launch())
-        due = trainer.index % checkpoint_every == 0 or trainer.index % per_epoch == 0
-        report(waiting=0 if due else trainer.lag)
-        if trainer.index % per_epoch == 0:
-            _end_epoch(run, trainer, scored, on_epoch)
-            ended = _out_of_patience(run, trainer, scored)
-        stop = stopping()
-        if stop or due:
-            report(waiting=0)
-            run.checkpoint(trainer, keep)
-        if stop:
-            return "stopped"
-    return "no better bound" if ended else "finished"
-
-
-def _end_epoch(
-    run: Run, trainer: Trainer, scored: Mapping[str, Examples], on_epoch: Callable[[int, dict[str, Any]], None]
-) -> None:
-    epoch = trainer.index // trainer.updates_per_epoch
-    with trainer.averaged() as model:
-        scores = {name: estimate_bound(model, examples).to_dict() for name, examples in scored.items()}
-        notes = {**run.origin(trainer), "bound": scores}
-        save_model(model, trainer.source.vocabulary, run.folder, notes=notes)
-        run.log(update=trainer.index, epoch=epoch, **scores)
-        on_epoch(epoch, scores)
-
-
-def _out_of_patience(run: Run, trainer: Trainer, scored: Mapping[str, Examples]) -> bool:
-    patience = trainer.config.patience
-    if not patience:
-        return False
-    first = next(iter(scored))
-    bounds = [m[first]["bound"]["mean"] for m in run.metrics() if "epoch" in m]
-    return len(bounds) > patience and min(bounds[-patience:]) >= min(bounds[:-patience], default=math.inf)
 
 
 if os.name == "posix":

@@ -23,7 +23,8 @@ from aligndraw.data import Scenes, as_images
 from aligndraw.data.scenes import Combinations
 from aligndraw.evaluation.attributes import GROUPS, score_scene_reader
 from aligndraw.evaluation.scene_reader import SceneReader, by_attribute
-from aligndraw.training.digit_reader import blur, fit
+from aligndraw.training.digit_reader import blur
+from aligndraw.training.reader import train_reader
 
 MEASURED = 5000  # real pictures of each kind that the reader is measured on
 
@@ -66,7 +67,7 @@ def train(updates: int = 2000, batch_size: int = 128, rate: float = 4e-3, seed: 
         logits = by_attribute(reader(pictures))
         return torch.stack([functional.cross_entropy(*both) for both in zip(logits, attributes.unbind(1))]).sum()
 
-    return fit(reader, loss_of, updates, rate)
+    return train_reader(reader, loss_of, updates, rate)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

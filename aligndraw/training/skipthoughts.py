@@ -10,8 +10,9 @@ ends in <eos>, the decoders' first input is zero, gradients have norm 5 at most,
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_sequenc
 from aligndraw.config import Config, setting
 from aligndraw.files import replacing
 from aligndraw.text.skipthoughts import DICTIONARY, END, FILES, UNKNOWN, from_gru, prefixes, words_of
-from aligndraw.training.run import RunFolder
+from aligndraw.training.run import Build, RunFolder
 from aligndraw.training.state import Resumable
 
 Sentences = Sequence[Sequence[int]]  # word ids, without <eos>
@@ -65,6 +66,9 @@ class SkipThoughtsRecipe(Config):
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)!r}")
 
 
+PRESETS = {"released": (SkipThoughtsConfig(), SkipThoughtsRecipe())}
+
+
 class SkipThoughtsRun(RunFolder[SkipThoughtsConfig, SkipThoughtsRecipe]):
     """A training of skip-thoughts."""
 
@@ -102,6 +106,22 @@ class Triples:
         if not middles:
             raise ValueError(f"no three sentences of at most {max_words} words follow each other")
         return cls(known, sentences, middles)
+
+    @classmethod
+    def read(cls, file: str | Path, words: int, max_words: int) -> tuple[Triples, str]:
+        """Reads the sentences of a UTF-8 text, as `of` does; returns also the SHA-256 of the file.
+
+        Raises:
+            ValueError: the file cannot be read, or no three sentences follow each other.
+        """
+        try:
+            content = Path(file).read_bytes()
+            lines = content.decode("utf-8").split("\n")
+        except OSError as error:
+            raise ValueError(f"cannot read {file}: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{file} must be UTF-8 text: {error}") from error
+        return cls.of(lines, words, max_words), hashlib.sha256(content).hexdigest()
 
 
 class SkipThoughtsModel(nn.Module):
@@ -160,11 +180,15 @@ class SkipThoughtsUpdate:
 
     index: int  # from 0
     epoch: int  # from 0
-    loss: float  # nats a word
+    loss: float  # nats per word
     gradient_norm: float
 
+    def numbers(self) -> dict[str, float]:
+        """Returns the loss and the norm of the gradient."""
+        return {"loss": self.loss, "gradient_norm": self.gradient_norm}
 
-class SkipThoughtsTrainer(Resumable):
+
+class SkipThoughtsTrainer(Resumable[SkipThoughtsUpdate]):
     """A model in training; after each `update`, all that the next one depends on is in `state_dict`.
 
     Args:
@@ -210,32 +234,34 @@ class SkipThoughtsTrainer(Resumable):
         return SkipThoughtsUpdate(self.index - 1, epoch, loss.item() / words, norm)
 
 
-def train_skipthoughts(
-    run: SkipThoughtsRun,
-    trainer: SkipThoughtsTrainer,
-    *,
-    checkpoint_every: int,
-    on_update: Callable[[SkipThoughtsUpdate], None] = lambda update: None,
-    stopping: Callable[[], bool] = lambda: False,
-) -> bool:
-    """Trains from where the trainer stands to the end of its recipe, and keeps the run folder.
+class SkipThoughtsBuild(Build):
+    """The training of skip-thoughts.
 
-    The files in the released form (`save_skipthoughts`) are written after each epoch. Arguments, result and errors are
-    those of `aligndraw.training.adversarial.train_adversarial`.
+    Args:
+        settings: "text" and "word_vectors", paths; "seed".
+        model, recipe: what is trained, and how.
+        device: of the model.
+
+    Attributes:
+        data: the sentences.
+
+    Raises:
+        ValueError: the text cannot be read.
     """
-    while trainer.index < trainer.total:
-        update = trainer.update()
-        run.log(update=trainer.index, loss=update.loss, gradient_norm=update.gradient_norm)
-        on_update(update)
-        ended = trainer.index % trainer.updates_per_epoch == 0
-        if ended:
-            save_skipthoughts(trainer.model, trainer.data.words, run.folder)
-        stop = stopping()
-        if stop or ended or trainer.index % checkpoint_every == 0:
-            run.checkpoint(trainer)
-        if stop:
-            return False
-    return True
+
+    model_config: SkipThoughtsConfig
+    trainer: SkipThoughtsTrainer
+
+    def __init__(
+        self, settings: Mapping[str, Any], model: SkipThoughtsConfig, recipe: SkipThoughtsRecipe, device: str
+    ) -> None:
+        self.settings, self.model_config = settings, model
+        self.data, checksum = Triples.read(settings["text"], model.words, recipe.max_words)
+        self.origins = {"sha256": (checksum, settings["text"])}
+        with torch.random.fork_rng(devices=()):
+            torch.default_generator.manual_seed(settings["seed"])
+            network = SkipThoughtsModel(model, len(self.data.words))
+        self.trainer = SkipThoughtsTrainer(network.to(device), self.data, recipe, settings["seed"])
 
 
 def save_skipthoughts(model: SkipThoughtsModel, words: Sequence[str], folder: Path) -> None:

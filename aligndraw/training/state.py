@@ -2,36 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 
-class Resumable:
-    """Parameters, what the optimizer keeps of each, and the number of updates done.
+class Update(Protocol):
+    """One update of a trainer."""
+
+    @property
+    def index(self) -> int:
+        """From 0."""
+
+    def numbers(self) -> dict[str, float]:
+        """Returns the line of `metrics.jsonl`, without the number of the update."""
+
+
+_U = TypeVar("_U", bound=Update, covariant=True)
+
+
+class Resumable(ABC, Generic[_U]):
+    """A trainer: parameters, optimizer state and the number of finished updates.
 
     Attributes:
         average: a running mean of the parameters by name; empty where none is kept.
-        opponent: what is trained beside the model by plain gradient descent, which keeps nothing.
+        auxiliary: a network trained beside the model by plain gradient descent, without optimizer state; or None.
         index: the number of updates done.
+        lag: how many updates may be in flight before the oldest is read.
     """
+
+    lag = 0
 
     def __init__(self, model: nn.Module, optimizer: Optimizer) -> None:
         self.model, self.optimizer = model, optimizer
         self.average: dict[str, Tensor] = {}
-        self.opponent: nn.Module | None = None
+        self.auxiliary: nn.Module | None = None
         self.index = 0
 
+    @property
+    @abstractmethod
+    def updates_per_epoch(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def total(self) -> int:
+        """Updates in the whole training."""
+
+    @abstractmethod
+    def update(self) -> _U:
+        """Runs one update.
+
+        Raises:
+            FloatingPointError: a loss, a gradient or a parameter is not finite.
+        """
+
+    def launch(self) -> Callable[[], _U]:
+        """Starts one update; the returned function waits for it. Errors are those of `update`."""
+        update = self.update()
+        return lambda: update
+
     def state_dict(self) -> dict[str, Any]:
-        """Parameters, their running mean, the opponent's, optimizer state and the number of updates done."""
+        """Parameters, their running mean, the auxiliary network, optimizer state and the number of updates done."""
         return {
             "index": self.index,
             "model": self.model.state_dict(),
             "average": self.average,
-            "opponent": {} if self.opponent is None else self.opponent.state_dict(),
+            "auxiliary": {} if self.auxiliary is None else self.auxiliary.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
 
@@ -41,8 +81,8 @@ class Resumable:
         self.optimizer.load_state_dict(state["optimizer"])
         for name, tensor in self.average.items():
             tensor.copy_(state["average"][name])
-        if self.opponent is not None:
-            self.opponent.load_state_dict(state["opponent"])
+        if self.auxiliary is not None:
+            self.auxiliary.load_state_dict(state["auxiliary"])
         self.index = state["index"]
 
 

@@ -13,7 +13,7 @@ from aligndraw import AlignDRAW, AlignDRAWConfig
 from aligndraw.data import VOCABULARY
 from aligndraw.model.saved import save_model
 from aligndraw.pipelines import Pipeline
-from aligndraw.training.run import Run
+from aligndraw.training.model_run import Run
 
 SEVEN = "the digit seven is at the top left of the image"
 

@@ -8,7 +8,6 @@ import pytest
 import torch
 from PIL import Image
 
-from aligndraw.cli import train_features
 from aligndraw.data import CaptionedImages, Scenes, evaluation_scenes
 from aligndraw.data.scenes import VOCABULARY
 from aligndraw.data.stored_scenes import store_scenes
@@ -20,6 +19,7 @@ from aligndraw.lapgan.captioned import CaptionedSharpener
 from aligndraw.model.saved import load_model
 from aligndraw.noise import stream
 from aligndraw.pipelines import Pipeline
+from aligndraw.training.features import FeaturesTrainer
 
 SHORT = "--epochs 1 --epoch-size 12 --batch-size 4 --scored 2 --latent-units 3"
 FEATURES = "--planes 2 --epochs 2 --epoch-size 30 --batch-size 10".split()
@@ -177,9 +177,9 @@ def test_features(command, drawing, tmp_path, monkeypatch):
             signal.raise_signal(signal.SIGINT)
         return update(self, *arguments, **options)
 
-    update = train_features.FeaturesTrainer.update
+    update = FeaturesTrainer.update
     with monkeypatch.context() as patch:
-        patch.setattr(train_features.FeaturesTrainer, "update", stopping)
+        patch.setattr(FeaturesTrainer, "update", stopping)
         status, _, err = command("train", "features", *FEATURES, "--out", tmp_path / "parts")
     assert status == 130 and f"aligndraw train features --out {tmp_path / 'parts'} --resume" in err
     assert command("train", "features", "--out", tmp_path / "parts", "--resume")[0] == 0

@@ -12,13 +12,13 @@ from PIL import Image
 
 from aligndraw import AlignDRAWConfig, TrainingConfig
 from aligndraw.cli import _parser
-from aligndraw.cli.command_train import PRESETS
-from aligndraw.cli.jobs import _told
 from aligndraw.cli.options import chosen
-from aligndraw.cli.progress import Progress
+from aligndraw.cli.train.drawing import DrawingJob
+from aligndraw.cli.train.progress import Progress
 from aligndraw.data import VOCABULARY, load_digits, open_data_set
 from aligndraw.model.saved import load_model
 from aligndraw.pipelines import new_run
+from aligndraw.presets import PRESETS
 
 CAPTIONS = open_data_set("mnist", scored=1).shown
 CONFIGS = {
@@ -103,10 +103,15 @@ def test_on_a_gpu_it_says_whether_updates_come_from_graphs(tmp_path):
     data = open_data_set("mnist")
     model = AlignDRAWConfig(steps=1, encoder_units=2, decoder_units=2, latent_units=2, language_units=2, align_units=2)
     with new_run(tmp_path / "run", model, TrainingConfig.preset("paper"), data) as job:
-        assert _told(job, "cuda").endswith(", float32 products, no CUDA graphs (there are no CUDA graphs on cpu)")
-        assert _told(job, "cpu").endswith(", float32 products")
+
+        def described(device):
+            return DrawingJob(job, "mnist", device, "cpp ops").describe()
+
+        reason = "no CUDA graphs (there are no CUDA graphs on cpu)"
+        assert described("cuda").endswith(f", float32 products, {reason}, cpp ops")
+        assert described("cpu").endswith(", float32 products, cpp ops")
         job.trainer.graphs.reason = ""
-        assert _told(job, "cuda:1").endswith(", updates from CUDA graphs")
+        assert described("cuda:1").endswith(", updates from CUDA graphs, cpp ops")
 
 
 def test_what_it_writes(trained):

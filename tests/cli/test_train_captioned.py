@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from aligndraw.cli.progress import Progress
+from aligndraw.cli.train.progress import Progress
 from aligndraw.data import CaptionedImages, CaptionedWriter, open_data_set
 from aligndraw.data.stored_scenes import store_scenes
 from aligndraw.model.saved import load_model

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from aligndraw.cli.progress import Progress
+from aligndraw.cli.train.progress import Progress
 from aligndraw.data import CaptionedImages, evaluation_scenes, sentences
 from aligndraw.data.stored_scenes import store_scenes
 from aligndraw.evaluation.attributes import score_attributes

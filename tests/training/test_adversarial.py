@@ -20,10 +20,20 @@ from aligndraw.training.adversarial import (
     PyramidTrainer,
     SharpenerRun,
     SharpenerTrainer,
-    train_adversarial,
+    log_epoch,
 )
+from aligndraw.training.fit import fit
 
 RECIPE = AdversarialConfig(epochs=2, batch_size=4, momentum=0.3, momentum_step=0.1, precision="float32")
+
+
+def train_adversarial(run, trainer, on_epoch=lambda epoch, means: None, **options):
+    """Whether training comes to its end."""
+
+    def end_epoch(epoch):
+        on_epoch(epoch, log_epoch(run, trainer, epoch))
+
+    return fit(trainer, run, end_epoch=end_epoch, **options) == "finished"
 
 
 class Source:

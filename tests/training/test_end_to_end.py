@@ -38,8 +38,8 @@ def make(recipe=RECIPE):
 def test_an_update_by_hand():
     """The discriminator's step first, then the gradient of KL + NLL + weight · E[−log D] at its new parameters."""
     trainer = make(RECIPE.replace(clip_norm=0.0))
-    trainer.opponent.layers[5].p = 0.0
-    model, judge = copy.deepcopy(trainer.model), copy.deepcopy(trainer.opponent)
+    trainer.auxiliary.layers[5].p = 0.0
+    model, judge = copy.deepcopy(trainer.model), copy.deepcopy(trainer.auxiliary)
     images, ids, lengths = to_tensors(Scenes().epoch(4, 0, 8), slice(0, 4))
     seen = []
     bound = model(images, ids, lengths, generator=stream(4, 0), refine=lambda mean: seen.append(mean) or mean)
@@ -59,14 +59,14 @@ def test_an_update_by_hand():
     assert update.bound == pytest.approx(bound.loss.item(), rel=1e-5)
     for (name, parameter), gradient in zip(trainer.model.named_parameters(), wanted):
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-3, atol=1e-3, msg=name)
-    for mine, theirs in zip(judge.parameters(), trainer.opponent.parameters()):
+    for mine, theirs in zip(judge.parameters(), trainer.auxiliary.parameters()):
         torch.testing.assert_close(theirs, mine, rtol=1e-5, atol=1e-7)
 
 
 def test_without_a_discriminator_it_is_the_bound_alone():
     ours = make(RECIPE.replace(adversarial=0.0))
     plain = Trainer(copy.deepcopy(ours.model), Scenes(), ours.config, seed=4)
-    assert ours.opponent is None
+    assert ours.auxiliary is None
     assert [ours.update() for _ in range(3)] == [plain.update() for _ in range(3)]
 
 
@@ -89,7 +89,7 @@ def test_resuming_ends_the_same(tmp_path):
     state = torch.get_rng_state()
     assert [resumed.update() for _ in range(2)] == updates[2:]
     assert torch.equal(torch.get_rng_state(), state)
-    for network in ("model", "opponent"):
+    for network in ("model", "auxiliary"):
         for a, b in zip(getattr(whole, network).parameters(), getattr(resumed, network).parameters(), strict=True):
             assert torch.equal(a, b)
 

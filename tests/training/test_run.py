@@ -16,8 +16,9 @@ from aligndraw import AlignDRAW, AlignDRAWConfig, TrainingConfig
 from aligndraw.data import MNISTCaptions, evaluation_sets, load_digits
 from aligndraw.model.saved import load_model
 from aligndraw.training.checkpoint import CheckpointError, checkpoints, load_checkpoint, save_checkpoint
-from aligndraw.training.loop import Trainer
-from aligndraw.training.run import Run, RunError, train_run
+from aligndraw.training.model_run import Run, train_run
+from aligndraw.training.run import RunError
+from aligndraw.training.trainer import Trainer
 
 TINY = AlignDRAWConfig(
     steps=2, encoder_units=6, decoder_units=5, latent_units=3, language_units=4, align_units=4
@@ -146,7 +147,7 @@ def test_patience(tmp_path):
 def test_only_one_process_trains_in_a_folder(whole, tmp_path):
     run, _ = whole
     code = (
-        "from pathlib import Path; from aligndraw.training.run import Run; "
+        "from pathlib import Path; from aligndraw.training.model_run import Run; "
         f"Run.open(Path({str(run.folder)!r})).locked().__enter__()"
     )
     with run.locked():

@@ -6,6 +6,7 @@ import torch
 
 from aligndraw.text.skipthoughts import SkipThoughts, from_gru
 from aligndraw.training.expansion import expand_vocabulary, read_word_vectors
+from aligndraw.training.fit import fit
 from aligndraw.training.skipthoughts import (
     SkipThoughtsConfig,
     SkipThoughtsModel,
@@ -14,7 +15,6 @@ from aligndraw.training.skipthoughts import (
     SkipThoughtsTrainer,
     Triples,
     save_skipthoughts,
-    train_skipthoughts,
 )
 
 TEXT = ["a b c", "b a", "c", "", "a", "b b", "a c c b", "c a", "a a a a a a", "c", "b", "d a"]
@@ -119,6 +119,15 @@ def test_the_reader_reads_what_is_saved(direction, tmp_path):
     for vector, ids in zip(vectors, ([2, 4], [3], [1])):
         state = model.encoder(model.words(torch.tensor([ids])))[1].flatten()
         torch.testing.assert_close(vector, (state / state.norm()).detach())
+
+
+def train_skipthoughts(run, trainer, **options):
+    """Whether training comes to its end."""
+
+    def end_epoch(epoch):
+        save_skipthoughts(trainer.model, trainer.data.words, run.folder)
+
+    return fit(trainer, run, end_epoch=end_epoch, **options) == "finished"
 
 
 def test_a_run_stopped_and_resumed_ends_the_same(tmp_path):

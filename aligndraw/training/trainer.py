@@ -1,4 +1,4 @@
-"""The training loop: epochs of examples drawn anew, one update a batch."""
+"""The trainer of drawing models and VAEs: epochs of examples drawn anew, one update per batch."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from aligndraw.data import Examples, Resident, Source, as_images, to_parts, to_t
 from aligndraw.model import Bound, Model
 from aligndraw.model.graphs import Graphs, Recorder, padded
 from aligndraw.noise import draw_noise, stream
+from aligndraw.training.fit import fit
 from aligndraw.training.optimizer import RMSprop, build_optimizer, clip_scales, learning_rate
 from aligndraw.training.precision import float32_products, precision_on
 from aligndraw.training.state import Resumable
@@ -38,8 +39,13 @@ class Update:
         """KL + NLL, the negative of the variational bound (Eq. 9)."""
         return self.kl + self.nll
 
+    def numbers(self) -> dict[str, float]:
+        """Returns the bound, its terms and what else was measured."""
+        names = ("bound", "kl", "nll", "gradient_norm", "learning_rate")
+        return {**{name: getattr(self, name) for name in names}, **self.more}
 
-class Trainer(Resumable):
+
+class Trainer(Resumable[Update]):
     """A model in training: after each `update`, all that the next one depends on is in `state_dict`.
 
     Args:
@@ -119,8 +125,8 @@ class Trainer(Resumable):
         return ""
 
     @property
-    def lag(self) -> int:
-        """How many updates later figures are best read: 1 where a GPU would else wait for the next to be launched."""
+    def lag(self) -> int:  # type: ignore[override]
+        """1 where a GPU would otherwise wait for the host to launch the next update."""
         return 0 if self.ungraphed_reason else 1
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -309,12 +315,6 @@ def _later(measured: Tensor) -> Callable[[], list[float]]:
     return wait
 
 
-def read(launched: list[Callable[[], Update]], waiting: int) -> Iterator[Update]:
-    """The figures of what was launched, the first first, which leave the list, but for so many of the last."""
-    while len(launched) > waiting:
-        yield launched.pop(0)()
-
-
 def train(
     model: Model,
     source: Source,
@@ -325,15 +325,11 @@ def train(
     """Trains a model in place from its first update to its last; arguments as for `Trainer`.
 
     Args:
-        on_update: called after each update, `Trainer.lag` updates later.
+        on_update: called with each finished update.
 
     Returns:
         the trainer, with the optimizer's state.
     """
     trainer = Trainer(model, source, config, seed)
-    launched: list[Callable[[], Update]] = []
-    while trainer.index < trainer.total:
-        launched.append(trainer.launch())
-        for update in read(launched, waiting=trainer.lag if trainer.index < trainer.total else 0):
-            on_update(update)
+    fit(trainer, on_update=on_update)
     return trainer

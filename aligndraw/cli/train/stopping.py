@@ -17,11 +17,7 @@ def stopped_by_signals() -> Iterator[Callable[[], bool]]:
         nonlocal asked
         asked = True
         restore()
-        print(
-            "\nstopping after this update; once more: at once, and unsaved",
-            file=sys.stderr,
-            flush=True,
-        )
+        print("\nstopping after this update; once more: at once, and unsaved", file=sys.stderr, flush=True)
 
     def restore() -> None:
         for number, handler in before.items():

@@ -1,0 +1,189 @@
+"""`aligndraw train sharpener` and `aligndraw train lapgan`: images with captions to networks in a run folder."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm  # type: ignore[import-untyped]
+
+import aligndraw
+from aligndraw.cli.command_sharpen import SENTENCES
+from aligndraw.cli.failure import Failure
+from aligndraw.cli.options import add_device, add_model, add_presets, add_seed, add_sentences
+from aligndraw.cli.train import job
+from aligndraw.lapgan import sharpen
+from aligndraw.lapgan.config import PYRAMIDS, SHARPENERS
+from aligndraw.model import lapgan
+from aligndraw.noise import stream
+from aligndraw.sharpening import AdversarialBuild, LAPGANBuild, SharpenerBuild, default_preset
+from aligndraw.text.sentences import absolute
+from aligndraw.training.adversarial import LAPGANRun, PyramidTrainer, PyramidUpdate, SharpenerRun, Update, log_epoch
+from aligndraw.training.run import SAMPLES
+from aligndraw.viz import Captioned, contact_sheet, save_png
+
+PREVIEW_COUNT = 8  # examples on the sheet of an epoch
+OF_THE_DATA = ("image_size", "channels", "sentence_units", "sentences")  # fields of the model that are no options
+
+
+class AdversarialJob(job.SettingsJob):
+    """The training of generators against discriminators; NEXT is the command that uses them."""
+
+    FILES: ClassVar[tuple[str, str]]
+    NEXT: ClassVar[str]
+    SETTINGS = frozenset(("data", "sentences", "drawn_by", "seed"))
+    build: AdversarialBuild
+
+    def pictures(self, rows: NDArray[np.int64], images: Tensor, sentences: Tensor) -> Tensor:
+        """Returns the pictures of an epoch's sheet [n, k, C, H, W], k for each of n examples."""
+        raise NotImplementedError
+
+    @classmethod
+    def preset(cls, data: Path) -> str:
+        """Returns the preset that is taken where none is given."""
+        return "scenes"
+
+    @classmethod
+    def asked(cls, arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
+        if arguments.data is None:
+            raise Failure("--data PATH must say what to train on", status=2)
+        settings = {
+            "data": os.path.abspath(arguments.data),
+            "sentences": absolute(arguments.sentences or "caption"),
+            "drawn_by": arguments.model and os.path.abspath(arguments.model),
+            "seed": arguments.seed or 0,
+        }
+        return settings, arguments.preset or cls.preset(arguments.data)
+
+    def describe(self) -> str:
+        trainer = self.trainer
+        levels = list(trainer.levels.values()) if isinstance(trainer, PyramidTrainer) else [trainer]
+        generators, discriminators = (
+            sum(p.numel() for level in levels for p in getattr(level, network).parameters())
+            for network in ("generator", "discriminator")
+        )
+        preset = f" by the preset {self.run.record['preset']}" if "preset" in self.run.record else ""
+        return (
+            f"{self.NAME}{preset}: generators of {generators:,} parameters against discriminators of "
+            f"{discriminators:,} on {len(self.build.examples):,} images: {trainer.total:,} updates"
+        )
+
+    def status(self, update: Update | PyramidUpdate) -> str:
+        return _text(update.numbers())
+
+    def end_epoch(self, epoch: int) -> Mapping[str, Any]:
+        means = log_epoch(self.run, self.trainer, epoch)
+        self.build.network.save(self.run.folder)
+        return means
+
+    def epoch_line(self, epoch: int, scores: Mapping[str, Any]) -> str:
+        count = len(self.build.examples)
+        rows = np.linspace(0, count - 1, min(PREVIEW_COUNT, count), dtype=np.int64)
+        images, captions = self.build.examples.batch(rows)
+        pictures = self.pictures(rows, images, self.build.encoder.encode(captions).to(self.build.device))
+        sheet = contact_sheet([Captioned(*row) for row in zip(captions, pictures.numpy())])
+        path = self.run.folder / SAMPLES / f"epoch-{epoch:04d}.png"
+        path.parent.mkdir(exist_ok=True)
+        save_png(sheet, path, {"Software": f"aligndraw {aligndraw.__version__}"})
+        return _text(scores)
+
+    def finish(self, ended: str) -> Iterator[str]:
+        folder = self.run.folder
+        yield f"wrote {folder / self.FILES[0]} and {self.FILES[1]}"
+        yield f"next: {self.NEXT.format(folder=shlex.quote(str(folder)))}"
+
+
+def _text(numbers: Mapping[str, float]) -> str:
+    levels = [name.removesuffix("generator_loss") for name in numbers if name.endswith("generator_loss")]
+    return "; ".join(
+        f"{level.replace('_', ' ')}discriminator {numbers[f'{level}discriminator_loss']:.3f}, "
+        f"generator {numbers[f'{level}generator_loss']:.3f} nats, "
+        f"told {100 * numbers[f'{level}real_accuracy']:.0f} % of real images, "
+        f"{100 * numbers[f'{level}fake_accuracy']:.0f} % of fakes"
+        for level in levels
+    )
+
+
+class SharpenerJob(AdversarialJob):
+    """The training of a sharpener."""
+
+    NAME, RUN, BUILD, FILES, PRESETS = "sharpener", SharpenerRun, SharpenerBuild, sharpen.NAMES, SHARPENERS
+    NEXT = 'aligndraw sample "..." --sharpen {folder}'
+    build: SharpenerBuild
+
+    @classmethod
+    def preset(cls, data: Path) -> str:
+        return default_preset(data)
+
+    def prepare(self) -> None:
+        if self.build.reconstructs:
+            count = len(self.build.examples)
+            with tqdm(total=count, unit=" reconstructions", dynamic_ncols=True, disable=None) as bar:
+                self.build.reconstruct(bar.update)
+
+    @torch.no_grad()
+    def pictures(self, rows: NDArray[np.int64], images: Tensor, sentences: Tensor) -> Tensor:
+        coarse = self.build.trainer.coarse(images, rows).clamp(0, 1)
+        sharp = self.build.network(coarse.to(self.build.device), sentences).cpu()
+        return torch.stack([coarse, sharp, images], 1)
+
+
+class LAPGANJob(AdversarialJob):
+    """The training of both levels of a LAPGAN."""
+
+    NAME, RUN, BUILD, FILES, PRESETS = "lapgan", LAPGANRun, LAPGANBuild, lapgan.NAMES, PYRAMIDS
+    NEXT = 'aligndraw sample "..." --model {folder}'
+    build: LAPGANBuild
+
+    def pictures(self, rows: NDArray[np.int64], images: Tensor, sentences: Tensor) -> Tensor:
+        noise = [[stream(j, i) for i in range(len(images))] for j in range(3)]
+        return torch.stack([*(self.build.network.imagine(sentences, streams).cpu() for streams in noise), images], 1)
+
+
+def add_to(parsers: Any) -> None:
+    """Adds both commands to the subparsers of `aligndraw train`."""
+    again = "Values in [brackets] are those of the presets. Ctrl-C saves the run, and --resume takes it up again."
+    parser = parsers.add_parser(
+        "sharpener",
+        help="a sharpener, on images with captions",
+        description="Trains a sharpener: the residual level of a Laplacian pyramid, a generator against a "
+        f"discriminator. {again}",
+    )
+    data = "folder that `aligndraw data` wrote, of which the split train"
+    archive = "; or .npz with images, float32 [n, C, H, W] in [0, 1], and captions, strings [n]"
+    parser.add_argument("--data", type=Path, metavar="PATH", help=data + archive)
+    _add_options(
+        parser,
+        SharpenerJob,
+        "published: the paper's size and the schedule of LAPGAN's released code, hours on a CPU; scenes: for a "
+        "laptop, on what --model makes of the images [scenes for those that `aligndraw data scenes` wrote, else "
+        "published]",
+    )
+    parser = parsers.add_parser(
+        "lapgan",
+        help="LAPGAN, a baseline that draws by itself, on images with captions",
+        description="Trains the paper's baseline LAPGAN: two levels of a Laplacian pyramid, each a generator against a "
+        f"discriminator. {again}",
+    )
+    parser.add_argument("--data", type=Path, metavar="DIR", help=data)
+    sizes = "scenes: small, for a laptop; released: the sizes of LAPGAN's released code for CIFAR-10 [scenes]"
+    _add_options(parser, LAPGANJob, sizes)
+
+
+def _add_options(parser: argparse.ArgumentParser, training: type[AdversarialJob], presets: str) -> None:
+    """Adds the options that both commands share."""
+    parser.add_argument("--preset", choices=training.PRESETS, help=presets)
+    job.add_run(parser, training.NAME, training.begin)
+    add_sentences(parser, SENTENCES, "caption")
+    add_model(parser)
+    add_seed(parser, "of the parameters and of all that is drawn", default=None)
+    add_device(parser)
+    add_presets(parser, training.PRESETS, without=OF_THE_DATA)

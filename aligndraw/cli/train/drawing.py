@@ -1,0 +1,202 @@
+"""`aligndraw train mnist|scenes|captioned`: pictures with captions to a model in a run folder."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from aligndraw.cli.failure import Failure, failing
+from aligndraw.cli.options import add_config, add_device, add_seed, chosen, chosen_backends, fields, whole
+from aligndraw.cli.outputs import write_sheet
+from aligndraw.cli.train import job
+from aligndraw.config import MODEL_CONFIGS, AlignDRAWConfig, TrainingConfig
+from aligndraw.data import open_data_set
+from aligndraw.model.saved import CONFIG, WEIGHTS
+from aligndraw.pipelines import Job, Pipeline, fitted, new_run, resumed_run, train
+from aligndraw.presets import PRESETS
+from aligndraw.training import Update
+from aligndraw.training.run import SAMPLES
+
+RECENT = 50  # updates that the progress bar averages
+_VAES = "; fc-vae, conv-vae: variational auto-encoders, fully connected and convolutional"
+
+FIELDS = list(dict.fromkeys(f.name for config in (*MODEL_CONFIGS, TrainingConfig) for f in fields(config)))
+
+
+class DrawingJob(job.Job):
+    """The training of a drawing model or a VAE.
+
+    Args:
+        begun: from `new_run` or `resumed_run`.
+        name: of the command.
+        device: where it runs.
+        backends: that serve the ops, as text.
+    """
+
+    unit = "images"
+
+    def __init__(self, begun: Job, name: str, device: str, backends: str) -> None:
+        self.begun, self.run, self.trainer, self.passed_over = begun, begun.run, begun.trainer, begun.passed_over
+        self.NAME, recipe = name, begun.trainer.config  # type: ignore[misc]
+        self.epochs, self.per_update = recipe.epochs, recipe.batch_size
+        self.device, self.backends = device, backends
+        self.recent: deque[Update] = deque(maxlen=RECENT)
+
+    def describe(self) -> str:
+        trainer, recipe, record = self.begun.trainer, self.begun.trainer.config, self.run.record
+        parameters = sum(p.numel() for p in trainer.model.parameters())
+        preset = f"preset {record['preset']}, " if "preset" in record else ""
+        threads = torch.get_num_threads()
+        ungraphed = trainer.ungraphed_reason
+        graphs = f", no CUDA graphs ({ungraphed})" if ungraphed else ", updates from CUDA graphs"
+        return (
+            f"{trainer.model.config.title} of {parameters:,} parameters on {self.begun.data.title}: {preset}"
+            f"{recipe.epochs} epoch{'s' * (recipe.epochs > 1)} of "
+            f"{recipe.epoch_size:,} images in batches of {recipe.batch_size}, {recipe.optimizer} at "
+            f"{recipe.learning_rate:g}; {threads} thread{'s' * (threads > 1)}, "
+            f"{trainer.model.account()}, {trainer.precision} products"
+            f"{graphs if self.device.startswith('cuda') else ''}, {self.backends}"
+        )
+
+    def status(self, update: Update) -> str:
+        self.recent.append(update)
+        kl, nll = (sum(x) / len(self.recent) for x in zip(*((u.kl, u.nll) for u in self.recent)))
+        return f"bound {kl + nll:.1f}, KL {kl:.1f}, NLL {nll:.1f}"
+
+    def epoch_line(self, epoch: int, scores: Mapping[str, Any]) -> str:
+        path = self.run.folder / SAMPLES / f"epoch-{epoch:04d}.png"
+        path.parent.mkdir(exist_ok=True)
+        write_sheet(path, self.begun.pipeline, self.begun.data.shown, model=str(self.run.folder))
+        return _bounds(scores)
+
+    def train(self, on_epoch: Callable[[int, Mapping[str, Any]], None], **options: Any) -> str:
+        return train(self.begun, on_epoch=on_epoch, **options)
+
+    def finish(self, ended: str) -> Iterator[str]:
+        folder, data = self.run.folder, self.begun.data
+        write_sheet(folder / f"{SAMPLES}.png", Pipeline.load(folder), data.shown, model=str(folder))
+        last = [m for m in self.run.metrics() if "epoch" in m][-1]
+        done = f"{self.trainer.index} of {self.trainer.total} updates"
+        yield f"{ended} after {done}: {_bounds({kind: last[kind] for kind in data.scored})}"
+        yield f"wrote {folder / WEIGHTS} and {CONFIG}: the model"
+        yield f"wrote {folder / SAMPLES}.png: a picture of each of {len(data.shown)} captions"
+        yield f"next: aligndraw sample {shlex.quote(data.shown[0][0])} --model {shlex.quote(str(folder))}"
+
+
+def _bounds(scores: Mapping[str, Any]) -> str:
+    means = (f"{s['bound']['mean']:.1f} ± {s['bound']['error']:.1f} on {kind}" for kind, s in scores.items())
+    return f"bound in nats {', '.join(means)}".replace("_", " ")
+
+
+def add_to(parsers: Any) -> None:
+    """Adds the three commands to the subparsers of `aligndraw train`."""
+    parser = _add_set(
+        parsers,
+        "mnist",
+        "one or two digits with captions that say where they are",
+        "Trains on MNIST with captions: one or two digits on 60 x 60 pixels. Without --digits, on the 10,000 that ship "
+        "with the package.",
+        "quick: minutes on a laptop; best: longer, for better pictures; paper: the paper's model and recipe, hours",
+    )
+    digits = ".npz with images [n, 28, 28] and labels [n], uint8; or a folder with MNIST's IDX files; or the authors' "
+    parser.add_argument("--digits", type=Path, metavar="PATH", help=digits + "mnist.h5")
+    _add_set(
+        parsers,
+        "scenes",
+        "colour pictures of things in places",
+        "Trains on scenes: 32 x 32 colour pictures of one thing before a sky and a ground, painted as training runs.",
+        "scenes: a model for a laptop",
+    )
+    parser = _add_set(
+        parsers,
+        "captioned",
+        "captioned images in a folder",
+        "Trains on captioned images that `aligndraw data` has stored. Image size, channels and words are theirs.",
+        "scenes: small; coco: the paper's model and recipe, days on a CPU",
+    )
+    parser.add_argument("--data", type=Path, metavar="DIR", help="folder that `aligndraw data` wrote")
+
+
+def add_scoring(parser: argparse.ArgumentParser) -> None:
+    """Adds --scored."""
+    scored = "validation pictures of each kind whose bound is taken after each epoch [1000]"
+    parser.add_argument("--scored", type=whole(2), metavar="N", help=scored)
+
+
+def _add_set(parsers: Any, name: str, summary: str, description: str, presets: str) -> argparse.ArgumentParser:
+    """Adds the parser of a data set, with the options that all data sets share."""
+    parser: argparse.ArgumentParser = parsers.add_parser(
+        name,
+        help=summary,
+        description=f"{description} Values in [brackets] are those of the preset. Ctrl-C saves the run, and --resume "
+        "takes it up again.",
+    )
+    parser.add_argument("--preset", choices=PRESETS[name], help=f"{presets} [{next(iter(PRESETS[name]))}]")
+    job.add_run(parser, name, _begin, model=True)
+    add_seed(parser, "of the parameters, the examples and the noise", default=None)
+    add_device(parser)
+    add_scoring(parser)
+    table = PRESETS[name]
+    models = next(iter(table.values()))
+    parser.add_argument(
+        "--model",
+        choices=models,
+        help="align: alignDRAW; noalign: one vector of its language model for all steps; skipthought: one vector of a "
+        f"sentence encoder (--sentences){_VAES * ('fc-vae' in models)} [align]",
+    )
+    drawing = {preset: configs["align"] for preset, configs in table.items()}
+    add_config(parser, "model", {preset: model for preset, (model, _) in drawing.items()})
+    if "fc-vae" in models:
+        known = [f.name for f in fields(AlignDRAWConfig)]
+        for kind in ("fc-vae", "conv-vae"):
+            sizes = {preset: configs[kind][0] for preset, configs in table.items()}
+            add_config(parser, f"model of --model {kind}, whose likelihood is gaussian", sizes, without=known)
+    add_config(parser, "training", {preset: recipe for preset, (_, recipe) in drawing.items()})
+    parser.set_defaults(set=name)
+    return parser
+
+
+@contextmanager
+def _begin(arguments: argparse.Namespace) -> Iterator[DrawingJob]:
+    backends = chosen_backends(arguments.device)  # refuses before anything is written
+    with ExitStack() as stack:
+        with failing(ValueError):
+            begun = _resumed(arguments, stack) if arguments.resume else _new(arguments, stack)
+        yield DrawingJob(begun, arguments.set, arguments.device, backends)
+
+
+def _new(arguments: argparse.Namespace, stack: ExitStack) -> Job:
+    name = arguments.set
+    data = getattr(arguments, "digits" if name == "mnist" else "data", None)
+    if name == "captioned" and data is None:
+        raise Failure("captioned images are needed: give --data DIR", status=2)
+    preset, kind = arguments.preset or next(iter(PRESETS[name])), arguments.model or "align"
+    if kind == "skipthought" and arguments.sentences is None:
+        raise Failure("--model skipthought reads vectors of sentences: give --sentences KIND", status=2)
+    network, recipe = PRESETS[name][preset][kind]
+    known = {f.name for config in (network, recipe) for f in fields(config)}
+    for field in FIELDS:
+        if field not in known and getattr(arguments, field, None) is not None:
+            raise Failure(f"--{field.replace('_', '-')} has no meaning for --model {kind}: leave it out", status=2)
+    with failing(ValueError, status=2):
+        chosen(network, arguments)
+        training = chosen(recipe, arguments)
+    found = open_data_set(name, data, arguments.scored or 1000)
+    model = chosen(fitted(network, found), arguments)
+    options = dict(seed=arguments.seed or 0, device=arguments.device, overwrite=arguments.overwrite, preset=preset)
+    return stack.enter_context(new_run(arguments.out, model, training, found, **options))
+
+
+def _resumed(arguments: argparse.Namespace, stack: ExitStack) -> Job:
+    begun = stack.enter_context(resumed_run(arguments.out, arguments.device))
+    if begun.data.name != arguments.set:
+        command = f"aligndraw train {begun.data.name} --resume"
+        raise Failure(f"{arguments.out} holds a training on {begun.data.title}: {command}")
+    return begun

@@ -1,0 +1,93 @@
+"""`aligndraw train end-to-end`: a drawing model and a sharpener, trained on together, to one model in a run folder."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from aligndraw.cli.failure import Failure, failing
+from aligndraw.cli.options import add_config, add_device, add_model, add_seed, chosen, chosen_backends, number
+from aligndraw.cli.train import job
+from aligndraw.cli.train.drawing import DrawingJob, add_scoring
+from aligndraw.config import EndToEndConfig, RefinedConfig
+from aligndraw.data import open_data_set
+from aligndraw.pipelines import Job, Pipeline, joined, new_run, resumed_run, training_data
+from aligndraw.training.end_to_end import EndToEndTrainer
+
+NAME = "end-to-end"
+RECIPE = EndToEndConfig()
+
+
+def add_to(parsers: Any) -> None:
+    """Adds the command to the subparsers of `aligndraw train`."""
+    parser = parsers.add_parser(
+        NAME,
+        help="a drawing model and its sharpener, on together",
+        description="Trains a drawing model and a sharpener on together: the bound is that of the refined pictures, "
+        "and both learn from it. The result is one model, for all that others are for. Values in [brackets] are the "
+        "defaults. Ctrl-C saves the run, and --resume takes it up again.",
+    )
+    add_model(parser)
+    parser.add_argument(
+        "--sharpener", type=Path, metavar="DIR", help="folder of a sharpener that reads captions as the model does"
+    )
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="folder that `aligndraw data` wrote [the model's training data]"
+    )
+    job.add_run(parser, NAME, _begin, model=True)
+    add_seed(parser, "of the examples, the noise and the discriminator", default=None)
+    add_device(parser)
+    add_scoring(parser)
+    parser.add_argument(
+        "--epsilon",
+        type=number(0),
+        metavar="E",
+        help=f"{RefinedConfig.__dataclass_fields__['epsilon'].metadata['help']} [{RefinedConfig.epsilon:g}]",
+    )
+    add_config(parser, "training", {NAME: RECIPE}, without=("init",))
+
+
+@contextmanager
+def _begin(arguments: argparse.Namespace) -> Iterator[DrawingJob]:
+    backends = chosen_backends(arguments.device)  # refuses before anything is written
+    with ExitStack() as stack:
+        with failing(ValueError, FileNotFoundError):
+            begun = _resumed(arguments, stack) if arguments.resume else _new(arguments, stack)
+        yield DrawingJob(begun, NAME, arguments.device, backends)
+
+
+def _new(arguments: argparse.Namespace, stack: ExitStack) -> Job:
+    if arguments.sharpener is None:
+        raise Failure("--sharpener DIR must name the sharpener to begin with", status=2)
+    with failing(ValueError, status=2):
+        recipe = chosen(RECIPE, arguments)
+    pipeline = Pipeline.load(arguments.model)
+    epsilon = RefinedConfig.epsilon if arguments.epsilon is None else arguments.epsilon
+    start = joined(pipeline, arguments.sharpener, epsilon)
+    scored = arguments.scored or 1000
+    given = arguments.data and open_data_set("captioned", arguments.data, scored)
+    data = given or training_data(pipeline.notes, scored)
+    parts = {name: getattr(arguments, name) for name in ("model", "sharpener")}
+    begun = new_run(
+        arguments.out,
+        start.config,
+        recipe,
+        data,
+        seed=arguments.seed or 0,
+        device=arguments.device,
+        overwrite=arguments.overwrite,
+        start=start,
+        begun={name: path and os.path.abspath(path) for name, path in parts.items()},
+    )
+    return stack.enter_context(begun)
+
+
+def _resumed(arguments: argparse.Namespace, stack: ExitStack) -> Job:
+    begun = stack.enter_context(resumed_run(arguments.out, arguments.device))
+    if not isinstance(begun.trainer, EndToEndTrainer):
+        raise Failure(f"{arguments.out} holds another training: aligndraw train {begun.data.name} --resume")
+    return begun

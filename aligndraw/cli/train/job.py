@@ -1,0 +1,197 @@
+"""The flow of every training: begin or resume, train, stop on a signal, say what was written."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from aligndraw.cli.failure import Failure, failing
+from aligndraw.cli.options import chosen, whole
+from aligndraw.cli.outputs import writing
+from aligndraw.cli.train.curves import Curves, check_tensorboard
+from aligndraw.cli.train.progress import Progress
+from aligndraw.cli.train.stopping import stopped_by_signals
+from aligndraw.config import Config
+from aligndraw.training.fit import fit
+from aligndraw.training.run import RUN, Build, RunFolder
+from aligndraw.training.state import Resumable
+
+_J = TypeVar("_J", bound="SettingsJob")
+Begin = Callable[[argparse.Namespace], AbstractContextManager["Job"]]
+
+
+class Job(ABC):
+    """One training, begun or resumed.
+
+    Attributes:
+        NAME: of its command.
+        run: the run folder, locked.
+        trainer: fresh, or restored from the newest whole checkpoint.
+        epochs: of the recipe.
+        passed_over: one line for each newer checkpoint that is damaged.
+        unit, per_update: what the progress bar counts, and by how much an update moves it.
+    """
+
+    NAME: ClassVar[str]
+    unit, per_update = "updates", 1
+    run: RunFolder[Any, Any]
+    trainer: Resumable[Any]
+    epochs: int
+    passed_over: Sequence[str] = ()
+
+    @abstractmethod
+    def describe(self) -> str:
+        """Returns the first line of the training: model, data, recipe."""
+
+    @abstractmethod
+    def status(self, update: Any) -> str:
+        """Returns the figures of an update for the progress bar."""
+
+    @abstractmethod
+    def finish(self, ended: str) -> Iterable[str]:
+        """Writes the last files; returns the closing lines."""
+
+    def prepare(self) -> None:  # noqa: B027 (most trainings have nothing to prepare)
+        """Does slow work before the first update, once the description is printed."""
+
+    def end_epoch(self, epoch: int) -> Mapping[str, Any]:
+        """Saves the trained networks; returns the figures of the epoch."""
+        return {}
+
+    def epoch_line(self, epoch: int, scores: Mapping[str, Any]) -> str:
+        """Draws the pictures of an epoch, where there are any; returns its figures as text, or ""."""
+        return ""
+
+    def train(self, on_epoch: Callable[[int, Mapping[str, Any]], None], **options: Any) -> str:
+        """Trains to the end; the options and the result are those of `fit`."""
+        return fit(self.trainer, self.run, end_epoch=lambda epoch: on_epoch(epoch, self.end_epoch(epoch)), **options)
+
+
+class SettingsJob(Job):
+    """A training built from the "settings" of `run.json`, when it begins and on --resume.
+
+    Attributes:
+        RUN: the class of the run folder.
+        BUILD: the class of what it is built of.
+        PRESETS: models and recipes by name.
+        SETTINGS: the keys of the settings; "seed" is one of them.
+    """
+
+    RUN: ClassVar[type[RunFolder[Any, Any]]]
+    BUILD: ClassVar[type[Build]]
+    PRESETS: ClassVar[Mapping[str, tuple[Config, Config]]]
+    SETTINGS: ClassVar[frozenset[str]]
+
+    def __init__(self, build: Build, run: RunFolder[Any, Any], passed_over: Sequence[str] = ()) -> None:
+        self.build, self.run, self.passed_over = build, run, passed_over
+        self.trainer, self.epochs = build.trainer, run.training_config.epochs
+
+    @classmethod
+    @abstractmethod
+    def asked(cls, arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
+        """Returns the settings and the preset that the command line names."""
+
+    @classmethod
+    @contextmanager
+    def begin(cls: type[_J], arguments: argparse.Namespace) -> Iterator[_J]:
+        """Begins the training in --out, or takes it up again."""
+        with ExitStack() as stack:
+            with failing(ValueError, FileNotFoundError):
+                job = cls._resumed(arguments, stack) if arguments.resume else cls._new(arguments, stack)
+            yield job
+
+    @classmethod
+    def _new(cls: type[_J], arguments: argparse.Namespace, stack: ExitStack) -> _J:
+        settings, preset = cls.asked(arguments)
+        with failing(ValueError, status=2):
+            model, recipe = (chosen(config, arguments) for config in cls.PRESETS[preset])
+        build = cls.BUILD(settings, model, recipe, arguments.device)
+        notes = {"preset": preset, "settings": settings, **{k: value for k, (value, _) in build.origins.items()}}
+        overwrite, seed = arguments.overwrite, settings["seed"]
+        run = cls.RUN.create(arguments.out, build.model_config, recipe, seed, overwrite, **notes)
+        stack.enter_context(run.begun())
+        return cls(build, run)
+
+    @classmethod
+    def _resumed(cls: type[_J], arguments: argparse.Namespace, stack: ExitStack) -> _J:
+        run = cls.RUN.open(arguments.out)
+        settings = run.record.get("settings")
+        if not isinstance(settings, dict) or set(settings) != cls.SETTINGS:
+            raise Failure(f"{arguments.out / RUN} is damaged or foreign: it has no settings of {cls.NAME}")
+        build = cls.BUILD(settings, run.model_config, run.training_config, arguments.device)
+        for name, (value, place) in build.origins.items():
+            if run.record.get(name) != value:
+                raise Failure(f"{place} has changed since the training in {arguments.out} began: restore it")
+        stack.enter_context(run.locked())
+        return cls(build, run, run.restore(build.trainer))
+
+
+def add_run(parser: argparse.ArgumentParser, name: str, begin: Begin, model: bool = False) -> None:
+    """Adds the options of a run folder, and the training that the parser starts.
+
+    Args:
+        name: names the folder where --out is not given.
+        begin: begins or resumes the training.
+        model: the folder also holds a model.
+    """
+    place = f"folder of the run{' and its model' * model}, made if need be [%(default)s]"
+    parser.add_argument("--out", type=Path, default=Path(f"aligndraw-{name}"), metavar="DIR", help=place)
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument("--overwrite", action="store_true", help="remove what a training left in that folder")
+    again.add_argument("--resume", action="store_true", help="take up the run in that folder, with its own settings")
+    parser.add_argument(
+        "--checkpoint-every", type=whole(1), default=100, metavar="N", help="updates between checkpoints [%(default)s]"
+    )
+    events = "write TensorBoard events into the folder too; needs the package tensorboard"
+    parser.add_argument("--tensorboard", action="store_true", help=events)
+    parser.set_defaults(run=lambda arguments: _run(parser, arguments, begin))
+
+
+def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace, begin: Begin) -> int:
+    """Trains to the end of the recipe, or until a signal; returns the exit status."""
+    folder: Path = arguments.out
+    if arguments.resume:
+        for name, value in vars(arguments).items():
+            if value is not None and parser.get_default(name) is None:  # a setting, which the run has fixed
+                option = name.replace("_", "-")
+                raise Failure(f"--resume keeps the settings of the run: leave out --{option}", status=2)
+    if arguments.tensorboard:
+        check_tensorboard()
+    with ExitStack() as stack, writing(folder):
+        job = stack.enter_context(begin(arguments))
+        for line in job.passed_over:
+            print(f"passed over: {line}", file=sys.stderr)
+        done = f", from update {job.trainer.index} on" if job.trainer.index else ""
+        print(f"training {job.describe()}{done}; {arguments.device}", flush=True)
+        with failing(ValueError):
+            job.prepare()
+        watching: list[Progress | Curves] = [stack.enter_context(Progress(job))]
+        if arguments.tensorboard:
+            watching.append(stack.enter_context(Curves(folder, job.trainer)))
+        stopping = stack.enter_context(stopped_by_signals())
+
+        def on_update(update: Any) -> None:
+            for watcher in watching:
+                watcher.on_update(update)
+
+        def on_epoch(epoch: int, scores: Mapping[str, Any]) -> None:
+            for watcher in watching:
+                watcher.on_epoch(epoch, scores)
+
+        every = arguments.checkpoint_every
+        with failing(FloatingPointError, ValueError):
+            ended = job.train(on_epoch, checkpoint_every=every, on_update=on_update, stopping=stopping)
+        if ended == "stopped":
+            command = f"aligndraw train {job.NAME} --out {shlex.quote(str(folder))} --resume"
+            updates = f"{job.trainer.index} of {job.trainer.total} updates"
+            print(f"stopped after {updates}; go on with: {command}", file=sys.stderr)
+            return 130
+        for line in job.finish(ended):
+            print(line)
+    return 0

@@ -1,0 +1,86 @@
+"""`aligndraw train skipthoughts`: consecutive sentences to skip-thoughts in a run folder."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from aligndraw.cli.failure import Failure, failing
+from aligndraw.cli.options import add_device, add_presets, add_seed
+from aligndraw.cli.train import job
+from aligndraw.text.skipthoughts import DICTIONARY, FILES
+from aligndraw.training.expansion import expand_vocabulary
+from aligndraw.training.skipthoughts import (
+    PRESETS,
+    SkipThoughtsBuild,
+    SkipThoughtsRun,
+    SkipThoughtsUpdate,
+    save_skipthoughts,
+)
+
+
+class SkipThoughtsJob(job.SettingsJob):
+    """The training of skip-thoughts."""
+
+    NAME, RUN, BUILD, PRESETS = "skipthoughts", SkipThoughtsRun, SkipThoughtsBuild, PRESETS
+    SETTINGS = frozenset(("text", "word_vectors", "seed"))
+    build: SkipThoughtsBuild
+
+    @classmethod
+    def asked(cls, arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
+        if arguments.text is None:
+            raise Failure("--text FILE must say what to train on", status=2)
+        vectors: Path | None = arguments.word_vectors
+        if vectors is not None and not vectors.is_file():
+            raise Failure(f"there are no word vectors {vectors}")
+        paths = {"text": arguments.text, "word_vectors": vectors}
+        absolute = {name: path and os.path.abspath(path) for name, path in paths.items()}
+        return {**absolute, "seed": arguments.seed or 0}, "released"
+
+    def describe(self) -> str:
+        parameters = sum(p.numel() for p in self.trainer.model.parameters() if p.requires_grad)
+        triples, words = len(self.build.data.middles), len(self.build.data.words)
+        updates = self.trainer.total
+        return f"{parameters:,} parameters on {triples:,} triples of sentences, {words:,} words: {updates:,} updates"
+
+    def status(self, update: SkipThoughtsUpdate) -> str:
+        return f"{update.loss:.3f} nats per word"
+
+    def end_epoch(self, epoch: int) -> Mapping[str, Any]:
+        save_skipthoughts(self.build.trainer.model, self.build.data.words, self.run.folder)
+        return {}
+
+    def finish(self, ended: str) -> Iterator[str]:
+        folder, direction = self.run.folder, self.build.model_config.direction
+        losses = [m["loss"] for m in self.run.metrics()][-self.trainer.updates_per_epoch :]
+        yield f"finished: {sum(losses) / len(losses):.3f} nats per word in the last epoch"
+        if vectors := self.build.settings["word_vectors"]:
+            table = self.build.trainer.model.words.weight.detach().cpu().numpy()
+            with failing(ValueError, FileNotFoundError):
+                total = expand_vocabulary(self.build.data.words, table, vectors, folder, FILES[direction][1])
+            yield f"expanded the vocabulary to {total:,} words"
+        yield f"wrote {', '.join((DICTIONARY, *FILES[direction]))} into {folder}"
+        yield f"next: aligndraw train sharpener --sentences {direction}-skip:{shlex.quote(str(folder))} ..."
+
+
+def add_to(parsers: Any) -> None:
+    """Adds the command to the subparsers of `aligndraw train`."""
+    parser = parsers.add_parser(
+        SkipThoughtsJob.NAME,
+        help="vectors of sentences, on text",
+        description="Trains skip-thoughts on sentences that follow each other, and saves them in the form of the "
+        "released ones. Values in [brackets] are those of the released code. Ctrl-C saves the run, and --resume takes "
+        "it up again.",
+    )
+    text = "UTF-8 text, one sentence per line; an empty line between two texts"
+    parser.add_argument("--text", type=Path, metavar="FILE", help=text)
+    job.add_run(parser, SkipThoughtsJob.NAME, SkipThoughtsJob.begin)
+    vectors = "word2vec's, .bin or text: at the end, all its words are mapped into the vocabulary"
+    parser.add_argument("--word-vectors", type=Path, metavar="FILE", help=vectors)
+    add_seed(parser, "of the parameters and of the order of the sentences", default=None)
+    add_device(parser)
+    add_presets(parser, PRESETS)

@@ -1,0 +1,38 @@
+"""The presets of drawing models and VAEs: for each data set and name, models with their recipes."""
+
+from __future__ import annotations
+
+from aligndraw.config import (
+    AlignDRAWConfig,
+    ConvolutionalVAEConfig,
+    FullyConnectedVAEConfig,
+    ModelConfig,
+    TrainingConfig,
+)
+
+
+def _configs(network: str, recipe: str, vae: str | None = None) -> dict[str, tuple[ModelConfig, TrainingConfig]]:
+    """Returns the model and the recipe of each --model; `vae` names the recipe of the VAEs, where there are any."""
+    drawing, training = AlignDRAWConfig.preset(network), TrainingConfig.preset(recipe)
+    sentence = drawing.replace(align=False)
+    configs: dict[str, tuple[ModelConfig, TrainingConfig]] = {
+        "align": (drawing, training),
+        "noalign": (sentence, training),
+        "skipthought": (sentence, training),
+    }
+    if vae is not None:
+        for kind in (FullyConnectedVAEConfig, ConvolutionalVAEConfig):
+            configs[kind.KIND] = kind.preset(network), TrainingConfig.preset(vae)
+    return configs
+
+
+# For each data set and preset, the models and their recipes; the first of each is the default.
+PRESETS = {
+    "mnist": {
+        "quick": _configs("quick", "quick"),
+        "best": _configs("best", "best"),
+        "paper": _configs("mnist", "paper"),
+    },
+    "scenes": {"scenes": _configs("scenes", "scenes", "vae")},
+    "captioned": {"scenes": _configs("scenes", "scenes", "vae"), "coco": _configs("coco", "coco", "coco")},
+}

@@ -1,0 +1,91 @@
+"""The training of a drawing model or a VAE in a run folder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from aligndraw.config import EndToEndConfig, ModelConfig, RefinedConfig, TrainingConfig, model_config
+from aligndraw.data import Examples
+from aligndraw.evaluation.bound import estimate_bound
+from aligndraw.model.saved import save_model
+from aligndraw.training.fit import fit
+from aligndraw.training.run import RunFolder
+from aligndraw.training.trainer import Trainer, Update
+
+
+class Run(RunFolder[ModelConfig, TrainingConfig]):
+    """A training of a model of pictures given captions, of whatever kind."""
+
+    MODEL, TRAINING = ModelConfig, TrainingConfig
+
+    @property
+    def model_config(self) -> ModelConfig:
+        return model_config(self.record["model"])
+
+    @property
+    def training_config(self) -> TrainingConfig:
+        kind = EndToEndConfig if isinstance(self.model_config, RefinedConfig) else TrainingConfig
+        return kind.from_dict(self.record["training"])
+
+    def origin(self, trainer: Trainer) -> dict[str, Any]:
+        """How the trainer's model came about so far, for its notes; an epoch that has begun counts."""
+        record = {k: v for k, v in self.record.items() if k not in ("format", "model")}
+        return {**record, "updates": trainer.index, "epochs": -(-trainer.index // trainer.updates_per_epoch)}
+
+
+def train_run(
+    run: Run,
+    trainer: Trainer,
+    scored: Mapping[str, Examples],
+    *,
+    checkpoint_every: int,
+    keep: int = 2,
+    on_update: Callable[[Update], None] = lambda update: None,
+    on_epoch: Callable[[int, dict[str, Any]], None] = lambda epoch, scores: None,
+    stopping: Callable[[], bool] = lambda: False,
+) -> str:
+    """Trains to the end of the recipe. The folder holds the model of the last epoch, or of the update that stopped it.
+
+    Args:
+        run: locked by the caller.
+        trainer: fresh, or restored.
+        scored: validation sets by name. Their bound is estimated after each epoch; patience looks at the first.
+        on_epoch: called after each epoch with its number, from 1, and its scores, once they are written. The model
+            then holds the averaged weights, where the recipe averages.
+        checkpoint_every, keep, on_update, stopping: as for `fit`, whose results and errors are also these.
+    """
+
+    def save(model: Any, **notes: Any) -> None:
+        save_model(model, trainer.source.vocabulary, run.folder, notes={**run.origin(trainer), **notes})
+
+    def end_epoch(epoch: int) -> None:
+        with trainer.averaged() as model:
+            scores = {name: estimate_bound(model, examples).to_dict() for name, examples in scored.items()}
+            save(model, bound=scores)
+            run.log(update=trainer.index, epoch=epoch, **scores)
+            on_epoch(epoch, scores)
+
+    def out_of_patience() -> bool:
+        patience = trainer.config.patience
+        if not patience:
+            return False
+        first = next(iter(scored))
+        bounds = [m[first]["bound"]["mean"] for m in run.metrics() if "epoch" in m]
+        return len(bounds) > patience and min(bounds[-patience:]) >= min(bounds[:-patience], default=math.inf)
+
+    ended = fit(
+        trainer,
+        run,
+        checkpoint_every=checkpoint_every,
+        keep=keep,
+        on_update=on_update,
+        end_epoch=end_epoch,
+        out_of_patience=out_of_patience,
+        stopping=stopping,
+    )
+    if trainer.index % trainer.updates_per_epoch:
+        with trainer.averaged() as model:
+            save(model)
+    return ended
