@@ -176,6 +176,22 @@ class Job:
     sentences: SentenceReader | None = None
     passed_over: Sequence[str] = ()
 
+    def description(self, device: str) -> str:
+        """Returns one line: model, data, recipe, and how a device runs it."""
+        trainer, recipe = self.trainer, self.trainer.config
+        parameters = sum(p.numel() for p in trainer.model.parameters())
+        preset = f"preset {self.run.record['preset']}, " if "preset" in self.run.record else ""
+        threads, ungraphed = torch.get_num_threads(), trainer.ungraphed_reason
+        graphs = f", no CUDA graphs ({ungraphed})" if ungraphed else ", updates from CUDA graphs"
+        return (
+            f"{trainer.model.config.title} of {parameters:,} parameters on {self.data.title}: {preset}"
+            f"{recipe.epochs} epoch{'s' * (recipe.epochs > 1)} of "
+            f"{recipe.epoch_size:,} images in batches of {recipe.batch_size}, {recipe.optimizer} at "
+            f"{recipe.learning_rate:g}; {threads} thread{'s' * (threads > 1)}, "
+            f"{trainer.model.account()}, {trainer.precision} products"
+            f"{graphs if device.startswith('cuda') else ''}"
+        )
+
     @property
     def pipeline(self) -> Pipeline:
         """Of the model as it stands."""

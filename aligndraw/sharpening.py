@@ -11,7 +11,14 @@ import torch
 
 from aligndraw.data import CaptionedImages
 from aligndraw.lapgan.captioned import checksum, sentence_notes
-from aligndraw.lapgan.config import AdversarialConfig, LAPGANConfig, SharpenerConfig, SharpeningConfig
+from aligndraw.lapgan.config import (
+    PYRAMIDS,
+    SHARPENERS,
+    AdversarialConfig,
+    LAPGANConfig,
+    SharpenerConfig,
+    SharpeningConfig,
+)
 from aligndraw.lapgan.discriminator import ResidualDiscriminator
 from aligndraw.lapgan.examples import CaptionedExamples, StoredExamples, open_examples
 from aligndraw.lapgan.sharpen import Sharpener
@@ -19,7 +26,7 @@ from aligndraw.model import Model
 from aligndraw.model.lapgan import LAPGAN
 from aligndraw.pipelines import Pipeline
 from aligndraw.text.sentences import SentenceEncoder, open_encoder
-from aligndraw.training.adversarial import PyramidTrainer, SharpenerTrainer
+from aligndraw.training.adversarial import LAPGANRun, PyramidTrainer, SharpenerRun, SharpenerTrainer
 from aligndraw.training.reconstructions import reconstruct
 from aligndraw.training.run import Build
 
@@ -50,6 +57,7 @@ class AdversarialBuild(Build):
         ValueError: the data or the model cannot be read, or do not fit.
     """
 
+    SETTINGS = frozenset(("data", "sentences", "drawn_by", "seed"))
     network: Sharpener | LAPGAN
 
     def __init__(
@@ -82,6 +90,17 @@ class AdversarialBuild(Build):
         self.origins = {"sha256": (self.examples.checksum, settings["data"])}
         self.origins |= {name: (notes.get(name), settings["drawn_by"]) for name in ("sentences", "reconstructed_by")}
 
+    def description(self) -> str:
+        levels = list(self.trainer.levels.values()) if isinstance(self.trainer, PyramidTrainer) else [self.trainer]
+        generators, discriminators = (
+            sum(p.numel() for level in levels for p in getattr(level, network).parameters())
+            for network in ("generator", "discriminator")
+        )
+        return (
+            f"generators of {generators:,} parameters against discriminators of {discriminators:,} on "
+            f"{len(self.examples):,} images: {self.trainer.total:,} updates"
+        )
+
     @staticmethod
     def open_examples(path: str) -> CaptionedExamples:
         """Returns images and captions."""
@@ -95,6 +114,7 @@ class AdversarialBuild(Build):
 class SharpenerBuild(AdversarialBuild):
     """The training of a sharpener."""
 
+    RUN, PRESETS = SharpenerRun, SHARPENERS
     network: Sharpener
     trainer: SharpenerTrainer
 
@@ -123,6 +143,7 @@ class SharpenerBuild(AdversarialBuild):
 class LAPGANBuild(AdversarialBuild):
     """The training of both levels of a LAPGAN."""
 
+    RUN, PRESETS = LAPGANRun, PYRAMIDS
     network: LAPGAN
     trainer: PyramidTrainer
 

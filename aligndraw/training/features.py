@@ -186,6 +186,7 @@ class FeaturesBuild(Build):
         aligndraw.data.DataError: the images cannot be read.
     """
 
+    RUN, PRESETS, SETTINGS = FeaturesRun, PRESETS, frozenset(("data", "seed"))
     model_config: FeaturesConfig
     trainer: FeaturesTrainer
 
@@ -202,6 +203,12 @@ class FeaturesBuild(Build):
             network = FeatureNetwork(self.model_config)
         self.trainer = FeaturesTrainer(network.to(device), images, recipe, settings["seed"])
         self.trainer.standardise()
+
+    def description(self) -> str:
+        parameters = sum(p.numel() for p in self.trainer.model.parameters())
+        data = self.settings["data"] or "scenes"
+        classes, updates = self.model_config.classes, self.trainer.total
+        return f"{parameters:,} parameters on {classes} classes of {data}: {updates:,} updates"
 
     def save(self, folder: Path) -> None:
         """Writes the network with notes on its training."""

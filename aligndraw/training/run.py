@@ -13,10 +13,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from aligndraw.config import Config
 from aligndraw.evaluation import features
@@ -43,28 +44,11 @@ FORMAT = "aligndraw run 2"
 _M = TypeVar("_M", bound=Config)
 _T = TypeVar("_T", bound=Config)
 _R = TypeVar("_R", bound="RunFolder[Any, Any]")
+_B = TypeVar("_B", bound="Build")
 
 
 class RunError(ValueError):
     """A run folder cannot be used; the message says why and what to do."""
-
-
-class Build(Protocol):
-    """A training, built from the settings of its run.
-
-    Attributes:
-        settings: paths, seed and other settings, as `run.json` keeps them.
-        model_config: of the networks that are trained, fitted to the data.
-        trainer: fresh.
-        origins: the entries of `run.json` that identify files, each with the path of the file.
-    """
-
-    settings: Mapping[str, Any]
-    model_config: Any
-    trainer: Any
-    origins: dict[str, tuple[Any, Any]]
-
-    def __init__(self, settings: Mapping[str, Any], model: Any, recipe: Any, device: str) -> None: ...
 
 
 class RunFolder(Generic[_M, _T]):
@@ -224,6 +208,68 @@ class RunFolder(Generic[_M, _T]):
         kept = [m for m in self.metrics() if m["update"] <= index]
         with replacing(self.folder / METRICS) as path:
             path.write_text("".join(json.dumps(m) + "\n" for m in kept), encoding="utf-8")
+
+
+class Build(ABC):
+    """A training built from the settings that its `run.json` keeps, when it begins and when it is resumed.
+
+    Attributes:
+        RUN: the class of its run folder.
+        SETTINGS: the keys of the settings; "seed" is one of them.
+        PRESETS: models and recipes by name.
+        settings: paths, seed and the like.
+        model_config: of the networks that are trained, fitted to the data.
+        trainer: fresh.
+        origins: the entries of `run.json` that identify files, each with the path of the file.
+    """
+
+    RUN: ClassVar[type[RunFolder[Any, Any]]]
+    SETTINGS: ClassVar[frozenset[str]]
+    PRESETS: ClassVar[Mapping[str, tuple[Config, Config]]]
+    settings: Mapping[str, Any]
+    model_config: Any
+    trainer: Any
+    origins: dict[str, tuple[Any, Any]]
+
+    @abstractmethod
+    def __init__(self, settings: Mapping[str, Any], model: Any, recipe: Any, device: str) -> None: ...
+
+    @abstractmethod
+    def description(self) -> str:
+        """Returns one line: networks, data, updates."""
+
+    @contextmanager
+    def begun(
+        self, folder: Path, recipe: Config, overwrite: bool = False, **notes: Any
+    ) -> Iterator[RunFolder[Any, Any]]:
+        """Begins the run; arguments and errors are those of `RunFolder.create`."""
+        origins = {name: value for name, (value, _) in self.origins.items()}
+        notes = {**notes, "settings": self.settings, **origins}
+        run = self.RUN.create(folder, self.model_config, recipe, self.settings["seed"], overwrite, **notes)
+        with run.begun():
+            yield run
+
+    @classmethod
+    @contextmanager
+    def resumed(cls: type[_B], folder: Path, device: str) -> Iterator[tuple[_B, RunFolder[Any, Any], list[str]]]:
+        """Takes a run up where its newest whole checkpoint is.
+
+        Returns:
+            the training, its run, and why newer checkpoints were passed over.
+
+        Raises:
+            RunError: there is no run, or it is damaged or foreign, or one of its files has changed.
+        """
+        run = cls.RUN.open(folder)
+        settings = run.record.get("settings")
+        if not isinstance(settings, dict) or set(settings) != cls.SETTINGS:
+            raise RunError(f"{folder / RUN} is damaged or foreign: it has other settings")
+        build = cls(settings, run.model_config, run.training_config, device)
+        for name, (value, place) in build.origins.items():
+            if run.record.get(name) != value:
+                raise RunError(f"{place} has changed since the training in {folder} began: restore it")
+        with run.locked():
+            yield build, run, run.restore(build.trainer)
 
 
 if os.name == "posix":

@@ -249,6 +249,7 @@ class SkipThoughtsBuild(Build):
         ValueError: the text cannot be read.
     """
 
+    RUN, PRESETS, SETTINGS = SkipThoughtsRun, PRESETS, frozenset(("text", "word_vectors", "seed"))
     model_config: SkipThoughtsConfig
     trainer: SkipThoughtsTrainer
 
@@ -262,6 +263,11 @@ class SkipThoughtsBuild(Build):
             torch.default_generator.manual_seed(settings["seed"])
             network = SkipThoughtsModel(model, len(self.data.words))
         self.trainer = SkipThoughtsTrainer(network.to(device), self.data, recipe, settings["seed"])
+
+    def description(self) -> str:
+        parameters = sum(p.numel() for p in self.trainer.model.parameters() if p.requires_grad)
+        triples, words, updates = len(self.data.middles), len(self.data.words), self.trainer.total
+        return f"{parameters:,} parameters on {triples:,} triples of sentences, {words:,} words: {updates:,} updates"
 
 
 def save_skipthoughts(model: SkipThoughtsModel, words: Sequence[str], folder: Path) -> None:

@@ -18,15 +18,14 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 import aligndraw
 from aligndraw.cli.command_sharpen import SENTENCES
 from aligndraw.cli.failure import Failure
-from aligndraw.cli.options import add_device, add_model, add_presets, add_seed, add_sentences
+from aligndraw.cli.options import add_model, add_presets, add_sentences
 from aligndraw.cli.train import job
 from aligndraw.lapgan import sharpen
-from aligndraw.lapgan.config import PYRAMIDS, SHARPENERS
 from aligndraw.model import lapgan
 from aligndraw.noise import stream
 from aligndraw.sharpening import AdversarialBuild, LAPGANBuild, SharpenerBuild, default_preset
 from aligndraw.text.sentences import absolute
-from aligndraw.training.adversarial import LAPGANRun, PyramidTrainer, PyramidUpdate, SharpenerRun, Update, log_epoch
+from aligndraw.training.adversarial import PyramidUpdate, Update, log_epoch
 from aligndraw.training.run import SAMPLES
 from aligndraw.viz import Captioned, contact_sheet, save_png
 
@@ -34,12 +33,11 @@ PREVIEW_COUNT = 8  # examples on the sheet of an epoch
 OF_THE_DATA = ("image_size", "channels", "sentence_units", "sentences")  # fields of the model that are no options
 
 
-class AdversarialJob(job.SettingsJob):
+class AdversarialJob(job.BuildJob):
     """The training of generators against discriminators; NEXT is the command that uses them."""
 
     FILES: ClassVar[tuple[str, str]]
     NEXT: ClassVar[str]
-    SETTINGS = frozenset(("data", "sentences", "drawn_by", "seed"))
     build: AdversarialBuild
 
     def pictures(self, rows: NDArray[np.int64], images: Tensor, sentences: Tensor) -> Tensor:
@@ -64,17 +62,8 @@ class AdversarialJob(job.SettingsJob):
         return settings, arguments.preset or cls.preset(arguments.data)
 
     def describe(self) -> str:
-        trainer = self.trainer
-        levels = list(trainer.levels.values()) if isinstance(trainer, PyramidTrainer) else [trainer]
-        generators, discriminators = (
-            sum(p.numel() for level in levels for p in getattr(level, network).parameters())
-            for network in ("generator", "discriminator")
-        )
         preset = f" by the preset {self.run.record['preset']}" if "preset" in self.run.record else ""
-        return (
-            f"{self.NAME}{preset}: generators of {generators:,} parameters against discriminators of "
-            f"{discriminators:,} on {len(self.build.examples):,} images: {trainer.total:,} updates"
-        )
+        return f"{self.NAME}{preset}: {self.build.description()}"
 
     def status(self, update: Update | PyramidUpdate) -> str:
         return _text(update.numbers())
@@ -115,7 +104,7 @@ def _text(numbers: Mapping[str, float]) -> str:
 class SharpenerJob(AdversarialJob):
     """The training of a sharpener."""
 
-    NAME, RUN, BUILD, FILES, PRESETS = "sharpener", SharpenerRun, SharpenerBuild, sharpen.NAMES, SHARPENERS
+    NAME, BUILD, FILES = "sharpener", SharpenerBuild, sharpen.NAMES
     NEXT = 'aligndraw sample "..." --sharpen {folder}'
     build: SharpenerBuild
 
@@ -139,7 +128,7 @@ class SharpenerJob(AdversarialJob):
 class LAPGANJob(AdversarialJob):
     """The training of both levels of a LAPGAN."""
 
-    NAME, RUN, BUILD, FILES, PRESETS = "lapgan", LAPGANRun, LAPGANBuild, lapgan.NAMES, PYRAMIDS
+    NAME, BUILD, FILES = "lapgan", LAPGANBuild, lapgan.NAMES
     NEXT = 'aligndraw sample "..." --model {folder}'
     build: LAPGANBuild
 
@@ -150,40 +139,34 @@ class LAPGANJob(AdversarialJob):
 
 def add_to(parsers: Any) -> None:
     """Adds both commands to the subparsers of `aligndraw train`."""
-    again = "Values in [brackets] are those of the presets. Ctrl-C saves the run, and --resume takes it up again."
-    parser = parsers.add_parser(
-        "sharpener",
-        help="a sharpener, on images with captions",
-        description="Trains a sharpener: the residual level of a Laplacian pyramid, a generator against a "
-        f"discriminator. {again}",
-    )
     data = "folder that `aligndraw data` wrote, of which the split train"
-    archive = "; or .npz with images, float32 [n, C, H, W] in [0, 1], and captions, strings [n]"
-    parser.add_argument("--data", type=Path, metavar="PATH", help=data + archive)
-    _add_options(
-        parser,
+    _add_training(
+        parsers,
         SharpenerJob,
+        "a sharpener, on images with captions",
+        "Trains a sharpener: the residual level of a Laplacian pyramid, a generator against a discriminator.",
+        f"{data}; or .npz with images, float32 [n, C, H, W] in [0, 1], and captions, strings [n]",
         "published: the paper's size and the schedule of LAPGAN's released code, hours on a CPU; scenes: for a "
-        "laptop, on what --model makes of the images [scenes for those that `aligndraw data scenes` wrote, else "
-        "published]",
+        "laptop, on the reconstructions of --model [scenes for images of `aligndraw data scenes`, else published]",
     )
-    parser = parsers.add_parser(
-        "lapgan",
-        help="LAPGAN, a baseline that draws by itself, on images with captions",
-        description="Trains the paper's baseline LAPGAN: two levels of a Laplacian pyramid, each a generator against a "
-        f"discriminator. {again}",
+    _add_training(
+        parsers,
+        LAPGANJob,
+        "LAPGAN, a baseline that draws by itself, on images with captions",
+        "Trains the paper's baseline LAPGAN: two levels of a Laplacian pyramid, each a generator against a "
+        "discriminator.",
+        data,
+        "scenes: small, for a laptop; released: the sizes of LAPGAN's released code for CIFAR-10 [scenes]",
     )
-    parser.add_argument("--data", type=Path, metavar="DIR", help=data)
-    sizes = "scenes: small, for a laptop; released: the sizes of LAPGAN's released code for CIFAR-10 [scenes]"
-    _add_options(parser, LAPGANJob, sizes)
 
 
-def _add_options(parser: argparse.ArgumentParser, training: type[AdversarialJob], presets: str) -> None:
-    """Adds the options that both commands share."""
-    parser.add_argument("--preset", choices=training.PRESETS, help=presets)
-    job.add_run(parser, training.NAME, training.begin)
+def _add_training(
+    parsers: Any, training: type[AdversarialJob], summary: str, description: str, data: str, presets: str
+) -> None:
+    seed = "the parameters, the examples and the noise"
+    parser = job.add_training(parsers, training.NAME, training.begin, summary, description, "the presets", seed)
+    parser.add_argument("--data", type=Path, metavar="PATH", help=data)
+    parser.add_argument("--preset", choices=training.BUILD.PRESETS, help=presets)
     add_sentences(parser, SENTENCES, "caption")
     add_model(parser)
-    add_seed(parser, "of the parameters and of all that is drawn", default=None)
-    add_device(parser)
-    add_presets(parser, training.PRESETS, without=OF_THE_DATA)
+    add_presets(parser, training.BUILD.PRESETS, without=OF_THE_DATA)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +23,13 @@ def check_tensorboard() -> None:
 class Curves:
     """Writes the figures of `metrics.jsonl` into a folder of the run too, for `tensorboard --logdir`."""
 
-    def __init__(self, folder: Path, trainer: Resumable[Any]) -> None:
+    def __init__(self, folder: Path, trainer: Resumable[Any], stack: ExitStack) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self.trainer = trainer
         # TensorBoard hides the events after the checkpoint that a run resumes from.
         self.writer = SummaryWriter(str(folder / EVENTS), purge_step=trainer.index + 1)
-
-    def __enter__(self) -> Curves:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.writer.close()
+        stack.callback(self.writer.close)
 
     def on_update(self, update: Update) -> None:
         """Adds the figures of an update."""

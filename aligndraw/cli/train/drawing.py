@@ -10,10 +10,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from aligndraw.cli.failure import Failure, failing
-from aligndraw.cli.options import add_config, add_device, add_seed, chosen, chosen_backends, fields, whole
+from aligndraw.cli.options import add_config, chosen, chosen_backends, fields, whole
 from aligndraw.cli.outputs import write_sheet
 from aligndraw.cli.train import job
 from aligndraw.config import MODEL_CONFIGS, AlignDRAWConfig, TrainingConfig
@@ -50,20 +48,7 @@ class DrawingJob(job.Job):
         self.recent: deque[Update] = deque(maxlen=RECENT)
 
     def describe(self) -> str:
-        trainer, recipe, record = self.begun.trainer, self.begun.trainer.config, self.run.record
-        parameters = sum(p.numel() for p in trainer.model.parameters())
-        preset = f"preset {record['preset']}, " if "preset" in record else ""
-        threads = torch.get_num_threads()
-        ungraphed = trainer.ungraphed_reason
-        graphs = f", no CUDA graphs ({ungraphed})" if ungraphed else ", updates from CUDA graphs"
-        return (
-            f"{trainer.model.config.title} of {parameters:,} parameters on {self.begun.data.title}: {preset}"
-            f"{recipe.epochs} epoch{'s' * (recipe.epochs > 1)} of "
-            f"{recipe.epoch_size:,} images in batches of {recipe.batch_size}, {recipe.optimizer} at "
-            f"{recipe.learning_rate:g}; {threads} thread{'s' * (threads > 1)}, "
-            f"{trainer.model.account()}, {trainer.precision} products"
-            f"{graphs if self.device.startswith('cuda') else ''}, {self.backends}"
-        )
+        return f"{self.begun.description(self.device)}, {self.backends}"
 
     def status(self, update: Update) -> str:
         self.recent.append(update)
@@ -132,25 +117,15 @@ def add_scoring(parser: argparse.ArgumentParser) -> None:
 
 def _add_set(parsers: Any, name: str, summary: str, description: str, presets: str) -> argparse.ArgumentParser:
     """Adds the parser of a data set, with the options that all data sets share."""
-    parser: argparse.ArgumentParser = parsers.add_parser(
-        name,
-        help=summary,
-        description=f"{description} Values in [brackets] are those of the preset. Ctrl-C saves the run, and --resume "
-        "takes it up again.",
-    )
+    seed = "the parameters, the examples and the noise"
+    parser = job.add_training(parsers, name, _begin, summary, description, "the preset", seed, model=True)
     parser.add_argument("--preset", choices=PRESETS[name], help=f"{presets} [{next(iter(PRESETS[name]))}]")
-    job.add_run(parser, name, _begin, model=True)
-    add_seed(parser, "of the parameters, the examples and the noise", default=None)
-    add_device(parser)
     add_scoring(parser)
     table = PRESETS[name]
     models = next(iter(table.values()))
-    parser.add_argument(
-        "--model",
-        choices=models,
-        help="align: alignDRAW; noalign: one vector of its language model for all steps; skipthought: one vector of a "
-        f"sentence encoder (--sentences){_VAES * ('fc-vae' in models)} [align]",
-    )
+    kinds = "align: alignDRAW; noalign: one vector of its language model for all steps; skipthought: one vector of a "
+    kinds += f"sentence encoder (--sentences){_VAES * ('fc-vae' in models)} [align]"
+    parser.add_argument("--model", choices=models, help=kinds)
     drawing = {preset: configs["align"] for preset, configs in table.items()}
     add_config(parser, "model", {preset: model for preset, (model, _) in drawing.items()})
     if "fc-vae" in models:

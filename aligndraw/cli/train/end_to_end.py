@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from aligndraw.cli.failure import Failure, failing
-from aligndraw.cli.options import add_config, add_device, add_model, add_seed, chosen, chosen_backends, number
+from aligndraw.cli.options import add_config, add_model, chosen, chosen_backends, number
 from aligndraw.cli.train import job
 from aligndraw.cli.train.drawing import DrawingJob, add_scoring
 from aligndraw.config import EndToEndConfig, RefinedConfig
@@ -24,30 +24,25 @@ RECIPE = EndToEndConfig()
 
 def add_to(parsers: Any) -> None:
     """Adds the command to the subparsers of `aligndraw train`."""
-    parser = parsers.add_parser(
+    parser = job.add_training(
+        parsers,
         NAME,
-        help="a drawing model and its sharpener, on together",
-        description="Trains a drawing model and a sharpener on together: the bound is that of the refined pictures, "
-        "and both learn from it. The result is one model, for all that others are for. Values in [brackets] are the "
-        "defaults. Ctrl-C saves the run, and --resume takes it up again.",
+        _begin,
+        "a drawing model and its sharpener, on together",
+        "Trains a drawing model and a sharpener on together: the bound is that of the refined pictures, and both learn "
+        "from it. The result is one model, for all that others are for.",
+        "the preset",
+        "the examples, the noise and the discriminator",
+        model=True,
     )
     add_model(parser)
-    parser.add_argument(
-        "--sharpener", type=Path, metavar="DIR", help="folder of a sharpener that reads captions as the model does"
-    )
-    parser.add_argument(
-        "--data", type=Path, metavar="DIR", help="folder that `aligndraw data` wrote [the model's training data]"
-    )
-    job.add_run(parser, NAME, _begin, model=True)
-    add_seed(parser, "of the examples, the noise and the discriminator", default=None)
-    add_device(parser)
+    sharpener = "folder of a sharpener that reads captions as the model does"
+    parser.add_argument("--sharpener", type=Path, metavar="DIR", help=sharpener)
+    data = "folder that `aligndraw data` wrote [the model's training data]"
+    parser.add_argument("--data", type=Path, metavar="DIR", help=data)
     add_scoring(parser)
-    parser.add_argument(
-        "--epsilon",
-        type=number(0),
-        metavar="E",
-        help=f"{RefinedConfig.__dataclass_fields__['epsilon'].metadata['help']} [{RefinedConfig.epsilon:g}]",
-    )
+    epsilon = f"{RefinedConfig.__dataclass_fields__['epsilon'].metadata['help']} [{RefinedConfig.epsilon:g}]"
+    parser.add_argument("--epsilon", type=number(0), metavar="E", help=epsilon)
     add_config(parser, "training", {NAME: RECIPE}, without=("init",))
 
 

@@ -12,17 +12,16 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from aligndraw.cli.failure import Failure, failing
-from aligndraw.cli.options import chosen, whole
+from aligndraw.cli.options import add_device, add_seed, chosen, whole
 from aligndraw.cli.outputs import writing
 from aligndraw.cli.train.curves import Curves, check_tensorboard
 from aligndraw.cli.train.progress import Progress
 from aligndraw.cli.train.stopping import stopped_by_signals
-from aligndraw.config import Config
 from aligndraw.training.fit import fit
-from aligndraw.training.run import RUN, Build, RunFolder
+from aligndraw.training.run import Build, RunFolder
 from aligndraw.training.state import Resumable
 
-_J = TypeVar("_J", bound="SettingsJob")
+_J = TypeVar("_J", bound="BuildJob")
 Begin = Callable[[argparse.Namespace], AbstractContextManager["Job"]]
 
 
@@ -73,24 +72,17 @@ class Job(ABC):
         return fit(self.trainer, self.run, end_epoch=lambda epoch: on_epoch(epoch, self.end_epoch(epoch)), **options)
 
 
-class SettingsJob(Job):
-    """A training built from the "settings" of `run.json`, when it begins and on --resume.
+class BuildJob(Job):
+    """A training that a `Build` describes."""
 
-    Attributes:
-        RUN: the class of the run folder.
-        BUILD: the class of what it is built of.
-        PRESETS: models and recipes by name.
-        SETTINGS: the keys of the settings; "seed" is one of them.
-    """
-
-    RUN: ClassVar[type[RunFolder[Any, Any]]]
     BUILD: ClassVar[type[Build]]
-    PRESETS: ClassVar[Mapping[str, tuple[Config, Config]]]
-    SETTINGS: ClassVar[frozenset[str]]
 
-    def __init__(self, build: Build, run: RunFolder[Any, Any], passed_over: Sequence[str] = ()) -> None:
+    def __init__(self, build: Build, run: RunFolder[Any, Any], passed_over: Sequence[str]) -> None:
         self.build, self.run, self.passed_over = build, run, passed_over
         self.trainer, self.epochs = build.trainer, run.training_config.epochs
+
+    def describe(self) -> str:
+        return self.build.description()
 
     @classmethod
     @abstractmethod
@@ -103,54 +95,45 @@ class SettingsJob(Job):
         """Begins the training in --out, or takes it up again."""
         with ExitStack() as stack:
             with failing(ValueError, FileNotFoundError):
-                job = cls._resumed(arguments, stack) if arguments.resume else cls._new(arguments, stack)
-            yield job
-
-    @classmethod
-    def _new(cls: type[_J], arguments: argparse.Namespace, stack: ExitStack) -> _J:
-        settings, preset = cls.asked(arguments)
-        with failing(ValueError, status=2):
-            model, recipe = (chosen(config, arguments) for config in cls.PRESETS[preset])
-        build = cls.BUILD(settings, model, recipe, arguments.device)
-        notes = {"preset": preset, "settings": settings, **{k: value for k, (value, _) in build.origins.items()}}
-        overwrite, seed = arguments.overwrite, settings["seed"]
-        run = cls.RUN.create(arguments.out, build.model_config, recipe, seed, overwrite, **notes)
-        stack.enter_context(run.begun())
-        return cls(build, run)
-
-    @classmethod
-    def _resumed(cls: type[_J], arguments: argparse.Namespace, stack: ExitStack) -> _J:
-        run = cls.RUN.open(arguments.out)
-        settings = run.record.get("settings")
-        if not isinstance(settings, dict) or set(settings) != cls.SETTINGS:
-            raise Failure(f"{arguments.out / RUN} is damaged or foreign: it has no settings of {cls.NAME}")
-        build = cls.BUILD(settings, run.model_config, run.training_config, arguments.device)
-        for name, (value, place) in build.origins.items():
-            if run.record.get(name) != value:
-                raise Failure(f"{place} has changed since the training in {arguments.out} began: restore it")
-        stack.enter_context(run.locked())
-        return cls(build, run, run.restore(build.trainer))
+                if arguments.resume:
+                    resumed = cls.BUILD.resumed(arguments.out, arguments.device)
+                    build, run, passed_over = stack.enter_context(resumed)
+                else:
+                    settings, preset = cls.asked(arguments)
+                    with failing(ValueError, status=2):
+                        model, recipe = (chosen(config, arguments) for config in cls.BUILD.PRESETS[preset])
+                    build = cls.BUILD(settings, model, recipe, arguments.device)
+                    begun = build.begun(arguments.out, recipe, arguments.overwrite, preset=preset)
+                    run, passed_over = stack.enter_context(begun), []
+            yield cls(build, run, passed_over)
 
 
-def add_run(parser: argparse.ArgumentParser, name: str, begin: Begin, model: bool = False) -> None:
-    """Adds the options of a run folder, and the training that the parser starts.
+def add_training(
+    parsers: Any, name: str, begin: Begin, summary: str, description: str, values: str, seed: str, model: bool = False
+) -> argparse.ArgumentParser:
+    """Adds the parser of a training, with the options of its run folder, --seed and --device.
 
     Args:
-        name: names the folder where --out is not given.
         begin: begins or resumes the training.
+        summary, description: of the help.
+        values, seed: the help says whose values stand in [brackets], and what the seed is of.
         model: the folder also holds a model.
     """
+    again = f"Values in [brackets] are those of {values}. Ctrl-C saves the run, and --resume takes it up again."
+    parser: argparse.ArgumentParser = parsers.add_parser(name, help=summary, description=f"{description} {again}")
     place = f"folder of the run{' and its model' * model}, made if need be [%(default)s]"
     parser.add_argument("--out", type=Path, default=Path(f"aligndraw-{name}"), metavar="DIR", help=place)
-    again = parser.add_mutually_exclusive_group()
-    again.add_argument("--overwrite", action="store_true", help="remove what a training left in that folder")
-    again.add_argument("--resume", action="store_true", help="take up the run in that folder, with its own settings")
-    parser.add_argument(
-        "--checkpoint-every", type=whole(1), default=100, metavar="N", help="updates between checkpoints [%(default)s]"
-    )
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--overwrite", action="store_true", help="remove what a training left in that folder")
+    group.add_argument("--resume", action="store_true", help="take up the run in that folder, with its own settings")
+    every = "updates between checkpoints [%(default)s]"
+    parser.add_argument("--checkpoint-every", type=whole(1), default=100, metavar="N", help=every)
     events = "write TensorBoard events into the folder too; needs the package tensorboard"
     parser.add_argument("--tensorboard", action="store_true", help=events)
+    add_seed(parser, f"of {seed}", default=None)
+    add_device(parser)
     parser.set_defaults(run=lambda arguments: _run(parser, arguments, begin))
+    return parser
 
 
 def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace, begin: Begin) -> int:
@@ -171,9 +154,9 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace, begin: 
         print(f"training {job.describe()}{done}; {arguments.device}", flush=True)
         with failing(ValueError):
             job.prepare()
-        watching: list[Progress | Curves] = [stack.enter_context(Progress(job))]
+        watching: list[Progress | Curves] = [Progress(job, stack)]
         if arguments.tensorboard:
-            watching.append(stack.enter_context(Curves(folder, job.trainer)))
+            watching.append(Curves(folder, job.trainer, stack))
         stopping = stack.enter_context(stopped_by_signals())
 
         def on_update(update: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm  # type: ignore[import-untyped]
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 class Progress:
     """Shows how training goes: a bar on a terminal, and a line per epoch."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, stack: ExitStack) -> None:
         self.job = job
         self.bar = tqdm(
             total=job.trainer.total * job.per_update,
@@ -25,12 +26,7 @@ class Progress:
             dynamic_ncols=True,
             disable=None,
         )
-
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()
+        stack.callback(self.bar.close)
 
     def on_update(self, update: Any) -> None:
         """Moves the bar."""

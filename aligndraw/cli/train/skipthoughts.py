@@ -10,24 +10,22 @@ from pathlib import Path
 from typing import Any
 
 from aligndraw.cli.failure import Failure, failing
-from aligndraw.cli.options import add_device, add_presets, add_seed
+from aligndraw.cli.options import add_presets
 from aligndraw.cli.train import job
 from aligndraw.text.skipthoughts import DICTIONARY, FILES
 from aligndraw.training.expansion import expand_vocabulary
 from aligndraw.training.skipthoughts import (
     PRESETS,
     SkipThoughtsBuild,
-    SkipThoughtsRun,
     SkipThoughtsUpdate,
     save_skipthoughts,
 )
 
 
-class SkipThoughtsJob(job.SettingsJob):
+class SkipThoughtsJob(job.BuildJob):
     """The training of skip-thoughts."""
 
-    NAME, RUN, BUILD, PRESETS = "skipthoughts", SkipThoughtsRun, SkipThoughtsBuild, PRESETS
-    SETTINGS = frozenset(("text", "word_vectors", "seed"))
+    NAME, BUILD = "skipthoughts", SkipThoughtsBuild
     build: SkipThoughtsBuild
 
     @classmethod
@@ -40,12 +38,6 @@ class SkipThoughtsJob(job.SettingsJob):
         paths = {"text": arguments.text, "word_vectors": vectors}
         absolute = {name: path and os.path.abspath(path) for name, path in paths.items()}
         return {**absolute, "seed": arguments.seed or 0}, "released"
-
-    def describe(self) -> str:
-        parameters = sum(p.numel() for p in self.trainer.model.parameters() if p.requires_grad)
-        triples, words = len(self.build.data.middles), len(self.build.data.words)
-        updates = self.trainer.total
-        return f"{parameters:,} parameters on {triples:,} triples of sentences, {words:,} words: {updates:,} updates"
 
     def status(self, update: SkipThoughtsUpdate) -> str:
         return f"{update.loss:.3f} nats per word"
@@ -69,18 +61,17 @@ class SkipThoughtsJob(job.SettingsJob):
 
 def add_to(parsers: Any) -> None:
     """Adds the command to the subparsers of `aligndraw train`."""
-    parser = parsers.add_parser(
+    parser = job.add_training(
+        parsers,
         SkipThoughtsJob.NAME,
-        help="vectors of sentences, on text",
-        description="Trains skip-thoughts on sentences that follow each other, and saves them in the form of the "
-        "released ones. Values in [brackets] are those of the released code. Ctrl-C saves the run, and --resume takes "
-        "it up again.",
+        SkipThoughtsJob.begin,
+        "vectors of sentences, on text",
+        "Trains skip-thoughts on sentences that follow each other, and saves them in the form of the released ones.",
+        "the released code",
+        "the parameters and of the order of the sentences",
     )
     text = "UTF-8 text, one sentence per line; an empty line between two texts"
     parser.add_argument("--text", type=Path, metavar="FILE", help=text)
-    job.add_run(parser, SkipThoughtsJob.NAME, SkipThoughtsJob.begin)
     vectors = "word2vec's, .bin or text: at the end, all its words are mapped into the vocabulary"
     parser.add_argument("--word-vectors", type=Path, metavar="FILE", help=vectors)
-    add_seed(parser, "of the parameters and of the order of the sentences", default=None)
-    add_device(parser)
     add_presets(parser, PRESETS)
