@@ -19,7 +19,7 @@ from aligndraw.data import CaptionedSplit, CaptionReader, DataSet, Examples, Sen
 from aligndraw.evaluation.drawing import Sharpen
 from aligndraw.lapgan.captioned import sentence_notes
 from aligndraw.lapgan.sharpen import Sharpener
-from aligndraw.model import AlignDRAW, Drawing, Model, RefinedDRAW, build_model, lapgan
+from aligndraw.model import AlignDRAW, Drawing, Model, PictureModel, RefinedDRAW, build_model, has_bound, lapgan
 from aligndraw.model.graphs import GraphedSampler
 from aligndraw.model.lapgan import LAPGAN
 from aligndraw.model.saved import load_model
@@ -48,15 +48,15 @@ class Pipeline:
         sentences: what makes vectors of captions, for a model that reads such.
     """
 
-    model: Model | LAPGAN
+    model: PictureModel
     vocabulary: Vocabulary
     notes: Mapping[str, Any] = field(default_factory=dict)
     sharpen: Sharpen | None = None
     sentences: SentenceReader | None = None
 
     @cached_property
-    def _sampler(self) -> GraphedSampler | LAPGAN:
-        return GraphedSampler(self.model) if isinstance(self.model, Model) else self.model
+    def _sampler(self) -> GraphedSampler | PictureModel:
+        return GraphedSampler(self.model) if has_bound(self.model) else self.model
 
     @classmethod
     def load(

@@ -22,7 +22,7 @@ from aligndraw.lapgan.config import (
 from aligndraw.lapgan.discriminator import ResidualDiscriminator
 from aligndraw.lapgan.examples import CaptionedExamples, StoredExamples, open_examples
 from aligndraw.lapgan.sharpen import Sharpener
-from aligndraw.model import Model
+from aligndraw.model import has_bound
 from aligndraw.model.lapgan import LAPGAN
 from aligndraw.pipelines import Pipeline
 from aligndraw.text.sentences import SentenceEncoder, open_encoder
@@ -85,6 +85,8 @@ class AdversarialBuild(Build):
         notes: dict[str, Any] = {"sentences": sentences, "settings": {**settings}, "training": recipe.to_dict()}
         if self.reconstructs:
             assert self.pipeline is not None
+            if not has_bound(self.pipeline.model):
+                raise ValueError("--coarse reconstructions needs a drawing model, got a LAPGAN: give another --model")
             notes["reconstructed_by"] = checksum(self.pipeline.model)
         self.network.notes = notes
         self.origins = {"sha256": (self.examples.checksum, settings["data"])}
@@ -132,12 +134,9 @@ class SharpenerBuild(AdversarialBuild):
         Raises:
             ValueError: the model is no drawing model, or does not draw images of this shape.
         """
-        assert self.pipeline is not None
-        model = self.pipeline.model
-        if not isinstance(model, Model):
-            raise ValueError("--coarse reconstructions needs a drawing model, got a LAPGAN: give another --model")
-        seed = self.settings["seed"]
-        self.trainer.reconstructions = reconstruct(model, self.pipeline.reader, self.examples, seed, on_images)
+        assert self.pipeline is not None and has_bound(self.pipeline.model)
+        model, reader, seed = self.pipeline.model, self.pipeline.reader, self.settings["seed"]
+        self.trainer.reconstructions = reconstruct(model, reader, self.examples, seed, on_images)
 
 
 class LAPGANBuild(AdversarialBuild):

@@ -18,11 +18,10 @@ import aligndraw
 from aligndraw import info
 from aligndraw.cli import (
     command_data,
-    command_eval,
     command_figures,
     command_sample,
     command_sharpen,
-    command_tables,
+    evaluate,
     train,
 )
 from aligndraw.cli.failure import Failure
@@ -72,9 +71,8 @@ def _parser() -> Parser:
     command_sharpen.add_to(commands)
     train.add_to(commands)
     command_data.add_to(commands)
-    command_eval.add_to(commands)
+    evaluate.add_to(commands)
     command_figures.add_to(commands)
-    command_tables.add_to(commands)
     what = "what this installation can do, and why it cannot do the rest"
     commands.add_parser("info", help=what, description=what).set_defaults(run=_info)
     parser.set_defaults(run=lambda _: parser.parse_args(["--help"]))

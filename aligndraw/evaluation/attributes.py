@@ -18,8 +18,7 @@ from aligndraw.data.scenes import ATTRIBUTES, SIDE, Split, told
 from aligndraw.evaluation.drawing import Sharpen, draw_each
 from aligndraw.evaluation.fidelity import Share
 from aligndraw.evaluation.scene_reader import SceneReader
-from aligndraw.model import Model
-from aligndraw.model.lapgan import LAPGAN
+from aligndraw.model import PictureModel
 
 GROUPS = {
     "right": "object, colour and place",
@@ -91,7 +90,7 @@ class AttributeAccuracy:
 
 
 def score_attributes(
-    model: Model | LAPGAN,
+    model: PictureModel,
     captions: CaptionReader,
     examples: Mapping[str, SceneExamples],
     n: int = 1,

@@ -8,15 +8,14 @@ import torch
 from torch import Tensor
 
 from aligndraw.data import CaptionReader, Examples, to_tensors
-from aligndraw.model import Model
-from aligndraw.model.lapgan import LAPGAN
+from aligndraw.model import PictureModel
 from aligndraw.noise import stream
 
 Sharpen = Callable[[Sequence[str], Tensor], Tensor]  # captions and images [n, C, H, W] in [0, 1] -> as many images
 
 
 def draw_each(
-    model: Model | LAPGAN,
+    model: PictureModel,
     examples: Examples,
     n: int = 1,
     seed: int = 0,

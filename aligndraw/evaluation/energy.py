@@ -12,8 +12,7 @@ from torch import Tensor
 from aligndraw.data import Examples
 from aligndraw.evaluation.bound import Estimate
 from aligndraw.evaluation.drawing import Sharpen, draw_each
-from aligndraw.model import Model
-from aligndraw.model.lapgan import LAPGAN
+from aligndraw.model import PictureModel
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ def gradient_energy(images: Tensor) -> Tensor:
 
 @torch.no_grad()
 def score_energy(
-    model: Model | LAPGAN,
+    model: PictureModel,
     examples: Examples,
     n: int = 1,
     seed: int = 0,

@@ -12,8 +12,7 @@ from torch.nn import functional
 
 from aligndraw.data import Examples
 from aligndraw.evaluation.drawing import Sharpen, draw_each
-from aligndraw.model import Model
-from aligndraw.model.lapgan import LAPGAN
+from aligndraw.model import PictureModel
 
 WINDOW, SIGMA = 11, 1.5  # pixels
 K1, K2 = 0.01, 0.03
@@ -83,7 +82,7 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
 
 @torch.no_grad()
 def score_similarity(
-    model: Model | LAPGAN,
+    model: PictureModel,
     examples: Examples,
     samples: int = 50,
     seed: int = 0,

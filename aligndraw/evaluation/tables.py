@@ -22,8 +22,7 @@ from aligndraw.evaluation.parts import Part, Parts
 from aligndraw.evaluation.retrieval import MARGINAL, Likelihoods, Reference, Retrieval, described, mean_caption
 from aligndraw.evaluation.scene_reader import SceneReader
 from aligndraw.evaluation.similarity import Similarity, ssim
-from aligndraw.model import Model
-from aligndraw.model.lapgan import LAPGAN
+from aligndraw.model import Model, PictureModel, has_bound
 from aligndraw.text import Vocabulary
 
 Lists = Callable[[NDArray[np.uint8]], NDArray[np.int64]]  # images [n, C, H, W] to shortlists [n, s]
@@ -151,7 +150,7 @@ class ModelParts:
     def __init__(
         self,
         key: str,
-        model: Model | LAPGAN,
+        model: PictureModel,
         read: Callable[[Examples], Examples],
         data: TableData,
         protocol: Protocol,
@@ -170,7 +169,7 @@ class ModelParts:
                 for block in blocks
             ]
 
-        if isinstance(model, Model):
+        if has_bound(model):
             for split, examples in splits.items():
                 add(f"bound-{split}", len(examples), p.samples, self._bounds, model, examples, None)
             if sharpen is not None:
@@ -302,8 +301,8 @@ class TableRow:
         }
 
 
-def _constant(model: Model | LAPGAN) -> float | None:
-    if not isinstance(model, Model) or model.config.likelihood == "bernoulli":
+def _constant(model: PictureModel) -> float | None:
+    if not has_bound(model) or model.config.likelihood == "bernoulli":
         return None
     config = model.config
     pixels = config.channels * math.prod(config.image_size)

@@ -9,7 +9,7 @@ from aligndraw.config import (
 )
 from aligndraw.model.baselines import ConvolutionalVAE, FullyConnectedVAE
 from aligndraw.model.draw import AlignDRAW
-from aligndraw.model.interface import Bound, Caption, Drawing, Model
+from aligndraw.model.interface import Bound, Caption, Drawing, Model, PictureModel, has_bound
 from aligndraw.model.refined import RefinedDRAW
 
 __all__ = [
@@ -20,8 +20,10 @@ __all__ = [
     "Drawing",
     "FullyConnectedVAE",
     "Model",
+    "PictureModel",
     "RefinedDRAW",
     "build_model",
+    "has_bound",
 ]
 
 

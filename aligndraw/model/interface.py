@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -119,6 +119,49 @@ class Drawing:
         return new
 
 
+class PictureModel(Protocol):
+    """What draws pictures of captions: a `Model`, or a `LAPGAN`.
+
+    Attributes:
+        config: channels, image_size, title and sentences among it.
+        language: reads word ids; None where captions are vectors of sentences.
+        attends: has attention weights of the words.
+        mixes_captions: the pictures of a caption depend on the others of its batch.
+        has_bound: is a `Model`, which gives pictures a variational bound.
+    """
+
+    config: Any
+    language: LanguageModel | None
+
+    @property
+    def attends(self) -> bool: ...
+
+    @property
+    def mixes_captions(self) -> bool: ...
+
+    @property
+    def has_bound(self) -> bool: ...
+
+    def sample(
+        self,
+        captions: Tensor,
+        lengths: Tensor | None = None,
+        *,
+        generator: Sequence[torch.Generator],
+        temperature: float = 1.0,
+        steps: int | None = None,
+    ) -> Drawing:
+        """Draws one picture per caption."""
+        ...
+
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+
+
+def has_bound(model: PictureModel) -> TypeGuard[Model]:
+    """Whether a model is a `Model`."""
+    return model.has_bound
+
+
 class Model(nn.Module):
     """Pictures x given captions y through latents Z: subclasses say how x is inferred and drawn (`infer`, `draw`).
 
@@ -135,6 +178,8 @@ class Model(nn.Module):
         self.language: LanguageModel | None = None
         if not config.sentence_units:
             self.language = LanguageModel(config.vocabulary_size, config.language_units, config.conventions)
+
+    has_bound = True
 
     @property
     def attends(self) -> bool:

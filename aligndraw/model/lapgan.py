@@ -47,7 +47,7 @@ class LAPGAN(nn.Module):
         notes: how the model came about, anything that JSON can hold.
     """
 
-    attends = mixes_captions = False
+    attends = mixes_captions = has_bound = False
 
     def __init__(self, config: LAPGANConfig, vocabulary: Vocabulary, language: LanguageModel | None = None) -> None:
         super().__init__()

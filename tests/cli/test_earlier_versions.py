@@ -27,6 +27,8 @@ BUS = "a large red bus is parked on the road under a blue sky"
 CAPTIONS = {
     "mnist": "the digit seven is at the top of the image",
     "noalign": "the digit 3 is on the left of the digit 8 .",
+    "captioned": "an orange school bus is flying over white snow under the moon .",
+    "conv-vae": "an orange school bus is flying over white snow under the moon .",
 }
 
 

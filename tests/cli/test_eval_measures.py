@@ -45,7 +45,7 @@ def references_of(model, training, some):
 
 def test_retrieval_of_scenes(command, drawing, tmp_path, monkeypatch):
     """Seen and held-out ones apart, by pixels; some captions, and few pictures to choose from."""
-    monkeypatch.setattr("aligndraw.cli.eval_measures.TRAINED_ON", 40)
+    monkeypatch.setattr("aligndraw.cli.evaluate.measures.TRAINED_ON", 40)
     path = tmp_path / "out.json"
     given = ("--model", drawing, "--images", 9, "--captions", 4, "--shortlist", 5, "--samples", 2, "--seed", 3)
     given = (*given, "--marginal", 5)
@@ -68,7 +68,7 @@ def test_retrieval_of_scenes(command, drawing, tmp_path, monkeypatch):
 
 def test_after_sharpening(command, drawing, scenes_sharpener, tmp_path, monkeypatch):
     """Both measures of the sharpened pictures; in retrieval, ȳ is sharpened with the mean training sentence."""
-    monkeypatch.setattr("aligndraw.cli.eval_measures.TRAINED_ON", 40)
+    monkeypatch.setattr("aligndraw.cli.evaluate.measures.TRAINED_ON", 40)
     model, path = load_model(drawing)[0], tmp_path / "out.json"
     sharpen = CaptionedSharpener.load(scenes_sharpener(tmp_path / "sharpener", drawing), model.language, VOCABULARY)
     given = ("--model", drawing, "--sharpen", tmp_path / "sharpener", "--seed", 3, "--json", path)
@@ -124,7 +124,7 @@ def test_retrieval_of_images_with_several_captions(command, stored, tmp_path):
 
 def test_similarity(command, drawing, tmp_path, monkeypatch):
     """SSIM, and the nearest training pictures, on a sheet too."""
-    monkeypatch.setattr("aligndraw.cli.eval_measures.TRAINED_ON", 30)
+    monkeypatch.setattr("aligndraw.cli.evaluate.measures.TRAINED_ON", 30)
     path, sheet = tmp_path / "out.json", tmp_path / "sheet.png"
     given = ("--model", drawing, "--captions", 3, "-n", 4, "--seed", 2)
     status, out, err = command("eval", "similarity", *given, "--json", path, "--sheet", sheet)
@@ -165,7 +165,7 @@ def test_a_picture_of_training_is_found(command, stored, tmp_path, monkeypatch):
 
 def test_features(command, drawing, tmp_path, monkeypatch):
     """They train, stop and go on to the same bits, and shortlists are made of them."""
-    monkeypatch.setattr("aligndraw.cli.eval_measures.TRAINED_ON", 10)
+    monkeypatch.setattr("aligndraw.cli.evaluate.measures.TRAINED_ON", 10)
     status, out, err = command("train", "features", *FEATURES, "--out", tmp_path / "whole")
     assert (status, err) == (0, "") and "on 16 classes of scenes: 6 updates; cpu" in out
     assert " % of 1,000 test images told" in out

@@ -56,7 +56,7 @@ def test_training_and_resuming(train, command, drawing, scenes_model, tmp_path):
     assert status == 2 and "leave out --noise-units" in err
     scenes_model(drawing)
     status, _, err = command("train", "lapgan", "--resume", "--out", tmp_path / "b")
-    assert status == 1 and "is not the model any more that" in err
+    assert status == 1 and "has changed since the training in" in err
 
 
 def test_pictures(train, command, drawing, tmp_path):
@@ -93,7 +93,7 @@ def test_evaluation(train, command, tmp_path, monkeypatch):
     accuracy = score_attributes(pipeline.model, pipeline.vocabulary, examples, n=2, seed=5)
     assert record["attributes"] == {kind: score.to_dict() for kind, score in accuracy.items()}
     assert record["bound"] == {} and set(record["gradient_energy"]) == {"real", "drawn"}
-    monkeypatch.setattr("aligndraw.cli.eval_measures.TRAINED_ON", 5)
+    monkeypatch.setattr("aligndraw.cli.evaluate.measures.TRAINED_ON", 5)
     given = ("--model", tmp_path / "lapgan", "--seed", 5)
     status, out, err = command("eval", "similarity", *given, "--captions", 3, "-n", 2)
     assert (status, err) == (0, "")

@@ -21,7 +21,7 @@ def test_training_and_resuming(command, text, tmp_path):
     status, out, err = command(*train, "--out", tmp_path / "a", "--direction", "bi")
     assert (status, err) == (0, "")
     assert "on 6 triples of sentences, 12 words: 6 updates; cpu" in out
-    assert "nats a word in the last epoch" in out and "wrote dictionary.txt, bi_skip.npz, btable.npy into" in out
+    assert "nats per word in the last epoch" in out and "wrote dictionary.txt, bi_skip.npz, btable.npy into" in out
     assert open_encoder(f"bi-skip:{tmp_path / 'a'}").encode(["A cat runs", "nothing"]).shape == (2, 6)
     table = (tmp_path / "a" / "btable.npy").read_bytes()
     (tmp_path / "a" / "btable.npy").unlink()

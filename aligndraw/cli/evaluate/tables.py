@@ -17,18 +17,17 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 import aligndraw
 from aligndraw.cli.command_sharpen import sharpening_all
+from aligndraw.cli.evaluate.shared import add_marginal, add_shortlists, check_fits, listing
+from aligndraw.cli.evaluate.tables_text import markdown
 from aligndraw.cli.failure import Failure, failing
 from aligndraw.cli.options import add_device, add_seed, chosen_backends, named, number, whole
 from aligndraw.cli.outputs import writing
-from aligndraw.cli.scored import add_marginal, add_shortlists, check_fits, listing
-from aligndraw.cli.tables_text import markdown
 from aligndraw.data.captioned import file_checksum
 from aligndraw.evaluation.bound import EPSILON
 from aligndraw.evaluation.parts import Parts, Team, team
 from aligndraw.evaluation.tables import BLOCK, ModelParts, Protocol, TableData, TableRow
 from aligndraw.files import replacing
 from aligndraw.lapgan.sharpen import NAMES as SHARPENER_FILES
-from aligndraw.model import Model
 from aligndraw.model.lapgan import NAMES as LAPGAN_FILES
 from aligndraw.model.saved import CONFIG, WEIGHTS
 from aligndraw.pipelines import Pipeline
@@ -155,12 +154,12 @@ def _compare(arguments: argparse.Namespace, folders: Mapping[str, Path], ours: T
         "versions": {"aligndraw": aligndraw.__version__, "torch": torch.__version__},
     }
     pipelines = {name: Pipeline.load(folder, arguments.device) for name, folder in folders.items()}
-    if LAPGAN in pipelines and isinstance(pipelines[LAPGAN].model, Model):
+    if LAPGAN in pipelines and pipelines[LAPGAN].model.has_bound:
         raise Failure(f"--lapgan must be the folder of a LAPGAN, got a {pipelines[LAPGAN].model.config.title}")
     for name, pipeline in pipelines.items():
         check_fits(name, pipeline, data.title, data.image_shape, data.vocabulary)
     keys = {
-        name: _key(folder, *(MODEL_FILES if isinstance(pipelines[name].model, Model) else LAPGAN_FILES))
+        name: _key(folder, *(MODEL_FILES if pipelines[name].model.has_bound else LAPGAN_FILES))
         for name, folder in folders.items()
     }
     sharpen = None

@@ -1,4 +1,4 @@
-"""`aligndraw eval`: how good a model is, in nats and in per cent."""
+"""`aligndraw eval mnist`, `scenes` and `captioned`: the bound, and the pictures that show what their captions say."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from typing import Any
 
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from aligndraw.cli import eval_measures
+from aligndraw.cli.evaluate.shared import COMBINATIONS, SPLITS, add_scored, add_sharpening, opened, told, write_numbers
 from aligndraw.cli.failure import Failure, failing
 from aligndraw.cli.options import chosen_backends, whole
 from aligndraw.cli.outputs import check_file
-from aligndraw.cli.scored import COMBINATIONS, SPLITS, add_scored, add_sharpening, opened, told, write_numbers
 from aligndraw.data import (
     VOCABULARY,
     Examples,
@@ -33,20 +32,15 @@ from aligndraw.evaluation.energy import Energy, score_energy
 from aligndraw.evaluation.fidelity import check_pictures, score_fidelity
 from aligndraw.evaluation.reader import DigitReader
 from aligndraw.evaluation.scene_reader import SceneReader
-from aligndraw.model import Model
-from aligndraw.model.lapgan import LAPGAN
+from aligndraw.model import PictureModel, has_bound
 from aligndraw.pipelines import SHIPPED, Pipeline
 
 ROWS_AT_ONCE = 1000  # pictures times samples of the bound that are in memory together
 PLACEMENTS = {"seen": "seen placements", "held_out": "held-out placements"}
 
 
-def add_to(commands: Any) -> None:
-    """Adds the command to the subparsers of the command line."""
-    what = "measure how good a model is"
-    sets = commands.add_parser("eval", help=what, description=what).add_subparsers(
-        title="data sets", metavar="DATASET", required=True
-    )
+def add_to(sets: Any) -> None:
+    """Adds `mnist`, `scenes` and `captioned` to the subparsers of `aligndraw eval`."""
     parser = sets.add_parser(
         "mnist",
         help="one or two digits with captions that say where they are",
@@ -91,7 +85,6 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder that `aligndraw data` wrote")
     _add_options(parser, splits=None)
     parser.set_defaults(run=_run_bound, n=1)
-    eval_measures.add_to(sets)
 
 
 def _add_options(
@@ -125,7 +118,7 @@ def _run(arguments: argparse.Namespace) -> int:
     with failing(ValueError):
         pipeline = Pipeline.load(arguments.model, arguments.device, arguments.sentences)
         model = pipeline.model
-        if isinstance(model, LAPGAN):
+        if not has_bound(model):
             raise Failure(f"model {name} must be one that draws MNIST with captions, got a LAPGAN")
         check_pictures(model)
         if pipeline.vocabulary.words[: len(VOCABULARY)] != VOCABULARY.words:
@@ -266,14 +259,14 @@ def _scored(
 def _bounds(
     arguments: argparse.Namespace,
     name: str,
-    model: Model | LAPGAN,
+    model: PictureModel,
     examples: Mapping[str, Examples],
     bar: tqdm,
     sharpen: Sharpen | None = None,
     epsilon: float = EPSILON,
 ) -> dict[str, BoundReport]:
     """The bound of the model on each kind of examples; nothing for a LAPGAN, which has none."""
-    if isinstance(model, LAPGAN):
+    if not has_bound(model):
         return {}
     bounds = {
         kind: estimate_bound(

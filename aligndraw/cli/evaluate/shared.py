@@ -26,8 +26,7 @@ from aligndraw.evaluation.features import FeatureNetwork
 from aligndraw.evaluation.retrieval import MARGINAL, SHORTLIST, read_shortlists, shortlists
 from aligndraw.evaluation.tables import Lists
 from aligndraw.files import replacing
-from aligndraw.model import Model
-from aligndraw.model.lapgan import LAPGAN
+from aligndraw.model import PictureModel, has_bound
 from aligndraw.pipelines import Pipeline
 from aligndraw.text import Vocabulary
 
@@ -184,10 +183,10 @@ def listing(arguments: argparse.Namespace, size: int = SHORTLIST) -> Lists:
     return lambda images: shortlists(features(images), min(size, len(images)))
 
 
-def told(arguments: argparse.Namespace, name: str, model: Model | LAPGAN, backends: str) -> str:
+def told(arguments: argparse.Namespace, name: str, model: PictureModel, backends: str) -> str:
     """What was scored, and what the NLL consists of where that cannot be compared with the paper's."""
     line = f"model {name}, {model.config.title}; {arguments.device}, {backends}; seed {arguments.seed}"
-    if isinstance(model, LAPGAN) or model.config.likelihood == "bernoulli":
+    if not has_bound(model) or model.config.likelihood == "bernoulli":
         return line
     config = model.config
     variance, pixels = config.observation_variance, config.channels * math.prod(config.image_size)

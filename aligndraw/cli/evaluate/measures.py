@@ -13,10 +13,7 @@ from torch import Tensor
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 import aligndraw
-from aligndraw.cli.failure import Failure, failing
-from aligndraw.cli.options import chosen_backends, whole
-from aligndraw.cli.outputs import check_file, writing
-from aligndraw.cli.scored import (
+from aligndraw.cli.evaluate.shared import (
     COMBINATIONS,
     Scored,
     add_marginal,
@@ -28,6 +25,9 @@ from aligndraw.cli.scored import (
     told,
     write_numbers,
 )
+from aligndraw.cli.failure import Failure, failing
+from aligndraw.cli.options import chosen_backends, whole
+from aligndraw.cli.outputs import check_file, writing
 from aligndraw.data import Examples, Scenes, evaluation_scenes
 from aligndraw.evaluation.nearest import nearest
 from aligndraw.evaluation.retrieval import (
@@ -40,7 +40,7 @@ from aligndraw.evaluation.retrieval import (
 )
 from aligndraw.evaluation.similarity import score_similarity
 from aligndraw.lapgan.captioned import CaptionedSharpener
-from aligndraw.model.lapgan import LAPGAN
+from aligndraw.model import has_bound
 from aligndraw.noise import stream
 from aligndraw.viz import Captioned, contact_sheet, save_png
 
@@ -119,7 +119,7 @@ def _run_retrieval(arguments: argparse.Namespace) -> int:
         check_file(arguments.json)
     backends, scored = chosen_backends(arguments.device), opened(arguments)
     model, sharpen, results, record = scored.pipeline.model, scored.pipeline.sharpen, {}, {}
-    if isinstance(model, LAPGAN):
+    if not has_bound(model):
         raise Failure(f"model {scored.name} must have a bound to compare pictures by, got a LAPGAN")
     with (
         failing(ValueError, FileNotFoundError),
