@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,13 @@ from aligndraw.cli.options import (
     number,
     whole,
 )
-from aligndraw.cli.outputs import check_file, write_archive, write_sheet, writing
+from aligndraw.cli.outputs import check_file, draw_each, write_archive, write_sheet, writing
+from aligndraw.model import Drawing
 from aligndraw.pipelines import SHIPPED, Pipeline
 from aligndraw.viz import attention_figure, attention_panel, save_animation, save_png
 
-MOST = 4096  # pictures on a sheet: more make a file that few programs open
+MAX_PICTURES = 4096  # on a sheet: more make a file that few programs open
+BATCH_SIZE = 100  # pictures of an archive
 
 
 def add_to(commands: Any) -> None:
@@ -85,8 +88,9 @@ def _run(arguments: argparse.Namespace) -> int:
     n = arguments.n or (16 if file is None else 1)
     total = n * len(captions)
     archive = arguments.o.name.lower().endswith(".npz")
-    if not (archive and arguments.animate is arguments.attention is None) and total > MOST:
-        raise Failure(f"a sheet must have at most {MOST} pictures, got {total}: lower -n, or -o FILE.npz", status=2)
+    if not (archive and arguments.animate is arguments.attention is None) and total > MAX_PICTURES:
+        rule = f"a sheet must have at most {MAX_PICTURES} pictures, got {total}"
+        raise Failure(f"{rule}: lower -n, or -o FILE.npz", status=2)
     for path in (arguments.o, arguments.animate, arguments.attention):
         if path is not None:
             check_file(path)
@@ -102,26 +106,41 @@ def _run(arguments: argparse.Namespace) -> int:
     for option in ("animate", "steps"):
         if getattr(arguments, option) is not None and not config.in_steps:
             raise Failure(f"--{option} needs a model that draws in steps, got a {config.title}", status=2)
-    if arguments.animate is not None and len(captions) > 1 and pipeline.model.mixes_captions:
-        raise Failure(
-            f"--animate takes one caption of a model of the released conventions, got {len(captions)}", status=2
-        )
-    drawn = {k: getattr(arguments, k) for k in ("seed", "temperature", "steps")}
-    if archive:
-        write_archive(arguments.o, pipeline, captions, n=n, **drawn)
+    options = {k: getattr(arguments, k) for k in ("seed", "temperature", "steps")}
+    if archive and arguments.animate is arguments.attention is None:
+        # Captions that are drawn in one batch take less time; how a picture rounds may then depend on the others.
+        size = 1 if pipeline.model.mixes_captions else max(1, BATCH_SIZE // n)
+        batches = [captions[start : start + size] for start in range(0, len(captions), size)]
+        write_archive(arguments.o, captions, n, [pipeline.draw(batch, n, **options).images for batch in batches])
+    else:
+        _write_all(arguments, pipeline, captions, n, draw_each(pipeline, captions, n, **options), **options)
+    several = f" of {len(captions)} captions" if len(captions) > 1 else ""
+    print(f"wrote {arguments.o}: {total} picture{'s' * (total > 1)}{several}, seed {arguments.seed}")
+    return 0
+
+
+def _write_all(
+    arguments: argparse.Namespace,
+    pipeline: Pipeline,
+    captions: Sequence[str],
+    n: int,
+    drawings: Sequence[Drawing],
+    **options: Any,
+) -> None:
+    """Writes each file that the command line names, from the same drawings."""
+    if arguments.o.name.lower().endswith(".npz"):
+        write_archive(arguments.o, captions, n, [drawing.images for drawing in drawings])
     else:
         model = str(arguments.model or f"shipped {SHIPPED.name}")
-        write_sheet(arguments.o, pipeline, [(caption, "") for caption in captions], model=model, n=n, **drawn)
-    several = f" of {len(captions)} captions" if len(captions) > 1 else ""
+        remarks = [(caption, "") for caption in captions]
+        write_sheet(arguments.o, remarks, drawings, pipeline=pipeline, model=model, **options)
     if arguments.animate is not None:
         with writing(arguments.animate):
-            save_animation(pipeline.draw(captions, n, **drawn), arguments.animate)
+            save_animation(Drawing.joined(drawings), arguments.animate)
         print(f"wrote {arguments.animate}: the canvas after each step, with the window of the write")
     if arguments.attention is not None:
         words = pipeline.vocabulary.decode(pipeline.vocabulary.encode(captions[0])).split()
         with writing(arguments.attention):
-            figure = attention_figure([attention_panel(pipeline.draw(captions[:1], **drawn), 0, words)])
+            figure = attention_figure([attention_panel(drawings[0], 0, words)])
             save_png(figure, arguments.attention, {"Caption": captions[0]})
         print(f"wrote {arguments.attention}: how much each word of {captions[0]!r} weighed in each step")
-    print(f"wrote {arguments.o}: {total} picture{'s' * (total > 1)}{several}, seed {arguments.seed}")
-    return 0

@@ -7,16 +7,17 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 import aligndraw
 from aligndraw.cli.failure import Failure, failing
 from aligndraw.files import replacing
+from aligndraw.model import Drawing
 from aligndraw.pipelines import Pipeline
 from aligndraw.viz import Captioned, contact_sheet, save_png
-
-TOGETHER = 100  # pictures of an archive that are drawn in one batch
 
 
 @contextmanager
@@ -39,25 +40,33 @@ def check_file(path: Path) -> None:
             pass
 
 
+def draw_each(pipeline: Pipeline, captions: Sequence[str], n: int = 1, **options: Any) -> list[Drawing]:
+    """Draws each caption by itself, so that its pictures are the same to the bit in any company; options of `draw`."""
+    return [pipeline.draw([caption], n, **options) for caption in captions]
+
+
 def write_sheet(
     path: Path,
-    pipeline: Pipeline,
     captions: Sequence[tuple[str, str]],
+    drawings: Sequence[Drawing],
     *,
+    pipeline: Pipeline,
     model: str,
-    n: int = 1,
     seed: int = 0,
     temperature: float = 1.0,
     steps: int | None = None,
 ) -> None:
-    """Draws captions, each with a remark or "", and writes the sheet of their pictures as a PNG file.
+    """Writes the sheet of the pictures of captions, each with a remark or "", as a PNG file.
 
-    Each caption is drawn by itself, so that its pictures are the same to the bit in whatever company.
+    Args:
+        drawings: of each caption, from `draw_each`.
+        pipeline, model: that drew them, and its name.
+        seed, temperature, steps: the options that they were drawn with.
     """
-    blocks = []
-    for caption, remark in captions:
-        images = pipeline.draw([caption], n, seed, temperature, steps).images
-        blocks.append(Captioned(caption, images.cpu().numpy(), remark))
+    blocks = [
+        Captioned(caption, drawing.images.cpu().numpy(), remark)
+        for (caption, remark), drawing in zip(captions, drawings, strict=True)
+    ]
     with failing(ValueError):  # a model of pictures that are neither grey nor coloured
         sheet = contact_sheet(blocks)
     texts = {
@@ -72,26 +81,12 @@ def write_sheet(
         save_png(sheet, path, texts)
 
 
-def write_archive(
-    path: Path,
-    pipeline: Pipeline,
-    captions: Sequence[str],
-    *,
-    n: int = 1,
-    seed: int = 0,
-    temperature: float = 1.0,
-    steps: int | None = None,
-) -> None:
-    """Draws captions and writes an .npz archive of n pictures of each.
+def write_archive(path: Path, captions: Sequence[str], n: int, images: Sequence[Tensor]) -> None:
+    """Writes an .npz archive of n pictures of each caption.
 
     `images` float32 [n len(captions), C, H, W] in [0, 1] and `captions`, one of each picture; first the n of the first
-    caption, then those of the second, ... As captions are drawn in batches, how a picture rounds may depend on them.
+    caption, then those of the second, ...
     """
-    # The language model of the released conventions mixes the captions of a batch.
-    together = 1 if pipeline.model.mixes_captions else max(1, TOGETHER // n)
-    parts = []
-    for start in range(0, len(captions), together):
-        drawing = pipeline.draw(captions[start : start + together], n, seed, temperature, steps)
-        parts.append(drawing.images.float().cpu().numpy())
+    arrays = np.concatenate([part.float().cpu().numpy() for part in images])
     with writing(path), replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, images=np.concatenate(parts), captions=np.repeat(captions, n))
+        np.savez_compressed(file, images=arrays, captions=np.repeat(captions, n))

@@ -108,6 +108,18 @@ class Drawing:
             self._canvases = torch.stack(frames, 1)
         return self._canvases
 
+    @classmethod
+    def joined(cls, drawings: Sequence[Drawing]) -> Drawing:
+        """Returns the pictures of several drawings as one, without the weights of the words, whose numbers differ."""
+        new = copy.copy(drawings[0])
+        new._canvases = new.weights = None
+        for name in ("images", "patches", "windows"):
+            values = [getattr(drawing, name) for drawing in drawings]
+            setattr(new, name, None if values[0] is None else torch.cat(values))
+        if new.patches is not None:
+            new._first = torch.cat([d._first.expand(len(d.images), *d._first.shape[-3:]) for d in drawings])
+        return new
+
     def cloned(self, words: int) -> Drawing:
         """The same in memory of its own, with the weights of the first `words` words."""
         new = copy.copy(self)

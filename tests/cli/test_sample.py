@@ -107,7 +107,6 @@ def test_how_the_pictures_came_about(command, model, tmp_path):
 
 
 def test_how_pictures_of_the_released_conventions_came_about(command, tmp_path):
-    """Of which several captions cannot be drawn together."""
     torch.manual_seed(0)
     tiny = {"steps": 2, "encoder_units": 6, "decoder_units": 5, "latent_units": 3, "language_units": 4}
     network = AlignDRAW(AlignDRAWConfig(conventions="released", align_units=4, **tiny))
@@ -116,8 +115,25 @@ def test_how_pictures_of_the_released_conventions_came_about(command, tmp_path):
     status, _, err = command(*given, "--attention", tmp_path / "words.png")
     assert (status, err) == (0, "") and (tmp_path / "words.png").is_file()
     status, _, err = command(*given, "--animate", tmp_path / "steps.gif")
-    assert status == 2 and "--animate takes one caption of a model of the released conventions, got 2" in err
-    assert not (tmp_path / "steps.gif").exists()
+    assert (status, err) == (0, "") and (tmp_path / "steps.gif").is_file()
+
+
+def test_all_files_show_the_same_drawings(command, model, tmp_path, monkeypatch):
+    """Each caption is drawn once, whatever is written of it."""
+    drawn = []
+    draw = Pipeline.draw
+    monkeypatch.setattr(Pipeline, "draw", lambda *a, **k: drawn.append(draw(*a, **k)) or drawn[-1])
+    shown = []
+    monkeypatch.setattr("aligndraw.cli.command_sample.save_animation", lambda drawing, path: shown.append(drawing))
+    given = ("sample", SEVEN, TWO, "-n", 3, "--model", model, "-o", tmp_path / "o.npz")
+    status, _, err = command(*given, "--animate", tmp_path / "steps.gif", "--attention", tmp_path / "words.png")
+    assert (status, err) == (0, "") and len(drawn) == 2
+    images = torch.cat([drawing.images for drawing in drawn])
+    with np.load(tmp_path / "o.npz") as arrays:
+        np.testing.assert_array_equal(arrays["images"], images)
+    assert torch.equal(shown[0].images, images)
+    canvases = torch.cat([drawing.canvases for drawing in drawn])
+    torch.testing.assert_close(shown[0].canvases, canvases, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("option", ["--animate", "--attention"])
@@ -167,7 +183,7 @@ def test_an_archive_of_the_captions_of_a_file(sample_file, model, tmp_path, list
 
 def test_an_archive_in_several_batches(sample_file, model, monkeypatch):
     """Pictures and captions stay side by side, and are those of one batch but for rounding."""
-    monkeypatch.setattr("aligndraw.cli.outputs.TOGETHER", 7)
+    monkeypatch.setattr("aligndraw.cli.command_sample.BATCH_SIZE", 7)
     images, captions, _ = sample_file(f"{SEVEN}\n{TWO}\n" * 3, model, "-n", 3)
     assert captions == ([SEVEN] * 3 + [TWO] * 3) * 3
     expected = Pipeline.load(model).draw([SEVEN, TWO] * 3, 3).images.numpy()

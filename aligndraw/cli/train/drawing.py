@@ -12,7 +12,7 @@ from typing import Any
 
 from aligndraw.cli.failure import Failure, failing
 from aligndraw.cli.options import add_config, chosen, chosen_backends, fields, whole
-from aligndraw.cli.outputs import write_sheet
+from aligndraw.cli.outputs import draw_each, write_sheet
 from aligndraw.cli.train import job
 from aligndraw.config import MODEL_CONFIGS, AlignDRAWConfig, TrainingConfig
 from aligndraw.data import open_data_set
@@ -58,15 +58,20 @@ class DrawingJob(job.Job):
     def epoch_line(self, epoch: int, scores: Mapping[str, Any]) -> str:
         path = self.run.folder / SAMPLES / f"epoch-{epoch:04d}.png"
         path.parent.mkdir(exist_ok=True)
-        write_sheet(path, self.begun.pipeline, self.begun.data.shown, model=str(self.run.folder))
+        self._write_sheet(path, self.begun.pipeline)
         return _bounds(scores)
+
+    def _write_sheet(self, path: Path, pipeline: Pipeline) -> None:
+        shown = self.begun.data.shown
+        drawings = draw_each(pipeline, [caption for caption, _ in shown])
+        write_sheet(path, shown, drawings, pipeline=pipeline, model=str(self.run.folder))
 
     def train(self, on_epoch: Callable[[int, Mapping[str, Any]], None], **options: Any) -> str:
         return train(self.begun, on_epoch=on_epoch, **options)
 
     def finish(self, ended: str) -> Iterator[str]:
         folder, data = self.run.folder, self.begun.data
-        write_sheet(folder / f"{SAMPLES}.png", Pipeline.load(folder), data.shown, model=str(folder))
+        self._write_sheet(folder / f"{SAMPLES}.png", Pipeline.load(folder))
         last = [m for m in self.run.metrics() if "epoch" in m][-1]
         done = f"{self.trainer.index} of {self.trainer.total} updates"
         yield f"{ended} after {done}: {_bounds({kind: last[kind] for kind in data.scored})}"
