@@ -14,7 +14,6 @@ import importlib
 import json
 import sys
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from typing import Any
 from report import identity
 
 AGAIN = 3  # an exit code
+PROGRESS_EVERY = 1000  # updates of the paper's training between two records of how far it came
 HANGS = 60.0  # seconds: a case that takes longer hangs, but for those under torch.compile
 FILES = ("read", "write", "attend", "lstm", "latent")  # the endings of bench_*.py
 ODD = (2, 7, 11, 4, 5, 6, 3, 5, 5)  # C, H, W, p, N, l, d, n, z
@@ -126,8 +126,9 @@ def paper(out: Path, seconds: float, device: str = "cuda") -> None:
 
     from aligndraw import AlignDRAW, AlignDRAWConfig, TrainingConfig
     from aligndraw.data import MNISTCaptions, load_digits
+    from aligndraw.files import replacing
     from aligndraw.training import Trainer
-    from aligndraw.training.trainer import read
+    from aligndraw.training.fit import fit
 
     began = time.monotonic()
     recipe = TrainingConfig.preset("paper")
@@ -135,15 +136,24 @@ def paper(out: Path, seconds: float, device: str = "cuda") -> None:
     model = AlignDRAW(AlignDRAWConfig.preset("mnist"))
     model.reset_parameters(recipe.init)
     trainer = Trainer(model.to(device), MNISTCaptions(load_digits()), recipe)
-    launched, last = [], deque(maxlen=1)
-    while trainer.index < trainer.total and time.monotonic() - began < seconds:
-        launched.append(trainer.launch())
-        last.extend(read(launched, trainer.lag))
-    last.extend(read(launched, 0))
-    torch.cuda.synchronize()
-    found = {"updates": trainer.index, "total": trainer.total, "seconds": time.monotonic() - began}
-    found |= {"bound": last[0].bound if last else None, "ungraphed": trainer.ungraphed_reason}
-    out.write_text(json.dumps(found) + "\n")
+    last = None
+
+    def write() -> None:
+        found = {"updates": trainer.index, "total": trainer.total, "seconds": time.monotonic() - began}
+        found |= {"bound": last and last.bound, "ungraphed": trainer.ungraphed_reason}
+        with replacing(out) as path:
+            path.write_text(json.dumps(found) + "\n")
+
+    def on_update(update: Any) -> None:
+        nonlocal last
+        last = update
+        if (update.index + 1) % PROGRESS_EVERY == 0:  # a stop keeps the figures so far
+            write()
+
+    fit(trainer, on_update=on_update, stopping=lambda: time.monotonic() - began >= seconds)
+    if device == "cuda":
+        torch.cuda.synchronize()
+    write()
 
 
 def read_lines(out: Path) -> list[dict[str, Any]]:
