@@ -16,7 +16,8 @@ from typing import Any
 
 from aligndraw.data.captioned import DataError
 from aligndraw.data.captioned_writer import caption_fault
-from aligndraw.data.image_files import Collection, check_folder, divide, safe_name
+from aligndraw.data.image_files import Collection, divide
+from aligndraw.data.image_names import check_folder, safe_name
 
 # The names that a column may have.
 FILE, CAPTION, SPLIT = ("file_name", "file", "image"), ("caption", "captions", "text"), ("split",)

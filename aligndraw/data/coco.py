@@ -17,7 +17,8 @@ from PIL import Image
 
 from aligndraw.data.captioned import DataError
 from aligndraw.data.captioned_writer import caption_fault
-from aligndraw.data.image_files import Collection, check_folder, divide, safe_name
+from aligndraw.data.image_files import Collection, divide
+from aligndraw.data.image_names import check_folder, safe_name
 
 CAPTIONS = 5  # of an image, the first ones
 
