@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from aligndraw.data.captioned import CaptionedImages, DataError
 from aligndraw.data.captioned_writer import CaptionedWriter
-from aligndraw.data.image_pixels import read_image
+from aligndraw.data.image_pixels import quiet, read_image
 
 TOGETHER = 256  # images that are read before they are stored
 HELD_OUT = 5000  # images of validation and test each, at most
@@ -100,6 +100,7 @@ def store_collection(
 
     plan = {**plan, "size": list(size), "crop": crop, "min_count": min_count}
     with (
+        quiet(),
         CaptionedWriter(folder, (3, *size), plan, resumable=True, overwrite=overwrite) as writer,
         ThreadPoolExecutor(threads or os.cpu_count()) as pool,
     ):
