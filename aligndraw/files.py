@@ -48,6 +48,21 @@ def reading(path: str | Path, what: str) -> Iterator[None]:
         raise ValueError(f"{path} is {what}: {reason}") from error
 
 
+def read_text(path: str | Path) -> str:
+    """The text of a UTF-8 file, without the mark that some programs begin it with.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is in another encoding; the message names the file and the line.
+    """
+    content = Path(path).read_bytes()
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"{path}, line {line}: it must be UTF-8 text: save it as such") from error
+
+
 def load_array(path: str | Path, mapped: bool = False) -> NDArray[Any]:
     """The array of a .npy file, in memory or mapped; inside `reading`."""
     array = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)

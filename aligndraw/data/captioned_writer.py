@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -33,6 +34,7 @@ from aligndraw.text import MAX_WORDS, UNKNOWN, Vocabulary, words_of, write_token
 
 PLAN, PIXELS, JOURNAL = "plan.json", "images.raw", "journal.txt"
 SKIPPED = "skipped.txt"  # what the data set had besides, each with the reason, where there is any
+_LIST = re.compile(r"""[\[({]\s*['"].*['"]\s*,?\s*[\])}]""", re.DOTALL)  # as Python and JSON write lists of texts
 
 
 class CaptionedWriter:
@@ -223,6 +225,8 @@ def caption_fault(caption: object) -> str:
     """What keeps a caption from being stored, or ""."""
     if not isinstance(caption, str):
         return f"the caption is no text but {type(caption).__name__}"
+    if _LIST.fullmatch(caption.strip()):
+        return "the caption is a list written as text: give each caption an entry of its own"
     if any("\ud800" <= character <= "\udfff" for character in caption):
         return "the caption has half a character"
     count = len(words_of(caption))
