@@ -124,7 +124,7 @@ def test_rows_of_another_width(images, table, separator):
     awake = f"a cat{separator} awake"
     assert found.captions["train"] == [("b.jpg", "a dog"), ("a.jpg", awake)]
     mend = "a caption with a separator in it must stand in double quotes"
-    skipped(found, *((n, f"it has {cells} and the head line 2: {mend}") for n, cells in ((2, "3 cells"), (4, "1 cell"))))
+    skipped(found, *((n, f"it has {k} and the head line 2: {mend}") for n, k in [(2, "3 cells"), (4, "1 cell")]))
 
 
 def test_more_columns(images, table):
