@@ -187,14 +187,20 @@ class CaptionedImages:
         return cls(folder, vocabulary, (channels, height, width), sizes, origin, checksum, files)
 
     def verify(self) -> None:
-        """Reads every file and compares its checksum with the manifest's.
+        """Reads every file, compares its checksum with the manifest's, and counts images, captions and their words.
 
         Raises:
-            DataError: one differs.
+            DataError: a file differs, or does not fit the others.
         """
         for name, file in self._files.items():
             if file_checksum(self.folder / name) != file["sha256"]:
                 raise DataError(f"{self.folder / name} is damaged: its checksum is not the manifest's")
+        for name, size in self.sizes.items():
+            self.split(name)
+            path = self.folder / f"{name}-{CAPTIONS}"
+            lines = path.read_bytes().count(b"\n")
+            if lines != size["captions"]:
+                raise DataError(f"{path} must have {size['captions']:,} lines, one per caption, got {lines:,}")
 
     def split(self, name: str) -> CaptionedSplit:
         """The examples of a split, in the order of their images.

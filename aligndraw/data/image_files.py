@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,14 @@ def store_collection(
             reason = str(error).partition("\n")[0] or type(error).__name__
             return f"image {name}: {reason}"
 
+    def key(name: str) -> str:
+        """Another one after a change of the file, so that an image from before the change does not stay."""
+        with suppress(OSError):
+            status = collection.files[name].stat()
+            return f"{name} {status.st_size} {status.st_mtime_ns}"
+        return name
+
+    keys = {name: key(name) for pairs in collection.captions.values() for name, _ in pairs}
     plan = {**plan, "size": list(size), "crop": crop, "min_count": min_count}
     with (
         quiet(),
@@ -106,19 +115,20 @@ def store_collection(
     ):
         for split, pairs in collection.captions.items():
             names = list(dict.fromkeys(name for name, _ in pairs))
-            missing = [name for name in names if name not in writer.stored(split)]
+            missing = [name for name in names if keys[name] not in writer.stored(split)]
             on_images(len(names) - len(missing))
             for part in _chunks(missing, TOGETHER):
                 images = dict(zip(part, pool.map(read, part)))
                 collection.skipped += [image for image in images.values() if isinstance(image, str)]
-                good = {name: image for name, image in images.items() if not isinstance(image, str)}
+                good = {keys[name]: image for name, image in images.items() if not isinstance(image, str)}
                 if good:
                     writer.store(split, list(good), np.stack(list(good.values())))
                 on_images(len(part))
         if not any(map(writer.stored, collection.captions)):
             such = (f"; skipped {len(collection.skipped):,}, such as {line}" for line in collection.skipped[-1:])
             raise DataError(f"there is no image to store{''.join(such)}")
-        return writer.finish(collection.captions, min_count=min_count, skipped=collection.skipped)
+        captions = {split: [(keys[n], text) for n, text in pairs] for split, pairs in collection.captions.items()}
+        return writer.finish(captions, min_count=min_count, skipped=collection.skipped)
 
 
 def _chunks(items: list[str], size: int) -> Iterator[list[str]]:

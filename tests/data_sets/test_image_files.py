@@ -80,6 +80,20 @@ def test_interrupted_and_taken_up_again(collection, tmp_path, monkeypatch):
     assert names == ["0.png", "1.png", "2.png", "3.png", "4.png", "1.png", "3.png", "4.png", "5.png", "6.png"]
 
 
+def test_a_file_that_changes_before_the_next_call_is_read_again(collection, tmp_path, monkeypatch):
+    monkeypatch.setattr(image_files, "TOGETHER", 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(image_files.CaptionedWriter, "finish", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            store_collection(collection, tmp_path / "data", {})
+    save(tmp_path / "0.png", np.full((4, 4, 3), 99))
+    save(tmp_path / "1.png", np.full((4, 4, 3), 98))
+    data = store_collection(collection, tmp_path / "data", {})
+    train = data.split("train")
+    assert train.captions() == [f"picture {i}" for i in (0, 1, 2, 4)]
+    assert train.images[:, 0, 0, 0].tolist() == [99, 98, 2, 4]
+
+
 def test_nothing_to_store(collection, tmp_path):
     with pytest.raises(DataError, match="no image to store; skipped 2, such as image 3.png: "):
         store_collection(
