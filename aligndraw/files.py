@@ -1,13 +1,23 @@
-"""Files: each appears whole or not at all; arrays and the weights of modules are read without pickle."""
+"""Files and folders that appear whole or not at all; arrays and the weights of modules, read without pickle.
+
+What is not whole yet lies beside its place in a folder `.aligndraw-…`, and the process that fills it holds the lock
+`.aligndraw-…/lock`. A kill leaves the folder but ends the lock: `sweep` removes the folders whose lock nobody holds.
+"""
 
 from __future__ import annotations
 
+import errno
+import hashlib
+import io
 import json
 import os
+import secrets
+import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import numpy as np
 import safetensors
@@ -18,16 +28,120 @@ from torch import nn
 
 _M = TypeVar("_M", bound=nn.Module)
 
+_SCRATCH, _LOCK, _NEW, _OLD = ".aligndraw-", "lock", "new", "old"
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of a file system that has none
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path that takes the place of `path` when the block ends well, and vanishes when it does not."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Yields a path for a new file or folder, which takes the place of `path` when the block ends well.
+
+    Until then, and if the block fails, `path` stays as it was. A new folder replaces an old one with all that is in it.
+
+    Raises:
+        OSError: the place cannot be written.
+    """
+    with scratch(path.parent) as place:
+        new, old = place / _NEW, place / _OLD / path.name
+        yield new
+        if new.is_dir() and path.is_dir():  # the system replaces files, but no folder with something in it
+            old.parent.mkdir()
+            path.rename(old)
+        try:
+            new.replace(path)
+        except BaseException:
+            if old.exists():
+                old.rename(path)
+            raise
+
+
+@contextmanager
+def scratch(parent: Path) -> Iterator[Path]:
+    """Yields a fresh folder in `parent` for what is not whole yet. It goes when the block ends; after a kill, `sweep`
+    removes it.
+
+    Raises:
+        OSError: the folder cannot be made.
+    """
+    sweep(parent)
+    with ExitStack() as stack:
+        while True:
+            place = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=parent))
+            stack.callback(shutil.rmtree, place, ignore_errors=True)
+            try:
+                stack.enter_context(locked(place / _LOCK))
+                break
+            except (FileNotFoundError, BlockingIOError):
+                continue  # it was swept before it was locked
+            except OSError as error:
+                if error.errno not in _NO_LOCKS:
+                    raise
+                break  # unlocked, but nothing is swept there either
+        yield place
+
+
+def sweep(folder: Path) -> None:
+    """Removes what killed processes left unfinished in a folder, and puts back what they were about to replace."""
+    for place in folder.glob(f"{_SCRATCH}*"):
+        with suppress(OSError), (place / _LOCK).open("a") as lock:
+            if not _acquire(lock):
+                continue
+            for old in (place / _OLD).glob("*"):
+                if not (folder / old.name).exists():
+                    old.rename(folder / old.name)
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def discard(folder: Path) -> None:
+    """Removes a folder, which is gone at once as a whole; what a kill leaves of it, `sweep` removes.
+
+    Raises:
+        OSError: there is no such folder, or it cannot be moved.
+    """
+    gone = folder.with_name(f"{_SCRATCH}{secrets.token_hex(4)}")
+    folder.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds a lock file, which is made if need be. The lock ends with the block or the process.
+
+    Raises:
+        BlockingIOError: another process holds it.
+        OSError: the file cannot be made, or the file system has no locks.
+    """
+    with ExitStack() as stack:
+        while True:
+            file = stack.enter_context(path.open("a"))
+            if not _acquire(file):
+                raise BlockingIOError(errno.EAGAIN, "another process holds the lock", str(path))
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                    break  # the process that held it before has not removed it
+        yield
+
+
+if os.name == "posix":
+    import fcntl
+
+    def _acquire(file: IO[Any]) -> bool:
+        """Locks an open file; False where another process holds it."""
+        try:
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+else:
+    import msvcrt
+
+    def _acquire(file: IO[Any]) -> bool:
+        """Locks an open file; False where another process holds it."""
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        except OSError:
+            return False
+        return True
 
 
 @contextmanager
@@ -46,6 +160,21 @@ def reading(path: str | Path, what: str) -> Iterator[None]:
     except Exception as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise ValueError(f"{path} is {what}: {reason}") from error
+
+
+def read_text(path: str | Path) -> str:
+    """The text of a UTF-8 file, without the mark that some programs begin it with.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is in another encoding; the message names the file and the line.
+    """
+    content = Path(path).read_bytes()
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"{path}, line {line}: it must be UTF-8 text: save it as such") from error
 
 
 def load_array(path: str | Path, mapped: bool = False) -> NDArray[Any]:
@@ -71,19 +200,34 @@ def load_archive(path: str | Path, *names: str) -> list[NDArray[Any]]:
 
 def write_array(
     path: Path, shape: tuple[int, ...], dtype: DTypeLike, blocks: Iterable[NDArray[Any]]
-) -> None:
+) -> str:
     """Writes a .npy file of blocks of rows one after the other, never held whole.
 
-    A mapped file would be shorter, but a full disk then kills the process instead of raising an error.
+    `np.save` and `tofile` are silent where a full disk has no room for the last few kilobytes. A mapped file on a full
+    disk kills the process.
+
+    Returns:
+        the SHA-256 of the file.
 
     Raises:
         OSError: it cannot be written.
     """
-    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
+    header = io.BytesIO()
+    descr = np.lib.format.dtype_to_descr(np.dtype(dtype))
+    np.lib.format.write_array_header_1_0(header, {"descr": descr, "fortran_order": False, "shape": shape})
+    digest = hashlib.sha256(header.getvalue())
     with path.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, header)
+        file.write(header.getvalue())
         for block in blocks:
-            file.write(np.ascontiguousarray(block, dtype).data)
+            data = np.ascontiguousarray(block, dtype).reshape(-1).view(np.uint8).data
+            digest.update(data)
+            file.write(data)
+    return digest.hexdigest()
+
+
+def save_array(path: Path, array: NDArray[Any]) -> str:
+    """`write_array` of one array."""
+    return write_array(path, array.shape, array.dtype, [array])
 
 
 def write_module(

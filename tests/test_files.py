@@ -1,11 +1,32 @@
-"""Files of arrays: damaged ones are named in one line, and they are written in blocks."""
+"""Files: whole or not at all, with nothing left beside them; arrays, of which damaged ones are named in one line."""
 
+import hashlib
+import os
+import signal
+import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
+from file_faults import FileFaults, Killed, tree
 
-from aligndraw.files import load_archive, load_array, reading, write_array
+from aligndraw.files import (
+    discard,
+    load_archive,
+    load_array,
+    locked,
+    reading,
+    replacing,
+    save_array,
+    scratch,
+    sweep,
+    write_array,
+)
+
+posix = pytest.mark.skipif(os.name != "posix", reason="there is no fork")
+patched = pytest.mark.skipif(sys.version_info < (3, 11), reason="pathlib keeps functions of its own")
 
 ARRAY = np.arange(60, dtype=np.float32).reshape(10, 3, 2)
 
@@ -49,9 +70,18 @@ def test_good_ones(files):
 
 def test_blocks(tmp_path):
     blocks = [ARRAY[:4].astype(np.float64), ARRAY[4:5], ARRAY[::-1][:5][::-1]]
-    write_array(tmp_path / "a.npy", ARRAY.shape, np.float32, blocks)
+    checksum = write_array(tmp_path / "a.npy", ARRAY.shape, np.float32, blocks)
     np.save(tmp_path / "whole.npy", ARRAY)
-    assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
+    content = (tmp_path / "a.npy").read_bytes()
+    assert content == (tmp_path / "whole.npy").read_bytes()
+    assert checksum == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize("array", [ARRAY.transpose(2, 0, 1), ARRAY[:0], np.array([True, False]), np.int64([1, 2])])
+def test_one_array(tmp_path, array):
+    save_array(tmp_path / "a.npy", array)
+    loaded = load_array(tmp_path / "a.npy")
+    assert loaded.dtype == array.dtype and np.array_equal(loaded, array)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
@@ -59,3 +89,121 @@ def test_a_full_disk():
     """/dev/full is always: an error, where a mapped file would end the process."""
     with pytest.raises(OSError, match="No space left"):
         write_array(Path("/dev/full"), ARRAY.shape, np.float32, [ARRAY])
+
+
+@posix
+def test_a_disk_that_is_full_near_the_end(tmp_path):
+    """`np.save` loses what its last buffer holds without a word."""
+    import resource
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300, limits[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            save_array(tmp_path / "a.npy", ARRAY)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+
+
+def write_file(path, text):
+    with replacing(path) as new:
+        new.write_text(text)
+
+
+def write_folder(path, text):
+    with replacing(path) as new:
+        (new / "deep").mkdir(parents=True)
+        (new / "deep" / "a").write_text(text)
+        (new / "b").write_text(text)
+
+
+@pytest.mark.parametrize("write", [write_file, write_folder])
+def test_replacing(tmp_path, write):
+    """Also what is there already; and an error leaves that as it was."""
+    for text in ("one", "two"):
+        write(tmp_path / "x", text)
+        (tmp_path / text).mkdir()
+        write(tmp_path / text / "x", text)
+        got = {k.removeprefix(f"{text}/"): v for k, v in tree(tmp_path).items() if k.startswith(f"{text}/")}
+        assert {k: v for k, v in tree(tmp_path).items() if k.startswith("x")} == got
+    before = tree(tmp_path)
+    with pytest.raises(ZeroDivisionError), replacing(tmp_path / "x") as new:
+        write(new, "three")
+        raise ZeroDivisionError
+    assert tree(tmp_path) == before
+
+
+def test_a_file_does_not_replace_a_folder(tmp_path):
+    write_folder(tmp_path / "x", "one")
+    before = tree(tmp_path)
+    with pytest.raises(OSError):
+        write_file(tmp_path / "x", "two")
+    assert tree(tmp_path) == before
+
+
+@patched
+@pytest.mark.parametrize("how", ["killed_at", "full_from"])
+@pytest.mark.parametrize("write", [write_file, write_folder, lambda path, _: discard(path)])
+def test_stopped_at_every_operation(tmp_path, monkeypatch, write, how):
+    """After a sweep there is the old or the new one, whole, and nothing else."""
+    faults = FileFaults(monkeypatch)
+    first = write_file if write is write_file else write_folder
+    path = tmp_path / "x"
+    first(path, "old")
+    old = tree(tmp_path)
+    with faults.counted():
+        write(path, "new")
+    new, seen = tree(tmp_path), []
+    for k in range(len(faults.operations)):
+        sweep(tmp_path)
+        if path.exists():
+            discard(path) if path.is_dir() else path.unlink()
+        first(path, "old")
+        with getattr(faults, how)(k), suppress(Killed, OSError):
+            write(path, "new")
+        sweep(tmp_path)
+        assert tree(tmp_path) in (old, new), faults.operations[k]
+        seen.append(tree(tmp_path) == old)
+    assert seen == sorted(seen, reverse=True) and seen[0]
+
+
+@posix
+def test_the_scratch_of_a_live_process_stays(tmp_path):
+    """Until that process is killed: then the next write into the folder removes it."""
+    out, into = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with scratch(tmp_path) as place:
+            (place / "half").write_text("a lot")
+            os.write(into, b"x")
+            time.sleep(600)
+    os.read(out, 1)
+    write_file(tmp_path / "x", "x")
+    sweep(tmp_path)
+    assert len(list(tmp_path.glob(".aligndraw-*/half"))) == 1
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    write_file(tmp_path / "x", "y")
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_sweeping_keeps_everything_else(tmp_path):
+    (tmp_path / ".aligndraw-mine").write_text("a file")
+    (tmp_path / ".other-123").mkdir()
+    with locked(tmp_path / "lock"):
+        sweep(tmp_path)
+    assert set(tree(tmp_path)) == {".aligndraw-mine", ".other-123", "lock"}
+    sweep(tmp_path / "nowhere")
+
+
+def test_locks(tmp_path):
+    with locked(tmp_path / "lock"):
+        with pytest.raises(BlockingIOError), locked(tmp_path / "lock"):
+            pass
+        (tmp_path / "lock").unlink()
+        with locked(tmp_path / "lock"):  # another file
+            pass
+    with locked(tmp_path / "lock"):
+        pass

@@ -14,7 +14,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from aligndraw.cli.failure import Failure, failing
 from aligndraw.cli.options import add_seed, whole
-from aligndraw.cli.outputs import writing
+from aligndraw.cli.outputs import write_stored_sheet, writing
 from aligndraw.data.caption_files import read_captions
 from aligndraw.data.captioned import CaptionedImages, file_checksum
 from aligndraw.data.captioned_writer import SKIPPED
@@ -24,6 +24,7 @@ from aligndraw.data.released import store_released
 from aligndraw.data.stored_scenes import export_scenes, store_scenes
 
 SHOWN = 3  # of what is skipped
+SHEET = "sheet.png"  # beside the stored images, for people to look at
 
 
 def add_to(commands: Any) -> None:
@@ -180,5 +181,7 @@ def _told(data: CaptionedImages, skipped: list[str]) -> int:
         print(f"{split}: {size['images']:,} images with {size['captions']:,} captions")
     shape = " x ".join(map(str, data.image_shape[1:]))
     print(f"wrote {data.folder}: {shape} pixels, {len(data.vocabulary):,} words")
+    shown = write_stored_sheet(data.folder / SHEET, data)
+    print(f"look at {data.folder / SHEET}: {shown} of the stored images with their captions")
     print(f"next: aligndraw train captioned --data {shlex.quote(str(data.folder))}")
     return 0

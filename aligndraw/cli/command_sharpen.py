@@ -16,6 +16,7 @@ import aligndraw
 from aligndraw.cli.failure import Failure, failing
 from aligndraw.cli.options import add_device, add_model, add_sentences
 from aligndraw.cli.outputs import check_file, writing
+from aligndraw.data.image_pixels import quiet, read_levels
 from aligndraw.files import replacing
 from aligndraw.lapgan.captioned import CaptionedSharpener
 from aligndraw.lapgan.examples import ArchivedExamples
@@ -126,15 +127,15 @@ def _run(arguments: argparse.Namespace) -> int:
 def _picture(path: Path, channels: int) -> torch.Tensor:
     """A .png file as [1, C, H, W] in [0, 1]."""
     try:
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
+        with quiet():
+            levels = read_levels(path, channels)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"there is no picture {path}") from error
     # Damage shows as a dozen kinds of exception, some of them Pillow's own.
     except Exception as error:
-        raise ValueError(f"{path} is damaged or no picture: {error}") from error
-    planes = pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
-    return torch.from_numpy(planes.astype(np.float32) / 255)[None]
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise ValueError(f"cannot sharpen {path}: {reason}") from error
+    return torch.from_numpy(levels)[None]
 
 
 def _text(shape: tuple[int, ...]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -14,10 +15,14 @@ from torch import Tensor
 
 import aligndraw
 from aligndraw.cli.failure import Failure, failing
+from aligndraw.data import CaptionedImages
 from aligndraw.files import replacing
 from aligndraw.model import Drawing
 from aligndraw.pipelines import Pipeline
 from aligndraw.viz import Captioned, contact_sheet, save_png
+
+OF_FIRST, OF_OTHERS = 12, 4  # stored images that a sheet shows, of the first split and of each other one
+LARGEST = 256  # pixels, the side of a stored image on a sheet
 
 
 @contextmanager
@@ -79,6 +84,26 @@ def write_sheet(
     }
     with writing(path):
         save_png(sheet, path, texts)
+
+
+def write_stored_sheet(path: Path, data: CaptionedImages) -> int:
+    """Writes a sheet of stored images, each with its captions and its split, as a PNG file; returns their number.
+
+    The images are spread evenly over each split, and large ones are shown in every k-th pixel.
+    """
+    blocks: list[Captioned] = []
+    coarser = math.ceil(max(data.image_shape[1:]) / LARGEST)
+    for split, sizes in data.sizes.items():
+        examples = data.split(split)
+        count = min(sizes["images"], OF_OTHERS if blocks else OF_FIRST)
+        for row in np.linspace(0, sizes["images"] - 1, count).round().astype(np.int64):
+            captions = examples.captions(np.flatnonzero(examples.image_index == row))
+            picture = examples.images[row : row + 1, :, ::coarser, ::coarser] / np.float32(255)
+            blocks.append(Captioned(" / ".join(captions), picture, split))
+    texts = {"Software": f"aligndraw {aligndraw.__version__}", "Caption": "\n".join(block.caption for block in blocks)}
+    with writing(path):
+        save_png(contact_sheet(blocks), path, texts)
+    return len(blocks)
 
 
 def write_archive(path: Path, captions: Sequence[str], n: int, images: Sequence[Tensor]) -> None:

@@ -1,7 +1,9 @@
-"""Any images with a table of captions: .csv with a head line, or .jsonl with an object a line.
+"""Any images with a table of captions: .csv or .tsv with a head line, or .jsonl with an object a line.
 
 file_name,caption,split
 cats/1.jpg,"a cat, asleep",train
+
+A table is read strictly: a row that could mean two things is left out and named, and so is the way to mend it.
 """
 
 from __future__ import annotations
@@ -10,16 +12,23 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from aligndraw.data.captioned import DataError
 from aligndraw.data.captioned_writer import caption_fault
-from aligndraw.data.image_files import Collection, check_folder, divide, safe_name
+from aligndraw.data.image_files import Collection, divide
+from aligndraw.data.image_names import ImageNames
+from aligndraw.files import read_text
 
 # The names that a column may have.
-FILE, CAPTION, SPLIT = ("file_name", "file", "image"), ("caption", "captions", "text"), ("split",)
+FILE, CAPTION, SPLIT = ("file_name", "file", "image"), ("caption", "captions", "text"), "split"
+SEPARATORS = ",;\t"
+_IMAGE = re.compile(r"\.(png|jpe?g|gif|bmp|tiff?|webp|p[bgpn]m)$", re.IGNORECASE)
+
+# Lines with what each holds, or with what is wrong there.
+_Rows = Iterator[tuple[int, "dict[str, Any] | str"]]
 
 
 def read_captions(
@@ -29,87 +38,168 @@ def read_captions(
 
     Args:
         images: the folder that the file names begin in.
-        captions: .csv or .jsonl; columns or keys `file_name` (or file, image), `caption` (or captions, text; in .jsonl
-            also a list of them), and, if the images are divided already, `split`.
+        captions: .csv, .tsv or .jsonl; columns or keys `file_name` (or file, image), `caption` (or captions, text; in
+            .jsonl also a list of them), and, if the images are divided already, `split`.
         validation: images for validation where there is no split, as for `image_files.divide`.
         test: images for testing.
 
     Raises:
         DataError: the file or the folder is missing, or something else.
     """
-    check_folder(images)
-    if captions.suffix not in (".csv", ".jsonl"):
-        raise DataError(f"captions must be in a .csv or a .jsonl file, got {captions}")
+    names = ImageNames(images)
+    if captions.suffix.lower() not in (".csv", ".tsv", ".jsonl"):
+        raise DataError(f"captions must be in a .csv, .tsv or .jsonl file, got {captions}")
     try:
-        text = captions.read_bytes().decode("utf-8-sig")
+        text = read_text(captions)
     except OSError as error:
         raise DataError(f"cannot read {captions}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{captions} must be UTF-8 text: {error}") from error
-    collection = Collection()
+    except ValueError as error:
+        raise DataError(str(error)) from error
+    collection = Collection(files=names.files)
     splits: dict[str, str | None] = {}
-    said: dict[str, list[str]] = {}
-    for line, entry in (_csv if captions.suffix == ".csv" else _jsonl)(captions, text, collection):
-        what = f"{captions.name}, line {line}"
-        name, texts, split = (_value(entry, names) for names in (FILE, CAPTION, SPLIT))
+    lines: dict[str, int] = {}  # on which an image comes first
+    said: dict[str, dict[str, str]] = {}  # the captions of each image, by their words
+
+    def skip(line: int, why: str) -> None:
+        collection.skipped.append(f"{captions.name}, line {line}: {why}")
+
+    for line, entry in (_jsonl if captions.suffix.lower() == ".jsonl" else _table)(captions, text):
         try:
-            if safe_name(name) not in said and not (images / name).is_file():
-                raise ValueError(f"there is no such file in {images}")
+            if isinstance(entry, str):
+                raise ValueError(entry)
+            given, texts, split = _value(entry, FILE), _value(entry, CAPTION), _split(entry)
+            name = _found(names, given)
+            known = splits.setdefault(name, split)
+            if known != split:
+                raise ValueError(f"image {name} is in {f'split {known}' if known else 'no split'} already")
         except ValueError as error:
-            collection.skipped.append(f"{what}: image {str(name)[:80]}: {error}")
+            skip(line, str(error))
             continue
-        if split is not None and not (isinstance(split, str) and re.fullmatch(r"\w+", split, re.ASCII)):
-            collection.skipped.append(f"{what}: the split must be a word, got {str(split)[:80]!r}")
-            continue
-        if splits.setdefault(name, split) != split:
-            collection.skipped.append(f"{what}: image {name} is in split {splits[name]} already")
-            continue
-        collection.files[name] = images / name
+        lines.setdefault(name, line)
         for caption in texts if isinstance(texts, list) else [texts]:
             fault = caption_fault(caption)
+            if not fault and " ".join(caption.split()) in said.setdefault(name, {}):
+                fault = f"image {name} has this caption already"
             if fault:
-                collection.skipped.append(f"{what}: {fault}")
+                skip(line, fault)
             else:
-                said.setdefault(name, []).append(str(caption))
-    if set(splits.values()) <= {None}:
-        parts = divide(list(said), validation, test)
-    else:
-        parts = {}
+                said[name][" ".join(caption.split())] = caption
+    if any(splits.values()):
+        parts: dict[str, list[str]] = {}
         for name in sorted(said, key=lambda name: splits[name] != "train"):
-            parts.setdefault(splits[name] or "train", []).append(name)
-    collection.captions = {split: [(n, text) for n in names for text in said[n]] for split, names in parts.items()}
+            if split := splits[name]:
+                parts.setdefault(split, []).append(name)
+            else:
+                skip(lines[name], f"image {name} has no split, as others have")
+    else:
+        parts = divide([name for name in said if said[name]], validation, test)
+    collection.captions = {
+        split: [(name, text) for name in names for text in said[name].values()] for split, names in parts.items()
+    }
     return collection
 
 
-def _value(entry: dict[str, Any], names: tuple[str, ...]) -> Any:
-    return next((entry[name] for name in names if entry.get(name) not in (None, "")), None)
+def _value(entry: dict[str, Any], names: Sequence[str]) -> Any:
+    """What an entry has under one of these names."""
+    given = [name for name in names if name in entry]
+    filled = [name for name in given if entry[name] not in (None, "", [])]
+    if len(filled) > 1:
+        raise ValueError(f"it has {' and '.join(filled)}: keep one of them")
+    if not filled:
+        got = ", ".join(map(str, entry))[:120]
+        raise ValueError(f"its {given[0]} is empty" if given else f"it must have {_either(names)}, got {got}")
+    return entry[filled[0]]
 
 
-def _csv(file: Path, text: str, collection: Collection) -> Iterator[tuple[int, dict[str, Any]]]:
-    before = csv.field_size_limit(len(text) + 1)
+def _split(entry: dict[str, Any]) -> str | None:
+    split = entry.get(SPLIT)
+    if split in (None, ""):
+        return None
+    if not isinstance(split, str) or not re.fullmatch(r"\w+", split, re.ASCII):
+        raise ValueError(f"the split must be a word, got {str(split)[:80]!r}")
+    return split.lower()
+
+
+def _found(names: ImageNames, given: object) -> str:
     try:
-        reader = csv.DictReader(io.StringIO(text, newline=""))
-        for names in (FILE, CAPTION):
-            if not set(names) & set(reader.fieldnames or ()):
-                got = ", ".join(reader.fieldnames or ())[:120]
-                raise DataError(f"{file} must have a column {' or '.join(names)} in its head line, got {got!r}")
-        for entry in reader:
-            yield reader.line_num, entry
+        return names.find(given)
+    except ValueError as error:
+        raise ValueError(f"image {str(given)[:80]}: {error}") from None
+
+
+def _either(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+def _table(file: Path, text: str) -> _Rows:
+    lines = io.StringIO(text, newline="").readlines()
+    before = csv.field_size_limit(len(text) + 1)
+    row = 1
+    try:
+        for separator in SEPARATORS:
+            reader = csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True)
+            head = [cell.strip().lower() for cell in next(reader, [])]
+            if all(set(head) & set(names) for names in (FILE, CAPTION)):
+                break
+        else:
+            head = [cell.strip() for cell in next(csv.reader(lines), [])]
+            lacking = next(names for names in (FILE, CAPTION) if not {cell.lower() for cell in head} & set(names))
+            got = ", ".join(head)[:120]
+            raise DataError(f"{file} must have a column {_either(lacking)} in its head line, got {got!r}")
+        for name in (*FILE, *CAPTION, SPLIT):
+            if head.count(name) > 1:
+                raise DataError(f"{file} must have one column {name}, got several")
+        where = next(i for i, name in enumerate(head) if name in FILE)
+        row = reader.line_num + 1
+        for cells in reader:
+            for line in range(row + 1, reader.line_num + 1):
+                _check_inner_line(file, row, line, next(csv.reader([lines[line - 1]], delimiter=separator), []), where)
+            if any(cell.strip() for cell in cells):
+                yield row, _row(head, cells)
+            row = reader.line_num + 1
     except csv.Error as error:
-        raise DataError(f"{file} must be comma-separated values: {error}") from error
+        raise DataError(
+            f"{file}, line {row}: its double quotes do not close before the end of a cell: a caption stands in them as "
+            'a whole, and a double quote within it is written ""'
+        ) from error
     finally:
         csv.field_size_limit(before)
 
 
-def _jsonl(file: Path, text: str, collection: Collection) -> Iterator[tuple[int, dict[str, Any]]]:
+def _row(head: list[str], cells: list[str]) -> dict[str, Any] | str:
+    if len(cells) == len(head):
+        return dict(zip(head, (cell.strip() for cell in cells)))
+    mend = "a caption with a separator in it must stand in double quotes"
+    return f"it has {len(cells)} cell{'s' * (len(cells) > 1)} and the head line {len(head)}: {mend}"
+
+
+def _check_inner_line(file: Path, row: int, line: int, cells: list[str], where: int) -> None:
+    """Raises a DataError where a later line of a row looks like a row itself: a quote that never closed took it in."""
+    if len(cells) > max(1, where) and _IMAGE.search(cells[where].strip()):
+        raise DataError(
+            f"{file}, line {row}: a double quote opens here and does not close before line {line}, which is a row of "
+            f"its own ({cells[where].strip()[:80]}): close it, or leave it out"
+        )
+
+
+def _jsonl(file: Path, text: str) -> _Rows:
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
-            entry = json.loads(line)
+            entry = json.loads(line, object_pairs_hook=_object)
             if not isinstance(entry, dict):
                 raise ValueError(f"it is no object but {type(entry).__name__}")
         except (ValueError, RecursionError) as error:
-            collection.skipped.append(f"{file.name}, line {number}: {error}")
+            yield number, str(error)
             continue
         yield number, entry
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    entry: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in entry:
+            raise ValueError(f"it has the key {key[:80]!r} twice")
+        entry[key] = value
+    return entry

@@ -145,7 +145,7 @@ class CaptionedImages:
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> CaptionedImages:
-        """Reads the manifest and the vocabulary, and looks whether every file has its size.
+        """Reads the manifest and the vocabulary, and looks whether every file has its size; `split` reads the rest.
 
         Raises:
             DataError: there is no such folder, or a file of it is missing, damaged or foreign.
@@ -161,7 +161,7 @@ class CaptionedImages:
                 raise ValueError(f"its format is not {FORMAT}")
             channels, height, width = map(int, manifest["image"])
             sizes = {str(s): {k: int(n[k]) for k in ("images", "captions")} for s, n in manifest["splits"].items()}
-            files = {
+            files: dict[str, dict[str, Any]] = {
                 str(name): {"bytes": int(f["bytes"]), "sha256": str(f["sha256"])}
                 for name, f in manifest["files"].items()
             }
@@ -179,6 +179,7 @@ class CaptionedImages:
                 raise DataError(f"{folder / name} is missing: {error.strerror}") from error
             if size != file["bytes"]:
                 raise DataError(f"{folder / name} is damaged: it should have {file['bytes']} bytes, got {size}")
+        _check(folder / TOKENIZER, files[TOKENIZER]["sha256"])
         try:
             vocabulary = read_tokenizer(folder / TOKENIZER)
         except (ValueError, OSError) as error:
@@ -187,24 +188,21 @@ class CaptionedImages:
         return cls(folder, vocabulary, (channels, height, width), sizes, origin, checksum, files)
 
     def verify(self) -> None:
-        """Reads every file and compares its checksum with the manifest's.
-
-        Raises:
-            DataError: one differs.
-        """
-        for name, file in self._files.items():
-            if file_checksum(self.folder / name) != file["sha256"]:
-                raise DataError(f"{self.folder / name} is damaged: its checksum is not the manifest's")
+        """Reads every split, as `split` does."""
+        for name in self.sizes:
+            self.split(name)
 
     def split(self, name: str) -> CaptionedSplit:
-        """The examples of a split, in the order of their images.
+        """The examples of a split, in the order of their images, after a look at every byte of it.
 
         Raises:
             ValueError: there is no such split.
-            DataError: a file of it is damaged.
+            DataError: a file of it has another checksum than in the manifest, or does not fit the others.
         """
         if name not in self.sizes:
             raise ValueError(f"split must be one of {', '.join(map(repr, self.sizes))}, got {name!r}")
+        for part in (IMAGES, CAPTIONS, WORDS, LENGTHS, INDEX):
+            _check(self.folder / f"{name}-{part}", self._files[f"{name}-{part}"]["sha256"])
         images, captions = self.sizes[name]["images"], self.sizes[name]["captions"]
         pixels = self._array(name, IMAGES, "uint8", (images, *self.image_shape), memory=False)
         words = self._array(name, WORDS, "int32", (None,))
@@ -219,6 +217,9 @@ class CaptionedImages:
             if not good:
                 raise DataError(f"{self.folder / f'{name}-{part}'} is damaged: its numbers do not fit the other files")
         text = _Text(self.folder / f"{name}-{CAPTIONS}")
+        lines = text.path.read_bytes().count(b"\n")
+        if lines != captions:
+            raise DataError(f"{text.path} must have {captions:,} lines, one per caption, got {lines:,}")
         return CaptionedSplit(pixels, index, lengths, self.vocabulary, words, ends - lengths, np.arange(captions), text)
 
     def _array(
@@ -235,6 +236,12 @@ class CaptionedImages:
             wanted = f"{dtype} [{', '.join('·' if s is None else str(s) for s in shape)}]"
             raise DataError(f"{path} must be {wanted}, got {array.dtype} {list(array.shape)}")
         return array
+
+
+def _check(path: Path, sha256: str) -> None:
+    """Raises a DataError where a file has another checksum."""
+    if file_checksum(path) != sha256:
+        raise DataError(f"{path} is damaged: its checksum is not the manifest's")
 
 
 def file_checksum(path: Path) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-import shutil
+import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -28,32 +29,35 @@ from aligndraw.data.captioned import (
     DataError,
     file_checksum,
 )
-from aligndraw.files import write_array
+from aligndraw.data.image_store import ImageStore, closed_as
+from aligndraw.files import discard, locked, replacing, save_array, scratch, sweep, write_array
 from aligndraw.text import MAX_WORDS, UNKNOWN, Vocabulary, words_of, write_tokenizer
 
-PLAN, PIXELS, JOURNAL = "plan.json", "images.raw", "journal.txt"
 SKIPPED = "skipped.txt"  # what the data set had besides, each with the reason, where there is any
+_LIST = re.compile(r"""[\[({]\s*['"].*['"]\s*,?\s*[\])}]""", re.DOTALL)  # as Python and JSON write lists of texts
+_TOGETHER = 4096  # images that are copied at a time
 
 
 class CaptionedWriter:
-    """Fills a folder beside its place, `.<name>.partial`, and moves it there when it is whole.
+    """Collects images in a folder beside the data set's place, and puts the data set there when it is whole.
 
         with CaptionedWriter("faces", (3, 32, 32), plan={"from": "my camera"}) as writer:
             writer.store("train", ["a.jpg"], images)
             writer.finish({"train": [("a.jpg", "a face .")]})
 
-    When the block ends in an error, what is stored so far goes again; with `resumable` it stays, and the next writer of
-    the same plan has it (`stored`).
+    The data set depends on captions and images alone, not on the order in which images were stored, nor on how often
+    that was interrupted.
 
     Args:
         folder: where to; there must be nothing, or, with `overwrite`, captioned images at most.
         image_shape: C, H, W.
         plan: what is to be made, ready for JSON; it becomes the folder's `origin`.
-        resumable: keep what is stored when the block ends in an error.
+        resumable: collect the images in `.<name>.partial`, where they stay when the block ends in an error; the next
+            writer of the same plan has them (`stored`).
         overwrite: replace captioned images that the folder holds.
 
     Raises:
-        DataError: the folder is taken.
+        DataError: the folder is taken, or another process writes it.
         OSError: it cannot be written.
     """
 
@@ -68,43 +72,78 @@ class CaptionedWriter:
     ) -> None:
         self.folder, self.image_shape, self.plan = Path(folder), image_shape, dict(plan)
         self.resumable, self.overwrite = resumable, overwrite
-        self.partial = self.folder.with_name(f".{self.folder.name}.partial")
-        self._rows: dict[str, dict[str, int]] = {}
+        self._partial = self.folder.with_name(f".{self.folder.name}.partial")
+        self._held = ExitStack()
+        self._images: ImageStore
 
     def __enter__(self) -> CaptionedWriter:
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        sweep(self.folder.parent)
+        self._remove_leftover()
         self._check_place()
-        plan = json.dumps({**self.plan, "image": list(self.image_shape)}, sort_keys=True)
-        begun = self.partial / PLAN
-        if not (self.resumable and begun.is_file() and begun.read_text(encoding="utf-8") == plan):
-            shutil.rmtree(self.partial, ignore_errors=True)
-            self.partial.mkdir(parents=True)
-            begun.write_text(plan, encoding="utf-8")
-        for journal in self.partial.glob(f"*-{JOURNAL}"):
-            self._take_up(journal.name.removesuffix(f"-{JOURNAL}"))
+        self._images = self._held.enter_context(self._lasting() if self.resumable else self._passing())
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not (error and self.resumable and any(self._rows.values())):
-            shutil.rmtree(self.partial, ignore_errors=True)
+        self._held.__exit__(kind, error, trace)
+
+    @contextmanager
+    def _passing(self) -> Iterator[ImageStore]:
+        """Yields a store that goes with the block."""
+        with scratch(self.folder.parent) as place:
+            yield self._opened(place)
+
+    @contextmanager
+    def _lasting(self) -> Iterator[ImageStore]:
+        """Yields the store in `.<name>.partial`, which stays if it has images when the block ends in an error."""
+        self._partial.mkdir(exist_ok=True)
+        try:
+            with self._lock():
+                images = None
+                try:
+                    images = self._opened(self._partial)
+                    yield images
+                except BaseException:
+                    if not images:
+                        discard(self._partial)
+                    raise
+                with suppress(OSError):  # the data set is in its place; the next writer removes what is left
+                    discard(self._partial)
+        finally:
+            with suppress(OSError):  # it is empty where not even the lock could be made
+                self._partial.rmdir()
+
+    def _opened(self, place: Path) -> ImageStore:
+        return ImageStore(place, self.image_shape, {**self.plan, "image": list(self.image_shape)})
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(self._partial / "lock"))
+            except BlockingIOError as error:
+                raise DataError(f"another process is writing {self.folder}: wait for it, or stop it") from error
+            yield
+
+    def _remove_leftover(self) -> None:
+        """Removes the images that the data set in the folder was made of, which a stop just after that has left."""
+        made = closed_as(self._partial)
+        if made is not None and (self.folder / MANIFEST).is_file() and file_checksum(self.folder / MANIFEST) == made:
+            with self._lock():
+                discard(self._partial)
 
     def stored(self, split: str) -> Mapping[str, int]:
         """The keys of the images that a split has, with their rows."""
-        return self._rows.get(split, {})
+        return self._images.rows(split)
 
     def store(self, split: str, keys: Sequence[str], images: NDArray[np.uint8]) -> None:
         """Adds images uint8 [n, C, H, W] to a split, each under a key of its own."""
         if images.dtype != np.uint8 or images.shape != (len(keys), *self.image_shape):
             wanted = f"uint8 {[len(keys), *self.image_shape]}"
             raise ValueError(f"images must be {wanted}, got {images.dtype} {list(images.shape)}")
-        rows = self._rows.setdefault(split, {})
-        # First the images, then their keys: what the journal names is there.
-        with self._path(split, PIXELS).open("ab") as file:
-            file.write(images.tobytes())
-        with self._path(split, JOURNAL).open("a", encoding="utf-8") as journal:
-            journal.write("".join(json.dumps(key) + "\n" for key in keys))
-        rows.update({key: len(rows) + i for i, key in enumerate(keys)})
+        self._images.append(split, keys, images)
 
     def finish(
         self,
@@ -115,95 +154,81 @@ class CaptionedWriter:
         encode: Callable[[str], list[int]] | None = None,
         skipped: Sequence[str] = (),
     ) -> CaptionedImages:
-        """Writes the captions and puts the folder in its place.
+        """Writes the data set, reads it back, and puts it in its place.
 
         Args:
-            captions: of each split, keys of images with captions. Those of an image that is not stored are left out,
-                and so is an image without any.
+            captions: of each split, keys of images with captions, in the order that the images are to have. Captions
+                of an image that is not stored are left out, and so is an image without any.
             min_count: how often a word must be in the captions of the first split to be in the vocabulary.
             vocabulary: a given one instead.
             encode: the word ids of a caption, when not those of the vocabulary.
             skipped: what was left out and why, a line each, for `skipped.txt`.
 
         Raises:
-            DataError: no split has an image with a caption.
+            DataError: a split has captions, but none of an image that is stored; or there is no caption at all.
             ValueError: a caption is of no use: `caption_fault` tells beforehand.
         """
+        listed = {split: list(pairs) for split, pairs in captions.items()}
         kept = {
             split: [(key, " ".join(text.split())) for key, text in pairs if key in self.stored(split)]
-            for split, pairs in captions.items()
+            for split, pairs in listed.items()
+            if pairs
         }
-        kept = {split: pairs for split, pairs in kept.items() if pairs}
-        if not kept:
-            raise DataError("there is no image with a caption")
+        if not all(kept.values()) or not kept:
+            empty = next((f" of split {split}" for split, pairs in kept.items() if not pairs), "")
+            raise DataError(f"there is no image with a caption{empty}")
         words = vocabulary or _counted((text for _, text in next(iter(kept.values()))), min_count)
         encode = encode or (lambda text: words.encode(text, unknown=UNKNOWN))
-        write_tokenizer(words, self.partial / TOKENIZER)
-        names = [TOKENIZER]
-        sizes = {}
-        for split, pairs in kept.items():
-            sizes[split] = self._write(split, pairs, encode)
-            names += [f"{split}-{part}" for part in (IMAGES, CAPTIONS, WORDS, LENGTHS, INDEX)]
-        files = {
-            n: {"bytes": (self.partial / n).stat().st_size, "sha256": file_checksum(self.partial / n)} for n in names
-        }
-        manifest = {
-            "format": FORMAT,
-            "image": list(self.image_shape),
-            "splits": sizes,
-            "words": len(words),
-            "origin": self.plan,
-            "files": files,
-        }
-        (self.partial / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-        if skipped:
-            lines = (" ".join(line.split()) + "\n" for line in skipped)
-            (self.partial / SKIPPED).write_text("".join(lines), encoding="utf-8", errors="backslashreplace")
-        self._check_place()
-        for path in self.partial.iterdir():
-            if path.name not in (*names, MANIFEST, *[SKIPPED][: len(skipped)]):
-                path.unlink()
-        old = self.folder.with_name(f".{self.folder.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        if self.folder.exists():
-            self.folder.rename(old)
-        self.partial.rename(self.folder)
-        shutil.rmtree(old, ignore_errors=True)
+        with replacing(self.folder) as whole:
+            whole.mkdir()
+            write_tokenizer(words, whole / TOKENIZER)
+            checksums = {TOKENIZER: file_checksum(whole / TOKENIZER)}
+            sizes = {}
+            for split, pairs in kept.items():
+                sizes[split] = self._write(whole, split, pairs, encode, checksums)
+            manifest = {
+                "format": FORMAT,
+                "image": list(self.image_shape),
+                "splits": sizes,
+                "words": len(words),
+                "origin": self.plan,
+                "files": {n: {"bytes": (whole / n).stat().st_size, "sha256": sha} for n, sha in checksums.items()},
+            }
+            checksum = _write_text(whole / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+            if skipped:
+                _write_text(whole / SKIPPED, "".join(" ".join(line.split()) + "\n" for line in skipped))
+            CaptionedImages.open(whole).verify()
+            self._check_place()
+            self._images.close(checksum)
         return CaptionedImages.open(self.folder)
 
-    def _write(self, split: str, pairs: list[tuple[str, str]], encode: Callable[[str], list[int]]) -> dict[str, int]:
-        """The files of a split, its captions in the order of its images, and images without one left out."""
-        used = sorted({self._rows[split][key] for key, _ in pairs})
-        row = {old: new for new, old in enumerate(used)}
-        numbered = sorted(((row[self._rows[split][key]], text) for key, text in pairs), key=lambda pair: pair[0])
+    def _write(
+        self,
+        folder: Path,
+        split: str,
+        pairs: list[tuple[str, str]],
+        encode: Callable[[str], list[int]],
+        checksums: dict[str, str],
+    ) -> dict[str, int]:
+        """Writes the files of a split and adds their checksums; returns how many images and captions it has."""
+        row = {key: i for i, key in enumerate(dict.fromkeys(key for key, _ in pairs))}
+        numbered = sorted(((row[key], text) for key, text in pairs), key=lambda pair: pair[0])
         ids = [encode(text) for _, text in numbered]
-        self._write_images(split, used)
+        stored, used = self._images.pixels(split), [self.stored(split)[key] for key in row]
+        blocks = (stored[used[start : start + _TOGETHER]] for start in range(0, len(used), _TOGETHER))
+        names = {part: f"{split}-{part}" for part in (IMAGES, CAPTIONS, WORDS, LENGTHS, INDEX)}
+        checksums[names[IMAGES]] = write_array(
+            folder / names[IMAGES], (len(used), *self.image_shape), np.uint8, blocks
+        )
+        checksums[names[CAPTIONS]] = _write_text(folder / names[CAPTIONS], "".join(f"{t}\n" for _, t in numbered))
         arrays: dict[str, NDArray[Any]] = {
             WORDS: np.array([i for caption in ids for i in caption], np.int32),
             LENGTHS: np.array([len(caption) for caption in ids], np.int32),
             INDEX: np.array([index for index, _ in numbered], np.int64),
         }
         for part, array in arrays.items():
-            np.save(self._path(split, part), array)
-        self._path(split, CAPTIONS).write_text(
-            "".join(f"{text}\n" for _, text in numbered), encoding="utf-8", newline="\n"
-        )
+            checksums[names[part]] = save_array(folder / names[part], array)
         return {"images": len(used), "captions": len(numbered)}
-
-    def _write_images(self, split: str, rows: list[int]) -> None:
-        stored = np.memmap(self._path(split, PIXELS), np.uint8, "r", shape=(len(self._rows[split]), *self.image_shape))
-        blocks = (stored[rows[start : start + 4096]] for start in range(0, len(rows), 4096))
-        write_array(self._path(split, IMAGES), (len(rows), *self.image_shape), np.uint8, blocks)
-
-    def _take_up(self, split: str) -> None:
-        """Goes by the journal: images that it does not name, and a line that was cut off, are forgotten."""
-        journal, pixels = self._path(split, JOURNAL), self._path(split, PIXELS)
-        size = int(np.prod(self.image_shape))
-        lines = journal.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
-        lines = lines[: pixels.stat().st_size // size]
-        self._rows[split] = {json.loads(line): i for i, line in enumerate(lines)}
-        journal.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        os.truncate(pixels, len(lines) * size)
 
     def _check_place(self) -> None:
         if not self.folder.exists():
@@ -215,14 +240,13 @@ class CaptionedWriter:
             raise DataError(f"{self.folder} exists already: give another folder, or --overwrite")
         CaptionedImages.open(self.folder)  # nothing else is ever removed
 
-    def _path(self, split: str, part: str) -> Path:
-        return self.partial / f"{split}-{part}"
-
 
 def caption_fault(caption: object) -> str:
     """What keeps a caption from being stored, or ""."""
     if not isinstance(caption, str):
         return f"the caption is no text but {type(caption).__name__}"
+    if _LIST.fullmatch(caption.strip()):
+        return "the caption is a list written as text: give each caption an entry of its own"
     if any("\ud800" <= character <= "\udfff" for character in caption):
         return "the caption has half a character"
     count = len(words_of(caption))
@@ -237,3 +261,10 @@ def _counted(captions: Iterable[str], min_count: int) -> Vocabulary:
     counts = Counter(word for caption in captions for word in words_of(caption))
     frequent = [word for word, count in counts.items() if count >= min_count]
     return Vocabulary((UNKNOWN, *sorted(frequent, key=lambda word: (-counts[word], word))))
+
+
+def _write_text(path: Path, text: str, errors: str = "strict") -> str:
+    """Writes UTF-8 text; returns its SHA-256."""
+    content = text.encode("utf-8", errors)
+    path.write_bytes(content)
+    return hashlib.sha256(content).hexdigest()

@@ -17,7 +17,8 @@ from PIL import Image
 
 from aligndraw.data.captioned import DataError
 from aligndraw.data.captioned_writer import caption_fault
-from aligndraw.data.image_files import Collection, check_folder, divide, safe_name
+from aligndraw.data.image_files import Collection, divide
+from aligndraw.data.image_names import ImageNames
 
 CAPTIONS = 5  # of an image, the first ones
 
@@ -46,11 +47,11 @@ def read_coco(
     Raises:
         DataError: a file or the folder is missing, or something else.
     """
-    check_folder(images)
-    collection, parts = Collection(), []
+    image_names = ImageNames(images)
+    collection, parts = Collection(files=image_names.files), []
     told: dict[str, list[str]] = {}
     for file in annotations:
-        names, said = _read_annotations(file, images, set(told), collection)
+        names, said = _read_annotations(file, image_names, set(told), collection)
         told.update(said)
         parts.append([name for name in names if said[name]])
         collection.skipped += [f"{file.name}: image {name}: it has no caption" for name in names if not said[name]]
@@ -81,11 +82,11 @@ def write_coco(folder: Path, name: str, pictures: NDArray[np.uint8], captions: S
 
 
 def _read_annotations(
-    file: Path, images: Path, known: set[str], collection: Collection
+    file: Path, image_names: ImageNames, known: set[str], collection: Collection
 ) -> tuple[list[str], dict[str, list[str]]]:
     """The images of a file, but for those known from another, and the captions of each."""
     record = _load(file)
-    subfolder = images / file.stem.removeprefix("captions_")
+    subfolder = image_names.folder / file.stem.removeprefix("captions_")
     names: dict[Any, str] = {}
     said: dict[str, list[str]] = {}
 
@@ -96,22 +97,18 @@ def _read_annotations(
         number, name = entry.get("id"), entry.get("file_name")
         what = f"image {json.dumps(number)} ({str(name)[:80]})"
         try:
-            name = safe_name(name)
+            name = image_names.find(name, subfolder)
         except ValueError as error:
             skip(what, str(error))
             continue
-        places = (images / name, subfolder / name)
-        path = next((place for place in places if place.is_file()), None)
         if not isinstance(number, (int, str)):
             skip(what, "its id must be a whole number or a word")
         elif number in names or name in said:
             skip(what, "it is listed twice")
         elif name in known:
             skip(what, "another file has it already")
-        elif path is None:
-            skip(what, f"there is no such file in {images}")
         else:
-            names[number], said[name], collection.files[name] = name, [], path
+            names[number], said[name] = name, []
     annotations: set[Any] = set()
     for entry in _entries(record["annotations"]):
         number, image, text = entry.get("id"), entry.get("image_id"), entry.get("caption")

@@ -1,23 +1,22 @@
-"""Image files as small arrays, and collections of them with their captions as folders of captioned images."""
+"""Collections of image files with their captions, stored as folders of captioned images."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
 from aligndraw.data.captioned import CaptionedImages, DataError
 from aligndraw.data.captioned_writer import CaptionedWriter
+from aligndraw.data.image_pixels import quiet, read_image
 
-MAX_PIXELS = 80_000_000  # of a file: Pillow warns of more, and such an image takes a quarter of a gigabyte
 TOGETHER = 256  # images that are read before they are stored
 HELD_OUT = 5000  # images of validation and test each, at most
 
@@ -35,71 +34,6 @@ class Collection:
     captions: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     files: dict[str, Path] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
-
-
-def read_image(path: Path, size: tuple[int, int], crop: bool = False) -> NDArray[np.uint8]:
-    """An image file in colour, uint8 [3, H, W]: each pixel is the mean of the area that it covers.
-
-    Args:
-        path: of a kind that Pillow reads.
-        size: H, W.
-        crop: cut to the middle of these proportions first; otherwise the image is squashed into them.
-
-    Raises:
-        ValueError: it has too many pixels.
-        OSError, and others of Pillow: it is missing or damaged.
-    """
-    with Image.open(path) as file:
-        if file.width * file.height > MAX_PIXELS:
-            raise ValueError(f"it has {file.width * file.height:,} pixels, more than {MAX_PIXELS:,}")
-        upright = ImageOps.exif_transpose(file)
-        if upright.has_transparency_data:
-            upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright.convert("RGBA"))
-        pixels = np.asarray(upright.convert("RGB"))  # [h, w, 3]
-    if crop:
-        scale = min(pixels.shape[0] / size[0], pixels.shape[1] / size[1])
-        for axis, wanted in enumerate(size):
-            extent = max(1, round(wanted * scale))
-            first = (pixels.shape[axis] - extent) // 2
-            pixels = pixels.take(range(first, first + extent), axis)
-    height, width, _ = pixels.shape
-    down, across = _means(height, size[0]), _means(width, size[1])
-    rows = np.empty((size[0], width, 3), np.float32)
-    for row, weights in enumerate(down):  # one after the other, so that few numbers are floats at a time
-        used = slice(row * height // size[0], -(-(row + 1) * height // size[0]))
-        rows[row] = (weights[used] @ pixels[used].reshape(-1, width * 3)).reshape(width, 3)
-    return np.ascontiguousarray(np.rint(across @ rows).astype(np.uint8).transpose(2, 0, 1))
-
-
-@lru_cache(256)
-def _means(extent: int, count: int) -> NDArray[np.float32]:
-    """How much of each of `extent` pixels is in each of `count` equal parts of them [count, extent]; rows sum to 1."""
-    edges = np.linspace(0, extent, count + 1)
-    pixel = np.arange(extent)
-    shared = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
-    return np.asarray(np.maximum(shared, 0) * count / extent, np.float32)
-
-
-def safe_name(name: object) -> str:
-    """A file name of somebody's data set.
-
-    Raises:
-        ValueError: it is none, or leads elsewhere.
-    """
-    if not isinstance(name, str) or "\0" in name or len(name) > 1000:
-        raise ValueError("it is no file name")
-    path = PurePosixPath(name.replace("\\", "/"))
-    if not path.parts or any(len(os.fsencode(part)) > 255 for part in path.parts):
-        raise ValueError("it is no file name")
-    if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
-        raise ValueError("it leads out of the folder of the images")
-    return name
-
-
-def check_folder(images: Path) -> None:
-    """Raises a DataError where there is no such folder."""
-    if not images.is_dir():
-        raise DataError(f"there is no folder {images}")
 
 
 def divide(names: Sequence[str], validation: int | None = None, test: int | None = None) -> dict[str, list[str]]:
@@ -165,26 +99,36 @@ def store_collection(
             reason = str(error).partition("\n")[0] or type(error).__name__
             return f"image {name}: {reason}"
 
+    def key(name: str) -> str:
+        """Another one after a change of the file, so that an image from before the change does not stay."""
+        with suppress(OSError):
+            status = collection.files[name].stat()
+            return f"{name} {status.st_size} {status.st_mtime_ns}"
+        return name
+
+    keys = {name: key(name) for pairs in collection.captions.values() for name, _ in pairs}
     plan = {**plan, "size": list(size), "crop": crop, "min_count": min_count}
     with (
+        quiet(),
         CaptionedWriter(folder, (3, *size), plan, resumable=True, overwrite=overwrite) as writer,
         ThreadPoolExecutor(threads or os.cpu_count()) as pool,
     ):
         for split, pairs in collection.captions.items():
             names = list(dict.fromkeys(name for name, _ in pairs))
-            missing = [name for name in names if name not in writer.stored(split)]
+            missing = [name for name in names if keys[name] not in writer.stored(split)]
             on_images(len(names) - len(missing))
             for part in _chunks(missing, TOGETHER):
                 images = dict(zip(part, pool.map(read, part)))
                 collection.skipped += [image for image in images.values() if isinstance(image, str)]
-                good = {name: image for name, image in images.items() if not isinstance(image, str)}
+                good = {keys[name]: image for name, image in images.items() if not isinstance(image, str)}
                 if good:
                     writer.store(split, list(good), np.stack(list(good.values())))
                 on_images(len(part))
         if not any(map(writer.stored, collection.captions)):
             such = (f"; skipped {len(collection.skipped):,}, such as {line}" for line in collection.skipped[-1:])
             raise DataError(f"there is no image to store{''.join(such)}")
-        return writer.finish(collection.captions, min_count=min_count, skipped=collection.skipped)
+        captions = {split: [(keys[n], text) for n, text in pairs] for split, pairs in collection.captions.items()}
+        return writer.finish(captions, min_count=min_count, skipped=collection.skipped)
 
 
 def _chunks(items: list[str], size: int) -> Iterator[list[str]]:

@@ -117,7 +117,6 @@ def _mnist(path: Path | None, scored: int) -> DataSet:
 
 def _captioned(path: Path, scored: int) -> DataSet:
     data = CaptionedImages.open(path)
-    data.verify()
     missing = [split for split in ("train", "validation") if split not in data.sizes]
     if missing:
         raise DataError(f"{path} must have a train and a validation split, got no {missing[0]}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
@@ -12,6 +11,7 @@ from aligndraw.data.captioned import CaptionedImages, DataError
 from aligndraw.data.captioned_writer import CaptionedWriter
 from aligndraw.data.coco import write_coco
 from aligndraw.data.scenes import SIDE, SceneExamples, Scenes, Split
+from aligndraw.files import replacing, sweep
 
 TOGETHER = 500  # pictures that are painted and stored at a time
 
@@ -69,16 +69,18 @@ def export_scenes(folder: Path, images: int = 20_000, seed: int = 0, *, captions
         DataError: the folder exists.
         OSError: it cannot be written.
     """
+    sweep(folder.parent)
+    _check_absent(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(folder) as new:
+        for split, examples in scene_splits(images, seed).items():
+            write_coco(new, split, examples.pictures(slice(None)), worded(examples, captions))
+        _check_absent(folder)
+
+
+def _check_absent(folder: Path) -> None:
     if folder.exists():
         raise DataError(f"{folder} exists already: give another folder")
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        for split, examples in scene_splits(images, seed).items():
-            write_coco(partial, split, examples.pictures(slice(None)), worded(examples, captions))
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def worded(examples: SceneExamples, captions: int) -> list[tuple[str, ...]]:

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import distributed
 
-from aligndraw.files import load_array, reading, replacing
+from aligndraw.files import load_array, reading, replacing, save_array
 
 _PATIENCE = timedelta(days=30)  # of a process that waits for the others
 
@@ -96,8 +96,8 @@ class Parts:
         values = part.compute()
         path = self.path(part.name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            np.save(file, values, allow_pickle=False)
+        with replacing(path) as temporary:
+            save_array(temporary, values)
 
     def read(self, parts: Sequence[Part]) -> NDArray[Any]:
         """What the parts yielded, one after the other.

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +20,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
+from aligndraw.files import replacing
 from aligndraw.training.state import Resumable
 
 _KINDS = "model", "average", "auxiliary"
@@ -41,28 +41,20 @@ def save_checkpoint(trainer: Resumable[Any], folder: Path) -> None:
     with suppress(CheckpointError):
         _verified(folder)  # the same update makes the same checkpoint
         return
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        contents = {
-            STATE: safetensors.torch.save(_tensors(trainer)),
-            NUMBERS: json.dumps({"index": trainer.index}).encode(),
-        }
-        manifest = {
-            n: {"bytes": len(c), "sha256": hashlib.sha256(c).hexdigest()} for n, c in contents.items()
-        }
-        contents[MANIFEST] = json.dumps(manifest, indent=2).encode()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    contents = {
+        STATE: safetensors.torch.save(_tensors(trainer)),
+        NUMBERS: json.dumps({"index": trainer.index}).encode(),
+    }
+    manifest = {n: {"bytes": len(c), "sha256": hashlib.sha256(c).hexdigest()} for n, c in contents.items()}
+    contents[MANIFEST] = json.dumps(manifest, indent=2).encode()
+    with replacing(folder) as new:
+        new.mkdir()
         for name, content in contents.items():
-            with (partial / name).open("wb") as file:
+            with (new / name).open("wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
 
 
 def load_checkpoint(trainer: Resumable[Any], folder: Path) -> None:

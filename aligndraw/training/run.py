@@ -11,17 +11,15 @@ lock                    held while a process trains here
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from aligndraw.config import Config
 from aligndraw.evaluation import features
-from aligndraw.files import replacing
+from aligndraw.files import discard, locked, replacing, sweep
 from aligndraw.lapgan import sharpen
 from aligndraw.model import lapgan
 from aligndraw.model.saved import CONFIG, WEIGHTS
@@ -85,7 +83,8 @@ class RunFolder(Generic[_M, _T]):
             stale = cls(folder, {})
             with stale.locked():
                 stale.clear()
-        taken = [path.name for pattern in (RUN, METRICS, *RESULTS) for path in folder.glob(pattern)]
+        known = (RUN, METRICS, *RESULTS, f"{CHECKPOINTS}/update-*")
+        taken = [path.name for pattern in known for path in folder.glob(pattern)]
         if taken:
             raise RunError(f"{folder} holds {taken[0]} already: give another folder, --resume or --overwrite")
         record = {
@@ -124,18 +123,18 @@ class RunFolder(Generic[_M, _T]):
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps other processes from training in this folder; ends with the process, however it ends.
+        """Keeps other processes from training in this folder, and removes what killed ones left unfinished in it.
 
         Raises:
             RunError: another process trains here.
         """
-        with (self.folder / LOCK).open("a") as file:
+        with ExitStack() as stack:
             try:
-                _lock(file.fileno())
-            except OSError as error:
-                raise RunError(
-                    f"another process is training in {self.folder}: wait for it, or stop it"
-                ) from error
+                stack.enter_context(locked(self.folder / LOCK))
+            except BlockingIOError as error:
+                raise RunError(f"another process is training in {self.folder}: wait for it, or stop it") from error
+            for folder in (self.folder, self.folder / CHECKPOINTS, self.folder / SAMPLES):
+                sweep(folder)
             yield
 
     @contextmanager
@@ -150,12 +149,16 @@ class RunFolder(Generic[_M, _T]):
                 raise
 
     def clear(self) -> None:
-        """Removes what trainings leave in the folder, but for the lock, and nothing else."""
-        for pattern in (RUN, METRICS, *RESULTS):
+        """Removes what trainings leave in the folder, but for the lock, and nothing else.
+
+        Checkpoints go first and the record last: a kill leaves no checkpoint that a later training would take for its
+        own.
+        """
+        for checkpoint in checkpoints(self.folder / CHECKPOINTS):
+            discard(checkpoint)
+        for pattern in (*RESULTS, METRICS, RUN):
             for path in self.folder.glob(pattern):
                 path.unlink()
-        for checkpoint in checkpoints(self.folder / CHECKPOINTS):
-            shutil.rmtree(checkpoint)
         for place in (CHECKPOINTS, SAMPLES, EVENTS):
             with suppress(OSError):  # there is something else in it
                 (self.folder / place).rmdir()
@@ -189,9 +192,7 @@ class RunFolder(Generic[_M, _T]):
         folder = self.folder / CHECKPOINTS
         save_checkpoint(trainer, folder / f"update-{trainer.index:08d}")
         for old in list(checkpoints(folder))[keep:]:
-            shutil.rmtree(old)
-        for partial in folder.glob(".*.partial"):
-            shutil.rmtree(partial)
+            discard(old)
 
     def log(self, **values: Any) -> None:
         """Adds one line to the metrics."""
@@ -271,14 +272,3 @@ class Build(ABC):
         with run.locked():
             yield build, run, run.restore(build.trainer)
 
-
-if os.name == "posix":
-    import fcntl
-
-    def _lock(descriptor: int) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-else:
-    import msvcrt
-
-    def _lock(descriptor: int) -> None:
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]

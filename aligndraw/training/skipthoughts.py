@@ -24,7 +24,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_sequence
 
 from aligndraw.config import Config, setting
-from aligndraw.files import replacing
+from aligndraw.files import replacing, save_array
 from aligndraw.text.skipthoughts import DICTIONARY, END, FILES, UNKNOWN, from_gru, prefixes, words_of
 from aligndraw.training.run import Build, RunFolder
 from aligndraw.training.state import Resumable
@@ -281,9 +281,7 @@ def save_skipthoughts(model: SkipThoughtsModel, words: Sequence[str], folder: Pa
     arrays: dict[str, Any] = {"Wemb": table, **from_gru(model.encoder, prefixes(name))}
     with replacing(folder / DICTIONARY) as path:
         path.write_text("".join(f"{word}\n" for word in words), encoding="utf-8")
-    for file, write in (
-        (FILES[name][0], lambda f: np.savez(f, **arrays)),
-        (FILES[name][1], lambda f: np.save(f, table)),
-    ):
-        with replacing(folder / file) as path, path.open("wb") as opened:
-            write(opened)
+    with replacing(folder / FILES[name][0]) as path, path.open("wb") as file:
+        np.savez(file, **arrays)
+    with replacing(folder / FILES[name][1]) as path:
+        save_array(path, table)

@@ -9,6 +9,7 @@ from PIL import Image
 
 from aligndraw.data import CaptionedImages
 from aligndraw.data.stored_scenes import scene_splits, worded
+from aligndraw.viz.sheet import MARGIN
 
 
 @pytest.fixture
@@ -28,6 +29,7 @@ def test_scenes(scenes):
         "train: 40 images with 80 captions",
         *(f"{split}: 4 images with 8 captions" for split in ("validation", "test", "held_out")),
         f"wrote {folder}: 32 x 32 pixels, {len(CaptionedImages.open(folder).vocabulary)} words",
+        f"look at {folder / 'sheet.png'}: 24 of the stored images with their captions",
         f"next: aligndraw train captioned --data {folder}",
     ]
     data = CaptionedImages.open(folder)
@@ -37,6 +39,37 @@ def test_scenes(scenes):
         assert (stored.images == examples.batch(slice(None))[0]).all()
         assert stored.captions() == [text for texts in worded(examples, 2) for text in texts]
         assert stored.captions(slice(0, None, 2)) == examples.captions()
+
+
+def test_a_sheet_shows_what_is_stored(command, tmp_path):
+    """Each image with its captions and its split; here of one image each, so that every pixel is known."""
+    levels = {"train": 60, "test": 180}
+    for split, level in levels.items():
+        Image.fromarray(np.full((9, 12), level, np.uint8)).save(tmp_path / f"{split}.png")
+    table = tmp_path / "captions.csv"
+    table.write_text("file,caption,split\ntrain.png,a dark wall,train\ntest.png,a grey wall,test\ntest.png,fog,test\n")
+    out = tmp_path / "walls"
+    given = ("--images", tmp_path, "--captions", table, "--out", out, "--size", 4, 6)
+    assert command("data", "folder", *given)[0] == 0
+    with Image.open(out / "sheet.png") as sheet:
+        pixels, texts = np.asarray(sheet), sheet.text
+    assert texts["Caption"] == "a dark wall\na grey wall / fog"
+    left, width, height = MARGIN, 6 * 27, 4 * 27  # the longer side fills 160 pixels
+    for level in levels.values():
+        assert (pixels[MARGIN : MARGIN + height, left : left + width] == level).all()
+        left += width + MARGIN
+    CaptionedImages.open(out).verify()
+
+
+def test_a_sheet_of_large_images(command, tmp_path):
+    for i in range(3):
+        Image.fromarray(np.full((9, 12), i * 50, np.uint8)).save(tmp_path / f"{i}.png")
+    table = tmp_path / "captions.csv"
+    table.write_text("file,caption\n" + "".join(f"{i}.png,wall {i}\n" for i in range(3)))
+    given = ("--images", tmp_path, "--captions", table, "--out", tmp_path / "walls", "--size", 600, 1100)
+    assert command("data", "folder", *given)[0] == 0
+    with Image.open(tmp_path / "walls" / "sheet.png") as sheet:
+        assert sheet.width < 4 * (256 + MARGIN) + MARGIN and np.asarray(sheet)[MARGIN, MARGIN].tolist() == [0, 0, 0]
 
 
 def test_scenes_by_way_of_coco(scenes, command, tmp_path):

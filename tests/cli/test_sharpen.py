@@ -138,7 +138,23 @@ def test_a_picture(command, sharpener, archive, model, tmp_path, monkeypatch):
     assert np.abs(difference).max() < 0.01
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # Pillow then raises what is no OSError
     status, _, err = command("sharpen", tmp_path / "in.png", *options, "-o", tmp_path / "again.png")
-    assert status == 1 and "in.png is damaged or no picture: " in err and err.count("\n") == 1
+    assert status == 1 and "cannot sharpen " in err and "in.png: " in err and err.count("\n") == 1
+
+
+def test_pictures_of_more_than_eight_bits(command, sharpener, model, tmp_path):
+    """16 bits were clipped to white, and floating-point numbers to black."""
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 60), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "8.png")
+    Image.fromarray(pixels.astype(np.uint16) * 257).save(tmp_path / "16.png")
+    Image.fromarray(pixels / np.float32(255)).save(tmp_path / "float.png", "TIFF")
+    options = ("--sharpener", sharpener, "--model", model, "--caption", SEVEN)
+    for name in ("8", "16"):
+        path = tmp_path / f"sharp-{name}.png"
+        assert command("sharpen", tmp_path / f"{name}.png", *options, "-o", path)[0] == 0
+    assert (tmp_path / "sharp-8.png").read_bytes() == (tmp_path / "sharp-16.png").read_bytes()
+    status, out, err = command("sharpen", tmp_path / "float.png", *options, "-o", tmp_path / "sharp.png")
+    assert (status, out) == (1, "") and err.count("\n") == 1
+    assert "float.png: it holds floating-point numbers, and nothing says which is white" in err
 
 
 def test_another_models_captions(command, sharpener, archive, tmp_path):

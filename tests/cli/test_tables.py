@@ -3,13 +3,16 @@
 import hashlib
 import json
 import math
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
+from file_faults import FileFaults, Killed, tree
 
+from aligndraw.cli import command_tables
 from aligndraw.cli.command_sharpen import sharpening
 from aligndraw.data import Scenes, evaluation_scenes
 from aligndraw.data.stored_scenes import store_scenes
@@ -20,6 +23,7 @@ from aligndraw.evaluation.parts import Parts
 from aligndraw.evaluation.retrieval import Likelihoods, Reference, described, mean_caption, retrieve, shortlists
 from aligndraw.evaluation.similarity import score_similarity
 from aligndraw.evaluation.tables import ModelParts
+from aligndraw.files import sweep
 from aligndraw.lapgan.config import LAPGANConfig
 from aligndraw.model.lapgan import LAPGAN
 from aligndraw.pipelines import Pipeline
@@ -285,3 +289,29 @@ def test_a_damaged_part(compare, command, scenes, tmp_path):
     assert status == 1 and f"{part} is not what was computed: remove it, and start again" in err
     part.unlink()
     compare(f"a={scenes}")
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="pathlib keeps functions of its own")
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_killed_at_every_file_operation_of_the_beginning(tmp_path, monkeypatch, overwrite):
+    """The folder is that of the old tables or of the new ones, so that the same command can go on."""
+    faults, place = FileFaults(monkeypatch), tmp_path / "parts"
+
+    def old():
+        if place.exists():
+            shutil.rmtree(place)
+        if overwrite:
+            command_tables._begin(place, {"images": 1}, False)
+            (place / "key").mkdir()
+            (place / "key" / "part.npy").write_bytes(b"1")
+
+    old()
+    with faults.counted():
+        command_tables._begin(place, {"images": 2}, overwrite)
+    for k in range(len(faults.operations)):
+        old()
+        with faults.killed_at(k), pytest.raises(Killed):
+            command_tables._begin(place, {"images": 2}, overwrite)
+        command_tables._begin(place, {"images": 2}, overwrite)
+        sweep(tmp_path)
+        assert tree(tmp_path).keys() == {"parts", f"parts/{command_tables.PLAN}"}, faults.operations[k]

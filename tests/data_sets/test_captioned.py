@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from aligndraw.data.captioned import CaptionedImages, DataError
+from aligndraw.data.captioned import CaptionedImages, DataError, file_checksum
 from aligndraw.data.captioned_writer import CaptionedWriter, caption_fault
 from aligndraw.text import UNKNOWN, CaptionError, Vocabulary
 
@@ -48,16 +48,16 @@ def test_what_is_read_is_what_was_written(data, tmp_path):
     assert data.image_shape == SHAPE and data.sizes["train"] == {"images": 3, "captions": 4}
     train = data.split("train")
     assert len(train) == 4 and train.images.shape == (3, *SHAPE) and train.images.dtype == np.uint8
-    # In the order in which the images were stored, each with its captions as they came.
-    assert train.captions() == ["two dogs and 3 cats", "A red bus , parked.", "the bus", "a red dog."]
-    assert train.image_index.tolist() == [0, 1, 1, 2]
+    # The images in the order in which the captions name them, whatever that of storing; each with its captions.
+    assert train.captions() == ["A red bus , parked.", "the bus", "two dogs and 3 cats", "a red dog."]
+    assert train.image_index.tolist() == [0, 0, 1, 2]
     images, ids, lengths = train.batch(slice(None))
-    assert (images == pictures(5)[[1, 0, 0, 2]]).all()
+    assert (images == pictures(5)[[0, 0, 1, 2]]).all()
     assert ids.dtype == lengths.dtype == np.int64 and images.dtype == np.uint8
     assert [data.vocabulary.decode(row[:n]) for row, n in zip(ids, lengths)] == [
-        "two dogs and 3 cats .", "a red bus , parked .", "the bus .", "a red dog .",
+        "a red bus , parked .", "the bus .", "two dogs and 3 cats .", "a red dog .",
     ]  # fmt: skip
-    assert lengths.tolist() == [6, 6, 3, 4] and ids[2, 3:].tolist() == [0, 0, 0]
+    assert lengths.tolist() == [6, 3, 6, 4] and ids[1, 3:].tolist() == [0, 0, 0]
     some = train.batch(np.array([3, 0]))
     assert (some[0] == images[[3, 0]]).all() and (some[1] == ids[[3, 0]]).all()
     assert train.batch(slice(3, 9))[1].shape == (1, 4)
@@ -141,12 +141,12 @@ def edit(name, change):
 
 
 def put(name, array):
-    """Another array in a file, with the size that the manifest tells."""
+    """Another array in a file, with the size and the checksum that the manifest tells."""
 
     def damage(folder):
         np.save(folder / name, array)
         manifest = json.loads((folder / "manifest.json").read_text())
-        manifest["files"][name]["bytes"] = (folder / name).stat().st_size
+        manifest["files"][name] = {"bytes": (folder / name).stat().st_size, "sha256": file_checksum(folder / name)}
         (folder / "manifest.json").write_text(json.dumps(manifest))
 
     return damage
@@ -172,11 +172,9 @@ def put(name, array):
             r"train-images.npy is damaged: it should have \d+ bytes, got 1",
         ),
         (
-            edit("tokenizer.json", lambda t: t.replace("WordLevel", "WordPiece")),
-            "tokenizer.json .*damaged|type is 'WordPiece'",
+            edit("tokenizer.json", lambda t: t.replace(": 1,", ": 7,")),
+            "tokenizer.json is damaged: its checksum is not the manifest's",
         ),
-        (edit("tokenizer.json", lambda t: t.replace(": 1,", ": 7,")), "ids are not 0, 1, 2"),
-        (edit("tokenizer.json", lambda t: t.replace('"vocab"', '"words"')), "'vocab' is missing"),
         (put("train-words.npy", np.zeros(19, np.float32)), r"train-words.npy must be int32 \[·\], got float32 \[19\]"),
         (put("train-lengths.npy", np.ones(3, np.int32)), r"train-lengths.npy must be int32 \[4\], got int32 \[3\]"),
         (
@@ -214,41 +212,132 @@ def test_a_flipped_bit_shows_in_the_checksum(data, tmp_path):
         CaptionedImages.open(tmp_path / "data").verify()
 
 
+@pytest.mark.parametrize("part", ["images.npy", "captions.txt", "words.npy", "lengths.npy", "image-index.npy"])
+def test_each_array_is_checked(data, tmp_path, part):
+    """Two rows that change places leave every size as it was."""
+    path = tmp_path / "data" / f"train-{part}"
+    if part.endswith("txt"):
+        lines = path.read_text().splitlines()
+        path.write_text("\n".join(lines[::-1]) + "\n")
+    else:
+        np.save(path, np.load(path)[::-1])
+    with pytest.raises(DataError, match=f"train-{part} is damaged: its checksum is not the manifest's"):
+        CaptionedImages.open(tmp_path / "data").verify()
+
+
+def test_captions_are_counted(data, tmp_path):
+    """A folder whose checksums fit, but not one line per caption."""
+    path, manifest = tmp_path / "data" / "train-captions.txt", tmp_path / "data" / "manifest.json"
+    path.write_text(path.read_text().replace("the bus\n", ""))
+    record = json.loads(manifest.read_text())
+    record["files"][path.name] = {"bytes": path.stat().st_size, "sha256": file_checksum(path)}
+    manifest.write_text(json.dumps(record))
+    with pytest.raises(DataError, match="train-captions.txt must have 4 lines, one per caption, got 3"):
+        CaptionedImages.open(tmp_path / "data").split("train")
+
+
 def test_no_such_split(data):
     with pytest.raises(ValueError, match="split must be one of 'train', 'validation', got 'test'"):
         data.split("test")
 
 
+STORES = (
+    ("train", ["e", "b"], pictures(5)[[4, 1]]),
+    ("train", ["a", "d", "c"], pictures(5)[[0, 3, 2]]),
+    ("validation", ["v"], pictures(1, 1)),
+)
+
+
+def stop_after(folder, stores, **options):
+    """A writer that stores these blocks and then ends in an error."""
+    with pytest.raises(KeyboardInterrupt), CaptionedWriter(folder, SHAPE, {"made": "here"}, **options) as writer:
+        for store in stores:
+            writer.store(*store)
+        raise KeyboardInterrupt
+
+
+def go_on(folder):
+    """The next writer, which stores what is missing; returns the data set, and how many images of train it found."""
+    with CaptionedWriter(folder, SHAPE, {"made": "here"}, resumable=True) as writer:
+        found = len(writer.stored("train"))
+        for split, keys, images in STORES:
+            missing = [i for i, key in enumerate(keys) if key not in writer.stored(split)]
+            if missing:
+                writer.store(split, [keys[i] for i in missing], images[missing])
+        return writer.finish(CAPTIONS), found
+
+
 @pytest.mark.parametrize("resumable", [False, True])
-@pytest.mark.parametrize("stop", [1, 2, 3])
-def test_interrupted_and_taken_up_again(data, tmp_path, monkeypatch, stop, resumable):
+@pytest.mark.parametrize("stop", [0, 1, 2, 3])
+def test_interrupted_and_taken_up_again(data, tmp_path, stop, resumable):
     """What is stored is not asked for again, and the folder ends the same to the byte; else nothing is left."""
-    stores = [("train", ["e", "b"], [4, 1]), ("train", ["a", "d", "c"], [0, 3, 2])]
-    with pytest.raises(KeyboardInterrupt):
-        with CaptionedWriter(tmp_path / "other", SHAPE, {"made": "here"}, resumable=resumable) as writer:
-            for split, keys, rows in stores[:stop]:
-                writer.store(split, keys, pictures(5)[rows])
-            if stop == 3:
-                monkeypatch.setattr(CaptionedWriter, "_check_place", lambda self: 1 / 0)
-                with pytest.raises(ZeroDivisionError):
-                    writer.finish(CAPTIONS)
-            raise KeyboardInterrupt
-    monkeypatch.undo()
-    assert not (tmp_path / "other").exists()
-    assert (tmp_path / ".other.partial").exists() == resumable
-    if resumable:  # the end of a killed process: images that are not in the journal, a line cut off
-        with (tmp_path / ".other.partial" / "train-images.raw").open("ab") as file:
-            file.write(bytes(70))
-        with (tmp_path / ".other.partial" / "train-journal.txt").open("a") as file:
-            file.write('"x')
-    with CaptionedWriter(tmp_path / "other", SHAPE, {"made": "here"}, resumable=resumable) as writer:
-        assert len(writer.stored("train")) == (0, 2, 5, 5)[stop] * resumable
-        for split, keys, rows in stores[min(stop, 2) if resumable else 0 :]:
-            writer.store(split, keys, pictures(5)[rows])
-        writer.store("validation", ["v"], pictures(1, 1))
-        other = writer.finish(CAPTIONS)
+    stop_after(tmp_path / "other", STORES[:stop], resumable=resumable)
+    left = {"data", ".other.partial"} if resumable and stop else {"data"}
+    assert {p.name for p in tmp_path.iterdir()} == left
+    other, found = go_on(tmp_path / "other")
+    assert found == (0, 2, 5, 5)[stop] * resumable
     assert other.checksum == data.checksum
     assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "other"]
+
+
+def flip(path, at):
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("damage", "expected"),
+    [
+        (lambda f: (f / "train.raw").open("ab").write(bytes(70)), 5),  # of a block whose line was not written
+        (lambda f: (f / "validation.raw").write_bytes(bytes(99)), 5),
+        (lambda f: (f / "journal.jsonl").open("a").write('{"split": "train", "ke'), 5),
+        (lambda f: (f / "journal.jsonl").open("ab").write(b"\0" * 99 + b"\n"), 5),
+        (lambda f: (f / "journal.jsonl").open("a").write('{"split": "train", "keys": 3, "sha256": ""}\n'), 5),
+        (lambda f: flip(f / "train.raw", 130), 2),  # in the second block
+        (lambda f: flip(f / "train.raw", 3), 0),
+        (lambda f: (f / "train.raw").write_bytes((f / "train.raw").read_bytes()[:-1]), 2),
+        (lambda f: (f / "train.raw").unlink(), 0),
+        (lambda f: flip(f / "journal.jsonl", 70), 0),
+        (lambda f: (f / "journal.jsonl").write_bytes(b""), 0),
+    ],
+)
+def test_what_the_journal_does_not_vouch_for_is_stored_again(data, tmp_path, damage, expected):
+    """Images without a line in the journal had stayed in their file, and shifted all that was stored after them."""
+    stop_after(tmp_path / "other", STORES[:2], resumable=True)
+    damage(tmp_path / ".other.partial")
+    other, found = go_on(tmp_path / "other")
+    assert found == expected
+    assert other.checksum == data.checksum
+
+
+def test_images_that_change_before_they_are_copied(tmp_path):
+    with (
+        pytest.raises(DataError, match="train.raw has changed since it was written"),
+        CaptionedWriter(tmp_path / "data", SHAPE, {}, resumable=True) as writer,
+    ):
+        writer.store("train", ["a", "b"], pictures(2))
+        raw = tmp_path / ".data.partial" / "train.raw"
+        raw.write_bytes(raw.read_bytes()[60:] + raw.read_bytes()[:60])  # each caption would get the other's image
+        writer.finish({"train": [("a", "one"), ("b", "two")]})
+    assert not (tmp_path / "data").exists()
+
+
+def test_stored_twice(tmp_path):
+    """The second image is the one that counts."""
+    with CaptionedWriter(tmp_path / "data", SHAPE, {}) as writer:
+        writer.store("train", ["a", "b"], pictures(4)[:2])
+        writer.store("train", ["a"], pictures(4)[2:3])
+        train = writer.finish({"train": [("b", "two"), ("a", "one")]}).split("train")
+    assert (train.images == pictures(4)[[1, 2]]).all() and train.captions() == ["two", "one"]
+
+
+def test_two_writers_of_one_folder(tmp_path):
+    with CaptionedWriter(tmp_path / "data", SHAPE, {}, resumable=True) as writer:
+        with pytest.raises(DataError, match="another process is writing .*data: wait for it, or stop it"):
+            CaptionedWriter(tmp_path / "data", SHAPE, {}, resumable=True).__enter__()
+        writer.store("train", ["a"], pictures(1))
+        writer.finish({"train": [("a", "one")]})
 
 
 def test_another_plan_begins_anew(tmp_path):
@@ -281,6 +370,12 @@ def test_refused(tmp_path):
         CaptionedWriter(tmp_path / "a", SHAPE, {}) as writer,
     ):
         writer.finish({"train": [("a", "a bus")]})
+    with (
+        pytest.raises(DataError, match="no image with a caption of split validation"),
+        CaptionedWriter(tmp_path / "a", SHAPE, {}) as writer,
+    ):
+        writer.store("train", ["a"], pictures(1))
+        writer.finish({"train": [("a", "a bus")], "validation": [("v", "a dog")]})
     with pytest.raises(ValueError, match=r"images must be uint8 \[1, 3, 4, 5\], got float64 \[1, 3, 4, 5\]"):
         with CaptionedWriter(tmp_path / "a", SHAPE, {}) as writer:
             writer.store("train", ["a"], pictures(1) / 255)

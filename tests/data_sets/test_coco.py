@@ -93,6 +93,25 @@ def test_what_is_wrong_is_named_and_left_out(tmp_path):
     ]
 
 
+def test_one_image_spelled_or_linked_in_several_ways(tmp_path):
+    """The same file in train and in test; and a link that leads out of the folder."""
+    (tmp_path / "secret.png").touch()
+    folder = tmp_path / "images"
+    folder.mkdir()
+    (folder / "link.png").symlink_to("1.png")
+    (folder / "out.png").symlink_to("../secret.png")
+    one = annotations(folder, "one", [1, {"id": 3, "file_name": "link.png"}], [(1, "a")])
+    others = [{"id": 4, "file_name": "./1.png"}, {"id": 5, "file_name": "out.png"}]
+    two = annotations(folder, "two", [2, *others], [(2, "b")])
+    found = read_coco(folder, [one, two], validation=1, test=0)
+    assert found.captions == {"train": [("1.png", "a")], "validation": [("2.png", "b")], "test": []}
+    assert found.skipped == [
+        "captions_one.json: image 3 (link.png): it is listed twice",
+        "captions_two.json: image 4 (./1.png): another file has it already",
+        "captions_two.json: image 5 (out.png): it is a link that leads out of the folder of the images",
+    ]
+
+
 def test_an_image_of_two_files_trains_or_tests(tmp_path):
     one = annotations(tmp_path, "one", [1, 2], [(1, "a"), (2, "b")])
     two = annotations(tmp_path, "two", [2, 3], [(2, "c"), (3, "d")])

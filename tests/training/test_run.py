@@ -3,18 +3,21 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
+from file_faults import FileFaults, Killed, tree
 
 from aligndraw import AlignDRAW, AlignDRAWConfig, TrainingConfig
 from aligndraw.data import MNISTCaptions, evaluation_sets, load_digits
-from aligndraw.model.saved import load_model
+from aligndraw.model.saved import load_model, save_model
 from aligndraw.training.checkpoint import CheckpointError, checkpoints, load_checkpoint, save_checkpoint
 from aligndraw.training.model_run import Run, train_run
 from aligndraw.training.run import RunError
@@ -63,6 +66,67 @@ def test_a_run_folder(whole):
         assert same(model, averaged)
     assert not same(model, trainer.model)
     assert notes["bound"]["seen"] == epochs[-1]["seen"]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="pathlib keeps functions of its own")
+@pytest.mark.parametrize("how", ["killed_at", "full_from"])
+def test_stopped_at_every_file_operation(whole, tmp_path, monkeypatch, how):
+    """Of a save: the checkpoint before it or its own is taken up, the model is whole, and nothing stays beside them."""
+    faults = FileFaults(monkeypatch)
+
+    def save(run, trainer):
+        save_model(trainer.model, trainer.source.vocabulary, run.folder)
+        run.checkpoint(trainer)
+
+    def copied(name):
+        shutil.copytree(whole[0].folder, tmp_path / name)
+        return Run.open(tmp_path / name)
+
+    whole[1].index += 1  # an update more
+    after = copied("after")
+    with faults.counted():
+        save(after, whole[1])
+    before, names = set(tree(whole[0].folder)), set(tree(after.folder))
+    for k in range(len(faults.operations)):
+        run = copied(f"at-{k}")
+        with getattr(faults, how)(k), suppress(Killed, OSError):
+            save(run, whole[1])
+        again = fresh()
+        with run.locked():
+            passed = run.restore(again)
+        assert passed == [] and again.index in (9, 10), faults.operations[k]
+        load_model(run.folder)
+        assert set(tree(run.folder)) <= before | names, faults.operations[k]
+        for checkpoint in checkpoints(run.folder / "checkpoints"):
+            load_checkpoint(fresh(), checkpoint)
+        with run.locked():
+            save(run, whole[1])
+        assert set(tree(run.folder)) == names, faults.operations[k]
+        shutil.rmtree(run.folder)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="pathlib keeps functions of its own")
+def test_killed_while_a_run_is_overwritten(whole, tmp_path, monkeypatch):
+    """No later training takes a checkpoint of the old one for its own; and it can be overwritten still."""
+    faults = FileFaults(monkeypatch)
+
+    def begin(folder, **options):
+        return Run.create(folder, TINY, RECIPE, 1, **options)
+
+    shutil.copytree(whole[0].folder, tmp_path / "copy")
+    with faults.counted():
+        begin(tmp_path / "copy", overwrite=True)
+    expected = tree(tmp_path / "copy")
+    for k in range(len(faults.operations)):
+        folder = tmp_path / str(k)
+        shutil.copytree(whole[0].folder, folder)
+        with faults.killed_at(k), pytest.raises(Killed):
+            begin(folder, overwrite=True)
+        with suppress(RunError):
+            begin(folder)
+            assert not list(checkpoints(folder / "checkpoints")), faults.operations[k]
+        begin(folder, overwrite=True)
+        assert tree(folder) == expected, faults.operations[k]
 
 
 @pytest.mark.parametrize("stop", range(1, 9))

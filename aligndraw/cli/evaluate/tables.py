@@ -6,7 +6,6 @@ import argparse
 import hashlib
 import json
 import shlex
-import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -234,12 +233,12 @@ def _begin(place: Path, plan: Mapping[str, Any], overwrite: bool) -> None:
         if not overwrite:
             told = ", ".join(f"{key} {before.get(key)!r}, now {plan.get(key)!r}" for key in differing)
             raise Failure(f"{place} holds parts of other tables ({told}): give another folder, or --overwrite")
-        shutil.rmtree(place)
     elif place.exists():
         raise Failure(f"{place} exists, and is not from `aligndraw tables`: give another folder")
-    place.mkdir(parents=True)
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(plan, indent=2) + "\n", encoding="utf-8")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(place) as new:
+        new.mkdir()
+        (new / PLAN).write_text(json.dumps(plan, indent=2) + "\n", encoding="utf-8")
 
 
 def _do(done: Parts, models: Mapping[str, ModelParts], ours: Team) -> None:

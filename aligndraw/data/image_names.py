@@ -1,0 +1,98 @@
+"""The image files that a data set names: each under one name, and none outside the folder."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+import stat
+import unicodedata
+from pathlib import Path
+
+from aligndraw.data.captioned import DataError
+
+
+class ImageNames:
+    """The images of a folder that have been found by name.
+
+    Args:
+        folder: that names begin in.
+
+    Attributes:
+        files: where each image is.
+
+    Raises:
+        DataError: there is no such folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if not folder.is_dir():
+            raise DataError(f"there is no folder {folder}")
+        self.folder = folder
+        self.files: dict[str, Path] = {}
+        self._root = os.path.realpath(folder)
+        self._found: dict[tuple[str, Path | None], str] = {}  # as captions name an image again and again
+        self._alike: dict[str, list[str]] = {}
+
+    def find(self, name: object, second: Path | None = None) -> str:
+        """The one name of an image, however it is spelled: that by which it was found first.
+
+        Args:
+            second: a folder to look in after the first.
+
+        Raises:
+            ValueError: it is no file name, leads out of the folder, or there is no such file.
+        """
+        usual = safe_name(name)
+        if (usual, second) not in self._found:
+            place = self._place(usual, second)
+            real = os.path.realpath(place)
+            if not Path(real).is_relative_to(self._root):
+                raise ValueError("it is a link that leads out of the folder of the images")
+            self._found[usual, second] = self._first_name(usual, place, real)
+        return self._found[usual, second]
+
+    def _place(self, usual: str, second: Path | None) -> Path:
+        places, reason = [], f"there is no such file in {self.folder}"
+        for place in (self.folder / usual, *([] if second is None else [second / usual])):
+            try:
+                status = os.stat(place)
+            except OSError as error:
+                if isinstance(error, PermissionError):
+                    reason = str(error.strerror)
+                continue
+            if stat.S_ISREG(status.st_mode):
+                places.append((status.st_size == 0, place))
+        if not places:
+            raise ValueError(reason)
+        # Of two the one that is not empty.
+        return min(places, key=lambda found: found[0])[1]
+
+    def _first_name(self, usual: str, place: Path, real: str) -> str:
+        alike = self._alike.setdefault(unicodedata.normalize("NFC", real).casefold(), [])
+        for name in alike:
+            if os.path.samefile(self.files[name], place):
+                return name
+        alike.append(usual)
+        self.files.setdefault(usual, place)
+        return usual
+
+
+def safe_name(name: object) -> str:
+    """A file name of somebody's data set in its usual spelling: "t/0.jpg" for "./t//0.jpg" and "t\\\\0.jpg".
+
+    Raises:
+        ValueError: it is none, or leads elsewhere.
+    """
+    if not isinstance(name, str) or "\0" in name or len(name) > 1000:
+        raise ValueError("it is no file name")
+    usual = posixpath.normpath(name.replace("\\", "/"))
+    try:
+        parts = [os.fsencode(part) for part in usual.split("/")]
+    except UnicodeEncodeError:
+        raise ValueError("it is no file name") from None
+    if not name or usual == "." or any(len(part) > 255 for part in parts):
+        raise ValueError("it is no file name")
+    if usual.startswith("/") or parts[0] == b".." or re.match("[A-Za-z]:", usual):
+        raise ValueError("it leads out of the folder of the images")
+    return usual

@@ -1,0 +1,210 @@
+"""Image files as arrays.
+
+Every image file is opened here, so that one place decides which kinds are read and how much memory one may take.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
+
+# Pillow's other kinds are not read: some start programs (EPS: Ghostscript), and few of their decoders are looked after.
+KINDS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
+MAX_PIXELS = 80_000_000  # of a file: Pillow warns of more, and such an image takes half a gigabyte
+MAX_SIDE = 65_535  # pixels
+LARGE = 16_000_000  # pixels; of images with more, one at a time is decoded
+
+_one_large_image = threading.Lock()
+_LUMA = np.array([0.299, 0.587, 0.114])  # of red, green and blue in grey, as in JPEG
+
+# TIFF's tags, and two of their values.
+_BITS, _PHOTOMETRIC, _TILE_WIDTH, _TILE_LENGTH, _SAMPLE_FORMAT = 258, 262, 322, 323, 339
+_WHITE_IS_ZERO, _SIGNED = 0, 2
+
+
+def read_image(path: Path, size: tuple[int, int], crop: bool = False) -> NDArray[np.uint8]:
+    """An image file in colour, uint8 [3, H, W]: each pixel is the mean of the area that it covers.
+
+    Args:
+        path: of one of the KINDS.
+        size: H, W.
+        crop: cut to the middle of these proportions first; otherwise the image is squashed into them.
+
+    Raises:
+        ValueError: it is of no use; the message says why.
+        OSError, and others of Pillow: it is missing or damaged.
+    """
+    pixels = decode_image(path)
+    white = np.iinfo(pixels.dtype).max
+    if crop:
+        scale = min(pixels.shape[0] / size[0], pixels.shape[1] / size[1])
+        for axis, wanted in enumerate(size):
+            extent = max(1, round(wanted * scale))
+            first = (pixels.shape[axis] - extent) // 2
+            pixels = pixels.take(range(first, first + extent), axis)
+    means: NDArray[Any] = pixels
+    # An axis that grows comes last, so that nothing between is larger than the file or the result.
+    for axis in (0, 1) if size[0] <= len(pixels) else (1, 0):
+        means = _area_means(means.swapaxes(0, axis), size[axis]).swapaxes(0, axis)
+    levels = np.rint(means * np.float32(255 / white)).astype(np.uint8)  # [H, W, C]
+    return np.ascontiguousarray(np.broadcast_to(levels.transpose(2, 0, 1), (3, *size)))
+
+
+def read_levels(path: Path, channels: int) -> NDArray[np.float32]:
+    """An image file at its own size, float32 [C, H, W] in [0, 1], in grey (C = 1) or in colour (C = 3).
+
+    Raises:
+        as `read_image`.
+    """
+    pixels = decode_image(path)
+    levels = pixels / np.float64(np.iinfo(pixels.dtype).max)
+    if channels == 1 and levels.shape[2] == 3:
+        levels = levels @ _LUMA[:, None]
+    planes = levels.astype(np.float32).transpose(2, 0, 1)
+    return np.ascontiguousarray(np.broadcast_to(planes, (channels, *planes.shape[1:])))
+
+
+def decode_image(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """The first picture of a file, upright and on white.
+
+    Returns:
+        uint8 or uint16 [h, w, C], where 255 or 65535 is white; C is 1 for grey and 3 for colour.
+
+    Raises:
+        as `read_image`.
+    """
+    # Given a name, Pillow 13 maps the file, and scrambles the pixels of a TIFF file that lies on its side.
+    with path.open("rb") as stream:
+        try:
+            file = Image.open(stream, formats=KINDS)
+        except UnidentifiedImageError as error:
+            kinds = ", ".join(KINDS[:-1]).replace("WEBP", "WebP")
+            raise ValueError(f"it is damaged or no {kinds} or {KINDS[-1]} file") from error
+        _check_size(file)
+        with _one_large_image if file.width * file.height > LARGE else nullcontext():
+            return _upright(_samples(file), _orientation(file))
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps Pillow's warnings from the terminal, as each image that cannot be read has a line of its own.
+
+    Warnings are a matter of the whole process: enter this before threads begin to read.
+    """
+    log, nowhere = logging.getLogger("PIL"), logging.NullHandler()
+    log.addHandler(nowhere)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="PIL")
+            yield
+    finally:
+        log.removeHandler(nowhere)
+
+
+def _check_size(file: ImageFile) -> None:
+    """Raises ValueError for an image that would take too much memory; only the header has been read."""
+    pixels = file.width * file.height
+    if pixels > MAX_PIXELS:
+        raise ValueError(f"it has {pixels:,} pixels, more than {MAX_PIXELS:,}")
+    if max(file.size) > MAX_SIDE:
+        raise ValueError(f"it has a side of {max(file.size):,} pixels, more than {MAX_SIDE:,}")
+    tile = _tag(file, _TILE_WIDTH, 0) * _tag(file, _TILE_LENGTH, 0)
+    if tile > MAX_PIXELS:
+        raise ValueError(f"it has tiles of {tile:,} pixels, more than {MAX_PIXELS:,}")
+
+
+def _tag(file: ImageFile, number: int, default: int) -> int:
+    """A tag of a TIFF file, the first of several values; other files have none."""
+    value = getattr(file, "tag_v2", {}).get(number, default)
+    return int(value[0] if isinstance(value, tuple) else value)
+
+
+def _samples(file: ImageFile) -> NDArray[Any]:
+    """The pixels as they are stored, on white: uint8 or uint16 [h, w, C]."""
+    stored = file.tile[0][3] if file.format == "PNG" and file.tile else ""  # such as "L;4"; known before they are read
+    file.load()
+    kind = ""
+    if file.mode == "F":
+        kind = "floating-point numbers"
+    elif _tag(file, _SAMPLE_FORMAT, 1) == _SIGNED:
+        kind = "signed whole numbers"
+    elif file.mode == "I" and file.format not in ("PNG", "PPM"):  # whose 16 bits Pillow keeps in 32
+        kind = "whole numbers of 32 bits"
+    if kind:
+        raise ValueError(f"it holds {kind}, and nothing says which is white: save it with 8 or 16 bits a sample")
+    clear: Any = file.info.get("transparency")
+    if file.mode.startswith("I"):
+        grey = np.asarray(file).astype(np.uint16)
+        top = 2 ** min(_tag(file, _BITS, 16), 16) - 1
+        if top < 65535:
+            grey = ((grey.astype(np.uint32) * 65535 + top // 2) // top).astype(np.uint16)
+        if _tag(file, _PHOTOMETRIC, 1) == _WHITE_IS_ZERO:
+            grey = 65535 - grey
+        if clear is not None:
+            grey[grey == clear] = 65535
+        return grey[..., None]
+    if file.has_transparency_data:
+        # A PNG file names the transparent grey or colour in its own bits, Pillow's pixels have eight.
+        if stored in ("1", "L;2", "L;4"):
+            bits = int(stored[-1])
+            file.info["transparency"] = min(clear, 2**bits - 1) * 255 // (2**bits - 1)
+        elif stored == "RGB;16B":
+            file.info["transparency"] = tuple(value >> 8 for value in clear)
+        white = Image.new("RGBA", file.size, "white")
+        return np.asarray(Image.alpha_composite(white, file.convert("RGBA")).convert("RGB"))
+    pixels = np.asarray(file.convert("L" if file.mode in ("1", "L") else "RGB"))
+    return pixels.reshape(*pixels.shape[:2], -1)
+
+
+def _orientation(file: ImageFile) -> int:
+    """How the camera was held, 1…8 as in EXIF; 1, upright, where the file does not say so legibly."""
+    try:
+        return int(file.getexif().get(ExifTags.Base.Orientation, 1))
+    # Damage to the block shows as half a dozen kinds of exception; the picture itself is whole.
+    except Exception:
+        return 1
+
+
+def _upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Pixels [h, w, C], turned or mirrored as an orientation asks for."""
+    if orientation in (3, 4, 6, 7):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 7, 8):
+        pixels = pixels[:, ::-1]
+    return pixels.swapaxes(0, 1) if orientation in (5, 6, 7, 8) else pixels
+
+
+def _area_means(values: NDArray[Any], count: int) -> NDArray[np.float32]:
+    """Means [count, …] over `count` equal parts of the first axis; what a border divides counts in proportion."""
+    flat = values.reshape(len(values), -1)
+    step = max(1, 2**20 // flat.shape[1])  # few numbers are floats at a time
+    means = np.zeros((count, flat.shape[1]), np.float32)
+    for mean, (first, weights) in zip(means, _parts(len(values), count)):
+        for start in range(0, len(weights), step):
+            part = weights[start : start + step]
+            mean += part @ flat[first + start : first + start + len(part)]
+    return means.reshape(count, *values.shape[1:])
+
+
+@lru_cache(64)
+def _parts(extent: int, count: int) -> list[tuple[int, NDArray[np.float32]]]:
+    """Of each of `count` equal parts of an axis its first element, and the share of each of its elements in it."""
+    parts = []
+    for part in range(count):
+        low, high = part * extent, (part + 1) * extent  # in units of 1/count of an element
+        first = low // count
+        elements = np.arange(first, -(-high // count)) * count
+        shares = np.minimum(elements + count, high) - np.maximum(elements, low)
+        parts.append((first, (shares / extent).astype(np.float32)))
+    return parts
