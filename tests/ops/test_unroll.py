@@ -4,7 +4,7 @@ import importlib
 
 import pytest
 import torch
-from loop_cases import SHAPES, double, error, flat, leaves, make, prior_args
+from loop_cases import ONE_UNIT, SHAPES, double, error, flat, leaves, make, prior_args
 
 import aligndraw
 from aligndraw import ops
@@ -49,6 +49,17 @@ def test_is_as_exact_as_the_steps_in_single_precision(shape, run):
         errors.append([[error(r, t) for r, t in zip(results, truth, strict=True)] for results in pairs])
     ours, reference = torch.tensor(errors).mean(0)
     assert (ours <= 2 * reference + 4 * torch.finfo(torch.float32).eps).all()
+
+
+@pytest.mark.parametrize("run", [results_and_grads, prior_results])
+@pytest.mark.parametrize("ones", ONE_UNIT)
+def test_one_unit_over_many_steps(ones, run):
+    """Weights that are laid out once for many products: with one unit the products were wrong, and read past them."""
+    for align in (True, False):
+        args = make("steps", align, dtype=torch.float32, ones=ones)
+        truth = run("reference", double(args))
+        for ours, exact in zip(run("cpp", args), truth, strict=True):
+            assert error(ours, exact) < 1e-5
 
 
 @pytest.mark.parametrize("align", [True, False])
