@@ -16,7 +16,6 @@ SHAPES = {
     "odd": {"B": 3, "C": 2, "H": 7, "W": 11, "N": 4, "T": 3, "p": 3, "q": 2},
     "one": {"B": 1, "C": 1, "H": 1, "W": 1, "N": 1, "T": 1, "p": 1, "q": 1},
     "wide": {"B": 9, "C": 1, "H": 20, "W": 17, "N": 5, "T": 4, "p": 5, "q": 6, "n": 19, "e": 23, "z": 17},
-    "steps": {"B": 5, "C": 1, "H": 5, "W": 6, "N": 4, "T": 9, "p": 2, "q": 2},
     "none": {"B": 0, "C": 1, "H": 5, "W": 4, "N": 2, "T": 2, "p": 2, "q": 2},
 }
 
@@ -27,14 +26,16 @@ LARGE = {
 }
 
 
-# One unit in each role of the loops, and in all: a matrix with one row or column tells no layout by its strides.
+# So many captions and steps that weights are laid out once for all products. One unit in each role, and in all: a
+# matrix with one row or column tells no layout by its strides.
+STEPS = {"steps": {"B": 5, "C": 1, "H": 5, "W": 6, "N": 4, "T": 9, "p": 2, "q": 2}}
 ONE_UNIT = [(role,) for role in ("d", "l", "z", "e", "n")] + [("d", "l", "z", "e", "n", "p", "q", "H", "W")]
 
 
 def make(shape="odd", align=True, dtype=torch.float64, seed=0, d=6, l=5, z=3, e=4, n=6, bf16=False, ones=()):  # noqa: E741
     """image, canvas, words, keys, lengths, noise, encoder, decoder, read size, write size, bf16"""
     torch.manual_seed(seed)
-    sizes = {"d": d, "l": l, "z": z, "e": e, "n": n, **{**SHAPES, **LARGE}[shape], **dict.fromkeys(ones, 1)}
+    sizes = {"d": d, "l": l, "z": z, "e": e, "n": n, **{**SHAPES, **LARGE, **STEPS}[shape], **dict.fromkeys(ones, 1)}
     B, C, H, W, N, T, p, q = (sizes[k] for k in ("B", "C", "H", "W", "N", "T", "p", "q"))
     d, l, z, e, n = (sizes[k] for k in ("d", "l", "z", "e", "n"))  # noqa: E741
 
