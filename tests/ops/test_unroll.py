@@ -85,11 +85,13 @@ def test_double_precision_is_never_rounded():
     assert all(torch.equal(a, b) for a, b in pairs)
 
 
+@pytest.mark.parametrize("ones", [(), ONE_UNIT[-1]])
 @pytest.mark.parametrize("bf16", [False, True])
 @pytest.mark.parametrize("align", [True, False])
-def test_made_of_the_other_ops_it_is_the_same(align, bf16):
+def test_made_of_the_other_ops_it_is_the_same(align, bf16, ones):
     """What serves devices without C++: results, tape and gradients equal those of the C++ loop."""
-    args = tuple(t.detach() if isinstance(t, torch.Tensor) else t for t in flat(make("odd", align, bf16=bf16)))
+    args = make("odd", align, bf16=bf16, ones=ones)
+    args = tuple(t.detach() if isinstance(t, torch.Tensor) else t for t in flat(args))
     results = torch.ops.aligndraw.unroll(*args)
     same = loop._forward("aligndraw", *args)
     assert max(error(a, b) for a, b in zip(same, results, strict=True)) < 1e-12
