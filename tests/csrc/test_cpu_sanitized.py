@@ -28,6 +28,6 @@ def test_addresses_and_undefined_behaviour(tmp_path):
     environment = {**os.environ, **emulated_cuda.preloads(), "PYTHONPATH": os.pathsep.join(sys.path)}
     command += map(str, [*files, TESTS / "csrc/test_cpu.py"])
     # Elsewhere: `-m` puts the working folder first, and the sources have no compiled library.
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[:3000]
     assert f"loaded ['{library.name}']" in done.stdout
