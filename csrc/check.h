@@ -25,12 +25,14 @@ template <class... Parts>
   throw std::runtime_error(message.str());
 }
 
-inline std::string shape_text(const Tensor& tensor) {
+using Sizes = torch::headeronly::IntHeaderOnlyArrayRef;
+
+inline std::string shape_text(Sizes sizes) {
   std::string text;
-  for (const int64_t size : tensor.sizes())
-    text += (text.empty() ? "" : ", ") + std::to_string(size);
+  for (const int64_t size : sizes) text += (text.empty() ? "" : ", ") + std::to_string(size);
   return "[" + text + "]";
 }
+inline std::string shape_text(const Tensor& tensor) { return shape_text(tensor.sizes()); }
 
 inline std::string dtype_text(ScalarType type) {
   switch (type) {
@@ -57,12 +59,27 @@ inline std::string device_text(const Tensor& tensor) {
 
 constexpr int64_t any = -1;
 
+// With one size of at most 2^31 - 1 and the product of all at most 2^40, every product of sizes that an op forms for
+// its working memory fits 64 bits. A 0 counts as 1: the other sizes of an empty array are multiplied, too.
+constexpr int64_t largest_size = INT32_MAX, largest_product = int64_t(1) << 40;
+
+inline void check_sizes(const char* op, const char* name, Sizes sizes) {
+  int64_t product = 1;
+  for (const int64_t size : sizes) {
+    if (size > largest_size || size > largest_product / product)
+      fail(op, ": ", name, " must have sizes below 2**31 with a product of at most 2**40, got ",
+           shape_text(sizes));
+    product *= std::max<int64_t>(1, size);
+  }
+}
+
 // `letters` is the shape as documented, "[B, C, H, W]", and `sizes` what each must be, or `any`.
 inline void check_shape(const char* op, const char* name, const Tensor& tensor,
                         const std::string& letters, std::initializer_list<int64_t> sizes) {
   const auto fits = [](int64_t wanted, int64_t size) { return wanted == any || wanted == size; };
   const auto got = tensor.sizes();
-  if (std::equal(sizes.begin(), sizes.end(), got.begin(), got.end(), fits)) return;
+  if (std::equal(sizes.begin(), sizes.end(), got.begin(), got.end(), fits))
+    return check_sizes(op, name, got);
   std::istringstream names(letters.substr(1, letters.size() - 2));
   std::string wanted, letter;
   for (const int64_t size : sizes) {

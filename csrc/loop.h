@@ -16,6 +16,7 @@ void check_decoder(const char* op, const Inputs& in, int64_t channels) {
   check_shape(op, "words", in.words, "[B, N, d]", {batch, any, any});
   const int64_t words = in.words.size(1);
   if (in.write_size < 1) fail(op, ": write_size must be at least 1, got ", in.write_size);
+  check_sizes(op, "the patch", {channels, in.write_size, in.write_size});
   if (in.keys.has_value() != in.score.has_value())
     fail(op, ": score must be given where keys are, and nowhere else");
   if (!in.keys && words != 1)

@@ -34,6 +34,7 @@ inline void check_read(const char* op, const Tensor& image, const Tensor& window
   check_shape(op, "image", image, "[B, C, H, W]", {any, any, any, any});
   check_shape(op, "window", window, "[B, 5]", {image.size(0), 5});
   if (size < 1) fail(op, ": size must be at least 1, got ", size);
+  check_sizes(op, "the glimpse", {image.size(0), (canvas ? 2 : 1) * image.size(1), size, size});
   if (!canvas) return check_float(op, {{"image", image}, {"window", window}});
   check_shape(op, "canvas", *canvas, "[B, C, H, W]",
               {image.size(0), image.size(1), image.size(2), image.size(3)});

@@ -85,6 +85,7 @@ inline void check_unroll(const char* op, const UnrollInputs& in) {
   check_shape(op, "image", in.image, "[B, C, H, W]", {any, any, any, any});
   check_shape(op, "noise", in.noise, "[B, T, z]", {in.image.size(0), any, any});
   if (in.read_size < 1) fail(op, ": read_size must be at least 1, got ", in.read_size);
+  check_sizes(op, "the glimpse", {2 * in.image.size(1), in.read_size, in.read_size});
   check_decoder(op, in, in.image.size(1));
   check_shape(op, "encoder_h0", in.encoder_h0, "[e]", {any});
   const UnrollSizes s = sizes_of(in);
@@ -94,6 +95,9 @@ inline void check_unroll(const char* op, const UnrollInputs& in) {
   check_shape(op, "encoder_bias", in.encoder_bias, "[4e]", {4 * s.encoder});
   check_shape(op, "posterior", in.posterior, "[2z, e]", {2 * s.latents, s.encoder});
   check_shape(op, "posterior_bias", in.posterior_bias, "[2z]", {2 * s.latents});
+  check_sizes(op, "the tape",
+              {s.steps + 1, s.batch, s.encoder_in() + 4 * s.encoder + 2 * s.latents + s.decoder_in() +
+                                         4 * s.decoder + s.heads() + s.words + s.volume()});
   const Argument image{"image", in.image};
   check_decoder_types(op, in, image);
   check_loop(op, in.lengths, image,

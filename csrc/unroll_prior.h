@@ -40,7 +40,11 @@ UnrollPriorResults unroll_prior(ALIGNDRAW_UNROLL_PRIOR_PARAMETERS);
 inline void check_unroll_prior(const UnrollPriorInputs& in) {
   const char* op = "unroll_prior";
   check_shape(op, "canvas", in.canvas, "[C, H, W]", {any, any, any});
-  check_decoder(op, in, in.canvas.size(0));
+  const int64_t channels = in.canvas.size(0);
+  check_decoder(op, in, channels);
+  check_sizes(op, "the drawings",
+              {in.noise.size(1), in.noise.size(0), 4 * in.decoder_h0.size(0) + in.heads.size(0) + in.words.size(1) +
+                                                       channels * in.canvas.size(1) * in.canvas.size(2)});
   check_decoder_types(op, in, {"canvas", in.canvas});
 }
 

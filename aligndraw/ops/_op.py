@@ -193,6 +193,22 @@ def check_shape(op: str, name: str, tensor: Tensor, letters: str, shape: Sequenc
         wanted = "[" + ", ".join(known) + "]"
         meaning = f"{letters} = {wanted}" if wanted != letters else letters
         raise RuntimeError(f"{op}: {name} must have shape {meaning}, got {list(tensor.shape)}")
+    check_sizes(op, name, tensor.shape)
+
+
+def check_sizes(op: str, name: str, sizes: Sequence[int]) -> None:
+    """No product of sizes overflows a kernel's arithmetic. A 0 counts as 1, and so does a size that a compiler leaves
+    open."""
+    if torch.compiler.is_compiling():
+        return
+    product = 1
+    for size in sizes:
+        if not isinstance(size, int):  # symbolic
+            continue
+        product *= max(1, size)
+        if size >= 2**31 or product > 2**40:
+            rule = "must have sizes below 2**31 with a product of at most 2**40"
+            raise RuntimeError(f"{op}: {name} {rule}, got {list(sizes)}")
 
 
 def check_float(op: str, **tensors: Tensor) -> None:

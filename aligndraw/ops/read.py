@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aligndraw.ops._op import Op, check_float, check_shape, vjp
+from aligndraw.ops._op import Op, check_float, check_shape, check_sizes, vjp
 from aligndraw.ops.window import filterbanks
 
 
@@ -28,6 +28,8 @@ def _check(image: Tensor, window: Tensor, size: int, canvas: Tensor | None = Non
     check_shape("read", "window", window, "[B, 5]", (image.shape[0], 5))
     if size < 1:
         raise RuntimeError(f"read: size must be at least 1, got {size}")
+    planes = (1 if canvas is None else 2) * image.shape[1]
+    check_sizes("read", "the glimpse", (image.shape[0], planes, size, size))
     if canvas is None:
         check_float("read", image=image, window=window)
     else:

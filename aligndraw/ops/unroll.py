@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from aligndraw.backends import backend_for
-from aligndraw.ops._op import Op, check_loop, check_shape
+from aligndraw.ops._op import Op, check_loop, check_shape, check_sizes
 from aligndraw.ops.attend import attend_reference
 from aligndraw.ops.latent import latent_reference
 from aligndraw.ops.lstm import lstm_gates_reference
@@ -429,6 +429,7 @@ def check_decoder(
     count = words.shape[1]
     if write_size < 1:
         raise RuntimeError(f"{op}: write_size must be at least 1, got {write_size}")
+    check_sizes(op, "the patch", (channels, write_size, write_size))
     if (keys is None) != (decoder.score is None):
         raise RuntimeError(f"{op}: score must be given where keys are, and nowhere else")
     if keys is None and count != 1:
@@ -459,6 +460,7 @@ def _check(*args: Any) -> None:
     check_shape("unroll", "noise", noise, "[B, T, z]", (batch, None, None))
     if read_size < 1:
         raise RuntimeError(f"unroll: read_size must be at least 1, got {read_size}")
+    check_sizes("unroll", "the glimpse", (2 * channels, read_size, read_size))
     check_decoder("unroll", words, keys, lengths, noise, decoder, channels, write_size)
     check_shape("unroll", "encoder_h0", encoder.encoder_h0, "[e]", (None,))
     e, n, latents = encoder.encoder_h0.shape[0], decoder.decoder_h0.shape[0], noise.shape[2]
@@ -469,6 +471,9 @@ def _check(*args: Any) -> None:
     check_shape("unroll", "encoder_bias", encoder.encoder_bias, "[4e]", (4 * e,))
     check_shape("unroll", "posterior", encoder.posterior, "[2z, e]", (2 * latents, e))
     check_shape("unroll", "posterior_bias", encoder.posterior_bias, "[2z]", (2 * latents,))
+    step = (glimpse + n) + 4 * e + 2 * latents + (latents + words.shape[2]) + 4 * n + decoder.heads.shape[0]
+    step += words.shape[1] + channels * height * width
+    check_sizes("unroll", "the tape", (noise.shape[1] + 1, batch, step))
     others = {"canvas": canvas, "words": words, "keys": keys, "noise": noise}
     check_loop("unroll", lengths, "image", image, **others, **encoder._asdict(), **decoder._asdict())
 

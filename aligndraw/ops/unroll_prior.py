@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from aligndraw.ops._op import Op, check_loop, check_shape
+from aligndraw.ops._op import Op, check_loop, check_shape, check_sizes
 from aligndraw.ops.unroll import DecoderWeights, check_decoder, decode_reference, heads_columns
 from aligndraw.ops.write import write_reference
 
@@ -94,6 +94,8 @@ def _check(*args: Any) -> None:
     decoder = DecoderWeights(*weights)
     check_shape("unroll_prior", "canvas", canvas, "[C, H, W]", (None, None, None))
     check_decoder("unroll_prior", words, keys, lengths, noise, decoder, canvas.shape[0], write_size)
+    step = 4 * decoder.decoder_h0.shape[0] + decoder.heads.shape[0] + words.shape[1] + canvas.shape.numel()
+    check_sizes("unroll_prior", "the drawings", (noise.shape[1], noise.shape[0], step))
     others = {"words": words, "keys": keys, "noise": noise}
     check_loop("unroll_prior", lengths, "canvas", canvas, **others, **decoder._asdict())
 

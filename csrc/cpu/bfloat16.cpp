@@ -339,6 +339,7 @@ Tensor bf16_product(Tensor left, Tensor right, int64_t unit) {
     return Matrix<const float>{tensor.const_data_ptr<float>(), tensor.size(0), tensor.size(1),
                                tensor.stride(0), tensor.stride(1)};
   };
+  check_sizes("bf16_product", "the product", {left.size(0), right.size(0)});
   const Tensor result = pooled({left.size(0), right.size(0)}, left.scalar_type());
   const Tiles lefts(Tiles::Side::left, matrix(left)), rights(Tiles::Side::right, matrix(right));
   multiply({result.mutable_data_ptr<float>(), left.size(0), right.size(0), right.size(0)},

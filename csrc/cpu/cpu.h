@@ -2,7 +2,9 @@
 // in the type that the loops work in.
 #pragma once
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
+#include <exception>
 #include <memory>
 
 #include "../math/scalar.h"
@@ -29,12 +31,28 @@ inline Tensor for_arithmetic(const Tensor& tensor) {
   return as_contiguous(is_double(tensor) ? tensor : as_type(tensor, ScalarType::Float));
 }
 
+// torch's, except that what `range` throws arrives as it was thrown: PyTorch's C interface turns it into an error of
+// its own and writes the first to the terminal.
+template <class F>
+void parallel_for(int64_t begin, int64_t end, int64_t grain, const F& range) {
+  std::atomic_flag threw = ATOMIC_FLAG_INIT;
+  std::exception_ptr thrown;
+  torch::stable::parallel_for(begin, end, grain, [&](int64_t first, int64_t last) {
+    try {
+      range(first, last);
+    } catch (...) {
+      if (!threw.test_and_set()) thrown = std::current_exception();
+    }
+  });
+  if (thrown) std::rethrow_exception(thrown);
+}
+
 // Calls range(begin, end) on torch's threads, for parts of 0 ... rows - 1; a thread gets some 4096
 // elements at least.
 template <class F>
 void for_row_ranges(int64_t rows, int64_t elements_a_row, const F& range) {
   const int64_t grain = std::max<int64_t>(1, 4096 / std::max<int64_t>(1, elements_a_row));
-  torch::stable::parallel_for(0, rows, grain, range);
+  parallel_for(0, rows, grain, range);
 }
 
 // Calls row(b) for every b < rows on torch's threads.
@@ -50,7 +68,7 @@ template <class T>
 class Buffer {
  public:
   explicit Buffer(int64_t size) {
-    const size_t bytes = std::max<int64_t>(1, size) * sizeof(T);
+    const size_t bytes = bytes_of(size == 0 ? 1 : size, sizeof(T));
     data_ = {static_cast<T*>(take(bytes)), {bytes}};
   }
   T* data() const { return data_.get(); }

@@ -28,7 +28,7 @@ struct Right {
     if constexpr (std::is_same_v<T, float>) {
       if (rounded)
         tiles.emplace(Tiles::Side::right, matrix);
-      else if (matrix.rows && matrix.columns && Packed::pays(rows, times))
+      else if (Packed::pays(rows, times, matrix.transposed()))
         packed.emplace(rows, matrix.transposed());
     }
   }

@@ -27,7 +27,7 @@ class Team {
   template <class F>
   void each(const F& work) const {
     const int64_t count = int64_t(workshops_.size());
-    torch::stable::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
+    parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
       const FlushSubnormals flush;
       for (int64_t i = begin; i < end; ++i)
         for (int64_t b = batch_ * i / count; b < batch_ * (i + 1) / count; ++b)

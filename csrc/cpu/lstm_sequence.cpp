@@ -11,6 +11,7 @@ template <class T>
 SequenceResults forward(const Tensor& inputs, const Tensor& weight_hh, const Tensor& h0,
                         const Tensor& lengths, bool reverse) {
   const int64_t batch = inputs.size(0), count = inputs.size(1), m = h0.size(0);
+  const int64_t steps = batch * m ? count : 0;
   const auto tensor = [&](std::initializer_list<int64_t> shape) {
     return pooled(shape, inputs.scalar_type());
   };
@@ -26,7 +27,7 @@ SequenceResults forward(const Tensor& inputs, const Tensor& weight_hh, const Ten
     std::copy_n(first, m, h + b * m);
     std::fill_n(c + b * m, m, T(0));
   });
-  for (int64_t step = 0; step < count; ++step) {
+  for (int64_t step = 0; step < steps; ++step) {
     const int64_t i = reverse ? count - 1 - step : step;
     T* const gate = gates + step * batch * 4 * m;
     T *const before = h + step * batch * m, *const c_before = c + step * batch * m;
@@ -52,6 +53,7 @@ SequenceGrads backward(const Tensor& grad_states, const Tensor& grad_last, const
                        const Tensor& weight_hh, const Tensor& lengths, bool reverse,
                        const Tensor& gates, const Tensor& h, const Tensor& c) {
   const int64_t batch = inputs.size(0), count = inputs.size(1), m = weight_hh.size(1);
+  const int64_t steps = batch * m ? count : 0;
   const Tensor d_inputs = pooled_like(inputs);
   const Tensor d_weight = pooled_like(weight_hh);
   const Tensor d_first = pooled({m}, inputs.scalar_type());
@@ -65,7 +67,7 @@ SequenceGrads backward(const Tensor& grad_states, const Tensor& grad_last, const
   Buffer<T> d_h(batch * m), d_h_before(batch * m), d_c(batch * m), d_c_before(batch * m);
   std::copy_n(grad_last.const_data_ptr<T>(), batch * m, d_h.data());
   std::fill_n(d_c.data(), batch * m, T(0));
-  for (int64_t step = count - 1; step >= 0; --step) {
+  for (int64_t step = steps - 1; step >= 0; --step) {
     const int64_t i = reverse ? count - 1 - step : step;
     T* const d_gate = d_gates + step * batch * 4 * m;
     for_each_row(batch, 4 * m, [&](int64_t b) {

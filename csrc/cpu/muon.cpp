@@ -125,7 +125,7 @@ class Iteration {
  private:
   template <class F>
   void each(int64_t count, const F& work) const {
-    torch::stable::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
+    parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
       with_kernel(unit_, [&](BlockKernel kernel) {
         alignas(64) Square square;
         for (int64_t n = begin; n < end; ++n) work(kernel, n, square);
@@ -184,7 +184,7 @@ void update(float* p, float* m, const float* g, int64_t rows, int64_t columns, f
   const int64_t count = rows * columns, parts = (count + part - 1) / part;
   const Buffer<float> sums(parts);
   float* const sum = sums;
-  torch::stable::parallel_for(0, parts, 1, [=](int64_t begin, int64_t end) {
+  parallel_for(0, parts, 1, [=](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i)
       sum[i] = follow(m + i * part, g + i * part, std::min(part, count - i * part), momentum);
   });
@@ -196,7 +196,7 @@ void update(float* p, float* m, const float* g, int64_t rows, int64_t columns, f
   Iteration x(blocks(std::min(rows, columns)), blocks(std::max(rows, columns)), memory, unit);
   // Calls work(b, i, j) for every block (i, j) of the parameter, which is X's block b[0], b[1].
   const auto each_block = [&](const auto& work) {
-    torch::stable::parallel_for(0, blocks(rows) * blocks(columns), 1, [&](int64_t begin, int64_t end) {
+    parallel_for(0, blocks(rows) * blocks(columns), 1, [&](int64_t begin, int64_t end) {
       for (int64_t n = begin; n < end; ++n) {
         const int64_t i = n / blocks(columns), j = n % blocks(columns);
         const int64_t height = std::min(block, rows - i * block);

@@ -1,6 +1,8 @@
 // A right factor of many products, laid out once as MKL reads it: a product spends a tenth and more
 // of its time on that otherwise.
 #pragma once
+#include <algorithm>
+#include <climits>
 #include <optional>
 
 #include "../gemm.h"
@@ -19,12 +21,21 @@ __attribute__((weak)) void cblas_sgemm_compute(int layout, int left, int right, 
 
 namespace aligndraw::cpu {
 
+// The distance of a matrix's rows as BLAS takes it, at least the number of columns; 0 where the elements of a
+// row do not follow one another. The stride of a dimension of one element says nothing.
+inline int64_t row_pitch(Matrix<const float> m) {
+  if (m.columns > 1 && m.column != 1) return 0;
+  if (m.rows <= 1) return std::max<int64_t>(1, m.columns);
+  return m.row >= m.columns ? m.row : 0;
+}
+
 class Packed {
  public:
-  // Whether it pays for `times` products, each with a left factor of `rows` rows.
-  static bool pays(int64_t rows, int64_t times) {
+  // Whether it pays for `times` products, each with a left factor of `rows` rows. MKL counts in int.
+  static bool pays(int64_t rows, int64_t times, Matrix<const float> right) {
+    const auto [least, most] = std::minmax({rows, right.rows, right.columns, right.row, right.column});
     return cblas_sgemm_pack_get_size && cblas_sgemm_pack && cblas_sgemm_compute && rows >= 4 &&
-           times >= 8;
+           times >= 8 && right.rows && right.columns && least >= 0 && most <= INT_MAX;
   }
 
   // right [k, n], its rows or its columns contiguous.
@@ -32,22 +43,32 @@ class Packed {
       : rows_(rows),
         depth_(right.rows),
         columns_(right.columns),
-        pitch_(right.column == 1 ? right.row : right.column),
+        by_rows_(row_pitch(right) > 0),
+        pitch_(by_rows_ ? row_pitch(right) : checked(row_pitch(right.transposed()))),
         data_(cblas_sgemm_pack_get_size(right_factor, rows, columns_, depth_) / sizeof(float)) {
-    cblas_sgemm_pack(row_major, right_factor, right.column == 1 ? as_is : transposed, rows,
-                     columns_, depth_, 1, right.data, pitch_, data_);
+    cblas_sgemm_pack(row_major, right_factor, by_rows_ ? as_is : transposed, rows, columns_, depth_,
+                     1, right.data, pitch_, data_);
   }
 
   // result = left right, or with `adds` result += that; rows are contiguous.
   void multiply(Matrix<float> result, Matrix<const float> left, bool adds) const {
-    cblas_sgemm_compute(row_major, as_is, packed, rows_, columns_, depth_, left.data, left.row,
-                        data_, pitch_, adds ? 1 : 0, result.data, result.row);
+    cblas_sgemm_compute(row_major, as_is, packed, rows_, columns_, depth_, left.data,
+                        checked(row_pitch(left)), data_, pitch_, adds ? 1 : 0, result.data,
+                        checked(row_pitch(result.constant())));
   }
 
  private:
   enum { row_major = 101, as_is = 111, transposed = 112, packed = 151, right_factor = 162 };
 
-  int64_t rows_, depth_, columns_, pitch_;
+  // MKL leaves its result unwritten where it takes a pitch for wrong, and says so on the terminal only.
+  static int64_t checked(int64_t pitch) {
+    if (pitch < 1 || pitch > INT_MAX) fail("a matrix has no layout that MKL multiplies");
+    return pitch;
+  }
+
+  int64_t rows_, depth_, columns_;
+  bool by_rows_;
+  int64_t pitch_;
   Buffer<float> data_;
 };
 

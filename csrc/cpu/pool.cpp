@@ -25,6 +25,15 @@ class Pool {
     return data;
   }
 
+  // Gives all that is kept back to the allocator.
+  void clear() {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [bytes, blocks] : free_)
+      for (void* const data : blocks) ::operator delete(data, alignment);
+    free_.clear();
+    kept_ = 0;
+  }
+
   bool give(void* data, size_t bytes) {
     const std::lock_guard lock(mutex_);
     if (kept_ + bytes > most_kept) return false;
@@ -52,24 +61,46 @@ size_t rounded(size_t bytes) {
   return (bytes + step - 1) / step * step;
 }
 
+void* fresh(size_t bytes) {
+  void* data = ::operator new(bytes, alignment, std::nothrow);
+  if (data) return data;
+  pool().clear();
+  data = ::operator new(bytes, alignment, std::nothrow);
+  if (!data) fail("aligndraw: there is no memory for an array of ", bytes, " bytes");
+  return data;
+}
+
 }  // namespace
 
+size_t bytes_of(int64_t count, size_t element) {
+  constexpr int64_t most = int64_t(1) << 56;  // more than any machine has; times an element it fits 64 bits
+  if (count < 0 || count > most) fail("aligndraw: there is no memory for an array of ", count, " elements");
+  return size_t(count) * element;
+}
+
 void* take(size_t bytes) {
-  if (bytes < small) return ::operator new(bytes, alignment);
+  if (bytes < small) return fresh(bytes);
   bytes = rounded(bytes);
   void* const kept = pool().take(bytes);
-  return kept ? kept : ::operator new(bytes, alignment);
+  return kept ? kept : fresh(bytes);
 }
 
 void give(void* data, size_t bytes) {
   if (bytes < small || !pool().give(data, rounded(bytes))) ::operator delete(data, alignment);
 }
 
-Tensor pooled(torch::headeronly::IntHeaderOnlyArrayRef shape, ScalarType type) {
-  std::vector<int64_t> strides(shape.size(), 1);
-  for (size_t i = shape.size(); i-- > 1;) strides[i - 1] = strides[i] * shape[i];
-  size_t bytes = type == ScalarType::Double ? sizeof(double) : sizeof(float);
-  for (const int64_t size : shape) bytes *= size;
+Tensor pooled(Sizes shape, ScalarType type) {
+  std::vector<int64_t> strides(shape.size());
+  int64_t count = 1;  // with 1 for a size of 0, as PyTorch counts strides
+  bool empty = false;
+  for (size_t i = shape.size(); i-- > 0;) {
+    strides[i] = count;
+    empty = empty || shape[i] == 0;
+    if (__builtin_mul_overflow(count, std::max<int64_t>(1, shape[i]), &count))
+      fail("aligndraw: there is no memory for an array of shape ", shape_text(shape));
+  }
+  const size_t bytes =
+      bytes_of(empty ? 0 : count, type == ScalarType::Double ? sizeof(double) : sizeof(float));
   return torch::stable::from_blob(take(bytes), shape, {strides.data(), strides.size()},
                                   torch::stable::Device(torch::headeronly::DeviceType::CPU), type,
                                   [bytes](void* data) { give(data, bytes); });

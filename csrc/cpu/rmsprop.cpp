@@ -37,7 +37,7 @@ void rmsprop_(std::vector<Tensor> parameters, std::vector<Tensor> squares,
     float *const p = parameters[i].mutable_data_ptr<float>(),
                 *const v = squares[i].mutable_data_ptr<float>();
     const float* const g = gradients[i].const_data_ptr<float>();
-    torch::stable::parallel_for(0, parameters[i].numel(), 1 << 14, [=](int64_t begin, int64_t end) {
+    parallel_for(0, parameters[i].numel(), 1 << 14, [=](int64_t begin, int64_t end) {
       rmsprop_row(p + begin, v + begin, g + begin, end - begin, scale[i], lr, decay, eps);
     });
   }

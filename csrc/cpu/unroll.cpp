@@ -115,7 +115,7 @@ void run_forward(const Arguments<T>& in, const UnrollTape<T*>& out, T* last) {
     });
   };
   multiply_heads(0);
-  for (int64_t t = 0; t < s.steps; ++t) {
+  for (int64_t t = 0; t < (batch ? s.steps : 0); ++t) {
     const int64_t row = t * batch;
     T *const encoder_in = out.encoder_in + row * s.encoder_in(),
              *const encoder_gates = out.encoder_gates + row * 4 * s.encoder,
@@ -263,7 +263,7 @@ void run_backward(const Arguments<T>& in, const UnrollTape<const T*>& tape,
     });
     std::swap(d_c, d_c_before);
   };
-  for (int64_t t = steps - 1; t >= 0; --t) {
+  for (int64_t t = batch ? steps - 1 : -1; t >= 0; --t) {
     const int64_t row = t * batch;
     T *const encoder_gates = d_encoder_gates + row * 4 * s.encoder,
              *const posteriors = d_posteriors + row * 2 * s.latents,

@@ -77,7 +77,7 @@ void add_product(T* result, const T* x, const Right<T>& right, int64_t batch) {
     return multiply(matrix(result, batch, w.rows), Left<T>(matrix(x, batch, w.columns), false), right,
                     true);
   const int64_t threads = std::max<int64_t>(1, torch::stable::get_num_threads());
-  torch::stable::parallel_for(0, threads, 1, [&](int64_t begin, int64_t end) {
+  parallel_for(0, threads, 1, [&](int64_t begin, int64_t end) {
     const int64_t first = w.rows * begin / threads, last = w.rows * end / threads;
     for (int64_t b = 0; b < batch; ++b)
       vector_products_row(w.data + first * w.row, x + b * w.columns, result + b * w.rows + first,
@@ -149,7 +149,7 @@ UnrollPriorResults run(const UnrollPriorInputs& in) {
     std::copy_n(heads_bias, heads, said + b * heads);
   });
   add_product<T>(said, h, said_of_h, batch);
-  for (int64_t t = 0; t < steps; ++t) {
+  for (int64_t t = 0; t < (batch ? steps : 0); ++t) {
     team.each([&](Workshop<T>&, int64_t b) {
       T *const prior = said + b * heads + units, *const gate = gates + b * 4 * n;
       if (t == 0)

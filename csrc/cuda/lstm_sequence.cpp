@@ -22,7 +22,7 @@ SequenceResults forward(const Tensor& inputs, const Tensor& weight_hh, const Ten
   const auto weight = matrix(weight_hh.const_data_ptr<T>(), 4 * m, m).transposed();
   work.copy({h0.const_data_ptr<T>(), 0}, {h, m}, B, m);
   work.zero(c, B * m);
-  for (int64_t step = 0; step < count; ++step) {
+  for (int64_t step = 0; step < (B * m ? count : 0); ++step) {
     const int64_t row = step * B;
     T* const gate = gates + row * 4 * m;
     work.multiply(matrix(gate, B, 4 * m), matrix<const T>(h + row * m, B, m), weight);
@@ -50,7 +50,7 @@ SequenceGrads backward(const Tensor& grad_states, const Tensor& grad_last, const
   T *const d_h = work.room(B * m), *const d_c = work.room(B * m);
   work.copy({grad_last.const_data_ptr<T>(), m}, {d_h, m}, B, m);
   work.zero(d_c, B * m);
-  for (int64_t step = count - 1; step >= 0; --step) {
+  for (int64_t step = B * m ? count - 1 : -1; step >= 0; --step) {
     const int64_t row = step * B;
     T* const d_gate = d_gates + row * 4 * m;
     work.check(launch_word_backward(

@@ -4,6 +4,7 @@
 #include <cooperative_groups.h>
 
 #include <type_traits>
+#include <utility>
 
 #include "fit.h"
 #include "launch.h"
@@ -115,11 +116,16 @@ __device__ __forceinline__ void gather(T x, T (&rows)[tile_rows]) {
 template <class... Parameters, class Bytes>
 Fit fit(void (*kernel)(Parameters...), int64_t batch, int64_t most_parts, const Bytes& bytes) {
   int device = 0, processors = 0, cooperates = 0, most = 0, blocks = 0;
-  cudaGetDevice(&device);
-  cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
-  cudaDeviceGetAttribute(&cooperates, cudaDevAttrCooperativeLaunch, device);
-  cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
   const auto none = [](const char* reason) { return Fit{0, 0, 0, reason}; };
+  cudaError_t error = cudaGetDevice(&device);
+  for (const auto& [number, attribute] : {std::pair{&processors, cudaDevAttrMultiProcessorCount},
+                                          std::pair{&cooperates, cudaDevAttrCooperativeLaunch},
+                                          std::pair{&most, cudaDevAttrMaxSharedMemoryPerBlockOptin}})
+    if (error == cudaSuccess) error = cudaDeviceGetAttribute(number, attribute, device);
+  if (error != cudaSuccess) {
+    cudaGetLastError();
+    return none(cudaGetErrorString(error));
+  }
   if (!cooperates || processors < 1) return none("the device launches no cooperative grids");
   const auto parts_of = [&](int64_t groups) {
     return std::clamp<int64_t>(processors / groups, 1, std::max<int64_t>(most_parts, 1));
@@ -130,8 +136,7 @@ Fit fit(void (*kernel)(Parameters...), int64_t batch, int64_t most_parts, const 
   const int64_t parts = parts_of(groups), shared = int64_t(bytes(parts));
   if (shared > most) return none("the weights are larger than the device's shared memory");
   const std::lock_guard lock(setting_shared());
-  cudaError_t error =
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared));
+  error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared));
   if (error == cudaSuccess)
     error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, threads, size_t(shared));
   if (error != cudaSuccess) cudaGetLastError();

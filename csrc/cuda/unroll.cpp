@@ -79,7 +79,7 @@ void forward_by_launches(Forward<T>& loop, Work<T>& work) {
   loop.spoken = {spoken, spoken_size};
   weights.of_decoder.forward(spoken, out.decoder_h, B, room);
   weights.of_encoder.forward(moved, out.encoder_h, B, room);
-  for (int64_t t = 0; t < s.steps; ++t) {
+  for (int64_t t = 0; t < (B ? s.steps : 0); ++t) {
     const Look<T> look = loop.look(t);
     work.check(launch_look(look, s, work.stream()));
     work.multiply(matrix(seen, B, encoder_gates),
@@ -132,7 +132,7 @@ void backward_by_launches(const Backward<T>& loop, Work<T>& work) {
   const Weights<T> weights(work, loop.in, false);
   T* const d_z = work.room(B * s.latents);
   BFloat16* const room = rounding_room(work, s, B);
-  for (int64_t t = s.steps - 1; t >= 0; --t) {
+  for (int64_t t = B ? s.steps - 1 : -1; t >= 0; --t) {
     if (t + 1 < s.steps) work.check(launch_look_backward(loop.look(t + 1), s, work.stream()));
     work.check(launch_draw_backward(loop.draw(t), s, work.stream()));
     weights.of_decoder.backward(loop.h_dec, loop.decoder(t + 1).data, B, room);

@@ -70,7 +70,7 @@ UnrollPriorResults run(const UnrollPriorInputs& in) {
     work.copy({h0, 0}, {h, n}, B, n);
     work.zero(c, B * n);
     Think<T> step{prior, {spoken, of_h.columns()}, z, push, 0};
-    for (; step.t < s.steps; ++step.t) {
+    for (; step.t < (B ? s.steps : 0); ++step.t) {
       of_h.forward(spoken, h, B, nullptr);
       work.check(launch_think(step, s, work.stream()));
       work.multiply(matrix(drawn, B, gates), matrix<const T>(z, B, z_size), of_latent.transposed());

@@ -9,7 +9,7 @@ import emulated_cuda
 import loop_cases
 import pytest
 import torch
-from loop_cases import LARGE, SHAPES
+from loop_cases import LARGE, ONE_UNIT, SHAPES
 
 from aligndraw import ops
 
@@ -49,6 +49,13 @@ def test_without_latents(run):
         assert ours.shape == truth.shape and loop_cases.error(ours, truth) < 1e-11
 
 
+@pytest.mark.parametrize("ones", ONE_UNIT)
+def test_one_unit(run, ones):
+    args = loop_cases.make("odd", ones=ones)
+    for ours, truth in zip(run(args), run(args, "reference"), strict=True):
+        assert ours.shape == truth.shape and loop_cases.error(ours, truth) < 1e-11
+
+
 def errors_of_ten_draws(run, align, bf16):
     """By result, the mean errors of the CUDA kernels and of the reference, against float64.
 
@@ -78,7 +85,7 @@ def test_a_loop_of_rounded_products_is_as_exact_as_the_reference(form, align):
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("sizes", [(5, 6, 7), (1, 1, 1), (0, 3, 4), (13, 2, 140)])
+@pytest.mark.parametrize("sizes", [(5, 6, 7), (1, 1, 1), (5, 6, 1), (0, 3, 4), (13, 2, 140)])
 def test_reads_captions_as_the_reference(emulation, sizes, reverse):
     args = loop_cases.make_sequence(*sizes)
     if sizes[0] > 1:

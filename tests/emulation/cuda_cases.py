@@ -7,6 +7,7 @@ from typing import Any
 
 import emulated_cuda
 import torch
+from exactness import allowed, converted, error_of, reference_errors
 from torch import Tensor
 
 from aligndraw import ops
@@ -67,10 +68,6 @@ def is_floating(a: Any) -> bool:
     return isinstance(a, Tensor) and a.is_floating_point()
 
 
-def exact(args: Sequence[Any]) -> tuple[Any, ...]:
-    return tuple(a.double() if is_floating(a) else a for a in args)
-
-
 def output_grads(outputs: Sequence[Tensor]) -> list[Tensor]:
     """The same numbers every time, in every dtype."""
     torch.manual_seed(1)
@@ -103,23 +100,14 @@ def of_kernel(op: str, args: Sequence[Any]) -> list[Tensor]:
 
 
 def check(op: str, args: Sequence[Any]) -> None:
-    """The error against float64 is at most twice that of the reference in the same dtype, plus 4 eps.
-
-    float64 results are held to 1e-12: the reference that they are compared to rounds as they do.
-    """
-    truth, theirs, ours = of_reference(op, exact(args)), of_reference(op, args), of_kernel(op, args)
-    for index, (t, r, o) in enumerate(zip(truth, theirs, ours, strict=True)):
+    """The op is as exact as the reference."""
+    truth = of_reference(op, converted(args, torch.float64))
+    theirs, ours = of_reference(op, args), of_kernel(op, args)
+    errors = reference_errors(lambda close, jitter: of_reference(op, close), args)
+    for index, (t, r, o, e) in enumerate(zip(truth, theirs, ours, errors, strict=True)):
         assert o.shape == r.shape and o.dtype == r.dtype, (op, index, o.dtype, o.shape)
-        allowed = 1e-12 if o.dtype == torch.float64 else 2 * _error(r, t) + 4 * torch.finfo(o.dtype).eps
-        error = _error(o, t)
-        assert error <= allowed, f"{op}: result {index} is off by {error:.3g} of its largest, allowed {allowed:.3g}"
-
-
-def _error(result: Tensor, truth: Tensor) -> float:
-    """The largest error over the largest true value."""
-    if truth.numel() == 0:
-        return 0.0
-    return ((result.double() - truth).abs().max() / truth.abs().max().clamp(min=1e-30)).item()
+        error, most = error_of(o, t), allowed(e, o.dtype)
+        assert error <= most, f"{op}: result {index} is off by {error:.3g} of its largest, allowed {most:.3g}"
 
 
 def every_case(shapes_of: Sequence[str], dtypes: Sequence[torch.dtype]) -> Iterator[tuple[str, tuple[Any, ...]]]:

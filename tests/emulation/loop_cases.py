@@ -26,10 +26,22 @@ LARGE = {
 }
 
 
-def make(shape="odd", align=True, dtype=torch.float64, seed=0, d=6, l=5, z=3, e=4, n=6, bf16=False):  # noqa: E741
+# So many captions and steps that weights are laid out once for all products. One unit in each role, and in all: a
+# matrix with one row or column tells no layout by its strides.
+STEPS = {"steps": {"B": 5, "C": 1, "H": 5, "W": 6, "N": 4, "T": 9, "p": 2, "q": 2}}
+ONE_UNIT = [(role,) for role in ("d", "l", "z", "e", "n")] + [("d", "l", "z", "e", "n", "p", "q", "H", "W")]
+
+
+def products_depend_on_threads():
+    """Whether the bits of the loops' float32 products may depend on the number of threads: MKL, which forms them,
+    promises nothing else. On AMD they do, also in its strict mode (MKL_CBWR), which leaves packed products out."""
+    return True
+
+
+def make(shape="odd", align=True, dtype=torch.float64, seed=0, d=6, l=5, z=3, e=4, n=6, bf16=False, ones=()):  # noqa: E741
     """image, canvas, words, keys, lengths, noise, encoder, decoder, read size, write size, bf16"""
     torch.manual_seed(seed)
-    sizes = {"d": d, "l": l, "z": z, "e": e, "n": n, **{**SHAPES, **LARGE}[shape]}
+    sizes = {"d": d, "l": l, "z": z, "e": e, "n": n, **{**SHAPES, **LARGE, **STEPS}[shape], **dict.fromkeys(ones, 1)}
     B, C, H, W, N, T, p, q = (sizes[k] for k in ("B", "C", "H", "W", "N", "T", "p", "q"))
     d, l, z, e, n = (sizes[k] for k in ("d", "l", "z", "e", "n"))  # noqa: E741
 

@@ -1,9 +1,8 @@
 """Arguments for each op, in odd shapes, for the tests that hold for all of them."""
 
-import math
-
 import pytest
 import torch
+from exactness import TRIES, allowed, converted, error_of, jittered, reference_errors
 
 import aligndraw
 from aligndraw import ops
@@ -71,12 +70,6 @@ def asking():
     return leaves
 
 
-def jittered(tensor, generator):
-    """Every number moved by some 3 %, but for those that may be at or beyond the limits of a window."""
-    noise = torch.randn(tensor.shape, dtype=torch.float64, generator=generator)
-    return torch.where(tensor.abs() < 8, tensor.double() * (1 + 2**-5 * noise), tensor.double()).to(tensor.dtype)
-
-
 def results_and_grads(call, args, jitter=None):
     """What an op gives, then the gradients of its floating arguments for random gradients of the results."""
     args = tuple(a.detach() if isinstance(a, torch.Tensor) else a for a in args)
@@ -97,57 +90,18 @@ def evaluate():
     return results_and_grads
 
 
-# What counts as 0: a tap below the smallest normal float32 may be, and its filter's sum and gamma make this of it.
-NOTHING = torch.finfo(torch.float32).tiny * 1e4 * math.exp(16)
-
-
-def error_of(result, truth):
-    """Largest error, over the largest true value."""
-    if truth.numel() == 0:
-        return 0.0
-    error = (result.double() - truth).abs().max() - NOTHING
-    return (error.clamp(min=0) / truth.abs().max().clamp(min=NOTHING)).item()
-
-
-def mapped(args, change):
-    return tuple(change(a) if isinstance(a, torch.Tensor) and a.is_floating_point() else a for a in args)
-
-
-def converted(args, dtype):
-    return mapped(args, lambda a: a.to(dtype))
-
-
-def errors_of_reference(op, args, jitter=None):
-    """Of each result and gradient, in the dtype of the arguments or, with jitter, of others that are close to them.
-
-    Where that is float64 the truth is rounded as well: by about what the reference loses in float32, scaled.
-    """
-    reference, scale = getattr(ops, f"{op}_reference"), 1.0
-    if args[0].dtype == torch.float64:
-        args, scale = converted(args, torch.float32), torch.finfo(torch.float64).eps / torch.finfo(torch.float32).eps
-    if jitter is not None:
-        random = torch.Generator().manual_seed(jitter)
-        args = mapped(args, lambda a: jittered(a, random))
-    truth = results_and_grads(reference, converted(args, torch.float64), jitter)
-    return [scale * error_of(r, t) for r, t in zip(results_and_grads(reference, args, jitter), truth)]
-
-
-def assert_as_exact(op, backend, args, tries=1, device="cpu"):
-    """The error against float64 is at most twice that of the reference in the same dtype, plus 4 eps.
-
-    The op runs on a device, what it is compared with on the CPU. The reference may be exact by luck: the largest of its
-    errors counts, of `tries` with numbers that are close.
-    """
+def assert_as_exact(op, backend, args, tries=TRIES, device="cpu"):
+    """The op runs on a device, what it is compared with on the CPU."""
     reference = getattr(ops, f"{op}_reference")
     truth = results_and_grads(reference, converted(args, torch.float64))
     same_dtype = results_and_grads(reference, args)
-    errors = [errors_of_reference(op, args, jitter) for jitter in (None, *range(tries - 1))]
+    errors = reference_errors(lambda close, jitter: results_and_grads(reference, close, jitter), args, tries)
     with aligndraw.use_backend(backend):
         there = [a.to(device) if isinstance(a, torch.Tensor) else a for a in args]
         ours = results_and_grads(getattr(ops, op), there)
-    for t, s, o, allowed in zip(truth, same_dtype, ours, map(max, zip(*errors)), strict=True):
+    for t, s, o, error in zip(truth, same_dtype, ours, errors, strict=True):
         assert o.dtype == s.dtype and o.shape == s.shape and o.device.type == device
-        assert error_of(o.cpu(), t) <= 2 * allowed + 4 * torch.finfo(o.dtype).eps
+        assert error_of(o.cpu(), t) <= allowed(error, o.dtype)
 
 
 @pytest.fixture(scope="session")

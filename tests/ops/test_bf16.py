@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from exactness import allowed, error_of, reference_errors
 
 from aligndraw.backends import missing_reason
 
@@ -9,10 +10,6 @@ pytestmark = pytest.mark.skipif(bool(missing_reason("unroll", "cpp", "cpu")), re
 
 UNITS = ["any processor", "AMX"]
 SIZES = [(100, 130, 70), (33, 17, 65), (64, 32, 2100), (1, 1, 1), (5, 7, 3), (0, 3, 2), (3, 0, 2), (3, 2, 0)]
-
-
-def error(result, truth):
-    return 0.0 if truth.numel() == 0 else ((result - truth).abs().max() / truth.abs().max()).item()
 
 
 def product(left, right, unit):
@@ -34,15 +31,15 @@ def test_product(unit, size, strides):
         left = left.mT.contiguous().mT
     if strides == "right by columns":
         right = right.mT.contiguous().mT
-    left_rounded, right_rounded = left.bfloat16(), right.bfloat16()
-    truth = left_rounded.double() @ right_rounded.double().mT
-    single = left_rounded.float() @ right_rounded.float().mT
+    rounded = left.bfloat16().float(), right.bfloat16().float()
+    truth = rounded[0].double() @ rounded[1].double().mT
+    (single,) = reference_errors(lambda factors, jitter: [factors[0] @ factors[1].mT], rounded)
     result = product(left, right, unit)
     assert result.dtype == torch.float32 and result.shape == truth.shape
     if k == 0:
         assert not result.any()
     else:
-        assert error(result, truth) <= 2 * error(single, truth) + 4 * torch.finfo(torch.float32).eps
+        assert error_of(result, truth) <= allowed(single, torch.float32)
 
 
 @pytest.mark.parametrize("unit", UNITS)

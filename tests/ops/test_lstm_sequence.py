@@ -51,6 +51,15 @@ def test_is_as_exact_as_the_reference_in_single_precision(reverse):
     assert (ours <= 2 * reference + 4 * torch.finfo(torch.float32).eps).all()
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+def test_one_unit_over_many_words(reverse):
+    """Weights that are laid out once for many products: with one unit the products were wrong, and read past them."""
+    args = make(9, 12, 1, dtype=torch.float32)
+    exact = tuple(a.detach().double().requires_grad_() for a in args[:3]) + args[3:]
+    ours, truth = (results_and_grads(forced(b, reverse), a) for b, a in (("cpp", args), ("reference", exact)))
+    assert max(error(o, t) for o, t in zip(ours, truth, strict=True)) < 1e-5
+
+
 def test_equals_the_lstm_of_torch():
     inputs, weight, h0, _ = make()
     theirs = torch.nn.LSTM(28, 7, batch_first=True, dtype=torch.float64)

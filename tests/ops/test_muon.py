@@ -21,16 +21,22 @@ def muon_(parameters, momenta, gradients, steps, unit="any processor"):
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("unit", UNITS)
 def test_step(unit, shape):
-    """It errs no more than twice as much as PyTorch's products in bfloat16; the momentum is exact to rounding."""
-    torch.manual_seed(0)
-    p, m, g = torch.randn(3, *shape).unbind()
-    before, momentum = p.clone(), m.double().lerp(g.double(), 0.05)
-    ahead = g.double().lerp(momentum, 0.95)
-    muon_([p], [m], [g], [0.5], unit)
-    assert torch.allclose(m.double(), momentum, rtol=1e-6, atol=1e-6)
-    truth, half = orthogonal(ahead), orthogonal(ahead.float(), torch.bfloat16).double()
-    update = 2 * (before - p).double()
-    assert (update - truth).norm() <= 2 * (half - truth).norm() + 4 * torch.finfo(torch.float32).eps
+    """It errs no more than twice as much as PyTorch's products in bfloat16; the momentum is exact to rounding.
+
+    The sum of ten draws: PyTorch may be exact by luck.
+    """
+    ours = theirs = 0.0
+    for seed in range(10):
+        torch.manual_seed(seed)
+        p, m, g = torch.randn(3, *shape).unbind()
+        before, momentum = p.clone(), m.double().lerp(g.double(), 0.05)
+        ahead = g.double().lerp(momentum, 0.95)
+        muon_([p], [m], [g], [0.5], unit)
+        assert torch.allclose(m.double(), momentum, rtol=1e-6, atol=1e-6)
+        truth, half = orthogonal(ahead), orthogonal(ahead.float(), torch.bfloat16).double()
+        ours += (2 * (before - p).double() - truth).norm().item()
+        theirs += (half - truth).norm().item()
+    assert ours <= 2 * theirs + 40 * torch.finfo(torch.float32).eps
 
 
 @pytest.mark.parametrize("unit", UNITS)

@@ -4,7 +4,7 @@ import importlib
 
 import pytest
 import torch
-from loop_cases import SHAPES, double, error, flat, leaves, make, prior_args
+from loop_cases import ONE_UNIT, SHAPES, double, error, flat, leaves, make, prior_args, products_depend_on_threads
 
 import aligndraw
 from aligndraw import ops
@@ -51,6 +51,17 @@ def test_is_as_exact_as_the_steps_in_single_precision(shape, run):
     assert (ours <= 2 * reference + 4 * torch.finfo(torch.float32).eps).all()
 
 
+@pytest.mark.parametrize("run", [results_and_grads, prior_results])
+@pytest.mark.parametrize("ones", ONE_UNIT)
+def test_one_unit_over_many_steps(ones, run):
+    """Weights that are laid out once for many products: with one unit the products were wrong, and read past them."""
+    for align in (True, False):
+        args = make("steps", align, dtype=torch.float32, ones=ones)
+        truth = run("reference", double(args))
+        for ours, exact in zip(run("cpp", args), truth, strict=True):
+            assert error(ours, exact) < 1e-5
+
+
 @pytest.mark.parametrize("align", [True, False])
 @pytest.mark.parametrize("shape", ["odd", "wide", "none"])
 def test_a_loop_of_rounded_products_is_as_exact_as_the_reference(shape, align):
@@ -74,11 +85,13 @@ def test_double_precision_is_never_rounded():
     assert all(torch.equal(a, b) for a, b in pairs)
 
 
+@pytest.mark.parametrize("ones", [(), ONE_UNIT[-1]])
 @pytest.mark.parametrize("bf16", [False, True])
 @pytest.mark.parametrize("align", [True, False])
-def test_made_of_the_other_ops_it_is_the_same(align, bf16):
+def test_made_of_the_other_ops_it_is_the_same(align, bf16, ones):
     """What serves devices without C++: results, tape and gradients equal those of the C++ loop."""
-    args = tuple(t.detach() if isinstance(t, torch.Tensor) else t for t in flat(make("odd", align, bf16=bf16)))
+    args = make("odd", align, bf16=bf16, ones=ones)
+    args = tuple(t.detach() if isinstance(t, torch.Tensor) else t for t in flat(args))
     results = torch.ops.aligndraw.unroll(*args)
     same = loop._forward("aligndraw", *args)
     assert max(error(a, b) for a, b in zip(same, results, strict=True)) < 1e-12
@@ -157,15 +170,20 @@ def test_bad_arguments_get_one_message_on_every_backend(what):
         assert messages.pop().startswith(f"{name}: ")
 
 
-def test_the_same_bits_on_any_number_of_threads():
+@pytest.mark.parametrize("agreement", ["rounding" if products_depend_on_threads() else "bits"])
+@pytest.mark.parametrize("run", [results_and_grads, prior_results])
+def test_the_same_on_any_number_of_threads(run, agreement):
+    """To the bit where the products are, else to rounding; and on one number of threads to the bit, always."""
     args = make("wide", dtype=torch.float32)
     before = torch.get_num_threads()
     try:
-        found = []
+        found = {}
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            found.append(results_and_grads("cpp", args)[:5])
+            found[threads], again = run("cpp", args), run("cpp", args)
+            assert all(torch.equal(a, b) for a, b in zip(found[threads], again, strict=True))
     finally:
         torch.set_num_threads(before)
-    for other in found[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+    for threads in (2, 3):
+        for ours, one in zip(found[threads], found[1], strict=True):
+            assert torch.equal(ours, one) if agreement == "bits" else error(ours, one) < 1e-5

@@ -162,7 +162,10 @@ LONG = RECIPE.replace(epochs=10, epoch_size=40)
 
 
 def test_killed_at_random_moments(tmp_path):
-    """SIGKILL, also in the middle of a save: no more is lost than the updates since the last checkpoint."""
+    """SIGKILL, also in the middle of a save: no more is lost than the updates since the last checkpoint.
+
+    All processes run on one thread: on how many they run, the bits depend.
+    """
     code = SCRIPT.format(here=str(Path(__file__).parent), this=__file__)
     folder, environment = tmp_path / "killed", {**os.environ, "OMP_NUM_THREADS": "1"}
     chance, kills, reached = random.Random(0), 0, 0
@@ -185,7 +188,12 @@ def test_killed_at_random_moments(tmp_path):
             break
     trainer = fresh(config=LONG)
     run = Run.create(tmp_path / "whole", TINY, LONG, 0)
-    go(run, trainer)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        go(run, trainer)
+    finally:
+        torch.set_num_threads(threads)
     assert Run.open(folder).metrics() == run.metrics()
     survivor, _, _ = load_model(folder)
     with trainer.averaged() as averaged:
