@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import aligndraw
 from aligndraw.config import EndToEndConfig, ModelConfig, RefinedConfig, TrainingConfig
-from aligndraw.data import CaptionedSplit, CaptionReader, DataSet, Examples, SentenceReader, open_data_set
+from aligndraw.data import CaptionedSplit, CaptionReader, DataSet, Examples, SentenceReader, recorded_data_set
 from aligndraw.evaluation.drawing import Sharpen
 from aligndraw.lapgan import model as lapgan
 from aligndraw.lapgan.captioned import sentence_notes
@@ -242,11 +242,12 @@ def resumed_run(folder: str | Path, device: torch.device | str = "cpu") -> Itera
     """
     run = Run.open(Path(folder))
     try:
-        name, path, checksum = (run.record["data"][k] for k in ("name", "path", "sha256"))
+        record = run.record["data"]
+        _, path, checksum = (record[k] for k in ("name", "path", "sha256"))
         scored = int(run.record["scored"])
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{Path(folder) / RUN} is damaged or foreign: {error}") from error
-    data = open_data_set(name, path, scored)
+    data = recorded_data_set(record, scored)
     if data.record["sha256"] != checksum:
         raise RunError(f"{path or 'the package'} holds other data than those that {folder} began with")
     model, sentences = _with_sentences(run.model_config)
@@ -304,7 +305,7 @@ def training_images(
     record: Mapping[str, Any] = notes.get("data", {}) if name is None else {"name": name, "path": path}
     if "name" not in record:
         raise ValueError("the model does not say what it was trained on: name the data (--data)")
-    data = open_data_set(record["name"], record.get("path"), scored=1)
+    data = recorded_data_set(record, scored=1)
     if record.get("sha256") not in (None, data.record["sha256"]):
         raise ValueError(f"{record.get('path') or 'the package'} holds other data than those of the model")
     if isinstance(data.source, CaptionedSplit):

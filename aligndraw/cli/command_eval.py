@@ -18,10 +18,14 @@ from aligndraw.cli.options import chosen_backends, whole
 from aligndraw.cli.outputs import check_file
 from aligndraw.cli.scored import COMBINATIONS, SPLITS, add_scored, add_sharpening, opened, told, write_numbers
 from aligndraw.data import (
+    BANS,
+    STRICT,
     VOCABULARY,
+    Bans,
     Examples,
     SceneExamples,
     all_placements,
+    bans_named,
     evaluation_scenes,
     evaluation_sets,
     load_digits,
@@ -59,6 +63,11 @@ def add_to(commands: Any) -> None:
         type=Path,
         metavar="FILE",
         help="the digits that the model was trained with, where they were given [those of the package]",
+    )
+    parser.add_argument(
+        "--bans",
+        choices=BANS,
+        help="which placements are held out, for a model that does not say it [as in training, else strict]",
     )
     parser.add_argument(
         "-n",
@@ -130,8 +139,9 @@ def _run(arguments: argparse.Namespace) -> int:
         check_pictures(model)
         if pipeline.vocabulary.words[: len(VOCABULARY)] != VOCABULARY.words:
             raise Failure(f"model {name} must have the vocabulary of MNIST with captions, got another")
+        bans = _bans(arguments, name, pipeline.notes)
         digits = load_digits(arguments.digits)
-        sets = evaluation_sets(digits, arguments.split, arguments.seed, arguments.images)
+        sets = evaluation_sets(digits, arguments.split, arguments.seed, arguments.images, bans)
         examples = {kind: pipeline.read(part) for kind, part in sets.items()}
         reader = DigitReader.load().to(arguments.device)
     total = len(examples) * arguments.images + len(all_placements()) * arguments.n
@@ -144,22 +154,36 @@ def _run(arguments: argparse.Namespace) -> int:
             pipeline.reader,
             n=arguments.n,
             seed=arguments.seed,
+            bans=bans,
             reader=reader,
             on_batch=bar.update,
         )
     print(told(arguments, name, pipeline.model, backends))
-    _tell_bounds(f"{arguments.images:,} pictures of {arguments.split} digits", bounds, arguments.samples, PLACEMENTS)
+    of = f"{arguments.images:,} pictures of {arguments.split} digits, {bans.name} bans"
+    _tell_bounds(of, bounds, arguments.samples, PLACEMENTS)
     print(f"\nfaithful pictures, {arguments.n} drawn of each caption, in per cent: more is better")
     print(fidelity)
     record = {
         "bound": {kind: report.to_dict() for kind, report in bounds.items()},
         "digits": str(arguments.digits or "shipped"),
+        "bans": bans.name,
         "n": arguments.n,
         "fidelity": fidelity.to_dict(),
         "reader": reader.record,
     }
     write_numbers(arguments, name, ("images", "samples"), record)
     return 0
+
+
+def _bans(arguments: argparse.Namespace, name: str, notes: Mapping[str, Any]) -> Bans:
+    """The bans that the model was trained under; those of --bans, or the strict ones, where it does not say."""
+    data = notes.get("data")
+    if not isinstance(data, dict) or data.get("name") != "mnist":
+        return STRICT if arguments.bans is None else BANS[arguments.bans]
+    trained = bans_named(data.get("bans", STRICT.name))
+    if arguments.bans not in (None, trained.name):
+        raise Failure(f"model {name} was trained under the {trained.name} bans: leave out --bans", status=2)
+    return trained
 
 
 def _run_bound(arguments: argparse.Namespace) -> int:

@@ -21,7 +21,7 @@ from aligndraw.config import (
     ModelConfig,
     TrainingConfig,
 )
-from aligndraw.data import open_data_set
+from aligndraw.data import BANS, open_data_set
 from aligndraw.pipelines import Job, fitted, new_run, resumed_run
 
 _VAES = "; fc-vae, conv-vae: variational auto-encoders, fully connected and convolutional"
@@ -81,6 +81,12 @@ def add_to(commands: Any) -> None:
         help=".npz with images [n, 28, 28] and labels [n], uint8; or a folder with MNIST's IDX files; "
         "or the authors' mnist.h5",
     )
+    parser.add_argument(
+        "--bans",
+        choices=BANS,
+        help="placements that training never shows; strict: one digit per place; authors: drawn for each template by "
+        "itself, as the paper's authors do; sifting, rotated-3, rotated-7: other digits per place [strict]",
+    )
     _add_set(
         sets,
         "scenes",
@@ -127,7 +133,7 @@ def _add_set(sets: Any, name: str, what: str, description: str, presets: str) ->
             sizes = {preset: configs[kind][0] for preset, configs in table.items()}
             add_config(parser, f"model of --model {kind}, whose likelihood is gaussian", sizes, without=known)
     add_config(parser, "training", {preset: recipe for preset, (_, recipe) in drawing.items()})
-    parser.set_defaults(run=_run, set=name, data=None)
+    parser.set_defaults(run=_run, set=name, data=None, bans=None)
     return parser
 
 
@@ -153,7 +159,7 @@ def _new(arguments: argparse.Namespace) -> Iterator[Job]:
         training = chosen(recipe, arguments)
     with ExitStack() as stack:
         with failing(ValueError):
-            found = open_data_set(name, data, arguments.scored or 1000)
+            found = open_data_set(name, data, arguments.scored or 1000, arguments.bans)
             model = chosen(fitted(network, found), arguments)
             job = stack.enter_context(
                 new_run(
@@ -172,7 +178,7 @@ def _new(arguments: argparse.Namespace) -> Iterator[Job]:
 
 @contextmanager
 def _resumed(arguments: argparse.Namespace) -> Iterator[Job]:
-    for name in ("preset", "model", "data", "seed", "scored", *FIELDS):
+    for name in ("preset", "model", "data", "bans", "seed", "scored", *FIELDS):
         if getattr(arguments, name, None) is not None:
             option = "digits" if (name, arguments.set) == ("data", "mnist") else name.replace("_", "-")
             raise Failure(f"--resume keeps the settings of the run: leave out --{option}", status=2)

@@ -14,7 +14,7 @@ from aligndraw.cli.jobs import add_scoring, train_job
 from aligndraw.cli.options import add_config, add_device, add_model, add_seed, chosen, fields, number
 from aligndraw.cli.runs import add_run, keeps_settings
 from aligndraw.config import EndToEndConfig, RefinedConfig
-from aligndraw.data import DataSet, open_data_set
+from aligndraw.data import DataSet, open_data_set, recorded_data_set
 from aligndraw.pipelines import Job, Pipeline, joined, new_run, resumed_run
 from aligndraw.training.end_to_end import EndToEndTrainer
 
@@ -95,7 +95,7 @@ def _data(arguments: argparse.Namespace, pipeline: Pipeline) -> DataSet:
     known = pipeline.notes.get("data")
     if not isinstance(known, dict) or not {"name", "path", "sha256"} <= set(known):
         raise ValueError("the model does not say what it was trained on: give --data DIR")
-    data = open_data_set(known["name"], known["path"], scored)
+    data = recorded_data_set(known, scored)
     if data.record["sha256"] != known["sha256"]:
         raise ValueError(f"{known['path']} holds other data than those that the model was trained on: give --data DIR")
     return data
