@@ -34,6 +34,7 @@ from aligndraw.evaluation.attributes import AttributeAccuracy, score_attributes
 from aligndraw.evaluation.bound import EPSILON, BoundReport, Estimate, estimate_bound
 from aligndraw.evaluation.drawing import Sharpen
 from aligndraw.evaluation.energy import Energy, score_energy
+from aligndraw.evaluation.excess import excess_placements, score_excess
 from aligndraw.evaluation.fidelity import check_pictures, score_fidelity
 from aligndraw.evaluation.reader import DigitReader
 from aligndraw.evaluation.scene_reader import SceneReader
@@ -43,6 +44,7 @@ from aligndraw.pipelines import SHIPPED, Pipeline
 
 ROWS_AT_ONCE = 1000  # pictures times samples of the bound that are in memory together
 PLACEMENTS = {"seen": "seen placements", "held_out": "held-out placements"}
+DIGITS = {"one_digit": "one digit", "two_digits": "two digits"}
 
 
 def add_to(commands: Any) -> None:
@@ -144,10 +146,14 @@ def _run(arguments: argparse.Namespace) -> int:
         sets = evaluation_sets(digits, arguments.split, arguments.seed, arguments.images, bans)
         examples = {kind: pipeline.read(part) for kind, part in sets.items()}
         reader = DigitReader.load().to(arguments.device)
-    total = len(examples) * arguments.images + len(all_placements()) * arguments.n
+    each = math.ceil(arguments.images / 250)  # pictures of a placement, for the excess
+    total = len(examples) * arguments.images + len(excess_placements(each)) + len(all_placements()) * arguments.n
     with tqdm(total=total, unit=" images", dynamic_ncols=True, disable=None, leave=False) as bar:
         bar.set_description("bound")
         bounds = _bounds(arguments, name, model, examples, bar)
+        excess = score_excess(
+            model, digits, arguments.split, each, arguments.seed, read=pipeline.read, bans=bans, on_batch=bar.update
+        )
         bar.set_description("fidelity")
         fidelity = score_fidelity(
             model,
@@ -161,10 +167,14 @@ def _run(arguments: argparse.Namespace) -> int:
     print(told(arguments, name, pipeline.model, backends))
     of = f"{arguments.images:,} pictures of {arguments.split} digits, {bans.name} bans"
     _tell_bounds(of, bounds, arguments.samples, PLACEMENTS)
+    print("\nexcess of held-out placements over what their digits and wording cost where they are seen, in nats")
+    rows = {"bound = KL + NLL": "bound", "KL": "kl", "NLL": "nll"}
+    print(_table({text: {k: str(getattr(e, row)) for k, e in excess.items()} for text, row in rows.items()}, DIGITS))
     print(f"\nfaithful pictures, {arguments.n} drawn of each caption, in per cent: more is better")
     print(fidelity)
     record = {
         "bound": {kind: report.to_dict() for kind, report in bounds.items()},
+        "excess": {digits: beyond.to_dict() for digits, beyond in excess.items()},
         "digits": str(arguments.digits or "shipped"),
         "bans": bans.name,
         "n": arguments.n,

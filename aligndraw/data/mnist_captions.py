@@ -284,13 +284,30 @@ class MNISTCaptions:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
         rng = np.random.default_rng([seed, epoch])
         template, digits, labels = self._draw_placements(rng, size)
-        rows, columns = (
-            rng.integers(x[template, :, 0], x[template, :, 1], endpoint=True)
-            for x in (_ROWS, _COLUMNS)
-        )
-        for axis, same in ((rows, _SAME_ROW), (columns, _SAME_COLUMN)):
-            axis[:, 1] = np.where(same[template], axis[:, 0], axis[:, 1])
-        return MNISTExamples(self.digits.images, template, digits, labels, rows, columns)
+        return MNISTExamples(self.digits.images, template, digits, labels, *_draw_offsets(rng, template))
+
+    def showing(self, placements: Sequence[tuple[int, int, int]], seed: int = 0) -> MNISTExamples:
+        """One example per placement, with digits of the split drawn for it.
+
+        Args:
+            placements: triples of template, a and b, held out or not.
+            seed: of the digits and of where they stand.
+
+        Raises:
+            ValueError: there is no such placement, or the split has no such digit.
+        """
+        template, *wanted = np.array(placements, dtype=np.int64).reshape(-1, 3).T
+        _check_placement(template, *wanted)
+        rng = np.random.default_rng(seed)
+        labels = np.stack(wanted, 1)
+        digits = np.full_like(labels, -1)
+        present = self.digits.labels[slice(*self._range)]
+        for label in np.unique(labels[labels >= 0]):
+            found = np.flatnonzero(present == label) + self._range[0]
+            if not len(found):
+                raise ValueError(f"digits must have a {label} in split {self.split!r}, got none")
+            digits[labels == label] = rng.choice(found, int((labels == label).sum()))
+        return MNISTExamples(self.digits.images, template, digits, labels, *_draw_offsets(rng, template))
 
     def all_captions(self) -> list[str]:
         """Those of the placements that an epoch may hold."""
@@ -314,6 +331,18 @@ class MNISTCaptions:
             missing -= len(drawn[-1])
         template, digits, labels = np.split(np.concatenate(drawn)[:size], [1, 3], axis=1)
         return template[:, 0], digits, labels
+
+
+def _draw_offsets(
+    rng: np.random.Generator, template: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Top rows and left columns [n, 2] for templates [n]."""
+    rows, columns = (
+        rng.integers(x[template, :, 0], x[template, :, 1], endpoint=True) for x in (_ROWS, _COLUMNS)
+    )
+    for axis, same in ((rows, _SAME_ROW), (columns, _SAME_COLUMN)):
+        axis[:, 1] = np.where(same[template], axis[:, 0], axis[:, 1])
+    return rows, columns
 
 
 def evaluation_sets(

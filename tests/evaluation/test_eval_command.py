@@ -12,6 +12,7 @@ from aligndraw.cli import main
 from aligndraw.data import BANS, VOCABULARY, evaluation_sets, load_digits
 from aligndraw.evaluation import reader as reader_module
 from aligndraw.evaluation.bound import estimate_bound
+from aligndraw.evaluation.excess import score_excess
 from aligndraw.evaluation.fidelity import score_fidelity
 from aligndraw.evaluation.reader import DigitReader
 from aligndraw.model.saved import load_model, save_model
@@ -62,6 +63,9 @@ def test_numbers(evaluate, folder, tmp_path):
         for estimate in (report.bound, report.importance, report.kl, report.nll):
             assert str(estimate) in out
         assert " ".join(f"{kl:.2f}" for kl in report.kl_steps) in out
+    for digits, excess in score_excess(model, load_digits(), "validation", n=1, seed=5).items():
+        assert record["excess"][digits] == excess.to_dict()
+        assert all(str(estimate) in out for estimate in (excess.bound, excess.kl, excess.nll))
     fidelity = score_fidelity(model, n=1, seed=5)
     assert record["fidelity"] == json.loads(json.dumps(fidelity.to_dict()))
     assert str(fidelity) in out
