@@ -170,6 +170,12 @@ class AlignDRAWConfig(ModelConfig):
     align_units: int = setting(512, "l, size of the alignment between words and drawing state")
     vocabulary_size: int = setting(22, "K, number of different words")
     align: bool = setting(True, "attend to the words at each step; false gives noalignDRAW")
+    word_values: str = setting(
+        "states",
+        "what is read of a word that is attended to: states, the language model's at the word, as in the paper; or "
+        "embeddings, a vector of the word alone, so that the other words decide only where to attend",
+        ("states", "embeddings"),
+    )
     sentences: str = _SENTENCES
     sentence_units: int = _SENTENCE_UNITS
     likelihood: str = setting(
@@ -187,6 +193,8 @@ class AlignDRAWConfig(ModelConfig):
         self._check_model()
         if self.align and (self.sentence_units or self.sentences != "caption"):
             raise ValueError("align must be false for vectors of sentences, which have no words to attend to")
+        if not self.align and self.word_values != "states":
+            raise ValueError(f"word_values must be states where align is false, got {self.word_values!r}")
 
     @property
     def title(self) -> str:
@@ -316,6 +324,11 @@ class TrainingConfig(Config):
         ("paper", "fan_in"),
     )
     kl_warmup: float = setting(0.0, "updates over which the weight of the KL grows from 0 to 1")
+    weight_decay: float = setting(
+        0.0,
+        "each update takes this times the learning rate of every matrix away from it, beside the gradient's step; "
+        "0 for none",
+    )
     ema: float = setting(
         0.0, "decay an update of a running mean of the weights, which is then scored and saved; 0 for none"
     )
@@ -335,7 +348,7 @@ class TrainingConfig(Config):
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate!r}")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema must be at least 0 and below 1, got {self.ema!r}")
-        for name in ("clip_norm", "kl_warmup"):
+        for name in ("clip_norm", "kl_warmup", "weight_decay"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)!r}")
         if self.epoch_size % self.batch_size:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import aligndraw
 from aligndraw.config import EndToEndConfig, ModelConfig, RefinedConfig, TrainingConfig
-from aligndraw.data import CaptionedSplit, CaptionReader, DataSet, Examples, SentenceReader, open_data_set
+from aligndraw.data import CaptionedSplit, CaptionReader, DataSet, Examples, SentenceReader, recorded_data_set
 from aligndraw.evaluation.drawing import Sharpen
 from aligndraw.lapgan.captioned import sentence_notes
 from aligndraw.lapgan.sharpen import Sharpener
@@ -258,11 +258,12 @@ def resumed_run(folder: str | Path, device: torch.device | str = "cpu") -> Itera
     """
     run = Run.open(Path(folder))
     try:
-        name, path, checksum = (run.record["data"][k] for k in ("name", "path", "sha256"))
+        record = run.record["data"]
+        _, path, checksum = (record[k] for k in ("name", "path", "sha256"))
         scored = int(run.record["scored"])
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{Path(folder) / RUN} is damaged or foreign: {error}") from error
-    data = open_data_set(name, path, scored)
+    data = recorded_data_set(record, scored)
     if data.record["sha256"] != checksum:
         raise RunError(f"{path or 'the package'} holds other data than those that {folder} began with")
     model, sentences = _with_sentences(run.model_config)
@@ -305,7 +306,7 @@ def training_data(notes: Mapping[str, Any], scored: int) -> DataSet:
     record = notes.get("data")
     if not isinstance(record, Mapping) or not {"name", "path", "sha256"} <= set(record):
         raise ValueError("the model does not say what it was trained on: name the data (--data)")
-    data = open_data_set(record["name"], record["path"], scored)
+    data = recorded_data_set(record, scored)
     if data.record["sha256"] != record["sha256"]:
         place = record["path"] or "the package"
         raise ValueError(f"{place} holds other data than those of the model: name the data (--data)")
@@ -326,7 +327,8 @@ def training_images(
         ValueError: the notes do not name the data, or the seed of those that are composed while training runs; or
             the data are gone, damaged or others.
     """
-    data = training_data(notes, 1) if name is None else open_data_set(name, path, 1)
+    given = {"name": name, "path": path}
+    data = training_data(notes, 1) if name is None else recorded_data_set(given, 1)
     if isinstance(data.source, CaptionedSplit):
         return data.source.images[:limit]
     if "seed" not in notes:

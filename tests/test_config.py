@@ -46,6 +46,13 @@ def test_every_field_explains_itself():
         (TrainingConfig, {"learning_rate": -1.0}, "learning_rate must be above 0"),
         (TrainingConfig, {"learning_rate": float("nan")}, "learning_rate must be above 0"),
         (TrainingConfig, {"clip_norm": -1.0}, "clip_norm must not be negative"),
+        (TrainingConfig, {"weight_decay": -0.5}, "weight_decay must not be negative, got -0.5"),
+        (AlignDRAWConfig, {"word_values": "ids"}, "word_values must be one of states, embeddings, got 'ids'"),
+        (
+            AlignDRAWConfig,
+            {"word_values": "embeddings", "align": False},
+            "word_values must be states where align is false, got 'embeddings'",
+        ),
         (TrainingConfig, {"batch_size": 33}, "epoch_size must be a multiple of batch_size"),
     ],
 )

@@ -5,27 +5,34 @@ from aligndraw.data.captioned import CaptionedImages, CaptionedSplit, DataError
 from aligndraw.data.captioned_writer import CaptionedWriter
 from aligndraw.data.digits import Digits, load_digits
 from aligndraw.data.mnist_captions import (
+    BANS,
     PLACES,
+    STRICT,
     TEMPLATES,
     VOCABULARY,
+    Bans,
     MNISTCaptions,
     MNISTExamples,
     Place,
     Template,
     all_captions,
     all_placements,
+    bans_named,
     caption,
     evaluation_sets,
     is_held_out,
 )
 from aligndraw.data.scenes import Scene, SceneExamples, Scenes, evaluation_scenes
 from aligndraw.data.sentences import SentenceReader
-from aligndraw.data.sets import DataSet, open_data_set
+from aligndraw.data.sets import DataSet, open_data_set, recorded_data_set
 
 __all__ = [
+    "BANS",
     "PLACES",
+    "STRICT",
     "TEMPLATES",
     "VOCABULARY",
+    "Bans",
     "CaptionReader",
     "CaptionedImages",
     "CaptionedSplit",
@@ -47,12 +54,14 @@ __all__ = [
     "all_captions",
     "all_placements",
     "as_images",
+    "bans_named",
     "caption",
     "evaluation_scenes",
     "evaluation_sets",
     "is_held_out",
     "load_digits",
     "open_data_set",
+    "recorded_data_set",
     "to_parts",
     "to_tensors",
 ]

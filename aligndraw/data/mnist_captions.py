@@ -4,16 +4,15 @@ Template k, digits and offsets are drawn anew for every epoch by the rule of the
 k uniform over the eight templates, both digits uniform over the split, all redrawn together while
 the placement is not wanted. A template's digits stand at *places* (`PLACES`).
 
-A placement is **held out** if it shows a digit at the one place where that digit is held out: no
-training picture has it there, under either wording, so that a model must combine a digit that it
-knows with a place that it knows. See docs/data.md.
+A placement is **held out** if it shows a digit that its template bans (`Bans`): a model must combine a
+digit that it knows with a place that it knows. See docs/data.md.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -45,18 +44,17 @@ class Place(NamedTuple):
 
     rows: tuple[int, int]
     columns: tuple[int, int]
-    held_out: int  # the digit that never stands here in training
 
 
 PLACES = {
-    "left": Place((16, 18), (0, 4), held_out=2),
-    "right": Place((16, 18), (28, 32), held_out=5),
-    "top": Place((0, 2), (16, 18), held_out=8),
-    "bottom": Place((30, 32), (16, 18), held_out=3),
-    "top left": Place((0, 2), (0, 4), held_out=6),
-    "bottom right": Place((30, 32), (28, 32), held_out=4),
-    "top right": Place((0, 2), (28, 32), held_out=1),
-    "bottom left": Place((30, 32), (0, 4), held_out=9),
+    "left": Place((16, 18), (0, 4)),
+    "right": Place((16, 18), (28, 32)),
+    "top": Place((0, 2), (16, 18)),
+    "bottom": Place((30, 32), (16, 18)),
+    "top left": Place((0, 2), (0, 4)),
+    "bottom right": Place((30, 32), (28, 32)),
+    "top right": Place((0, 2), (28, 32)),
+    "bottom left": Place((30, 32), (0, 4)),
 }
 
 
@@ -79,15 +77,63 @@ TEMPLATES = (
     Template("the digit {a} is at the bottom left of the image .", "bottom left"),
 )
 
-_NO_PLACE = Place((0, 0), (0, 0), held_out=10)
+_NO_PLACE = Place((0, 0), (0, 0))
 _WHERE = [(PLACES[t.first], PLACES[t.second] if t.second else _NO_PLACE) for t in TEMPLATES]
 _ROWS = np.array([[place.rows for place in pair] for pair in _WHERE])  # [8, 2, (first, last)]
 _COLUMNS = np.array([[place.columns for place in pair] for pair in _WHERE])
-_BANNED = np.array([[place.held_out for place in pair] for pair in _WHERE])  # [8, 2]
 _TWO_DIGITS = np.array([t.second is not None for t in TEMPLATES])  # [8]
 # Two digits side by side are level with each other, two stacked ones in line.
 _SAME_ROW = (_ROWS[:, 0] == _ROWS[:, 1]).all(1) & _TWO_DIGITS
 _SAME_COLUMN = (_COLUMNS[:, 0] == _COLUMNS[:, 1]).all(1) & _TWO_DIGITS
+
+
+@dataclass(frozen=True)
+class Bans:
+    """Which digits training never shows, and where.
+
+    Attributes:
+        name: its key in `BANS`.
+        slots: the authors' twelve: the banned a and b of templates 0 to 3, then the banned a of templates 4 to 7;
+            10 bans nothing.
+    """
+
+    name: str
+    slots: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.slots) != 12 or not all(0 <= digit <= 10 for digit in self.slots):
+            raise ValueError(f"slots must be 12 numbers in 0…10, got {list(self.slots)}")
+
+    @classmethod
+    def at_places(cls, name: str, *digits: int) -> Bans:
+        """One banned digit per place, in the order of `PLACES`: both wordings of a picture share their bans."""
+        left, right, top, bottom, *corners = digits
+        return cls(name, (left, right, left, right, top, bottom, top, bottom, *corners))
+
+    @cached_property
+    def table(self) -> NDArray[np.int64]:
+        """The banned a and b of each template [8, 2], 10 for none."""
+        pairs, corners = self.slots[:8], self.slots[8:]
+        return np.array([*zip(pairs[::2], pairs[1::2]), *((digit, 10) for digit in corners)])
+
+
+# At no place do two of the sets of one digit per place ban the same digit: each of them adds 3, 5 or 7 to the digits of
+# the first, modulo 10. "authors" is one draw of the authors' rule, np.random.default_rng(0).integers(11, size=12).
+_BANS = (
+    Bans.at_places("strict", 2, 5, 8, 3, 6, 4, 1, 9),
+    Bans("authors", (9, 7, 5, 2, 3, 0, 0, 0, 1, 8, 7, 10)),
+    Bans.at_places("sifting", 7, 0, 3, 8, 1, 9, 6, 4),
+    Bans.at_places("rotated-3", 5, 8, 1, 6, 9, 7, 4, 2),
+    Bans.at_places("rotated-7", 9, 2, 5, 0, 3, 1, 8, 6),
+)
+BANS = {bans.name: bans for bans in _BANS}
+STRICT = BANS["strict"]
+
+
+def bans_named(name: str) -> Bans:
+    """The set of bans of this name. Raises ValueError where there is none."""
+    _check_choice("bans", name, tuple(BANS))
+    return BANS[name]
 
 
 def caption(template: int, a: int, b: int = -1, words: bool = False) -> str:
@@ -104,28 +150,34 @@ def caption(template: int, a: int, b: int = -1, words: bool = False) -> str:
     return TEMPLATES[template].sentence.format(a=names[a], b=names[b])
 
 
-def is_held_out(template: ArrayLike, a: ArrayLike, b: ArrayLike = -1) -> NDArray[np.bool_]:
+def is_held_out(
+    template: ArrayLike, a: ArrayLike, b: ArrayLike = -1, bans: Bans = STRICT
+) -> NDArray[np.bool_]:
     """Whether a placement is kept out of training; arguments as in `caption`, or arrays [n]."""
     _check_placement(template, a, b)
-    banned = _BANNED[np.asarray(template)]
+    banned = bans.table[np.asarray(template)]
     return np.asarray(np.equal(a, banned[..., 0]) | np.equal(b, banned[..., 1]))
 
 
-def all_placements(placements: Placements | Literal["all"] = "all") -> list[tuple[int, int, int]]:
-    """Every (template, a, b) of the task, b = -1 for none: 360 seen and 80 held out."""
+def all_placements(
+    placements: Placements | Literal["all"] = "all", bans: Bans = STRICT
+) -> list[tuple[int, int, int]]:
+    """Every (template, a, b) of the task, b = -1 for none: under the strict bans 360 seen and 80 held out."""
     _check_choice("placements", placements, ("seen", "held_out", "all"))
     return [
         (k, a, b)
         for k, template in enumerate(TEMPLATES)
         for a in range(10)
         for b in (range(10) if template.second else (-1,))
-        if placements == "all" or is_held_out(k, a, b) == (placements == "held_out")
+        if placements == "all" or is_held_out(k, a, b, bans) == (placements == "held_out")
     ]
 
 
-def all_captions(placements: Placements | Literal["all"] = "all", words: bool = False) -> list[str]:
-    """The captions of `all_placements(placements)`, in its order."""
-    return [caption(*placement, words=words) for placement in all_placements(placements)]
+def all_captions(
+    placements: Placements | Literal["all"] = "all", words: bool = False, bans: Bans = STRICT
+) -> list[str]:
+    """The captions of `all_placements(placements, bans)`, in its order."""
+    return [caption(*placement, words=words) for placement in all_placements(placements, bans)]
 
 
 @cache
@@ -198,12 +250,13 @@ class MNISTCaptions:
         digits: more than 2,000, the last 2,000 of which are never in "train".
         split: "train", "validation" (1,000 digits) or "test" (1,000 digits).
         placements: "seen", the placements to train on, or "held_out".
+        bans: which placements are held out.
     """
 
     vocabulary = VOCABULARY
 
     def __init__(
-        self, digits: Digits, split: Split = "train", placements: Placements = "seen"
+        self, digits: Digits, split: Split = "train", placements: Placements = "seen", bans: Bans = STRICT
     ) -> None:
         _check_choice("split", split, get_args(Split))
         _check_choice("placements", placements, get_args(Placements))
@@ -215,9 +268,10 @@ class MNISTCaptions:
         self.digits = digits
         self.split = split
         self.placements = placements
+        self.bans = bans
         self._range = SPLITS[split].indices(len(digits))[:2]
         present = {-1, *digits.labels[SPLITS[split]].tolist()}
-        if not any({a, b} <= present for _, a, b in all_placements(placements)):
+        if not any({a, b} <= present for _, a, b in all_placements(placements, bans)):
             raise ValueError(
                 f"digits must allow a {placements} placement, "
                 f"got only the labels {sorted(present - {-1})} in split {split!r}"
@@ -230,17 +284,34 @@ class MNISTCaptions:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
         rng = np.random.default_rng([seed, epoch])
         template, digits, labels = self._draw_placements(rng, size)
-        rows, columns = (
-            rng.integers(x[template, :, 0], x[template, :, 1], endpoint=True)
-            for x in (_ROWS, _COLUMNS)
-        )
-        for axis, same in ((rows, _SAME_ROW), (columns, _SAME_COLUMN)):
-            axis[:, 1] = np.where(same[template], axis[:, 0], axis[:, 1])
-        return MNISTExamples(self.digits.images, template, digits, labels, rows, columns)
+        return MNISTExamples(self.digits.images, template, digits, labels, *_draw_offsets(rng, template))
+
+    def showing(self, placements: Sequence[tuple[int, int, int]], seed: int = 0) -> MNISTExamples:
+        """One example per placement, with digits of the split drawn for it.
+
+        Args:
+            placements: triples of template, a and b, held out or not.
+            seed: of the digits and of where they stand.
+
+        Raises:
+            ValueError: there is no such placement, or the split has no such digit.
+        """
+        template, *wanted = np.array(placements, dtype=np.int64).reshape(-1, 3).T
+        _check_placement(template, *wanted)
+        rng = np.random.default_rng(seed)
+        labels = np.stack(wanted, 1)
+        digits = np.full_like(labels, -1)
+        present = self.digits.labels[slice(*self._range)]
+        for label in np.unique(labels[labels >= 0]):
+            found = np.flatnonzero(present == label) + self._range[0]
+            if not len(found):
+                raise ValueError(f"digits must have a {label} in split {self.split!r}, got none")
+            digits[labels == label] = rng.choice(found, int((labels == label).sum()))
+        return MNISTExamples(self.digits.images, template, digits, labels, *_draw_offsets(rng, template))
 
     def all_captions(self) -> list[str]:
         """Those of the placements that an epoch may hold."""
-        return all_captions(self.placements)
+        return all_captions(self.placements, bans=self.bans)
 
     def _draw_placements(
         self, rng: np.random.Generator, size: int
@@ -254,7 +325,7 @@ class MNISTCaptions:
             labels = self.digits.labels[digits].astype(np.int64)
             one = ~_TWO_DIGITS[template]
             digits[one, 1] = labels[one, 1] = -1
-            held_out = is_held_out(template, labels[:, 0], labels[:, 1])
+            held_out = is_held_out(template, labels[:, 0], labels[:, 1], self.bans)
             kept = held_out == (self.placements == "held_out")
             drawn.append(np.column_stack([template, digits, labels])[kept])
             missing -= len(drawn[-1])
@@ -262,12 +333,24 @@ class MNISTCaptions:
         return template[:, 0], digits, labels
 
 
+def _draw_offsets(
+    rng: np.random.Generator, template: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Top rows and left columns [n, 2] for templates [n]."""
+    rows, columns = (
+        rng.integers(x[template, :, 0], x[template, :, 1], endpoint=True) for x in (_ROWS, _COLUMNS)
+    )
+    for axis, same in ((rows, _SAME_ROW), (columns, _SAME_COLUMN)):
+        axis[:, 1] = np.where(same[template], axis[:, 0], axis[:, 1])
+    return rows, columns
+
+
 def evaluation_sets(
-    digits: Digits, split: Split = "test", seed: int = 0, size: int = 1000
+    digits: Digits, split: Split = "test", seed: int = 0, size: int = 1000, bans: Bans = STRICT
 ) -> dict[str, MNISTExamples]:
     """The fixed sets to score a model on, `size` examples each: "seen" and "held_out"."""
     return {
-        placements: MNISTCaptions(digits, split, placements).epoch(seed, size=size)
+        placements: MNISTCaptions(digits, split, placements, bans).epoch(seed, size=size)
         for placements in get_args(Placements)
     }
 

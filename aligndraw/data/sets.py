@@ -14,18 +14,27 @@ from pathlib import Path
 from aligndraw.data.batches import Examples, Source
 from aligndraw.data.captioned import CaptionedImages, DataError
 from aligndraw.data.digits import load_digits
-from aligndraw.data.mnist_captions import CANVAS, MNISTCaptions, caption, evaluation_sets, is_held_out
+from aligndraw.data.mnist_captions import (
+    CANVAS,
+    STRICT,
+    Bans,
+    MNISTCaptions,
+    bans_named,
+    caption,
+    evaluation_sets,
+    is_held_out,
+)
 from aligndraw.data.scenes import SIDE, Scenes, evaluation_scenes
 from aligndraw.text import CaptionError, Vocabulary
 
 SHOWN = 12  # captions at most
 
-# Template, a, b: the corners, both wordings of both relations, and placements held out of training.
+# Template, a, b: the corners, and both wordings of both relations; then template and b of captions whose a is banned.
 _PLACEMENTS = (
     (4, 3, -1), (6, 7, -1), (7, 0, -1), (5, 5, -1),
     (0, 1, 8), (1, 4, 6), (2, 7, 2), (3, 5, 9),
-    (4, 6, -1), (7, 9, -1), (0, 2, 7), (2, 8, 0),
 )  # fmt: skip
+_BANNED = ((4, -1), (7, -1), (0, 7), (2, 0))
 NEVER_SEEN = "never seen in training"
 # Colours, grounds and skies; one thing in other colours and places; and combinations held out of training.
 _SCENES = (
@@ -55,7 +64,7 @@ class DataSet:
         source: of the examples to train on.
         scored: those whose bound is taken after each epoch; the first decides about patience.
         shown: captions that are drawn after each epoch, each with a remark or "".
-        record: name, path and checksum, for `open_data_set` to find it again.
+        record: name, path and checksum, for `open_data_set` to find it again; of "mnist" the name of the bans, too.
     """
 
     name: str
@@ -67,20 +76,25 @@ class DataSet:
     record: Mapping[str, str | None]
 
 
-def open_data_set(name: str, path: str | os.PathLike[str] | None = None, scored: int = 1000) -> DataSet:
+def open_data_set(
+    name: str, path: str | os.PathLike[str] | None = None, scored: int = 1000, bans: str | None = None
+) -> DataSet:
     """A data set by its name.
 
     Args:
         name: "mnist", MNIST with captions; "scenes"; or "captioned", a folder of captioned images.
         path: of the folder; for "mnist", of digits for `load_digits`, by default those of the package.
         scored: validation examples of each kind whose bound is taken after each epoch.
+        bans: for "mnist", the name in `BANS` of those that say what training never shows; "strict" when None.
 
     Raises:
         ValueError: there is no such data set or file, or it is damaged or of no use.
     """
     place = None if path is None else Path(path)
     if name == "mnist":
-        return _mnist(place, scored)
+        return _mnist(place, scored, STRICT if bans is None else bans_named(bans))
+    if bans is not None:
+        raise ValueError(f"bans must be left out: only mnist has them, got {bans!r} for {name}")
     if name == "scenes" and path is None:
         return DataSet(
             name=name,
@@ -96,22 +110,34 @@ def open_data_set(name: str, path: str | os.PathLike[str] | None = None, scored:
     raise ValueError(f"there is no data set {name!r}{'' if path is None else f' at {path}'}")
 
 
-def _mnist(path: Path | None, scored: int) -> DataSet:
+def recorded_data_set(record: Mapping[str, str | None], scored: int = 1000) -> DataSet:
+    """The data set with this `DataSet.record`, which may be from before there were bans; errors as `open_data_set`."""
+    return open_data_set(str(record["name"]), record.get("path"), scored, record.get("bans"))
+
+
+def _mnist(path: Path | None, scored: int, bans: Bans) -> DataSet:
     try:
         digits = load_digits(path)
     except FileNotFoundError as error:
         raise DataError(str(error)) from error
     checksum = hashlib.sha256(digits.images.tobytes() + digits.labels.tobytes()).hexdigest()
+    banned = ((k, int(bans.table[k, 0]), b) for k, b in _BANNED if bans.table[k, 0] < 10)
     return DataSet(
         name="mnist",
-        title="MNIST with captions",
+        title="MNIST with captions" if bans is STRICT else f"MNIST with captions, {bans.name} bans",
         image_shape=(1, CANVAS, CANVAS),
-        source=MNISTCaptions(digits),
-        scored=evaluation_sets(digits, "validation", size=scored),
+        source=MNISTCaptions(digits, bans=bans),
+        scored=evaluation_sets(digits, "validation", size=scored, bans=bans),
         shown=[
-            (caption(*p, words=True).removesuffix(" ."), NEVER_SEEN if is_held_out(*p) else "") for p in _PLACEMENTS
+            (caption(*p, words=True).removesuffix(" ."), NEVER_SEEN if is_held_out(*p, bans) else "")
+            for p in (*_PLACEMENTS, *banned)
         ],
-        record={"name": "mnist", "path": None if path is None else os.path.abspath(path), "sha256": checksum},
+        record={
+            "name": "mnist",
+            "path": None if path is None else os.path.abspath(path),
+            "sha256": checksum,
+            "bans": bans.name,
+        },
     )
 
 

@@ -19,8 +19,10 @@ from torch import Tensor
 
 from aligndraw.data import (
     PLACES,
+    STRICT,
     TEMPLATES,
     VOCABULARY,
+    Bans,
     CaptionReader,
     Digits,
     MNISTCaptions,
@@ -30,6 +32,7 @@ from aligndraw.data import (
     is_held_out,
 )
 from aligndraw.data.mnist_captions import CANVAS, Placements, Split
+from aligndraw.evaluation.confusion import Confusion
 from aligndraw.evaluation.reader import NOTHING, DigitReader
 from aligndraw.model import Model
 from aligndraw.noise import stream
@@ -47,6 +50,8 @@ GROUPS = {
     "held_out_one_digit": "held-out placements, one digit",
     "held_out_two_digits": "held-out placements, two digits",
 }
+# Those that are the same captions under all bans: the reader's record has its accuracy under the strict ones alone.
+_FREE_OF_BANS = ("all", "one_digit", "two_digits")
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,9 @@ class Fidelity:
         digits: of the naming of a digit, those where the picture shows it at its place, by digit.
         empty: of the places that captions do not name, those that are empty.
         accuracy: real pictures that the reader finds faithful, by group: what a perfect model
-            would score. Empty where the reader does not say.
+            would score. Empty where the reader does not say; of the groups that are other captions under other
+            bans, known under the strict ones alone.
+        confusion: what stands at the places of digits that are held out there.
     """
 
     faithful: Mapping[str, Share]
@@ -100,6 +107,7 @@ class Fidelity:
     digits: Mapping[str, Share]
     empty: Share
     accuracy: Mapping[str, Share]
+    confusion: Confusion
 
     @classmethod
     def of(
@@ -107,6 +115,7 @@ class Fidelity:
         readings: Tensor,
         placements: Sequence[Placement],
         record: Mapping[str, Any] | None = None,
+        bans: Bans = STRICT,
     ) -> Fidelity:
         """Of what a reader sees.
 
@@ -114,6 +123,7 @@ class Fidelity:
             readings: int64 [P, 8], of P pictures.
             placements: P, what the captions of the pictures say.
             record: of the reader (`DigitReader.record`).
+            bans: which placements are held out.
 
         Raises:
             ValueError: the numbers of readings and placements differ, or are 0.
@@ -127,7 +137,7 @@ class Fidelity:
         right, named = readings == wanted, wanted != NOTHING
         faithful = right.all(1)
         template, a, b = np.array(placements).T
-        held_out, two = torch.from_numpy(is_held_out(template, a, b)), torch.from_numpy(b >= 0)
+        held_out, two = torch.from_numpy(is_held_out(template, a, b, bans)), torch.from_numpy(b >= 0)
         groups = {
             "all": torch.ones_like(two),
             "one_digit": ~two,
@@ -145,7 +155,12 @@ class Fidelity:
             places={place: _share(right[:, i], named[:, i]) for i, place in enumerate(PLACES)},
             digits={str(digit): _share(right, wanted == digit) for digit in range(10)},
             empty=_share(right, ~named),
-            accuracy={group: Share(s["hits"], s["count"]) for group, s in accuracy.items()},
+            accuracy={
+                group: Share(s["hits"], s["count"])
+                for group, s in accuracy.items()
+                if bans == STRICT or group in _FREE_OF_BANS
+            },
+            confusion=Confusion.of(readings, placements, bans),
         )
 
     def __str__(self) -> str:
@@ -159,6 +174,8 @@ class Fidelity:
         for place, digit in zip_longest(self.places.items(), self.digits.items(), fillvalue=("", "")):
             lines.append(f"    {place[0]:<14}{place[1]!s:>12}{digit[0]:>8}{digit[1]!s:>14}")
         lines.append(f"  other places that are empty: {self.empty}")
+        if self.confusion.count:
+            lines.append(str(self.confusion))
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
@@ -167,6 +184,7 @@ class Fidelity:
         return {
             **{t: {k: v.to_dict() for k, v in getattr(self, t).items()} for t in tables},
             "empty": self.empty.to_dict(),
+            "confusion": self.confusion.to_dict(),
         }
 
 
@@ -200,6 +218,7 @@ def score_fidelity(
     n: int = 10,
     seed: int = 0,
     *,
+    bans: Bans = STRICT,
     reader: DigitReader | None = None,
     batch_size: int = 100,
     on_batch: Callable[[int], object] = lambda pictures: None,
@@ -215,6 +234,7 @@ def score_fidelity(
         placements: the captions of placements seen in training, of held-out ones, or all 440.
         n: pictures of each caption.
         seed: of the noise.
+        bans: which placements are held out.
         reader: on the model's device; by default the one that ships with the package.
         batch_size: pictures drawn at a time.
         on_batch: called with the number of pictures just scored.
@@ -232,7 +252,7 @@ def score_fidelity(
     stream_of = {placement: i for i, placement in enumerate(all_placements())}
     jobs = [
         (placement, stream_of[placement] + len(stream_of) * i)
-        for placement in all_placements(placements)
+        for placement in all_placements(placements, bans)
         for i in range(n)
     ]
     # The language model of the released conventions mixes the captions of a batch.
@@ -246,7 +266,7 @@ def score_fidelity(
         )
         readings.append(reader.read(drawing.images.float()).cpu())
         on_batch(len(batch))
-    return Fidelity.of(torch.cat(readings), [placement for placement, _ in jobs], reader.record)
+    return Fidelity.of(torch.cat(readings), [placement for placement, _ in jobs], reader.record, bans)
 
 
 def score_reader(

@@ -17,6 +17,7 @@ from aligndraw.config import AlignDRAWConfig
 from aligndraw.model.align import WordAttention
 from aligndraw.model.glimpse import GlimpseRead, GlimpseWrite
 from aligndraw.model.interface import Caption, Drawing, Inference, Model
+from aligndraw.model.language import WordEmbedding
 from aligndraw.model.latent import Posterior, Prior
 from aligndraw.model.recurrent import Head, LSTMCell
 
@@ -62,6 +63,7 @@ class AlignDRAW(Model):
         words = c.caption_units
         glimpse = 2 * c.channels * c.read_size**2
         self.align = WordAttention(c.decoder_units, words, c.align_units) if c.align else None
+        self.values = WordEmbedding(c.vocabulary_size, words) if c.word_values == "embeddings" else None
         self.read = GlimpseRead(c.decoder_units, c.read_size, c.conventions)
         self.encoder = LSTMCell(glimpse + c.decoder_units, c.encoder_units)
         self.posterior = Posterior(c.encoder_units, c.latent_units)
@@ -202,6 +204,9 @@ class AlignDRAW(Model):
         if self.align is not None:
             parts += [("align", self.align, WordAttention), ("align.query", self.align.query, nn.Linear)]
         return parts
+
+    def _values(self, captions: Tensor, states: Tensor) -> Tensor:
+        return states if self.values is None else self.values(captions)
 
     def _keys(self, words: Tensor) -> Tensor | None:
         return None if self.align is None else self.align.keys(words)

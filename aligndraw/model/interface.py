@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from aligndraw import ops
 from aligndraw.config import ModelConfig
-from aligndraw.model.language import LanguageModel, WordLSTM
+from aligndraw.model.language import LanguageModel, WordEmbedding, WordLSTM
 from aligndraw.model.recurrent import LSTMCell
 from aligndraw.noise import Generators, draw_noise
 
@@ -27,7 +27,7 @@ Refine = Callable[[Tensor], Tensor]  # pictures [B, C, H, W] in [0, 1] -> as man
 class Caption(NamedTuple):
     """What a model needs of a batch of captions, computed once. A sentence vector is a caption of one word."""
 
-    words: Tensor  # h_lang [B, N, 2m]
+    words: Tensor  # what attention reads: h_lang, or embeddings of the words [B, N, 2m]
     keys: Tensor | None  # U h_lang [B, N, l]; None without align
     lengths: Tensor  # [B]
     sentence: Tensor  # last states of both directions [B, 2m], or the vector of a sentence encoder [B, d]
@@ -247,6 +247,12 @@ class Model(nn.Module):
             if isinstance(module, (LSTMCell, WordLSTM)):
                 module.bias[module.bias.shape[0] // 4 : module.bias.shape[0] // 2] = 1
 
+    def make_sparse(self, sparse: bool) -> None:
+        """Sets whether the gradients of the tables of words are sparse tensors, of the rows that a batch has."""
+        for part in self.modules():
+            if isinstance(part, (WordLSTM, WordEmbedding)):
+                part.sparse = sparse
+
     def describe(self, captions: Tensor, lengths: Tensor | None = None) -> Caption:
         """Reads captions. Once a caption, it is a small part of the work, and stays in full precision under autocast.
 
@@ -261,8 +267,8 @@ class Model(nn.Module):
             return self.represented(self._check_vectors(captions))
         captions, lengths = self._check_captions(captions, lengths)
         with torch.autocast(captions.device.type, enabled=False):
-            words, sentence = self.language(captions, lengths)
-            return Caption(words, self._keys(words), lengths, sentence)
+            states, sentence = self.language(captions, lengths)
+            return Caption(self._values(captions, states), self._keys(states), lengths, sentence)
 
     def represented(self, vectors: Tensor) -> Caption:
         """Captions of which one vector each is known [B, 2m or d], such as means: sequences of one word, α = 1."""
@@ -354,6 +360,10 @@ class Model(nn.Module):
             raise ValueError(f"temperature must not be negative, got {temperature}")
         caption = self.describe(captions, lengths)
         return self.draw(caption, self._noise(noise, generator, captions.shape[0], 1, steps) * temperature)
+
+    def _values(self, captions: Tensor, states: Tensor) -> Tensor:
+        """What attention reads of words with ids [B, N] and states h_lang [B, N, 2m]."""
+        return states
 
     def _keys(self, words: Tensor) -> Tensor | None:
         """U h_lang of words [B, N, 2m]; None without align."""

@@ -40,6 +40,20 @@ class WordLSTM(nn.Module):
         return ops.lstm_sequence(inputs, self.weight_hh, h0, lengths, backwards)
 
 
+class WordEmbedding(nn.Module):
+    """A vector per word of the vocabulary, `words` [K, d]."""
+
+    def __init__(self, vocabulary_size: int, units: int) -> None:
+        super().__init__()
+        self.words = nn.Parameter(torch.empty(vocabulary_size, units))
+        self.sparse = False
+        nn.init.normal_(self.words)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """ids int64 [B, N] -> vectors [B, N, d]."""
+        return nn.functional.embedding(ids, self.words, sparse=self.sparse)
+
+
 class LanguageModel(nn.Module):
     """h_lang: for each word the states of both directions at that word.
 
@@ -53,10 +67,6 @@ class LanguageModel(nn.Module):
         self.backward_lstm = WordLSTM(vocabulary_size, units)
         self.h0 = nn.Parameter(torch.zeros(units))
         self.released = conventions == "released"
-
-    def make_sparse(self, sparse: bool) -> None:
-        """Whether the gradients of the tables of words are sparse tensors, of the rows that a batch has."""
-        self.forward_lstm.sparse = self.backward_lstm.sparse = sparse
 
     def forward(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """ids int64 [B, N], lengths int64 [B] -> h_lang [B, N, 2m], sentence [B, 2m]: the last states of both."""

@@ -225,7 +225,7 @@ def build_optimizer(model: Model, config: TrainingConfig) -> torch.optim.Optimiz
     """
     if model.language is not None:
         large = model.config.vocabulary_size > 4 * config.batch_size
-        model.language.make_sparse(config.optimizer == "rmsprop" and large and model.canvas.is_cpu)
+        model.make_sparse(config.optimizer == "rmsprop" and large and model.canvas.is_cpu)
     if config.optimizer == "rmsprop":
         return RMSprop(model.parameters(), lr=config.learning_rate)
     if config.optimizer == "muon":

@@ -244,6 +244,7 @@ class Trainer(Resumable[Update]):
             if "capturable" in group:  # of torch's own optimizers
                 group["capturable"] = torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
         self.optimizer.found_inf = halted  # type: ignore[attr-defined]
+        self._decay_weights(rate, halted)
         if isinstance(self.optimizer, RMSprop):
             self.optimizer.step(scales=scales)
         else:
@@ -252,6 +253,16 @@ class Trainer(Resumable[Update]):
             self.optimizer.step()
         if self.average:
             self._follow(decay)
+
+    @torch.no_grad()
+    def _decay_weights(self, rate: Tensor | float, halted: Tensor | None) -> None:
+        """Takes `weight_decay` times the learning rate of every matrix away from it; nothing where halted."""
+        if not self.config.weight_decay:
+            return
+        share = self.config.weight_decay * rate
+        kept = 1 - (share if halted is None else share * (1 - halted))
+        matrices = [p for p in self.model.parameters() if p.ndim == 2 and p.grad is not None]
+        torch._foreach_mul_(matrices, kept)  # type: ignore[arg-type]
 
     def _measured(
         self, images: Tensor, captions: Tensor, lengths: Tensor, noise: Tensor

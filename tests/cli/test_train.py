@@ -15,9 +15,9 @@ from aligndraw.cli import _parser
 from aligndraw.cli.options import chosen
 from aligndraw.cli.train.drawing import DrawingJob
 from aligndraw.cli.train.progress import Progress
-from aligndraw.data import VOCABULARY, load_digits, open_data_set
+from aligndraw.data import BANS, VOCABULARY, load_digits, open_data_set
 from aligndraw.model.saved import load_model
-from aligndraw.pipelines import new_run
+from aligndraw.pipelines import new_run, resumed_run
 from aligndraw.presets import PRESETS
 
 CAPTIONS = open_data_set("mnist", scored=1).shown
@@ -253,6 +253,29 @@ def test_own_digits(train, command, digits, tmp_path, monkeypatch):
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["data"]["path"] == str(tmp_path / "digits.npz")
     assert len(load_digits(record["data"]["path"])) == 2100
+
+
+def test_bans(train, command, tmp_path, monkeypatch):
+    """A stopped training under the authors' bans goes on under them, and its model says so."""
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        stop_at(patch, 4)
+        status, out, _ = train("--out", folder, "--bans", "authors")
+    assert status == 130 and " parameters on MNIST with captions, authors bans: preset quick, " in out
+    status, _, err = command("train", "mnist", "--out", folder, "--resume", "--bans", "strict")
+    assert status == 2 and "--resume keeps the settings of the run: leave out --bans" in err
+    status, out, err = command("train", "mnist", "--out", folder, "--resume")
+    assert (status, err) == (0, "") and "MNIST with captions, authors bans" in out
+    with resumed_run(folder) as job:
+        assert job.data.source.bans is BANS["authors"]
+    assert load_model(folder)[2]["data"]["bans"] == "authors"
+    shown = Image.open(folder / "samples.png").text["Caption"].splitlines()
+    assert "the digit one is at the top left of the image" in shown  # which they hold out
+
+
+def test_bans_are_of_digits_alone(command, tmp_path):
+    status, out, err = command("train", "scenes", "--out", tmp_path / "run", "--bans", "strict")
+    assert (status, out) == (2, "") and "--bans" in err
 
 
 def test_patience(train, tmp_path):

@@ -6,11 +6,16 @@ import numpy as np
 import pytest
 
 from aligndraw.data import (
+    BANS,
+    PLACES,
+    TEMPLATES,
     VOCABULARY,
+    Bans,
     Digits,
     MNISTCaptions,
     all_captions,
     all_placements,
+    bans_named,
     caption,
     evaluation_sets,
     is_held_out,
@@ -31,8 +36,8 @@ RANGES = [
     ((NEAR, RIGHT),),
     ((FAR_ROW, LEFT),),
 ]
-# The digits that the eight templates ban for a and for b.
-BANS = [(2, 5), (2, 5), (8, 3), (8, 3), (6,), (4,), (1,), (9,)]
+# The digits that the eight templates ban for a and for b, unless other bans are asked for.
+STRICT = [(2, 5), (2, 5), (8, 3), (8, 3), (6,), (4,), (1,), (9,)]
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +148,7 @@ def test_batches_by_slice_and_by_position_agree(epoch):
 def test_templates_are_distributed_as_rejection_makes_them(digits):
     """k is redrawn with the digits, so that P(k) is in proportion to what k's bans let through."""
     p = np.bincount(digits.labels[:8000]) / 8000
-    allowed = np.array([np.prod([1 - p[ban] for ban in bans]) for bans in BANS])
+    allowed = np.array([np.prod([1 - p[ban] for ban in bans]) for bans in STRICT])
     allowed /= allowed.sum()
     n = 40_000
     counts = np.bincount(MNISTCaptions(digits).epoch(seed=3, size=n).template, minlength=8)
@@ -182,7 +187,7 @@ def test_splits_are_disjoint_and_the_last_2000_are_never_trained_on(digits):
 
 
 def test_held_out_placements_are_the_documented_ones():
-    for k, bans in enumerate(BANS):
+    for k, bans in enumerate(STRICT):
         for a in range(10):
             for b in range(10) if len(bans) == 2 else (-1,):
                 banned = any(digit == ban for digit, ban in zip((a, b), bans, strict=False))
@@ -197,8 +202,64 @@ def test_both_wordings_of_a_picture_are_held_out_together():
 
 
 def test_held_out_digits_are_seen_at_every_other_place():
-    bans = [BANS[0][0], BANS[0][1], BANS[2][0], BANS[2][1], *(ban for (ban,) in BANS[4:])]
+    bans = [STRICT[0][0], STRICT[0][1], STRICT[2][0], STRICT[2][1], *(ban for (ban,) in STRICT[4:])]
     assert len(set(bans)) == 8
+
+
+# What each set bans, slot by slot: a and b of templates 0 to 3, a of templates 4 to 7; 10 for nothing.
+SLOTS = {
+    "strict": [2, 5, 2, 5, 8, 3, 8, 3, 6, 4, 1, 9],
+    "authors": [9, 7, 5, 2, 3, 0, 0, 0, 1, 8, 7, 10],
+    "sifting": [7, 0, 7, 0, 3, 8, 3, 8, 1, 9, 6, 4],
+    "rotated-3": [5, 8, 5, 8, 1, 6, 1, 6, 9, 7, 4, 2],
+    "rotated-7": [9, 2, 9, 2, 5, 0, 5, 0, 3, 1, 8, 6],
+}
+
+
+def test_bans_are_the_documented_ones():
+    assert {name: list(bans.slots) for name, bans in BANS.items()} == SLOTS
+    assert all(bans_named(name) is bans and bans.name == name for name, bans in BANS.items())
+
+
+@pytest.mark.parametrize("name", SLOTS)
+def test_each_set_of_bans_keeps_its_placements_out_of_training(digits, name):
+    """Written down a second time: a caption is held out where a or b is in its slot."""
+    bans, slots = BANS[name], SLOTS[name]
+    for template, a, b in all_placements():
+        banned = {(a, slots[2 * template]), (b, slots[2 * template + 1])} if b >= 0 else {(a, slots[4 + template])}
+        assert is_held_out(template, a, b, bans) == any(digit == ban for digit, ban in banned)
+    held_out = set(all_captions("held_out", bans=bans))
+    assert held_out and held_out | set(all_captions("seen", bans=bans)) == set(all_captions())
+    for placements in ("seen", "held_out"):
+        source = MNISTCaptions(digits, "validation", placements, bans)
+        drawn = set(source.epoch(seed=2, size=10_000).captions())
+        assert drawn == set(source.all_captions()) == set(all_captions(placements, bans=bans))
+    assert set(evaluation_sets(digits, size=2000, bans=bans)["held_out"].captions()) <= held_out
+
+
+def test_sets_of_one_digit_per_place_share_no_ban():
+    """So that what is chosen under one of them is scored on other placements under the others."""
+    banned = [
+        {
+            (place, ban)
+            for template, bans in zip(TEMPLATES, BANS[name].table.tolist())
+            for place, ban in zip((template.first, template.second), bans)
+            if place
+        }
+        for name in SLOTS
+        if name != "authors"
+    ]
+    assert [len(pairs) for pairs in banned] == [8] * 4 and len(set().union(*banned)) == 32
+    assert all({place for place, _ in pairs} == set(PLACES) for pairs in banned)
+
+
+def test_the_authors_bans_are_drawn_for_each_template_by_itself():
+    """A picture that one wording holds out is shown under the other; a slot of 10 bans nothing."""
+    bans = BANS["authors"]
+    assert bans.slots == tuple(np.random.default_rng(0).integers(11, size=12))
+    assert is_held_out(0, 9, 1, bans) and not is_held_out(1, 9, 1, bans)
+    assert not any(is_held_out(7, a, -1, bans) for a in range(10))
+    assert [len(all_placements(p, bans)) for p in ("seen", "held_out")] == [361, 79]
 
 
 def test_is_held_out_takes_arrays():
@@ -220,7 +281,7 @@ def test_held_out_never_in_seen_and_the_reverse(digits):
 
 def test_no_training_picture_has_a_digit_where_it_is_held_out(epoch):
     """By position alone, whatever the caption: the left and the right of the same picture too."""
-    for k, bans in enumerate(BANS):
+    for k, bans in enumerate(STRICT):
         for which, ban in enumerate(bans):
             (low_row, high_row), (low, high) = RANGES[k][which]
             for digit in (0, 1):
@@ -298,6 +359,14 @@ def test_evaluation_sets(digits):
         ),
         (lambda d: is_held_out([0, 5], [1, 1], [11, -1]), "b of template 0 must be in 0…9, got 11"),
         (lambda d: is_held_out(-1, 1, 1), "template must be in 0…7, got -1"),
+        (lambda d: MNISTCaptions(d).showing([(0, 1, -1)]), "b of template 0 must be in 0…9, got -1"),
+        (
+            lambda d: MNISTCaptions(Digits(d.images[:2500], d.labels[:2500].clip(max=8))).showing([(4, 9, -1)]),
+            "digits must have a 9 in split 'train', got none",
+        ),
+        (lambda d: bans_named("lax"), "'sifting', 'rotated-3', 'rotated-7', got 'lax'"),
+        (lambda d: Bans("few", (1, 2)), "slots must be 12 numbers in 0…10, got [1, 2]"),
+        (lambda d: Bans("much", (11,) * 12), f"slots must be 12 numbers in 0…10, got {[11] * 12}"),
         (
             lambda d: MNISTCaptions(Digits(d.images[:2000], d.labels[:2000])),
             "digits must number more than 2000, the last 2000 being kept from training, got 2000",
@@ -308,6 +377,27 @@ def test_errors(digits, call, message):
     with pytest.raises(ValueError) as error:
         call(digits)
     assert str(error.value).endswith(message)
+
+
+def test_examples_of_given_placements(digits):
+    """One each, in their order, held out or not; digits of the split, where their template has them."""
+    placements = [*all_placements(), *all_placements("held_out")] * 2
+    examples = MNISTCaptions(digits, "validation").showing(placements, seed=4)
+    assert examples.captions() == [caption(*p) for p in placements]
+    shown = examples.digits[examples.digits >= 0]
+    assert shown.min() >= 8_000 and shown.max() < 9_000 and len(set(shown.tolist())) > 600
+    assert (digits.labels[shown] == examples.labels[examples.digits >= 0]).all()
+    for template, places in enumerate(RANGES):
+        chosen = examples.template == template
+        for which, ranges in enumerate(places):
+            for (low, high), values in zip(ranges, (examples.rows, examples.columns), strict=True):
+                assert set(values[chosen, which].tolist()) == set(range(low, high + 1))
+    horizontal, vertical = examples.template < 2, np.isin(examples.template, (2, 3))
+    assert (examples.rows[horizontal, 0] == examples.rows[horizontal, 1]).all()
+    assert (examples.columns[vertical, 0] == examples.columns[vertical, 1]).all()
+    again = MNISTCaptions(digits, "validation").showing(placements, seed=4)
+    assert content(again) == content(examples)
+    assert content(MNISTCaptions(digits, "validation").showing(placements, seed=5)) != content(examples)
 
 
 def test_digits_that_allow_no_placement_do_not_draw_for_ever():

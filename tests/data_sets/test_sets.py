@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from aligndraw.data import CaptionedWriter, DataError, Scenes, open_data_set, to_tensors
+from aligndraw.data import (
+    BANS,
+    CaptionedWriter,
+    DataError,
+    Scenes,
+    all_captions,
+    open_data_set,
+    recorded_data_set,
+    to_tensors,
+)
 from aligndraw.data.scenes import COLOURS, HELD_OUT, VOCABULARY
 from aligndraw.data.sets import NEVER_SEEN
 from aligndraw.data.stored_scenes import store_scenes
@@ -44,8 +53,35 @@ def test_what_is_shown_can_be_drawn(data):
 
 def test_a_record_finds_the_set_again(data):
     record = data.record
-    again = open_data_set(record["name"], record["path"], 5)
+    again = recorded_data_set(record, 5)
     assert again.record == record and again.shown == data.shown
+
+
+@pytest.mark.parametrize("name", BANS)
+def test_bans_of_digits(name):
+    """Training, scoring and the captions shown are those of the bans, and the record finds them again."""
+    data = open_data_set("mnist", None, 50, name)
+    again = recorded_data_set(data.record, 50)
+    assert again.record == data.record and data.record["bans"] == name and again.shown == data.shown
+    seen, held_out = (set(all_captions(p, bans=BANS[name])) for p in ("seen", "held_out"))
+    assert set(data.source.epoch(0, size=500).captions()) <= seen
+    assert set(data.scored["seen"].captions()) <= seen and set(data.scored["held_out"].captions()) <= held_out
+    spelled = {text.removesuffix(" .") for text in all_captions("held_out", words=True, bans=BANS[name])}
+    assert [remark for _, remark in data.shown] == [NEVER_SEEN * (text in spelled) for text, _ in data.shown]
+    assert sum(text in spelled for text, _ in data.shown) >= 3
+
+
+def test_a_record_from_before_there_were_bans_is_of_the_strict_ones():
+    record = dict(open_data_set("mnist", None, 5).record)
+    assert record.pop("bans") == "strict"
+    assert recorded_data_set(record, 5).record["bans"] == "strict"
+
+
+def test_bans_are_refused_where_there_are_none():
+    with pytest.raises(ValueError, match="bans must be left out: only mnist has them, got 'strict' for scenes"):
+        open_data_set("scenes", bans="strict")
+    with pytest.raises(ValueError, match="bans must be one of 'strict', .* got 'none'"):
+        open_data_set("mnist", bans="none")
 
 
 def test_the_scenes_shown_are_held_out_where_it_is_said():

@@ -9,9 +9,10 @@ import torch
 
 from aligndraw import AlignDRAW, AlignDRAWConfig
 from aligndraw.cli import main
-from aligndraw.data import VOCABULARY, evaluation_sets, load_digits
+from aligndraw.data import BANS, VOCABULARY, evaluation_sets, load_digits
 from aligndraw.evaluation import reader as reader_module
 from aligndraw.evaluation.bound import estimate_bound
+from aligndraw.evaluation.excess import score_excess
 from aligndraw.evaluation.fidelity import score_fidelity
 from aligndraw.evaluation.reader import DigitReader
 from aligndraw.model.saved import load_model, save_model
@@ -62,6 +63,9 @@ def test_numbers(evaluate, folder, tmp_path):
         for estimate in (report.bound, report.importance, report.kl, report.nll):
             assert str(estimate) in out
         assert " ".join(f"{kl:.2f}" for kl in report.kl_steps) in out
+    for digits, excess in score_excess(model, load_digits(), "validation", n=1, seed=5).items():
+        assert record["excess"][digits] == excess.to_dict()
+        assert all(str(estimate) in out for estimate in (excess.bound, excess.kl, excess.nll))
     fidelity = score_fidelity(model, n=1, seed=5)
     assert record["fidelity"] == json.loads(json.dumps(fidelity.to_dict()))
     assert str(fidelity) in out
@@ -83,6 +87,52 @@ def test_the_test_digits_are_the_default(evaluate, folder, tmp_path):
         for name in ("0", "test", "validation")
     )
     assert default == test != validation
+
+
+@pytest.fixture
+def trained(tmp_path, folder):
+    """A model that was trained on MNIST with captions; what its notes say of the bans is for a test to choose."""
+
+    def save(**bans):
+        notes = {"data": {"name": "mnist", "path": None, "sha256": "", **bans}}
+        save_model(load_model(folder)[0], VOCABULARY, tmp_path / "trained", notes=notes)
+        return tmp_path / "trained"
+
+    return save
+
+
+@pytest.mark.parametrize(
+    ("noted", "given", "bans"),
+    [
+        ({"bans": "authors"}, (), "authors"),
+        ({}, (), "strict"),  # from before there were others
+        (None, ("--bans", "sifting"), "sifting"),
+    ],
+)
+def test_bans_are_those_of_the_training(evaluate, folder, trained, tmp_path, noted, given, bans):
+    path = tmp_path / "out.json"
+    model = folder if noted is None else trained(**noted)
+    status, out, err = evaluate("--model", model, *SHORT, "--split", "validation", "--json", path, *given)
+    assert (status, err) == (0, "") and f"3 pictures of validation digits, {bans} bans" in out
+    record = json.loads(path.read_text())
+    assert record["bans"] == bans
+    examples = evaluation_sets(load_digits(), "validation", seed=5, size=3, bans=BANS[bans])["held_out"]
+    network = load_model(folder)[0]
+    assert record["bound"]["held_out"] == estimate_bound(network, examples, samples=2, seed=5).to_dict()
+    fidelity = score_fidelity(network, n=1, seed=5, bans=BANS[bans])
+    assert record["fidelity"] == json.loads(json.dumps(fidelity.to_dict()))
+    assert str(fidelity.confusion) in out
+
+
+def test_other_bans_than_those_of_the_training_are_refused(evaluate, trained):
+    status, out, err = evaluate("--model", trained(bans="sifting"), *SHORT, "--bans", "strict")
+    assert (status, out) == (2, "")
+    assert err.endswith(f"model {trained(bans='sifting')} was trained under the sifting bans: leave out --bans\n")
+
+
+def test_unknown_bans_of_a_training_are_refused(evaluate, trained):
+    status, out, err = evaluate("--model", trained(bans="lax"), *SHORT)
+    assert (status, out) == (1, "") and "bans must be one of 'strict'" in err
 
 
 def damage(folder, how):

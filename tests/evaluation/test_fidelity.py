@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from aligndraw import AlignDRAW, AlignDRAWConfig
-from aligndraw.data import PLACES, VOCABULARY, Digits, all_placements, caption, load_digits
+from aligndraw.data import BANS, PLACES, VOCABULARY, Digits, all_placements, caption, load_digits
 from aligndraw.evaluation.fidelity import GROUPS, Fidelity, Share, score_fidelity, score_reader
 from aligndraw.noise import stream
 from aligndraw.text import Vocabulary
@@ -18,6 +18,8 @@ TINY = AlignDRAWConfig(
     steps=2, encoder_units=6, decoder_units=5, latent_units=3, language_units=4, align_units=4
 )
 EMPTY = 10
+# The digit that training never shows at each place.
+HELD_OUT = dict(zip(PLACES, (2, 5, 8, 3, 6, 4, 1, 9)))
 
 SENTENCES = (
     (r"the digit (\d) is on the left of the digit (\d) \.", "left", "right"),
@@ -138,6 +140,23 @@ def test_groups_and_diagnosis():
     assert report.empty == Share(64, 65)  # 5 x 7 + 5 x 6, but for the 1 at the top
 
 
+def test_groups_of_other_bans():
+    """Under the authors' a 9 is held out at the left in one wording alone, and the reader's record says less."""
+    cases = [
+        ("the digit 9 is on the left of the digit 8 .", {"left": 9, "right": 8}),  # held out
+        ("the digit 8 is on the right of the digit 9 .", {"left": 4, "right": 8}),
+        ("the digit 1 is at the top left of the image .", {}),  # held out
+        ("the digit 9 is at the bottom left of the image .", {"bottom left": 9}),
+    ]
+    by_text = {caption(*p): p for p in all_placements()}
+    readings, placements = torch.tensor([reading(h) for _, h in cases]), [by_text[t] for t, _ in cases]
+    record = {"accuracy": {group: Share(9, 10).to_dict() for group in GROUPS}}
+    report = Fidelity.of(readings, placements, record, BANS["authors"])
+    assert report.faithful["held_out"] == Share(1, 2) and report.faithful["seen"] == Share(1, 2)
+    assert report.accuracy == {group: Share(9, 10) for group in ("all", "one_digit", "two_digits")}
+    assert set(Fidelity.of(readings, placements, record).accuracy) == set(GROUPS)
+
+
 def test_share():
     assert (Share(1, 4).mean, Share(1, 4).error) == (0.25, math.sqrt(3) / 8)
     assert str(Share(1, 4)) == "25.0 ± 21.7"
@@ -150,7 +169,7 @@ def test_to_dict_is_json():
         torch.full((1, 8), EMPTY), [(4, 7, -1)], {"accuracy": {"all": Share(9, 10).to_dict()}}
     )
     record = json.loads(json.dumps(report.to_dict(), allow_nan=False))
-    assert set(record) == {"faithful", "places", "digits", "empty", "accuracy"}
+    assert set(record) == {"faithful", "places", "digits", "empty", "accuracy", "confusion"}
     assert set(record["faithful"]) == set(GROUPS)
     assert record["faithful"]["all"] == {"mean": 0.0, "error": 0.0, "hits": 0, "count": 1}
     assert record["faithful"]["two_digits"]["mean"] is None
@@ -186,22 +205,25 @@ class Oracle:
 
 
 @pytest.mark.parametrize(
-    ("placements", "captions"), [("all", 440), ("seen", 360), ("held_out", 80)]
-)
-def test_all_captions_are_drawn(placements, captions):
+    ("placements", "bans", "captions"),
+    [
+        ("all", "strict", 440), ("seen", "strict", 360), ("held_out", "strict", 80),
+        ("all", "authors", 440), ("seen", "authors", 361), ("held_out", "authors", 79),
+    ],
+)  # fmt: skip
+def test_all_captions_are_drawn(placements, bans, captions):
     oracle, counted = Oracle(), []
-    report = score_fidelity(
-        oracle, placements=placements, n=3, reader=oracle, batch_size=50, on_batch=counted.append
-    )
+    options = {"placements": placements, "n": 3, "bans": BANS[bans], "batch_size": 50}
+    report = score_fidelity(oracle, reader=oracle, on_batch=counted.append, **options)
     assert report.faithful["all"] == Share(3 * captions, 3 * captions)
-    assert report.faithful["held_out"].count == 3 * 80 * (placements != "seen")
+    assert report.faithful["held_out"].count == 3 * {"strict": 80, "authors": 79}[bans] * (placements != "seen")
     assert counted == oracle.batches and sum(counted) == 3 * captions and max(counted) == 50
 
 
 def test_held_out_captions_apart():
     def wrong(text):
         held = shown(text)
-        return any(PLACES[place].held_out == digit for place, digit in held.items())
+        return any(HELD_OUT[place] == digit for place, digit in held.items())
 
     report = score_fidelity(Oracle(wrong), n=1, reader=Oracle(wrong))
     assert report.faithful["seen"] == Share(360, 360)

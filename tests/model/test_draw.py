@@ -104,6 +104,32 @@ def test_noalign_sees_one_sentence(tiny, batch):
     assert drawing.weights is None and drawing.images.shape == (3, 2, 9, 7)
 
 
+def test_the_value_of_a_word_is_its_own(tiny, batch):
+    """With embeddings other words change where is attended to and not what is read; with states both."""
+    _, captions, lengths = batch
+    others = captions.clone()
+    others[:, 0] = (others[:, 0] + 1) % 12
+    for word_values, same in (("embeddings", True), ("states", False)):
+        model = tiny(word_values=word_values)
+        told, changed = model.describe(captions, lengths), model.describe(others, lengths)
+        assert (told.words[:, 1] == changed.words[:, 1]).all() == same
+        assert not (told.keys[:, 1] == changed.keys[:, 1]).all()
+        assert not (told.words[:, 0] == changed.words[:, 0]).any(1).all()
+    table = tiny(word_values="embeddings").values.words
+    assert table.shape == (12, 12)
+    torch.testing.assert_close(tiny(word_values="embeddings").describe(captions, lengths).words, table[captions])
+
+
+def test_a_model_from_before_there_were_values_of_words(tiny):
+    """Its configuration says nothing of them: the same parameters, by name and shape."""
+    earlier = tiny().config.to_dict()
+    assert earlier.pop("word_values") == "states"
+    again = AlignDRAW(AlignDRAWConfig.from_dict(earlier))
+    assert {n: p.shape for n, p in again.named_parameters()} == {n: p.shape for n, p in tiny().named_parameters()}
+    assert "values.words" not in dict(again.named_parameters())
+    assert "values.words" in dict(tiny(word_values="embeddings").named_parameters())
+
+
 def test_a_drawing_tells_how_it_came_about(tiny, batch):
     model, (_, captions, lengths) = tiny(), batch
     drawing = model.sample(captions, lengths, generator=3)
@@ -200,6 +226,9 @@ def test_initialisation(init):
     assert model.decoder.weight_hh.std().item() == pytest.approx(
         0.01 if init == "paper" else 0.7 / 300**0.5, rel=0.05
     )
+    table = AlignDRAW(AlignDRAWConfig.preset("quick").replace(word_values="embeddings"))
+    table.reset_parameters(init)
+    assert table.values.words.std().item() == pytest.approx(0.01 if init == "paper" else 0.7, rel=0.05)
     with pytest.raises(ValueError, match="init must be"):
         model.reset_parameters("none")
 

@@ -29,6 +29,7 @@ SMALL = AlignDRAWConfig(
 KINDS = {
     "align": {},
     "noalign": {"align": False},
+    "embeddings": {"word_values": "embeddings"},
     "colour, gaussian": {"channels": 3, "likelihood": "gaussian", "observation_variance": 0.3},
 }
 

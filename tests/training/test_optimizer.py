@@ -92,7 +92,7 @@ def test_sparse_gradients_end_as_dense_ones():
     """Rows that a batch does not name keep their values and stay true to the rule."""
     config = AlignDRAWConfig(
         image_size=(6, 5), steps=2, read_size=2, write_size=2, encoder_units=5, decoder_units=4, latent_units=3,
-        language_units=3, align_units=4, vocabulary_size=50, canvas_init=0.0,
+        language_units=3, align_units=4, vocabulary_size=50, canvas_init=0.0, word_values="embeddings",
     )  # fmt: skip
     torch.manual_seed(0)
     model = AlignDRAW(config).double()
@@ -101,20 +101,21 @@ def test_sparse_gradients_end_as_dense_ones():
     for model, sparse in zip(models, (True, False)):
         optimizer = build_optimizer(model, recipe)
         assert isinstance(optimizer, RMSprop) and model.language.forward_lstm.sparse
-        model.language.make_sparse(sparse)
+        model.make_sparse(sparse)
         for step in range(12):
             generator = torch.Generator().manual_seed(step)
             captions = torch.randint(0, 50, (4, 3), generator=generator)
             images = torch.rand(4, 1, 6, 5, generator=generator).double()
             optimizer.zero_grad()
             model(images, captions, generator=step).loss.backward()
-            assert model.language.forward_lstm.words.grad.is_sparse == sparse
+            tables = model.language.forward_lstm.words, model.language.backward_lstm.words, model.values.words
+            assert [table.grad.is_sparse for table in tables] == [sparse] * 3
             _, scales = clip_scales(model.parameters(), recipe)
             optimizer.step(scales=scales)
     for a, b in zip(models[0].parameters(), models[1].parameters()):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
     for other in (TrainingConfig(batch_size=16, epoch_size=16), recipe.replace(optimizer="adam")):
-        model.language.make_sparse(True)
+        model.make_sparse(True)
         build_optimizer(model, other)
         assert not model.language.forward_lstm.sparse
 

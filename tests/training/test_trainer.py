@@ -52,6 +52,35 @@ def test_going_on_from_a_state_is_going_on(source, optimizer):
         assert all(torch.equal(p, q) for p, q in zip(fresh.model.parameters(), whole.parameters()))
 
 
+@pytest.mark.parametrize("optimizer", ["rmsprop", "adam", "muon"])
+def test_weight_decay_is_apart_from_the_gradients_step(source, optimizer):
+    """One update ends where it would without, less lr x decay of each matrix; all else is the same."""
+    decay, rate = 0.5, 0.02
+    after = []
+    for weight_decay in (0.0, decay):
+        torch.manual_seed(0)
+        model = AlignDRAW(TINY)
+        model.reset_parameters("fan_in")
+        before = {n: p.detach().clone() for n, p in model.named_parameters()}
+        recipe = RECIPE.replace(optimizer=optimizer, learning_rate=rate, weight_decay=weight_decay)
+        Trainer(model, source, recipe, seed=1).update()
+        after.append({n: p.detach().clone() for n, p in model.named_parameters()})
+    for name, start in before.items():
+        lost = decay * rate * start if start.ndim == 2 else torch.zeros_like(start)
+        torch.testing.assert_close(after[1][name], after[0][name] - lost, rtol=1e-5, atol=1e-6, msg=name)
+    assert sum(p.ndim == 2 for p in before.values()) > 10
+
+
+def test_weight_decay_leaves_what_has_no_gradient(source):
+    """A part that is frozen is not trained, and does not shrink either."""
+    torch.manual_seed(0)
+    model = AlignDRAW(TINY)
+    model.language.requires_grad_(False)
+    before = [p.clone() for p in model.language.parameters()]
+    Trainer(model, source, RECIPE.replace(weight_decay=0.5), seed=1).update()
+    assert all(torch.equal(p, q) for p, q in zip(before, model.language.parameters()))
+
+
 class Padded:
     """Scenes whose captions are padded with more zeros."""
 

@@ -17,10 +17,14 @@ from aligndraw.cli.failure import Failure, failing
 from aligndraw.cli.options import chosen_backends, whole
 from aligndraw.cli.outputs import check_file
 from aligndraw.data import (
+    BANS,
+    STRICT,
     VOCABULARY,
+    Bans,
     Examples,
     SceneExamples,
     all_placements,
+    bans_named,
     evaluation_scenes,
     evaluation_sets,
     load_digits,
@@ -29,6 +33,7 @@ from aligndraw.evaluation.attributes import AttributeAccuracy, score_attributes
 from aligndraw.evaluation.bound import EPSILON, BoundReport, Estimate, estimate_bound
 from aligndraw.evaluation.drawing import Sharpen
 from aligndraw.evaluation.energy import Energy, score_energy
+from aligndraw.evaluation.excess import excess_placements, score_excess
 from aligndraw.evaluation.fidelity import check_pictures, score_fidelity
 from aligndraw.evaluation.reader import DigitReader
 from aligndraw.evaluation.scene_reader import SceneReader
@@ -37,6 +42,7 @@ from aligndraw.pipelines import SHIPPED, Pipeline
 
 ROWS_AT_ONCE = 1000  # pictures times samples of the bound that are in memory together
 PLACEMENTS = {"seen": "seen placements", "held_out": "held-out placements"}
+DIGITS = {"one_digit": "one digit", "two_digits": "two digits"}
 
 
 def add_to(sets: Any) -> None:
@@ -53,6 +59,11 @@ def add_to(sets: Any) -> None:
         type=Path,
         metavar="FILE",
         help="the digits that the model was trained with, where they were given [those of the package]",
+    )
+    parser.add_argument(
+        "--bans",
+        choices=BANS,
+        help="which placements are held out, for a model that does not say it [as in training, else strict]",
     )
     parser.add_argument(
         "-n",
@@ -123,36 +134,59 @@ def _run(arguments: argparse.Namespace) -> int:
         check_pictures(model)
         if pipeline.vocabulary.words[: len(VOCABULARY)] != VOCABULARY.words:
             raise Failure(f"model {name} must have the vocabulary of MNIST with captions, got another")
+        bans = _bans(arguments, name, pipeline.notes)
         digits = load_digits(arguments.digits)
-        sets = evaluation_sets(digits, arguments.split, arguments.seed, arguments.images)
+        sets = evaluation_sets(digits, arguments.split, arguments.seed, arguments.images, bans)
         examples = {kind: pipeline.read(part) for kind, part in sets.items()}
         reader = DigitReader.load().to(arguments.device)
-    total = len(examples) * arguments.images + len(all_placements()) * arguments.n
+    each = math.ceil(arguments.images / 250)  # pictures of a placement, for the excess
+    total = len(examples) * arguments.images + len(excess_placements(each)) + len(all_placements()) * arguments.n
     with tqdm(total=total, unit=" images", dynamic_ncols=True, disable=None, leave=False) as bar:
         bar.set_description("bound")
         bounds = _bounds(arguments, name, model, examples, bar)
+        excess = score_excess(
+            model, digits, arguments.split, each, arguments.seed, read=pipeline.read, bans=bans, on_batch=bar.update
+        )
         bar.set_description("fidelity")
         fidelity = score_fidelity(
             model,
             pipeline.reader,
             n=arguments.n,
             seed=arguments.seed,
+            bans=bans,
             reader=reader,
             on_batch=bar.update,
         )
     print(told(arguments, name, pipeline.model, backends))
-    _tell_bounds(f"{arguments.images:,} pictures of {arguments.split} digits", bounds, arguments.samples, PLACEMENTS)
+    of = f"{arguments.images:,} pictures of {arguments.split} digits, {bans.name} bans"
+    _tell_bounds(of, bounds, arguments.samples, PLACEMENTS)
+    print("\nexcess of held-out placements over what their digits and wording cost where they are seen, in nats")
+    rows = {"bound = KL + NLL": "bound", "KL": "kl", "NLL": "nll"}
+    print(_table({text: {k: str(getattr(e, row)) for k, e in excess.items()} for text, row in rows.items()}, DIGITS))
     print(f"\nfaithful pictures, {arguments.n} drawn of each caption, in per cent: more is better")
     print(fidelity)
     record = {
         "bound": {kind: report.to_dict() for kind, report in bounds.items()},
+        "excess": {digits: beyond.to_dict() for digits, beyond in excess.items()},
         "digits": str(arguments.digits or "shipped"),
+        "bans": bans.name,
         "n": arguments.n,
         "fidelity": fidelity.to_dict(),
         "reader": reader.record,
     }
     write_numbers(arguments, name, ("images", "samples"), record)
     return 0
+
+
+def _bans(arguments: argparse.Namespace, name: str, notes: Mapping[str, Any]) -> Bans:
+    """The bans that the model was trained under; those of --bans, or the strict ones, where it does not say."""
+    data = notes.get("data")
+    if not isinstance(data, dict) or data.get("name") != "mnist":
+        return STRICT if arguments.bans is None else BANS[arguments.bans]
+    trained = bans_named(data.get("bans", STRICT.name))
+    if arguments.bans not in (None, trained.name):
+        raise Failure(f"model {name} was trained under the {trained.name} bans: leave out --bans", status=2)
+    return trained
 
 
 def _run_bound(arguments: argparse.Namespace) -> int:

@@ -15,7 +15,7 @@ from aligndraw.cli.options import add_config, chosen, chosen_backends, fields, w
 from aligndraw.cli.outputs import draw_each, write_sheet
 from aligndraw.cli.train import job
 from aligndraw.config import MODEL_CONFIGS, AlignDRAWConfig, TrainingConfig
-from aligndraw.data import open_data_set
+from aligndraw.data import BANS, open_data_set
 from aligndraw.model.saved import CONFIG, WEIGHTS
 from aligndraw.pipelines import Job, Pipeline, fitted, new_run, resumed_run, train
 from aligndraw.presets import PRESETS
@@ -97,6 +97,9 @@ def add_to(parsers: Any) -> None:
     )
     digits = ".npz with images [n, 28, 28] and labels [n], uint8; or a folder with MNIST's IDX files; or the authors' "
     parser.add_argument("--digits", type=Path, metavar="PATH", help=digits + "mnist.h5")
+    bans = "placements that training never shows; strict: one digit per place; authors: drawn for each template by "
+    bans += "itself, as the paper's authors do; sifting, rotated-3, rotated-7: other digits per place [strict]"
+    parser.add_argument("--bans", choices=BANS, help=bans)
     _add_set(
         parsers,
         "scenes",
@@ -168,7 +171,7 @@ def _new(arguments: argparse.Namespace, stack: ExitStack) -> Job:
     with failing(ValueError, status=2):
         chosen(network, arguments)
         training = chosen(recipe, arguments)
-    found = open_data_set(name, data, arguments.scored or 1000)
+    found = open_data_set(name, data, arguments.scored or 1000, getattr(arguments, "bans", None))
     model = chosen(fitted(network, found), arguments)
     options = dict(seed=arguments.seed or 0, device=arguments.device, overwrite=arguments.overwrite, preset=preset)
     return stack.enter_context(new_run(arguments.out, model, training, found, **options))
