@@ -59,8 +59,8 @@ def train_job(
         check_tensorboard()
     with ExitStack() as stack, writing(folder):
         job = stack.enter_context(begin(arguments))
-        for line in job.passed_over:
-            print(f"passed over: {line}", file=sys.stderr)
+        for line in job.remarks:
+            print(line, file=sys.stderr)
         print(f"{_told(job, arguments.device)}, {backends}", flush=True)
         progress = stack.enter_context(Progress(job))
         watching: list[Progress | Curves] = [progress]

@@ -362,5 +362,5 @@ def _resumed(arguments: argparse.Namespace) -> Iterator[tuple[RunFolder[Any, Any
                 raise Failure(f"{settings['drawn_by']} is not the model any more that {arguments.out} began with")
             stack.enter_context(run.locked())
             for line in run.restore(job.trainer):
-                print(f"passed over: {line}", file=sys.stderr)
+                print(line, file=sys.stderr)
         yield run, job

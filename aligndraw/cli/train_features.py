@@ -131,7 +131,7 @@ def _resumed(arguments: argparse.Namespace) -> Iterator[tuple[FeaturesRun, Featu
                 raise Failure(f"{settings['data']} does not hold the images any more that {arguments.out} began with")
             stack.enter_context(run.locked())
             for line in run.restore(trainer):
-                print(f"passed over: {line}", file=sys.stderr)
+                print(line, file=sys.stderr)
             if not trainer.index:
                 trainer.standardise()
         yield run, trainer, test

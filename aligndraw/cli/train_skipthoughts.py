@@ -144,7 +144,7 @@ def _resumed(arguments: argparse.Namespace) -> Iterator[tuple[SkipThoughtsRun, S
                 raise Failure(f"{settings['text']} is not the file any more that {arguments.out} began with")
             stack.enter_context(run.locked())
             for line in run.restore(trainer):
-                print(f"passed over: {line}", file=sys.stderr)
+                print(line, file=sys.stderr)
         yield run, trainer
 
 
