@@ -7,7 +7,7 @@ from aligndraw.backends import missing_reason
 
 pytestmark = pytest.mark.skipif(bool(missing_reason("unroll", "cpp", "cpu")), reason="no C++ ops here")
 
-UNITS = ["any processor", "AMX"]
+UNITS = ["portable", "avx2", "avx512", "avx512_bf16", "amx"]
 SIZES = [(100, 130, 70), (33, 17, 65), (64, 32, 2100), (1, 1, 1), (5, 7, 3), (0, 3, 2), (3, 0, 2), (3, 2, 0)]
 
 
@@ -16,9 +16,9 @@ def error(result, truth):
 
 
 def product(left, right, unit):
-    if UNITS.index(unit) > torch.ops.aligndraw.bf16_unit():
+    if UNITS.index(unit) > torch.ops.aligndraw.best_isa():
         pytest.skip(f"no {unit} here")
-    return torch.ops.aligndraw.bf16_product(left, right, UNITS.index(unit))
+    return torch.ops.aligndraw.product(left, right, True, UNITS.index(unit))
 
 
 @pytest.mark.parametrize("strides", ["rows", "left by columns", "right by columns", "every other"])
@@ -58,8 +58,8 @@ def test_rounding_is_to_the_nearest_and_what_is_not_a_number_stays_so(unit):
 
 def test_refuses():
     with pytest.raises(RuntimeError, match=r"right must have shape \[n, k\] = \[n, 3\], got \[2, 4\]"):
-        torch.ops.aligndraw.bf16_product(torch.ones(2, 3), torch.ones(2, 4), 0)
+        torch.ops.aligndraw.product(torch.ones(2, 3), torch.ones(2, 4), True, 0)
     with pytest.raises(RuntimeError, match="left must be float32, got float64"):
-        torch.ops.aligndraw.bf16_product(torch.ones(2, 3).double(), torch.ones(2, 3), 0)
-    with pytest.raises(RuntimeError, match="unit must be in 0"):
-        torch.ops.aligndraw.bf16_product(torch.ones(2, 3), torch.ones(2, 3), 7)
+        torch.ops.aligndraw.product(torch.ones(2, 3).double(), torch.ones(2, 3).double(), True, 0)
+    with pytest.raises(RuntimeError, match="isa must be in 0"):
+        torch.ops.aligndraw.product(torch.ones(2, 3), torch.ones(2, 3), True, 7)

@@ -8,12 +8,12 @@ from aligndraw.training.optimizer import orthogonal
 
 pytestmark = pytest.mark.skipif(bool(missing_reason("unroll", "cpp", "cpu")), reason="no C++ ops here")
 
-UNITS = ["any processor", "AMX"]
+UNITS = ["portable", "avx2", "avx512", "avx512_bf16", "amx"]
 SHAPES = [(40, 30), (30, 40), (1, 5), (5, 1), (1, 1), (64, 64), (65, 33), (100, 257), (0, 3)]
 
 
-def muon_(parameters, momenta, gradients, steps, unit="any processor"):
-    if UNITS.index(unit) > torch.ops.aligndraw.bf16_unit():
+def muon_(parameters, momenta, gradients, steps, unit="portable"):
+    if UNITS.index(unit) > torch.ops.aligndraw.best_isa():
         pytest.skip(f"no {unit} here")
     torch.ops.aligndraw.muon_(parameters, momenta, gradients, 0.95, steps, UNITS.index(unit))
 
@@ -72,5 +72,5 @@ def test_refuses():
     ):
         with pytest.raises(RuntimeError, match="muon_: " + message):
             muon_(*arguments)
-    with pytest.raises(RuntimeError, match=r"muon_: unit must be in 0 \.\.\. "):
+    with pytest.raises(RuntimeError, match=r"muon_: isa must be in 0 \.\.\. "):
         torch.ops.aligndraw.muon_([good], [good.clone()], [good], 0.95, [1.0], 7)
