@@ -10,9 +10,9 @@ Tensor product(const Tensor& left, const Tensor& right, bool bf16, Isa isa) {
                            tensor.stride(0), tensor.stride(1)};
   };
   const Tensor result = pooled({left.size(0), right.size(0)}, left.scalar_type());
-  multiply(matrix(result.mutable_data_ptr<T>(), left.size(0), right.size(0)),
-           Left<T>(view(left), bf16, isa), Right<T>(view(right), bf16, isa), false,
-           torch::stable::get_num_threads());
+  multiply<T>({{matrix(result.mutable_data_ptr<T>(), left.size(0), right.size(0)),
+                Left<T>(view(left), bf16, isa), Right<T>(view(right), bf16, isa)}},
+              torch::stable::get_num_threads());
   return result;
 }
 

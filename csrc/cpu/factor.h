@@ -45,28 +45,22 @@ struct Right {
   std::optional<Tiles> tiles;
 };
 
-// result = left rightᵀ, or with `adds` result += that. Both are rounded, or neither is.
+// result = left rightᵀ, or with `adds` result += that. Both factors are rounded, or neither is. The
+// columns of the result are contiguous.
 template <class T>
-void multiply(Matrix<T> result, const Left<T>& left, const Right<T>& right, bool adds,
-              int64_t threads) {
-  if constexpr (std::is_same_v<T, float>) {
-    if (right.tiles) return multiply(result, {{*left.tiles, *right.tiles}}, adds, Isa::amx);
-    if (right.pairs) return multiply(result, left.matrix, *right.pairs, adds, threads);
-  }
-  multiply(result, left.matrix, *right.numbers, adds, threads);
-}
+struct Product {
+  Matrix<T> result;
+  const Left<T>& left;
+  const Right<T>& right;
+  bool adds = false;
+};
 
-// result = left rightᵀ + other_left other_rightᵀ
+// Forms products that have equally many rows each, in their order, with one barrier between the
+// threads, behind the last one: a product may add to the result of the one before it.
+//
+// The bits of a row depend neither on the other rows nor on `threads`.
 template <class T>
-void multiply(Matrix<T> result, const Left<T>& left, const Right<T>& right,
-              const Left<T>& other_left, const Right<T>& other_right, int64_t threads) {
-  if constexpr (std::is_same_v<T, float>)
-    if (right.tiles)
-      return multiply(result, {{*left.tiles, *right.tiles}, {*other_left.tiles, *other_right.tiles}},
-                      false, Isa::amx);
-  multiply(result, left, right, false, threads);
-  multiply(result, other_left, other_right, true, threads);
-}
+void multiply(std::initializer_list<Product<T>> products, int64_t threads);
 
 // The op `product`: left rightᵀ of matrices [m, k] and [n, k] by the ISA of a number.
 Tensor product_of(Tensor left, Tensor right, bool bf16, int64_t isa_number);

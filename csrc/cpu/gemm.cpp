@@ -1,6 +1,6 @@
 // The driver of the kernels: which part of a product is formed by which thread, and in which order.
+#include "factor.h"
 #include "loop.h"
-#include "packed.h"
 #include "round.h"
 
 namespace aligndraw::cpu {
@@ -77,14 +77,18 @@ LeftBlock<Number> left_block(Matrix<const Sum<Number>> left, int64_t k, int64_t 
   }
 }
 
-// Panels `begin` ... `end` - 1 of the right factor for all rows of the left one, on this thread.
+// What one thread forms of a product: all rows of left and result by a share of the panels.
+struct Share {
+  int64_t number, count;
+};
+
 template <class Number>
-void multiply_part(Matrix<Sum<Number>> result, Matrix<const Sum<Number>> left,
-                   const Packed<Number>& right, bool adds, int64_t begin, int64_t end) {
-  constexpr int64_t most_depth = Packed<Number>::most_depth;
-  static thread_local const Buffer<Number> workspace(most_rows * most_depth);
+void multiply_share(Matrix<Sum<Number>> result, Matrix<const Sum<Number>> left,
+                    const Packed<Number>& right, bool adds, const Share& share) {
+  static thread_local const Buffer<Number> workspace(most_rows * Packed<Number>::most_depth);
   const GemmKernels<Number>& kernels = gemm_kernels<Number>(right.isa());
-  const FlushSubnormals flush;
+  const int64_t begin = right.panels() * share.number / share.count;
+  const int64_t end = right.panels() * (share.number + 1) / share.count;
   for (int64_t b = 0; b < right.blocks(); ++b) {
     const int64_t k = right.first_of_block(b), depth = right.first_of_block(b + 1) - k;
     const auto block = left_block<Number>(left, k, depth, right.rounded(), workspace);
@@ -96,42 +100,63 @@ void multiply_part(Matrix<Sum<Number>> result, Matrix<const Sum<Number>> left,
                                  adds || b > 0});
     }
   }
+  if (right.depth() == 0 && !adds && share.number == 0)
+    for (int64_t i = 0; i < result.rows; ++i)
+      std::fill_n(result.data + i * result.row, result.columns, Sum<Number>(0));
+}
+
+// The products that AMX forms, by a driver of their own.
+void multiply_tiles(std::initializer_list<Product<float>> products) {
+  for (const Product<float>* p = products.begin(); p != products.end(); ++p) {
+    if (!p->right.tiles) continue;
+    const Term term{*p->left.tiles, *p->right.tiles};
+    const Product<float>* const next = p + 1;
+    if (next != products.end() && next->adds && next->result.data == p->result.data) {
+      multiply(p->result, {term, {*next->left.tiles, *next->right.tiles}}, p->adds, Isa::amx);
+      ++p;
+    } else {
+      multiply(p->result, {term}, p->adds, Isa::amx);
+    }
+  }
 }
 
 }  // namespace
 
-template <class Number>
-void multiply(Matrix<Sum<Number>> result, Matrix<const Sum<Number>> left, const Packed<Number>& right,
-              bool adds, int64_t threads) {
-  if (right.depth() == 0) {
-    for (int64_t i = 0; i < (adds ? 0 : result.rows); ++i)
-      std::fill_n(result.data + i * result.row, result.columns, Sum<Number>(0));
-    return;
-  }
-  const int64_t panels = right.panels(), work = 2 * left.rows * left.columns * result.columns;
+template <class T>
+void multiply(std::initializer_list<Product<T>> products, int64_t threads) {
+  if constexpr (std::is_same_v<T, float>) multiply_tiles(products);
+  const int64_t rows = products.begin()->left.matrix.rows;
+  int64_t work = 0;
+  for (const Product<T>& p : products)
+    if (!p.right.tiles) work += 2 * rows * p.right.rows * std::max<int64_t>(1, p.right.columns);
   if (work == 0) return;
   threads = std::clamp<int64_t>(threads, 1, std::max<int64_t>(1, work / least_work));
   // By rows first, as far as they fill the registers; then by panels.
-  const int64_t enough = (left.rows + most_rows - 1) / most_rows;
-  const int64_t row_parts = enough >= threads ? (enough + threads - 1) / threads * threads : enough;
-  const int64_t panel_parts = std::min(panels, (threads + row_parts - 1) / row_parts);
+  const int64_t enough = std::max<int64_t>(1, (rows + most_rows - 1) / most_rows);
+  const int64_t row_parts = enough < threads ? enough : (enough + threads - 1) / threads * threads;
+  const int64_t shares = (threads + row_parts - 1) / row_parts;
   const auto multiply_parts = [&](int64_t begin, int64_t end) {
+    const FlushSubnormals flush;
     for (int64_t part = begin; part < end; ++part) {
-      const int64_t r = part / panel_parts, p = part % panel_parts;
-      const int64_t first = left.rows * r / row_parts;
-      const int64_t count = left.rows * (r + 1) / row_parts - first;
-      multiply_part(result.rows_from(first, count), left.rows_from(first, count), right, adds,
-                    panels * p / panel_parts, panels * (p + 1) / panel_parts);
+      const Share share{part % shares, shares};
+      const int64_t i = part / shares, first = rows * i / row_parts;
+      const int64_t count = rows * (i + 1) / row_parts - first;
+      for (const Product<T>& p : products) {
+        const auto result = p.result.rows_from(first, count);
+        const auto left = p.left.matrix.rows_from(first, count);
+        if constexpr (std::is_same_v<T, float>)
+          if (p.right.pairs) multiply_share(result, left, *p.right.pairs, p.adds, share);
+        if (p.right.numbers) multiply_share(result, left, *p.right.numbers, p.adds, share);
+      }
     }
   };
   if (threads == 1)
-    multiply_parts(0, row_parts * panel_parts);
+    multiply_parts(0, row_parts * shares);
   else
-    torch::stable::parallel_for(0, row_parts * panel_parts, 1, multiply_parts);
+    torch::stable::parallel_for(0, row_parts * shares, 1, multiply_parts);
 }
 
-template void multiply(Matrix<float>, Matrix<const float>, const Packed<float>&, bool, int64_t);
-template void multiply(Matrix<double>, Matrix<const double>, const Packed<double>&, bool, int64_t);
-template void multiply(Matrix<float>, Matrix<const float>, const Packed<Bf16Pair>&, bool, int64_t);
+template void multiply(std::initializer_list<Product<float>>, int64_t);
+template void multiply(std::initializer_list<Product<double>>, int64_t);
 
 }  // namespace aligndraw::cpu

@@ -20,8 +20,13 @@ void tanh_row(double* row, int64_t n);
 template <class Workspace>
 class Part {
  public:
-  Part(int64_t first, int64_t count, const std::unique_ptr<Workspace>* workspaces, int64_t threads)
-      : first(first), count(count), threads(threads), workspaces_(workspaces) {}
+  Part(int64_t first, int64_t count, int64_t threads, const std::unique_ptr<Workspace>* workspaces,
+       int64_t workspace_count)
+      : first(first),
+        count(count),
+        threads(threads),
+        workspaces_(workspaces),
+        workspace_count_(workspace_count) {}
 
   const int64_t first, count, threads;
 
@@ -31,13 +36,13 @@ class Part {
     const auto run = [&](int64_t begin, int64_t end) {
       const FlushSubnormals flush;
       for (int64_t i = begin; i < end; ++i)
-        for (int64_t b = count * i / threads; b < count * (i + 1) / threads; ++b)
+        for (int64_t b = count * i / workspace_count_; b < count * (i + 1) / workspace_count_; ++b)
           work(*workspaces_[i], first + b);
     };
-    if (threads == 1)
+    if (workspace_count_ == 1)
       run(0, 1);
     else
-      torch::stable::parallel_for(0, threads, 1, run);
+      torch::stable::parallel_for(0, workspace_count_, 1, run);
   }
 
   // These rows of an array [B, columns], as a matrix.
@@ -48,6 +53,7 @@ class Part {
 
  private:
   const std::unique_ptr<Workspace>* workspaces_;
+  const int64_t workspace_count_;
 };
 
 // A batch in parts, with a workspace for each of torch's threads. No row's result depends on others,
@@ -58,22 +64,21 @@ class Partition {
  public:
   template <class Make>
   Partition(int64_t batch, const Make& make) : batch_(batch) {
-    const int64_t most = std::max<int64_t>(1, torch::stable::get_num_threads());
-    for (int64_t i = 0; i < std::clamp<int64_t>(batch, 1, most); ++i) workspaces_.push_back(make());
-    shares_stages_ = batch < most * few_rows;
-    threads_ = most;
+    const int64_t count = std::clamp<int64_t>(batch, 1, threads_);
+    for (int64_t i = 0; i < count; ++i) workspaces_.push_back(make());
   }
 
   // Calls run(part) for all parts.
   template <class F>
   void each_part(const F& run) const {
-    if (threads_ == 1 || shares_stages_)
-      return run(Part<Workspace>(0, batch_, workspaces_.data(), int64_t(workspaces_.size())));
+    if (batch_ < threads_ * few_rows)
+      return run(Part<Workspace>(0, batch_, threads_, workspaces_.data(),
+                                 int64_t(workspaces_.size())));
     torch::stable::parallel_for(0, threads_, 1, [&](int64_t begin, int64_t end) {
       const FlushSubnormals flush;
       for (int64_t i = begin; i < end; ++i) {
         const int64_t first = batch_ * i / threads_, count = batch_ * (i + 1) / threads_ - first;
-        run(Part<Workspace>(first, count, &workspaces_[i], 1));
+        run(Part<Workspace>(first, count, 1, &workspaces_[i], 1));
       }
     });
   }
@@ -81,8 +86,7 @@ class Partition {
  private:
   static constexpr int64_t few_rows = 8;
 
-  int64_t batch_, threads_;
-  bool shares_stages_;
+  const int64_t batch_, threads_ = std::max<int64_t>(1, torch::stable::get_num_threads());
   std::vector<std::unique_ptr<Workspace>> workspaces_;
 };
 

@@ -39,8 +39,8 @@ SequenceResults forward(const Tensor& inputs, const Tensor& weight_hh, const Ten
       T* const gate = gates + step * batch * 4 * m;
       T *const before = h + step * batch * m, *const c_before = c + step * batch * m;
       T *const after = before + batch * m, *const c_after = c_before + batch * m;
-      multiply(part.of(gate, 4 * m), Left<T>(part.of(before, m).constant(), false), weight, false,
-               part.threads);
+      const Left<T> left(part.of(before, m).constant(), false);
+      multiply<T>({{part.of(gate, 4 * m), left, weight}}, part.threads);
       part.each([&](NoWorkspace&, int64_t b) {
         add_row(gate + b * 4 * m, input + (b * count + i) * 4 * m, 4 * m);
         if (i < length[b]) {
@@ -93,8 +93,8 @@ SequenceGrads backward(const Tensor& grad_states, const Tensor& grad_last, const
         }
         std::copy_n(d, 4 * m, d_input + (b * count + i) * 4 * m);
       });
-      multiply(part.of(d_state_before, m), Left<T>(part.of(d_gate, 4 * m).constant(), false), weight,
-               true, part.threads);
+      const Left<T> left(part.of(d_gate, 4 * m).constant(), false);
+      multiply<T>({{part.of(d_state_before, m), left, weight, true}}, part.threads);
       std::swap(d_state, d_state_before);
       std::swap(d_cell, d_cell_before);
     }
@@ -102,8 +102,9 @@ SequenceGrads backward(const Tensor& grad_states, const Tensor& grad_last, const
   const T* const d_last = count % 2 ? d_h_next : d_h;  // of the first word
   const Matrix<const T> d_all = matrix<const T>(d_gates, count * batch, 4 * m);
   const Matrix<const T> h_all = matrix(h.const_data_ptr<T>(), count * batch, m);
-  multiply(matrix(d_weight.mutable_data_ptr<T>(), 4 * m, m), Left<T>(d_all.transposed(), false),
-           Right<T>(h_all.transposed(), false), false, torch::stable::get_num_threads());
+  multiply<T>({{matrix(d_weight.mutable_data_ptr<T>(), 4 * m, m), Left<T>(d_all.transposed(), false),
+                Right<T>(h_all.transposed(), false)}},
+              torch::stable::get_num_threads());
   T* const d_h0 = d_first.mutable_data_ptr<T>();
   std::fill_n(d_h0, m, T(0));
   for (int64_t b = 0; b < batch; ++b) add_row(d_h0, d_last + b * m, m);

@@ -29,60 +29,55 @@ Packed<Number>::Packed(Matrix<const Source> right, Isa isa, bool rounded)
       data_(first_strips_.back() * strip * depth_) {
   for_row_ranges(panels(), depth_ * strip * 4, [&, this](int64_t begin, int64_t end) {
     for (int64_t panel = begin; panel < end; ++panel)
-      for (int64_t s = 0; s < strips(panel); ++s)
-        pack_strip(right, first_row(panel) + s * strip,
-                   const_cast<Number*>(at(panel, 0)) + s * strip, strips(panel) * strip);
+      for (int64_t k = 0; k < depth_; k += strip)
+        for (int64_t s = 0; s < strips(panel); ++s)
+          pack_square(right, first_row(panel) + s * strip, k,
+                      const_cast<Number*>(at(panel, k)) + s * strip, strips(panel) * strip);
   });
 }
 
-// Rows `first` ... `first` + 15, each k of them `stride` apart.
+// Rows `first` ... `first` + 15 and 16 k from k on; in the packed form each k is `stride` apart.
 template <class Number>
-void Packed<Number>::pack_strip(Matrix<const Source> right, int64_t first, Number* to,
-                                int64_t stride) const {
-  const int64_t count = std::min(strip, right.rows - first), depth = right.columns;
-  const Source* const from = right.data + first * right.row;
-  for (int64_t k = 0; k < depth_; k += strip) {
-    Number* const block = to + k * stride;
-    const int64_t lines = std::min(strip, depth_ - k);
-    const bool whole = count == strip && (k + strip) * in_k <= depth;
-    if constexpr (std::is_same_v<Number, double>) {
-      for (int64_t p = 0; p < lines; ++p)
-        for (int64_t j = 0; j < strip; ++j)
-          block[p * stride + j] = j < count ? from[j * right.row + (k + p) * right.column] : 0;
+void Packed<Number>::pack_square(Matrix<const Source> right, int64_t first, int64_t k, Number* to,
+                                 int64_t stride) const {
+  constexpr int64_t width = in_k * strip;
+  const int64_t count = std::min(strip, right.rows - first), lines = std::min(strip, depth_ - k);
+  const int64_t numbers = std::min(width, right.columns - k * in_k);
+  const Source* source = right.data + first * right.row + k * in_k * right.column;
+  int64_t row = right.row, column = right.column;
+  alignas(64) Source part[width * strip];
+  if (count < strip || numbers < width || (row != 1 && column != 1)) {
+    for (int64_t j = 0; j < strip; ++j)
+      for (int64_t i = 0; i < width; ++i)
+        part[j * width + i] = j < count && i < numbers ? source[j * row + i * column] : 0;
+    source = part, row = width, column = 1;
+  } else if (column == 1) {
+    // The next panel's rows: all rows follow one another in memory, which no processor foresees.
+    const int64_t ahead = std::min(stride, right.rows - first - strip);
+    for (int64_t j = 0; j < strip; ++j) __builtin_prefetch(source + (ahead + j) * row, 0, 2);
+  }
+  alignas(64) Number packed[strip * strip];
+  if constexpr (std::is_same_v<Number, double>) {
+    for (int64_t p = 0; p < strip; ++p)
+      for (int64_t j = 0; j < strip; ++j) packed[p * strip + j] = source[j * row + p * column];
+  } else {
+    auto* const bits = reinterpret_cast<uint32_t*>(packed);
+    if constexpr (std::is_same_v<Number, float>) {
+      if (column == 1)
+        transpose(reinterpret_cast<const uint32_t*>(source), row, bits, strip);
+      else
+        for (int64_t p = 0; p < strip; ++p)
+          std::copy_n(source + p * column, strip, packed + p * strip);
+      if (rounded_) round_row(packed, strip * strip);
+    } else if (column == 1) {
+      alignas(64) uint32_t by_rows[strip * strip];
+      pack_rows(source, row, by_rows);
+      transpose(by_rows, strip, bits, strip);
     } else {
-      const Source* source = from + k * in_k * right.column;
-      int64_t row = right.row, column = right.column;
-      alignas(64) Source part[2 * strip * strip];
-      if (!whole || (row != 1 && column != 1)) {
-        constexpr int64_t width = in_k * strip;
-        for (int64_t j = 0; j < strip; ++j)
-          for (int64_t i = 0; i < width; ++i)
-            part[j * width + i] =
-                j < count && k * in_k + i < depth ? source[j * row + i * column] : 0;
-        source = part, row = width, column = 1;
-      }
-      alignas(64) uint32_t packed[strip * strip];
-      const uint32_t* lines_from = packed;
-      int64_t lines_row = strip;
-      if constexpr (std::is_same_v<Number, float>) {
-        if (column == 1)
-          transpose(reinterpret_cast<const uint32_t*>(source), row, packed, strip);
-        else
-          lines_from = reinterpret_cast<const uint32_t*>(source), lines_row = column;
-      } else if (column == 1) {
-        alignas(64) uint32_t by_rows[strip * strip];
-        pack_rows(source, row, by_rows);
-        transpose(by_rows, strip, packed, strip);
-      } else {
-        pack_columns(source, column, packed);
-      }
-      for (int64_t p = 0; p < lines; ++p) {
-        std::memcpy(block + p * stride, lines_from + p * lines_row, strip * sizeof(Number));
-        if constexpr (std::is_same_v<Number, float>)
-          if (rounded_) round_row(block + p * stride, strip);
-      }
+      pack_columns(source, column, bits);
     }
   }
+  for (int64_t p = 0; p < lines; ++p) std::copy_n(packed + p * strip, strip, to + p * stride);
 }
 
 template class Packed<float>;

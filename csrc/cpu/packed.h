@@ -36,7 +36,8 @@ class Packed {
   int64_t first_of_block(int64_t block) const { return depth_ * block / blocks(); }
 
  private:
-  void pack_strip(Matrix<const Source> right, int64_t first, Number* to, int64_t stride) const;
+  void pack_square(Matrix<const Source> right, int64_t first, int64_t k, Number* to,
+                   int64_t stride) const;
 
   Isa isa_;
   bool rounded_;
@@ -44,11 +45,5 @@ class Packed {
   std::vector<int64_t> first_strips_;
   Buffer<Number> data_;
 };
-
-// result = left rightᵀ, or with `adds` result += that. The columns of the result are contiguous.
-// The bits of a row depend neither on the other rows nor on `threads`.
-template <class Number>
-void multiply(Matrix<Sum<Number>> result, Matrix<const Sum<Number>> left, const Packed<Number>& right,
-              bool adds, int64_t threads);
 
 }  // namespace aligndraw::cpu

@@ -91,9 +91,9 @@ void run_forward(const Arguments<T>& in, const UnrollTape<T*>& out, T* last) {
     const auto multiply_heads = [&](int64_t t) {
       const auto said = part.of(out.said + t * batch * heads, heads);
       const T* const h = out.decoder_h + t * batch * s.decoder;
-      multiply(said.columns_from(0, s.units), left(h, s.decoder), of_query, false, part.threads);
-      multiply(said.columns_from(s.units, heads - s.units), exact(h, s.decoder), other_heads, false,
-               part.threads);
+      multiply<T>({{said.columns_from(0, s.units), left(h, s.decoder), of_query},
+                   {said.columns_from(s.units, heads - s.units), exact(h, s.decoder), other_heads}},
+                  part.threads);
     };
     part.each([&](ForwardWorkspace<T>&, int64_t b) {
       std::copy_n(in.encoder_h0, s.encoder, out.encoder_h + b * s.encoder);
@@ -135,11 +135,14 @@ void run_forward(const Arguments<T>& in, const UnrollTape<T*>& out, T* last) {
         else
           std::copy_n(in.words + b * s.word_size, s.word_size, context);
       });
-      multiply(part.of(encoder_gates, 4 * s.encoder), left(encoder_in, s.encoder_in()), encoder_ih,
-               left(encoder_h, s.encoder), encoder_hh, part.threads);
+      const auto of_encoder = part.of(encoder_gates, 4 * s.encoder);
+      multiply<T>({{of_encoder, left(encoder_in, s.encoder_in()), encoder_ih},
+                   {of_encoder, left(encoder_h, s.encoder), encoder_hh, true}},
+                  part.threads);
       finish_lstm(encoder_gates, in.encoder_bias, encoder_h, encoder_c, s.encoder);
-      multiply(part.of(posteriors, 2 * s.latents), exact(encoder_h + batch * s.encoder, s.encoder),
-               posterior, false, part.threads);
+      multiply<T>({{part.of(posteriors, 2 * s.latents),
+                    exact(encoder_h + batch * s.encoder, s.encoder), posterior}},
+                  part.threads);
       part.each([&](ForwardWorkspace<T>& workspace, int64_t b) {
         T* const q = posteriors + b * 2 * s.latents;
         add_row(q, in.posterior_bias, 2 * s.latents);
@@ -149,8 +152,10 @@ void run_forward(const Arguments<T>& in, const UnrollTape<T*>& out, T* last) {
                     decoder_in + b * s.decoder_in(), workspace.kl_terms, workspace.ratio_terms,
                     s.latents, out.kl + row + b, out.log_ratio + row + b);
       });
-      multiply(part.of(decoder_gates, 4 * s.decoder), left(decoder_in, s.decoder_in()), decoder_ih,
-               left(decoder_h, s.decoder), decoder_hh, part.threads);
+      const auto of_decoder = part.of(decoder_gates, 4 * s.decoder);
+      multiply<T>({{of_decoder, left(decoder_in, s.decoder_in()), decoder_ih},
+                   {of_decoder, left(decoder_h, s.decoder), decoder_hh, true}},
+                  part.threads);
       finish_lstm(decoder_gates, in.decoder_bias, decoder_h, decoder_c, s.decoder);
       multiply_heads(t + 1);
     }
@@ -275,12 +280,12 @@ void run_backward(const Arguments<T>& in, const UnrollTape<const T*>& tape,
         write_backward_at(workspace, t, b);
       });
       const auto d_h = part.of(d_h_dec.data(), s.decoder);
-      multiply(d_h, left(d_said + (row + batch) * heads, heads), all_heads, true, part.threads);
+      multiply<T>({{d_h, left(d_said + (row + batch) * heads, heads), all_heads, true}}, part.threads);
       lstm_backward(d_h_dec, decoder_cells, tape.decoder_gates, tape.decoder_c, row,
                     decoder_gates, s.decoder);
       const auto d_dec = left(decoder_gates, 4 * s.decoder);
-      multiply(part.of(decoder_in, s.decoder_in()), d_dec, decoder_ih, false, part.threads);
-      multiply(d_h, d_dec, decoder_hh, false, part.threads);
+      multiply<T>({{part.of(decoder_in, s.decoder_in()), d_dec, decoder_ih}, {d_h, d_dec, decoder_hh}},
+                  part.threads);
       part.each([&](BackwardWorkspace<T>& workspace, int64_t b) {
         const T* const said = tape.said + (row + b) * heads;
         T* const d = d_said + (row + b) * heads;
@@ -303,12 +308,13 @@ void run_backward(const Arguments<T>& in, const UnrollTape<const T*>& tape,
             d[s.prior_at() + j] = d_prior[j] * (1 - prior[j] * prior[j]);
       });
       const auto d_h_e = part.of(d_h_enc.data(), s.encoder);
-      multiply(d_h_e, left(posteriors, 2 * s.latents), posterior, true, part.threads);
+      multiply<T>({{d_h_e, left(posteriors, 2 * s.latents), posterior, true}}, part.threads);
       lstm_backward(d_h_enc, encoder_cells, tape.encoder_gates, tape.encoder_c, row,
                     encoder_gates, s.encoder);
       const auto d_enc = left(encoder_gates, 4 * s.encoder);
-      multiply(part.of(d_encoder_in.data(), s.encoder_in()), d_enc, encoder_ih, false, part.threads);
-      multiply(d_h_e, d_enc, encoder_hh, false, part.threads);
+      multiply<T>({{part.of(d_encoder_in.data(), s.encoder_in()), d_enc, encoder_ih},
+                   {d_h_e, d_enc, encoder_hh}},
+                  part.threads);
     }
     part.each([&](BackwardWorkspace<T>& workspace, int64_t b) {
       read_backward_at(workspace, 0, b);
@@ -324,8 +330,8 @@ void run_backward(const Arguments<T>& in, const UnrollTape<const T*>& tape,
         for (int64_t t = 0; t < steps; ++t) add_row(words, contexts + t * pitch, s.word_size);
       }
     });
-    multiply(part.of(d_h_dec.data(), s.decoder), left(d_said.data(), heads), all_heads, true,
-             part.threads);
+    multiply<T>({{part.of(d_h_dec.data(), s.decoder), left(d_said.data(), heads), all_heads, true}},
+                part.threads);
   });
 
   // The gradient of each weight is one product over all steps.
@@ -335,8 +341,8 @@ void run_backward(const Arguments<T>& in, const UnrollTape<const T*>& tape,
   };
   const auto weight_grad = [&](T* grad, const Left<T>& d, const T* inputs, int64_t width) {
     const auto [count, depth] = std::pair(d.matrix.rows, d.matrix.columns);
-    multiply(matrix(grad, count, width), d, in.right(matrix(inputs, depth, width).transposed()), false,
-             threads);
+    multiply<T>(
+        {{matrix(grad, count, width), d, in.right(matrix(inputs, depth, width).transposed())}}, threads);
   };
   const T *const d_enc = d_encoder_gates, *const d_dec = d_decoder_gates;
   {

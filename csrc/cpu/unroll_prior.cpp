@@ -23,11 +23,11 @@ namespace {
 
 template <class T>
 struct Workspace {
-  Workspace(int64_t channels, int64_t height, int64_t width, int64_t size)
-      : writer(channels, height, width, size), canvas(channels * height * width) {}
+  Workspace(int64_t channels, int64_t height, int64_t width, int64_t size, int64_t gates)
+      : writer(channels, height, width, size), canvas(channels * height * width), push(gates) {}
 
   Writer<T> writer;
-  Buffer<T> canvas;
+  Buffer<T> canvas, push;
 };
 
 template <class T>
@@ -71,56 +71,67 @@ UnrollPriorResults run(const UnrollPriorInputs& in) {
   const Buffer<T> pushes(batch * words * 4 * n), said(batch * heads), gates(batch * 4 * n);
   const Buffer<T> z(batch * latents), h(batch * n);
   const Buffer<T> c(batch * n), c_next(batch * n);
-  multiply(matrix(pushes.data(), batch * words, 4 * n),
-           Left<T>(matrix(values, batch * words, word_size), false), of_context, false,
-           torch::stable::get_num_threads());
+  multiply<T>({{matrix(pushes.data(), batch * words, 4 * n),
+                Left<T>(matrix(values, batch * words, word_size), false), of_context}},
+              torch::stable::get_num_threads());
   const Partition<Workspace<T>> partition(batch, [&] {
-    return std::make_unique<Workspace<T>>(channels, height, width, size);
+    return std::make_unique<Workspace<T>>(channels, height, width, size, 4 * n);
   });
   partition.each_part([&](const Part<Workspace<T>>& part) {
-    // result [B, rows of the factor] += x times the factor
-    const auto add_product = [&](T* result, const T* x, const Right<T>& right) {
-      multiply(part.of(result, right.rows), Left<T>(part.of(x, right.columns), false), right, true,
-               part.threads);
+    const auto left = [&](const T* x, int64_t columns) {
+      return Left<T>(part.of(x, columns), false);
+    };
+    // What h adds to the heads, and to the next step's gates.
+    const auto multiply_h = [&] {
+      multiply<T>({{part.of(said.data(), heads), left(h, n), said_of_h},
+                   {part.of(gates.data(), 4 * n), left(h, n), of_h}},
+                  part.threads);
     };
     T *cells = c, *cells_after = c_next;
     part.each([&](Workspace<T>&, int64_t b) {
       std::copy_n(h0, n, h + b * n);
       std::fill_n(cells + b * n, n, T(0));
-      std::copy_n(heads_bias, heads, said + b * heads);
     });
-    add_product(said, h, said_of_h);
+    multiply_h();
     for (int64_t t = 0; t < steps; ++t) {
-      part.each([&](Workspace<T>&, int64_t b) {
-        T *const prior = said + b * heads + units, *const gate = gates + b * 4 * n;
-        if (t == 0)
-          std::fill_n(prior, 2 * latents, T(0));  // the first prior is N(0, I)
-        else
+      part.each([&](Workspace<T>& workspace, int64_t b) {
+        T *const of_row = said + b * heads, *const prior = of_row + units;
+        add_row(of_row, heads_bias, heads);
+        if (t > 0) {
+          const int64_t row = (t - 1) * batch + b;
+          std::copy_n(of_row + patch_at, patch, patch_data + row * patch);
+          std::copy_n(of_row + window_at, 5, window_data + row * 5);
           tanh_row(prior, 2 * latents);
+        } else {
+          std::fill_n(prior, 2 * latents, T(0));  // the first prior is N(0, I)
+        }
         draw_row(prior, prior + latents, noise + (b * steps + t) * latents, z + b * latents,
                  latents);
-        const T* const push = pushes + b * words * 4 * n;
-        if (keys)
-          forward_row(Caption<T>{said + b * heads, keys + b * words * units, score, push,
+        T* const gate = gates + b * 4 * n;
+        const T* push = pushes + b * words * 4 * n;
+        if (keys) {
+          forward_row(Caption<T>{of_row, keys + b * words * units, score, push,
                                  std::clamp<int64_t>(lengths[b], 1, words)},
-                      {words, units, 4 * n}, gate, weight_data + (t * batch + b) * words);
-        else
-          std::copy_n(push, 4 * n, gate);
+                      {words, units, 4 * n}, workspace.push, weight_data + (t * batch + b) * words);
+          push = workspace.push;
+        }
+        add_row(gate, push, 4 * n);
         add_row(gate, decoder_bias, 4 * n);
       });
-      add_product(gates, z, of_latent);
-      add_product(gates, h, of_h);
+      multiply<T>({{part.of(gates.data(), 4 * n), left(z, latents), of_latent, true}}, part.threads);
       part.each([&](Workspace<T>&, int64_t b) {
         forward_row(gates + b * 4 * n, cells + b * n, h + b * n, cells_after + b * n, n);
-        std::copy_n(heads_bias, heads, said + b * heads);
       });
       std::swap(cells, cells_after);
-      add_product(said, h, said_of_h);
-      part.each([&](Workspace<T>&, int64_t b) {
-        std::copy_n(said + b * heads + patch_at, patch, patch_data + (t * batch + b) * patch);
-        std::copy_n(said + b * heads + window_at, 5, window_data + (t * batch + b) * 5);
-      });
+      multiply_h();
     }
+    part.each([&](Workspace<T>&, int64_t b) {
+      T* const of_row = said + b * heads;
+      const int64_t row = (steps - 1) * batch + b;
+      add_row(of_row, heads_bias, heads);
+      std::copy_n(of_row + patch_at, patch, patch_data + row * patch);
+      std::copy_n(of_row + window_at, 5, window_data + row * 5);
+    });
     // Nothing reads the canvas on the way: all writes at once.
     part.each([&](Workspace<T>& workspace, int64_t b) {
       T* results[] = {canvas_data + b * volume, workspace.canvas};
