@@ -21,6 +21,8 @@ BACKENDS = ("reference", "cpp", "cuda", "triton")
 NAMESPACES = {"cpp": "aligndraw", "cuda": "aligndraw", "triton": "aligndraw_triton"}
 _BY_DEVICE = {"cpu": ("cpp", "reference"), "cuda": ("cuda", "triton", "reference")}
 _HERE = Path(__file__).parent
+# The instruction sets that the C++ products have kernels for, by their numbers in C++; each includes those before it.
+ISAS = ("portable", "avx2", "avx512", "avx512_bf16", "amx")
 
 
 def _build_record() -> dict[str, Any]:

@@ -335,7 +335,7 @@ class TrainingConfig(Config):
     precision: str = setting(
         "float32",
         "of the large matrix products: float32; bf16 or, on NVIDIA GPUs, tf32, of factors rounded to bfloat16 or TF32 "
-        "with sums in float32; or auto, bf16 where that is faster (CPUs with matrix tiles: Intel's AMX), else float32",
+        "with sums in float32; or auto, bf16 where that is faster (CPUs with AVX512_BF16 or AMX), else float32",
         PRECISIONS,
     )
     patience: int = setting(

@@ -12,12 +12,13 @@ import numpy as np
 import torch
 
 import aligndraw
-from aligndraw.backends import BACKENDS, BUILD, backend_for, missing_reason
+from aligndraw.backends import BACKENDS, BUILD, ISAS, backend_for, missing_reason
 from aligndraw.machine import processor
 from aligndraw.ops import LOOPS, OPS
 
 ENVIRONMENT = {
     "ALIGNDRAW_BACKEND": f"forces one backend: {', '.join(BACKENDS)}",
+    "ALIGNDRAW_ISA": f"forces the instruction set of C++ products: {', '.join(ISAS)}",
     "ALIGNDRAW_LOOP": "forces a form of the loops on a GPU: auto, launches or persistent",
     "ALIGNDRAW_BUILD_CPP": "at installation, compiled ops: auto, 0 (no) or 1 (stop if it cannot be done)",
     "ALIGNDRAW_BUILD_CUDA": "at installation, CUDA ops: auto, 0 or 1",
@@ -34,6 +35,7 @@ def page() -> str:
         ("triton", _version("triton")),
         ("numpy", np.__version__),
         ("CPU", _cpu()),
+        ("ISA", _isa()),
         *_gpus(),
         *_build(),
     ]
@@ -83,6 +85,19 @@ def _version(package: str) -> str:
 def _cpu() -> str:
     features = torch.backends.cpu.get_cpu_capability()
     return f"{processor()}, {features}, {os.cpu_count()} CPUs, {torch.get_num_threads()} threads in use"
+
+
+def _isa() -> str:
+    """The instruction set of the C++ products, and the last one that this machine has."""
+    reason = missing_reason("unroll", "cpp", "cpu")
+    if reason:
+        return f"none: {reason}"
+    best = ISAS[torch.ops.aligndraw.best_isa()]
+    try:
+        served = ISAS[torch.ops.aligndraw.isa()]
+    except RuntimeError as error:  # ALIGNDRAW_ISA names none of this machine's
+        return f"none: {error}"
+    return f"{served} serves the C++ products, this machine has {best}"
 
 
 def _gpus() -> list[tuple[str, str]]:

@@ -2,7 +2,7 @@
 #include <torch/csrc/stable/library.h>
 
 #include "attend.h"
-#include "cpu/bfloat16.h"
+#include "cpu/factor.h"
 #include "latent.h"
 #include "lstm.h"
 #include "lstm_sequence.h"
@@ -15,26 +15,28 @@
 
 namespace aligndraw {
 
-// What has no other form: the rounded product by each unit and the number of the fastest one here, and update rules.
+// What has no other form: products by each ISA, the number of the ISA that serves and of the best one here, and update rules.
 STABLE_TORCH_LIBRARY_FRAGMENT(aligndraw, ops) {
-  ops.def("bf16_product(Tensor left, Tensor right, int unit) -> Tensor");
-  ops.def("bf16_unit() -> int");
+  ops.def("product(Tensor left, Tensor right, bool bf16, int isa) -> Tensor");
+  ops.def("isa() -> int");
+  ops.def("best_isa() -> int");
   ops.def(
       "muon_(Tensor(a!)[] parameters, Tensor(b!)[] momenta, Tensor[] gradients, float momentum, "
-      "float[] steps, int unit) -> ()");
+      "float[] steps, int isa) -> ()");
   ops.def(
       "rmsprop_(Tensor(a!)[] parameters, Tensor(b!)[] squares, Tensor[] gradients, Tensor scales, "
       "float lr, float decay, float eps) -> ()");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(aligndraw, CompositeExplicitAutograd, ops) {
-  ops.impl("bf16_unit", TORCH_BOX(&cpu::bf16_unit));
+  ops.impl("best_isa", TORCH_BOX(&cpu::best_isa_number));
+  ops.impl("isa", TORCH_BOX(&cpu::isa_number));
 }
 
 STABLE_TORCH_LIBRARY_IMPL(aligndraw, CPU, ops) {
   ops.impl("attend", TORCH_BOX(&cpu::attend));
   ops.impl("attend_backward", TORCH_BOX(&cpu::attend_backward));
-  ops.impl("bf16_product", TORCH_BOX(&cpu::bf16_product));
+  ops.impl("product", TORCH_BOX(&cpu::product_of));
   ops.impl("latent", TORCH_BOX(&cpu::latent));
   ops.impl("latent_backward", TORCH_BOX(&cpu::latent_backward));
   ops.impl("lstm_gates", TORCH_BOX(&cpu::lstm_gates));

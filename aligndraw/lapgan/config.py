@@ -58,7 +58,7 @@ class AdversarialConfig(Config):
     precision: str = setting(
         "auto",
         "of the convolutions: float32; bf16 or, on NVIDIA GPUs, tf32, of numbers rounded to bfloat16 or TF32; or auto, "
-        "bf16 where that is faster (CPUs with matrix tiles: Intel's AMX), else float32",
+        "bf16 where that is faster (CPUs with AVX512_BF16 or AMX), else float32",
         PRECISIONS,
     )
 

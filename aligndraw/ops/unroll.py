@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from aligndraw.backends import backend_for
+from aligndraw.backends import ISAS, backend_for
 from aligndraw.ops._op import Op, check_loop, check_shape, check_sizes
 from aligndraw.ops.attend import attend_reference
 from aligndraw.ops.latent import latent_reference
@@ -87,8 +87,8 @@ def product(a: Tensor, b: Tensor, bf16: bool) -> Tensor:
 
 
 def rounds_fast(device: str) -> bool:
-    """Whether products of rounded factors are faster than others: on CPUs with matrix tiles (AMX), in C++."""
-    return backend_for("unroll", device) == "cpp" and bool(torch.ops.aligndraw.bf16_unit())
+    """Whether products of rounded factors are faster than others: in C++ on CPUs with AVX512_BF16 or AMX."""
+    return backend_for("unroll", device) == "cpp" and torch.ops.aligndraw.isa() >= ISAS.index("avx512_bf16")
 
 
 def say(h: Tensor, decoder: DecoderWeights, bf16: bool) -> Tensor:

@@ -139,7 +139,7 @@ class Muon(torch.optim.Optimizer):
     by five steps of a Newton–Schulz iteration: all its singular values are near 1. With 0.2 √… a step would be as large
     as one of Adam's (Liu et al., 2025); twice that trains faster here (docs/training.md).
 
-    With `bf16`, matrices on a CPU with matrix tiles take a step in one call of C++ (csrc/cpu/muon.cpp).
+    With `bf16`, matrices on a CPU with AVX512_BF16 or AMX take a step in one call of C++ (csrc/cpu/muon.cpp).
 
     Args:
         params: as in any torch optimizer.
@@ -193,8 +193,8 @@ class Muon(torch.optim.Optimizer):
         grads, lr, kept = _halting(self.found_inf, grads, lr, 0.95)
         steps = [lr * 0.4 * max(p.shape) ** 0.5 for p in matrices]
         if self._dtype and all(p.is_cpu and p.dtype == torch.float32 for p in matrices) and rounds_fast("cpu"):
-            unit = torch.ops.aligndraw.bf16_unit()
-            torch.ops.aligndraw.muon_(matrices, momenta, [g.contiguous() for g in grads], kept, steps, unit)
+            isa = torch.ops.aligndraw.isa()
+            torch.ops.aligndraw.muon_(matrices, momenta, [g.contiguous() for g in grads], kept, steps, isa)
             return
         torch._foreach_mul_(momenta, kept)
         torch._foreach_add_(momenta, grads, alpha=0.05)

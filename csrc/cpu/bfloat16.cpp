@@ -2,15 +2,14 @@
 
 #include <cstring>
 
+#include "compiler.h"
 #include "loop.h"
 #include "vector.h"
 
-#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__) && \
-    __GNUC__ >= 11
-#define ALIGNDRAW_AMX __attribute__((target("amx-tile,amx-bf16")))  // the compiler knows it
+#ifdef ALIGNDRAW_X86
 #include <immintrin.h>
-#include <sys/syscall.h>
-#include <unistd.h>
+
+#define ALIGNDRAW_AMX ALIGNDRAW_TARGET(ALIGNDRAW_AMX_ISA)
 #endif
 
 namespace aligndraw::cpu {
@@ -21,39 +20,6 @@ constexpr int64_t at_once = 32;     // depth tiles whose products are formed bef
 constexpr int64_t block = Tiles::block;
 
 using Bits = Vector<uint32_t, tile>;
-
-// The nearest bfloat16, ties to even; not a number stays so.
-ALIGNDRAW_INLINE void round(Bits& bits, const float* from) {
-  load(bits, from);
-  const Bits nearest = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-  bits = (bits & 0x7fffffff) > 0x7f800000 ? (bits >> 16) | 0x40 : nearest;
-}
-
-template <int first>
-struct EveryOther {
-  static constexpr int of(int i) { return 2 * i + first; }
-};
-
-// Rows i and i + distance of a matrix of which they are to swap two squares of `distance` elements.
-template <int distance>
-struct SwappedAbove {
-  static constexpr int of(int i) { return i & distance ? tile + i - distance : i; }
-};
-template <int distance>
-struct SwappedBelow {
-  static constexpr int of(int i) { return i & distance ? tile + i : i + distance; }
-};
-
-template <int distance>
-ALIGNDRAW_INLINE void swap_squares(Bits (&rows)[tile]) {
-#pragma GCC unroll 16
-  for (int i = 0; i < tile; ++i) {
-    if (i & distance) continue;
-    const Bits above = rows[i], below = rows[i + distance];
-    shuffle<SwappedAbove<distance>>(rows[i], above, below);
-    shuffle<SwappedBelow<distance>>(rows[i + distance], above, below);
-  }
-}
 
 // A tile at the edge, as a whole one.
 void copy_part(const Matrix<const float>& matrix, int64_t first_row, int64_t first_column,
@@ -107,7 +73,7 @@ ALIGNDRAW_CLONES void multiply_anywhere(const uint32_t* const* left, const uint3
       }
 }
 
-#ifdef ALIGNDRAW_AMX
+#ifdef ALIGNDRAW_X86
 
 ALIGNDRAW_AMX void multiply_amx(const uint32_t* const* left, const uint32_t* const* right,
                                 int left_tiles, int64_t depth, float* result, int64_t row,
@@ -167,69 +133,19 @@ class AmxTiles {
   ALIGNDRAW_AMX ~AmxTiles() { _tile_release(); }
 };
 
-// Whether the processor has the tiles, and Linux lets the process use them.
-bool amx_allowed() {
-  unsigned a = 7, b, c = 0, d;
-  __asm__("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
-  constexpr long request_permission = 0x1023, tile_data = 18;
-  return (d >> 22 & 1) && (d >> 24 & 1) &&
-         syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
-}
-
 #endif
 
 }  // namespace
 
-Unit fastest_unit() {
-#ifdef ALIGNDRAW_AMX
-  static const Unit found = amx_allowed() ? Unit::amx : Unit::any_processor;
-  return found;
-#else
-  return Unit::any_processor;
-#endif
-}
-
-void with_kernel(Unit unit, const std::function<void(BlockKernel)>& run) {
-#ifdef ALIGNDRAW_AMX
-  if (unit == Unit::amx) {
+void with_kernel(Isa isa, const std::function<void(BlockKernel)>& run) {
+#ifdef ALIGNDRAW_X86
+  if (isa == Isa::amx) {
     const AmxTiles tiles;
     return run(multiply_amx);
   }
+  if (isa == Isa::avx512_bf16) return run(multiply_block_avx512_bf16);
 #endif
   run(multiply_anywhere);
-}
-
-ALIGNDRAW_CLONES void pack_rows(const float* from, int64_t row, uint32_t* to) {
-  for (int64_t r = 0; r < tile; ++r) {
-    Bits left, right, even, odd;
-    round(left, from + r * row);
-    round(right, from + r * row + tile);
-    shuffle<EveryOther<0>>(even, left, right);
-    shuffle<EveryOther<1>>(odd, left, right);
-    store(to + r * tile, Bits(even | odd << 16));
-  }
-}
-
-ALIGNDRAW_CLONES void pack_columns(const float* from, int64_t row, uint32_t* to) {
-  for (int64_t p = 0; p < tile; ++p) {
-    Bits even, odd;
-    round(even, from + 2 * p * row);
-    round(odd, from + (2 * p + 1) * row);
-    store(to + p * tile, Bits(even | odd << 16));
-  }
-}
-
-ALIGNDRAW_CLONES void transpose(const uint32_t* from, int64_t from_row, uint32_t* to,
-                                int64_t to_row) {
-  Bits rows[tile];
-#pragma GCC unroll 16
-  for (int i = 0; i < tile; ++i) load(rows[i], from + i * from_row);
-  swap_squares<8>(rows);
-  swap_squares<4>(rows);
-  swap_squares<2>(rows);
-  swap_squares<1>(rows);
-#pragma GCC unroll 16
-  for (int i = 0; i < tile; ++i) store(to + i * to_row, rows[i]);
 }
 
 Tiles::Tiles(Side side, Matrix<const float> matrix)
@@ -268,7 +184,7 @@ Tiles::Tiles(Side side, Matrix<const float> matrix)
   });
 }
 
-void multiply(Matrix<float> result, std::initializer_list<Term> terms, bool adds, Unit unit) {
+void multiply(Matrix<float> result, std::initializer_list<Term> terms, bool adds, Isa isa) {
   const auto& [left, right] = *terms.begin();
   const int64_t left_blocks = (left.rows() + block - 1) / block;
   const int64_t right_blocks = (right.rows() + block - 1) / block;
@@ -314,7 +230,7 @@ void multiply(Matrix<float> result, std::initializer_list<Term> terms, bool adds
     }
   };
   for_row_ranges(outer, inner * depth * block, [&](int64_t begin, int64_t end) {
-    with_kernel(unit, [&](BlockKernel kernel) {
+    with_kernel(isa, [&](BlockKernel kernel) {
       for (int64_t from = 0; from < depth; from += at_once)
         for (int64_t i = begin; i < end; ++i)
           for (int64_t j = 0; j < inner; ++j)
@@ -322,29 +238,6 @@ void multiply(Matrix<float> result, std::initializer_list<Term> terms, bool adds
                            std::min(from + at_once, depth));
     });
   });
-}
-
-int64_t bf16_unit() { return int64_t(fastest_unit()); }
-
-Tensor bf16_product(Tensor left, Tensor right, int64_t unit) {
-  check_shape("bf16_product", "left", left, "[m, k]", {any, any});
-  check_shape("bf16_product", "right", right, "[n, k]", {any, left.size(1)});
-  for (const Argument& factor : {Argument{"left", left}, Argument{"right", right}})
-    if (factor.tensor.scalar_type() != ScalarType::Float)
-      fail("bf16_product: ", factor.name, " must be float32, got ",
-           dtype_text(factor.tensor.scalar_type()));
-  if (unit < 0 || unit > bf16_unit())
-    fail("bf16_product: unit must be in 0 ... ", bf16_unit(), " on this machine, got ", unit);
-  const auto matrix = [](const Tensor& tensor) {
-    return Matrix<const float>{tensor.const_data_ptr<float>(), tensor.size(0), tensor.size(1),
-                               tensor.stride(0), tensor.stride(1)};
-  };
-  check_sizes("bf16_product", "the product", {left.size(0), right.size(0)});
-  const Tensor result = pooled({left.size(0), right.size(0)}, left.scalar_type());
-  const Tiles lefts(Tiles::Side::left, matrix(left)), rights(Tiles::Side::right, matrix(right));
-  multiply({result.mutable_data_ptr<float>(), left.size(0), right.size(0), right.size(0)},
-           {{lefts, rights}}, false, Unit(unit));
-  return result;
 }
 
 }  // namespace aligndraw::cpu

@@ -5,35 +5,23 @@
 
 #include "../gemm.h"
 #include "cpu.h"
+#include "isa.h"
+#include "round.h"
 
 namespace aligndraw::cpu {
-
-// What forms the rounded products. Each computes the same, but for the order of its sums.
-enum class Unit { any_processor, amx };
-
-Unit fastest_unit();
-
-// The number of that unit, and left rightᵀ of float matrices [m, k] and [n, k] by the unit of a
-// number that is not above it.
-int64_t bf16_unit();
-Tensor bf16_product(Tensor left, Tensor right, int64_t unit);
 
 // result, 32 x 32 with rows `row` apart, = the products of `depth` tiles of two rows of tiles of each
 // side (of the left, one will do), or with `adds` += them.
 using BlockKernel = void (*)(const uint32_t* const* left, const uint32_t* const* right,
                              int left_tiles, int64_t depth, float* result, int64_t row, bool adds);
 
-// Calls run with the unit's kernel on a thread that is prepared for it.
-void with_kernel(Unit unit, const std::function<void(BlockKernel)>& run);
+// That of AVX512_BF16.
+void multiply_block_avx512_bf16(const uint32_t* const* left, const uint32_t* const* right,
+                                int left_tiles, int64_t depth, float* result, int64_t row,
+                                bool adds);
 
-// Tiles of 16 lines of 16 pairs of numbers, rounded to the nearest bfloat16. Of 16 rows, `row` apart,
-// the pairs of neighbours in each; and of 16 columns in 32 rows, the pairs of neighbours in each: a
-// line a pair.
-void pack_rows(const float* from, int64_t row, uint32_t* to);
-void pack_columns(const float* from, int64_t row, uint32_t* to);
-
-// to[j][i] = from[i][j] of 16 x 16 elements of 32 bits, in rows so far apart.
-void transpose(const uint32_t* from, int64_t from_row, uint32_t* to, int64_t to_row);
+// Calls run with the ISA's kernel on a thread that is prepared for it.
+void with_kernel(Isa isa, const std::function<void(BlockKernel)>& run);
 
 // A factor of a product result[i, j] = sum_k left[i, k] right[j, k], rounded, in tiles of 16 rows by
 // 32 of depth, padded with zeros. A left tile is 16 rows of 16 pairs of neighbours in depth, a right
@@ -61,6 +49,6 @@ struct Term {
 };
 
 // result = the sum of the terms' products, or with `adds` result += that; at most two terms.
-void multiply(Matrix<float> result, std::initializer_list<Term> terms, bool adds, Unit unit);
+void multiply(Matrix<float> result, std::initializer_list<Term> terms, bool adds, Isa isa);
 
 }  // namespace aligndraw::cpu

@@ -1,4 +1,5 @@
-// Products of the loops: of matrices as they are, laid out once for many products, or rounded.
+// Products of the loops: of float64, of float32, or of float32 rounded to bfloat16 with sums in
+// float32, in the form that the ISA is fastest with.
 #pragma once
 #include <optional>
 
@@ -7,57 +8,61 @@
 
 namespace aligndraw::cpu {
 
-// A factor as it is, or rounded.
+// The left factor as it stands, with its tiles where AMX forms the products.
 template <class T>
 struct Left {
-  Left(Matrix<const T> matrix, bool rounded) : matrix(matrix) {
+  Left(Matrix<const T> matrix, bool rounded, Isa isa = cpu::isa()) : matrix(matrix) {
     if constexpr (std::is_same_v<T, float>)
-      if (rounded) tiles.emplace(Tiles::Side::left, matrix);
+      if (rounded && isa == Isa::amx) tiles.emplace(Tiles::Side::left, matrix);
   }
 
   Matrix<const T> matrix;
   std::optional<Tiles> tiles;
 };
 
-// Where it serves `times` products with `rows` rows each, all with contiguous
-// rows, it may be laid out once for all of them.
+// The right factor [n, k], laid out for any number of products. With `rounded`, of tiles under AMX,
+// of pairs under AVX512_BF16, and elsewhere of rounded numbers.
 template <class T>
 struct Right {
-  Right(Matrix<const T> matrix, bool rounded, int64_t rows = 0, int64_t times = 1)
-      : matrix(matrix) {
+  Right(Matrix<const T> matrix, bool rounded, Isa isa = cpu::isa())
+      : rows(matrix.rows), columns(matrix.columns) {
     if constexpr (std::is_same_v<T, float>) {
-      if (rounded)
+      if (rounded && isa == Isa::amx) {
         tiles.emplace(Tiles::Side::right, matrix);
-      else if (Packed::pays(rows, times, matrix.transposed()))
-        packed.emplace(rows, matrix.transposed());
+        return;
+      }
+      if (rounded && isa == Isa::avx512_bf16) {
+        pairs.emplace(matrix, isa);
+        return;
+      }
     }
+    numbers.emplace(matrix, isa, rounded && std::is_same_v<T, float>);
   }
 
-  Matrix<const T> matrix;
+  int64_t rows, columns;
+  std::optional<Packed<T>> numbers;
+  std::optional<Packed<Bf16Pair>> pairs;
   std::optional<Tiles> tiles;
-  std::optional<Packed> packed;
 };
 
-// result = left rightᵀ, or with `adds` result += that. Both are rounded, or neither is.
+// result = left rightᵀ, or with `adds` result += that. Both factors are rounded, or neither is. The
+// columns of the result are contiguous.
 template <class T>
-void multiply(Matrix<T> result, const Left<T>& left, const Right<T>& right, bool adds = false) {
-  if constexpr (std::is_same_v<T, float>) {
-    if (right.tiles) return multiply(result, {{*left.tiles, *right.tiles}}, adds, fastest_unit());
-    if (right.packed) return right.packed->multiply(result, left.matrix, adds);
-  }
-  multiply(result, left.matrix, right.matrix.transposed(), adds);
-}
+struct Product {
+  Matrix<T> result;
+  const Left<T>& left;
+  const Right<T>& right;
+  bool adds = false;
+};
 
-// result = left rightᵀ + other_left other_rightᵀ
+// Forms products that have equally many rows each, in their order, with one barrier between the
+// threads, behind the last one: a product may add to the result of the one before it.
+//
+// The bits of a row depend neither on the other rows nor on `threads`.
 template <class T>
-void multiply(Matrix<T> result, const Left<T>& left, const Right<T>& right,
-              const Left<T>& other_left, const Right<T>& other_right) {
-  if constexpr (std::is_same_v<T, float>)
-    if (right.tiles)
-      return multiply(result, {{*left.tiles, *right.tiles}, {*other_left.tiles, *other_right.tiles}},
-                      false, fastest_unit());
-  multiply(result, left, right);
-  multiply(result, other_left, other_right, true);
-}
+void multiply(std::initializer_list<Product<T>> products, int64_t threads);
+
+// The op `product`: left rightᵀ of matrices [m, k] and [n, k] by the ISA of a number.
+Tensor product_of(Tensor left, Tensor right, bool bf16, int64_t isa_number);
 
 }  // namespace aligndraw::cpu

@@ -1,8 +1,9 @@
-// What the unrolled loops share: threads that keep their workshops, and the rows' small change.
+// What the unrolled loops share: parts of a batch, and operations on rows.
 #pragma once
 #include <memory>
 #include <vector>
 
+#include "../gemm.h"
 #include "cpu.h"
 
 namespace aligndraw::cpu {
@@ -14,30 +15,79 @@ void add_row(double* row, const double* other, int64_t n);
 void tanh_row(float* row, int64_t n);
 void tanh_row(double* row, int64_t n);
 
-// Work on the rows of a batch by torch's threads, each with a workshop of its own.
-template <class Workshop>
-class Team {
+// Rows of a batch that go through a loop together: by one thread, or by all threads with a barrier
+// after each stage.
+template <class Workspace>
+class Part {
  public:
-  template <class Make>
-  Team(int64_t batch, const Make& make) : batch_(batch) {
-    const int64_t most = std::max<int64_t>(1, torch::stable::get_num_threads());
-    for (int64_t i = 0; i < std::clamp<int64_t>(batch, 1, most); ++i) workshops_.push_back(make());
-  }
+  Part(int64_t first, int64_t count, int64_t threads, const std::unique_ptr<Workspace>* workspaces,
+       int64_t workspace_count)
+      : first(first),
+        count(count),
+        threads(threads),
+        workspaces_(workspaces),
+        workspace_count_(workspace_count) {}
 
+  const int64_t first, count, threads;
+
+  // Calls work(workspace, b) for each row b.
   template <class F>
   void each(const F& work) const {
-    const int64_t count = int64_t(workshops_.size());
-    parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
+    const auto run = [&](int64_t begin, int64_t end) {
       const FlushSubnormals flush;
       for (int64_t i = begin; i < end; ++i)
-        for (int64_t b = batch_ * i / count; b < batch_ * (i + 1) / count; ++b)
-          work(*workshops_[i], b);
+        for (int64_t b = count * i / workspace_count_; b < count * (i + 1) / workspace_count_; ++b)
+          work(*workspaces_[i], first + b);
+    };
+    if (workspace_count_ == 1)
+      run(0, 1);
+    else
+      parallel_for(0, workspace_count_, 1, run);
+  }
+
+  // These rows of an array [B, columns], as a matrix.
+  template <class T>
+  Matrix<T> of(T* data, int64_t columns) const {
+    return matrix(data + first * columns, count, columns);
+  }
+
+ private:
+  const std::unique_ptr<Workspace>* workspaces_;
+  const int64_t workspace_count_;
+};
+
+// A batch in parts, with a workspace for each of torch's threads. No row's result depends on others,
+// so that each thread takes its rows through the whole loop without waiting. Where a thread would have
+// few rows, which would not pay for reading all weights, the threads share the work of each stage.
+template <class Workspace>
+class Partition {
+ public:
+  template <class Make>
+  Partition(int64_t batch, const Make& make) : batch_(batch) {
+    const int64_t count = std::clamp<int64_t>(batch, 1, threads_);
+    for (int64_t i = 0; i < count; ++i) workspaces_.push_back(make());
+  }
+
+  // Calls run(part) for all parts.
+  template <class F>
+  void each_part(const F& run) const {
+    if (batch_ < threads_ * few_rows)
+      return run(Part<Workspace>(0, batch_, threads_, workspaces_.data(),
+                                 int64_t(workspaces_.size())));
+    parallel_for(0, threads_, 1, [&](int64_t begin, int64_t end) {
+      const FlushSubnormals flush;
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t first = batch_ * i / threads_, count = batch_ * (i + 1) / threads_ - first;
+        run(Part<Workspace>(first, count, 1, &workspaces_[i], 1));
+      }
     });
   }
 
  private:
-  int64_t batch_;
-  std::vector<std::unique_ptr<Workshop>> workshops_;
+  static constexpr int64_t few_rows = 8;
+
+  const int64_t batch_, threads_ = std::max<int64_t>(1, torch::stable::get_num_threads());
+  std::vector<std::unique_ptr<Workspace>> workspaces_;
 };
 
 }  // namespace aligndraw::cpu

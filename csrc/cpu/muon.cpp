@@ -79,8 +79,8 @@ class Iteration {
     return (4 * columns + 3 * rows) * rows * 2 * tile;
   }
 
-  Iteration(int64_t rows, int64_t columns, uint32_t* memory, Unit unit)
-      : rows_(rows), columns_(columns), unit_(unit) {
+  Iteration(int64_t rows, int64_t columns, uint32_t* memory, Isa isa)
+      : rows_(rows), columns_(columns), isa_(isa) {
     const int64_t count = rows * columns * 2 * tile, squares = rows * rows * 2 * tile;
     x_ = {columns, memory};
     x_turned_ = {columns, memory + count};
@@ -126,7 +126,7 @@ class Iteration {
   template <class F>
   void each(int64_t count, const F& work) const {
     parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
-      with_kernel(unit_, [&](BlockKernel kernel) {
+      with_kernel(isa_, [&](BlockKernel kernel) {
         alignas(64) Square square;
         for (int64_t n = begin; n < end; ++n) work(kernel, n, square);
       });
@@ -167,7 +167,7 @@ class Iteration {
   }
 
   int64_t rows_, columns_;
-  Unit unit_;
+  Isa isa_;
   Panels x_, x_turned_, x_columns_, next_columns_, a_, a_turned_, s_;
 };
 
@@ -179,7 +179,7 @@ int64_t memory_of(const Tensor& parameter) {
 }
 
 void update(float* p, float* m, const float* g, int64_t rows, int64_t columns, float momentum,
-            float step, uint32_t* memory, Unit unit) {
+            float step, uint32_t* memory, Isa isa) {
   constexpr int64_t part = 1 << 14;  // so that the sum does not depend on the threads
   const int64_t count = rows * columns, parts = (count + part - 1) / part;
   const Buffer<float> sums(parts);
@@ -193,7 +193,7 @@ void update(float* p, float* m, const float* g, int64_t rows, int64_t columns, f
   const float factor = 1 / std::max(1e-7, std::sqrt(total));
 
   const bool tall = rows > columns;
-  Iteration x(blocks(std::min(rows, columns)), blocks(std::max(rows, columns)), memory, unit);
+  Iteration x(blocks(std::min(rows, columns)), blocks(std::max(rows, columns)), memory, isa);
   // Calls work(b, i, j) for every block (i, j) of the parameter, which is X's block b[0], b[1].
   const auto each_block = [&](const auto& work) {
     parallel_for(0, blocks(rows) * blocks(columns), 1, [&](int64_t begin, int64_t end) {
@@ -230,13 +230,12 @@ void update(float* p, float* m, const float* g, int64_t rows, int64_t columns, f
 
 void muon_(std::vector<Tensor> parameters, std::vector<Tensor> momenta,
            std::vector<Tensor> gradients, double momentum, std::vector<double> steps,
-           int64_t unit) {
+           int64_t isa_number) {
   const size_t count = parameters.size();
   if (momenta.size() != count || gradients.size() != count || steps.size() != count)
     fail("muon_: momenta, gradients and steps must number ", count, " like parameters, got ",
          momenta.size(), ", ", gradients.size(), " and ", steps.size());
-  if (unit < 0 || unit > bf16_unit())
-    fail("muon_: unit must be in 0 ... ", bf16_unit(), " on this machine, got ", unit);
+  const Isa isa = checked_isa("muon_", isa_number);
   for (size_t i = 0; i < count; ++i) {
     const Tensor& parameter = parameters[i];
     check_shape("muon_", "parameters", parameter, "[rows, columns]", {any, any});
@@ -254,7 +253,7 @@ void muon_(std::vector<Tensor> parameters, std::vector<Tensor> momenta,
     if (parameters[i].numel())
       update(parameters[i].mutable_data_ptr<float>(), momenta[i].mutable_data_ptr<float>(),
              gradients[i].const_data_ptr<float>(), parameters[i].size(0), parameters[i].size(1),
-             momentum, steps[i], memory, Unit(unit));
+             momentum, steps[i], memory, isa);
 }
 
 }  // namespace aligndraw::cpu

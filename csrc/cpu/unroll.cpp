@@ -17,18 +17,11 @@ template <class T>
 struct Arguments : UnrollArguments<T> {
   using UnrollArguments<T>::UnrollArguments, UnrollArguments<T>::bf16, UnrollArguments<T>::sizes;
 
-  Left<T> left(const T* data, int64_t rows, int64_t columns) const {
-    return {matrix(data, rows, columns), bf16};
-  }
+  Left<T> left(Matrix<const T> matrix) const { return {matrix, bf16}; }
   Right<T> right(Matrix<const T> matrix) const { return {matrix, bf16}; }
-  // A right factor that is one of every step's products; priors, posteriors and windows come of
-  // `exact` ones, which are never rounded.
-  Right<T> of_steps(Matrix<const T> matrix) const {
-    return {matrix, bf16, sizes.batch, sizes.steps};
-  }
-  Right<T> exact_of_steps(Matrix<const T> matrix) const {
-    return {matrix, false, sizes.batch, sizes.steps};
-  }
+  // Priors, posteriors and windows come of products that are never rounded.
+  static Left<T> exact_left(Matrix<const T> matrix) { return {matrix, false}; }
+  static Right<T> exact_right(Matrix<const T> matrix) { return {matrix, false}; }
 };
 
 template <class T>
@@ -41,8 +34,8 @@ Caption<T> caption_of(const Arguments<T>& in, const T* said, int64_t b) {
 // ---- forward ----
 
 template <class T>
-struct ForwardWorkshop {
-  explicit ForwardWorkshop(const UnrollSizes& s)
+struct ForwardWorkspace {
+  explicit ForwardWorkspace(const UnrollSizes& s)
       : reader(s.channels, s.height, s.width, s.read_size, true),
         writer(s.channels, s.height, s.width, s.write_size),
         kl_terms(s.latents),
@@ -58,28 +51,18 @@ void run_forward(const Arguments<T>& in, const UnrollTape<T*>& out, T* last) {
   const auto& s = in.sizes;
   const int64_t batch = s.batch, volume = s.volume(), heads = s.heads();
   const auto weight = [&](const T* data, int64_t rows, int64_t columns) {
-    return in.of_steps(matrix(data, rows, columns));
+    return in.right(matrix(data, rows, columns));
   };
   const auto encoder_ih = weight(in.encoder_ih, 4 * s.encoder, s.encoder_in());
   const auto encoder_hh = weight(in.encoder_hh, 4 * s.encoder, s.encoder);
   const auto decoder_ih = weight(in.decoder_ih, 4 * s.decoder, s.decoder_in());
   const auto decoder_hh = weight(in.decoder_hh, 4 * s.decoder, s.decoder);
   const auto of_query = weight(in.heads, s.units, s.decoder);
-  const auto exact = [](const T* data, int64_t rows, int64_t columns) {
-    return Left<T>(matrix(data, rows, columns), false);
-  };
-  const auto posterior = in.exact_of_steps(matrix(in.posterior, 2 * s.latents, s.encoder));
+  const auto posterior = in.exact_right(matrix(in.posterior, 2 * s.latents, s.encoder));
   const auto other_heads =
-      in.exact_of_steps(matrix(in.heads + s.units * s.decoder, heads - s.units, s.decoder));
-  const auto multiply_heads = [&](int64_t t) {
-    T* const said = out.said + t * batch * heads;
-    const T* const h = out.decoder_h + t * batch * s.decoder;
-    multiply(Matrix<T>{said, batch, s.units, heads}, in.left(h, batch, s.decoder), of_query);
-    multiply(Matrix<T>{said + s.units, batch, heads - s.units, heads}, exact(h, batch, s.decoder),
-             other_heads);
-  };
-  const Team<ForwardWorkshop<T>> team(
-      batch, [&] { return std::make_unique<ForwardWorkshop<T>>(s); });
+      in.exact_right(matrix(in.heads + s.units * s.decoder, heads - s.units, s.decoder));
+  const Partition<ForwardWorkspace<T>> partition(
+      batch, [&] { return std::make_unique<ForwardWorkspace<T>>(s); });
   // What is said of h_dec after t steps is complete only now: its product has no bias yet.
   const auto finish_heads = [&](int64_t t, int64_t b) {
     T* const said = out.said + (t * batch + b) * heads;
@@ -91,86 +74,102 @@ void run_forward(const Arguments<T>& in, const UnrollTape<T*>& out, T* last) {
     if (t > 0) std::copy_n(said + s.write_window_at(), 5, out.windows + ((t - 1) * batch + b) * 5);
     return said;
   };
-  const auto draw = [&](ForwardWorkshop<T>& workshop, int64_t t, int64_t b, const T* said) {
+  const auto draw = [&](ForwardWorkspace<T>& workspace, int64_t t, int64_t b, const T* said) {
     T* const canvas = (t < s.steps ? out.canvases + t * batch * volume : last) + b * volume;
     if (t == 0)
       std::copy_n(in.canvas, volume, canvas);
     else
-      forward_row(workshop.writer, said + s.patch_at(), said + s.write_window_at(),
+      forward_row(workspace.writer, said + s.patch_at(), said + s.write_window_at(),
                   out.canvases + ((t - 1) * batch + b) * volume, canvas);
     return canvas;
   };
-  team.each([&](ForwardWorkshop<T>&, int64_t b) {
-    std::copy_n(in.encoder_h0, s.encoder, out.encoder_h + b * s.encoder);
-    std::copy_n(in.decoder_h0, s.decoder, out.decoder_h + b * s.decoder);
-    std::fill_n(out.encoder_c + b * s.encoder, s.encoder, T(0));
-    std::fill_n(out.decoder_c + b * s.decoder, s.decoder, T(0));
-  });
-  // The rest of an LSTM's step after its products: h and c before it are followed by those after.
-  const auto finish_lstm = [&](T* all_gates, const T* bias, T* h, T* c, int64_t units) {
-    team.each([=](ForwardWorkshop<T>&, int64_t b) {
-      T* const gates = all_gates + b * 4 * units;
-      add_row(gates, bias, 4 * units);
-      forward_row(gates, c + b * units, h + (batch + b) * units, c + (batch + b) * units, units);
+  partition.each_part([&](const Part<ForwardWorkspace<T>>& part) {
+    const auto left = [&](const T* data, int64_t columns) { return in.left(part.of(data, columns)); };
+    const auto exact = [&](const T* data, int64_t columns) {
+      return in.exact_left(part.of(data, columns));
+    };
+    const auto multiply_heads = [&](int64_t t) {
+      const auto said = part.of(out.said + t * batch * heads, heads);
+      const T* const h = out.decoder_h + t * batch * s.decoder;
+      multiply<T>({{said.columns_from(0, s.units), left(h, s.decoder), of_query},
+                   {said.columns_from(s.units, heads - s.units), exact(h, s.decoder), other_heads}},
+                  part.threads);
+    };
+    part.each([&](ForwardWorkspace<T>&, int64_t b) {
+      std::copy_n(in.encoder_h0, s.encoder, out.encoder_h + b * s.encoder);
+      std::copy_n(in.decoder_h0, s.decoder, out.decoder_h + b * s.decoder);
+      std::fill_n(out.encoder_c + b * s.encoder, s.encoder, T(0));
+      std::fill_n(out.decoder_c + b * s.decoder, s.decoder, T(0));
     });
-  };
-  multiply_heads(0);
-  for (int64_t t = 0; t < (batch ? s.steps : 0); ++t) {
-    const int64_t row = t * batch;
-    T *const encoder_in = out.encoder_in + row * s.encoder_in(),
-             *const encoder_gates = out.encoder_gates + row * 4 * s.encoder,
-             *const posteriors = out.posteriors + row * 2 * s.latents,
-             *const decoder_in = out.decoder_in + row * s.decoder_in(),
-             *const decoder_gates = out.decoder_gates + row * 4 * s.decoder;
-    T *const encoder_h = out.encoder_h + row * s.encoder,
-             *const encoder_c = out.encoder_c + row * s.encoder,
-             *const decoder_h = out.decoder_h + row * s.decoder,
-             *const decoder_c = out.decoder_c + row * s.decoder;
-    team.each([&](ForwardWorkshop<T>& workshop, int64_t b) {
-      const T* const said = finish_heads(t, b);
-      const T* const canvas = draw(workshop, t, b, said);
-      T* const input = encoder_in + b * s.encoder_in();
-      forward_row(workshop.reader, {in.image + b * volume, canvas, said + s.read_window_at()},
-                  input);
-      std::copy_n(decoder_h + b * s.decoder, s.decoder, input + s.glimpse());
-      T* const context = decoder_in + b * s.decoder_in() + s.latents;
-      if (in.keys)
-        forward_row(caption_of(in, said, b), {s.words, s.units, s.word_size}, context,
-                    out.weights + (row + b) * s.words);
-      else
-        std::copy_n(in.words + b * s.word_size, s.word_size, context);
+    // The rest of an LSTM's step after its products: h and c before it are followed by those after.
+    const auto finish_lstm = [&](T* all_gates, const T* bias, T* h, T* c, int64_t units) {
+      part.each([=](ForwardWorkspace<T>&, int64_t b) {
+        T* const gates = all_gates + b * 4 * units;
+        add_row(gates, bias, 4 * units);
+        forward_row(gates, c + b * units, h + (batch + b) * units, c + (batch + b) * units, units);
+      });
+    };
+    multiply_heads(0);
+    for (int64_t t = 0; t < (batch ? s.steps : 0); ++t) {
+      const int64_t row = t * batch;
+      T *const encoder_in = out.encoder_in + row * s.encoder_in(),
+               *const encoder_gates = out.encoder_gates + row * 4 * s.encoder,
+               *const posteriors = out.posteriors + row * 2 * s.latents,
+               *const decoder_in = out.decoder_in + row * s.decoder_in(),
+               *const decoder_gates = out.decoder_gates + row * 4 * s.decoder;
+      T *const encoder_h = out.encoder_h + row * s.encoder,
+               *const encoder_c = out.encoder_c + row * s.encoder,
+               *const decoder_h = out.decoder_h + row * s.decoder,
+               *const decoder_c = out.decoder_c + row * s.decoder;
+      part.each([&](ForwardWorkspace<T>& workspace, int64_t b) {
+        const T* const said = finish_heads(t, b);
+        const T* const canvas = draw(workspace, t, b, said);
+        T* const input = encoder_in + b * s.encoder_in();
+        forward_row(workspace.reader, {in.image + b * volume, canvas, said + s.read_window_at()},
+                    input);
+        std::copy_n(decoder_h + b * s.decoder, s.decoder, input + s.glimpse());
+        T* const context = decoder_in + b * s.decoder_in() + s.latents;
+        if (in.keys)
+          forward_row(caption_of(in, said, b), {s.words, s.units, s.word_size}, context,
+                      out.weights + (row + b) * s.words);
+        else
+          std::copy_n(in.words + b * s.word_size, s.word_size, context);
+      });
+      const auto of_encoder = part.of(encoder_gates, 4 * s.encoder);
+      multiply<T>({{of_encoder, left(encoder_in, s.encoder_in()), encoder_ih},
+                   {of_encoder, left(encoder_h, s.encoder), encoder_hh, true}},
+                  part.threads);
+      finish_lstm(encoder_gates, in.encoder_bias, encoder_h, encoder_c, s.encoder);
+      multiply<T>({{part.of(posteriors, 2 * s.latents),
+                    exact(encoder_h + batch * s.encoder, s.encoder), posterior}},
+                  part.threads);
+      part.each([&](ForwardWorkspace<T>& workspace, int64_t b) {
+        T* const q = posteriors + b * 2 * s.latents;
+        add_row(q, in.posterior_bias, 2 * s.latents);
+        const T* const prior = out.said + (row + b) * heads + s.prior_at();
+        forward_row({q, q + s.latents, prior, prior + s.latents,
+                     in.noise + (b * s.steps + t) * s.latents},
+                    decoder_in + b * s.decoder_in(), workspace.kl_terms, workspace.ratio_terms,
+                    s.latents, out.kl + row + b, out.log_ratio + row + b);
+      });
+      const auto of_decoder = part.of(decoder_gates, 4 * s.decoder);
+      multiply<T>({{of_decoder, left(decoder_in, s.decoder_in()), decoder_ih},
+                   {of_decoder, left(decoder_h, s.decoder), decoder_hh, true}},
+                  part.threads);
+      finish_lstm(decoder_gates, in.decoder_bias, decoder_h, decoder_c, s.decoder);
+      multiply_heads(t + 1);
+    }
+    part.each([&](ForwardWorkspace<T>& workspace, int64_t b) {
+      draw(workspace, s.steps, b, finish_heads(s.steps, b));
     });
-    multiply(matrix(encoder_gates, batch, 4 * s.encoder),
-             in.left(encoder_in, batch, s.encoder_in()), encoder_ih,
-             in.left(encoder_h, batch, s.encoder), encoder_hh);
-    finish_lstm(encoder_gates, in.encoder_bias, encoder_h, encoder_c, s.encoder);
-    multiply(matrix(posteriors, batch, 2 * s.latents),
-             exact(encoder_h + batch * s.encoder, batch, s.encoder), posterior);
-    team.each([&](ForwardWorkshop<T>& workshop, int64_t b) {
-      T* const q = posteriors + b * 2 * s.latents;
-      add_row(q, in.posterior_bias, 2 * s.latents);
-      const T* const prior = out.said + (row + b) * heads + s.prior_at();
-      forward_row({q, q + s.latents, prior, prior + s.latents,
-                   in.noise + (b * s.steps + t) * s.latents},
-                  decoder_in + b * s.decoder_in(), workshop.kl_terms, workshop.ratio_terms,
-                  s.latents, out.kl + row + b, out.log_ratio + row + b);
-    });
-    multiply(matrix(decoder_gates, batch, 4 * s.decoder),
-             in.left(decoder_in, batch, s.decoder_in()), decoder_ih,
-             in.left(decoder_h, batch, s.decoder), decoder_hh);
-    finish_lstm(decoder_gates, in.decoder_bias, decoder_h, decoder_c, s.decoder);
-    multiply_heads(t + 1);
-  }
-  team.each([&](ForwardWorkshop<T>& workshop, int64_t b) {
-    draw(workshop, s.steps, b, finish_heads(s.steps, b));
   });
 }
 
 // ---- backward ----
 
 template <class T>
-struct BackwardWorkshop {
-  explicit BackwardWorkshop(const UnrollSizes& s)
+struct BackwardWorkspace {
+  explicit BackwardWorkspace(const UnrollSizes& s)
       : reader(s.channels, s.height, s.width, s.read_size, true),
         writer(s.channels, s.height, s.width, s.write_size),
         prior(2 * s.latents),
@@ -208,14 +207,14 @@ void run_backward(const Arguments<T>& in, const UnrollTape<const T*>& tape,
   const Buffer<T> d_said((rows + batch) * heads), d_encoder_in(batch * s.encoder_in());
   const Buffer<T> d_canvas(batch * volume), d_score(batch * s.units);
   const Buffer<T> d_h_enc(batch * s.encoder), d_h_dec(batch * s.decoder);
-  Buffer<T> d_c_enc(batch * s.encoder), d_c_enc_before(batch * s.encoder);
-  Buffer<T> d_c_dec(batch * s.decoder), d_c_dec_before(batch * s.decoder);
-  const Team<BackwardWorkshop<T>> team(
-      batch, [&] { return std::make_unique<BackwardWorkshop<T>>(s); });
+  const Buffer<T> d_c_enc(batch * s.encoder), d_c_enc_next(batch * s.encoder);
+  const Buffer<T> d_c_dec(batch * s.decoder), d_c_dec_next(batch * s.decoder);
+  const Partition<BackwardWorkspace<T>> partition(
+      batch, [&] { return std::make_unique<BackwardWorkspace<T>>(s); });
 
   // result = d w
   const auto weight = [&](const T* data, int64_t rows, int64_t columns) {
-    return in.of_steps(matrix(data, rows, columns).transposed());
+    return in.right(matrix(data, rows, columns).transposed());
   };
   const auto encoder_ih = weight(in.encoder_ih, 4 * s.encoder, s.encoder_in());
   const auto encoder_hh = weight(in.encoder_hh, 4 * s.encoder, s.encoder);
@@ -224,114 +223,126 @@ void run_backward(const Arguments<T>& in, const UnrollTape<const T*>& tape,
   const auto decoder_hh = weight(in.decoder_hh, 4 * s.decoder, s.decoder);
   const auto all_heads = weight(in.heads, heads, s.decoder);
 
-  team.each([&](BackwardWorkshop<T>&, int64_t b) {
-    std::copy_n(given.canvas + b * volume, volume, d_canvas + b * volume);
-    std::fill_n(d_h_enc + b * s.encoder, s.encoder, T(0));
-    std::fill_n(d_c_enc + b * s.encoder, s.encoder, T(0));
-    std::fill_n(d_h_dec + b * s.decoder, s.decoder, T(0));
-    std::fill_n(d_c_dec + b * s.decoder, s.decoder, T(0));
-    std::fill_n(d_score + b * s.units, s.units, T(0));
-    // The last heads speak to no further step, and h0's draw nothing.
-    std::fill_n(d_said + b * heads, heads, T(0));
-    std::fill_n(d_said + (rows + b) * heads, heads, T(0));
-    if (out.keys) std::fill_n(out.keys + b * s.words * s.units, s.words * s.units, T(0));
-    if (out.image) std::fill_n(out.image + b * volume, volume, T(0));
-  });
-  const auto write_backward_at = [&](BackwardWorkshop<T>& workshop, int64_t t, int64_t b) {
-    const T* const said = tape.said + ((t + 1) * batch + b) * heads;
-    T* const d = d_said + ((t + 1) * batch + b) * heads;
-    backward_row(workshop.writer, d_canvas + b * volume, said + s.patch_at(),
-                 said + s.write_window_at(), d + s.patch_at(), d + s.write_window_at());
-    add_row(d + s.write_window_at(), given.windows + (t * batch + b) * 5, 5);
-  };
-  const auto read_backward_at = [&](BackwardWorkshop<T>& workshop, int64_t t, int64_t b) {
-    const T* const input = d_encoder_in + b * s.encoder_in();
-    const int64_t at = (t * batch + b) * heads + s.read_window_at();
-    backward_row(workshop.reader,
-                 {in.image + b * volume, tape.canvases + (t * batch + b) * volume, tape.said + at},
-                 input,
-                 {out.image ? out.image + b * volume : nullptr, d_said + at, d_canvas + b * volume,
-                  true});
-    add_row(d_h_dec + b * s.decoder, input + s.glimpse(), s.decoder);
-  };
-  const auto lstm_backward = [&](const Buffer<T>& d_h, Buffer<T>& d_c, Buffer<T>& d_c_before,
-                                 const T* gates, const T* c, int64_t row, T* d_gates,
-                                 int64_t units) {
-    team.each([&](BackwardWorkshop<T>&, int64_t b) {
-      backward_row(d_h + b * units, d_c + b * units, gates + (row + b) * 4 * units,
-                   c + (row + b) * units, d_gates + b * 4 * units, d_c_before + b * units, units);
+  partition.each_part([&](const Part<BackwardWorkspace<T>>& part) {
+    const auto left = [&](const T* data, int64_t columns) { return in.left(part.of(data, columns)); };
+    part.each([&](BackwardWorkspace<T>&, int64_t b) {
+      std::copy_n(given.canvas + b * volume, volume, d_canvas + b * volume);
+      std::fill_n(d_h_enc + b * s.encoder, s.encoder, T(0));
+      std::fill_n(d_c_enc + b * s.encoder, s.encoder, T(0));
+      std::fill_n(d_h_dec + b * s.decoder, s.decoder, T(0));
+      std::fill_n(d_c_dec + b * s.decoder, s.decoder, T(0));
+      std::fill_n(d_score + b * s.units, s.units, T(0));
+      // The last heads speak to no further step, and h0's draw nothing.
+      std::fill_n(d_said + b * heads, heads, T(0));
+      std::fill_n(d_said + (rows + b) * heads, heads, T(0));
+      if (out.keys) std::fill_n(out.keys + b * s.words * s.units, s.words * s.units, T(0));
+      if (out.image) std::fill_n(out.image + b * volume, volume, T(0));
     });
-    std::swap(d_c, d_c_before);
-  };
-  for (int64_t t = batch ? steps - 1 : -1; t >= 0; --t) {
-    const int64_t row = t * batch;
-    T *const encoder_gates = d_encoder_gates + row * 4 * s.encoder,
-             *const posteriors = d_posteriors + row * 2 * s.latents,
-             *const decoder_in = d_decoder_in + row * s.decoder_in(),
-             *const decoder_gates = d_decoder_gates + row * 4 * s.decoder;
-    team.each([&](BackwardWorkshop<T>& workshop, int64_t b) {
-      if (t + 1 < steps) read_backward_at(workshop, t + 1, b);
-      write_backward_at(workshop, t, b);
-    });
-    const auto d_h = matrix(d_h_dec.data(), batch, s.decoder);
-    multiply(d_h, in.left(d_said + (row + batch) * heads, batch, heads), all_heads, true);
-    lstm_backward(d_h_dec, d_c_dec, d_c_dec_before, tape.decoder_gates, tape.decoder_c, row,
-                  decoder_gates, s.decoder);
-    const auto d_dec = in.left(decoder_gates, batch, 4 * s.decoder);
-    multiply(matrix(decoder_in, batch, s.decoder_in()), d_dec, decoder_ih);
-    multiply(d_h, d_dec, decoder_hh);
-    team.each([&](BackwardWorkshop<T>& workshop, int64_t b) {
-      const T* const said = tape.said + (row + b) * heads;
-      T* const d = d_said + (row + b) * heads;
-      const T *const d_z = decoder_in + b * s.decoder_in(), *const prior = said + s.prior_at();
-      if (in.keys)
-        backward_row(d_z + s.latents, given.weights + (row + b) * s.words, caption_of(in, said, b),
-                     tape.weights + (row + b) * s.words, {s.words, s.units, s.word_size},
-                     {d, out.keys + b * s.words * s.units, d_score + b * s.units, nullptr, true},
-                     workshop.energies);
-      const T* const q = tape.posteriors + (row + b) * 2 * s.latents;
-      T* const d_q = posteriors + b * 2 * s.latents;
-      T* const d_prior = workshop.prior;
-      const int64_t noise = (b * steps + t) * s.latents;
-      backward_row(d_z, given.kl[row + b], given.log_ratio[row + b],
-                   {q, q + s.latents, prior, prior + s.latents, in.noise + noise},
-                   {d_q, d_q + s.latents, d_prior, d_prior + s.latents, out.noise + noise},
-                   s.latents);
-      if (t > 0)
-        for (int64_t j = 0; j < 2 * s.latents; ++j)
-          d[s.prior_at() + j] = d_prior[j] * (1 - prior[j] * prior[j]);
-    });
-    const auto d_h_e = matrix(d_h_enc.data(), batch, s.encoder);
-    multiply(d_h_e, in.left(posteriors, batch, 2 * s.latents), posterior, true);
-    lstm_backward(d_h_enc, d_c_enc, d_c_enc_before, tape.encoder_gates, tape.encoder_c, row,
-                  encoder_gates, s.encoder);
-    const auto d_enc = in.left(encoder_gates, batch, 4 * s.encoder);
-    multiply(matrix(d_encoder_in.data(), batch, s.encoder_in()), d_enc, encoder_ih);
-    multiply(d_h_e, d_enc, encoder_hh);
-  }
-  team.each([&](BackwardWorkshop<T>& workshop, int64_t b) {
-    read_backward_at(workshop, 0, b);
-    T* const words = out.words + b * s.words * s.word_size;
-    const T* const contexts = d_decoder_in + b * s.decoder_in() + s.latents;
-    const int64_t pitch = batch * s.decoder_in();
-    if (in.keys) {
-      product(Factor<T>{tape.weights + b * s.words, 1, batch * s.words},
-              Rows<const T>{contexts, pitch}, Rows<T>{words, s.word_size}, s.words, steps,
-              s.word_size);
-    } else {
-      std::fill_n(words, s.word_size, T(0));
-      for (int64_t t = 0; t < steps; ++t) add_row(words, contexts + t * pitch, s.word_size);
+    const auto write_backward_at = [&](BackwardWorkspace<T>& workspace, int64_t t, int64_t b) {
+      const T* const said = tape.said + ((t + 1) * batch + b) * heads;
+      T* const d = d_said + ((t + 1) * batch + b) * heads;
+      backward_row(workspace.writer, d_canvas + b * volume, said + s.patch_at(),
+                   said + s.write_window_at(), d + s.patch_at(), d + s.write_window_at());
+      add_row(d + s.write_window_at(), given.windows + (t * batch + b) * 5, 5);
+    };
+    const auto read_backward_at = [&](BackwardWorkspace<T>& workspace, int64_t t, int64_t b) {
+      const T* const input = d_encoder_in + b * s.encoder_in();
+      const int64_t at = (t * batch + b) * heads + s.read_window_at();
+      backward_row(workspace.reader,
+                   {in.image + b * volume, tape.canvases + (t * batch + b) * volume, tape.said + at},
+                   input,
+                   {out.image ? out.image + b * volume : nullptr, d_said + at, d_canvas + b * volume,
+                    true});
+      add_row(d_h_dec + b * s.decoder, input + s.glimpse(), s.decoder);
+    };
+    // The gradient of the cells, and room for that of the step before.
+    struct Cells {
+      T *d_c, *d_c_before;
+    };
+    Cells encoder_cells{d_c_enc, d_c_enc_next}, decoder_cells{d_c_dec, d_c_dec_next};
+    const auto lstm_backward = [&](const T* d_h, Cells& cells, const T* gates, const T* c,
+                                   int64_t row, T* d_gates, int64_t units) {
+      part.each([&](BackwardWorkspace<T>&, int64_t b) {
+        backward_row(d_h + b * units, cells.d_c + b * units, gates + (row + b) * 4 * units,
+                     c + (row + b) * units, d_gates + b * 4 * units, cells.d_c_before + b * units,
+                     units);
+      });
+      std::swap(cells.d_c, cells.d_c_before);
+    };
+    for (int64_t t = batch ? steps - 1 : -1; t >= 0; --t) {
+      const int64_t row = t * batch;
+      T *const encoder_gates = d_encoder_gates + row * 4 * s.encoder,
+               *const posteriors = d_posteriors + row * 2 * s.latents,
+               *const decoder_in = d_decoder_in + row * s.decoder_in(),
+               *const decoder_gates = d_decoder_gates + row * 4 * s.decoder;
+      part.each([&](BackwardWorkspace<T>& workspace, int64_t b) {
+        if (t + 1 < steps) read_backward_at(workspace, t + 1, b);
+        write_backward_at(workspace, t, b);
+      });
+      const auto d_h = part.of(d_h_dec.data(), s.decoder);
+      multiply<T>({{d_h, left(d_said + (row + batch) * heads, heads), all_heads, true}}, part.threads);
+      lstm_backward(d_h_dec, decoder_cells, tape.decoder_gates, tape.decoder_c, row,
+                    decoder_gates, s.decoder);
+      const auto d_dec = left(decoder_gates, 4 * s.decoder);
+      multiply<T>({{part.of(decoder_in, s.decoder_in()), d_dec, decoder_ih}, {d_h, d_dec, decoder_hh}},
+                  part.threads);
+      part.each([&](BackwardWorkspace<T>& workspace, int64_t b) {
+        const T* const said = tape.said + (row + b) * heads;
+        T* const d = d_said + (row + b) * heads;
+        const T *const d_z = decoder_in + b * s.decoder_in(), *const prior = said + s.prior_at();
+        if (in.keys)
+          backward_row(d_z + s.latents, given.weights + (row + b) * s.words, caption_of(in, said, b),
+                       tape.weights + (row + b) * s.words, {s.words, s.units, s.word_size},
+                       {d, out.keys + b * s.words * s.units, d_score + b * s.units, nullptr, true},
+                       workspace.energies);
+        const T* const q = tape.posteriors + (row + b) * 2 * s.latents;
+        T* const d_q = posteriors + b * 2 * s.latents;
+        T* const d_prior = workspace.prior;
+        const int64_t noise = (b * steps + t) * s.latents;
+        backward_row(d_z, given.kl[row + b], given.log_ratio[row + b],
+                     {q, q + s.latents, prior, prior + s.latents, in.noise + noise},
+                     {d_q, d_q + s.latents, d_prior, d_prior + s.latents, out.noise + noise},
+                     s.latents);
+        if (t > 0)
+          for (int64_t j = 0; j < 2 * s.latents; ++j)
+            d[s.prior_at() + j] = d_prior[j] * (1 - prior[j] * prior[j]);
+      });
+      const auto d_h_e = part.of(d_h_enc.data(), s.encoder);
+      multiply<T>({{d_h_e, left(posteriors, 2 * s.latents), posterior, true}}, part.threads);
+      lstm_backward(d_h_enc, encoder_cells, tape.encoder_gates, tape.encoder_c, row,
+                    encoder_gates, s.encoder);
+      const auto d_enc = left(encoder_gates, 4 * s.encoder);
+      multiply<T>({{part.of(d_encoder_in.data(), s.encoder_in()), d_enc, encoder_ih},
+                   {d_h_e, d_enc, encoder_hh}},
+                  part.threads);
     }
+    part.each([&](BackwardWorkspace<T>& workspace, int64_t b) {
+      read_backward_at(workspace, 0, b);
+      T* const words = out.words + b * s.words * s.word_size;
+      const T* const contexts = d_decoder_in + b * s.decoder_in() + s.latents;
+      const int64_t pitch = batch * s.decoder_in();
+      if (in.keys) {
+        product(Factor<T>{tape.weights + b * s.words, 1, batch * s.words},
+                Rows<const T>{contexts, pitch}, Rows<T>{words, s.word_size}, s.words, steps,
+                s.word_size);
+      } else {
+        std::fill_n(words, s.word_size, T(0));
+        for (int64_t t = 0; t < steps; ++t) add_row(words, contexts + t * pitch, s.word_size);
+      }
+    });
+    multiply<T>({{part.of(d_h_dec.data(), s.decoder), left(d_said.data(), heads), all_heads, true}},
+                part.threads);
   });
-  multiply(matrix(d_h_dec.data(), batch, s.decoder), in.left(d_said, batch, heads), all_heads, true);
 
   // The gradient of each weight is one product over all steps.
+  const int64_t threads = torch::stable::get_num_threads();
   const auto over_steps = [&](const T* d, int64_t depth, int64_t count) {
     return Left<T>(matrix(d, depth, count).transposed(), in.bf16);
   };
   const auto weight_grad = [&](T* grad, const Left<T>& d, const T* inputs, int64_t width) {
     const auto [count, depth] = std::pair(d.matrix.rows, d.matrix.columns);
-    multiply(matrix(grad, count, width), d, in.right(matrix(inputs, depth, width).transposed()));
+    multiply<T>(
+        {{matrix(grad, count, width), d, in.right(matrix(inputs, depth, width).transposed())}}, threads);
   };
   const T *const d_enc = d_encoder_gates, *const d_dec = d_decoder_gates;
   {

@@ -8,50 +8,6 @@
 #include "write.h"
 
 namespace aligndraw::cpu {
-namespace {
-
-constexpr int lanes = 16;
-
-// result[i] += the product of row i of the weights [rows, depth] with x, four rows at a time.
-template <class T>
-ALIGNDRAW_INLINE void vector_products(const T* weights, const T* x, T* result, int64_t rows,
-                                      int64_t depth, int64_t pitch) {
-  using V = Vector<T, lanes>;
-  const int64_t whole = depth / lanes * lanes;
-  const auto some = [=]<int count>(int64_t i, std::integral_constant<int, count>) {
-    V sums[count] = {}, w, v;
-    for (int64_t k = 0; k < whole; k += lanes) {
-      load(v, x + k);
-#pragma GCC unroll 4
-      for (int r = 0; r < count; ++r) {
-        load(w, weights + (i + r) * pitch + k);
-        sums[r] += w * v;
-      }
-    }
-    for (int r = 0; r < count; ++r) {
-      T sum = 0;
-      for (int lane = 0; lane < lanes; ++lane) sum += sums[r][lane];
-      for (int64_t k = whole; k < depth; ++k) sum += weights[(i + r) * pitch + k] * x[k];
-      result[i + r] += sum;
-    }
-  };
-  int64_t i = 0;
-  for (; i + 4 <= rows; i += 4) some(i, std::integral_constant<int, 4>());
-  for (; i < rows; ++i) some(i, std::integral_constant<int, 1>());
-}
-
-}  // namespace
-
-ALIGNDRAW_CLONES void vector_products_row(const float* weights, const float* x, float* result,
-                                          int64_t rows, int64_t depth, int64_t pitch) {
-  vector_products(weights, x, result, rows, depth, pitch);
-}
-
-void vector_products_row(const double* weights, const double* x, double* result, int64_t rows,
-                         int64_t depth, int64_t pitch) {
-  vector_products(weights, x, result, rows, depth, pitch);
-}
-
 // z = mu + exp(log_sigma) noise
 ALIGNDRAW_CLONES void draw_row(const float* __restrict mu, const float* __restrict log_sigma,
                                const float* __restrict noise, float* __restrict z, int64_t n) {
@@ -65,33 +21,13 @@ void draw_row(const double* mu, const double* log_sigma, const double* noise, do
 
 namespace {
 
-// So few vectors are multiplied here: each thread keeps to its rows of W, which stay in its core's
-// cache from one step to the next.
-constexpr int64_t few = 4;
-
-// result [batch, rows] += x [batch, depth] W^T
 template <class T>
-void add_product(T* result, const T* x, const Right<T>& right, int64_t batch) {
-  const Matrix<const T> w = right.matrix;
-  if (batch > few)
-    return multiply(matrix(result, batch, w.rows), Left<T>(matrix(x, batch, w.columns), false), right,
-                    true);
-  const int64_t threads = std::max<int64_t>(1, torch::stable::get_num_threads());
-  parallel_for(0, threads, 1, [&](int64_t begin, int64_t end) {
-    const int64_t first = w.rows * begin / threads, last = w.rows * end / threads;
-    for (int64_t b = 0; b < batch; ++b)
-      vector_products_row(w.data + first * w.row, x + b * w.columns, result + b * w.rows + first,
-                          last - first, w.columns, w.row);
-  });
-}
-
-template <class T>
-struct Workshop {
-  Workshop(int64_t channels, int64_t height, int64_t width, int64_t size)
-      : writer(channels, height, width, size), canvas(channels * height * width) {}
+struct Workspace {
+  Workspace(int64_t channels, int64_t height, int64_t width, int64_t size, int64_t gates)
+      : writer(channels, height, width, size), canvas(channels * height * width), push(gates) {}
 
   Writer<T> writer;
-  Buffer<T> canvas;
+  Buffer<T> canvas, push;
 };
 
 template <class T>
@@ -114,13 +50,10 @@ UnrollPriorResults run(const UnrollPriorInputs& in) {
   const T *keys = in.keys ? data(*in.keys) : nullptr, *score = in.score ? data(*in.score) : nullptr;
   const T *decoder_ih = data(in.decoder_ih), *decoder_bias = data(in.decoder_bias);
   const T *h0 = data(in.decoder_h0), *heads_bias = data(in.heads_bias);
-  const auto of_steps = [=](Matrix<const T> w) {
-    return Right<T>(w, false, batch, batch > few ? steps : 1);
-  };
   const Right<T> of_context({decoder_ih + latents, 4 * n, word_size, latents + word_size}, false);
-  const auto of_latent = of_steps({decoder_ih, 4 * n, latents, latents + word_size});
-  const auto of_h = of_steps(matrix(data(in.decoder_hh), 4 * n, n));
-  const auto said_of_h = of_steps(matrix(data(in.heads), heads, n));
+  const Right<T> of_latent({decoder_ih, 4 * n, latents, latents + word_size}, false);
+  const Right<T> of_h(matrix(data(in.decoder_hh), 4 * n, n), false);
+  const Right<T> said_of_h(matrix(data(in.heads), heads, n), false);
   const Tensor lengths_tensor = as_contiguous(in.lengths);
   const int64_t* const lengths = lengths_tensor.const_data_ptr<int64_t>();
 
@@ -137,58 +70,79 @@ UnrollPriorResults run(const UnrollPriorInputs& in) {
   // What each word adds to the gates, once a caption: the context is never formed.
   const Buffer<T> pushes(batch * words * 4 * n), said(batch * heads), gates(batch * 4 * n);
   const Buffer<T> z(batch * latents), h(batch * n);
-  Buffer<T> c(batch * n), c_next(batch * n);
-  std::fill_n(pushes.data(), batch * words * 4 * n, T(0));
-  add_product<T>(pushes, values, of_context, batch * words);
-  const Team<Workshop<T>> team(batch, [&] {
-    return std::make_unique<Workshop<T>>(channels, height, width, size);
+  const Buffer<T> c(batch * n), c_next(batch * n);
+  multiply<T>({{matrix(pushes.data(), batch * words, 4 * n),
+                Left<T>(matrix(values, batch * words, word_size), false), of_context}},
+              torch::stable::get_num_threads());
+  const Partition<Workspace<T>> partition(batch, [&] {
+    return std::make_unique<Workspace<T>>(channels, height, width, size, 4 * n);
   });
-  team.each([&](Workshop<T>&, int64_t b) {
-    std::copy_n(h0, n, h + b * n);
-    std::fill_n(c + b * n, n, T(0));
-    std::copy_n(heads_bias, heads, said + b * heads);
-  });
-  add_product<T>(said, h, said_of_h, batch);
-  for (int64_t t = 0; t < (batch ? steps : 0); ++t) {
-    team.each([&](Workshop<T>&, int64_t b) {
-      T *const prior = said + b * heads + units, *const gate = gates + b * 4 * n;
-      if (t == 0)
-        std::fill_n(prior, 2 * latents, T(0));  // the first prior is N(0, I)
-      else
-        tanh_row(prior, 2 * latents);
-      draw_row(prior, prior + latents, noise + (b * steps + t) * latents, z + b * latents, latents);
-      const T* const push = pushes + b * words * 4 * n;
-      if (keys)
-        forward_row(Caption<T>{said + b * heads, keys + b * words * units, score, push,
-                               std::clamp<int64_t>(lengths[b], 1, words)},
-                    {words, units, 4 * n}, gate, weight_data + (t * batch + b) * words);
-      else
-        std::copy_n(push, 4 * n, gate);
-      add_row(gate, decoder_bias, 4 * n);
+  partition.each_part([&](const Part<Workspace<T>>& part) {
+    const auto left = [&](const T* x, int64_t columns) {
+      return Left<T>(part.of(x, columns), false);
+    };
+    // What h adds to the heads, and to the next step's gates.
+    const auto multiply_h = [&] {
+      multiply<T>({{part.of(said.data(), heads), left(h, n), said_of_h},
+                   {part.of(gates.data(), 4 * n), left(h, n), of_h}},
+                  part.threads);
+    };
+    T *cells = c, *cells_after = c_next;
+    part.each([&](Workspace<T>&, int64_t b) {
+      std::copy_n(h0, n, h + b * n);
+      std::fill_n(cells + b * n, n, T(0));
     });
-    add_product<T>(gates, z, of_latent, batch);
-    add_product<T>(gates, h, of_h, batch);
-    team.each([&](Workshop<T>&, int64_t b) {
-      forward_row(gates + b * 4 * n, c + b * n, h + b * n, c_next + b * n, n);
-      std::copy_n(heads_bias, heads, said + b * heads);
+    multiply_h();
+    for (int64_t t = 0; t < (batch ? steps : 0); ++t) {
+      part.each([&](Workspace<T>& workspace, int64_t b) {
+        T *const of_row = said + b * heads, *const prior = of_row + units;
+        add_row(of_row, heads_bias, heads);
+        if (t > 0) {
+          const int64_t row = (t - 1) * batch + b;
+          std::copy_n(of_row + patch_at, patch, patch_data + row * patch);
+          std::copy_n(of_row + window_at, 5, window_data + row * 5);
+          tanh_row(prior, 2 * latents);
+        } else {
+          std::fill_n(prior, 2 * latents, T(0));  // the first prior is N(0, I)
+        }
+        draw_row(prior, prior + latents, noise + (b * steps + t) * latents, z + b * latents,
+                 latents);
+        T* const gate = gates + b * 4 * n;
+        const T* push = pushes + b * words * 4 * n;
+        if (keys) {
+          forward_row(Caption<T>{of_row, keys + b * words * units, score, push,
+                                 std::clamp<int64_t>(lengths[b], 1, words)},
+                      {words, units, 4 * n}, workspace.push, weight_data + (t * batch + b) * words);
+          push = workspace.push;
+        }
+        add_row(gate, push, 4 * n);
+        add_row(gate, decoder_bias, 4 * n);
+      });
+      multiply<T>({{part.of(gates.data(), 4 * n), left(z, latents), of_latent, true}}, part.threads);
+      part.each([&](Workspace<T>&, int64_t b) {
+        forward_row(gates + b * 4 * n, cells + b * n, h + b * n, cells_after + b * n, n);
+      });
+      std::swap(cells, cells_after);
+      multiply_h();
+    }
+    part.each([&](Workspace<T>&, int64_t b) {
+      T* const of_row = said + b * heads;
+      const int64_t row = (steps - 1) * batch + b;
+      add_row(of_row, heads_bias, heads);
+      std::copy_n(of_row + patch_at, patch, patch_data + row * patch);
+      std::copy_n(of_row + window_at, 5, window_data + row * 5);
     });
-    std::swap(c, c_next);
-    add_product<T>(said, h, said_of_h, batch);
-    for (int64_t b = 0; b < batch; ++b) {
-      std::copy_n(said + b * heads + patch_at, patch, patch_data + (t * batch + b) * patch);
-      std::copy_n(said + b * heads + window_at, 5, window_data + (t * batch + b) * 5);
-    }
-  }
-  // Nothing reads the canvas on the way: all writes at once.
-  team.each([&](Workshop<T>& workshop, int64_t b) {
-    T* results[] = {canvas_data + b * volume, workshop.canvas};
-    const T* before = first_canvas;
-    for (int64_t t = 0; t < steps; ++t) {
-      T* const after = results[(steps - 1 - t) % 2];
-      const int64_t row = t * batch + b;
-      forward_row(workshop.writer, patch_data + row * patch, window_data + row * 5, before, after);
-      before = after;
-    }
+    // Nothing reads the canvas on the way: all writes at once.
+    part.each([&](Workspace<T>& workspace, int64_t b) {
+      T* results[] = {canvas_data + b * volume, workspace.canvas};
+      const T* before = first_canvas;
+      for (int64_t t = 0; t < steps; ++t) {
+        T* const after = results[(steps - 1 - t) % 2];
+        const int64_t row = t * batch + b;
+        forward_row(workspace.writer, patch_data + row * patch, window_data + row * 5, before, after);
+        before = after;
+      }
+    });
   });
   return {canvas, patches, windows, weights};
 }

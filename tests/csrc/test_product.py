@@ -5,7 +5,6 @@ nobody may touch, which no sanitizer would notice for a vector's masked lanes.
 """
 
 import ctypes
-import mmap
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,11 +13,11 @@ import native  # of build_backend: the library's own compiler flags
 import numpy as np
 import pytest
 import torch
+from guarded import strided
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 ROOT = Path(__file__).parents[2]
-PAGE = mmap.PAGESIZE
 
 
 @pytest.fixture(scope="module", params=["as built", "narrow"])
@@ -33,36 +32,6 @@ def library(request, tmp_path_factory):
     source = Path(__file__).with_name("product.cpp")
     subprocess.run(["g++", *flags, *include, "-shared", source, "-o", path], check=True)
     return ctypes.CDLL(str(path))
-
-
-class Guarded:
-    """An array of `size` numbers, NaN at first, with nothing behind it."""
-
-    def __init__(self, size, dtype):
-        self.bytes = size * np.dtype(dtype).itemsize
-        pages = -(-self.bytes // PAGE) + 1
-        self.memory = mmap.mmap(-1, pages * PAGE)
-        self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.memory)) + (pages - 1) * PAGE
-        libc = ctypes.CDLL(None, use_errno=True)
-        assert libc.mprotect(ctypes.c_void_p(self.address), ctypes.c_size_t(PAGE), 0) == 0
-        first = (pages - 1) * PAGE - self.bytes
-        self.array = np.frombuffer(self.memory, dtype, size, first)
-        self.array[:] = np.nan
-
-    @property
-    def pointer(self):
-        return ctypes.c_void_p(self.address - self.bytes)
-
-
-def strided(shape, strides, dtype, values):
-    """Its memory, and itself, where only its own elements have values."""
-    size = 1 + sum((n - 1) * s for n, s in zip(shape, strides)) if 0 not in shape else 0
-    memory = Guarded(max(size, 1), dtype)
-    item = np.dtype(dtype).itemsize
-    view = np.lib.stride_tricks.as_strided(memory.array, shape, [s * item for s in strides])
-    if values is not None:
-        view[:] = values
-    return memory, view
 
 
 sizes = st.integers(1, 40)

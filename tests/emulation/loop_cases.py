@@ -32,16 +32,13 @@ STEPS = {"steps": {"B": 5, "C": 1, "H": 5, "W": 6, "N": 4, "T": 9, "p": 2, "q": 
 ONE_UNIT = [(role,) for role in ("d", "l", "z", "e", "n")] + [("d", "l", "z", "e", "n", "p", "q", "H", "W")]
 
 
-def products_depend_on_threads():
-    """Whether the bits of the loops' float32 products may depend on the number of threads: MKL, which forms them,
-    promises nothing else. On AMD they do, also in its strict mode (MKL_CBWR), which leaves packed products out."""
-    return True
-
-
-def make(shape="odd", align=True, dtype=torch.float64, seed=0, d=6, l=5, z=3, e=4, n=6, bf16=False, ones=()):  # noqa: E741
+def make(
+    shape="odd", align=True, dtype=torch.float64, seed=0, d=6, l=5, z=3, e=4, n=6, bf16=False, ones=(), **others  # noqa: E741
+):
     """image, canvas, words, keys, lengths, noise, encoder, decoder, read size, write size, bf16"""
     torch.manual_seed(seed)
-    sizes = {"d": d, "l": l, "z": z, "e": e, "n": n, **{**SHAPES, **LARGE, **STEPS}[shape], **dict.fromkeys(ones, 1)}
+    named = {**SHAPES, **LARGE, **STEPS}[shape]
+    sizes = {"d": d, "l": l, "z": z, "e": e, "n": n, **named, **dict.fromkeys(ones, 1), **others}
     B, C, H, W, N, T, p, q = (sizes[k] for k in ("B", "C", "H", "W", "N", "T", "p", "q"))
     d, l, z, e, n = (sizes[k] for k in ("d", "l", "z", "e", "n"))  # noqa: E741
 
@@ -57,6 +54,13 @@ def make(shape="odd", align=True, dtype=torch.float64, seed=0, d=6, l=5, z=3, e=
     keys = new(B, N, l) if align else None
     words = new(B, N if align else 1, d)
     return [image, new(C, H, W), words, keys, lengths, new(B, T, z), encoder, decoder, p, q, bf16]
+
+
+def rows_of(args, rows):
+    """The arguments of some rows of the batch."""
+    image, canvas, words, keys, lengths, noise, *others = args
+    keys = None if keys is None else keys[rows]
+    return [image[rows], canvas, words[rows], keys, lengths[rows], noise[rows], *others]
 
 
 def make_sequence(batch=5, count=6, units=7, dtype=torch.float64, seed=0):

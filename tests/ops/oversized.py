@@ -63,8 +63,8 @@ OVERFLOWS = {
 }
 # Only C++ has this one.
 ONLY_CPP = {
-    "bf16_product: the product [1048577, 1048577]": lambda: torch.ops.aligndraw.bf16_product(
-        empty(2**20 + 1, 0), empty(2**20 + 1, 0), 0
+    "product: the product [1048577, 1048577]": lambda: torch.ops.aligndraw.product(
+        empty(2**20 + 1, 0), empty(2**20 + 1, 0), True, 0
     ),
 }
 # What overflows nothing: a result, and what a thread works in.

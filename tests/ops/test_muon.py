@@ -3,24 +3,23 @@
 import pytest
 import torch
 
-from aligndraw.backends import missing_reason
+from aligndraw.backends import ISAS, missing_reason
 from aligndraw.training.optimizer import orthogonal
 
 pytestmark = pytest.mark.skipif(bool(missing_reason("unroll", "cpp", "cpu")), reason="no C++ ops here")
 
-UNITS = ["any processor", "AMX"]
 SHAPES = [(40, 30), (30, 40), (1, 5), (5, 1), (1, 1), (64, 64), (65, 33), (100, 257), (0, 3)]
 
 
-def muon_(parameters, momenta, gradients, steps, unit="any processor"):
-    if UNITS.index(unit) > torch.ops.aligndraw.bf16_unit():
-        pytest.skip(f"no {unit} here")
-    torch.ops.aligndraw.muon_(parameters, momenta, gradients, 0.95, steps, UNITS.index(unit))
+def muon_(parameters, momenta, gradients, steps, isa="portable"):
+    if ISAS.index(isa) > torch.ops.aligndraw.best_isa():
+        pytest.skip(f"no {isa} here")
+    torch.ops.aligndraw.muon_(parameters, momenta, gradients, 0.95, steps, ISAS.index(isa))
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("unit", UNITS)
-def test_step(unit, shape):
+@pytest.mark.parametrize("isa", ISAS)
+def test_step(isa, shape):
     """It errs no more than twice as much as PyTorch's products in bfloat16; the momentum is exact to rounding.
 
     The sum of ten draws: PyTorch may be exact by luck.
@@ -31,7 +30,7 @@ def test_step(unit, shape):
         p, m, g = torch.randn(3, *shape).unbind()
         before, momentum = p.clone(), m.double().lerp(g.double(), 0.05)
         ahead = g.double().lerp(momentum, 0.95)
-        muon_([p], [m], [g], [0.5], unit)
+        muon_([p], [m], [g], [0.5], isa)
         assert torch.allclose(m.double(), momentum, rtol=1e-6, atol=1e-6)
         truth, half = orthogonal(ahead), orthogonal(ahead.float(), torch.bfloat16).double()
         ours += (2 * (before - p).double() - truth).norm().item()
@@ -39,8 +38,8 @@ def test_step(unit, shape):
     assert ours <= 2 * theirs + 40 * torch.finfo(torch.float32).eps
 
 
-@pytest.mark.parametrize("unit", UNITS)
-def test_several_in_the_same_bits_by_any_number_of_threads(unit):
+@pytest.mark.parametrize("isa", ISAS)
+def test_several_in_the_same_bits_by_any_number_of_threads(isa):
     torch.manual_seed(0)
     shapes = [(70, 40), (40, 200), (3, 2)]
     starts = [[torch.randn(shape) for shape in shapes] for _ in range(3)]
@@ -49,13 +48,13 @@ def test_several_in_the_same_bits_by_any_number_of_threads(unit):
         for count in (1, 2, 3):
             torch.set_num_threads(count)
             parameters, momenta, gradients = ([t.clone() for t in tensors] for tensors in starts)
-            muon_(parameters, momenta, gradients, [0.1, 0.2, 0.3], unit)
+            muon_(parameters, momenta, gradients, [0.1, 0.2, 0.3], isa)
             results.append(parameters + momenta)
     finally:
         torch.set_num_threads(threads)
     assert all(torch.equal(a, b) for other in results[1:] for a, b in zip(results[0], other))
     alone = [t[0].clone() for t in starts]
-    muon_([alone[0]], [alone[1]], [alone[2]], [0.1], unit)
+    muon_([alone[0]], [alone[1]], [alone[2]], [0.1], isa)
     assert torch.equal(alone[0], results[0][0])
 
 
@@ -78,5 +77,5 @@ def test_refuses():
     ):
         with pytest.raises(RuntimeError, match="muon_: " + message):
             muon_(*arguments)
-    with pytest.raises(RuntimeError, match=r"muon_: unit must be in 0 \.\.\. "):
+    with pytest.raises(RuntimeError, match=r"muon_: isa must be in 0 \.\.\. "):
         torch.ops.aligndraw.muon_([good], [good.clone()], [good], 0.95, [1.0], 7)

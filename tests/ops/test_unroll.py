@@ -4,7 +4,7 @@ import importlib
 
 import pytest
 import torch
-from loop_cases import ONE_UNIT, SHAPES, double, error, flat, leaves, make, prior_args, products_depend_on_threads
+from loop_cases import ONE_UNIT, SHAPES, double, error, flat, leaves, make, prior_args, rows_of
 
 import aligndraw
 from aligndraw import ops
@@ -170,20 +170,34 @@ def test_bad_arguments_get_one_message_on_every_backend(what):
         assert messages.pop().startswith(f"{name}: ")
 
 
-@pytest.mark.parametrize("agreement", ["rounding" if products_depend_on_threads() else "bits"])
+@pytest.mark.parametrize("bf16", [False, True])
 @pytest.mark.parametrize("run", [results_and_grads, prior_results])
-def test_the_same_on_any_number_of_threads(run, agreement):
-    """To the bit where the products are, else to rounding; and on one number of threads to the bit, always."""
-    args = make("wide", dtype=torch.float32)
+def test_the_same_bits_on_any_number_of_threads(run, bf16):
+    """With few rows, whose products the threads share, and with enough for each thread to take rows of its own."""
     before = torch.get_num_threads()
-    try:
-        found = {}
-        for threads in (1, 2, 3):
-            torch.set_num_threads(threads)
-            found[threads], again = run("cpp", args), run("cpp", args)
-            assert all(torch.equal(a, b) for a, b in zip(found[threads], again, strict=True))
-    finally:
-        torch.set_num_threads(before)
-    for threads in (2, 3):
-        for ours, one in zip(found[threads], found[1], strict=True):
-            assert torch.equal(ours, one) if agreement == "bits" else error(ours, one) < 1e-5
+    for batch in (2, 25):
+        args = make("wide", dtype=torch.float32, B=batch, bf16=bf16)
+        found = []
+        try:
+            for threads in (1, 2, 3):
+                torch.set_num_threads(threads)
+                found.append(run("cpp", args))
+        finally:
+            torch.set_num_threads(before)
+        for other in found[1:]:
+            assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_the_bits_of_a_row_do_not_depend_on_its_batch(bf16):
+    """All results, and the gradients of what each row has of its own."""
+    args = make("wide", dtype=torch.float32, B=25, bf16=bf16)
+    with aligndraw.use_backend("cpp"), torch.no_grad():
+        whole = [*torch.ops.aligndraw.unroll(*flat(args)), *prior_results("cpp", args)]
+    for rows in (slice(0, 1), slice(20, 22)):
+        part = rows_of(args, rows)
+        with aligndraw.use_backend("cpp"), torch.no_grad():
+            results = [*torch.ops.aligndraw.unroll(*flat(part)), *prior_results("cpp", part)]
+        for ours, all_rows in zip(results, whole, strict=True):
+            at = next(i for i, (a, b) in enumerate(zip(ours.shape, all_rows.shape)) if a != b)
+            assert torch.equal(ours, all_rows.movedim(at, 0)[rows].movedim(0, at))

@@ -1,0 +1,87 @@
+#include "packed.h"
+
+#include "loop.h"
+#include "round.h"
+
+namespace aligndraw::cpu {
+namespace {
+
+// Panels of equal widths but for one strip, as many as all threads can share equally.
+std::vector<int64_t> divided(int64_t strips, int64_t most) {
+  const int64_t least = (strips + most - 1) / most;
+  const int64_t threads = std::max<int64_t>(1, torch::stable::get_num_threads());
+  const int64_t shared = (least + threads - 1) / threads * threads;
+  const int64_t panels = least >= threads ? std::min(shared, strips) : least;
+  std::vector<int64_t> first;
+  for (int64_t i = 0; i <= panels; ++i) first.push_back(panels ? strips * i / panels : 0);
+  return first;
+}
+
+}  // namespace
+
+template <class Number>
+Packed<Number>::Packed(Matrix<const Source> right, Isa isa, bool rounded)
+    : isa_(isa),
+      rounded_(rounded),
+      rows_(right.rows),
+      depth_((right.columns + in_k - 1) / in_k),
+      first_strips_(divided((rows_ + strip - 1) / strip, gemm_kernels<Number>(isa).max_strips)),
+      data_(first_strips_.back() * strip * depth_) {
+  for_row_ranges(panels(), depth_ * strip * 4, [&, this](int64_t begin, int64_t end) {
+    for (int64_t panel = begin; panel < end; ++panel)
+      for (int64_t k = 0; k < depth_; k += strip)
+        for (int64_t s = 0; s < strips(panel); ++s)
+          pack_square(right, first_row(panel) + s * strip, k,
+                      const_cast<Number*>(at(panel, k)) + s * strip, strips(panel) * strip);
+  });
+}
+
+// Rows `first` ... `first` + 15 and 16 k from k on; in the packed form each k is `stride` apart.
+template <class Number>
+void Packed<Number>::pack_square(Matrix<const Source> right, int64_t first, int64_t k, Number* to,
+                                 int64_t stride) const {
+  constexpr int64_t width = in_k * strip;
+  const int64_t count = std::min(strip, right.rows - first), lines = std::min(strip, depth_ - k);
+  const int64_t numbers = std::min(width, right.columns - k * in_k);
+  const Source* source = right.data + first * right.row + k * in_k * right.column;
+  int64_t row = right.row, column = right.column;
+  alignas(64) Source part[width * strip];
+  if (count < strip || numbers < width || (row != 1 && column != 1)) {
+    for (int64_t j = 0; j < strip; ++j)
+      for (int64_t i = 0; i < width; ++i)
+        part[j * width + i] = j < count && i < numbers ? source[j * row + i * column] : 0;
+    source = part, row = width, column = 1;
+  } else if (column == 1) {
+    // The next panel's rows: all rows follow one another in memory, which no processor foresees.
+    const int64_t ahead = std::min(stride, right.rows - first - strip);
+    for (int64_t j = 0; j < strip; ++j) __builtin_prefetch(source + (ahead + j) * row, 0, 2);
+  }
+  alignas(64) Number packed[strip * strip];
+  if constexpr (std::is_same_v<Number, double>) {
+    for (int64_t p = 0; p < strip; ++p)
+      for (int64_t j = 0; j < strip; ++j) packed[p * strip + j] = source[j * row + p * column];
+  } else {
+    auto* const bits = reinterpret_cast<uint32_t*>(packed);
+    if constexpr (std::is_same_v<Number, float>) {
+      if (column == 1)
+        transpose(reinterpret_cast<const uint32_t*>(source), row, bits, strip);
+      else
+        for (int64_t p = 0; p < strip; ++p)
+          std::copy_n(source + p * column, strip, packed + p * strip);
+      if (rounded_) round_row(packed, strip * strip);
+    } else if (column == 1) {
+      alignas(64) uint32_t by_rows[strip * strip];
+      pack_rows(source, row, by_rows);
+      transpose(by_rows, strip, bits, strip);
+    } else {
+      pack_columns(source, column, bits);
+    }
+  }
+  for (int64_t p = 0; p < lines; ++p) std::copy_n(packed + p * strip, strip, to + p * stride);
+}
+
+template class Packed<float>;
+template class Packed<double>;
+template class Packed<Bf16Pair>;
+
+}  // namespace aligndraw::cpu
