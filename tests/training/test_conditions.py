@@ -4,15 +4,15 @@ import json
 
 import pytest
 import torch
-from aligndraw.training.loop import Trainer
 
 import aligndraw
 from aligndraw import AlignDRAW, AlignDRAWConfig, TrainingConfig, machine
 from aligndraw.data import MNISTCaptions, load_digits
 from aligndraw.training import conditions
 from aligndraw.training.checkpoint import load_checkpoint, save_checkpoint
-from aligndraw.training.run import Run
+from aligndraw.training.model_run import Run
 from aligndraw.training.state import Resumable
+from aligndraw.training.trainer import Trainer
 
 TINY = AlignDRAWConfig(
     steps=2, encoder_units=6, decoder_units=5, latent_units=3, language_units=4, align_units=4
