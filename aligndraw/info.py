@@ -13,6 +13,7 @@ import torch
 
 import aligndraw
 from aligndraw.backends import BACKENDS, BUILD, backend_for, missing_reason
+from aligndraw.machine import processor
 from aligndraw.ops import LOOPS, OPS
 
 ENVIRONMENT = {
@@ -80,13 +81,8 @@ def _version(package: str) -> str:
 
 
 def _cpu() -> str:
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        lines = (line.partition(":") for line in cpuinfo.read_text().splitlines())
-        name = next((value.strip() for key, _, value in lines if key.strip() == "model name"), name)
     features = torch.backends.cpu.get_cpu_capability()
-    return f"{name}, {features}, {os.cpu_count()} CPUs, {torch.get_num_threads()} threads in use"
+    return f"{processor()}, {features}, {os.cpu_count()} CPUs, {torch.get_num_threads()} threads in use"
 
 
 def _gpus() -> list[tuple[str, str]]:

@@ -167,14 +167,14 @@ class Job:
     Attributes:
         data: what it is trained and scored on, as the model reads it.
         sentences: what makes vectors of captions, for a model that reads such.
-        passed_over: why checkpoints newer than the one that the trainer stands at are of no use.
+        remarks: what whoever resumes it should know, a line each: of damaged checkpoints, of other conditions.
     """
 
     run: Run
     trainer: Trainer
     data: DataSet
     sentences: SentenceReader | None = None
-    passed_over: Sequence[str] = ()
+    remarks: Sequence[str] = ()
 
     def description(self, device: str) -> str:
         """Returns one line: model, data, recipe, and how a device runs it."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from aligndraw.machine import processor
 from aligndraw.training.precision import float32_products
 
 ROOT = Path(__file__).parents[1]
@@ -23,7 +24,7 @@ def describe(device: str) -> dict[str, Any]:
     """Hardware and versions; what is not there is None."""
     facts: dict[str, Any] = {
         "device": device,
-        "cpu": _cpu_name(),
+        "cpu": processor(),
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
@@ -108,16 +109,6 @@ def spread(samples: Sequence[float]) -> dict[str, float]:
         "p20": ordered[round(0.2 * last)],
         "p80": ordered[round(0.8 * last)],
     }
-
-
-def _cpu_name() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text().splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                return value.strip()
-    return platform.processor() or platform.machine()
 
 
 def _version(package: str) -> str | None:

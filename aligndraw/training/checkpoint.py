@@ -2,7 +2,7 @@
 
 <name>/
     state.safetensors   "model/<parameter>", "average/…", "auxiliary/…", "optimizer/<parameter>/<key>"
-    state.json          {"index": updates done}
+    state.json          {"index": updates done, "conditions": what their last bits depend on}
     manifest.json       size and SHA-256 of the two
 """
 
@@ -21,6 +21,7 @@ import safetensors.torch
 from torch import Tensor
 
 from aligndraw.files import replacing
+from aligndraw.training.conditions import conditions, difference
 from aligndraw.training.state import Resumable
 
 _KINDS = "model", "average", "auxiliary"
@@ -44,7 +45,7 @@ def save_checkpoint(trainer: Resumable[Any], folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     contents = {
         STATE: safetensors.torch.save(_tensors(trainer)),
-        NUMBERS: json.dumps({"index": trainer.index}).encode(),
+        NUMBERS: json.dumps({"index": trainer.index, "conditions": conditions(trainer)}).encode(),
     }
     manifest = {n: {"bytes": len(c), "sha256": hashlib.sha256(c).hexdigest()} for n, c in contents.items()}
     contents[MANIFEST] = json.dumps(manifest, indent=2).encode()
@@ -57,8 +58,11 @@ def save_checkpoint(trainer: Resumable[Any], folder: Path) -> None:
                 os.fsync(file.fileno())
 
 
-def load_checkpoint(trainer: Resumable[Any], folder: Path) -> None:
+def load_checkpoint(trainer: Resumable[Any], folder: Path) -> str:
     """Puts a trainer of the same configuration where the saved one was.
+
+    Returns:
+        one line that says why it may not go on to the same bits; "" where it does.
 
     Raises:
         CheckpointError: a file is missing, damaged, or does not fit the trainer.
@@ -66,8 +70,9 @@ def load_checkpoint(trainer: Resumable[Any], folder: Path) -> None:
     contents = _verified(folder)
     try:
         tensors = {_renamed(n): t for n, t in safetensors.torch.load(contents[STATE]).items()}
-        index = json.loads(contents[NUMBERS])["index"]
-    except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
+        numbers = json.loads(contents[NUMBERS])
+        index, changed = numbers["index"], difference(numbers.get("conditions", {}), conditions(trainer))
+    except (safetensors.SafetensorError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{folder} is no checkpoint: {error}") from error
     wanted = _tensors(trainer, fresh=True)
     wrong = sorted(n for n in wanted if n not in tensors or tensors[n].shape != wanted[n].shape)
@@ -88,6 +93,7 @@ def load_checkpoint(trainer: Resumable[Any], folder: Path) -> None:
     state: dict[str, Any] = {"index": index, **{kind: part(kind) for kind in _KINDS}}
     state["optimizer"] = {"state": optimizer, "param_groups": groups}
     trainer.load_state_dict(state)
+    return changed
 
 
 def checkpoints(folder: Path) -> Iterator[Path]:

@@ -167,15 +167,16 @@ class RunFolder(Generic[_M, _T]):
         """Puts a fresh trainer where the newest whole checkpoint was, and drops metrics of what came after it.
 
         Returns:
-            why newer checkpoints were passed over, one line each; without a checkpoint the trainer stays at the start.
+            a line for each newer checkpoint that was passed over, and one if the training goes on in other conditions
+            (`aligndraw.training.conditions`). Without a checkpoint the trainer stays at the start.
 
         Raises:
             RunError: there are checkpoints, but none is whole.
         """
-        passed = []
+        passed, changed = [], ""
         for path in checkpoints(self.folder / CHECKPOINTS):
             try:
-                load_checkpoint(trainer, path)
+                changed = load_checkpoint(trainer, path)
                 break
             except CheckpointError as error:
                 passed.append(str(error))
@@ -185,7 +186,7 @@ class RunFolder(Generic[_M, _T]):
                     f"no checkpoint in {self.folder / CHECKPOINTS} is whole; the newest: {passed[0]}"
                 )
         self._cut_metrics(trainer.index)
-        return passed
+        return [*(f"passed over: {line}" for line in passed), *filter(None, [changed])]
 
     def checkpoint(self, trainer: Resumable[Any], keep: int = 2) -> None:
         """Saves a checkpoint and removes all but the newest `keep`."""
@@ -256,7 +257,7 @@ class Build(ABC):
         """Takes a run up where its newest whole checkpoint is.
 
         Returns:
-            the training, its run, and why newer checkpoints were passed over.
+            the training, its run, and the lines of `RunFolder.restore`.
 
         Raises:
             RunError: there is no run, or it is damaged or foreign, or one of its files has changed.

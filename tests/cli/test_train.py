@@ -240,6 +240,17 @@ def test_resuming_passes_over_a_damaged_checkpoint(command, trained):
     assert err.startswith(f"passed over: {newest}") and len(err.splitlines()) == 1
 
 
+def test_resuming_in_other_conditions_says_so(command, trained):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        status, _, err = command("train", "mnist", "--out", trained[0], "--resume")
+    finally:
+        torch.set_num_threads(threads)
+    told = f"this training goes on to rounding, not to the bit: threads was {threads} and is {threads + 1}\n"
+    assert (status, err) == (0, told)
+
+
 def test_own_digits(train, command, digits, tmp_path, monkeypatch):
     """The file is found again from another working folder."""
     monkeypatch.chdir(digits(2100).parent)

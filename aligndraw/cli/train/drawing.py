@@ -41,7 +41,7 @@ class DrawingJob(job.Job):
     unit = "images"
 
     def __init__(self, begun: Job, name: str, device: str, backends: str) -> None:
-        self.begun, self.run, self.trainer, self.passed_over = begun, begun.run, begun.trainer, begun.passed_over
+        self.begun, self.run, self.trainer, self.remarks = begun, begun.run, begun.trainer, begun.remarks
         self.NAME, recipe = name, begun.trainer.config  # type: ignore[misc]
         self.epochs, self.per_update = recipe.epochs, recipe.batch_size
         self.device, self.backends = device, backends

@@ -33,7 +33,7 @@ class Job(ABC):
         run: the run folder, locked.
         trainer: fresh, or restored from the newest whole checkpoint.
         epochs: of the recipe.
-        passed_over: one line for each newer checkpoint that is damaged.
+        remarks: a line for each newer checkpoint that is damaged, and one if the training resumes in other conditions.
         unit, per_update: what the progress bar counts, and by how much an update moves it.
     """
 
@@ -42,7 +42,7 @@ class Job(ABC):
     run: RunFolder[Any, Any]
     trainer: Resumable[Any]
     epochs: int
-    passed_over: Sequence[str] = ()
+    remarks: Sequence[str] = ()
 
     @abstractmethod
     def describe(self) -> str:
@@ -77,8 +77,8 @@ class BuildJob(Job):
 
     BUILD: ClassVar[type[Build]]
 
-    def __init__(self, build: Build, run: RunFolder[Any, Any], passed_over: Sequence[str]) -> None:
-        self.build, self.run, self.passed_over = build, run, passed_over
+    def __init__(self, build: Build, run: RunFolder[Any, Any], remarks: Sequence[str]) -> None:
+        self.build, self.run, self.remarks = build, run, remarks
         self.trainer, self.epochs = build.trainer, run.training_config.epochs
 
     def describe(self) -> str:
@@ -97,15 +97,15 @@ class BuildJob(Job):
             with failing(ValueError, FileNotFoundError):
                 if arguments.resume:
                     resumed = cls.BUILD.resumed(arguments.out, arguments.device)
-                    build, run, passed_over = stack.enter_context(resumed)
+                    build, run, remarks = stack.enter_context(resumed)
                 else:
                     settings, preset = cls.asked(arguments)
                     with failing(ValueError, status=2):
                         model, recipe = (chosen(config, arguments) for config in cls.BUILD.PRESETS[preset])
                     build = cls.BUILD(settings, model, recipe, arguments.device)
                     begun = build.begun(arguments.out, recipe, arguments.overwrite, preset=preset)
-                    run, passed_over = stack.enter_context(begun), []
-            yield cls(build, run, passed_over)
+                    run, remarks = stack.enter_context(begun), []
+            yield cls(build, run, remarks)
 
 
 def add_training(
@@ -148,8 +148,8 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace, begin: 
         check_tensorboard()
     with ExitStack() as stack, writing(folder):
         job = stack.enter_context(begin(arguments))
-        for line in job.passed_over:
-            print(f"passed over: {line}", file=sys.stderr)
+        for line in job.remarks:
+            print(line, file=sys.stderr)
         done = f", from update {job.trainer.index} on" if job.trainer.index else ""
         print(f"training {job.describe()}{done}; {arguments.device}", flush=True)
         with failing(ValueError):
