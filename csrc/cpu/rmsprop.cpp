@@ -28,9 +28,11 @@ void rmsprop_(std::vector<Tensor> parameters, std::vector<Tensor> squares,
                                      {"squares", squares[i]}, {"gradients", gradients[i]},
                                      {"scales", scales}}) {
       check_plain("rmsprop_", argument);
+      const auto sizes = argument.tensor.sizes(), wanted = parameters[i].sizes();
       if (argument.name != std::string("scales") &&
-          argument.tensor.numel() != parameters[i].numel())
-        fail("rmsprop_: ", argument.name, " must have the sizes of parameters");
+          !std::equal(sizes.begin(), sizes.end(), wanted.begin(), wanted.end()))
+        fail("rmsprop_: ", argument.name, " must have shape ", shape_text(wanted), " like parameters, got ",
+             shape_text(sizes));
     }
   const float* const scale = scales.const_data_ptr<float>();
   for (size_t i = 0; i < count; ++i) {

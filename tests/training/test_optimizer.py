@@ -28,6 +28,16 @@ def test_rmsprop_is_the_authors_rule():
     assert (unused == 1).all()
 
 
+@pytest.mark.skipif(bool(aligndraw.backends.missing_reason("unroll", "cpp", "cpu")), reason="no C++ ops here")
+def test_rmsprop_in_cpp_refuses_other_shapes():
+    """Of as many numbers: each had gone to the wrong parameter."""
+    parameters, squares, gradients = [torch.zeros(2, 3)], [torch.zeros(2, 3)], [torch.ones(3, 2)]
+    message = r"rmsprop_: gradients must have shape \[2, 3\] like parameters, got \[3, 2\]"
+    with pytest.raises(RuntimeError, match=message):
+        torch.ops.aligndraw.rmsprop_(parameters, squares, gradients, torch.ones(1), 0.1, 0.9, 1e-6)
+    assert not parameters[0].any() and not squares[0].any()
+
+
 def test_rmsprop_state_round_trip():
     def trained(steps):
         torch.manual_seed(0)
