@@ -34,21 +34,21 @@ namespace aligndraw {
 using torch::headeronly::BFloat16;
 using torch::stable::Device;
 
-// Element (i, j) is data[i * row + j * column].
+// Element (i, j) is data[i * row_stride + j * col_stride].
 template <class T>
 struct Matrix {
   T* data;
-  int64_t rows, columns, row, column = 1;
+  int64_t rows, columns, row_stride, col_stride = 1;
 
-  Matrix transposed() const { return {data, columns, rows, column, row}; }
+  Matrix transposed() const { return {data, columns, rows, col_stride, row_stride}; }
   // `count` rows or columns from `first` on.
   Matrix rows_from(int64_t first, int64_t count) const {
-    return {data + first * row, count, columns, row, column};
+    return {data + first * row_stride, count, columns, row_stride, col_stride};
   }
   Matrix columns_from(int64_t first, int64_t count) const {
-    return {data + first * column, rows, count, row, column};
+    return {data + first * col_stride, rows, count, row_stride, col_stride};
   }
-  Matrix<const T> constant() const { return {data, rows, columns, row, column}; }
+  Matrix<const T> constant() const { return {data, rows, columns, row_stride, col_stride}; }
 };
 
 template <class T>
@@ -81,7 +81,7 @@ constexpr auto on_cpu = torch::headeronly::DeviceType::CPU;
 
 template <class T>
 Tensor tensor_of(Matrix<T> m, Device device) {
-  return tensor_at(m.data, {m.rows, m.columns}, {m.row, m.column}, device);
+  return tensor_at(m.data, {m.rows, m.columns}, {m.row_stride, m.col_stride}, device);
 }
 
 // result = a b, or with `adds` result += a b; all three are in the device's memory.
@@ -116,7 +116,7 @@ template <class T>
 void multiply(Matrices<T> result, Matrices<const T> a, Matrices<const T> b, Device device) {
   const auto tensor = [&](const auto& m) {
     return tensor_at(m.first.data, {m.count, m.first.rows, m.first.columns},
-                     {m.pitch, m.first.row, m.first.column}, device);
+                     {m.pitch, m.first.row_stride, m.first.col_stride}, device);
   };
   const Tensor out = tensor(result), left = tensor(a), right = tensor(b);
   const auto bmm = device.type() == on_cpu ? aoti_torch_cpu_bmm_out : aoti_torch_cuda_bmm_out;

@@ -28,7 +28,7 @@ void copy_part(const Matrix<const float>& matrix, int64_t first_row, int64_t fir
     for (int64_t k = 0; k < 2 * tile; ++k) {
       const int64_t i = first_row + r, j = first_column + k;
       const bool inside = i < matrix.rows && j < matrix.columns;
-      to[r * 2 * tile + k] = inside ? matrix.data[i * matrix.row + j * matrix.column] : 0;
+      to[r * 2 * tile + k] = inside ? matrix.data[i * matrix.row_stride + j * matrix.col_stride] : 0;
     }
 }
 
@@ -152,19 +152,19 @@ Tiles::Tiles(Side side, Matrix<const float> matrix)
     : rows_(matrix.rows),
       depth_((matrix.columns + 2 * tile - 1) / (2 * tile)),
       data_((matrix.rows + block - 1) / block * 2 * depth_ * 256) {
-  const bool beside = matrix.row == 1;  // rows stand side by side
+  const bool beside = matrix.row_stride == 1;  // rows stand side by side
   const auto pack = [&, this](int64_t i, int64_t k) {
     alignas(64) uint32_t packed[256];
     alignas(64) float part[2 * 256];
     const int64_t r = i * tile, c = k * 2 * tile;
     const bool whole = r + tile <= matrix.rows && c + 2 * tile <= matrix.columns;
-    const float* const from = matrix.data + r * matrix.row + c * matrix.column;
+    const float* const from = matrix.data + r * matrix.row_stride + c * matrix.col_stride;
     const bool turned = (whole && beside) == (side == Side::left);
     uint32_t *const to = data_ + (i * depth_ + k) * 256, *const now = turned ? packed : to;
     if (whole && beside) {
-      pack_columns(from, matrix.column, now);
-    } else if (whole && matrix.column == 1) {
-      pack_rows(from, matrix.row, now);
+      pack_columns(from, matrix.col_stride, now);
+    } else if (whole && matrix.col_stride == 1) {
+      pack_rows(from, matrix.row_stride, now);
     } else {
       copy_part(matrix, r, c, part);
       pack_rows(part, 2 * tile, now);
@@ -192,7 +192,7 @@ void multiply(Matrix<float> result, std::initializer_list<Term> terms, bool adds
   for (const Term& term : terms) depth += term.left.depth_tiles();
   if (depth == 0) {
     for (int64_t i = 0; i < (adds ? 0 : result.rows); ++i)
-      std::fill_n(result.data + i * result.row, result.columns, 0.0f);
+      std::fill_n(result.data + i * result.row_stride, result.columns, 0.0f);
     return;
   }
   // A thread keeps to its blocks of the longer side; the other side's stay in its cache meanwhile.
@@ -202,7 +202,7 @@ void multiply(Matrix<float> result, std::initializer_list<Term> terms, bool adds
   const auto multiply_block = [&](BlockKernel kernel, int64_t m, int64_t n, int64_t from, int64_t to) {
     const int64_t height = std::min(block, result.rows - m * block);
     const int64_t width = std::min(block, result.columns - n * block);
-    float* const place = result.data + m * block * result.row + n * block;
+    float* const place = result.data + m * block * result.row_stride + n * block;
     // What adds to the result is summed by itself first: long sums err less in parts.
     const bool added = adds || from > 0, whole = height == block && width == block && !added;
     alignas(64) float sums[block * block];
@@ -217,16 +217,16 @@ void multiply(Matrix<float> result, std::initializer_list<Term> terms, bool adds
         const uint32_t* const lefts[] = {term.left.at(2 * m, k), term.left.at(2 * m + 1, k)};
         const uint32_t* const rights[] = {term.right.at(2 * n, k), term.right.at(2 * n + 1, k)};
         kernel(lefts, rights, left_tiles, last - first, whole ? place : sums,
-               whole ? result.row : block, !first_term);
+               whole ? result.row_stride : block, !first_term);
         first_term = false;
       }
       begin = end;
     }
     for (int64_t r = 0; r < (whole ? 0 : height); ++r) {
       if (added)
-        add_row(place + r * result.row, sums + r * block, width);
+        add_row(place + r * result.row_stride, sums + r * block, width);
       else
-        std::copy_n(sums + r * block, width, place + r * result.row);
+        std::copy_n(sums + r * block, width, place + r * result.row_stride);
     }
   };
   for_row_ranges(outer, inner * depth * block, [&](int64_t begin, int64_t end) {

@@ -1,7 +1,7 @@
 // The driver of the kernels: which part of a product is formed by which thread, and in which order.
 #include "factor.h"
+#include "left_block.h"
 #include "loop.h"
-#include "round.h"
 
 namespace aligndraw::cpu {
 namespace {
@@ -10,72 +10,6 @@ namespace {
 constexpr int64_t most_rows = 128;
 // Operations that are worth a thread's start.
 constexpr int64_t least_work = 1 << 18;
-
-// The numbers of a block of the left factor as a kernel reads them.
-template <class Number>
-struct LeftBlock {
-  const Number* data;
-  int64_t row_stride, col_stride;
-};
-
-// [rows, depth] from column k on, in `workspace` if they don't stand so already.
-template <class Number>
-LeftBlock<Number> left_block(Matrix<const Sum<Number>> left, int64_t k, int64_t depth, bool rounded,
-                             Number* workspace) {
-  constexpr int64_t in_k = Packed<Number>::in_k;
-  const auto* const from = left.data + k * in_k * left.column;
-  if constexpr (std::is_same_v<Number, double>) {
-    return {from, left.row, left.column};
-  } else {
-    if (std::is_same_v<Number, float> && !rounded && left.column == 1)
-      return {reinterpret_cast<const Number*>(from), left.row, 1};
-    auto* const to = reinterpret_cast<uint32_t*>(workspace);
-    const int64_t width = std::min(depth * in_k, left.columns - k * in_k);  // of numbers
-    const int64_t row_stride = (depth + strip - 1) / strip * strip;
-    for (int64_t i = 0; i < left.rows; ++i) {
-      uint32_t* const row = to + i * row_stride;
-      if (left.column == 1 && std::is_same_v<Number, Bf16Pair>) {
-        pack_row(from + i * left.row, width, row);
-      } else if (left.column == 1) {
-        std::memcpy(row, from + i * left.row, width * sizeof(float));
-      } else if (left.row == 1 && i + strip <= left.rows && i % strip == 0) {
-        // A square at a time.
-        for (int64_t p = 0; p < depth; p += strip) {
-          alignas(64) uint32_t square[strip * strip];
-          const auto* const source = from + i + p * in_k * left.column;
-          if (in_k * (p + strip) > width) {
-            alignas(64) float part[2 * strip * strip];
-            for (int64_t n = 0; n < in_k * strip; ++n)
-              for (int64_t r = 0; r < strip; ++r)
-                part[n * strip + r] = in_k * p + n < width ? source[n * left.column + r] : 0;
-            if (std::is_same_v<Number, Bf16Pair>)
-              pack_columns(part, strip, square);
-            else
-              std::memcpy(square, part, sizeof square);
-            transpose(square, strip, row + p, row_stride);
-          } else if (std::is_same_v<Number, Bf16Pair>) {
-            pack_columns(source, left.column, square);
-            transpose(square, strip, row + p, row_stride);
-          } else {
-            transpose(reinterpret_cast<const uint32_t*>(source), left.column, row + p, row_stride);
-          }
-        }
-        i += strip - 1;
-      } else {
-        alignas(64) float numbers[2 * Packed<Number>::most_depth];
-        for (int64_t n = 0; n < width; ++n) numbers[n] = from[i * left.row + n * left.column];
-        if (std::is_same_v<Number, Bf16Pair>)
-          pack_row(numbers, width, row);
-        else
-          std::memcpy(row, numbers, width * sizeof(float));
-      }
-    }
-    if constexpr (std::is_same_v<Number, float>)
-      if (rounded)
-        for (int64_t i = 0; i < left.rows; ++i) round_row(workspace + i * row_stride, width);
-    return {workspace, row_stride, 1};
-  }
-}
 
 // What one thread forms of a product: all rows of left and result by a share of the panels.
 struct Share {
@@ -91,18 +25,18 @@ void multiply_share(Matrix<Sum<Number>> result, Matrix<const Sum<Number>> left,
   const int64_t end = right.panels() * (share.number + 1) / share.count;
   for (int64_t b = 0; b < right.blocks(); ++b) {
     const int64_t k = right.first_of_block(b), depth = right.first_of_block(b + 1) - k;
-    const auto block = left_block<Number>(left, k, depth, right.rounded(), workspace);
+    const auto block = left_block(left, k, depth, right.rounded(), workspace.data());
     for (int64_t panel = begin; panel < end; ++panel) {
       const int64_t column = right.first_row(panel), strips = right.strips(panel);
       kernels.of_strips[strips]({block.data, block.row_stride, block.col_stride, left.rows,
-                                 right.at(panel, k), depth, result.data + column, result.row,
+                                 right.at(panel, k), depth, result.data + column, result.row_stride,
                                  std::min(strips * strip, result.columns - column),
                                  adds || b > 0});
     }
   }
   if (right.depth() == 0 && !adds && share.number == 0)
     for (int64_t i = 0; i < result.rows; ++i)
-      std::fill_n(result.data + i * result.row, result.columns, Sum<Number>(0));
+      std::fill_n(result.data + i * result.row_stride, result.columns, Sum<Number>(0));
 }
 
 // The products that AMX forms, by a driver of their own.

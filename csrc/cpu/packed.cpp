@@ -43,38 +43,38 @@ void Packed<Number>::pack_square(Matrix<const Source> right, int64_t first, int6
   constexpr int64_t width = in_k * strip;
   const int64_t count = std::min(strip, right.rows - first), lines = std::min(strip, depth_ - k);
   const int64_t numbers = std::min(width, right.columns - k * in_k);
-  const Source* source = right.data + first * right.row + k * in_k * right.column;
-  int64_t row = right.row, column = right.column;
+  const Source* source = right.data + first * right.row_stride + k * in_k * right.col_stride;
+  int64_t row_stride = right.row_stride, col_stride = right.col_stride;
   alignas(64) Source part[width * strip];
-  if (count < strip || numbers < width || (row != 1 && column != 1)) {
+  if (count < strip || numbers < width || (row_stride != 1 && col_stride != 1)) {
     for (int64_t j = 0; j < strip; ++j)
       for (int64_t i = 0; i < width; ++i)
-        part[j * width + i] = j < count && i < numbers ? source[j * row + i * column] : 0;
-    source = part, row = width, column = 1;
-  } else if (column == 1) {
+        part[j * width + i] = j < count && i < numbers ? source[j * row_stride + i * col_stride] : 0;
+    source = part, row_stride = width, col_stride = 1;
+  } else if (col_stride == 1) {
     // The next panel's rows: all rows follow one another in memory, which no processor foresees.
     const int64_t ahead = std::min(stride, right.rows - first - strip);
-    for (int64_t j = 0; j < strip; ++j) __builtin_prefetch(source + (ahead + j) * row, 0, 2);
+    for (int64_t j = 0; j < strip; ++j) __builtin_prefetch(source + (ahead + j) * row_stride, 0, 2);
   }
   alignas(64) Number packed[strip * strip];
   if constexpr (std::is_same_v<Number, double>) {
     for (int64_t p = 0; p < strip; ++p)
-      for (int64_t j = 0; j < strip; ++j) packed[p * strip + j] = source[j * row + p * column];
+      for (int64_t j = 0; j < strip; ++j) packed[p * strip + j] = source[j * row_stride + p * col_stride];
   } else {
     auto* const bits = reinterpret_cast<uint32_t*>(packed);
     if constexpr (std::is_same_v<Number, float>) {
-      if (column == 1)
-        transpose(reinterpret_cast<const uint32_t*>(source), row, bits, strip);
+      if (col_stride == 1)
+        transpose(reinterpret_cast<const uint32_t*>(source), row_stride, bits, strip);
       else
         for (int64_t p = 0; p < strip; ++p)
-          std::copy_n(source + p * column, strip, packed + p * strip);
+          std::copy_n(source + p * col_stride, strip, packed + p * strip);
       if (rounded_) round_row(packed, strip * strip);
-    } else if (column == 1) {
+    } else if (col_stride == 1) {
       alignas(64) uint32_t by_rows[strip * strip];
-      pack_rows(source, row, by_rows);
+      pack_rows(source, row_stride, by_rows);
       transpose(by_rows, strip, bits, strip);
     } else {
-      pack_columns(source, column, bits);
+      pack_columns(source, col_stride, bits);
     }
   }
   for (int64_t p = 0; p < lines; ++p) std::copy_n(packed + p * strip, strip, to + p * stride);

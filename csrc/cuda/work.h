@@ -88,7 +88,7 @@ class Work {
   Factor<T> factor(Matrix<const T> m, BFloat16* room) const {
     if constexpr (std::is_same_v<T, float>)
       if (rounds_) {
-        check(launch_round({m.data, m.row}, room, m.rows, m.columns, stream()));
+        check(launch_round({m.data, m.row_stride}, room, m.rows, m.columns, stream()));
         return {{}, matrix<const BFloat16>(room, m.rows, m.columns), true};
       }
     return {m, {}, false};
