@@ -208,8 +208,11 @@ def write_array(path: Path, shape: tuple[int, ...], dtype: DTypeLike, blocks: It
         the SHA-256 of the file.
 
     Raises:
+        ValueError: the blocks are of Python objects.
         OSError: it cannot be written.
     """
+    if np.dtype(dtype).hasobject:
+        raise ValueError("an array of Python objects cannot be written without pickle")
     header = io.BytesIO()
     descr = np.lib.format.dtype_to_descr(np.dtype(dtype))
     np.lib.format.write_array_header_1_0(header, {"descr": descr, "fortran_order": False, "shape": shape})
