@@ -198,9 +198,7 @@ def load_archive(path: str | Path, *names: str) -> list[NDArray[Any]]:
         return [archive[name] for name in names]
 
 
-def write_array(
-    path: Path, shape: tuple[int, ...], dtype: DTypeLike, blocks: Iterable[NDArray[Any]]
-) -> str:
+def write_array(path: Path, shape: tuple[int, ...], dtype: DTypeLike, blocks: Iterable[NDArray[Any]]) -> str:
     """Writes a .npy file of blocks of rows one after the other, never held whole.
 
     `np.save` and `tofile` are silent where a full disk has no room for the last few kilobytes. A mapped file on a full
@@ -210,8 +208,11 @@ def write_array(
         the SHA-256 of the file.
 
     Raises:
+        ValueError: the blocks are of Python objects.
         OSError: it cannot be written.
     """
+    if np.dtype(dtype).hasobject:
+        raise ValueError("an array of Python objects cannot be written without pickle")
     header = io.BytesIO()
     descr = np.lib.format.dtype_to_descr(np.dtype(dtype))
     np.lib.format.write_array_header_1_0(header, {"descr": descr, "fortran_order": False, "shape": shape})
@@ -282,9 +283,7 @@ def read_module(
     except (safetensors.SafetensorError, ValueError) as error:
         raise ValueError(f"{weights} is damaged or no safetensors file: {error}") from error
     wanted = {k: v.shape for k, v in module.state_dict().items()}
-    wrong = sorted(
-        k for k in wanted.keys() | state.keys() if k not in state or wanted.get(k) != state[k].shape
-    )
+    wrong = sorted(k for k in wanted.keys() | state.keys() if k not in state or wanted.get(k) != state[k].shape)
     if wrong:
         raise ValueError(f"{weights} does not fit {config.name} beside it: look at {', '.join(wrong[:3])}")
     module.load_state_dict({k: v.float() for k, v in state.items()})

@@ -91,6 +91,12 @@ def test_a_full_disk():
         write_array(Path("/dev/full"), ARRAY.shape, np.float32, [ARRAY])
 
 
+def test_objects_are_not_written(tmp_path):
+    with pytest.raises(ValueError, match="Python objects cannot be written without pickle"):
+        save_array(tmp_path / "a.npy", np.array([{}]))
+    assert not list(tmp_path.iterdir())
+
+
 @posix
 def test_a_disk_that_is_full_near_the_end(tmp_path):
     """`np.save` loses what its last buffer holds without a word."""

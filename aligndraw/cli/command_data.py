@@ -13,14 +13,15 @@ from typing import Any
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from aligndraw.cli.failure import Failure, failing
-from aligndraw.cli.options import add_seed, whole
+from aligndraw.cli.options import add_seed, share, whole
 from aligndraw.cli.outputs import write_stored_sheet, writing
 from aligndraw.data.caption_files import read_captions
 from aligndraw.data.captioned import CaptionedImages, file_checksum
 from aligndraw.data.captioned_writer import SKIPPED
 from aligndraw.data.coco import CAPTIONS, read_coco
-from aligndraw.data.image_files import Collection, store_collection
+from aligndraw.data.image_files import ALLOWED, Collection, store_collection
 from aligndraw.data.released import store_released
+from aligndraw.data.sets import NEEDED
 from aligndraw.data.stored_scenes import export_scenes, store_scenes
 
 SHOWN = 3  # of what is skipped
@@ -105,6 +106,13 @@ def _add_images(parser: argparse.ArgumentParser) -> None:
             f"--{split}", type=whole(0), metavar="N", help=f"images for {split} [a tenth, at most 5000]"
         )
     parser.add_argument("--threads", type=whole(1), metavar="N", help="that read images [one a core]")
+    parser.add_argument(
+        "--allow-skipped",
+        type=share,
+        default=ALLOWED,
+        metavar="SHARE",
+        help="of the captions that may be left out, because they or their images are of no use [%(default)s]",
+    )
 
 
 def _scenes(arguments: argparse.Namespace) -> int:
@@ -157,6 +165,7 @@ def _collected(arguments: argparse.Namespace, collection: Collection, plan: dict
                 min_count=arguments.min_count,
                 threads=arguments.threads,
                 overwrite=arguments.overwrite,
+                allow_skipped=arguments.allow_skipped,
                 on_images=bar.update,
             )
     except KeyboardInterrupt:
@@ -183,5 +192,9 @@ def _told(data: CaptionedImages, skipped: list[str]) -> int:
     print(f"wrote {data.folder}: {shape} pixels, {len(data.vocabulary):,} words")
     shown = write_stored_sheet(data.folder / SHEET, data)
     print(f"look at {data.folder / SHEET}: {shown} of the stored images with their captions")
+    missing = [split for split in NEEDED if split not in data.sizes]
+    if missing:
+        print(f"it has no {missing[0]} split, without which nothing can be trained on it")
+        return 0
     print(f"next: aligndraw train captioned --data {shlex.quote(str(data.folder))}")
     return 0

@@ -63,6 +63,17 @@ def number(least: float | None = None) -> Callable[[str], float]:
     return parse
 
 
+def share(text: str) -> float:
+    """The type of an option that is a number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1, got {text!r}")
+    return value
+
+
 def ending(*endings: str) -> Callable[[str], Path]:
     """The type of an option that is a file with one of these endings."""
 

@@ -55,42 +55,48 @@ def read_captions(
         raise DataError(f"cannot read {captions}: {error.strerror}") from error
     except ValueError as error:
         raise DataError(str(error)) from error
-    collection = Collection(files=names.files)
+    collection = Collection(files=names.files, likely_cause=names.likely_cause)
+    used: set[str] = set()  # splits
     splits: dict[str, str | None] = {}
     lines: dict[str, int] = {}  # on which an image comes first
     said: dict[str, dict[str, str]] = {}  # the captions of each image, by their words
 
-    def skip(line: int, why: str) -> None:
-        collection.skipped.append(f"{captions.name}, line {line}: {why}")
+    def skip(line: int, why: str, lost: int = 1) -> None:
+        collection.skip(f"{captions.name}, line {line}", why, lost)
 
     for line, entry in (_jsonl if captions.suffix.lower() == ".jsonl" else _table)(captions, text):
         try:
             if isinstance(entry, str):
                 raise ValueError(entry)
-            given, texts, split = _value(entry, FILE), _value(entry, CAPTION), _split(entry)
+            split = _split(entry)
+            used.update(filter(None, [split]))
+            given, texts = _value(entry, FILE), _value(entry, CAPTION)
             name = _found(names, given)
             known = splits.setdefault(name, split)
             if known != split:
                 raise ValueError(f"image {name} is in {f'split {known}' if known else 'no split'} already")
         except ValueError as error:
-            skip(line, str(error))
+            skip(line, str(error), _count(entry))
             continue
         lines.setdefault(name, line)
         for caption in texts if isinstance(texts, list) else [texts]:
             fault = caption_fault(caption)
             if not fault and " ".join(caption.split()) in said.setdefault(name, {}):
-                fault = f"image {name} has this caption already"
-            if fault:
+                skip(line, f"image {name} has this caption already", 0)
+            elif fault:
                 skip(line, fault)
             else:
                 said[name][" ".join(caption.split())] = caption
-    if any(splits.values()):
+    if used:
         parts: dict[str, list[str]] = {}
         for name in sorted(said, key=lambda name: splits[name] != "train"):
             if split := splits[name]:
                 parts.setdefault(split, []).append(name)
             else:
-                skip(lines[name], f"image {name} has no split, as others have")
+                skip(lines[name], f"image {name} has no split, as others have", len(said[name]))
+        for split in sorted(used):
+            if not any(said[name] for name in parts.get(split, ())):
+                raise DataError(f"{captions} has no caption of split {split} that can be used{collection.example()}")
     else:
         parts = divide([name for name in said if said[name]], validation, test)
     collection.captions = {
@@ -109,6 +115,12 @@ def _value(entry: dict[str, Any], names: Sequence[str]) -> Any:
         got = ", ".join(map(str, entry))[:120]
         raise ValueError(f"its {given[0]} is empty" if given else f"it must have {_either(names)}, got {got}")
     return entry[filled[0]]
+
+
+def _count(entry: dict[str, Any] | str) -> int:
+    """The captions of an entry, or 1 where there is no telling."""
+    texts = [entry[name] for name in CAPTION if name in entry] if isinstance(entry, dict) else []
+    return max(1, sum(len(text) if isinstance(text, list) else 1 for text in texts))
 
 
 def _split(entry: dict[str, Any]) -> str | None:

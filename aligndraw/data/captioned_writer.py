@@ -196,7 +196,8 @@ class CaptionedWriter:
             }
             checksum = _write_text(whole / MANIFEST, json.dumps(manifest, indent=1) + "\n")
             if skipped:
-                _write_text(whole / SKIPPED, "".join(" ".join(line.split()) + "\n" for line in skipped))
+                lines = "".join(" ".join(line.split()) + "\n" for line in skipped)
+                _write_text(whole / SKIPPED, lines, errors="backslashreplace")  # file names need not be valid text
             CaptionedImages.open(whole).verify()
             self._check_place()
             self._images.close(checksum)
@@ -217,9 +218,7 @@ class CaptionedWriter:
         stored, used = self._images.pixels(split), [self.stored(split)[key] for key in row]
         blocks = (stored[used[start : start + _TOGETHER]] for start in range(0, len(used), _TOGETHER))
         names = {part: f"{split}-{part}" for part in (IMAGES, CAPTIONS, WORDS, LENGTHS, INDEX)}
-        checksums[names[IMAGES]] = write_array(
-            folder / names[IMAGES], (len(used), *self.image_shape), np.uint8, blocks
-        )
+        checksums[names[IMAGES]] = write_array(folder / names[IMAGES], (len(used), *self.image_shape), np.uint8, blocks)
         checksums[names[CAPTIONS]] = _write_text(folder / names[CAPTIONS], "".join(f"{t}\n" for _, t in numbered))
         arrays: dict[str, NDArray[Any]] = {
             WORDS: np.array([i for caption in ids for i in caption], np.int32),

@@ -48,13 +48,17 @@ def read_coco(
         DataError: a file or the folder is missing, or something else.
     """
     image_names = ImageNames(images)
-    collection, parts = Collection(files=image_names.files), []
+    collection, parts = Collection(files=image_names.files, likely_cause=image_names.likely_cause), []
     told: dict[str, list[str]] = {}
     for file in annotations:
         names, said = _read_annotations(file, image_names, set(told), collection)
         told.update(said)
         parts.append([name for name in names if said[name]])
-        collection.skipped += [f"{file.name}: image {name}: it has no caption" for name in names if not said[name]]
+        for name in names:
+            if not said[name]:
+                collection.skip(f"{file.name}: image {name}", "it has no caption")
+        if not parts[-1]:
+            raise DataError(f"{file} has no image with a caption that can be used{collection.example()}")
     splits = divide(parts[-1], validation, test)
     if len(parts) > 1:
         splits["train"] = [name for part in parts[:-1] for name in part]
@@ -90,8 +94,8 @@ def _read_annotations(
     names: dict[Any, str] = {}
     said: dict[str, list[str]] = {}
 
-    def skip(what: str, why: str) -> None:
-        collection.skipped.append(f"{file.name}: {what}: {why}")
+    def skip(what: str, why: str, lost: int = 0) -> None:
+        collection.skip(f"{file.name}: {what}", why, lost)
 
     for entry in _entries(record["images"]):
         number, name = entry.get("id"), entry.get("file_name")
@@ -115,11 +119,11 @@ def _read_annotations(
         what = f"caption {json.dumps(number)}"
         fault = caption_fault(text)
         if not isinstance(image, (int, str)) or image not in names:
-            skip(what, f"there is no image {json.dumps(image)}")
+            skip(what, f"there is no image {json.dumps(image)}", 1)
         elif fault:
-            skip(what, fault)
+            skip(what, fault, 1)
         elif isinstance(number, (int, str)) and number in annotations:
-            skip(what, "it is listed twice")
+            skip(what, "it is listed twice", 1)
         else:
             said[names[image]].append(str(text))
             if isinstance(number, (int, str)):
@@ -136,6 +140,9 @@ def _load(file: Path) -> dict[str, list[Any]]:
         raise DataError(f"{file} must be COCO annotations in JSON: {error}") from error
     if not isinstance(record, dict) or not all(isinstance(record.get(k), list) for k in ("images", "annotations")):
         raise DataError(f'{file} must be COCO annotations: an object with the lists "images" and "annotations"')
+    if not any("caption" in entry for entry in _entries(record["annotations"])):
+        got = ", ".join(map(str, next(iter(_entries(record["annotations"])), {})))[:120] or "none"
+        raise DataError(f"{file} must be annotations with captions, as captions_train2014.json has, got {got}")
     return record
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -19,6 +20,7 @@ from aligndraw.data.image_pixels import quiet, read_image
 
 TOGETHER = 256  # images that are read before they are stored
 HELD_OUT = 5000  # images of validation and test each, at most
+ALLOWED = 0.05  # share of the captions that may be left out
 
 
 @dataclass
@@ -29,11 +31,36 @@ class Collection:
         captions: of each split, names of images with captions.
         files: where each image is.
         skipped: what is left out, each with the reason.
+        lost: captions that are left out.
+        likely_cause: says in a few words, or "", why so much is left out.
     """
 
     captions: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     files: dict[str, Path] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
+    lost: int = 0
+    likely_cause: Callable[[], str] = lambda: ""
+
+    def skip(self, what: str, why: str, lost: int = 0) -> None:
+        """Leaves out something that `lost` captions are lost with."""
+        self.skipped.append(f"{what}: {why}")
+        self.lost += lost
+
+    def check_lost(self, allowed: float, unread: int = 0) -> None:
+        """Raises a DataError where more than this share of the captions is lost; `unread` of them are in `captions`."""
+        lost, total = self.lost + unread, self.lost + sum(map(len, self.captions.values()))
+        if lost > allowed * total:
+            raise DataError(
+                f"{lost:,} of {total:,} captions cannot be used, more than {100 * allowed:g} %{self.example()}; "
+                "mend it, or allow a larger share with --allow-skipped"
+            )
+
+    def example(self) -> str:
+        """A line of `skipped` with the most frequent reason, and the likely cause, as the end of a message."""
+        reasons = Counter(line.rpartition(": ")[2] for line in self.skipped)
+        such = [f", such as {line}" for line in self.skipped if line.endswith(reasons.most_common(1)[0][0])]
+        cause = self.likely_cause()
+        return "".join(such[:1]) + (f" ({cause})" if cause else "")
 
 
 def divide(names: Sequence[str], validation: int | None = None, test: int | None = None) -> dict[str, list[str]]:
@@ -41,13 +68,13 @@ def divide(names: Sequence[str], validation: int | None = None, test: int | None
 
     Args:
         names: of the images.
-        validation: how many; a tenth of them, at most 5,000, when None.
+        validation: how many; when None a tenth of them, at least 1 of 3 and at most 5,000.
         test: as validation.
 
     Raises:
         DataError: there are not so many.
     """
-    few = min(HELD_OUT, len(names) // 10)
+    few = min(HELD_OUT, len(names) // 10) or min(1, len(names) // 3)  # one of three to nine
     held_out = {"validation": few if validation is None else validation, "test": few if test is None else test}
     if sum(held_out.values()) > len(names):
         wanted = " and ".join(f"{n:,} for {split}" for split, n in held_out.items())
@@ -69,6 +96,7 @@ def store_collection(
     min_count: int = 1,
     threads: int | None = None,
     overwrite: bool = False,
+    allow_skipped: float = ALLOWED,
     on_images: Callable[[int], object] = lambda images: None,
 ) -> CaptionedImages:
     """Reads the images and stores them with their captions; one that cannot be read is skipped.
@@ -76,7 +104,7 @@ def store_collection(
     Interrupted, it keeps what it has read, and the same call takes it up there.
 
     Args:
-        collection: its `skipped` is added to.
+        collection: what cannot be read is added to its `skipped`.
         folder: where to.
         plan: what is stored, for the manifest.
         size: H, W.
@@ -84,20 +112,21 @@ def store_collection(
         min_count: how often a word must be in the training captions to be in the vocabulary.
         threads: that read images; one a core when None.
         overwrite: replace captioned images that the folder holds.
+        allow_skipped: the share of all captions that may be left out.
         on_images: called with a number of images just done, or found done.
 
     Raises:
-        DataError: the folder is taken, or nothing is left to store.
+        DataError: the folder is taken, too much has to be left out, or nothing is left of a split.
         OSError: it cannot be written.
     """
+    collection.check_lost(allow_skipped)
 
     def read(name: str) -> NDArray[np.uint8] | str:
         try:
             return read_image(collection.files[name], size, crop)
         # Damage shows as a dozen kinds of exception, some of them Pillow's own.
         except Exception as error:
-            reason = str(error).partition("\n")[0] or type(error).__name__
-            return f"image {name}: {reason}"
+            return str(error).partition("\n")[0] or type(error).__name__
 
     def key(name: str) -> str:
         """Another one after a change of the file, so that an image from before the change does not stay."""
@@ -119,15 +148,18 @@ def store_collection(
             on_images(len(names) - len(missing))
             for part in _chunks(missing, TOGETHER):
                 images = dict(zip(part, pool.map(read, part)))
-                collection.skipped += [image for image in images.values() if isinstance(image, str)]
+                for name, image in images.items():
+                    if isinstance(image, str):
+                        collection.skip(f"image {name}", image)  # its captions are counted below
                 good = {keys[name]: image for name, image in images.items() if not isinstance(image, str)}
                 if good:
                     writer.store(split, list(good), np.stack(list(good.values())))
                 on_images(len(part))
-        if not any(map(writer.stored, collection.captions)):
-            such = (f"; skipped {len(collection.skipped):,}, such as {line}" for line in collection.skipped[-1:])
-            raise DataError(f"there is no image to store{''.join(such)}")
         captions = {split: [(keys[n], text) for n, text in pairs] for split, pairs in collection.captions.items()}
+        unread = sum(key not in writer.stored(split) for split, pairs in captions.items() for key, _ in pairs)
+        collection.check_lost(allow_skipped, unread)
+        if unread == sum(map(len, captions.values())):
+            raise DataError(f"there is no image to store{collection.example()}")
         return writer.finish(captions, min_count=min_count, skipped=collection.skipped)
 
 

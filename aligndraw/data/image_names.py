@@ -11,6 +11,8 @@ from pathlib import Path
 
 from aligndraw.data.captioned import DataError
 
+_SEARCHED = 1_000_000  # files, where one is missing
+
 
 class ImageNames:
     """The images of a folder that have been found by name.
@@ -20,6 +22,7 @@ class ImageNames:
 
     Attributes:
         files: where each image is.
+        missing: names of which there is no file.
 
     Raises:
         DataError: there is no such folder.
@@ -30,6 +33,7 @@ class ImageNames:
             raise DataError(f"there is no folder {folder}")
         self.folder = folder
         self.files: dict[str, Path] = {}
+        self.missing: list[str] = []
         self._root = os.path.realpath(folder)
         self._found: dict[tuple[str, Path | None], str] = {}  # as captions name an image again and again
         self._alike: dict[str, list[str]] = {}
@@ -52,6 +56,21 @@ class ImageNames:
             self._found[usual, second] = self._first_name(usual, place, real)
         return self._found[usual, second]
 
+    def likely_cause(self) -> str:
+        """Where the first missing file may be instead, for a message; "" if nothing is missing or like it."""
+        if not self.missing:
+            return ""
+        wanted, similar, seen = posixpath.basename(self.missing[0]), "", 0
+        for folder, _, files in os.walk(self.folder):
+            if wanted in files:
+                return f"{wanted} is in {folder}"
+            alike = (file for file in files if posixpath.splitext(file)[0] == posixpath.splitext(wanted)[0])
+            similar = similar or next((f"{folder} has {file}, not {wanted}" for file in alike), "")
+            seen += len(files)
+            if seen > _SEARCHED:
+                break
+        return similar if seen else f"{self.folder} has no files"
+
     def _place(self, usual: str, second: Path | None) -> Path:
         places, reason = [], f"there is no such file in {self.folder}"
         for place in (self.folder / usual, *([] if second is None else [second / usual])):
@@ -64,6 +83,7 @@ class ImageNames:
             if stat.S_ISREG(status.st_mode):
                 places.append((status.st_size == 0, place))
         if not places:
+            self.missing.append(usual)
             raise ValueError(reason)
         # Of two the one that is not empty.
         return min(places, key=lambda found: found[0])[1]

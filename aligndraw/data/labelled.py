@@ -94,11 +94,14 @@ def read_cifar(folder: str | os.PathLike[str]) -> tuple[LabelledImages, Labelled
     """
     folder = Path(folder)
     ending = ".bin" if (folder / "test_batch.bin").exists() else ""
-    batches = sorted(path for path in folder.glob(f"data_batch_?{ending}"))
-    if not batches:
-        raise DataError(f"{folder} must hold CIFAR-10's files data_batch_1 ... or data_batch_1.bin ..., got none")
+    names = [f"{name}{ending}" for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")]
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        wanted = f"{names[0]} to {names[4]} and {names[5]}"
+        raise DataError(f"{folder} must hold CIFAR-10's files {wanted}, got no {missing[0]}")
     read = _read_binary if ending else _read_pickle
-    return _together([read(path) for path in batches]), _together([read(folder / f"test_batch{ending}")])
+    *train, test = (read(folder / name) for name in names)
+    return _together(train), _together([test])
 
 
 def _together(parts: Sequence[tuple[NDArray[np.uint8], NDArray[np.int64]]]) -> LabelledImages:

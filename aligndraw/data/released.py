@@ -40,7 +40,7 @@ def store_released(
     """Stores the released arrays as captioned images, every word with the id that it has.
 
     Args:
-        source: the folder with the files; splits that it does not have are left out.
+        source: the folder with the files; dev and test are left out where it has no file of them.
         folder: where to.
         overwrite: replace captioned images that the folder holds.
         on_images: called with a number of images just done.
@@ -50,9 +50,9 @@ def store_released(
         OSError: it cannot be written.
     """
     vocabulary = _vocabulary(source / "dictionary.pkl")
-    present = [name for name in SPLITS if (source / f"{name}-images-32x32.npy").is_file()]
-    if not present:
+    if not (source / "train-images-32x32.npy").is_file():
         raise DataError(f"there are no released images in {source}: it has no train-images-32x32.npy")
+    present = [name for name in SPLITS if name == "train" or any(source.glob(f"{name}-*"))]
     ids = {word: i for i, word in enumerate(vocabulary.words)}
     with CaptionedWriter(folder, (3, SIDE, SIDE), {"kind": "released"}, overwrite=overwrite) as writer:
         captions = {}

@@ -28,6 +28,7 @@ from aligndraw.data.scenes import SIDE, Scenes, evaluation_scenes
 from aligndraw.text import CaptionError, Vocabulary
 
 SHOWN = 12  # captions at most
+NEEDED = "train", "validation"  # splits of captioned images
 
 # Template, a, b: the corners, and both wordings of both relations; then template and b of captions whose a is banned.
 _PLACEMENTS = (
@@ -143,7 +144,7 @@ def _mnist(path: Path | None, scored: int, bans: Bans) -> DataSet:
 
 def _captioned(path: Path, scored: int) -> DataSet:
     data = CaptionedImages.open(path)
-    missing = [split for split in ("train", "validation") if split not in data.sizes]
+    missing = [split for split in NEEDED if split not in data.sizes]
     if missing:
         raise DataError(f"{path} must have a train and a validation split, got no {missing[0]}")
     train, validation = data.split("train"), data.split("validation")

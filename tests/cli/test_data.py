@@ -1,7 +1,6 @@
 """aligndraw data: what it stores, what it skips, and what it refuses."""
 
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -67,7 +66,9 @@ def test_a_sheet_of_large_images(command, tmp_path):
     table = tmp_path / "captions.csv"
     table.write_text("file,caption\n" + "".join(f"{i}.png,wall {i}\n" for i in range(3)))
     given = ("--images", tmp_path, "--captions", table, "--out", tmp_path / "walls", "--size", 600, 1100)
-    assert command("data", "folder", *given)[0] == 0
+    status, told, _ = command("data", "folder", *given, "--validation", 0, "--test", 0)
+    assert status == 0
+    assert told.endswith("\nit has no validation split, without which nothing can be trained on it\n")
     with Image.open(tmp_path / "walls" / "sheet.png") as sheet:
         assert sheet.width < 4 * (256 + MARGIN) + MARGIN and np.asarray(sheet)[MARGIN, MARGIN].tolist() == [0, 0, 0]
 
@@ -94,7 +95,12 @@ def test_what_is_skipped_is_said(scenes, command, tmp_path):
     for i in range(5):
         (coco / "train" / f"train_{i:06d}.png").write_bytes(b"no image")
     file = coco / "captions_train.json"
-    status, _, err = command("data", "coco", "--images", coco, "--annotations", file, "--out", tmp_path / "x")
+    given = ("data", "coco", "--images", coco, "--annotations", file, "--out", tmp_path / "x")
+    status, out, err = command(*given)
+    assert (status, out) == (1, "") and not (tmp_path / "x").exists()
+    assert err.startswith("aligndraw: error: 10 of 80 captions cannot be used, more than 5 %, such as image train_0")
+    assert err.endswith("; mend it, or allow a larger share with --allow-skipped\n") and err.count("\n") == 1
+    status, _, err = command(*given, "--allow-skipped", 0.125)
     assert status == 0
     lines = err.splitlines()
     assert len(lines) == 4 and all(line.startswith("skipped: image train_00000") for line in lines[:3])
@@ -123,10 +129,7 @@ def test_interrupted(scenes, command, tmp_path, monkeypatch):
         status, _, err = command(*arguments)
     assert status == 130
     assert "the same command goes on from there" in err and err.endswith("aligndraw: interrupted\n")
-    shutil.rmtree(coco / "train")
-    (coco / "train").mkdir()
-    for i in range(40):  # no file is read a second time
-        (coco / "train" / f"train_{i:06d}.png").touch()
+    monkeypatch.setattr("aligndraw.data.image_files.read_image", lambda *_: 1 / 0)  # no file is read a second time
     status, out, err = command(*arguments)
     assert (status, err) == (0, "") and "train: 32 images" in out
 
@@ -185,6 +188,11 @@ def test_refused(command, tmp_path, listing):
             "there is no folder",
         ),
         (("released", "--arrays", tmp_path, "--out", tmp_path / "x"), 1, "cannot read"),
+        (
+            ("folder", "--images", tmp_path, "--captions", "x.csv", "--out", tmp_path / "x", "--allow-skipped", "5%"),
+            2,
+            "--allow-skipped: must be a number from 0 to 1, got '5%'",
+        ),
     ):
         got, out, err = command("data", *arguments)
         assert (got, out) == (status, "") and message in err, (arguments, err)

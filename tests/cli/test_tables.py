@@ -12,8 +12,8 @@ import pytest
 import torch
 from file_faults import FileFaults, Killed, tree
 
-from aligndraw.cli import command_tables
 from aligndraw.cli.command_sharpen import sharpening
+from aligndraw.cli.evaluate import tables
 from aligndraw.data import Scenes, evaluation_scenes
 from aligndraw.data.stored_scenes import store_scenes
 from aligndraw.evaluation.attributes import score_attributes
@@ -301,17 +301,17 @@ def test_killed_at_every_file_operation_of_the_beginning(tmp_path, monkeypatch, 
         if place.exists():
             shutil.rmtree(place)
         if overwrite:
-            command_tables._begin(place, {"images": 1}, False)
+            tables._begin(place, {"images": 1}, False)
             (place / "key").mkdir()
             (place / "key" / "part.npy").write_bytes(b"1")
 
     old()
     with faults.counted():
-        command_tables._begin(place, {"images": 2}, overwrite)
+        tables._begin(place, {"images": 2}, overwrite)
     for k in range(len(faults.operations)):
         old()
         with faults.killed_at(k), pytest.raises(Killed):
-            command_tables._begin(place, {"images": 2}, overwrite)
-        command_tables._begin(place, {"images": 2}, overwrite)
+            tables._begin(place, {"images": 2}, overwrite)
+        tables._begin(place, {"images": 2}, overwrite)
         sweep(tmp_path)
-        assert tree(tmp_path).keys() == {"parts", f"parts/{command_tables.PLAN}"}, faults.operations[k]
+        assert tree(tmp_path).keys() == {"parts", f"parts/{tables.PLAN}"}, faults.operations[k]

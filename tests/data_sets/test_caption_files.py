@@ -60,7 +60,7 @@ def test_divided_here(images, table):
 def test_what_is_wrong_is_named_and_left_out(images, table):
     lines = [
         {"file": "a.jpg", "text": "good", "split": "train"},
-        {"file": "../a.jpg", "text": "out"},
+        {"file": "../a.jpg", "text": ["out", "away"]},
         {"file": "gone.jpg", "text": "gone"},
         {"text": "no file"},
         {"file": "b.jpg", "text": "good", "split": "../train"},
@@ -68,9 +68,10 @@ def test_what_is_wrong_is_named_and_left_out(images, table):
         {"file": "a.jpg", "text": ["", 5, "x " * 50_000], "split": "train"},
         {"file": "a.jpg", "split": "train"},
     ]
-    text = "\n".join(map(json.dumps, lines)) + "\n{\n[]\n"
+    text = "\n".join(map(json.dumps, lines)) + '\n{\n[]\n{"file": "b.jpg", "text": "good", "split": "test"}\n'
     found = read_captions(images, table("x.jsonl", text))
-    assert found.captions == {"train": [("a.jpg", "good")]}
+    assert found.captions == {"train": [("a.jpg", "good")], "test": [("b.jpg", "good")]}
+    assert found.lost == 12  # two of the second line, three of the seventh
     expected = (
         "2: image ../a.jpg: it leads out of the folder of the images",
         f"3: image gone.jpg: there is no such file in {images}",
@@ -313,3 +314,40 @@ def test_another_encoding(images, table):
     for name in ("x.csv", "x.jsonl"):
         with pytest.raises(DataError, match=rf"{name}, line 3: it must be UTF-8 text: save it as such"):
             read_captions(images, table(name, b"file,text\na.jpg,a cat\nb.jpg,caf\xe9\n"))
+
+
+def test_a_split_of_which_nothing_is_left(images, table):
+    rows = "a.jpg,a,train\nc.jpg,c,dev\nnone.jpg,c,dev\nb.jpg,b,train\n"
+    with pytest.raises(DataError) as error:
+        read_captions(images, table("x.csv", f"file,text,split\n{rows}"))
+    assert str(error.value).endswith(
+        "x.csv has no caption of split dev that can be used, such as x.csv, line 3: image c.jpg: there is no such file "
+        f"in {images} (c.jpg is in {images / 'deep'})"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "cause"),
+    [
+        ("deeper/c.jpg", "c.jpg is in {images}/deep"),
+        ("images/deep/c.jpg", "c.jpg is in {images}/deep"),
+        ("a.png", "{images} has a.jpg, not a.png"),
+        ("a", "{images} has a.jpg, not a"),
+        ("z.jpg", ""),
+    ],
+)
+def test_the_likely_cause(images, table, name, cause):
+    found = read_captions(images, table("x.csv", f"file,text\n{name},a\n"))
+    assert (found.lost, found.likely_cause()) == (1, cause.format(images=images))
+
+
+def test_no_images_at_all(table, tmp_path):
+    (tmp_path / "none").mkdir()
+    found = read_captions(tmp_path / "none", table("x.csv", "file,text\na.jpg,a\n"))
+    with pytest.raises(DataError, match=r"1 of 1 captions cannot be used.*line 2: .* \(.*none has no files\); mend"):
+        found.check_lost(0.05)
+
+
+def test_a_caption_that_is_there_twice_is_not_lost(images, table):
+    found = read_captions(images, table("x.csv", "file,text\na.jpg,a\na.jpg,a\n"))
+    assert found.lost == 0 and len(found.skipped) == 1

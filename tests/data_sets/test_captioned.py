@@ -72,6 +72,16 @@ def test_the_vocabulary_is_that_of_the_first_split(data):
     assert data.vocabulary.decode(ids[0]) == f"a {UNKNOWN} bus ."
 
 
+def test_what_was_skipped(tmp_path):
+    """A line each, also of a file whose name is no valid text."""
+    with CaptionedWriter(tmp_path / "data", SHAPE, {}) as writer:
+        writer.store("train", ["a"], pictures(1))
+        writer.finish({"train": [("a", "bus")]}, skipped=["image \udcff.png: it is\ndamaged", "caption 3: it is dull"])
+    assert (tmp_path / "data" / "skipped.txt").read_text() == (
+        "image \\udcff.png: it is damaged\ncaption 3: it is dull\n"
+    )
+
+
 def test_rare_words_are_unknown(tmp_path):
     with CaptionedWriter(tmp_path / "data", SHAPE, {}) as writer:
         writer.store("train", ["a"], pictures(1))

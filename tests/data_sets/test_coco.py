@@ -112,6 +112,41 @@ def test_one_image_spelled_or_linked_in_several_ways(tmp_path):
     ]
 
 
+def test_images_in_a_folder_too_deep(tmp_path):
+    """They had all been skipped, with success, and so had a file with other annotations than captions."""
+    folder = tmp_path / "images" / "train2014" / "train2014"
+    folder.mkdir(parents=True)
+    for i in range(3):
+        (folder / f"{i}.jpg").touch()
+    images = [{"id": i, "file_name": f"{i}.jpg"} for i in range(3)]
+    file = annotations(tmp_path, "train2014", images, [(i, f"a {i}") for i in range(3)])
+    with pytest.raises(DataError) as error:
+        read_coco(tmp_path / "images", [file, file])
+    assert str(error.value) == (
+        f"{file} has no image with a caption that can be used, such as captions_train2014.json: image 0 (0.jpg): there "
+        f"is no such file in {tmp_path / 'images'} (0.jpg is in {folder})"
+    )
+
+
+def test_annotations_of_another_kind(tmp_path):
+    boxes = [{"id": i, "image_id": i, "bbox": [0, 0, 1, 1], "category_id": 3} for i in range(3)]
+    file = annotations(tmp_path, "x", range(3), boxes)
+    with pytest.raises(DataError) as error:
+        read_coco(tmp_path, [file])
+    assert str(error.value) == (
+        f"{file} must be annotations with captions, as captions_train2014.json has, got id, image_id, bbox, category_id"
+    )
+
+
+def test_some_captions_are_lost(tmp_path):
+    file = annotations(tmp_path, "x", range(3), [*((i, f"a {i}") for i in range(3)), (0, ""), (9, "of none")])
+    found = read_coco(tmp_path, [file])
+    assert found.lost == 2
+    with pytest.raises(DataError, match=r"^2 of 5 captions cannot be used, more than 5 %, such as .*: the caption has"):
+        found.check_lost(0.05)
+    found.check_lost(0.4)
+
+
 def test_an_image_of_two_files_trains_or_tests(tmp_path):
     one = annotations(tmp_path, "one", [1, 2], [(1, "a"), (2, "b")])
     two = annotations(tmp_path, "two", [2, 3], [(2, "c"), (3, "d")])

@@ -26,6 +26,7 @@ def test_divide():
     assert all(part == sorted(part, key=int) for part in parts.values())
     assert [len(p) for p in divide(["x"] * 10**5).values()] == [90_000, 5000, 5000]
     assert [len(p) for p in divide(names, 0, 7).values()] == [93, 0, 7]
+    assert [len(divide(names[:n])["test"]) for n in (1, 2, 3, 9, 10, 19, 20)] == [0, 0, 1, 1, 1, 1, 2]
     with pytest.raises(DataError, match="there are 100 images to take 99 for validation and 2 for test from"):
         divide(names, 99, 2)
 
@@ -44,7 +45,13 @@ def collection(tmp_path):
 def test_store(collection, tmp_path):
     done = []
     data = store_collection(
-        collection, tmp_path / "data", {"kind": "mine"}, size=(2, 3), threads=2, on_images=done.append
+        collection,
+        tmp_path / "data",
+        {"kind": "mine"},
+        size=(2, 3),
+        threads=2,
+        allow_skipped=0.5,
+        on_images=done.append,
     )
     assert data.image_shape == (3, 2, 3) and sum(done) == 7
     train = data.split("train")
@@ -62,7 +69,7 @@ def test_store(collection, tmp_path):
 def test_interrupted_and_taken_up_again(collection, tmp_path, monkeypatch):
     """What was read is not read again."""
     monkeypatch.setattr(image_files, "TOGETHER", 2)
-    whole = store_collection(collection, tmp_path / "whole", {})
+    whole = store_collection(collection, tmp_path / "whole", {}, allow_skipped=1)
     read, names = image_files.read_image, []
 
     def interrupted(path, *rest):
@@ -73,8 +80,8 @@ def test_interrupted_and_taken_up_again(collection, tmp_path, monkeypatch):
 
     monkeypatch.setattr(image_files, "read_image", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        store_collection(collection, tmp_path / "data", {}, threads=1)
-    data = store_collection(collection, tmp_path / "data", {}, threads=1)
+        store_collection(collection, tmp_path / "data", {}, threads=1, allow_skipped=1)
+    data = store_collection(collection, tmp_path / "data", {}, threads=1, allow_skipped=1)
     assert data.checksum == whole.checksum
     # Those that could not be read are tried again.
     assert names == ["0.png", "1.png", "2.png", "3.png", "4.png", "1.png", "3.png", "4.png", "5.png", "6.png"]
@@ -85,20 +92,44 @@ def test_a_file_that_changes_before_the_next_call_is_read_again(collection, tmp_
     with monkeypatch.context() as patch:
         patch.setattr(image_files.CaptionedWriter, "finish", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            store_collection(collection, tmp_path / "data", {})
+            store_collection(collection, tmp_path / "data", {}, allow_skipped=1)
     save(tmp_path / "0.png", np.full((4, 4, 3), 99))
     save(tmp_path / "1.png", np.full((4, 4, 3), 98))
-    data = store_collection(collection, tmp_path / "data", {})
+    data = store_collection(collection, tmp_path / "data", {}, allow_skipped=1)
     train = data.split("train")
     assert train.captions() == [f"picture {i}" for i in (0, 1, 2, 4)]
     assert train.images[:, 0, 0, 0].tolist() == [99, 98, 2, 4]
 
 
 def test_nothing_to_store(collection, tmp_path):
-    with pytest.raises(DataError, match="no image to store; skipped 2, such as image 3.png: "):
+    with pytest.raises(DataError, match="no image to store, such as image 1.png: "):
         store_collection(
-            Collection({"train": [("1.png", "one"), ("3.png", "two")]}, collection.files), tmp_path / "data", {}
+            Collection({"train": [("1.png", "one"), ("3.png", "two")]}, collection.files),
+            tmp_path / "data",
+            {},
+            allow_skipped=1,
         )
     with pytest.raises(DataError, match=re.escape("there is no image to store")):
         store_collection(Collection(), tmp_path / "data", {})
     assert not (tmp_path / "data").exists() and not (tmp_path / ".data.partial").exists()
+
+
+def test_too_much_to_skip(collection, tmp_path, monkeypatch):
+    """Of eight captions three whose images cannot be read, and one that was lost before."""
+    collection.lost = 1
+    with pytest.raises(
+        DataError, match=r"4 of 8 captions cannot be used, more than 49 %, such as .*; mend it, or allow a larger share"
+    ):
+        store_collection(collection, tmp_path / "data", {}, allow_skipped=0.49)
+    assert not (tmp_path / "data").exists()
+    with monkeypatch.context() as patch:  # what was read is kept for a call that allows it
+        patch.setattr(image_files, "read_image", lambda *_: 1 / 0)
+        collection.captions, collection.lost = {"train": collection.captions["train"]}, 0
+        data = store_collection(collection, tmp_path / "data", {}, allow_skipped=0.5)
+    assert data.sizes == {"train": {"images": 3, "captions": 3}}
+
+
+def test_a_split_of_which_nothing_is_left(collection, tmp_path):
+    collection.captions["test"] = [("5.png", "picture 5")]
+    with pytest.raises(DataError, match="there is no image with a caption of split test"):
+        store_collection(collection, tmp_path / "data", {}, allow_skipped=1)

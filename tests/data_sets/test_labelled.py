@@ -15,14 +15,18 @@ from aligndraw.data.scenes import ATTRIBUTES
 
 @pytest.fixture
 def batches():
-    """Three batches: two to train on, one to test on."""
+    """Six batches: five to train on, one to test on."""
     rng = np.random.default_rng(0)
-    return [(rng.integers(0, 256, (n, 3072)).astype(np.uint8), rng.integers(0, 10, n)) for n in (4, 3, 5)]
+    sizes = (4, 3, 1, 2, 1, 5)
+    return [(rng.integers(0, 256, (n, 3072)).astype(np.uint8), rng.integers(0, 10, n)) for n in sizes]
+
+
+NAMES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
 
 
 def write_pickles(folder, batches, protocol=2):
     folder.mkdir()
-    for name, (pixels, labels) in zip(("data_batch_1", "data_batch_2", "test_batch"), batches):
+    for name, (pixels, labels) in zip(NAMES, batches):
         batch = {"batch_label": name, "data": pixels, "labels": labels.tolist(), "filenames": ["x.png"] * len(labels)}
         (folder / name).write_bytes(pickle.dumps(batch, protocol))
     return folder
@@ -30,7 +34,7 @@ def write_pickles(folder, batches, protocol=2):
 
 def write_binary(folder, batches):
     folder.mkdir()
-    for name, (pixels, labels) in zip(("data_batch_1", "data_batch_2", "test_batch"), batches):
+    for name, (pixels, labels) in zip(NAMES, batches):
         np.column_stack([labels.astype(np.uint8), pixels]).tofile(folder / f"{name}.bin")
     return folder
 
@@ -39,9 +43,9 @@ def test_cifar(batches, tmp_path):
     """Both kinds of files hold the same."""
     train, test = read_cifar(write_pickles(tmp_path / "py", batches))
     other, _ = read_cifar(write_binary(tmp_path / "bin", batches))
-    assert train.images.shape == (7, 3, 32, 32) and len(test.labels) == 5 and len(train.classes) == 10
-    assert np.array_equal(train.images.reshape(7, -1), np.concatenate([b[0] for b in batches[:2]]))
-    assert train.labels.tolist() == [*batches[0][1], *batches[1][1]]
+    assert train.images.shape == (11, 3, 32, 32) and len(test.labels) == 5 and len(train.classes) == 10
+    assert np.array_equal(train.images.reshape(11, -1), np.concatenate([b[0] for b in batches[:5]]))
+    assert train.labels.tolist() == [label for _, labels in batches[:5] for label in labels]
     assert np.array_equal(train.images, other.images) and train.checksum == other.checksum != test.checksum
 
 
@@ -71,7 +75,7 @@ class Evil:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda p: p.unlink(), "cannot read .*test_batch: No such file"),
+        (lambda p: p.unlink(), "files data_batch_1 to data_batch_5 and test_batch, got no test_batch"),
         (lambda p: p.write_bytes(p.read_bytes()[:-50]), "test_batch must be a pickle of plain values"),
         (lambda p: p.write_bytes(pickle.dumps([1])), "test_batch must hold data and labels"),
         (lambda p: p.write_bytes(pickle.dumps({"data": Evil(), "labels": []})), "mkdir, which is refused"),
@@ -104,8 +108,17 @@ def test_damaged_binary_files(batches, tmp_path):
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(DataError, match="data_batch_2.bin must have 3,073 bytes an image, got 9,218 bytes"):
         read_cifar(folder)
-    with pytest.raises(DataError, match="must hold CIFAR-10's files data_batch_1"):
+    with pytest.raises(DataError, match="must hold CIFAR-10's files data_batch_1 to .*, got no data_batch_1"):
         read_cifar(tmp_path)
+
+
+@pytest.mark.parametrize("write", [write_pickles, write_binary])
+def test_a_batch_that_is_not_there(batches, tmp_path, write):
+    """Four fifths of CIFAR-10 had passed for the whole."""
+    folder = write(tmp_path / "cifar", batches)
+    next(folder.glob("data_batch_4*")).unlink()
+    with pytest.raises(DataError, match=r"files data_batch_1(.bin)? to data_batch_5(.bin)? .*, got no data_batch_4"):
+        read_cifar(folder)
 
 
 def test_epochs():

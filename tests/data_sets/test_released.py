@@ -80,6 +80,8 @@ def pickled(name, value):
         (pickled("dictionary.pkl", {"a": 0, "b": 0}), "must give each word an id of its own, got 0 twice"),
         (pickled("dictionary.pkl", {"a b": 0}), "dictionary.pkl: words must be strings free of white space, got 'a b'"),
         (lambda f: [p.unlink() for p in f.glob("*.npy")], "it has no train-images-32x32.npy"),
+        (lambda f: [p.unlink() for p in f.glob("train-*")], "it has no train-images-32x32.npy"),
+        (lambda f: (f / "dev-images-32x32.npy").unlink(), "cannot read .*dev-images-32x32.npy: No such file"),
         (
             put("train-images-32x32.npy", np.zeros((3, 3))),
             r"must be an array of numbers \[·, 3072\], got float64 \[3, 3\]",
