@@ -48,13 +48,13 @@ def replacing(path: Path) -> Iterator[Path]:
     with scratch(path.parent) as place:
         new, old = place / _NEW, place / _OLD / path.name
         yield new
-        if new.is_dir() and path.is_dir():  # the system replaces files, but no folder with something in it
-            old.parent.mkdir()
-            path.rename(old)
         try:
+            if new.is_dir() and path.is_dir():  # the system replaces files, but no folder with something in it
+                old.parent.mkdir()
+                path.rename(old)
             new.replace(path)
         except BaseException:
-            if old.exists():
+            if old.exists() and not path.exists():
                 old.rename(path)
             raise
 
@@ -72,15 +72,9 @@ def scratch(parent: Path) -> Iterator[Path]:
         while True:
             place = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=parent))
             stack.callback(shutil.rmtree, place, ignore_errors=True)
-            try:
+            with suppress(FileNotFoundError, BlockingIOError):
                 stack.enter_context(locked(place / _LOCK))
-                break
-            except (FileNotFoundError, BlockingIOError):
-                continue  # it was swept before it was locked
-            except OSError as error:
-                if error.errno not in _NO_LOCKS:
-                    raise
-                break  # unlocked, but nothing is swept there either
+                break  # it was not swept before it was locked
         yield place
 
 
@@ -111,15 +105,21 @@ def discard(folder: Path) -> None:
 def locked(path: Path) -> Iterator[None]:
     """Holds a lock file, which is made if need be. The lock ends with the block or the process.
 
+    On a file system without locks nothing is held, and nothing is swept.
+
     Raises:
         BlockingIOError: another process holds it.
-        OSError: the file cannot be made, or the file system has no locks.
+        OSError: the file cannot be made.
     """
     with ExitStack() as stack:
         while True:
             file = stack.enter_context(path.open("a"))
-            if not _acquire(file):
-                raise BlockingIOError(errno.EAGAIN, "another process holds the lock", str(path))
+            try:
+                if not _acquire(file):
+                    raise BlockingIOError(errno.EAGAIN, "another process holds the lock", str(path))
+            except OSError as error:
+                if error.errno not in _NO_LOCKS:
+                    raise
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                     break  # the process that held it before has not removed it

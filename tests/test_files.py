@@ -1,5 +1,6 @@
 """Files: whole or not at all, with nothing left beside them; arrays, of which damaged ones are named in one line."""
 
+import errno
 import hashlib
 import io
 import json
@@ -147,6 +148,25 @@ def test_replacing(tmp_path, write):
         write(new, "three")
         raise ZeroDivisionError
     assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["rename", "replace"])
+def test_interrupted_just_after_a_folder_was_moved(tmp_path, monkeypatch, name):
+    """The old one out of the way, or the new one into place: one of them is there, whole."""
+    write_folder(tmp_path / "x", "old")
+    move, moved = getattr(Path, name), []
+
+    def interrupted(path, target):
+        move(path, target)
+        moved.append(target)
+        if len(moved) == 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, name, interrupted)
+        write_folder(tmp_path / "x", "new")
+    text = {"rename": b"old", "replace": b"new"}[name]
+    assert tree(tmp_path) == {"x": None, "x/b": text, "x/deep": None, "x/deep/a": text}
 
 
 def test_a_file_does_not_replace_a_folder(tmp_path):
@@ -300,3 +320,18 @@ def test_modules_are_made_once_their_weights_are_known_to_fit(tmp_path):
     with pytest.raises(ValueError, match="w.safetensors does not fit r.json beside it: look at weight"):
         load()
     assert devices == ["meta", "cpu", "meta"]
+
+
+@posix
+def test_a_file_system_without_locks(tmp_path, monkeypatch):
+    """Everything is written there, and nothing is swept."""
+
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with scratch(tmp_path) as place:
+        sweep(tmp_path)
+        assert place.is_dir()
+    write_file(tmp_path / "x", "one")
+    assert set(tree(tmp_path)) == {"x"}
