@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from aligndraw.config import AlignDRAWConfig
+from aligndraw.files import h5_array
 from aligndraw.lapgan.captioned import sentence_notes
 from aligndraw.lapgan.config import SharpenerConfig
 from aligndraw.lapgan.sharpen import Sharpener
@@ -93,15 +94,14 @@ def from_released(
     given = _named_arrays(arrays, _NAMES)
     config = _config(given, conventions, steps, image_size)
     dtype = torch.float64 if given["c0"].dtype == np.float64 else torch.float32
-    model = AlignDRAW(config).to(dtype)
     latent = config.latent_units
+    with torch.device("meta"):  # without memory: a few arrays of no elements can tell any size
+        shapes = _views(dict(AlignDRAW(config).named_parameters()), latent)
+    for name, target in shapes.items():
+        _check_shape(name, given[name], list(_to_theirs(name, target).shape))
+    model = AlignDRAW(config).to(dtype)
     with torch.no_grad():
         for name, target in _views(dict(model.named_parameters()), latent).items():
-            wanted = list(_to_theirs(name, target).shape)
-            if list(given[name].shape) != wanted:
-                raise ValueError(
-                    f"{name} must have shape {wanted} to fit the others, got {list(given[name].shape)}"
-                )
             target.copy_(_to_ours(name, torch.from_numpy(given[name]), target))
     return model
 
@@ -132,7 +132,14 @@ def _named_arrays(arrays: Mapping[str, ArrayLike], names: Collection[str]) -> di
         kinds = (("missing", missing), ("unknown", unknown))
         told = [f"{kind} {', '.join(found)}" for kind, found in kinds if found]
         raise ValueError(f"these are not the {len(names)} released parameters: {'; '.join(told)}")
+    if hasattr(arrays, "filename"):  # of h5py: data sets of an open file
+        return {name: h5_array(arrays, name) for name in names}
     return {name: np.asarray(array) for name, array in arrays.items()}
+
+
+def _check_shape(name: str, array: NDArray[Any], wanted: list[int]) -> None:
+    if list(array.shape) != wanted:
+        raise ValueError(f"{name} must have shape {wanted} to fit the others, got {list(array.shape)}")
 
 
 def _views(ours: Mapping[str, Tensor], latent: int) -> dict[str, Tensor]:
@@ -244,17 +251,16 @@ def sharpener_from_released(
         sentence_units=plane.shape[0],
         planes=filters.shape[0],
     )
+    with torch.device("meta"):
+        shapes = {name: list(p.shape) for name, p in Sharpener(config).generator.named_parameters()}
+    for name, shape in shapes.items():
+        theirs = _SHARPENER_NAMES[name]
+        _check_shape(theirs, given[theirs], shape[:: -1 if theirs == "skipthought2image" else 1])
     sharpener = Sharpener(config).to(torch.float64 if filters.dtype == np.float64 else torch.float32)
     with torch.no_grad():
         for name, target in sharpener.generator.named_parameters():
             theirs = _SHARPENER_NAMES[name]
-            array = given[theirs].T if theirs == "skipthought2image" else given[theirs]
-            if array.shape != target.shape:
-                wanted = list(target.shape)[:: -1 if theirs == "skipthought2image" else 1]
-                raise ValueError(
-                    f"{theirs} must have shape {wanted} to fit the others, got {list(given[theirs].shape)}"
-                )
-            target.copy_(torch.tensor(array))
+            target.copy_(torch.tensor(given[theirs].T if theirs == "skipthought2image" else given[theirs]))
     if sentences is not None:
         sharpener.notes = {"sentences": sentence_notes(absolute(sentences))}
     return sharpener

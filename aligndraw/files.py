@@ -10,6 +10,7 @@ import errno
 import hashlib
 import io
 import json
+import math
 import os
 import secrets
 import shutil
@@ -25,6 +26,9 @@ import safetensors.torch
 import torch
 from numpy.typing import DTypeLike, NDArray
 from torch import nn
+
+# What packed data may take in memory: so many bytes, or so many times the file. No data of use is packed more tightly.
+FREE_BYTES, RATIO = 2**28, 100
 
 _M = TypeVar("_M", bound=nn.Module)
 
@@ -177,6 +181,18 @@ def read_text(path: str | Path) -> str:
         raise ValueError(f"{path}, line {line}: it must be UTF-8 text: save it as such") from error
 
 
+def check_unpacked(path: str | Path, size: int, what: str = "it") -> None:
+    """Raises ValueError where data of a file would take far more memory than the file.
+
+    Args:
+        path: of the file.
+        size: of the data, in bytes, as the file itself tells it.
+        what: they are called.
+    """
+    if size > max(FREE_BYTES, RATIO * Path(path).stat().st_size):
+        raise ValueError(f"{what} would take {size:,} bytes, more than {RATIO} times the file: unpack it first")
+
+
 def load_array(path: str | Path, mapped: bool = False) -> NDArray[Any]:
     """The array of a .npy file, in memory or mapped; inside `reading`."""
     array = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
@@ -195,7 +211,35 @@ def load_archive(path: str | Path, *names: str) -> list[NDArray[Any]]:
         missing = [name for name in names if name not in archive.files]
         if missing:
             raise ValueError(f"it has no {' and no '.join(missing)}")
-        return [archive[name] for name in names]
+        members = archive.zip.namelist()
+        sizes = (archive.zip.getinfo(name if name in members else f"{name}.npy").file_size for name in names)
+        check_unpacked(path, sum(sizes))
+        arrays = [archive[name] for name in names]
+    for name, array in zip(names, arrays):
+        if not isinstance(array, np.ndarray):
+            raise ValueError(f"{name} is no array")
+    return arrays
+
+
+def h5_array(file: Any, name: str) -> NDArray[Any]:
+    """An array of an open HDF5 file, which may neither point to other files nor take far more memory than it has bytes.
+
+    Raises:
+        ValueError: there is none such.
+    """
+    import h5py
+
+    link = file.get(name, getlink=True)
+    if link is not None and not isinstance(link, h5py.HardLink):
+        raise ValueError(f"{name} must lie in the file itself")
+    found = file.get(name)
+    if not isinstance(found, h5py.Dataset):
+        raise ValueError(f"it has no data set {name!r}")
+    if found.is_virtual or found.external:
+        raise ValueError(f"{name} must lie in the file itself")
+    # A piece that is packed by itself may be larger than the whole.
+    check_unpacked(file.filename, max(found.size, math.prod(found.chunks or ())) * found.dtype.itemsize, name)
+    return np.asarray(found)
 
 
 def write_array(
@@ -272,8 +316,8 @@ def read_module(
         record = json.loads(config.read_text(encoding="utf-8"))
         if not isinstance(record, dict) or record.get("format") != format:
             raise ValueError(f"it does not say that its format is {format}")
-        with torch.random.fork_rng(devices=()):  # the first parameters are drawn, and replaced below
-            module = build(record)
+        with torch.device("meta"):  # without memory: a record of a few bytes can tell any size
+            shapes = {k: v.shape for k, v in build(dict(record)).state_dict().items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         told = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else error
         raise ValueError(f"{config} is no {kind} configuration: {told}") from error
@@ -281,11 +325,12 @@ def read_module(
         state = safetensors.torch.load_file(weights)
     except (safetensors.SafetensorError, ValueError) as error:
         raise ValueError(f"{weights} is damaged or no safetensors file: {error}") from error
-    wanted = {k: v.shape for k, v in module.state_dict().items()}
     wrong = sorted(
-        k for k in wanted.keys() | state.keys() if k not in state or wanted.get(k) != state[k].shape
+        k for k in shapes.keys() | state.keys() if k not in state or shapes.get(k) != state[k].shape
     )
     if wrong:
         raise ValueError(f"{weights} does not fit {config.name} beside it: look at {', '.join(wrong[:3])}")
+    with torch.random.fork_rng(devices=()):  # the first parameters are drawn, and replaced below
+        module = build(record)
     module.load_state_dict({k: v.float() for k, v in state.items()})
     return module, record

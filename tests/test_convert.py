@@ -58,6 +58,37 @@ def test_errors(arrays, change, message):
         from_released(arrays, steps=3, image_size=(6, 10))
 
 
+def test_no_model_is_made_before_the_arrays_fit(arrays, monkeypatch):
+    """An array of no elements can tell any size."""
+    made = []
+    monkeypatch.setattr(
+        "aligndraw.convert.AlignDRAW", lambda config: made.append(torch.empty(0).device.type) or AlignDRAW(config)
+    )
+    from_released(arrays, steps=3, image_size=(6, 10))
+    assert made == ["meta", "cpu"]
+    arrays["W_henc_henc"] = np.zeros((50, 0))
+    with pytest.raises(ValueError, match=r"must have shape .* to fit the others"):
+        from_released(arrays, steps=3, image_size=(6, 10))
+    assert made == ["meta", "cpu", "meta"]
+
+
+def test_an_hdf5_file(arrays, tmp_path, monkeypatch):
+    """As the authors' files are; one that would take far more memory than it has bytes is refused."""
+    h5py = pytest.importorskip("h5py")
+    monkeypatch.setattr("aligndraw.files.FREE_BYTES", 4096)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for name, array in arrays.items():
+            file[name] = array
+    with h5py.File(tmp_path / "a.h5") as file:
+        model = from_released(file, steps=3, image_size=(6, 10))
+    assert torch.equal(model.canvas, from_released(arrays, steps=3, image_size=(6, 10)).canvas)
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        del file["b_mu"]
+        file.create_dataset("b_mu", (10**7,), "f4", chunks=(1000,))
+    with h5py.File(tmp_path / "a.h5") as file, pytest.raises(ValueError, match="b_mu would take 40,000,000 b"):
+        from_released(file, steps=3, image_size=(6, 10))
+
+
 def test_no_gradients_yet(arrays):
     with pytest.raises(ValueError, match=r"has no gradient: call loss.backward\(\) first"):
         to_released(AlignDRAW(CONFIG), grads=True)

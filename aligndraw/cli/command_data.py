@@ -63,7 +63,7 @@ def add_to(commands: Any) -> None:
         type=Path,
         required=True,
         metavar="FILE",
-        help=".csv or .jsonl with file_name and caption, and split if the images are divided already",
+        help=".csv, .tsv or .jsonl with file_name and caption, and split if the images are divided already",
     )
 
     parser = _parser(sets, "released", "the arrays that the authors of alignDRAW released", _released)

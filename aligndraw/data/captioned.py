@@ -29,7 +29,7 @@ from torch import Tensor
 
 from aligndraw.data.ragged import padded, ranges
 from aligndraw.files import load_array, reading
-from aligndraw.text import Vocabulary, read_tokenizer
+from aligndraw.text import MAX_WORDS, Vocabulary, read_tokenizer
 
 FORMAT = "aligndraw captioned images 1"
 MANIFEST, TOKENIZER = "manifest.json", "tokenizer.json"
@@ -211,6 +211,7 @@ class CaptionedImages:
         ends = np.cumsum(lengths)
         for part, good in (
             (LENGTHS, lengths.min(initial=1) > 0 and ends[-1:].sum() == len(words)),
+            (LENGTHS, lengths.max(initial=1) <= MAX_WORDS),  # a batch is as wide as its longest caption
             (WORDS, not len(words) or (words.min() >= 0 and words.max() < len(self.vocabulary))),
             (INDEX, not captions or (index.min() >= 0 and index.max() < images)),
         ):

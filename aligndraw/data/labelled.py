@@ -21,6 +21,7 @@ from aligndraw.data.pickles import load_pickle
 from aligndraw.data.scenes import ATTRIBUTES, SIDE, Scenes, Split
 
 _CIFAR_SHAPE = (3, 32, 32)
+_CIFAR_FILES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
 _CIFAR_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
@@ -93,12 +94,17 @@ def read_cifar(folder: str | os.PathLike[str]) -> tuple[LabelledImages, Labelled
         DataError: a file is missing, damaged or foreign.
     """
     folder = Path(folder)
-    ending = ".bin" if (folder / "test_batch.bin").exists() else ""
-    batches = sorted(path for path in folder.glob(f"data_batch_?{ending}"))
-    if not batches:
-        raise DataError(f"{folder} must hold CIFAR-10's files data_batch_1 ... or data_batch_1.bin ..., got none")
-    read = _read_binary if ending else _read_pickle
-    return _together([read(path) for path in batches]), _together([read(folder / f"test_batch{ending}")])
+    forms = ((_read_pickle, ""), (_read_binary, ".bin"))
+    kinds = [(read, [folder / f"{name}{ending}" for name in _CIFAR_FILES]) for read, ending in forms]
+    # An empty file or a folder of that name is not the file.
+    lacking = [[path.name for path in paths if not (path.is_file() and path.stat().st_size)] for _, paths in kinds]
+    fewest = min(lacking, key=len)
+    if fewest:
+        wanted = "data_batch_1 ... data_batch_5 and test_batch, or the same with .bin"
+        raise DataError(f"{folder} must hold CIFAR-10's files {wanted}, got no {', '.join(fewest)}")
+    read, paths = kinds[lacking.index(fewest)]
+    *train, test = map(read, paths)
+    return _together(train), _together([test])
 
 
 def _together(parts: Sequence[tuple[NDArray[np.uint8], NDArray[np.int64]]]) -> LabelledImages:

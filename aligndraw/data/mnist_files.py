@@ -5,9 +5,12 @@ from __future__ import annotations
 import gzip
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from aligndraw.files import check_unpacked, h5_array
 
 _PARTS = ("train", "t10k")
 
@@ -17,18 +20,22 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
 
     Raises:
         ValueError: the file is no such thing, or its length is not what its header says.
+        EOFError, and others of gzip: it is damaged.
     """
-    content = path.read_bytes()
-    if content[:2] == b"\x1f\x8b":
-        content = gzip.decompress(content)
-    if len(content) < 4 or content[:2] != b"\0\0" or content[2] != 0x08:
-        raise ValueError(f"{path.name} is no IDX file of bytes")
-    dimensions = content[3]
-    shape = np.frombuffer(content, ">u4", count=dimensions, offset=4).tolist()
-    offset = 4 + 4 * dimensions
-    if len(content) - offset != math.prod(shape):
-        raise ValueError(f"{path.name} should hold {math.prod(shape)} bytes of data, got {len(content) - offset}")
-    return np.frombuffer(content, np.uint8, offset=offset).reshape(shape)
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    with gzip.open(path) if packed else path.open("rb") as file:
+        start = file.read(4)
+        if len(start) < 4 or start[:3] != b"\0\0\x08":
+            raise ValueError(f"{path.name} is no IDX file of bytes")
+        shape = np.frombuffer(file.read(4 * start[3]), ">u4", count=start[3]).tolist()
+        size = math.prod(shape)
+        check_unpacked(path, size, path.name)
+        content = file.read(size + 1)  # one more, to see that there is none and that gzip's checksum is right
+    if len(content) != size:
+        got = len(content) if len(content) < size else "more"
+        raise ValueError(f"{path.name} should hold {size} bytes of data, got {got}")
+    return np.frombuffer(content, np.uint8).reshape(shape)
 
 
 def read_idx_folder(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -41,14 +48,35 @@ def read_idx_folder(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]
     """
     arrays: dict[str, list[NDArray[np.uint8]]] = {"images-idx3": [], "labels-idx1": []}
     for part in _PARTS:
-        found = {kind: sorted(folder.glob(f"{part}-{kind[:-5]}[-.]{kind[-4:]}-ubyte*")) for kind in arrays}
+        names = {kind: f"{part}-{kind}-ubyte" for kind in arrays}
+        found = {kind: _files(folder, name) for kind, name in names.items()}
         if part == "t10k" and not any(found.values()):
             continue
         for kind, paths in found.items():
             if not paths:
-                raise ValueError(f"it has no {part}-{kind}-ubyte or {part}-{kind}-ubyte.gz")
-            arrays[kind].append(read_idx(paths[0]))
+                raise ValueError(f"it has no {names[kind]} or {names[kind]}.gz")
+            arrays[kind].append(_first_good(paths))
     return np.concatenate(arrays["images-idx3"]), np.concatenate(arrays["labels-idx1"])
+
+
+def _files(folder: Path, name: str) -> list[Path]:
+    """The files of this name, in both spellings in circulation, packed or not."""
+    spellings = (name, name.replace("-idx", ".idx"))
+    paths = [folder / f"{spelling}{ending}" for spelling in spellings for ending in ("", ".gz")]
+    return [path for path in paths if path.is_file()]
+
+
+def _first_good(paths: list[Path]) -> NDArray[np.uint8]:
+    """What the first file holds that is whole: an empty or half a file may lie beside the good one."""
+    failure: Exception | None = None
+    for path in paths:
+        try:
+            return read_idx(path)
+        # Damage shows as half a dozen kinds of exception: gzip, zlib, header, end of file.
+        except Exception as error:
+            failure = failure or error
+    assert failure is not None  # there is at least one path
+    raise failure
 
 
 def read_authors_h5(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -64,15 +92,24 @@ def read_authors_h5(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     images, labels = [], []
     with h5py.File(path, "r") as file:
         for part in ("train", "validation"):
-            for name in (part, f"{part}_labels"):
-                if name not in file:
-                    raise ValueError(f"it has no data set {name!r}")
-            pixels = np.asarray(file[part])
+            pixels, digits = (h5_array(file, name) for name in (part, f"{part}_labels"))
+            if pixels.shape[1:] not in ((784,), (28, 28)):
+                raise ValueError(f"{part} must be [n, 784] or [n, 28, 28], got {list(pixels.shape)}")
             if pixels.dtype != np.uint8:
-                if not (pixels.min() >= 0 and pixels.max() <= 1):
-                    span = f"{pixels.min():g} to {pixels.max():g}"
-                    raise ValueError(f"{part} must be bytes, or lie in [0, 1], got {span}")
+                _check_range(part, pixels, 1, "be bytes, or lie in [0, 1]")
                 pixels = np.rint(pixels * 255).astype(np.uint8)
-            images.append(pixels.reshape(len(pixels), 28, 28))
-            labels.append(np.asarray(file[f"{part}_labels"]).astype(np.uint8).reshape(-1))
+            if digits.size != len(pixels):
+                raise ValueError(f"{part}_labels must be [{len(pixels)}], got {list(digits.shape)}")
+            _check_range(f"{part}_labels", digits, 9, "be whole numbers in 0…9")
+            if (digits % 1).any():
+                raise ValueError(f"{part}_labels must be whole numbers in 0…9, got others")
+            images.append(pixels.reshape(-1, 28, 28))
+            labels.append(digits.astype(np.uint8).reshape(-1))
     return np.concatenate(images), np.concatenate(labels)
+
+
+def _check_range(name: str, numbers: NDArray[Any], top: int, rule: str) -> None:
+    if numbers.dtype.kind not in "biuf":
+        raise ValueError(f"{name} must {rule}, got {numbers.dtype}")
+    if numbers.size and not (numbers.min() >= 0 and numbers.max() <= top):
+        raise ValueError(f"{name} must {rule}, got {numbers.min():g} to {numbers.max():g}")

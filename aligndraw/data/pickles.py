@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import pickle
+import pickletools
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +24,24 @@ def load_pickle(path: Path, arrays: bool = False) -> Any:
         DataError: it is missing, damaged, or holds anything else.
     """
     try:
-        with path.open("rb") as file:
-            return (_WithArrays if arrays else _Plain)(file, encoding="latin1").load()
+        content = path.read_bytes()
+        _check_numbers(content)
+        return (_WithArrays if arrays else _Plain)(io.BytesIO(content), encoding="latin1").load()
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
     # What a damaged pickle makes its reader do ends in any of a dozen exceptions.
     except Exception as error:
         raise DataError(f"{path} must be a pickle of plain values: {error or type(error).__name__}") from error
+
+
+def _check_numbers(content: bytes) -> None:
+    """Raises UnpicklingError for a number of a value, by which it is called again, that is beyond the pickle's length.
+
+    The reader makes a table as long as the largest of them.
+    """
+    for kind, number, _ in pickletools.genops(content):
+        if "PUT" in kind.name and number is not None and number > len(content):
+            raise pickle.UnpicklingError(f"it numbers a value {number:,}, of at most {len(content):,}")
 
 
 class _Plain(pickle.Unpickler):

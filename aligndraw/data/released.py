@@ -24,7 +24,7 @@ from aligndraw.data.captioned import CaptionedImages, DataError
 from aligndraw.data.captioned_writer import CaptionedWriter
 from aligndraw.data.pickles import load_pickle
 from aligndraw.files import load_array, reading
-from aligndraw.text import UNKNOWN, Vocabulary
+from aligndraw.text import MAX_WORDS, UNKNOWN, Vocabulary
 
 SPLITS = {"train": "train", "dev": "validation", "test": "test"}
 SIDE, TOGETHER = 32, 4096
@@ -96,8 +96,9 @@ def _captions(source: Path, name: str, images: int, vocabulary: Vocabulary) -> l
     ids = _load(source / f"{name}-captions.npy", "iuf", (None, None))
     lengths = _load(source / f"{name}-captions-len.npy", "iuf", None).reshape(-1).astype(np.int64)
     image_of = load_pickle(source / f"{name}-cap2im.pkl")
-    if len(lengths) != len(ids) or not ((lengths >= 1) & (lengths <= ids.shape[1])).all():
-        raise DataError(f"{source / f'{name}-captions-len.npy'} must hold {len(ids)} lengths in 1…{ids.shape[1]}")
+    longest = min(ids.shape[1], MAX_WORDS)
+    if len(lengths) != len(ids) or not ((lengths >= 1) & (lengths <= longest)).all():
+        raise DataError(f"{source / f'{name}-captions-len.npy'} must hold {len(ids)} lengths in 1…{longest}")
     if not ((ids >= 0) & (ids < len(vocabulary))).all():
         raise DataError(f"{source / f'{name}-captions.npy'} must hold ids in 0…{len(vocabulary) - 1}")
     where = image_of if isinstance(image_of, dict) else {}

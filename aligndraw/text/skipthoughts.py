@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_sequence
 
-from aligndraw.files import load_array, reading
+from aligndraw.files import load_archive, load_array, read_text, reading
 from aligndraw.text.vocabulary import CaptionError
 
 DICTIONARY, END, UNKNOWN = "dictionary.txt", "<eos>", "UNK"
@@ -59,7 +59,7 @@ class SkipThoughts:
         if model not in _MODELS:
             raise ValueError(f"model must be one of {', '.join(_MODELS)}, got {model!r}")
         folder = Path(folder)
-        lines = (folder / DICTIONARY).read_text(encoding="utf-8").split("\n")
+        lines = read_text(folder / DICTIONARY).split("\n")
         words = [line.strip() for line in lines[: -1 if not lines[-1] else None]]
         self._rows = {word: i for i, word in enumerate(words)}
         if UNKNOWN not in self._rows:
@@ -100,7 +100,7 @@ def to_gru(arrays: Mapping[str, NDArray[np.floating]], prefixes: Sequence[str]) 
         ValueError: the shapes do not fit each other.
         KeyError: an array is missing.
     """
-    inputs, units = arrays[f"{prefixes[0]}_Wx"].shape
+    inputs, units = _checked_shapes(arrays, prefixes)
     gru = nn.GRU(inputs, units, batch_first=True, bidirectional=len(prefixes) > 1)
     with torch.no_grad():
         for suffix, prefix in zip(("", "_reverse"), prefixes):
@@ -112,11 +112,23 @@ def to_gru(arrays: Mapping[str, NDArray[np.floating]], prefixes: Sequence[str]) 
                 "bias_hh": np.zeros(3 * units),
             }
             for name, array in state.items():
-                target = getattr(gru, f"{name}_l0{suffix}")
-                if target.shape != array.shape:
-                    raise ValueError(f"the arrays {prefix}_… do not fit each other: {name} is {list(array.shape)}")
-                target.copy_(torch.from_numpy(np.ascontiguousarray(array)))
+                getattr(gru, f"{name}_l0{suffix}").copy_(torch.from_numpy(np.ascontiguousarray(array)))
     return gru
+
+
+def _checked_shapes(arrays: Mapping[str, NDArray[np.floating]], prefixes: Sequence[str]) -> tuple[int, int]:
+    """e and d of the arrays of an encoder, once all have the shapes that follow; a GRU would be made of any sizes."""
+    first = arrays[f"{prefixes[0]}_Wx"]
+    if first.ndim != 2:
+        raise ValueError(f"{prefixes[0]}_Wx must have 2 dimensions, got {list(first.shape)}")
+    e, d = first.shape
+    shapes = {"W": (e, 2 * d), "b": (2 * d,), "U": (d, 2 * d), "Wx": (e, d), "Ux": (d, d), "bx": (d,)}
+    for prefix in prefixes:
+        for name, shape in shapes.items():
+            got = arrays[f"{prefix}_{name}"].shape
+            if got != shape:
+                raise ValueError(f"{prefix}_{name} must be {list(shape)} to fit {prefixes[0]}_Wx, got {list(got)}")
+    return e, d
 
 
 def from_gru(gru: nn.GRU, prefixes: Sequence[str]) -> dict[str, NDArray[np.floating]]:
@@ -139,8 +151,10 @@ def prefixes(name: str) -> list[str]:
 
 
 def _encoder(path: Path) -> nn.GRU:
-    with reading(path, "damaged or no skip-thoughts"), np.load(path, allow_pickle=False) as file:
-        return to_gru(file, prefixes("bi" if path.name == FILES["bi"][0] else "uni"))
+    parts = prefixes("bi" if path.name == FILES["bi"][0] else "uni")
+    names = [f"{part}_{name}" for part in parts for name in ("W", "b", "U", "Wx", "Ux", "bx")]
+    with reading(path, "damaged or no skip-thoughts"):
+        return to_gru(dict(zip(names, load_archive(path, *names))), parts)
 
 
 def _table(path: Path, words: int) -> NDArray[np.floating]:

@@ -29,6 +29,8 @@ def read_word_vectors(path: str | Path) -> Iterator[tuple[str, NDArray[np.float3
     with path.open("rb") as file:
         try:
             count, size = map(int, file.readline().split())
+            if not 0 < size <= path.stat().st_size:
+                raise ValueError(f"it is too short for vectors of {size:,} numbers")
             for _ in range(count):
                 if path.suffix == ".bin":
                     word = b"".join(iter(lambda: file.read(1) or _end(), b" "))

@@ -185,6 +185,13 @@ def put(name, array):
             put("train-lengths.npy", np.array([6, 0, 9, 4], np.int32)),
             "train-lengths.npy is damaged: its numbers do not fit",
         ),
+        (
+            lambda f: (
+                put("train-lengths.npy", np.array([257, 1, 1, 1], np.int32))(f),
+                put("train-words.npy", np.zeros(260, np.int32))(f),
+            ),
+            "train-lengths.npy is damaged: its numbers do not fit",
+        ),
         (put("train-words.npy", np.full(19, 99, np.int32)), "train-words.npy is damaged: its numbers do not fit"),
         (put("train-words.npy", np.full(19, -1, np.int32)), "train-words.npy is damaged: its numbers do not fit"),
         (put("train-image-index.npy", np.array([0, 1, 2, 3])), "train-image-index.npy is damaged: its numbers do not"),

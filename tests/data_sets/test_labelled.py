@@ -12,25 +12,27 @@ from aligndraw.data.labelled import LabelledImages, LabelledScenes, read_cifar
 from aligndraw.data.pickles import load_pickle
 from aligndraw.data.scenes import ATTRIBUTES
 
+NAMES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
+
 
 @pytest.fixture
 def batches():
-    """Three batches: two to train on, one to test on."""
+    """Six batches: five to train on, one to test on."""
     rng = np.random.default_rng(0)
-    return [(rng.integers(0, 256, (n, 3072)).astype(np.uint8), rng.integers(0, 10, n)) for n in (4, 3, 5)]
+    return [(rng.integers(0, 256, (n, 3072)).astype(np.uint8), rng.integers(0, 10, n)) for n in (4, 3, 1, 2, 1, 5)]
 
 
 def write_pickles(folder, batches, protocol=2):
-    folder.mkdir()
-    for name, (pixels, labels) in zip(("data_batch_1", "data_batch_2", "test_batch"), batches):
+    folder.mkdir(exist_ok=True)
+    for name, (pixels, labels) in zip(NAMES, batches):
         batch = {"batch_label": name, "data": pixels, "labels": labels.tolist(), "filenames": ["x.png"] * len(labels)}
         (folder / name).write_bytes(pickle.dumps(batch, protocol))
     return folder
 
 
 def write_binary(folder, batches):
-    folder.mkdir()
-    for name, (pixels, labels) in zip(("data_batch_1", "data_batch_2", "test_batch"), batches):
+    folder.mkdir(exist_ok=True)
+    for name, (pixels, labels) in zip(NAMES, batches):
         np.column_stack([labels.astype(np.uint8), pixels]).tofile(folder / f"{name}.bin")
     return folder
 
@@ -39,9 +41,9 @@ def test_cifar(batches, tmp_path):
     """Both kinds of files hold the same."""
     train, test = read_cifar(write_pickles(tmp_path / "py", batches))
     other, _ = read_cifar(write_binary(tmp_path / "bin", batches))
-    assert train.images.shape == (7, 3, 32, 32) and len(test.labels) == 5 and len(train.classes) == 10
-    assert np.array_equal(train.images.reshape(7, -1), np.concatenate([b[0] for b in batches[:2]]))
-    assert train.labels.tolist() == [*batches[0][1], *batches[1][1]]
+    assert train.images.shape == (11, 3, 32, 32) and len(test.labels) == 5 and len(train.classes) == 10
+    assert np.array_equal(train.images.reshape(11, -1), np.concatenate([b[0] for b in batches[:5]]))
+    assert train.labels.tolist() == [label for _, labels in batches[:5] for label in labels]
     assert np.array_equal(train.images, other.images) and train.checksum == other.checksum != test.checksum
 
 
@@ -63,6 +65,13 @@ def test_a_pickle_of_python_2(batches, tmp_path):
             load_pickle(tmp_path / name)
 
 
+def test_a_pickle_that_counts_further_than_it_is_long(tmp_path):
+    """A table as long as the number would be made."""
+    (tmp_path / "x").write_bytes(b"\x80\x02]r" + (1000).to_bytes(4, "little") + b".")
+    with pytest.raises(DataError, match="x must be a pickle of plain values: it numbers a value 1,000, of at most 9"):
+        load_pickle(tmp_path / "x")
+
+
 class Evil:
     def __reduce__(self):
         return os.mkdir, ("made",)
@@ -71,7 +80,6 @@ class Evil:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda p: p.unlink(), "cannot read .*test_batch: No such file"),
         (lambda p: p.write_bytes(p.read_bytes()[:-50]), "test_batch must be a pickle of plain values"),
         (lambda p: p.write_bytes(pickle.dumps([1])), "test_batch must hold data and labels"),
         (lambda p: p.write_bytes(pickle.dumps({"data": Evil(), "labels": []})), "mkdir, which is refused"),
@@ -96,6 +104,26 @@ def test_damaged_pickles(batches, tmp_path, monkeypatch, damage, message):
     with pytest.raises(DataError, match=message):
         read_cifar(folder)
     assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("missing", ["data_batch_3", "data_batch_5", "test_batch"])
+@pytest.mark.parametrize("write", [write_pickles, write_binary])
+def test_a_batch_that_is_not_there(batches, tmp_path, missing, write):
+    """A network was trained on the others."""
+    folder = write(tmp_path / "cifar", batches)
+    name = f"{missing}{'.bin' * (write is write_binary)}"
+    (folder / name).unlink()
+    with pytest.raises(DataError, match=rf"must hold CIFAR-10's files .*, got no {name}$"):
+        read_cifar(folder)
+
+
+@pytest.mark.parametrize("make", [lambda path: path.touch(), lambda path: path.mkdir()])
+def test_leftovers_beside_good_batches(batches, tmp_path, make):
+    """They hid the good ones."""
+    folder = write_pickles(tmp_path / "py", batches)
+    for name in NAMES[2:]:
+        make(folder / f"{name}.bin")
+    assert len(read_cifar(folder)[0].labels) == 11
 
 
 def test_damaged_binary_files(batches, tmp_path):

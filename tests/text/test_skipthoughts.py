@@ -11,6 +11,7 @@ from aligndraw.text.vocabulary import CaptionError
 
 WORDS = ["<eos>", "UNK", "a", "dog", "Dog", "runs", ".", "n't", "does"]
 E_, D = 5, 4
+WIDE = {"encoder_Wx": np.zeros((E_, 20_000), np.float32)}  # a small array, by which weights of gigabytes would be made
 
 
 def encoder(rng, prefix, d):
@@ -78,6 +79,14 @@ def test_a_gru_and_back(folder):
         np.testing.assert_array_equal(array, arrays[name])
 
 
+def test_a_dictionary_with_a_mark(folder):
+    """Some programs begin UTF-8 text with one: it was part of the first word."""
+    words = (folder / "dictionary.txt").read_text("utf-8").replace("<eos>\nUNK", "UNK\n<eos>")
+    before = SkipThoughts(folder).encode(["a dog"])
+    (folder / "dictionary.txt").write_text(words, "utf-8-sig")
+    assert torch.equal(SkipThoughts(folder).encode(["a dog"]), before)
+
+
 def test_words():
     assert words_of("It's 3,000.5 DON'T-stop, state-of-the-art; end.") == (
         ["It", "'s", "3,000.5", "DO", "N'T", "-", "stop", ",", "state-of-the-art", ";", "end", "."]
@@ -115,6 +124,14 @@ def test_a_table_is_never_loaded_whole(tmp_path):
         (lambda f: (f / "utable.npy").write_bytes(b"nothing"), "utable.npy is damaged or no table"),
         (lambda f: np.save(f / "utable.npy", np.zeros((len(WORDS), 3))), "vectors of 5 numbers .*, got 3"),
         (lambda f: np.savez(f / "uni_skip.npz", a=np.zeros(3)), "damaged or no skip-thoughts: .*encoder_Wx"),
+        (
+            lambda f: np.savez(f / "uni_skip.npz", **encoder(np.random.default_rng(0), "encoder", D) | WIDE),
+            r"damaged or no skip-thoughts: encoder_W must be \[5, 40000\] to fit encoder_Wx, got \[5, 8\]",
+        ),
+        (
+            lambda f: (f / "dictionary.txt").write_text("a\nUNK\nÉté\n", "latin-1"),
+            "dictionary.txt, line 3: it must be UTF-8 text: save it as such",
+        ),
     ],
 )
 def test_damaged_files(folder, damage, message):

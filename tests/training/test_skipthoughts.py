@@ -187,7 +187,15 @@ def test_word_vectors_of_no_use(tmp_path):
     with pytest.raises(ValueError, match="at least 3 words must be in both vocabularies, got 2"):
         expand_vocabulary(DATA.words, np.zeros((5, 3)), tmp_path / "v.bin", tmp_path, "utable.npy")
     content = (tmp_path / "v.bin").read_bytes()
-    for damaged in (content[:-3], b"nothing", content[:4]):
+    for damaged in (content[:-3], b"nothing", content[:4], b"2 -2\na ", b"2 0\na b "):
         (tmp_path / "v.bin").write_bytes(damaged)
         with pytest.raises(ValueError, match="v.bin is damaged or no word2vec file"):
             list(read_word_vectors(tmp_path / "v.bin"))
+
+
+@pytest.mark.parametrize("name", ["v.bin", "v.txt"])
+def test_a_head_line_that_promises_more_than_is_there(name, tmp_path):
+    """No memory is taken at its word."""
+    (tmp_path / name).write_bytes(b"1 1000000000000\na 1 2 3\n")
+    with pytest.raises(ValueError, match=f"{name} is damaged or no word2vec file: it is too short for vectors of 1,0"):
+        list(read_word_vectors(tmp_path / name))
