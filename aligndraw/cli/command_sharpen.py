@@ -16,7 +16,7 @@ import aligndraw
 from aligndraw.cli.failure import Failure, failing
 from aligndraw.cli.options import add_device, add_model, add_sentences
 from aligndraw.cli.outputs import check_file, writing
-from aligndraw.data.image_pixels import quiet, read_levels
+from aligndraw.data.image_pixels import ImageError, quiet, read_levels
 from aligndraw.files import replacing
 from aligndraw.lapgan.captioned import CaptionedSharpener
 from aligndraw.lapgan.examples import ArchivedExamples
@@ -131,10 +131,10 @@ def _picture(path: Path, channels: int) -> torch.Tensor:
             levels = read_levels(path, channels)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"there is no picture {path}") from error
-    # Damage shows as a dozen kinds of exception, some of them Pillow's own.
-    except Exception as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise ValueError(f"cannot sharpen {path}: {reason}") from error
+    except OSError as error:
+        raise ValueError(f"cannot sharpen {path}: {error.strerror}") from error
+    except ImageError as error:
+        raise ValueError(f"cannot sharpen {path}: {error}") from error
     return torch.from_numpy(levels)[None]
 
 

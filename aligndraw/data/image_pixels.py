@@ -21,7 +21,7 @@ from PIL.ImageFile import ImageFile
 
 # Pillow's other kinds are not read: some start programs (EPS: Ghostscript), and few of their decoders are looked after.
 KINDS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
-MAX_PIXELS = 80_000_000  # of a file: Pillow warns of more, and such an image takes half a gigabyte
+MAX_PIXELS = 80_000_000  # of a file: Pillow warns of more, and such an image takes a gigabyte
 MAX_SIDE = 65_535  # pixels
 LARGE = 16_000_000  # pixels; of images with more, one at a time is decoded
 
@@ -33,6 +33,10 @@ _BITS, _PHOTOMETRIC, _TILE_WIDTH, _TILE_LENGTH, _SAMPLE_FORMAT = 258, 262, 322, 
 _WHITE_IS_ZERO, _SIGNED = 0, 2
 
 
+class ImageError(ValueError):
+    """An image file that is of no use; the message is one line and says why."""
+
+
 def read_image(path: Path, size: tuple[int, int], crop: bool = False) -> NDArray[np.uint8]:
     """An image file in colour, uint8 [3, H, W]: each pixel is the mean of the area that it covers.
 
@@ -42,8 +46,8 @@ def read_image(path: Path, size: tuple[int, int], crop: bool = False) -> NDArray
         crop: cut to the middle of these proportions first; otherwise the image is squashed into them.
 
     Raises:
-        ValueError: it is of no use; the message says why.
-        OSError, and others of Pillow: it is missing or damaged.
+        ImageError: it is damaged, too large, or of another kind.
+        OSError: it is missing or cannot be read.
     """
     pixels = decode_image(path)
     white = np.iinfo(pixels.dtype).max
@@ -88,12 +92,20 @@ def decode_image(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
     with path.open("rb") as stream:
         try:
             file = Image.open(stream, formats=KINDS)
+            _check_size(file)
+            with _one_large_image if file.width * file.height > LARGE else nullcontext():
+                return _upright(_samples(file), _orientation(file))
+        except ImageError:
+            raise
         except UnidentifiedImageError as error:
             kinds = ", ".join(KINDS[:-1]).replace("WEBP", "WebP")
-            raise ValueError(f"it is damaged or no {kinds} or {KINDS[-1]} file") from error
-        _check_size(file)
-        with _one_large_image if file.width * file.height > LARGE else nullcontext():
-            return _upright(_samples(file), _orientation(file))
+            raise ImageError(f"it is damaged or no {kinds} or {KINDS[-1]} file") from error
+        except Image.DecompressionBombError as error:
+            raise ImageError(f"it has more than {MAX_PIXELS:,} pixels") from error
+        # Damage shows as a dozen kinds of exception.
+        except Exception as error:
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            raise ImageError(f"it is damaged: {reason}") from error
 
 
 @contextmanager
@@ -113,15 +125,15 @@ def quiet() -> Iterator[None]:
 
 
 def _check_size(file: ImageFile) -> None:
-    """Raises ValueError for an image that would take too much memory; only the header has been read."""
+    """Raises ImageError for an image that would take too much memory; only the header has been read."""
     pixels = file.width * file.height
     if pixels > MAX_PIXELS:
-        raise ValueError(f"it has {pixels:,} pixels, more than {MAX_PIXELS:,}")
+        raise ImageError(f"it has {pixels:,} pixels, more than {MAX_PIXELS:,}")
     if max(file.size) > MAX_SIDE:
-        raise ValueError(f"it has a side of {max(file.size):,} pixels, more than {MAX_SIDE:,}")
+        raise ImageError(f"it has a side of {max(file.size):,} pixels, more than {MAX_SIDE:,}")
     tile = _tag(file, _TILE_WIDTH, 0) * _tag(file, _TILE_LENGTH, 0)
     if tile > MAX_PIXELS:
-        raise ValueError(f"it has tiles of {tile:,} pixels, more than {MAX_PIXELS:,}")
+        raise ImageError(f"it has tiles of {tile:,} pixels, more than {MAX_PIXELS:,}")
 
 
 def _tag(file: ImageFile, number: int, default: int) -> int:
@@ -142,7 +154,7 @@ def _samples(file: ImageFile) -> NDArray[Any]:
     elif file.mode == "I" and file.format not in ("PNG", "PPM"):  # whose 16 bits Pillow keeps in 32
         kind = "whole numbers of 32 bits"
     if kind:
-        raise ValueError(f"it holds {kind}, and nothing says which is white: save it with 8 or 16 bits a sample")
+        raise ImageError(f"it holds {kind}, and nothing says which is white: save it with 8 or 16 bits a sample")
     clear: Any = file.info.get("transparency")
     if file.mode.startswith("I"):
         grey = np.asarray(file).astype(np.uint16)

@@ -14,7 +14,7 @@ from PIL import EpsImagePlugin, Image, ImageFile
 
 import aligndraw
 from aligndraw.data import image_pixels
-from aligndraw.data.image_pixels import read_image
+from aligndraw.data.image_pixels import ImageError, read_image
 
 RAMP = np.array([[0, 1, 128, 129, 257, 300, 32767, 32768, 65406, 65407, 65534, 65535]], np.uint16)  # [1, 12]
 EXACT = (RAMP.astype(np.int64) * 255 + 32767) // 65535  # 65535 is white
@@ -296,6 +296,14 @@ def test_too_many_pixels(tmp_path, monkeypatch):
         read_image(save(tmp_path / "a.png", np.zeros((4, 4, 3))), (2, 2))
 
 
+@pytest.mark.parametrize("limit", [2, 20])
+def test_more_pixels_than_pillow_opens(tmp_path, monkeypatch, limit):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    monkeypatch.setattr(image_pixels, "MAX_PIXELS", 15)
+    with pytest.raises(ImageError, match=r"^it has (16 pixels, )?more than 15( pixels)?$"):
+        read_image(save(tmp_path / "a.png", np.zeros((4, 4, 3))), (2, 2))
+
+
 def test_too_long_a_side(tmp_path, monkeypatch):
     """Few pixels, but a row of them."""
     monkeypatch.setattr(image_pixels, "MAX_SIDE", 30)
@@ -379,11 +387,11 @@ def test_one_door():
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM"])
 def test_cut_off(read, kind):
-    """Never a picture that is part grey: an error of one line or more."""
+    """Never a picture that is part grey, but one line."""
     pixels = np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8)
     content = encoded(Image.fromarray(pixels), kind)
     for share in (0, 0.3, 0.6, 0.9):
-        with pytest.raises(Exception, match="."):
+        with pytest.raises(ImageError, match=r"^it is damaged(: .+| or no PNG.*)$"):
             read(content[: int(len(content) * share)], 20, 20)
 
 
