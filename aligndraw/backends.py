@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import json
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -17,21 +16,30 @@ from typing import Any
 
 import torch
 
+from aligndraw.json_files import entry, naming, read_json
+
 BACKENDS = ("reference", "cpp", "cuda", "triton")
 NAMESPACES = {"cpp": "aligndraw", "cuda": "aligndraw", "triton": "aligndraw_triton"}
 _BY_DEVICE = {"cpu": ("cpp", "reference"), "cuda": ("cuda", "triton", "reference")}
+_BUILT = {"cpp": bool, "cuda": bool, "cpp_reason": str, "cuda_reason": str}
 _HERE = Path(__file__).parent
 # The instruction sets that the C++ products have kernels for, by their numbers in C++; each includes those before it.
 ISAS = ("portable", "avx2", "avx512", "avx512_bf16", "amx")
 
 
 def _build_record() -> dict[str, Any]:
-    """What the build wrote of itself; nothing when this is an unbuilt source tree."""
+    """What the build wrote of itself; nothing when this is an unbuilt source tree, or the record is damaged."""
     path = _HERE / "_build.json"
-    if not path.is_file():
-        nothing = "this source tree has not been built: run `pip install .`"
-        return {"cpp": False, "cuda": False, "cpp_reason": nothing, "cuda_reason": nothing}
-    return json.loads(path.read_text())  # type: ignore[no-any-return]
+    reason = "this source tree has not been built: run `pip install .`"
+    if path.is_file():
+        try:
+            with naming(path, "damaged"):
+                record = read_json(path)
+                return {**record, **{name: entry(record, name, kind) for name, kind in _BUILT.items()}}
+        except ValueError as error:
+            reason = f"{error}: run `pip install .` again"
+            warnings.warn(f"aligndraw may run on its reference ops: {reason}", stacklevel=2)
+    return {"cpp": False, "cuda": False, "cpp_reason": reason, "cuda_reason": reason}
 
 
 def _load_library() -> str:

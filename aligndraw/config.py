@@ -8,8 +8,11 @@ Every field carries the sentence that the command line shows as its help.
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
+
+from aligndraw.json_files import entry
 
 _C = TypeVar("_C", bound="Config")
 
@@ -30,7 +33,13 @@ class Config:
 
     @classmethod
     def from_dict(cls: type[_C], values: dict[str, Any]) -> _C:
-        """The configuration that `to_dict` described. Raises ValueError for an unknown field."""
+        """The configuration that `to_dict` described.
+
+        Raises:
+            ValueError: it is none, a field is unknown, or a value is of another type.
+        """
+        if not isinstance(values, dict):
+            raise ValueError(f"{cls.__name__} must be an object of fields, got {type(values).__name__}")
         unknown = sorted(set(values) - set(cls.__dataclass_fields__))
         if unknown:
             raise ValueError(
@@ -49,25 +58,33 @@ class Config:
             choices = field.metadata["choices"]
             if choices and value not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
-            if isinstance(default, bool):
-                good = isinstance(value, bool)
-            elif isinstance(default, int):
-                least = min(default, 1)
-                good = isinstance(value, int) and not isinstance(value, bool) and value >= least
-            elif isinstance(default, float):
-                good = isinstance(value, (int, float)) and not isinstance(value, bool)
-            elif isinstance(default, str):
-                good = isinstance(value, str)
-            else:
-                continue
-            if not good:
-                if isinstance(default, str):
-                    wanted = "text"
-                elif isinstance(default, bool):
-                    wanted = "true or false"
-                else:
-                    wanted = f"a whole number of at least {min(default, 1)}" if isinstance(default, int) else "a number"
+            wanted = _wanted(value, default)
+            if wanted:
                 raise ValueError(f"{name} must be {wanted}, got {value!r}")
+
+
+def _wanted(value: Any, default: Any) -> str:
+    """What a value in place of a default must be and is not, or ""."""
+    if isinstance(default, bool):
+        return "" if isinstance(value, bool) else "true or false"
+    if isinstance(default, int):
+        least = min(default, 1)
+        if not _whole(value) or value < least:
+            return f"a whole number of at least {least}"
+        return "" if value < 2**31 else "a whole number below 2^31"
+    if isinstance(default, float):
+        good = isinstance(value, float) or (_whole(value) and abs(value) < 2**53)
+        return "" if good and math.isfinite(value) else "finite" if good else "a number"
+    if isinstance(default, str):
+        return "" if isinstance(value, str) else "text"
+    if isinstance(default, tuple):
+        good = isinstance(value, tuple) and len(value) == len(default) and all(map(_whole, value))
+        return "" if good and all(1 <= side < 2**31 for side in value) else "two whole numbers of at least 1"
+    return ""
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 class ModelConfig(Config):
@@ -111,17 +128,12 @@ class ModelConfig(Config):
     @classmethod
     def from_dict(cls: type[_C], values: dict[str, Any]) -> _C:
         """The configuration that `to_dict` described. Raises ValueError for an unknown field, or another kind."""
-        kind = values.get("kind", AlignDRAWConfig.KIND)
+        kind = entry(values, "kind", str, default=AlignDRAWConfig.KIND)
         if kind != cls.KIND:  # type: ignore[attr-defined]
             raise ValueError(f"{cls.__name__} is of kind {cls.KIND!r}, got {kind!r}")  # type: ignore[attr-defined]
         return super().from_dict({k: v for k, v in values.items() if k != "kind"})
 
     def _check_model(self) -> None:
-        size = self.image_size
-        if not (
-            isinstance(size, tuple) and len(size) == 2 and all(isinstance(s, int) and s >= 1 for s in size)
-        ):
-            raise ValueError(f"image_size must be two whole numbers of at least 1, got {size!r}")
         self._check()
         if self.observation_variance <= 0:
             raise ValueError(f"observation_variance must be above 0, got {self.observation_variance!r}")
@@ -134,7 +146,7 @@ def model_config(values: dict[str, Any]) -> ModelConfig:
         ValueError: there is no such kind, or a field is wrong.
     """
     kinds: dict[Any, type[ModelConfig]] = {kind.KIND: kind for kind in MODEL_CONFIGS}
-    kind = values.get("kind", AlignDRAWConfig.KIND)
+    kind = entry(values, "kind", str, default=AlignDRAWConfig.KIND)
     if kind not in kinds:
         raise ValueError(f"kind must be one of {', '.join(kinds)}, got {kind!r}")
     return kinds[kind].from_dict(values)

@@ -15,7 +15,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -25,13 +25,16 @@ import safetensors
 import safetensors.torch
 import torch
 from numpy.typing import DTypeLike, NDArray
-from torch import nn
+from torch import Tensor, nn
+
+from aligndraw.json_files import entry, naming, read_json
 
 # What packed data may take in memory: so many bytes, or so many times the file. No data of use is packed more tightly.
 FREE_BYTES, RATIO = 2**28, 100
 
 _M = TypeVar("_M", bound=nn.Module)
 
+_CHECKSUM = "sha256"  # among the metadata of a .safetensors file
 _SCRATCH, _LOCK, _NEW, _OLD = ".aligndraw-", "lock", "new", "old"
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of a file system that has none
 
@@ -275,6 +278,50 @@ def save_array(path: Path, array: NDArray[Any]) -> str:
     return write_array(path, array.shape, array.dtype, [array])
 
 
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Writes a .safetensors file with a checksum among its metadata.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    metadata = dict(metadata or {})
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    content = safetensors.torch.save(tensors, {**metadata, _CHECKSUM: _checksum(tensors, metadata)})
+    path.write_bytes(content)  # `save_file` hides a full disk in an error of its own
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a .safetensors file, on the CPU, and its metadata.
+
+    Files of earlier versions and of other programs have no checksum, and are read without one.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is damaged or something else.
+    """
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            metadata = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        wanted = metadata.pop(_CHECKSUM, None)
+        if wanted not in (None, _checksum(tensors, metadata)):
+            raise ValueError("its tensors are not those that were written: its checksum is another")
+    except OSError:
+        raise
+    except Exception as error:  # each version of the library has its own
+        raise ValueError(f"{path} is damaged or no safetensors file: {' '.join(str(error).split())}") from error
+    return tensors, metadata
+
+
+def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """SHA-256 of the metadata and of the names, dtypes, shapes and bytes of tensors."""
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
 def write_module(
     module: nn.Module,
     folder: Path,
@@ -284,11 +331,20 @@ def write_module(
 ) -> None:
     """Writes the weights of a module and its record into files of these names."""
     folder.mkdir(parents=True, exist_ok=True)
-    state = {k: v.to(dtype or v.dtype).contiguous() for k, v in module.state_dict().items()}
+    state = {k: v.to(dtype or v.dtype) for k, v in module.state_dict().items()}
     with replacing(folder / names[0]) as path:
-        path.write_bytes(safetensors.torch.save(state))  # save_file hides a full disk in an error of its own
+        save_tensors(path, state)
     with replacing(folder / names[1]) as path:
         path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def _shapes(build: Callable[[dict[str, Any]], nn.Module], record: dict[str, Any]) -> dict[str, torch.Size]:
+    """The shapes of the parameters and buffers of a module, for which nothing is allocated, whatever its sizes."""
+    try:
+        with torch.device("meta"):
+            return {name: tensor.shape for name, tensor in build(record).state_dict().items()}
+    except (RuntimeError, TypeError) as error:  # PyTorch's, of sizes that are too large, have its own stack below them
+        raise ValueError(str(error).partition("\n")[0]) from error
 
 
 def read_module(
@@ -300,10 +356,11 @@ def read_module(
         names: of the weights and of the record.
         kind: what messages call it.
         format: what the record must say that it is.
-        build: makes the module of the record, in which what is missing or wrong is a KeyError, ValueError or TypeError.
+        build: makes the module of the record; it is called twice, first for the shapes alone. Where an entry of the
+            record is missing or wrong, it raises one of `json_files.FAULTS`.
 
     Returns:
-        the module in float32 on the CPU, and the record.
+        the module in float32 on the CPU, and the record, which has "notes".
 
     Raises:
         FileNotFoundError: one of the two files is missing.
@@ -313,25 +370,19 @@ def read_module(
     for path in (config, weights):
         if not path.is_file():
             raise FileNotFoundError(f"there is no {kind} in {folder}: it has no {path.name}")
-    try:
-        record = json.loads(config.read_text(encoding="utf-8"))
-        if not isinstance(record, dict) or record.get("format") != format:
+    with naming(config, f"no {kind} configuration"):
+        record = read_json(config)
+        if entry(record, "format", str, default="") != format:
             raise ValueError(f"it does not say that its format is {format}")
-        with torch.device("meta"):  # without memory: a record of a few bytes can tell any size
-            shapes = {k: v.shape for k, v in build(dict(record)).state_dict().items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        told = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else error
-        raise ValueError(f"{config} is no {kind} configuration: {told}") from error
-    try:
-        state = safetensors.torch.load_file(weights)
-    except (safetensors.SafetensorError, ValueError) as error:
-        raise ValueError(f"{weights} is damaged or no safetensors file: {error}") from error
+        record["notes"] = entry(record, "notes", dict, default={})
+        wanted = _shapes(build, record)
+    state, _ = load_tensors(weights)
     wrong = sorted(
-        k for k in shapes.keys() | state.keys() if k not in state or shapes.get(k) != state[k].shape
+        k for k in wanted.keys() | state.keys() if k not in state or wanted.get(k) != state[k].shape
     )
     if wrong:
         raise ValueError(f"{weights} does not fit {config.name} beside it: look at {', '.join(wrong[:3])}")
-    with torch.random.fork_rng(devices=()):  # the first parameters are drawn, and replaced below
+    with torch.random.fork_rng(devices=()):  # the first parameters are drawn, and replaced at once
         module = build(record)
     module.load_state_dict({k: v.float() for k, v in state.items()})
     return module, record

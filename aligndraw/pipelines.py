@@ -17,6 +17,7 @@ import aligndraw
 from aligndraw.config import EndToEndConfig, ModelConfig, RefinedConfig, TrainingConfig
 from aligndraw.data import CaptionedSplit, CaptionReader, DataSet, Examples, SentenceReader, recorded_data_set
 from aligndraw.evaluation.drawing import Sharpen
+from aligndraw.json_files import entry, naming
 from aligndraw.lapgan.captioned import sentence_notes
 from aligndraw.lapgan.sharpen import Sharpener
 from aligndraw.model import AlignDRAW, Drawing, Model, PictureModel, RefinedDRAW, build_model, has_bound, lapgan
@@ -257,12 +258,12 @@ def resumed_run(folder: str | Path, device: torch.device | str = "cpu") -> Itera
             data that it began with are gone or others.
     """
     run = Run.open(Path(folder))
-    try:
-        record = run.record["data"]
-        _, path, checksum = (record[k] for k in ("name", "path", "sha256"))
-        scored = int(run.record["scored"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{Path(folder) / RUN} is damaged or foreign: {error}") from error
+    with naming(Path(folder) / RUN, "damaged or foreign", RunError):
+        record = data_of(run.record)
+        path, checksum = record["path"], record["sha256"]
+        scored = entry(run.record, "scored", int)
+        if scored < 1:
+            raise ValueError(f"'scored' must be at least 1, got {scored}")
     data = recorded_data_set(record, scored)
     if data.record["sha256"] != checksum:
         raise RunError(f"{path or 'the package'} holds other data than those that {folder} began with")
@@ -303,11 +304,14 @@ def training_data(notes: Mapping[str, Any], scored: int) -> DataSet:
     Raises:
         ValueError: the notes do not name the data, or the data are gone, damaged or others.
     """
-    record = notes.get("data")
-    if not isinstance(record, Mapping) or not {"name", "path", "sha256"} <= set(record):
-        raise ValueError("the model does not say what it was trained on: name the data (--data)")
+    try:
+        record = data_of(notes)
+    except ValueError as error:
+        raise ValueError(
+            f"the model does not say what it was trained on: name the data (--data); its notes: {error}"
+        ) from error
     data = recorded_data_set(record, scored)
-    if data.record["sha256"] != record["sha256"]:
+    if record["sha256"] not in (None, data.record["sha256"]):
         place = record["path"] or "the package"
         raise ValueError(f"{place} holds other data than those of the model: name the data (--data)")
     return data
@@ -331,16 +335,33 @@ def training_images(
     data = training_data(notes, 1) if name is None else recorded_data_set(given, 1)
     if isinstance(data.source, CaptionedSplit):
         return data.source.images[:limit]
-    if "seed" not in notes:
-        raise ValueError(f"the model does not say which pictures of {data.name} it was trained on: it has no seed")
-    size = int(notes.get("training", {}).get("epoch_size", 10_000))
-    missing = min(limit or 20_000, size * int(notes.get("epochs", 2**31)))
+    try:
+        seed, epochs = entry(notes, "seed", int), entry(notes, "epochs", int, default=2**31)
+        size = entry(entry(notes, "training", dict, default={}), "epoch_size", int, default=10_000)
+        if seed < 0 or size < 1:
+            raise ValueError("its seed or its epoch_size is negative")
+    except ValueError as error:
+        raise ValueError(
+            f"the model does not say which pictures of {data.name} it was trained on: its notes: {error}"
+        ) from error
+    missing = min(limit or 20_000, size * epochs)
     parts: list[NDArray[np.uint8]] = []
     while missing > 0:
-        examples = data.source.epoch(int(notes["seed"]), len(parts), size)
+        examples = data.source.epoch(seed, len(parts), size)
         parts.append(examples.batch(slice(0, min(size, missing)))[0])
         missing -= len(parts[-1])
     return np.concatenate(parts)
+
+
+def data_of(record: Any) -> dict[str, str | None]:
+    """Returns name, path, checksum and bans of the data set that a run or the notes of a model name.
+
+    Raises:
+        ValueError: they are missing, or of another type.
+    """
+    data = entry(record, "data", dict)
+    others = {key: entry(data, key, str, type(None), default=None) for key in ("path", "sha256", "bans")}
+    return {"name": entry(data, "name", str), **others}
 
 
 def fitted(model: _C, data: DataSet) -> _C:

@@ -57,7 +57,7 @@ class AdversarialBuild(Build):
         ValueError: the data or the model cannot be read, or do not fit.
     """
 
-    SETTINGS = frozenset(("data", "sentences", "drawn_by", "seed"))
+    SETTINGS = {"data": (str,), "sentences": (str,), "drawn_by": (str, type(None)), "seed": (int,)}
     network: Sharpener | LAPGAN
 
     def __init__(

@@ -35,7 +35,7 @@ from typing import Any
 
 from gpu_page import NOT_MEASURED, markdown
 from gpu_stages import AGAIN, read_lines
-from report import identity, write_text
+from report import identity, json_files, write_text
 
 ROOT = Path(__file__).parents[1]
 CHILD = Path(__file__).with_name("gpu_stages.py")
@@ -104,7 +104,7 @@ def answer(output: str) -> Any:
     for line in reversed(output.splitlines()):
         if line.startswith(("[", "{")):
             with contextlib.suppress(ValueError):
-                return json.loads(line)
+                return json_files.parse_json(line)
     return None
 
 
@@ -233,7 +233,7 @@ def paper(report: Report, seconds: float) -> dict[str, Any]:
     out = report.folder / "paper.json"
     arguments = (CHILD, "paper", "--out", out, "--seconds", f"{max(1.0, seconds - 2 * GRACE):.0f}")
     done = report.python(*arguments, seconds=seconds)
-    run = json.loads(out.read_text()) if done.code == 0 else {}
+    run = json_files.read_json(out) if done.code == 0 else {}
     return {
         "status": "cut short" if run and run["updates"] < run["total"] else done.status,
         "seconds": done.seconds,

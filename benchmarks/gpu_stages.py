@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from report import identity
+from report import identity, json_files
 
 AGAIN = 3  # an exit code
 PROGRESS_EVERY = 1000  # updates of the paper's training between two records of how far it came
@@ -159,9 +159,9 @@ def paper(out: Path, seconds: float, device: str = "cuda") -> None:
 def read_lines(out: Path) -> list[dict[str, Any]]:
     """What a measurement has written so far; the last line may be half written."""
     lines = []
-    for line in out.read_text().splitlines() if out.exists() else []:
+    for line in out.read_bytes().splitlines() if out.exists() else []:
         with contextlib.suppress(ValueError):
-            lines.append(json.loads(line))
+            lines.append(json_files.parse_json(line))
     return lines
 
 

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import argparse
-import json
+import importlib.util
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,7 +28,28 @@ def precision_of(form: str) -> str:
     return next((precision for precision in ("bf16", "tf32") if form.endswith(precision)), "float32")
 
 
-class CannotReport(Exception):
+# The package's reader of JSON, by its path: reports are made where the package, or PyTorch, is not installed, too.
+_spec = importlib.util.spec_from_file_location("json_files", Path(__file__).parents[1] / "aligndraw" / "json_files.py")
+assert _spec and _spec.loader
+json_files = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(json_files)
+
+NOTHING = type(None)
+# The types of the entries of a row that a report reads, and of the machine; those with NOTHING may be missing.
+OF_ROW = {
+    **dict.fromkeys(("op", "preset", "window", "direction", "form", "device"), (str,)),
+    "batch": (int,),
+    **dict.fromkeys(("load", "p20", "p80", "gb_s", "gflop_s", "compile_seconds"), (float, NOTHING)),
+    **dict.fromkeys(("ceilings", "in_turn"), (dict, NOTHING)),
+}
+OF_MACHINE = {
+    **dict.fromkeys(("cpu", "torch", "python", "commit"), (str,)),
+    **dict.fromkeys(("cpus", "threads"), (int,)),
+    **dict.fromkeys(("gpu", "driver_version", "cuda", "triton"), (str, NOTHING)),
+}
+
+
+class CannotReport(ValueError):
     """Says what is wrong with a file and what to do."""
 
 
@@ -43,16 +64,31 @@ class Run:
 
 def load(path: Path) -> Run:
     """Raises CannotReport for a file that `pytest benchmarks/` did not write."""
+    entry = json_files.entry
     try:
-        data = json.loads(path.read_text())
-        machine, command = data["machine_info"]["measured_on"], data["machine_info"]["command"]
-        rows = [{**b["extra_info"], "median": b["stats"]["median"]} for b in data["benchmarks"]]
-    except (OSError, ValueError, KeyError, TypeError) as problem:
-        raise CannotReport(
-            f"{path} cannot be read ({type(problem).__name__}): "
-            f"make it with `pytest benchmarks/ --benchmark-json={path}`"
-        ) from problem
-    return Run(machine, command, with_ratios(rows))
+        with json_files.naming(path, "no file of `pytest benchmarks/ --benchmark-json=FILE`", CannotReport):
+            data = json_files.read_json(path)
+            about = entry(data, "machine_info", dict)
+            machine, command = entry(about, "measured_on", dict), entry(about, "command", str)
+            _check(machine, OF_MACHINE)
+            rows = []
+            for measured in entry(data, "benchmarks", list):
+                rows.append(entry(measured, "extra_info", dict))
+                rows[-1]["median"] = entry(entry(measured, "stats", dict), "median", float)
+                _check(rows[-1], OF_ROW)
+                in_turn, ceilings = (rows[-1].get(name) or {} for name in ("in_turn", "ceilings"))
+                _check(in_turn, dict.fromkeys(in_turn, (float,)))
+                _check(ceilings, dict.fromkeys(("copy_gb_s", "product_gflop_s") if ceilings else (), (float,)))
+                if not rows[-1]["median"] > 0:
+                    raise ValueError(f"a median must be above 0, got {rows[-1]['median']}")
+            return Run(machine, command, with_ratios(rows))
+    except OSError as problem:
+        raise CannotReport(f"{path} cannot be read: {problem.strerror}") from problem
+
+
+def _check(record: Row, kinds: Mapping[str, tuple[type, ...]]) -> None:
+    for name, of in kinds.items():
+        json_files.entry(record, name, *of, **({"default": None} if NOTHING in of else {}))
 
 
 def chosen(run: Run, text: str | None) -> Run:
@@ -149,14 +185,14 @@ def machine_line(machine: dict[str, Any]) -> str:
     if machine.get("gpu"):
         driver = machine.get("driver_version", "unknown")
         where = f"{machine['gpu']}, driver {driver}, CUDA {machine.get('cuda')}; host {where}"
-    versions = ", ".join(f"{key} {machine[key]}" for key in ("torch", "triton", "python") if machine[key])
+    versions = ", ".join(f"{key} {machine[key]}" for key in ("torch", "triton", "python") if machine.get(key))
     return f"{where}; {versions}; commit {machine['commit']}"
 
 
 def caption(run: Run) -> str:
     """Where, how and with what beside it the figures were measured."""
     lines = [f"{machine_line(run.machine)}.", f"Command: `{run.command}`."]
-    loads = [row["load"] for row in run.rows if "load" in row]
+    loads = [row["load"] for row in run.rows if row.get("load") is not None]
     if loads:
         lines.append(f"Load average while measuring: {min(loads):.1f} to {max(loads):.1f}.")
         if max(loads) > run.machine["cpus"] + 0.5:

@@ -102,7 +102,7 @@ def run() -> list[dict[str, Any]]:
                 changes, batch = sizes(sweep, value)
                 asked = json.dumps([form, changes, batch])
                 done = subprocess.run([sys.executable, __file__, "--point", asked], stdout=subprocess.PIPE, check=True)
-                rows.append({"sweep": sweep, "value": value, "form": form, **json.loads(done.stdout)})
+                rows.append({"sweep": sweep, "value": value, "form": form, **report.json_files.parse_json(done.stdout)})
                 print(*rows[-1].values(), file=sys.stderr)
     return rows
 
@@ -155,7 +155,7 @@ def main() -> int:
     parser.add_argument("--plot", type=Path, metavar="PNG")
     options = parser.parse_args()
     if options.point:
-        form, changes, batch = json.loads(options.point)
+        form, changes, batch = report.json_files.parse_json(options.point)
         print(json.dumps(measure(form, changes, batch)))
         return 0
     where = machine.describe("cpu")

@@ -1,4 +1,6 @@
 import os
+import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -41,3 +43,20 @@ def pyramid_config(sharpener_config):
     """A LAPGAN of the same images."""
     sizes = dict(noise_units=3, generator_units=8, discriminator_units=7)
     return LAPGANConfig.from_dict({**sharpener_config.to_dict(), **sizes})
+
+
+@pytest.fixture
+def flipped():
+    """Damages a file at `count` bits, one at a time, from a share `first` of its length on; mends it again."""
+
+    def each(path, count, first=0.0):
+        path, draw = Path(path), random.Random(0)
+        whole = path.read_bytes()
+        for _ in range(count):
+            damaged = bytearray(whole)
+            damaged[draw.randrange(int(first * len(whole)), len(whole))] ^= 1 << draw.randrange(8)
+            path.write_bytes(damaged)
+            yield
+        path.write_bytes(whole)
+
+    return each

@@ -26,6 +26,8 @@ from aligndraw.cli import (
 )
 from aligndraw.cli.failure import Failure
 from aligndraw.cli.options import Parser
+from aligndraw.cli.telling import tell
+from aligndraw.printable import one_line
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Failure as failure:
         return _complain(str(failure), failure.status)
     except KeyboardInterrupt:
-        print("aligndraw: interrupted", file=sys.stderr)
+        tell("aligndraw: interrupted", error=True)
         return 130
     except BrokenPipeError:
         # Else the interpreter complains when it flushes the stream at its end.
@@ -85,7 +87,7 @@ def _info(_: argparse.Namespace) -> int:
 
 
 def _complain(message: str, status: int) -> int:
-    print(f"aligndraw: error: {' '.join(message.split())}", file=sys.stderr)
+    tell(f"aligndraw: error: {one_line(message)}", error=True)
     return status
 
 

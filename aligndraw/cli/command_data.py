@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from aligndraw.cli.failure import Failure, failing
 from aligndraw.cli.options import add_seed, share, whole
 from aligndraw.cli.outputs import write_stored_sheet, writing
+from aligndraw.cli.telling import tell
 from aligndraw.data.caption_files import read_captions
 from aligndraw.data.captioned import CaptionedImages, file_checksum
 from aligndraw.data.captioned_writer import SKIPPED
@@ -23,6 +23,7 @@ from aligndraw.data.image_files import ALLOWED, Collection, store_collection
 from aligndraw.data.released import store_released
 from aligndraw.data.sets import NEEDED
 from aligndraw.data.stored_scenes import export_scenes, store_scenes
+from aligndraw.printable import one_line
 
 SHOWN = 3  # of what is skipped
 SHEET = "sheet.png"  # beside the stored images, for people to look at
@@ -125,7 +126,7 @@ def _scenes(arguments: argparse.Namespace) -> int:
     if coco is not None:
         with writing(coco), failing(ValueError):
             export_scenes(coco, **given)
-        print(f"wrote {coco}: the same in COCO's format")
+        tell(f"wrote {coco}: the same in COCO's format")
     return _told(data, [])
 
 
@@ -169,7 +170,7 @@ def _collected(arguments: argparse.Namespace, collection: Collection, plan: dict
                 on_images=bar.update,
             )
     except KeyboardInterrupt:
-        print("\nwhat is read so far is kept: the same command goes on from there", file=sys.stderr)
+        tell("\nwhat is read so far is kept: the same command goes on from there", error=True)
         raise
     return _told(data, collection.skipped)
 
@@ -183,18 +184,18 @@ def _bar(images: int | None) -> Iterator[tqdm]:
 def _told(data: CaptionedImages, skipped: list[str]) -> int:
     """Says what was written and what was left out."""
     for line in skipped[:SHOWN]:
-        print(f"skipped: {line}", file=sys.stderr)
+        tell(f"skipped: {one_line(line)}", error=True)
     if len(skipped) > SHOWN:
-        print(f"skipped {len(skipped) - SHOWN:,} more: see {data.folder / SKIPPED}", file=sys.stderr)
+        tell(f"skipped {len(skipped) - SHOWN:,} more: see {data.folder / SKIPPED}", error=True)
     for split, size in data.sizes.items():
-        print(f"{split}: {size['images']:,} images with {size['captions']:,} captions")
+        tell(f"{split}: {size['images']:,} images with {size['captions']:,} captions")
     shape = " x ".join(map(str, data.image_shape[1:]))
-    print(f"wrote {data.folder}: {shape} pixels, {len(data.vocabulary):,} words")
+    tell(f"wrote {data.folder}: {shape} pixels, {len(data.vocabulary):,} words")
     shown = write_stored_sheet(data.folder / SHEET, data)
-    print(f"look at {data.folder / SHEET}: {shown} of the stored images with their captions")
+    tell(f"look at {data.folder / SHEET}: {shown} of the stored images with their captions")
     missing = [split for split in NEEDED if split not in data.sizes]
     if missing:
-        print(f"it has no {missing[0]} split, without which nothing can be trained on it")
+        tell(f"it has no {missing[0]} split, without which nothing can be trained on it")
         return 0
-    print(f"next: aligndraw train captioned --data {shlex.quote(str(data.folder))}")
+    tell(f"next: aligndraw train captioned --data {shlex.quote(str(data.folder))}")
     return 0

@@ -22,6 +22,7 @@ from aligndraw.cli.failure import Failure, failing
 from aligndraw.cli.figure_captions import Groups, Told, default_captions
 from aligndraw.cli.options import add_device, add_model, add_seed, add_sentences, chosen_backends, ending, named, whole
 from aligndraw.cli.outputs import check_file, writing
+from aligndraw.cli.telling import tell
 from aligndraw.evaluation.nearest import nearest
 from aligndraw.model import Drawing
 from aligndraw.pipelines import SHIPPED, Pipeline, training_images
@@ -121,7 +122,7 @@ def _run(arguments: argparse.Namespace) -> int:
     }
     with writing(arguments.o):
         save_png(figure, arguments.o, texts)
-    print(f"wrote {arguments.o}: {figure.width} x {figure.height} pixels")
+    tell(f"wrote {arguments.o}: {figure.width} x {figure.height} pixels")
     return 0
 
 

@@ -21,6 +21,7 @@ from aligndraw.cli.options import (
     whole,
 )
 from aligndraw.cli.outputs import check_file, draw_each, write_archive, write_sheet, writing
+from aligndraw.cli.telling import tell
 from aligndraw.model import Drawing
 from aligndraw.pipelines import SHIPPED, Pipeline
 from aligndraw.viz import attention_figure, attention_panel, save_animation, save_png
@@ -115,7 +116,7 @@ def _run(arguments: argparse.Namespace) -> int:
     else:
         _write_all(arguments, pipeline, captions, n, draw_each(pipeline, captions, n, **options), **options)
     several = f" of {len(captions)} captions" if len(captions) > 1 else ""
-    print(f"wrote {arguments.o}: {total} picture{'s' * (total > 1)}{several}, seed {arguments.seed}")
+    tell(f"wrote {arguments.o}: {total} picture{'s' * (total > 1)}{several}, seed {arguments.seed}")
     return 0
 
 
@@ -137,10 +138,10 @@ def _write_all(
     if arguments.animate is not None:
         with writing(arguments.animate):
             save_animation(Drawing.joined(drawings), arguments.animate)
-        print(f"wrote {arguments.animate}: the canvas after each step, with the window of the write")
+        tell(f"wrote {arguments.animate}: the canvas after each step, with the window of the write")
     if arguments.attention is not None:
         words = pipeline.vocabulary.decode(pipeline.vocabulary.encode(captions[0])).split()
         with writing(arguments.attention):
             figure = attention_figure([attention_panel(drawings[0], 0, words)])
             save_png(figure, arguments.attention, {"Caption": captions[0]})
-        print(f"wrote {arguments.attention}: how much each word of {captions[0]!r} weighed in each step")
+        tell(f"wrote {arguments.attention}: how much each word of {captions[0]!r} weighed in each step")

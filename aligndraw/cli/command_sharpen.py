@@ -16,6 +16,7 @@ import aligndraw
 from aligndraw.cli.failure import Failure, failing
 from aligndraw.cli.options import add_device, add_model, add_sentences
 from aligndraw.cli.outputs import check_file, writing
+from aligndraw.cli.telling import tell
 from aligndraw.data.image_pixels import ImageError, quiet, read_levels
 from aligndraw.files import replacing
 from aligndraw.lapgan.captioned import CaptionedSharpener
@@ -120,7 +121,7 @@ def _run(arguments: argparse.Namespace) -> int:
         texts = {"Software": f"aligndraw {aligndraw.__version__}", "Caption": captions[0]}
         with writing(arguments.o):
             save_png(image, arguments.o, texts)
-    print(f"wrote {arguments.o}: {len(sharp)} picture{'s' * (len(sharp) > 1)}, sharpened")
+    tell(f"wrote {arguments.o}: {len(sharp)} picture{'s' * (len(sharp) > 1)}, sharpened")
     return 0
 
 

@@ -14,6 +14,7 @@ from aligndraw.cli.failure import failing
 from aligndraw.config import Config
 from aligndraw.info import no_cuda_reason
 from aligndraw.ops import OPS
+from aligndraw.printable import one_line
 from aligndraw.text.sentences import KINDS
 
 _C = TypeVar("_C", bound=Config)
@@ -27,8 +28,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Ends the process with status 2."""
-        line = " ".join(message.split())
-        self.exit(2, f"aligndraw: error: {line} (see `{self.prog} --help`)\n")
+        self.exit(2, f"aligndraw: error: {one_line(message)} (see `{self.prog} --help`)\n")
 
 
 def whole(least: int | None = None) -> Callable[[str], int]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from aligndraw.data.captioned_writer import caption_fault
 from aligndraw.data.image_files import Collection, divide
 from aligndraw.data.image_names import ImageNames
 from aligndraw.files import read_text
+from aligndraw.json_files import parse_json
 
 # The names that a column may have.
 FILE, CAPTION, SPLIT = ("file_name", "file", "image"), ("caption", "captions", "text"), "split"
@@ -199,10 +199,10 @@ def _jsonl(file: Path, text: str) -> _Rows:
         if not line.strip():
             continue
         try:
-            entry = json.loads(line, object_pairs_hook=_object)
+            entry = parse_json(line, pairs=_object)
             if not isinstance(entry, dict):
                 raise ValueError(f"it is no object but {type(entry).__name__}")
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             yield number, str(error)
             continue
         yield number, entry

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import os
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,6 +28,7 @@ from torch import Tensor
 
 from aligndraw.data.ragged import padded, ranges
 from aligndraw.files import load_array, reading
+from aligndraw.json_files import entry, naming, parse_json
 from aligndraw.text import MAX_WORDS, Vocabulary, read_tokenizer
 
 FORMAT = "aligndraw captioned images 1"
@@ -155,23 +155,24 @@ class CaptionedImages:
             content = (folder / MANIFEST).read_bytes()
         except OSError as error:
             raise DataError(f"there are no captioned images in {folder}: {MANIFEST}: {error.strerror}") from error
-        try:
-            manifest = json.loads(content)
-            if manifest["format"] != FORMAT:
+        with naming(folder / MANIFEST, "damaged or foreign", DataError):
+            manifest = parse_json(content)
+            if entry(manifest, "format", str) != FORMAT:
                 raise ValueError(f"its format is not {FORMAT}")
-            channels, height, width = map(int, manifest["image"])
-            sizes = {str(s): {k: int(n[k]) for k in ("images", "captions")} for s, n in manifest["splits"].items()}
-            files: dict[str, dict[str, Any]] = {
-                str(name): {"bytes": int(f["bytes"]), "sha256": str(f["sha256"])}
-                for name, f in manifest["files"].items()
+            channels, height, width = map(_count, entry(manifest, "image", list))
+            splits, listed = entry(manifest, "splits", dict), entry(manifest, "files", dict)
+            sizes = {
+                name: {k: _count(entry(entry(splits, name, dict), k, int)) for k in ("images", "captions")}
+                for name in splits
+            }
+            files = {
+                name: {k: entry(entry(listed, name, dict), k, kind) for k, kind in (("bytes", int), ("sha256", str))}
+                for name in listed
             }
             wanted = {TOKENIZER, *(f"{s}-{part}" for s in sizes for part in (IMAGES, CAPTIONS, WORDS, LENGTHS, INDEX))}
             if set(files) != wanted:
                 raise ValueError(f"it lists other files than {', '.join(sorted(wanted))}")
-            origin = dict(manifest["origin"])
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            told = f"{error} is missing" if isinstance(error, KeyError) else error
-            raise DataError(f"{folder / MANIFEST} is damaged or foreign: {told}") from error
+            origin = entry(manifest, "origin", dict)
         for name, file in files.items():
             try:
                 size = (folder / name).stat().st_size
@@ -243,6 +244,12 @@ def _check(path: Path, sha256: str) -> None:
     """Raises a DataError where a file has another checksum."""
     if file_checksum(path) != sha256:
         raise DataError(f"{path} is damaged: its checksum is not the manifest's")
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or value < 1:
+        raise ValueError(f"sizes and counts must be whole numbers of at least 1, got {str(value)[:40]}")
+    return value
 
 
 def file_checksum(path: Path) -> str:

@@ -31,6 +31,7 @@ from aligndraw.data.captioned import (
 )
 from aligndraw.data.image_store import ImageStore, closed_as
 from aligndraw.files import discard, locked, replacing, save_array, scratch, sweep, write_array
+from aligndraw.printable import one_line
 from aligndraw.text import MAX_WORDS, UNKNOWN, Vocabulary, words_of, write_tokenizer
 
 SKIPPED = "skipped.txt"  # what the data set had besides, each with the reason, where there is any
@@ -196,8 +197,7 @@ class CaptionedWriter:
             }
             checksum = _write_text(whole / MANIFEST, json.dumps(manifest, indent=1) + "\n")
             if skipped:
-                lines = "".join(" ".join(line.split()) + "\n" for line in skipped)
-                _write_text(whole / SKIPPED, lines, errors="backslashreplace")  # file names need not be valid text
+                _write_text(whole / SKIPPED, "".join(f"{one_line(line)}\n" for line in skipped))
             CaptionedImages.open(whole).verify()
             self._check_place()
             self._images.close(checksum)

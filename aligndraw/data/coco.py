@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from aligndraw import json_files
 from aligndraw.data.captioned import DataError
 from aligndraw.data.captioned_writer import caption_fault
 from aligndraw.data.image_files import Collection, divide
@@ -133,13 +134,11 @@ def _read_annotations(
 
 def _load(file: Path) -> dict[str, list[Any]]:
     try:
-        record = json.loads(file.read_bytes())
+        with json_files.naming(file, "no file of COCO annotations", DataError):
+            found = json_files.read_json(file)
+            record = {name: json_files.entry(found, name, list) for name in ("images", "annotations")}
     except OSError as error:
         raise DataError(f"cannot read {file}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{file} must be COCO annotations in JSON: {error}") from error
-    if not isinstance(record, dict) or not all(isinstance(record.get(k), list) for k in ("images", "annotations")):
-        raise DataError(f'{file} must be COCO annotations: an object with the lists "images" and "annotations"')
     if not any("caption" in entry for entry in _entries(record["annotations"])):
         got = ", ".join(map(str, next(iter(_entries(record["annotations"])), {})))[:120] or "none"
         raise DataError(f"{file} must be annotations with captions, as captions_train2014.json has, got {got}")

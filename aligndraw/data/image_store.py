@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aligndraw.data.captioned import DataError
+from aligndraw.json_files import FAULTS, parse_json
 
 JOURNAL = "journal.jsonl"
 
@@ -107,8 +108,8 @@ class ImageStore:
     def _take_up(self, lines: Sequence[bytes]) -> None:
         """Goes by the journal up to the first line that is no block or whose pixels are not there."""
         for line in lines:
-            with suppress(ValueError, KeyError, TypeError):
-                record = json.loads(line)
+            with suppress(*FAULTS):
+                record = parse_json(line)
                 split, keys = str(record["split"]), list(map(str, record["keys"]))
                 block = _Block(split, keys, self._counts.get(split, 0), record["sha256"])
                 if self._is_intact(block):
@@ -133,8 +134,8 @@ class ImageStore:
 
 def closed_as(folder: Path) -> str | None:
     """The checksum of the data set that was made of the images in a folder, if there is one."""
-    with suppress(ValueError, KeyError, TypeError, IndexError):
-        return str(json.loads(_lines(folder)[-1])["closed"])
+    with suppress(*FAULTS):
+        return str(parse_json(_lines(folder)[-1])["closed"])
     return None
 
 

@@ -44,8 +44,6 @@ class FeaturesConfig(Config):
 
     def __post_init__(self) -> None:
         self._check()
-        if not (len(self.image_size) == 2 and all(isinstance(s, int) and s >= 1 for s in self.image_size)):
-            raise ValueError(f"image_size must be two whole numbers of at least 1, got {self.image_size!r}")
         if not 0 <= self.dropout < 2:
             raise ValueError(f"dropout must be at least 0 and below 2, got {self.dropout!r}")
 
@@ -147,7 +145,7 @@ class FeatureNetwork(nn.Module):
             return cls(FeaturesConfig.from_dict(record["features"]))
 
         network, record = read_module(Path(folder), NAMES, "feature network", _FORMAT, build)
-        network.notes = record.get("notes", {})
+        network.notes = record["notes"]
         return network.eval()
 
     def _hidden(self, images: Tensor) -> Tensor:

@@ -12,8 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -21,7 +19,8 @@ from torch.nn import functional
 from aligndraw.data import PLACES
 from aligndraw.data.digits import SIDE
 from aligndraw.data.mnist_captions import CANVAS
-from aligndraw.files import replacing
+from aligndraw.files import load_tensors, replacing, save_tensors
+from aligndraw.json_files import naming, parse_json
 
 NOTHING = 10  # the reading of a place without a digit
 WEIGHTS = Path(__file__).parents[1] / "weights"
@@ -59,9 +58,8 @@ class Reader(nn.Module):
             OSError: it cannot be written.
         """
         metadata = {"format": self.format, "record": json.dumps(self.record)}
-        state = {name: value.contiguous() for name, value in self.state_dict().items()}
         with replacing(path) as temporary:
-            temporary.write_bytes(safetensors.torch.save(state, metadata))
+            save_tensors(temporary, self.state_dict(), metadata)
 
     @classmethod
     def load(cls: type[_R], path: Path | None = None) -> _R:
@@ -75,18 +73,17 @@ class Reader(nn.Module):
         if not path.is_file():
             raise FileNotFoundError(f"there is no {cls.title} {path}")
         reader = cls()
-        try:
-            with safetensors.safe_open(path, "pt") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("format") != cls.format:
-                    raise ValueError(f"it does not say that its format is {cls.format}")
-                reader.record = json.loads(metadata["record"])
-                if not isinstance(reader.record, dict):
-                    raise ValueError("its record is no JSON object")
-                reader.load_state_dict({name: file.get_tensor(name) for name in file.keys()})
-        except (safetensors.SafetensorError, ValueError, KeyError, RuntimeError) as error:
-            reason = " ".join(str(error).split())
-            raise ValueError(f"{cls.title} {path} is damaged or no reader: {reason}") from error
+        tensors, metadata = load_tensors(path)
+        with naming(path, f"damaged or no {cls.title}"):
+            if metadata.get("format") != cls.format:
+                raise ValueError(f"it does not say that its format is {cls.format}")
+            reader.record = parse_json(metadata["record"])
+            if not isinstance(reader.record, dict):
+                raise ValueError("its record is no JSON object")
+            try:
+                reader.load_state_dict(tensors)
+            except RuntimeError as error:
+                raise ValueError(str(error)) from error
         return reader.eval()
 
 

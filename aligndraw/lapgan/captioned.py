@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from aligndraw.json_files import entry, naming
 from aligndraw.lapgan.fast import FastSharpener
 from aligndraw.lapgan.sharpen import Sharpener
 from aligndraw.text import Vocabulary
@@ -72,8 +73,9 @@ class CaptionedSharpener:
             ValueError: a file is damaged, or the encoder is not the one of the training.
         """
         sharpener = Sharpener.load(folder)
-        trained = sharpener.notes.get("sentences", {})
-        specification = sentences or trained.get("specification")
+        with naming(Path(folder), "no sharpener of captions"):
+            trained = entry(sharpener.notes, "sentences", dict, default={})
+            specification = sentences or entry(trained, "specification", str, type(None), default=None)
         if specification is None:
             raise ValueError(
                 f"the sharpener in {folder} does not say what reads its captions: aligndraw sharpen takes "

@@ -18,7 +18,7 @@ class SharpenerConfig(Config):
 
     def __post_init__(self) -> None:
         self._check()
-        if not (len(self.image_size) == 2 and all(isinstance(s, int) and s >= 9 for s in self.image_size)):
+        if min(self.image_size) < 9:
             raise ValueError(  # two 5 x 5 convolutions without padding, the second with stride 2
                 f"image_size must be two whole numbers of at least 9, got {self.image_size!r}"
             )

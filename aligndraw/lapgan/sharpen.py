@@ -75,7 +75,7 @@ class Sharpener(nn.Module):
         sharpener, record = read_module(Path(folder), NAMES, "sharpener", _FORMAT, build)
         if not all(p.isfinite().all() for p in sharpener.parameters()):
             raise ValueError(f"the sharpener in {folder} is damaged: some parameters are not finite")
-        sharpener.notes = record.get("notes", {})
+        sharpener.notes = record["notes"]
         return sharpener
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from aligndraw.files import read_module, write_module
+from aligndraw.json_files import entry
 from aligndraw.lapgan import pyramid
 from aligndraw.lapgan.config import LAPGANConfig
 from aligndraw.lapgan.generator import ResidualGenerator, TopGenerator
@@ -135,7 +136,7 @@ class LAPGAN(nn.Module):
             "format": _FORMAT,
             "lapgan": self.config.to_dict(),
             "language": language,
-            "vocabulary": list(self.vocabulary.words),
+            "vocabulary": self.vocabulary.to_dict(),
             "notes": self.notes,
         }
         write_module(self, Path(folder), NAMES, record)
@@ -150,12 +151,15 @@ class LAPGAN(nn.Module):
         """
 
         def build(record: dict[str, Any]) -> LAPGAN:
-            vocabulary, language = Vocabulary(tuple(record["vocabulary"])), record["language"]
+            vocabulary = Vocabulary.from_dict(record["vocabulary"])
             config = LAPGANConfig.from_dict(record["lapgan"])
-            return cls(config, vocabulary, language and LanguageModel(**language))
+            if entry(record, "language", dict, type(None)) is None:
+                return cls(config, vocabulary)
+            sizes = (entry(record["language"], name, int) for name in ("vocabulary_size", "units"))
+            return cls(config, vocabulary, LanguageModel(*sizes))
 
         model, record = read_module(Path(folder), NAMES, "LAPGAN", _FORMAT, build)
         if not all(p.isfinite().all() for p in model.parameters()):
             raise ValueError(f"the LAPGAN in {folder} is damaged: some parameters are not finite")
-        model.notes = record.get("notes", {})
+        model.notes = record["notes"]
         return model

@@ -36,7 +36,7 @@ def save_model(
     record = {
         "format": _FORMAT,
         "model": model.config.to_dict(),
-        "vocabulary": list(vocabulary.words),
+        "vocabulary": vocabulary.to_dict(),
         "notes": notes or {},
     }
     write_module(model, Path(folder), (WEIGHTS, CONFIG), record, dtype)
@@ -51,8 +51,8 @@ def load_model(folder: str | Path) -> tuple[Model, Vocabulary, dict[str, Any]]:
     """
 
     def build(record: dict[str, Any]) -> Model:
-        record["vocabulary"] = Vocabulary(tuple(record["vocabulary"]))
+        Vocabulary.from_dict(record["vocabulary"])
         return build_model(model_config(record["model"]))
 
     model, record = read_module(Path(folder), (WEIGHTS, CONFIG), "model", _FORMAT, build)
-    return model, record["vocabulary"], record.get("notes", {})
+    return model, Vocabulary.from_dict(record["vocabulary"]), record["notes"]

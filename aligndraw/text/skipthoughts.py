@@ -9,14 +9,16 @@ The cell, the halves of W, U and b being those of r and u, is that of `torch.nn.
 
     r, u = σ(x W + h U + b);  h ← u h + (1 − u) tanh(x Wx + bx + r (h Ux))
 
-`aligndraw train skipthoughts` writes such files.
+`aligndraw train skipthoughts` writes such files. Sentences are split as `aligndraw.text.words.treebank_words` does.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+import hashlib
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,23 +26,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_sequence
 
-from aligndraw.files import load_archive, load_array, read_text, reading
+from aligndraw.files import load_archive, load_array, reading, replacing, write_array
 from aligndraw.text.vocabulary import CaptionError
+from aligndraw.text.words import RULE, rule_of_earlier, treebank_words, word_rule
 
 DICTIONARY, END, UNKNOWN = "dictionary.txt", "<eos>", "UNK"
 FILES = {"uni": ("uni_skip.npz", "utable.npy"), "bi": ("bi_skip.npz", "btable.npy")}
 _MODELS = {"uni": ["uni"], "bi": ["bi"], "combined": ["uni", "bi"]}
+# What the .npz files of newer versions hold besides: by which rule sentences are split, and the checksums of the
+# dictionary and of each row of the table.
+WORD_RULE, DICTIONARY_SUM, ROW_SUMS = "word_rule", "dictionary_sha256", "table_crc32"
 _TOGETHER = 128  # sentences read in one batch
-
-# As the Penn Treebank: "don't" is do n't, "it's" is it 's; punctuation stands alone, but for that within numbers.
-_TOKEN = re.compile(
-    r"\w+?(?=n't\b)|n't\b|'(?:s|re|ve|ll|d|m)\b|\w+(?:-\w+|(?<=\d)[.,]\d+)*|[^\w\s]", re.IGNORECASE
-)
-
-
-def words_of(sentence: str) -> list[str]:
-    """The words of a sentence, upper and lower case kept as skip-thoughts are trained."""
-    return _TOKEN.findall(sentence)
 
 
 class SkipThoughts:
@@ -59,24 +55,36 @@ class SkipThoughts:
         if model not in _MODELS:
             raise ValueError(f"model must be one of {', '.join(_MODELS)}, got {model!r}")
         folder = Path(folder)
-        lines = read_text(folder / DICTIONARY).split("\n")
+        content = (folder / DICTIONARY).read_bytes()
+        try:
+            lines = content.decode("utf-8").split("\n")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{folder / DICTIONARY} must be UTF-8 text: {error}") from error
         words = [line.strip() for line in lines[: -1 if not lines[-1] else None]]
         self._rows = {word: i for i, word in enumerate(words)}
         if UNKNOWN not in self._rows:
             raise ValueError(f"{folder / DICTIONARY} must have the word {UNKNOWN}, which stands for unknown ones")
         self._encoders = []
+        rules = set()
         for name in _MODELS[model]:
             weights, table = (folder / file for file in FILES[name])
-            self._encoders.append((_encoder(weights), _table(table, len(words))))
-            wanted, got = self._encoders[-1][0].input_size, self._encoders[-1][1].shape[1]
+            encoder, notes = _encoder(weights)
+            if notes.get(DICTIONARY_SUM) not in (None, hashlib.sha256(content).hexdigest()):
+                raise ValueError(f"{folder / DICTIONARY} is damaged: {weights.name} was saved with another")
+            self._encoders.append((encoder, _Table(table, len(words), notes.get(ROW_SUMS))))
+            rules.add(notes.get(WORD_RULE) or rule_of_earlier(words))
+            wanted, got = encoder.input_size, self._encoders[-1][1].units
             if wanted != got:
                 raise ValueError(f"{table} must have vectors of {wanted} numbers to fit {weights.name}, got {got}")
+        if len(rules) > 1:
+            raise ValueError(f"the models in {folder} must split sentences by one rule, got {sorted(rules)}")
+        self._rule = rules.pop()
         self.units = sum(gru.hidden_size * (1 + gru.bidirectional) for gru, _ in self._encoders)
 
     @torch.no_grad()
     def encode(self, captions: Sequence[str]) -> Tensor:
         """float32 [n, d]. Raises CaptionError, a ValueError, for a sentence without words."""
-        different = {caption: words_of(caption) for caption in captions}
+        different = {caption: treebank_words(caption, self._rule) for caption in captions}
         for caption, words in different.items():
             if not words:
                 raise CaptionError(f"caption must hold at least one word, got {caption!r}")
@@ -150,24 +158,88 @@ def prefixes(name: str) -> list[str]:
     return ["encoder"] if name == "uni" else ["encoder", "encoder_r"]
 
 
-def _encoder(path: Path) -> nn.GRU:
+def write_skipthoughts(
+    folder: Path,
+    name: str,
+    arrays: Mapping[str, NDArray[Any]],
+    words: Sequence[str],
+    table: Iterable[NDArray[np.floating]],
+    rule: int = RULE,
+) -> None:
+    """Writes the three files of the model "uni" or "bi", each whole or not at all.
+
+    Args:
+        arrays: as from `from_gru`, and the vectors of the trained words as `Wemb`.
+        words: the dictionary.
+        table: the vectors of the words, in blocks [n, e].
+        rule: by which sentences are split into words.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    sums: list[int] = []
+
+    def summed() -> Iterator[NDArray[np.float32]]:
+        for block in table:
+            rows = np.ascontiguousarray(block, np.float32)
+            sums.extend(map(zlib.crc32, rows))
+            yield rows
+
+    content = "".join(f"{word}\n" for word in words).encode()
+    with replacing(folder / FILES[name][1]) as path:
+        write_array(path, (len(words), arrays[f"{prefixes(name)[0]}_Wx"].shape[0]), np.float32, summed())
+    with replacing(folder / DICTIONARY) as path:
+        path.write_bytes(content)
+    notes = {WORD_RULE: rule, DICTIONARY_SUM: hashlib.sha256(content).hexdigest(), ROW_SUMS: np.array(sums, np.uint32)}
+    with replacing(folder / FILES[name][0]) as path, path.open("wb") as file:
+        np.savez(file, **{**arrays, **notes})  # type: ignore[arg-type]
+
+
+def _encoder(path: Path) -> tuple[nn.GRU, dict[str, Any]]:
+    """The encoder, and what the file says of the others."""
     parts = prefixes("bi" if path.name == FILES["bi"][0] else "uni")
     names = [f"{part}_{name}" for part in parts for name in ("W", "b", "U", "Wx", "Ux", "bx")]
+    read: dict[str, Callable[[Any], Any]] = {
+        WORD_RULE: lambda rule: word_rule(int(rule)).number,
+        DICTIONARY_SUM: str,
+        ROW_SUMS: np.asarray,
+    }
     with reading(path, "damaged or no skip-thoughts"):
-        return to_gru(dict(zip(names, load_archive(path, *names))), parts)
+        with np.load(path, allow_pickle=False) as file:
+            known = [name for name in read if name in file.files]
+        notes = {name: read[name](array) for name, array in zip(known, load_archive(path, *known))}
+        return to_gru(dict(zip(names, load_archive(path, *names))), parts), notes
 
 
-def _table(path: Path, words: int) -> NDArray[np.floating]:
-    with reading(path, "damaged or no table"):
-        table = load_array(path, mapped=True)
-    if table.ndim != 2 or len(table) != words:
-        raise ValueError(f"{path} must have a row for each of the {words} words of {DICTIONARY}, got {table.shape}")
-    return table
+class _Table:
+    """The vectors of words, in their file; those that are read are checked.
+
+    Args:
+        words: how many there must be.
+        sums: the CRC-32 of each vector, where they are known.
+    """
+
+    def __init__(self, path: Path, words: int, sums: NDArray[np.uint32] | None) -> None:
+        self._path, self._sums = path, sums
+        with reading(path, "damaged or no table"):
+            self._vectors = load_array(path, mapped=True)
+        found = self._vectors.shape
+        if len(found) != 2 or found[0] != words or (sums is not None and sums.shape != (words,)):
+            raise ValueError(f"{path} must have a row for each of the {words} words of {DICTIONARY}, got {found}")
+        self.units = found[1]
+
+    def __getitem__(self, rows: Sequence[int]) -> Tensor:
+        """float32 [N, e]. Raises ValueError where one is damaged."""
+        vectors = np.ascontiguousarray(self._vectors[list(rows)])
+        for row, vector in zip(rows, vectors):
+            if self._sums is not None and zlib.crc32(vector) != self._sums[row]:
+                raise ValueError(f"{self._path} is damaged: row {row} is not the one that was written")
+        return torch.from_numpy(vectors.astype(np.float32))
 
 
-def _read(gru: nn.GRU, table: NDArray[np.floating], rows: Sequence[Sequence[int]]) -> Tensor:
+def _read(gru: nn.GRU, table: _Table, rows: Sequence[Sequence[int]]) -> Tensor:
     """The last states [B, d] after words [B][N], both directions side by side."""
-    inputs = [torch.from_numpy(np.asarray(table[list(row)], np.float32)) for row in rows]
+    inputs = [table[row] for row in rows]
     lengths = torch.tensor([len(row) for row in rows])
     packed = pack_padded_sequence(pad_sequence(inputs, batch_first=True), lengths, True, enforce_sorted=False)
     last: Tensor = gru(packed)[1]  # [directions, B, d]

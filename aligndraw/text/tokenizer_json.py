@@ -1,7 +1,8 @@
 """A vocabulary as a file that Hugging Face's `tokenizers` reads, and back; neither way needs that library.
 
-`tokenizers.Tokenizer.from_file(path).encode(caption).ids` is then `Vocabulary.encode(caption, unknown=UNKNOWN)` for a
-caption that ends in a full stop, whose numbers are spelt as in the vocabulary.
+`tokenizers.Tokenizer.from_file(path).encode(text).ids` are then the ids of `words_of(text)`, with that of `UNKNOWN` for
+words that are not in the vocabulary, of any text and whatever version of Unicode the library follows. Three things only
+`Vocabulary.encode` does: it supplies the full stop, knows the other spelling of numbers, and splits an ending off.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from aligndraw.text.vocabulary import TOKEN, UNKNOWN, Vocabulary
+from aligndraw.json_files import entry, naming, read_json
+from aligndraw.text.vocabulary import UNKNOWN, Vocabulary
+from aligndraw.text.words import RULE, rule_of_earlier, word_rule
 
 
 def write_tokenizer(vocabulary: Vocabulary, path: str | os.PathLike[str]) -> None:
@@ -20,38 +23,47 @@ def write_tokenizer(vocabulary: Vocabulary, path: str | os.PathLike[str]) -> Non
     Raises:
         OSError: the file cannot be written.
     """
-    ids = {word: i for i, word in enumerate(vocabulary.words)}
-    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
-    special = {"id": ids.get(UNKNOWN), "content": UNKNOWN, **flags, "special": True}
-    tokenizer = {
+    tokenizer: dict[str, Any] = {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [special] if UNKNOWN in ids else [],
-        "normalizer": {"type": "Lowercase"},
-        "pre_tokenizer": {"type": "Split", "pattern": {"Regex": TOKEN.pattern}, "behavior": "Removed", "invert": True},
+        "added_tokens": [],  # the library would find them in the middle of words
+        "normalizer": word_rule(vocabulary.rule).normalizer,
+        "pre_tokenizer": _pre_tokenizer(vocabulary.rule),
         "post_processor": None,
         "decoder": None,
-        "model": {"type": "WordLevel", "vocab": ids, "unk_token": UNKNOWN},
+        "model": {
+            "type": "WordLevel",
+            "vocab": {word: i for i, word in enumerate(vocabulary.words)},
+            "unk_token": UNKNOWN,
+        },
     }
-    Path(path).write_text(json.dumps(tokenizer, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    Path(path).write_text(json.dumps(tokenizer, indent=1) + "\n", encoding="utf-8")
+
+
+def _pre_tokenizer(rule: int) -> dict[str, Any]:
+    pattern = word_rule(rule).pattern
+    return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Removed", "invert": True}
 
 
 def read_tokenizer(path: str | os.PathLike[str]) -> Vocabulary:
     """The words of a word-level tokenizer, whose ids must be 0, 1, 2, ...
 
+    Those of an earlier version keep its rule, unless the newest reads them alike.
+
     Raises:
         OSError: the file cannot be read.
         ValueError: it is something else.
     """
-    try:
-        model: Any = json.loads(Path(path).read_bytes())["model"]
-        if model["type"] != "WordLevel":
+    with naming(Path(path), "no word-level tokenizer in JSON"):
+        tokenizer = read_json(Path(path))
+        model = entry(tokenizer, "model", dict)
+        if entry(model, "type", str) != "WordLevel":
             raise ValueError(f"its type is {model['type']!r}")
-        ids = sorted((i, word) for word, i in model["vocab"].items())
+        vocabulary = entry(model, "vocab", dict)
+        ids = sorted((entry(vocabulary, word, int), word) for word in vocabulary)
         if [i for i, _ in ids] != list(range(len(ids))):
             raise ValueError("its ids are not 0, 1, 2, ...")
-        return Vocabulary(tuple(word for _, word in ids))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        told = f"{error} is missing" if isinstance(error, KeyError) else error
-        raise ValueError(f"{path} must be a word-level tokenizer in JSON: {told}") from error
+        words = tuple(word for _, word in ids)
+        earlier = tokenizer.get("pre_tokenizer") == _pre_tokenizer(1)
+        return Vocabulary(words, rule_of_earlier(words) if earlier else RULE)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import difflib
-import json
 import operator
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from aligndraw.printable import printable
+from aligndraw.text.words import ENDING, RULE, rule_of_earlier, word_rule, words_of
 
 # Several times the longest caption of the usual sets (COCO's has 57 words).
 MAX_WORDS = 256
@@ -25,16 +27,7 @@ _NUMBER_WORDS = (
 _OTHER_SPELLING = {word: str(number) for number, word in enumerate(_NUMBER_WORDS)}
 _OTHER_SPELLING |= {numeral: word for word, numeral in _OTHER_SPELLING.items()}
 
-# What the Penn Treebank splits off a word: "man 's", "do n't".
-_ENDING = r"['’](?:s|re|ve|ll|d|m)"
-# Such an ending that stands alone, a word with its inner apostrophes and hyphens, or one punctuation mark.
-TOKEN = re.compile(rf"(?<!\S){_ENDING}(?!\S)|\w+(?:['’-]\w+)*|[^\w\s]")
-_WITH_ENDING = re.compile(rf"(\w.*)(n['’]t|{_ENDING})")
-
-
-def words_of(caption: str) -> list[str]:
-    """A caption's words in lower case, its punctuation marks among them."""
-    return TOKEN.findall(caption.lower())
+_WITH_ENDING = re.compile(rf"(.+)(n['’]t|{ENDING})")
 
 
 class CaptionError(ValueError):
@@ -45,16 +38,18 @@ class CaptionError(ValueError):
 class Vocabulary:
     """An ordered set of words; a word's id is its position.
 
-    A caption is lower-cased, its punctuation split off and its white space ignored. A number up
-    to twenty may be written as a word or as a numeral: "seven" and "7" both mean whichever of the
+    A caption is lower-cased, its punctuation split off and its white space ignored (`aligndraw.text.words`). A number
+    up to twenty may be written as a word or as a numeral: "seven" and "7" both mean whichever of the
     two is in the vocabulary. The final "." may be left out. Where "man's" is no word but "man" and "'s" are, it is
     those two, and "don't" may be "do" and "n't".
 
     Args:
         words: distinct, non-empty and free of white space.
+        rule: by which captions are split into words, 1 or 2; 1 is for vocabularies made by it.
     """
 
     words: tuple[str, ...]
+    rule: int = RULE
 
     def __post_init__(self) -> None:
         words = self.words
@@ -67,6 +62,7 @@ class Vocabulary:
         if len(self._ids) != len(words):
             twice = next(word for i, word in enumerate(words) if self._ids[word] != i)
             raise ValueError(f"words must be distinct, got {twice!r} more than once")
+        word_rule(self.rule)
 
     def __len__(self) -> int:
         return len(self.words)
@@ -105,7 +101,7 @@ class Vocabulary:
         """
         if not isinstance(caption, str):
             raise CaptionError(f"caption must be a string, got {type(caption).__name__}")
-        tokens = [part for token in words_of(caption) for part in self._parts(token)]
+        tokens = [part for token in words_of(caption, self.rule) for part in self._parts(token)]
         if not tokens:
             raise CaptionError(f"caption must hold at least one word, got {_quote(caption)}")
         if tokens[-1] != "." and "." in self._ids:
@@ -160,19 +156,24 @@ class Vocabulary:
 
     def to_dict(self) -> dict[str, Any]:
         """A form that `json.dumps` accepts and `from_dict` reads."""
-        return {"words": list(self.words)}
+        return {"words": list(self.words), "rule": self.rule}
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Vocabulary:
-        """The vocabulary that `to_dict` wrote; ValueError for anything else."""
-        if not isinstance(data, Mapping) or set(data) != {"words"}:
+    def from_dict(cls, data: Mapping[str, Any] | list[str]) -> Vocabulary:
+        """The vocabulary that `to_dict` wrote, or an earlier version: without a rule, or the list of words alone.
+
+        Raises:
+            ValueError: it is anything else.
+        """
+        data = {"words": data} if isinstance(data, list) else data
+        if not isinstance(data, Mapping) or not {"words"} <= set(data) <= {"words", "rule"}:
             got = sorted(map(str, data)) if isinstance(data, Mapping) else type(data).__name__
-            raise ValueError(
-                f'a vocabulary must be a mapping with the key "words" alone, got {got}'
-            )
-        if not isinstance(data["words"], (list, tuple)):
-            raise ValueError(f"words must be a list, got {type(data['words']).__name__}")
-        return cls(tuple(data["words"]))
+            raise ValueError(f'a vocabulary must be a mapping with the keys "words" and "rule" alone, got {got}')
+        words = data["words"]
+        if not isinstance(words, (list, tuple)):
+            raise ValueError(f"words must be a list, got {type(words).__name__}")
+        vocabulary = cls(tuple(words), data.get("rule", RULE))
+        return vocabulary if "rule" in data else replace(vocabulary, rule=rule_of_earlier(words))
 
     def _hint(self, unknown: Sequence[str]) -> str:
         size = f"the vocabulary has {len(self)} words"
@@ -194,7 +195,9 @@ class Vocabulary:
 def _quote(text: str, limit: int = 60) -> str:
     """The text in double quotes, on one line, cut to the limit."""
     line = " ".join(text.split())
-    return json.dumps(line if len(line) <= limit else line[: limit - 3] + "...", ensure_ascii=False)
+    line = line if len(line) <= limit else line[: limit - 3] + "..."
+    quoted = line.replace("\\", "\\\\").replace('"', '\\"')
+    return printable(f'"{quoted}"')
 
 
 def _quote_all(words: Iterable[str]) -> str:

@@ -296,6 +296,6 @@ def log_epoch(run: RunFolder[Any, Any], trainer: Resumable[Any], epoch: int) -> 
     """Adds the mean losses and accuracies of the epoch that the last update ends to the metrics; returns them."""
     lines = [m for m in run.metrics() if trainer.index - trainer.updates_per_epoch < m["update"] and "epoch" not in m]
     names = [name for name in lines[0] if name.endswith(tuple(MEASURED))]
-    means = {name: float(np.mean([line[name] for line in lines])) for name in names}
+    means = {name: float(np.mean([line[name] for line in lines if name in line])) for name in names}
     run.log(update=trainer.index, epoch=epoch, **means)
     return means

@@ -2,7 +2,7 @@
 
 <name>/
     state.safetensors   "model/<parameter>", "average/…", "auxiliary/…", "optimizer/<parameter>/<key>"
-    state.json          {"index": updates done, "conditions": what their last bits depend on}
+    state.json          {"index": updates done, "optimizer": its class, "conditions": what their last bits depend on}
     manifest.json       size and SHA-256 of the two
 """
 
@@ -21,6 +21,7 @@ import safetensors.torch
 from torch import Tensor
 
 from aligndraw.files import replacing
+from aligndraw.json_files import entry, naming, parse_json, read_json
 from aligndraw.training.conditions import conditions, difference
 from aligndraw.training.state import Resumable
 
@@ -43,10 +44,8 @@ def save_checkpoint(trainer: Resumable[Any], folder: Path) -> None:
         _verified(folder)  # the same update makes the same checkpoint
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
-    contents = {
-        STATE: safetensors.torch.save(_tensors(trainer)),
-        NUMBERS: json.dumps({"index": trainer.index, "conditions": conditions(trainer)}).encode(),
-    }
+    numbers = {"index": trainer.index, "optimizer": _optimizer(trainer), "conditions": conditions(trainer)}
+    contents = {STATE: safetensors.torch.save(_tensors(trainer)), NUMBERS: json.dumps(numbers).encode()}
     manifest = {n: {"bytes": len(c), "sha256": hashlib.sha256(c).hexdigest()} for n, c in contents.items()}
     contents[MANIFEST] = json.dumps(manifest, indent=2).encode()
     with replacing(folder) as new:
@@ -68,23 +67,31 @@ def load_checkpoint(trainer: Resumable[Any], folder: Path) -> str:
         CheckpointError: a file is missing, damaged, or does not fit the trainer.
     """
     contents = _verified(folder)
-    try:
-        tensors = {_renamed(n): t for n, t in safetensors.torch.load(contents[STATE]).items()}
-        numbers = json.loads(contents[NUMBERS])
-        index, changed = numbers["index"], difference(numbers.get("conditions", {}), conditions(trainer))
-    except (safetensors.SafetensorError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{folder} is no checkpoint: {error}") from error
+    with naming(folder, "no checkpoint", CheckpointError):
+        try:
+            tensors = {_renamed(n): t for n, t in safetensors.torch.load(contents[STATE]).items()}
+        except safetensors.SafetensorError as error:
+            raise ValueError(str(error)) from error
+        numbers = parse_json(contents[NUMBERS])
+        index = entry(numbers, "index", int)
+        if index < 0:
+            raise ValueError(f"'index' must be at least 0, got {index}")
+        kept_by = entry(numbers, "optimizer", str, default=_optimizer(trainer))  # earlier versions did not say
+        changed = difference(entry(numbers, "conditions", dict, default={}), conditions(trainer))
+    if kept_by != _optimizer(trainer):
+        raise CheckpointError(f"{folder} is of another configuration: its optimizer is {kept_by}")
     wanted = _tensors(trainer, fresh=True)
     wrong = sorted(n for n in wanted if n not in tensors or tensors[n].shape != wanted[n].shape)
     if wrong:
         raise CheckpointError(f"{folder} is of another configuration: look at {', '.join(wrong[:3])}")
     names = [n for n, _ in trainer.model.named_parameters()]
     optimizer: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        kind, rest = name.split("/", 1)
-        if kind == "optimizer":
-            parameter, key = rest.split("/")
-            optimizer.setdefault(names.index(parameter), {})[key] = tensor
+    with naming(folder, "no checkpoint", CheckpointError):
+        for name, tensor in tensors.items():
+            kind, rest = name.split("/", 1)
+            if kind == "optimizer":
+                parameter, key = rest.split("/")
+                optimizer.setdefault(names.index(parameter), {})[key] = tensor
     groups = trainer.optimizer.state_dict()["param_groups"]
 
     def part(kind: str) -> dict[str, Tensor]:
@@ -117,15 +124,19 @@ def _renamed(name: str) -> str:
     return f"{_RENAMED.get(kind, kind)}/{rest}"
 
 
+def _optimizer(trainer: Resumable[Any]) -> str:
+    return type(trainer.optimizer).__name__
+
+
 def _verified(folder: Path) -> dict[str, bytes]:
     try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
-        contents = {name: (folder / name).read_bytes() for name in (STATE, NUMBERS)}
-        for name, content in contents.items():
-            if hashlib.sha256(content).hexdigest() != manifest[name]["sha256"]:
-                raise CheckpointError(f"{folder / name} is damaged: its checksum is not the manifest's")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, CheckpointError):
-            raise
+        with naming(folder / MANIFEST, "damaged or foreign", CheckpointError):
+            manifest = read_json(folder / MANIFEST)
+            checksums = {name: entry(entry(manifest, name, dict), "sha256", str) for name in (STATE, NUMBERS)}
+        contents = {name: (folder / name).read_bytes() for name in checksums}
+    except OSError as error:
         raise CheckpointError(f"{folder} is no whole checkpoint: {error}") from error
+    for name, content in contents.items():
+        if hashlib.sha256(content).hexdigest() != checksums[name]:
+            raise CheckpointError(f"{folder / name} is damaged: its checksum is not the manifest's")
     return contents

@@ -26,6 +26,7 @@ from aligndraw.data.digits import SIDE
 from aligndraw.data.mnist_captions import SPLITS
 from aligndraw.evaluation.fidelity import GROUPS, Share, score_reader
 from aligndraw.evaluation.reader import NOTHING, SHIPPED, WINDOW, DigitReader, readings
+from aligndraw.printable import printable
 from aligndraw.training.reader import train_reader
 
 MEASURED = 20  # pictures of each caption, and hundreds of windows, that the reader is measured on
@@ -190,7 +191,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     reader.save(arguments.out)
     for group, share in {**score.faithful, **composed}.items():
         print(f"{GROUPS.get(group, group)}: {share} % read right")
-    print(f"wrote {arguments.out}")
+    print(f"wrote {printable(arguments.out)}")
 
 
 if __name__ == "__main__":

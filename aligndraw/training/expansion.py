@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aligndraw.files import replacing, write_array
-from aligndraw.text.skipthoughts import DICTIONARY
+from aligndraw.text.skipthoughts import FILES, WORD_RULE, write_skipthoughts
 
 
 def read_word_vectors(path: str | Path) -> Iterator[tuple[str, NDArray[np.float32]]]:
@@ -70,13 +69,14 @@ def fit_map(
 def expand_vocabulary(
     words: Sequence[str], table: NDArray[np.floating], word_vectors: str | Path, folder: Path, name: str
 ) -> int:
-    """Writes dictionary.txt and a table for more words, those of a word2vec file; returns their number.
+    """Puts the words of a word2vec file into the files of a model; returns the number of words that it has then.
 
     Args:
         words: the trained ones, K.
         table: their vectors [K, e].
         word_vectors: as for `read_word_vectors`; read three times, never held whole.
-        name: of the table, such as "utable.npy".
+        folder: with the files that `write_skipthoughts` has written.
+        name: of the model, "uni" or "bi".
 
     Raises:
         OSError: a file cannot be read or written; each appears whole or not at all.
@@ -85,18 +85,16 @@ def expand_vocabulary(
     known = {word: table[i] for i, word in enumerate(words)}
     slope, offset = fit_map(known, read_word_vectors(word_vectors))
     more = dict.fromkeys(w for w, _ in read_word_vectors(word_vectors) if w not in known and "_" not in w)
-    total = len(words) + len(more)
-
     def blocks() -> Iterator[NDArray[Any]]:
         yield table
         missing = set(more)
         for word, vector in read_word_vectors(word_vectors):
             if word in missing:  # of a word that is there twice the first vector counts
                 missing.remove(word)
-                yield vector @ slope + offset
+                yield (vector @ slope + offset)[None]
 
-    with replacing(folder / name) as path:
-        write_array(path, (total, table.shape[1]), np.float32, blocks())
-    with replacing(folder / DICTIONARY) as path:
-        path.write_text("".join(f"{word}\n" for word in (*words, *more)), encoding="utf-8")
-    return total
+    with np.load(folder / FILES[name][0], allow_pickle=False) as file:
+        arrays = {key: file[key] for key in file.files}
+    rule = int(arrays[WORD_RULE])
+    write_skipthoughts(folder, name, arrays, (*words, *more), blocks(), rule)
+    return len(words) + len(more)

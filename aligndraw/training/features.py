@@ -186,7 +186,7 @@ class FeaturesBuild(Build):
         aligndraw.data.DataError: the images cannot be read.
     """
 
-    RUN, PRESETS, SETTINGS = FeaturesRun, PRESETS, frozenset(("data", "seed"))
+    RUN, PRESETS, SETTINGS = FeaturesRun, PRESETS, {"data": (str, type(None)), "seed": (int,)}
     model_config: FeaturesConfig
     trainer: FeaturesTrainer
 

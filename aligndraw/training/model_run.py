@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from aligndraw.config import EndToEndConfig, ModelConfig, RefinedConfig, TrainingConfig, model_config
 from aligndraw.data import Examples
 from aligndraw.evaluation.bound import estimate_bound
+from aligndraw.json_files import entry
 from aligndraw.model.saved import save_model
 from aligndraw.training.fit import fit
 from aligndraw.training.run import RunFolder
@@ -72,7 +74,10 @@ def train_run(
         if not patience:
             return False
         first = next(iter(scored))
-        bounds = [m[first]["bound"]["mean"] for m in run.metrics() if "epoch" in m]
+        bounds = []
+        for line in run.metrics():
+            with suppress(ValueError):  # it is of an update, or damaged
+                bounds.append(entry(entry(entry(line, first, dict), "bound", dict), "mean", float))
         return len(bounds) > patience and min(bounds[-patience:]) >= min(bounds[:-patience], default=math.inf)
 
     ended = fit(

@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from aligndraw.config import Config
 from aligndraw.evaluation import features
 from aligndraw.files import discard, locked, replacing, sweep
+from aligndraw.json_files import entry, naming, parse_json, read_json
 from aligndraw.lapgan import sharpen
 from aligndraw.model import lapgan
 from aligndraw.model.saved import CONFIG, WEIGHTS
@@ -103,15 +104,32 @@ class RunFolder(Generic[_M, _T]):
         """A run that exists. Raises RunError where there is none, or its record is damaged."""
         if not (folder / RUN).is_file():
             raise RunError(f"there is no run in {folder}: it has no {RUN}")
-        try:
-            record = json.loads((folder / RUN).read_text(encoding="utf-8"))
-            if record["format"] != FORMAT:
+        with naming(folder / RUN, "damaged or foreign", RunError):
+            record = read_json(folder / RUN)
+            if entry(record, "format", str) != FORMAT:
                 raise ValueError(f"its format is not {FORMAT}")
             run = cls(folder, record)
-            _ = run.model_config, run.training_config, int(record["seed"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise RunError(f"{folder / RUN} is damaged or foreign: {error}") from error
+            _ = run.model_config, run.training_config
+            _check_seed(record)
         return run
+
+    def settings(self, kinds: Mapping[str, tuple[type, ...]]) -> dict[str, Any]:
+        """The settings that `run.json` keeps.
+
+        Args:
+            kinds: the types of each; "seed" is one of them. One that may be null may also be missing.
+
+        Raises:
+            RunError: there are others, or one is of another type.
+        """
+        with naming(self.folder / RUN, "damaged or foreign", RunError):
+            found = entry(self.record, "settings", dict)
+            wanted = {name for name, types in kinds.items() if type(None) not in types}
+            if not wanted <= set(found) <= set(kinds):
+                raise ValueError("its settings are those of another training")
+            _check_seed(found)
+            found = {**dict.fromkeys(kinds), **found}
+            return {name: entry(found, name, *types) for name, types in kinds.items()}
 
     @property
     def model_config(self) -> _M:
@@ -167,8 +185,9 @@ class RunFolder(Generic[_M, _T]):
         """Puts a fresh trainer where the newest whole checkpoint was, and drops metrics of what came after it.
 
         Returns:
-            a line for each newer checkpoint that was passed over, and one if the training goes on in other conditions
-            (`aligndraw.training.conditions`). Without a checkpoint the trainer stays at the start.
+            one line for each newer checkpoint that was passed over, for each damaged line of the metrics, which goes,
+            and one if the training goes on in other conditions (`aligndraw.training.conditions`). Without a checkpoint
+            the trainer stays at the start.
 
         Raises:
             RunError: there are checkpoints, but none is whole.
@@ -185,8 +204,8 @@ class RunFolder(Generic[_M, _T]):
                 raise RunError(
                     f"no checkpoint in {self.folder / CHECKPOINTS} is whole; the newest: {passed[0]}"
                 )
-        self._cut_metrics(trainer.index)
-        return [*(f"passed over: {line}" for line in passed), *filter(None, [changed])]
+        damaged = self._cut_metrics(trainer.index)
+        return [*(f"passed over: {line}" for line in passed), *damaged, *filter(None, [changed])]
 
     def checkpoint(self, trainer: Resumable[Any], keep: int = 2) -> None:
         """Saves a checkpoint and removes all but the newest `keep`."""
@@ -201,15 +220,37 @@ class RunFolder(Generic[_M, _T]):
             file.write(json.dumps(values) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Every line of the metrics; a last line that was cut off is left out."""
-        path = self.folder / METRICS
-        lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
-        return [json.loads(line) for line in lines]
+        """Every whole line of the metrics: "update", and numbers; or "update", "epoch", and scores."""
+        return self._read_metrics()[0]
 
-    def _cut_metrics(self, index: int) -> None:
-        kept = [m for m in self.metrics() if m["update"] <= index]
+    def _read_metrics(self) -> tuple[list[dict[str, Any]], list[str]]:
+        """The whole lines of the metrics, and what is wrong with each of the others but a last one that was cut off."""
+        path, whole, damaged = self.folder / METRICS, [], []
+        lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+        for number, line in enumerate(lines, 1):
+            try:
+                with naming(path, "damaged"):
+                    found = parse_json(line)
+                    if entry(found, "update", int) < 0:
+                        raise ValueError("an update has a number of at least 0")
+                    if entry(found, "epoch", int, default=None) is None:
+                        for name in found:
+                            entry(found, name, float)
+                    whole.append(found)
+            except ValueError as error:
+                damaged.append(str(error).replace(f"{path} is", f"{path}, line {number} is", 1))
+        return whole, damaged
+
+    def _cut_metrics(self, index: int) -> list[str]:
+        found, damaged = self._read_metrics()
         with replacing(self.folder / METRICS) as path:
-            path.write_text("".join(json.dumps(m) + "\n" for m in kept), encoding="utf-8")
+            path.write_text("".join(json.dumps(m) + "\n" for m in found if m["update"] <= index), encoding="utf-8")
+        return damaged
+
+
+def _check_seed(record: dict[str, Any]) -> None:
+    if not 0 <= entry(record, "seed", int) < 2**63:
+        raise ValueError("'seed' must be a whole number of at least 0, below 2^63")
 
 
 class Build(ABC):
@@ -217,7 +258,7 @@ class Build(ABC):
 
     Attributes:
         RUN: the class of its run folder.
-        SETTINGS: the keys of the settings; "seed" is one of them.
+        SETTINGS: the types of the settings, as for `RunFolder.settings`.
         PRESETS: models and recipes by name.
         settings: paths, seed and the like.
         model_config: of the networks that are trained, fitted to the data.
@@ -226,7 +267,7 @@ class Build(ABC):
     """
 
     RUN: ClassVar[type[RunFolder[Any, Any]]]
-    SETTINGS: ClassVar[frozenset[str]]
+    SETTINGS: ClassVar[Mapping[str, tuple[type, ...]]]
     PRESETS: ClassVar[Mapping[str, tuple[Config, Config]]]
     settings: Mapping[str, Any]
     model_config: Any
@@ -256,16 +297,14 @@ class Build(ABC):
     def resumed(cls: type[_B], folder: Path, device: str) -> Iterator[tuple[_B, RunFolder[Any, Any], list[str]]]:
         """Takes a run up where its newest whole checkpoint is.
 
-        Returns:
-            the training, its run, and the lines of `RunFolder.restore`.
+        damaged = self._cut_metrics(trainer.index)
+        return [*(f"passed over: {line}" for line in passed), *damaged, *filter(None, [changed])]
 
         Raises:
             RunError: there is no run, or it is damaged or foreign, or one of its files has changed.
         """
         run = cls.RUN.open(folder)
-        settings = run.record.get("settings")
-        if not isinstance(settings, dict) or set(settings) != cls.SETTINGS:
-            raise RunError(f"{folder / RUN} is damaged or foreign: it has other settings")
+        settings = run.settings(cls.SETTINGS)
         build = cls(settings, run.model_config, run.training_config, device)
         for name, (value, place) in build.origins.items():
             if run.record.get(name) != value:

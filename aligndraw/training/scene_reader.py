@@ -23,6 +23,7 @@ from aligndraw.data import Scenes, as_images
 from aligndraw.data.scenes import Combinations
 from aligndraw.evaluation.attributes import GROUPS, score_scene_reader
 from aligndraw.evaluation.scene_reader import SceneReader, by_attribute
+from aligndraw.printable import printable
 from aligndraw.training.digit_reader import blur
 from aligndraw.training.reader import train_reader
 
@@ -97,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for kind, part in accuracy.items():
         for group, share in part.shares.items():
             print(f"{kind}, {GROUPS[group]}: {share} % read right")
-    print(f"wrote {arguments.out}")
+    print(f"wrote {printable(arguments.out)}")
 
 
 if __name__ == "__main__":

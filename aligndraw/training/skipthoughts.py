@@ -24,8 +24,8 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_sequence
 
 from aligndraw.config import Config, setting
-from aligndraw.files import replacing, save_array
-from aligndraw.text.skipthoughts import DICTIONARY, END, FILES, UNKNOWN, from_gru, prefixes, words_of
+from aligndraw.text.skipthoughts import END, UNKNOWN, from_gru, prefixes, write_skipthoughts
+from aligndraw.text.words import RULE, rule_of_earlier, treebank_words
 from aligndraw.training.run import Build, RunFolder
 from aligndraw.training.state import Resumable
 
@@ -83,20 +83,22 @@ class Triples:
         words: the dictionary: <eos>, UNK, then by frequency.
         sentences: ids of each sentence, without <eos>.
         middles: of the triples: sentence i stands between i − 1 and i + 1.
+        rule: by which the sentences were split, of `aligndraw.text.words`.
     """
 
     words: list[str]
     sentences: list[list[int]]
     middles: list[int]
+    rule: int
 
     @classmethod
-    def of(cls, lines: Iterable[str], words: int, max_words: int) -> Triples:
+    def of(cls, lines: Iterable[str], words: int, max_words: int, rule: int = RULE) -> Triples:
         """Reads sentences, one a line; an empty line, like one that is too long, lies between two texts.
 
         Raises:
             ValueError: no three sentences follow each other.
         """
-        split = [words_of(line) for line in lines]
+        split = [treebank_words(line, rule) for line in lines]
         counts = Counter(word for sentence in split for word in sentence if word not in (END, UNKNOWN))
         known = [END, UNKNOWN, *(word for word, _ in counts.most_common(words - 2))]
         ids = {word: i for i, word in enumerate(known)}
@@ -105,11 +107,14 @@ class Triples:
         middles = [i for i in range(1, len(split) - 1) if good[i - 1] and good[i] and good[i + 1]]
         if not middles:
             raise ValueError(f"no three sentences of at most {max_words} words follow each other")
-        return cls(known, sentences, middles)
+        return cls(known, sentences, middles, rule)
 
     @classmethod
-    def read(cls, file: str | Path, words: int, max_words: int) -> tuple[Triples, str]:
+    def read(cls, file: str | Path, words: int, max_words: int, rule: int | None = RULE) -> tuple[Triples, str]:
         """Reads the sentences of a UTF-8 text, as `of` does; returns also the SHA-256 of the file.
+
+        Args:
+            rule: None is the rule of version 0.1.
 
         Raises:
             ValueError: the file cannot be read, or no three sentences follow each other.
@@ -121,7 +126,8 @@ class Triples:
             raise ValueError(f"cannot read {file}: {error.strerror}") from error
         except UnicodeDecodeError as error:
             raise ValueError(f"{file} must be UTF-8 text: {error}") from error
-        return cls.of(lines, words, max_words), hashlib.sha256(content).hexdigest()
+        known = rule_of_earlier(lines) if rule is None else rule
+        return cls.of(lines, words, max_words, known), hashlib.sha256(content).hexdigest()
 
 
 class SkipThoughtsModel(nn.Module):
@@ -238,7 +244,7 @@ class SkipThoughtsBuild(Build):
     """The training of skip-thoughts.
 
     Args:
-        settings: "text" and "word_vectors", paths; "seed".
+        settings: "text" and "word_vectors", paths; "word_rule", of splitting sentences; "seed".
         model, recipe: what is trained, and how.
         device: of the model.
 
@@ -249,7 +255,8 @@ class SkipThoughtsBuild(Build):
         ValueError: the text cannot be read.
     """
 
-    RUN, PRESETS, SETTINGS = SkipThoughtsRun, PRESETS, frozenset(("text", "word_vectors", "seed"))
+    RUN, PRESETS = SkipThoughtsRun, PRESETS
+    SETTINGS = {"text": (str,), "word_vectors": (str, type(None)), "word_rule": (int, type(None)), "seed": (int,)}
     model_config: SkipThoughtsConfig
     trainer: SkipThoughtsTrainer
 
@@ -257,7 +264,7 @@ class SkipThoughtsBuild(Build):
         self, settings: Mapping[str, Any], model: SkipThoughtsConfig, recipe: SkipThoughtsRecipe, device: str
     ) -> None:
         self.settings, self.model_config = settings, model
-        self.data, checksum = Triples.read(settings["text"], model.words, recipe.max_words)
+        self.data, checksum = Triples.read(settings["text"], model.words, recipe.max_words, settings["word_rule"])
         self.origins = {"sha256": (checksum, settings["text"])}
         with torch.random.fork_rng(devices=()):
             torch.default_generator.manual_seed(settings["seed"])
@@ -270,18 +277,16 @@ class SkipThoughtsBuild(Build):
         return f"{parameters:,} parameters on {triples:,} triples of sentences, {words:,} words: {updates:,} updates"
 
 
-def save_skipthoughts(model: SkipThoughtsModel, words: Sequence[str], folder: Path) -> None:
+def save_skipthoughts(model: SkipThoughtsModel, words: Sequence[str], folder: Path, rule: int = RULE) -> None:
     """Writes the encoder in the released form, for `aligndraw.text.skipthoughts.SkipThoughts`.
+
+    Args:
+        words: the dictionary.
+        rule: by which sentences were split into them.
 
     Raises:
         OSError: it cannot be written; each file appears whole or not at all.
     """
     name = "bi" if model.encoder.bidirectional else "uni"
     table = model.words.weight.detach().cpu().numpy()
-    arrays: dict[str, Any] = {"Wemb": table, **from_gru(model.encoder, prefixes(name))}
-    with replacing(folder / DICTIONARY) as path:
-        path.write_text("".join(f"{word}\n" for word in words), encoding="utf-8")
-    with replacing(folder / FILES[name][0]) as path, path.open("wb") as file:
-        np.savez(file, **arrays)
-    with replacing(folder / FILES[name][1]) as path:
-        save_array(path, table)
+    write_skipthoughts(folder, name, {"Wemb": table, **from_gru(model.encoder, prefixes(name))}, words, [table], rule)

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import report
+from json_faults import faults
 
 MACHINE = {
     "device": "cpu", "cpu": "A CPU", "cpus": 2, "threads": 2, "gpu": None, "torch": "2.13.0", "triton": None,
@@ -137,8 +138,24 @@ def test_a_file_that_is_no_run(tmp_path, capsys, content):
     if content is not None:
         path.write_text(content)
     assert report.main([str(path), "--out", str(tmp_path / "x.md")]) == 2
-    assert f"{path} cannot be read" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    words = "cannot be read: No such file" if content is None else "is no file of `pytest benchmarks/ --benchmark-json"
+    assert f"report: {path} {words}" in err and err.count("\n") == 1
     assert not (tmp_path / "x.md").exists()
+
+
+def test_every_fault_of_a_file(tmp_path, capsys):
+    """A report, or one line that names the file."""
+    path = write_run(tmp_path / "a.json", {("read", "eager"): 4e-2, ("read", "cpp"): 2e-3})
+    data = json.loads(path.read_text())
+    data["benchmarks"][0]["extra_info"]["in_turn"] = {"compiled": 2.0}
+    path.write_text(json.dumps(data))
+    codes = []
+    for fault in faults(path):
+        codes.append(report.main([str(path)]))
+        told = capsys.readouterr()
+        assert codes[-1] == 0 and told.out or str(path) in told.err and told.err.count("\n") == 1, (fault, told)
+    assert codes.count(2) > 50 and codes.count(0) > 5
 
 
 def test_plot_and_file(tmp_path):

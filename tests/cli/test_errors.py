@@ -227,7 +227,8 @@ def damage_model(folder, how):
     elif how == "other software's":
         config.write_text('{"architectures": ["Other"]}')
     elif how == "more words than the model":
-        config.write_text(json.dumps({**record, "vocabulary": [*record["vocabulary"], "bus"]}))
+        record["vocabulary"]["words"].append("bus")
+        config.write_text(json.dumps(record))
     elif how == "not finite":
         network = write_model(folder)
         torch.nn.init.constant_(network.canvas, float("nan"))

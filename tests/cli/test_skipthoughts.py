@@ -1,5 +1,8 @@
 """`aligndraw train skipthoughts`, and its files as the sentences of a sharpener."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 
@@ -29,6 +32,22 @@ def test_training_and_resuming(command, text, tmp_path):
     status, out, err = command("train", "skipthoughts", "--resume", "--out", tmp_path / "a")
     assert status == 0 and "from update 3 on" in out and "passed over" in err
     assert (tmp_path / "a" / "btable.npy").read_bytes() == table
+
+
+def test_a_run_of_an_earlier_version_goes_on_with_its_words(command, tmp_path):
+    """It split words at vowel signs, and its run says no rule."""
+    path, folder = tmp_path / "text.txt", tmp_path / "a"
+    path.write_text(3 * "हिन्दी में।\nकुत्ता।\nएक हाथी।\n", encoding="utf-8")
+    command("train", "skipthoughts", "--text", path, *TINY, "--out", folder)
+    assert np.load(folder / "uni_skip.npz")["word_rule"] == 2
+    assert "हिन्दी" in (folder / "dictionary.txt").read_text(encoding="utf-8")
+    record = json.loads((folder / "run.json").read_text())
+    del record["word_rule"]
+    (folder / "run.json").write_text(json.dumps(record))
+    shutil.rmtree(folder / "checkpoints")
+    command("train", "skipthoughts", "--resume", "--out", folder)
+    assert np.load(folder / "uni_skip.npz")["word_rule"] == 1
+    assert "ि" in (folder / "dictionary.txt").read_text(encoding="utf-8").split("\n")
 
 
 def test_more_words(command, text, tmp_path):

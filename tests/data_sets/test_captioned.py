@@ -168,7 +168,7 @@ def put(name, array):
         (shutil.rmtree, "no captioned images in .*data: manifest.json: No such file"),
         (lambda f: (f / "manifest.json").unlink(), "no captioned images in .*: manifest.json"),
         (lambda f: (f / "manifest.json").write_text("{"), "manifest.json is damaged or foreign: Expecting"),
-        (lambda f: (f / "manifest.json").write_text("[]"), "manifest.json is damaged or foreign: list"),
+        (lambda f: (f / "manifest.json").write_text("[]"), "manifest.json is damaged or foreign: it must be an object"),
         (lambda f: (f / "manifest.json").write_text("[" * 10**5), "manifest.json is damaged or foreign: "),
         (
             edit("manifest.json", lambda t: t.replace("images 1", "images 9")),

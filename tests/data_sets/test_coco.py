@@ -159,11 +159,11 @@ def test_an_image_of_two_files_trains_or_tests(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "a.json must be COCO annotations in JSON: Expecting value"),
-        (b"\xff\xfe\x00", "a.json must be COCO annotations in JSON: "),
-        (b"[" * 100_000, "a.json must be COCO annotations in JSON: "),
-        (b"[]", 'a.json must be COCO annotations: an object with the lists "images" and "annotations"'),
-        (b'{"images": [], "annotations": {}}', "an object with the lists"),
+        (b"", "a.json is no file of COCO annotations: Expecting value"),
+        (b"\xff\xfe\x00", "a.json is no file of COCO annotations: "),
+        (b"[" * 100_000, "a.json is no file of COCO annotations: "),
+        (b"[]", "a.json is no file of COCO annotations: it must be an object, got a list"),
+        (b'{"images": [], "annotations": {}}', "a.json is no file of .*: 'annotations' must be a list, got an object"),
         (None, "cannot read .*a.json: No such file"),
     ],
 )

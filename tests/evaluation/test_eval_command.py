@@ -215,7 +215,7 @@ def test_a_damaged_reader(evaluate, folder, tmp_path, monkeypatch):
     status, out, err = evaluate("--model", folder, *SHORT)
     assert (status, out) == (1, "")
     (line,) = err.splitlines()
-    assert line.startswith(f"aligndraw: error: digit reader {path} is damaged or no reader: ")
+    assert line.startswith(f"aligndraw: error: {path} is damaged or no safetensors file: ")
 
 
 def test_a_full_disk(evaluate, folder, tmp_path, monkeypatch):

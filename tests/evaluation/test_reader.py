@@ -163,10 +163,10 @@ def test_errors(reader, tmp_path):
     state = {name: value.contiguous() for name, value in reader.state_dict().items()}
     metadata = {"format": "aligndraw reader 1", "record": "{}"}
     for content, words in (
-        (whole[:-10], "is damaged or no reader"),
-        (b"PK\x03\x04", "is damaged or no reader"),
+        (whole[:-10], "is damaged or no safetensors file"),
+        (b"PK\x03\x04", "is damaged or no safetensors file"),
         (safetensors.torch.save(state), "does not say that its format is aligndraw reader 1"),
-        (safetensors.torch.save(state, {**metadata, "record": "{"}), "is damaged or no reader"),
+        (safetensors.torch.save(state, {**metadata, "record": "{"}), "is damaged or no digit reader"),
         (
             safetensors.torch.save(state, {**metadata, "record": "[]"}),
             "its record is no JSON object",

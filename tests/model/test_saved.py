@@ -2,10 +2,14 @@
 
 import json
 import pathlib
+import shutil
 
 import pytest
+import safetensors.torch
 import torch
 
+from aligndraw.evaluation.reader import DigitReader
+from aligndraw.files import load_tensors
 from aligndraw.model.saved import CONFIG, WEIGHTS, load_model, save_model
 from aligndraw.text import Vocabulary
 
@@ -40,6 +44,39 @@ def test_half_precision_files_load_as_float32(tiny, tmp_path):
     assert (tmp_path / WEIGHTS).stat().st_size < 0.75 * whole
 
 
+def test_no_flipped_bit_draws_a_picture(saved, flipped):
+    """Each leads to an error, or changes nothing that is loaded: a byte of padding, the name of the checksum."""
+    model, folder = saved
+    wanted = model.state_dict()
+    refused = 0
+    for _ in flipped(folder / WEIGHTS, 300):
+        try:
+            loaded = load_model(folder)[0].state_dict()
+        except ValueError as error:
+            assert "model.safetensors" in str(error) and "\n" not in str(error)
+            refused += 1
+        else:
+            assert all(torch.equal(loaded[name], tensor) for name, tensor in wanted.items())
+    assert refused > 280
+    load_model(folder)
+
+
+def test_the_shipped_weights_have_a_checksum(flipped, tmp_path):
+    for name in ("mnist/model", "reader/reader", "scenes-reader/reader"):
+        path = shutil.copy(DigitReader.shipped.parents[1] / f"{name}.safetensors", tmp_path / "w.safetensors")
+        load_tensors(path)
+        for _ in flipped(path, 2, first=0.5):
+            with pytest.raises(ValueError, match="its tensors are not those that were written"):
+                load_tensors(path)
+
+
+def test_weights_without_a_checksum_are_loaded(saved):
+    """Those of earlier versions and of other programs."""
+    model, folder = saved
+    safetensors.torch.save_file(model.state_dict(), folder / WEIGHTS)
+    assert torch.equal(load_model(folder)[0].canvas, model.canvas)
+
+
 def test_a_failed_save_leaves_the_old_model(saved, monkeypatch):
     model, folder = saved
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
@@ -52,6 +89,18 @@ def test_a_failed_save_leaves_the_old_model(saved, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         save_model(model, WORDS, folder)
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+
+
+def test_vocabularies_of_earlier_versions(saved):
+    """They were a list of words; such as only the older rule of words finds keep it."""
+    _, folder = saved
+    hindi = ["ह", "ि", "न", "्", "द", "ी", *WORDS.words][: len(WORDS)]
+    for words, rule in ((list(WORDS.words), 2), (hindi, 1)):
+        edit(folder, lambda r, words=words: r.update(vocabulary=words))
+        found = load_model(folder)[1]
+        assert (list(found.words), found.rule) == (words, rule)
+    save_model(load_model(folder)[0], found, folder)
+    assert load_model(folder)[1] == found
 
 
 def edit(folder, change):

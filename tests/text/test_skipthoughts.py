@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from aligndraw.text.skipthoughts import SkipThoughts, from_gru, to_gru, words_of
+from aligndraw.text.skipthoughts import SkipThoughts, from_gru, to_gru
 from aligndraw.text.vocabulary import CaptionError
+from aligndraw.text.words import treebank_words
 
 WORDS = ["<eos>", "UNK", "a", "dog", "Dog", "runs", ".", "n't", "does"]
 E_, D = 5, 4
@@ -88,9 +89,27 @@ def test_a_dictionary_with_a_mark(folder):
 
 
 def test_words():
-    assert words_of("It's 3,000.5 DON'T-stop, state-of-the-art; end.") == (
+    assert treebank_words("It's 3,000.5 DON'T-stop, state-of-the-art; end.") == (
         ["It", "'s", "3,000.5", "DO", "N'T", "-", "stop", ",", "state-of-the-art", ";", "end", "."]
     )
+
+
+def test_the_rule_of_words_is_stored(folder):
+    """Files of earlier versions say none: their dictionary has vowel signs as words, which only rule 1 finds."""
+    words = "a ह ि न ् द ी UNK a".split()
+    (folder / "dictionary.txt").write_text("\n".join(dict.fromkeys([*words, "x"])) + "\n", encoding="utf-8")
+
+    def vectors():
+        return SkipThoughts(folder, "uni").encode(["हिन्दी", "UNK"])
+
+    assert not torch.allclose(*vectors())
+    np.savez(folder / "uni_skip.npz", word_rule=2, **np.load(folder / "uni_skip.npz"))
+    torch.testing.assert_close(*vectors())
+    with pytest.raises(ValueError, match=r"must split sentences by one rule, got \[1, 2\]"):
+        SkipThoughts(folder)
+    np.savez(folder / "uni_skip.npz", **{**np.load(folder / "uni_skip.npz"), "word_rule": 3})
+    with pytest.raises(ValueError, match=r"uni_skip.npz is damaged .*: rule must be one of 1, 2, got 3"):
+        SkipThoughts(folder, "uni")
 
 
 def resident(path):

@@ -183,15 +183,17 @@ def test_huge_unknown_words_and_vocabularies_are_answered_at_once():
 
 def test_json_round_trip():
     again = Vocabulary.from_dict(json.loads(json.dumps(NUMERALS.to_dict())))
-    assert again == NUMERALS and again.encode("seven") == [2, 7]
+    assert again == NUMERALS and again.rule == 2 and again.encode("seven") == [2, 7]
 
 
 @pytest.mark.parametrize(
     "data, message",
     [
-        ({"word": ["a"]}, r"key \"words\" alone, got \['word'\]"),
+        ({"word": ["a"]}, r"keys \"words\" and \"rule\" alone, got \['word'\]"),
         ({"words": ["a"], "more": 1}, r"alone, got \['more', 'words'\]"),
-        (["a"], "alone, got list"),
+        ("a", "alone, got str"),
+        ({"words": ["a"], "rule": True}, "rule must be one of 1, 2, got True"),
+        ({"words": ["a"], "rule": [2]}, r"rule must be one of 1, 2, got \[2\]"),
         ({"words": "abc"}, "words must be a list, got str"),
         ({"words": []}, "at least one word, got an empty tuple"),
         ({"words": ["a", 3]}, "free of white space, got 3"),

@@ -288,6 +288,9 @@ def test_another_configuration(whole, tmp_path):
     other = Trainer(AlignDRAW(TINY.replace(latent_units=4)), MNISTCaptions(DIGITS), RECIPE)
     with pytest.raises(CheckpointError, match="is of another configuration: look at"):
         load_checkpoint(other, tmp_path / "c")
+    other = Trainer(AlignDRAW(TINY), MNISTCaptions(DIGITS), RECIPE.replace(optimizer="rmsprop"))
+    with pytest.raises(CheckpointError, match="is of another configuration: its optimizer is Adam"):
+        load_checkpoint(other, tmp_path / "c")
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,22 @@ def train_skipthoughts(run, trainer, **options):
     return fit(trainer, run, end_epoch=end_epoch, **options) == "finished"
 
 
+@pytest.mark.parametrize("file", ["dictionary.txt", "uni_skip.npz", "utable.npy"])
+def test_no_flipped_bit_changes_a_vector(file, tmp_path, flipped):
+    """Each leads to an error that names the file, or changes nothing that is read."""
+    save_skipthoughts(tiny(), DATA.words, tmp_path)
+    captions = ["a c", "b", "d"]
+    wanted = SkipThoughts(tmp_path, "uni").encode(captions)
+    refused = 0
+    for _ in flipped(tmp_path / file, 200):
+        try:
+            assert torch.equal(SkipThoughts(tmp_path, "uni").encode(captions), wanted)
+        except ValueError as error:
+            assert file in str(error) and "\n" not in str(error), error
+            refused += 1
+    assert refused >= {"dictionary.txt": 200, "uni_skip.npz": 100, "utable.npy": 80}[file]
+
+
 def test_a_run_stopped_and_resumed_ends_the_same(tmp_path):
     def begin(folder):
         trainer = SkipThoughtsTrainer(tiny(), DATA, RECIPE)
@@ -173,19 +189,22 @@ def test_more_words(name, tmp_path):
     table = np.stack([vectors[w] @ slope + offset if w in vectors else np.full(3, 9.0) for w in DATA.words])
     vectors_file(tmp_path / name, vectors)
     assert list(dict(read_word_vectors(tmp_path / name))) == list(vectors)
-    assert expand_vocabulary(DATA.words, table, tmp_path / name, tmp_path, "utable.npy") == 7
+    save_skipthoughts(tiny(), DATA.words, tmp_path, rule=1)
+    assert expand_vocabulary(DATA.words, table, tmp_path / name, tmp_path, "uni") == 7
     assert (tmp_path / "dictionary.txt").read_text(encoding="utf-8").split() == [*DATA.words, "zebra", "été"]
     wide = np.load(tmp_path / "utable.npy")
     assert wide.dtype == np.float32
     np.testing.assert_array_equal(wide[:5], table.astype(np.float32))
     wanted = [vectors[w] @ slope + offset for w in ("zebra", "été")]
     np.testing.assert_allclose(wide[5:], wanted, rtol=0, atol=1e-6)
+    assert np.load(tmp_path / "uni_skip.npz")["word_rule"] == 1
+    assert len(SkipThoughts(tmp_path, "uni").encode(["a zebra", "été"])) == 2
 
 
 def test_word_vectors_of_no_use(tmp_path):
     vectors_file(tmp_path / "v.bin", {"a": np.ones(2), "c": np.zeros(2)})
     with pytest.raises(ValueError, match="at least 3 words must be in both vocabularies, got 2"):
-        expand_vocabulary(DATA.words, np.zeros((5, 3)), tmp_path / "v.bin", tmp_path, "utable.npy")
+        expand_vocabulary(DATA.words, np.zeros((5, 3)), tmp_path / "v.bin", tmp_path, "uni")
     content = (tmp_path / "v.bin").read_bytes()
     for damaged in (content[:-3], b"nothing", content[:4], b"2 -2\na ", b"2 0\na b "):
         (tmp_path / "v.bin").write_bytes(damaged)

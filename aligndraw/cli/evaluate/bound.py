@@ -16,6 +16,7 @@ from aligndraw.cli.evaluate.shared import COMBINATIONS, SPLITS, add_scored, add_
 from aligndraw.cli.failure import Failure, failing
 from aligndraw.cli.options import chosen_backends, whole
 from aligndraw.cli.outputs import check_file
+from aligndraw.cli.telling import tell
 from aligndraw.data import (
     BANS,
     STRICT,
@@ -157,14 +158,14 @@ def _run(arguments: argparse.Namespace) -> int:
             reader=reader,
             on_batch=bar.update,
         )
-    print(told(arguments, name, pipeline.model, backends))
+    tell(told(arguments, name, pipeline.model, backends))
     of = f"{arguments.images:,} pictures of {arguments.split} digits, {bans.name} bans"
     _tell_bounds(of, bounds, arguments.samples, PLACEMENTS)
-    print("\nexcess of held-out placements over what their digits and wording cost where they are seen, in nats")
+    tell("\nexcess of held-out placements over what their digits and wording cost where they are seen, in nats")
     rows = {"bound = KL + NLL": "bound", "KL": "kl", "NLL": "nll"}
-    print(_table({text: {k: str(getattr(e, row)) for k, e in excess.items()} for text, row in rows.items()}, DIGITS))
-    print(f"\nfaithful pictures, {arguments.n} drawn of each caption, in per cent: more is better")
-    print(fidelity)
+    tell(_table({text: {k: str(getattr(e, row)) for k, e in excess.items()} for text, row in rows.items()}, DIGITS))
+    tell(f"\nfaithful pictures, {arguments.n} drawn of each caption, in per cent: more is better")
+    tell(fidelity)
     record = {
         "bound": {kind: report.to_dict() for kind, report in bounds.items()},
         "excess": {digits: beyond.to_dict() for digits, beyond in excess.items()},
@@ -214,24 +215,24 @@ def _run_bound(arguments: argparse.Namespace) -> int:
             for stage, sharpen in stages.items()
         }
     drawn, sharpened = scores["drawn"], scores.get("sharpened")
-    print(told(arguments, scored.name, pipeline.model, backends))
+    tell(told(arguments, scored.name, pipeline.model, backends))
     of = f"{total // len(examples):,} pictures of each kind of {scored.title}, {split}"
     _tell_bounds(of, drawn.bounds, arguments.samples, COMBINATIONS)
     if sharpened is not None and sharpened.bounds:
         e = f"{arguments.sharpen_epsilon:g}"
-        print(f"\nbound after sharpening, its noise 0, the mean of a pixel clipped to [{e}, 1 - {e}]")
-        print(_bound_table(sharpened.bounds, arguments.samples, COMBINATIONS))
+        tell(f"\nbound after sharpening, its noise 0, the mean of a pixel clipped to [{e}, 1 - {e}]")
+        tell(_bound_table(sharpened.bounds, arguments.samples, COMBINATIONS))
     for stage, score in scores.items():
         for kind, accuracy in score.attributes.items():
             what = "pictures" if stage == "drawn" else "sharpened ones"
-            print(f"\n{what} that show what their captions say, {COMBINATIONS[kind]}, in per cent: more is better")
-            print(accuracy)
+            tell(f"\n{what} that show what their captions say, {COMBINATIONS[kind]}, in per cent: more is better")
+            tell(accuracy)
     if reader is not None:
-        print("  Real pictures are what the scene reader makes of flawless ones.")
+        tell("  Real pictures are what the scene reader makes of flawless ones.")
     energies = {"real": {kind: energy.real for kind, energy in drawn.energies.items()}}
     energies |= {s: {kind: energy.drawn for kind, energy in score.energies.items()} for s, score in scores.items()}
-    print("\ngradient energy of the pictures, in thousandths: blurry ones have less")
-    print(_table({s: {k: str(_thousandths(e)) for k, e in row.items()} for s, row in energies.items()}, COMBINATIONS))
+    tell("\ngradient energy of the pictures, in thousandths: blurry ones have less")
+    tell(_table({s: {k: str(_thousandths(e)) for k, e in row.items()} for s, row in energies.items()}, COMBINATIONS))
     record: dict[str, Any] = {
         **drawn.to_dict(),
         "data": arguments.data,
@@ -322,14 +323,14 @@ def _bounds(
 
 def _tell_bounds(of: str, bounds: Mapping[str, BoundReport], samples: int, titles: Mapping[str, str]) -> None:
     if not bounds:
-        print("\na LAPGAN gives pictures no probabilities, so it has no bound")
+        tell("\na LAPGAN gives pictures no probabilities, so it has no bound")
         return
-    print(f"\nbound of {of}, in nats: less is better")
-    print(_bound_table(bounds, samples, titles))
+    tell(f"\nbound of {of}, in nats: less is better")
+    tell(_bound_table(bounds, samples, titles))
     for kind, report in bounds.items():
         steps = " ".join(f"{kl:.2f}" for kl in report.kl_steps)
-        print(f"  KL of each step, {titles.get(kind, kind)}:")
-        print(textwrap.fill(steps, 78, initial_indent="    ", subsequent_indent="    "))
+        tell(f"  KL of each step, {titles.get(kind, kind)}:")
+        tell(textwrap.fill(steps, 78, initial_indent="    ", subsequent_indent="    "))
 
 
 def _bound_table(bounds: Mapping[str, BoundReport], samples: int, titles: Mapping[str, str]) -> str:

@@ -28,6 +28,7 @@ from aligndraw.cli.evaluate.shared import (
 from aligndraw.cli.failure import Failure, failing
 from aligndraw.cli.options import chosen_backends, whole
 from aligndraw.cli.outputs import check_file, writing
+from aligndraw.cli.telling import tell
 from aligndraw.data import Examples, Scenes, evaluation_scenes
 from aligndraw.evaluation.nearest import nearest
 from aligndraw.evaluation.retrieval import (
@@ -157,19 +158,19 @@ def _run_retrieval(arguments: argparse.Namespace) -> int:
                 wanted, lists[kind], sentences,
             )  # fmt: skip
             record[kind] = dict(zip(("mean", "marginal"), (result.to_dict() for result in results[kind])))
-    print(told(arguments, scored.name, model, backends))
+    tell(told(arguments, scored.name, model, backends))
     space = "pixels" if arguments.features is None else f"the last fully connected layer of {arguments.features}"
     if arguments.shortlists is not None:
         space = f"as {arguments.shortlists} has them"
     near = f"nearest by {space}" if arguments.shortlists is None else space
-    print(f"\nretrieval on {scored.title}, {arguments.split}, in per cent; candidates are {near}")
+    tell(f"\nretrieval on {scored.title}, {arguments.split}, in per cent; candidates are {near}")
     if sharpen is not None:
         e = f"{arguments.sharpen_epsilon:g}"
-        print(f"  of sharpened pictures, the mean of a pixel clipped to [{e}, 1 - {e}]")
+        tell(f"  of sharpened pictures, the mean of a pixel clipped to [{e}, 1 - {e}]")
     for kind, (mean, marginal) in results.items():
-        print(f"  {COMBINATIONS.get(kind, kind)}, {len(mean.ranks):,} captions")
-        print(f"    by log p(x | y) - log p(x | mean caption): {mean}")
-        print(f"    by log p(x | y) - log p(x), of {len(some):,} captions: {marginal}")
+        tell(f"  {COMBINATIONS.get(kind, kind)}, {len(mean.ranks):,} captions")
+        tell(f"    by log p(x | y) - log p(x | mean caption): {mean}")
+        tell(f"    by log p(x | y) - log p(x), of {len(some):,} captions: {marginal}")
     numbers = {"data": arguments.data, "space": space, "sharpen": arguments.sharpen, "retrieval": record}
     if sharpen is not None:
         numbers["epsilon"] = arguments.sharpen_epsilon
@@ -219,17 +220,17 @@ def _run_similarity(arguments: argparse.Namespace) -> int:
                 f"  {title}, {len(examples):,} captions: SSI {similarity}; to the nearest training picture "
                 f"{distances['drawn']:.2f}, from true ones {distances['true']:.2f}"
             )
-    print(told(arguments, scored.name, model, backends))
-    print(
+    tell(told(arguments, scored.name, model, backends))
+    tell(
         f"\nsimilarity on {scored.title}, {arguments.split}, {n} pictures of each caption, ± over all pairs;\n"
         f"mean distances by pixels to the nearest of {len(training):,} training pictures, of up to {LOOKED_UP} captions"
     )
-    print("\n".join(lines))
+    tell("\n".join(lines))
     if arguments.sheet is not None:
         with failing(ValueError), writing(arguments.sheet):
             texts = {"Software": f"aligndraw {aligndraw.__version__}"}
             save_png(contact_sheet(blocks), arguments.sheet, texts)
-        print(f"\nwrote {arguments.sheet}: drawn pictures, each before the nearest of training")
+        tell(f"\nwrote {arguments.sheet}: drawn pictures, each before the nearest of training")
     numbers = {
         "data": arguments.data,
         "sharpen": arguments.sharpen,

@@ -19,6 +19,7 @@ from aligndraw.cli.command_sharpen import sharpening
 from aligndraw.cli.failure import Failure, failing
 from aligndraw.cli.options import add_device, add_model, add_seed, add_sentences, number, whole
 from aligndraw.cli.outputs import writing
+from aligndraw.cli.telling import tell
 from aligndraw.data import CaptionedImages, CaptionedSplit, Scenes
 from aligndraw.data.scenes import SIDE
 from aligndraw.evaluation.bound import EPSILON
@@ -208,4 +209,4 @@ def write_numbers(arguments: argparse.Namespace, name: str, options: Sequence[st
     text = json.dumps(record, indent=2, allow_nan=False, default=str) + "\n"
     with writing(arguments.json), replacing(arguments.json) as temporary:
         temporary.write_text(text, encoding="utf-8")
-    print(f"\nwrote {arguments.json}")
+    tell(f"\nwrote {arguments.json}")

@@ -6,7 +6,6 @@ import argparse
 import hashlib
 import json
 import shlex
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,15 +20,18 @@ from aligndraw.cli.evaluate.tables_text import markdown
 from aligndraw.cli.failure import Failure, failing
 from aligndraw.cli.options import add_device, add_seed, chosen_backends, named, number, whole
 from aligndraw.cli.outputs import writing
+from aligndraw.cli.telling import tell
 from aligndraw.data.captioned import file_checksum
 from aligndraw.evaluation.bound import EPSILON
 from aligndraw.evaluation.parts import Parts, Team, team
 from aligndraw.evaluation.tables import BLOCK, ModelParts, Protocol, TableData, TableRow
 from aligndraw.files import replacing
+from aligndraw.json_files import naming, read_json
 from aligndraw.lapgan.sharpen import NAMES as SHARPENER_FILES
 from aligndraw.model.lapgan import NAMES as LAPGAN_FILES
 from aligndraw.model.saved import CONFIG, WEIGHTS
 from aligndraw.pipelines import Pipeline
+from aligndraw.printable import printable
 
 FORMAT = "aligndraw tables 2"
 MODEL_FILES = WEIGHTS, CONFIG
@@ -179,7 +181,7 @@ def _compare(arguments: argparse.Namespace, folders: Mapping[str, Path], ours: T
     try:
         _do(done, models, ours)
     except KeyboardInterrupt:
-        print("\nwhat is done is kept: the same command goes on from there", file=sys.stderr)
+        tell("\nwhat is done is kept: the same command goes on from there", error=True)
         raise
     ours.wait()
     if ours.rank > 0:
@@ -196,13 +198,14 @@ def _compare(arguments: argparse.Namespace, folders: Mapping[str, Path], ours: T
         },
         "sharpener": sharpen and {"folder": str(arguments.sharpen), "checksum": sharpen[0]},
     }
+    text = "\n".join(map(printable, text.split("\n")))  # names of models and folders are in it
     written = {"md": text, "json": json.dumps(record, indent=2, allow_nan=False) + "\n"}
     for ending, content in written.items():
         path = arguments.o / f"{TABLES}.{ending}"
         with writing(path), replacing(path) as temporary:
             temporary.write_text(content, encoding="utf-8")
-    print(text)
-    print(f"wrote {arguments.o / TABLES}.md and .json")
+    tell(text)
+    tell(f"wrote {arguments.o / TABLES}.md and .json")
     return 0
 
 
@@ -223,11 +226,9 @@ def _begin(place: Path, plan: Mapping[str, Any], overwrite: bool) -> None:
     """A folder for parts of this plan. Raises a Failure where it holds those of another."""
     path = place / PLAN
     if path.is_file():
-        try:
-            before = json.loads(path.read_text(encoding="utf-8"))
+        with failing(ValueError), naming(path, "damaged (give another folder, or remove this one)"):
+            before = read_json(path)
             differing = [key for key in {**plan, **before} if plan.get(key) != before.get(key)]
-        except (ValueError, TypeError) as error:
-            raise Failure(f"{path} is damaged: give another folder, or remove this one: {error}") from error
         if not differing:
             return
         if not overwrite:
@@ -259,7 +260,7 @@ def _do(done: Parts, models: Mapping[str, ModelParts], ours: Team) -> None:
         leave=False,
     ) as bar:
         for part in share:
-            bar.set_description(titles[part.name])
+            bar.set_description(printable(titles[part.name]))
             with writing(done.path(part.name)):
                 done.do(part)
             bar.update(part.work)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -14,9 +13,11 @@ from typing import Any, ClassVar, TypeVar
 from aligndraw.cli.failure import Failure, failing
 from aligndraw.cli.options import add_device, add_seed, chosen, whole
 from aligndraw.cli.outputs import writing
+from aligndraw.cli.telling import tell
 from aligndraw.cli.train.curves import Curves, check_tensorboard
 from aligndraw.cli.train.progress import Progress
 from aligndraw.cli.train.stopping import stopped_by_signals
+from aligndraw.printable import one_line
 from aligndraw.training.fit import fit
 from aligndraw.training.run import Build, RunFolder
 from aligndraw.training.state import Resumable
@@ -149,9 +150,9 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace, begin: 
     with ExitStack() as stack, writing(folder):
         job = stack.enter_context(begin(arguments))
         for line in job.remarks:
-            print(line, file=sys.stderr)
+            tell(one_line(line), error=True)
         done = f", from update {job.trainer.index} on" if job.trainer.index else ""
-        print(f"training {job.describe()}{done}; {arguments.device}", flush=True)
+        tell(f"training {job.describe()}{done}; {arguments.device}", flush=True)
         with failing(ValueError):
             job.prepare()
         watching: list[Progress | Curves] = [Progress(job, stack)]
@@ -173,8 +174,8 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace, begin: 
         if ended == "stopped":
             command = f"aligndraw train {job.NAME} --out {shlex.quote(str(folder))} --resume"
             updates = f"{job.trainer.index} of {job.trainer.total} updates"
-            print(f"stopped after {updates}; go on with: {command}", file=sys.stderr)
+            tell(f"stopped after {updates}; go on with: {command}", error=True)
             return 130
         for line in job.finish(ended):
-            print(line)
+            tell(line)
     return 0

@@ -13,6 +13,7 @@ from aligndraw.cli.failure import Failure, failing
 from aligndraw.cli.options import add_presets
 from aligndraw.cli.train import job
 from aligndraw.text.skipthoughts import DICTIONARY, FILES
+from aligndraw.text.words import RULE
 from aligndraw.training.expansion import expand_vocabulary
 from aligndraw.training.skipthoughts import (
     PRESETS,
@@ -37,23 +38,23 @@ class SkipThoughtsJob(job.BuildJob):
             raise Failure(f"there are no word vectors {vectors}")
         paths = {"text": arguments.text, "word_vectors": vectors}
         absolute = {name: path and os.path.abspath(path) for name, path in paths.items()}
-        return {**absolute, "seed": arguments.seed or 0}, "released"
+        return {**absolute, "word_rule": RULE, "seed": arguments.seed or 0}, "released"
 
     def status(self, update: SkipThoughtsUpdate) -> str:
         return f"{update.loss:.3f} nats per word"
 
     def end_epoch(self, epoch: int) -> Mapping[str, Any]:
-        save_skipthoughts(self.build.trainer.model, self.build.data.words, self.run.folder)
+        save_skipthoughts(self.build.trainer.model, self.build.data.words, self.run.folder, self.build.data.rule)
         return {}
 
     def finish(self, ended: str) -> Iterator[str]:
         folder, direction = self.run.folder, self.build.model_config.direction
-        losses = [m["loss"] for m in self.run.metrics()][-self.trainer.updates_per_epoch :]
-        yield f"finished: {sum(losses) / len(losses):.3f} nats per word in the last epoch"
+        losses = [m["loss"] for m in self.run.metrics() if "loss" in m][-self.trainer.updates_per_epoch :]
+        yield f"finished: {sum(losses) / max(len(losses), 1):.3f} nats per word in the last epoch"
         if vectors := self.build.settings["word_vectors"]:
             table = self.build.trainer.model.words.weight.detach().cpu().numpy()
             with failing(ValueError, FileNotFoundError):
-                total = expand_vocabulary(self.build.data.words, table, vectors, folder, FILES[direction][1])
+                total = expand_vocabulary(self.build.data.words, table, vectors, folder, direction)
             yield f"expanded the vocabulary to {total:,} words"
         yield f"wrote {', '.join((DICTIONARY, *FILES[direction]))} into {folder}"
         yield f"next: aligndraw train sharpener --sentences {direction}-skip:{shlex.quote(str(folder))} ..."

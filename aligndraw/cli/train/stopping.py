@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+from aligndraw.cli.telling import tell
 
 
 @contextmanager
@@ -17,7 +18,7 @@ def stopped_by_signals() -> Iterator[Callable[[], bool]]:
         nonlocal asked
         asked = True
         restore()
-        print("\nstopping after this update; once more: at once, and unsaved", file=sys.stderr, flush=True)
+        tell("\nstopping after this update; once more: at once, and unsaved", error=True, flush=True)
 
     def restore() -> None:
         for number, handler in before.items():

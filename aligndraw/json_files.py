@@ -1,0 +1,111 @@
+"""JSON from files that may be damaged or foreign: one reader, and one list of what can go wrong.
+
+It imports nothing but the standard library, so that programs without the package can load it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+# Raised where JSON is read, and where values that are missing or of other types are taken out of it.
+FAULTS = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
+DEPTH = 100  # of lists and objects inside each other, at most
+
+_KINDS = {
+    str: "text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    list: "a list",
+    dict: "an object",
+    type(None): "null",
+}
+_REQUIRED = object()
+
+
+def parse_json(text: str | bytes, pairs: Callable[[list[tuple[str, Any]]], Any] = dict) -> Any:
+    """The value of a JSON text, all numbers finite.
+
+    Args:
+        pairs: makes an object of its keys and values.
+
+    Raises:
+        ValueError: it is something else; the message is one line.
+    """
+    try:
+        value = json.loads(text, parse_constant=_refused, parse_float=_finite, object_pairs_hook=pairs)
+    except RecursionError as error:
+        raise ValueError("its lists and objects are nested too deeply") from error
+    level = [value]
+    for _ in range(DEPTH):
+        level = [inner for outer in level if isinstance(outer, (list, dict)) for inner in _inner(outer)]
+        if not level:
+            return value
+    raise ValueError("its lists and objects are nested too deeply")
+
+
+def read_json(path: Path) -> Any:
+    """`parse_json` of a file.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is something else; the message doesn't name it, which `naming` does.
+    """
+    return parse_json(path.read_bytes())
+
+
+@contextmanager
+def naming(path: Path, what: str, kind: type[ValueError] = ValueError) -> Iterator[None]:
+    """Makes of everything in `FAULTS` one error of a kind: "PATH is WHAT: why", in one line."""
+    try:
+        yield
+    except FAULTS as error:
+        why = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) and error.args else str(error)
+        raise kind(f"{path} is {what}: {' '.join(why.split()) or type(error).__name__}") from error
+
+
+def entry(record: Any, name: str, *kinds: type, default: Any = _REQUIRED) -> Any:
+    """A value of an object.
+
+    Args:
+        record: the object.
+        name: its key.
+        kinds: the types that the value may have: str, int, float, which an int has too, bool, list, dict, type(None).
+        default: for an object that lacks the key; without a default that is an error.
+
+    Raises:
+        ValueError: `record` is no object, the key is missing, or the value is of another type.
+    """
+    if not isinstance(record, dict):
+        raise ValueError(f"it must be an object, got {_KINDS[type(record)]}")
+    if name not in record:
+        if default is _REQUIRED:
+            raise ValueError(f"{name!r} is missing")
+        return default
+    value = record[name]
+    if not (type(value) in kinds or (float in kinds and type(value) is int)):
+        wanted = " or ".join(_KINDS[kind] for kind in kinds)
+        raise ValueError(f"{name!r} must be {wanted}, got {_shown(value)}")
+    return value
+
+
+def _inner(value: Any) -> Any:
+    return value.values() if isinstance(value, dict) else value
+
+
+def _refused(name: str) -> Any:
+    raise ValueError(f"its numbers must be finite, got {name}")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    return value if math.isfinite(value) else _refused(digits[:40])
+
+
+def _shown(value: Any) -> str:
+    return _KINDS[type(value)] if isinstance(value, (list, dict)) else json.dumps(value)[:60]
