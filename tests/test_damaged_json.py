@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from aligndraw.lapgan.model import LAPGAN
+from aligndraw.model.lapgan import LAPGAN
 from json_faults import faults
 
 from aligndraw import AlignDRAW, AlignDRAWConfig, TrainingConfig
