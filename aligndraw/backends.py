@@ -10,7 +10,7 @@ import contextlib
 import importlib.util
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,7 @@ def backend_for(op: str, device: str) -> str:
     Raises RuntimeError when a backend is forced that cannot serve it; the message says why and what mends it.
     """
     if torch.compiler.is_compiling():
-        return _constant_choice(op, device, _forced)  # the compiler guards on _forced
+        return _choose(op, device, _forced)  # the compiler guards on _forced
     choice = _choices.get((op, device))
     if choice is None:
         choice = _choices[op, device] = _choose(op, device, _forced)
@@ -112,7 +112,8 @@ def _choose(op: str, device: str, forced: str | None) -> str:
     return forced
 
 
-_constant_choice: Callable[[str, str, str | None], str] = torch.compiler.assume_constant_result(_choose)
+# What torch.compiler.assume_constant_result does, which imports the whole compiler: most of `import aligndraw`'s time.
+_choose._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _force(name: str | None) -> None:

@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from aligndraw.model.lapgan import LAPGAN
 from json_faults import faults
 
 from aligndraw import AlignDRAW, AlignDRAWConfig, TrainingConfig
@@ -16,6 +15,7 @@ from aligndraw.evaluation.features import FeatureNetwork, FeaturesConfig
 from aligndraw.lapgan.config import LAPGANConfig, SharpenerConfig
 from aligndraw.lapgan.sharpen import Sharpener
 from aligndraw.model.language import LanguageModel
+from aligndraw.model.lapgan import LAPGAN
 from aligndraw.model.saved import load_model, save_model
 from aligndraw.text import Vocabulary, read_tokenizer, write_tokenizer
 from aligndraw.training.checkpoint import load_checkpoint, save_checkpoint

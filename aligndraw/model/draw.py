@@ -144,7 +144,7 @@ class AlignDRAW(Model):
             drawn = ops.unroll_prior(
                 self.canvas, *self._words(caption), noise, self._decoder_weights(), self.write.size
             )
-            first = self.canvas.detach().expand_as(drawn.canvas)
+            first = self.canvas.expand_as(drawn.canvas)
             return Drawing(first, drawn.canvas, drawn.patches, drawn.windows, drawn.weights)
         state = self.first(len(noise), encode=False)
         first, done = state.canvas, []
@@ -153,7 +153,7 @@ class AlignDRAW(Model):
             done.append(step)
         patches, windows = torch.stack([s.patch for s in done], 1), torch.stack([s.write_window for s in done], 1)
         weights = [s.weights for s in done if s.weights is not None]
-        return Drawing(first.detach(), state.canvas, patches, windows, torch.stack(weights, 1) if weights else None)
+        return Drawing(first, state.canvas, patches, windows, torch.stack(weights, 1) if weights else None)
 
     def account(self) -> str:
         """As `Model.account`."""

@@ -409,8 +409,8 @@ class Model(nn.Module):
             got = str(images.dtype).removeprefix("torch.")
             raise ValueError(f"images must be floating point in [0, 1], got {got}: divide whole numbers by 255")
         self._check_device("images", images)
-        if images.is_cpu and images.numel() and not torch.compiler.is_compiling():
-            low, high = images.detach().aminmax()
+        if _is_seen(images):
+            low, high = _range(images)
             if not (low >= 0 and high <= 1):
                 raise ValueError(f"images must lie in [0, 1], got values from {low:g} to {high:g}")
 
@@ -428,9 +428,9 @@ class Model(nn.Module):
             raise ValueError(f"captions must be word ids, int64 [B, N] with N of at least 1, got {got}")
         self._check_device("captions", captions)
         batch, count = captions.shape
-        looking = captions.is_cpu and captions.numel() > 0 and not torch.compiler.is_compiling()
+        looking = _is_seen(captions)
         if looking:
-            low, high = captions.aminmax()
+            low, high = _range(captions)
             if low < 0 or high >= self.config.vocabulary_size:
                 last = self.config.vocabulary_size - 1
                 raise ValueError(f"captions must hold word ids from 0 to {last}, got {low} to {high}")
@@ -441,7 +441,7 @@ class Model(nn.Module):
             raise ValueError(f"lengths must be int64 [B] = [{batch}], got {got}")
         self._check_device("lengths", lengths)
         if looking:
-            low, high = lengths.aminmax()
+            low, high = _range(lengths)
             if low < 1 or high > count:
                 raise ValueError(f"lengths must be from 1 to N = {count}, got {low} to {high}")
             if self.mixes_captions and low != high:
@@ -453,3 +453,17 @@ class Model(nn.Module):
     def _check_device(self, name: str, tensor: Tensor) -> None:
         if tensor.device != self.canvas.device:
             raise ValueError(f"{name} must be on {self.canvas.device} like the model, got {tensor.device}")
+
+
+def _is_seen(tensor: Tensor) -> bool:
+    """Whether its values are checked: a look at a GPU's would stall it, and a compiler has none."""
+    return tensor.is_cpu and tensor.numel() > 0 and not torch.compiler.is_compiling()
+
+
+def _range(tensor: Tensor) -> tuple[float, float]:
+    """The smallest value and the largest; under a transform of torch.func, those of all its examples."""
+    tensor = tensor.detach()
+    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    low, high = tensor.aminmax()
+    return low.item(), high.item()

@@ -91,16 +91,31 @@ class RefinedDRAW(AlignDRAW):
 
 
 class _Clip(torch.autograd.Function):
-    """x clipped to [ε, 1 − ε]; outside, descent along the gradient may bring x back but not drive it further away."""
+    """x clipped to [ε, 1 − ε]; outside, descent along the gradient may bring x back but not drive it further away.
+
+    In forward mode it is what clipping is: constant outside.
+    """
+
+    generate_vmap_rule = True
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, epsilon: float) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.epsilon = epsilon
+    def forward(x: Tensor, epsilon: float) -> Tensor:
         return x.clamp(epsilon, 1 - epsilon)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:
+        x, ctx.epsilon = inputs
+        ctx.save_for_backward(x)
+        ctx.save_for_forward(x)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (x,), (gradient,) = ctx.saved_tensors, gradients
         away = ((x < ctx.epsilon) & (gradient > 0)) | ((x > 1 - ctx.epsilon) & (gradient < 0))
         return gradient.masked_fill(away, 0), None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Tensor:
+        (x,), tangent = ctx.saved_tensors, tangents[0]
+        outside: Tensor = (x < ctx.epsilon) | (x > 1 - ctx.epsilon)
+        return tangent.masked_fill(outside, 0)  # type: ignore[no-any-return]

@@ -12,9 +12,14 @@ import torch
 from torch import Tensor
 
 from aligndraw.backends import NAMESPACES, backend_for
+from aligndraw.ops import _autograd
 
 # The registrations live as long as these objects do.
 _libraries = {name: torch.library.Library(name, "DEF") for name in dict.fromkeys(NAMESPACES.values())}
+for _name in ("bf16_product", "muon_", "rmsprop_"):  # C++ alone defines them
+    if torch._C._dispatch_has_kernel(f"aligndraw::{_name}"):
+        _autograd.refuse(_libraries["aligndraw"], _name)
+
 HALF = (torch.bfloat16, torch.float16)
 _FLOATS = (torch.float32, torch.float64, *HALF)
 
@@ -30,11 +35,13 @@ class Op:
         reference: the op in plain PyTorch, differentiable, for any device and dtype.
         check: raises RuntimeError for arguments outside the contract.
         fake: results of the right shape and dtype, without values.
-        backward_schema, backward_reference, backward_fake: the same of the gradient op; without them there is none.
+        backward_schema, backward_reference, backward_fake: the same of the gradient op. Without them there is none, and
+            the gradient is that of the reference.
         setup_context, backward: as in `torch.autograd.Function`; `backward(op, ctx, *grads)` gets the gradient op.
         triton: the module of `aligndraw.kernels` that has the two as functions, imported at the first call.
-        composite: in place of `backward_reference`, and of kernels where C++ has none, the op and its gradient made of
-            the other ops: functions of a namespace, whose kernels they call, and of the arguments.
+        composite: where there are no kernels, the op and its gradient made of the other ops: functions of a namespace,
+            whose kernels they call, and of the arguments.
+        batched: whether the first dimension of every tensor is the batch.
     """
 
     def __init__(
@@ -52,46 +59,39 @@ class Op:
         backward: Callable[..., Any] | None = None,
         triton: str | None = None,
         composite: tuple[Callable[..., Any], Callable[..., Any] | None] | None = None,
+        batched: bool = False,
     ) -> None:
-        self.name, self.reference, self.check = name, reference, check
-        self._overloads, self._functions = {}, {}
+        self.name, self.check = name, check
+        self._overloads: dict[str, Any] = {}
+        self._functions: dict[str, Any] = {}
+
+        def checked_reference(*args: Any) -> Any:
+            check(*args)
+            return reference(*args)
+
+        def checked_fake(*args: Any) -> Any:
+            check(*args)
+            return fake(*args)
+
+        self.reference = functools.partial(_autograd.plain, checked_reference)
         for namespace, library in _libraries.items():
-            library.define(name + schema)
-
-            def checked_fake(*args: Any) -> Any:
-                check(*args)
-                return fake(*args)
-
-            torch.library.register_fake(f"{namespace}::{name}", checked_fake, lib=library)
-            operators = getattr(torch.ops, namespace)
-            self._overloads[namespace] = getattr(operators, name).default
-            if backward_schema is None or backward is None or backward_fake is None:
-                continue
-            library.define(f"{name}_backward{backward_schema}")
-            torch.library.register_fake(f"{namespace}::{name}_backward", backward_fake, lib=library)
-            backward_overload = getattr(operators, f"{name}_backward").default
-
-            def once(ctx: Any, *grads: Tensor, op: Any = backward_overload, backward: Any = backward) -> Any:
-                if torch.is_grad_enabled():
-                    raise RuntimeError(
-                        f"{name}: second derivatives exist on the reference only: "
-                        'call it inside `with aligndraw.use_backend("reference"):`'
-                    )
-                with torch._C._AutoDispatchBelowAutograd():
-                    return backward(op, ctx, *grads)
-
-            torch.library.register_autograd(
-                f"{namespace}::{name}", once, setup_context=setup_context, lib=library
+            self._overloads[namespace] = _define(library, name, schema, checked_fake)
+            first = None
+            if backward_schema and backward and backward_fake and backward_reference:
+                gradient = _define(library, f"{name}_backward", backward_schema, backward_fake)
+                _autograd.register(library, f"{name}_backward", backward_reference, batched=batched)
+                first = functools.partial(_first, backward, gradient)
+            self._functions[namespace] = _autograd.register(
+                library, name, checked_reference, setup_context, first, batched
             )
-            self._functions[namespace] = _function(name, self._overloads[namespace], setup_context, once)
         if composite is not None:
             self._add_composite(*composite)
             return
         # Devices without kernels of their own; a kernel registered for a device comes before these.
         main = _libraries["aligndraw"]
-        main.impl(name, reference, "CompositeExplicitAutograd")
+        main.impl(name, self.reference, "CompositeExplicitAutograd")
         if backward_reference is not None:
-            main.impl(f"{name}_backward", backward_reference, "CompositeExplicitAutograd")
+            main.impl(f"{name}_backward", _autograd.as_kernel(backward_reference), "CompositeExplicitAutograd")
         if triton is not None:
 
             def kernel(*args: Any) -> Any:
@@ -111,35 +111,42 @@ class Op:
 
             def checked(*args: Any, namespace: str = namespace) -> Any:
                 self.check(*args)
-                return _as_given(forward, namespace, *args)
+                return _autograd.plain(functools.partial(forward, namespace), *args)
 
             for key in ("CPU", "CUDA"):
                 if namespace == "aligndraw" and (key == "CPU" or _has_kernel(self.name, key)):
                     continue  # it is C++'s there
                 library.impl(self.name, checked, key)
                 if backward is not None:
-                    library.impl(f"{self.name}_backward", functools.partial(_as_given, backward, namespace), key)
+                    gradient = functools.partial(backward, namespace)
+                    library.impl(f"{self.name}_backward", functools.partial(_autograd.plain, gradient), key)
 
     def __call__(self, *args: Any) -> Any:
         backend = backend_for(self.name, args[0].device.type)
         if backend == "reference":
-            self.check(*args)
             return self.reference(*args)
         namespace = NAMESPACES[backend]
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or _autograd.is_transformed():
             return self._overloads[namespace](*args)
-        # Outside a compiler, an autograd.Function costs half of what the op's registered gradient does.
-        function = self._functions.get(namespace)
-        if function and torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in args):
-            return function.apply(*args)
+        # Where nothing else looks on, a call that goes past the dispatcher's Python costs less.
+        if _autograd.requires_grad(args):
+            return self._functions[namespace].apply(*args)
         with torch._C._AutoDispatchBelowAutograd():
             return self._overloads[namespace](*args)
 
 
-def _as_given(composite: Callable[..., Any], namespace: str, *args: Any) -> Any:
-    """A composite, with no autocast for what it is made of: the op's own arguments say what is rounded."""
-    with torch.autocast(args[0].device.type, enabled=False):
-        return composite(namespace, *args)
+def _define(library: Any, name: str, schema: str, fake: Callable[..., Any]) -> Any:
+    library.define(name + schema)
+    torch.library.register_fake(f"{library.ns}::{name}", fake, lib=library)
+    return getattr(getattr(torch.ops, library.ns), name).default
+
+
+def _first(backward: Callable[..., Any], op: Any, ctx: Any, *grads: Tensor) -> Any:
+    """The gradient by the gradient op, which the dispatcher sees where there may be a second one."""
+    if torch.is_grad_enabled() or _autograd.is_transformed():
+        return backward(op, ctx, *grads)
+    with torch._C._AutoDispatchBelowAutograd():
+        return backward(op, ctx, *grads)
 
 
 def _has_kernel(name: str, key: str) -> bool:
@@ -148,33 +155,6 @@ def _has_kernel(name: str, key: str) -> bool:
 
 def _kernels(module: str) -> Any:
     return importlib.import_module(f"aligndraw.kernels.{module}")
-
-
-def _function(name: str, overload: Any, setup: Any, backward: Callable[..., Any]) -> Any:
-    def forward(*args: Any) -> Any:
-        with torch._C._AutoDispatchBelowAutograd():
-            return overload(*args)
-
-    def apply(cls: Any, *args: Any) -> Any:
-        if torch._C._are_functorch_transforms_active():
-            return super(cls, cls).apply(*args)
-        # Past Function.apply, which looks up the signature of `forward` at every call: more than half of a call's time.
-        return super(torch.autograd.Function, cls).apply(*args)
-
-    members = {"forward": forward, "setup_context": setup, "backward": backward}
-    statics = {k: staticmethod(v) for k, v in members.items()}
-    return type(name, (torch.autograd.Function,), {**statics, "apply": classmethod(apply)})
-
-
-def vjp(
-    function: Callable[..., Any], inputs: Sequence[Tensor], grads: Sequence[Tensor]
-) -> tuple[Tensor, ...]:
-    """The gradients of `function(*inputs)` with respect to every input, given those of its results."""
-    with torch.enable_grad():
-        leaves = [t.detach().requires_grad_() for t in inputs]
-        outputs = function(*leaves)
-        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-        return torch.autograd.grad(outputs, leaves, grads, allow_unused=True, materialize_grads=True)
 
 
 def compute_dtype(tensor: Tensor) -> torch.dtype:

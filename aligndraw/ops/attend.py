@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aligndraw.ops._op import Op, check_device, check_float, check_shape, compute_dtype, vjp
+from aligndraw.ops._autograd import vjp
+from aligndraw.ops._op import Op, check_device, check_float, check_shape, compute_dtype
 
 
 def attend_reference(

@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from aligndraw.ops._op import Op, check_float, check_shape, compute_dtype, vjp
+from aligndraw.ops._autograd import vjp
+from aligndraw.ops._op import Op, check_float, check_shape, compute_dtype
 
 
 def latent_reference(
@@ -100,6 +101,7 @@ _op = Op(
     setup_context=_setup,
     backward=_backward,
     triton="latent",
+    batched=True,
 )
 
 

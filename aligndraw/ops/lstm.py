@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aligndraw.ops._op import Op, check_float, check_shape, compute_dtype, vjp
+from aligndraw.ops._autograd import vjp
+from aligndraw.ops._op import Op, check_float, check_shape, compute_dtype
 
 
 def lstm_gates_reference(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
@@ -64,6 +65,7 @@ _op = Op(
     setup_context=_setup,
     backward=_backward,
     triton="lstm",
+    batched=True,
 )
 
 

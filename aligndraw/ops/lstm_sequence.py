@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from aligndraw.ops._autograd import vjp
 from aligndraw.ops._op import HALF, Op, check_loop, check_shape
 from aligndraw.ops.lstm import lstm_gates_reference
 
@@ -96,6 +97,11 @@ def _backward_fake(*args: Any) -> tuple[Tensor, ...]:
     return tuple(t.new_empty(t.shape) for t in args[2:5])
 
 
+def _backward_reference(grad_states: Tensor, grad_last: Tensor, *args: Any) -> tuple[Tensor, ...]:
+    inputs, lengths, reverse = args[:3], args[3], args[4]
+    return vjp(lambda x, w, h: _lstm_sequence_reference(x, w, h, lengths, reverse), inputs, (grad_states, grad_last))
+
+
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     ctx.reverse = inputs[-1]
     ctx.save_for_backward(*inputs[:-1], *output[2:])
@@ -119,6 +125,7 @@ _op = Op(
     reference=_lstm_sequence_reference,
     check=_check,
     fake=_fake,
+    backward_reference=_backward_reference,
     backward_fake=_backward_fake,
     setup_context=_setup,
     backward=_gradient,

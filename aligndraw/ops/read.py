@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aligndraw.ops._op import Op, check_float, check_shape, check_sizes, vjp
+from aligndraw.ops._autograd import vjp
+from aligndraw.ops._op import Op, check_float, check_shape, check_sizes
 from aligndraw.ops.window import filterbanks
 
 
@@ -91,6 +92,7 @@ _op = Op(
     setup_context=_setup,
     backward=_backward,
     triton="read",
+    batched=True,
 )
 
 

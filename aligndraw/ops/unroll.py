@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from aligndraw.backends import ISAS, backend_for
+from aligndraw.ops._autograd import of_these, vjp
 from aligndraw.ops._op import Op, check_loop, check_shape, check_sizes
 from aligndraw.ops.attend import attend_reference
 from aligndraw.ops.latent import latent_reference
@@ -410,6 +411,14 @@ def _backward_fake(*args: Any) -> tuple[Tensor, ...]:
     return tuple(nothing.clone() if like is None else like.new_empty(like.shape) for like in likes)
 
 
+def _backward_reference(*args: Any) -> tuple[Tensor, ...]:
+    grads, inputs, image_grad = args[:5], args[5:27], args[-1]
+    places = (0, 1, 2, 3, 5, *range(6, 19))  # of what has a gradient
+    at = [i for i in places if inputs[i] is not None and (i or image_grad)]
+    found = dict(zip(at, vjp(of_these(_unroll_reference, inputs, at), [inputs[i] for i in at], grads)))
+    return tuple(found[i] if i in found else grads[0].new_empty(0) for i in places)
+
+
 def check_decoder(
     op: str,
     words: Tensor,
@@ -516,6 +525,7 @@ _op = Op(
     reference=_unroll_reference,
     check=_check,
     fake=_fake,
+    backward_reference=_backward_reference,
     backward_fake=_backward_fake,
     setup_context=_setup,
     backward=_gradient,

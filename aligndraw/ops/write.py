@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aligndraw.ops._op import Op, check_float, check_shape, vjp
+from aligndraw.ops._autograd import vjp
+from aligndraw.ops._op import Op, check_float, check_shape
 from aligndraw.ops.window import filterbanks
 
 
@@ -63,6 +64,7 @@ _op = Op(
     setup_context=_setup,
     backward=_backward,
     triton="write",
+    batched=True,
 )
 
 

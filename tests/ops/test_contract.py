@@ -48,17 +48,22 @@ def test_opcheck(op, shape, dtype, make, asking):
     torch.library.opcheck(getattr(torch.ops.aligndraw, op).default, args)
 
 
-def test_second_derivatives_only_on_the_reference(op, make, asking):
-    args = make(op)
-    first = asking(args)[0]
-    overload = getattr(torch.ops.aligndraw, op).default
-    with pytest.raises(RuntimeError, match="second derivatives"):
-        torch.autograd.grad(as_tuple(overload(*args))[0].sum(), first, create_graph=True)
-    with aligndraw.use_backend("reference"):
-        (grad,) = torch.autograd.grad(
-            as_tuple(function(op)(*args))[0].square().sum(), first, create_graph=True
-        )
-    assert grad.requires_grad
+def served(backends):
+    return [(op, b) for op in ops.OPS for b in backends if not missing_reason(op, b, "cpu")]
+
+
+@pytest.mark.parametrize(("op", "backend"), served(["reference", *KERNELS]))
+def test_autocast_does_not_reach_into_an_op(op, backend, make, asking):
+    """The products of the reference were rounded to bfloat16."""
+    args = make(op, dtype=torch.float32)
+    leaves = asking(args)
+    found = []
+    for rounds in (False, True):
+        with aligndraw.use_backend(backend), torch.autocast("cpu", torch.bfloat16, enabled=rounds):
+            results = as_tuple(function(op)(*args))
+        found.append([*results, *torch.autograd.grad([r.sum() for r in results], leaves)])
+    for a, b in zip(*found, strict=True):
+        assert torch.equal(a, b)
 
 
 def kinds(op):
@@ -82,10 +87,6 @@ CASES = [
 @pytest.mark.parametrize(("op", "backend", "shape", "window", "dtype"), CASES)
 def test_backend_is_as_exact_as_the_reference(op, backend, shape, window, dtype, make, as_exact):
     as_exact(op, backend, make(op, shape, dtype, window))
-
-
-def served(backends):
-    return [(op, b) for op in ops.OPS for b in backends if not missing_reason(op, b, "cpu")]
 
 
 @pytest.mark.parametrize(("op", "backend"), served(["reference", *KERNELS]))

@@ -201,3 +201,15 @@ def test_a_loaded_state_goes_where_the_parameters_are(name):
     theirs.load_state_dict(ours.state_dict())
     loaded = [t for state in theirs.state.values() for t in state.values()]
     assert loaded and all(t.is_meta for t in loaded)
+
+
+@pytest.mark.parametrize("build", [RMSprop, lambda params: Muon(params, params, bf16=True)], ids=["rmsprop", "muon"])
+def test_a_step_counts_as_a_change(build):
+    """A gradient through parameters that had changed meanwhile was that of the new ones."""
+    parameter = nn.Parameter(torch.ones(3, 3))
+    optimizer = build([parameter])
+    loss = parameter.square().sum()
+    parameter.grad = torch.ones(3, 3)
+    optimizer.step()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
