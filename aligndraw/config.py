@@ -175,6 +175,11 @@ class AlignDRAWConfig(ModelConfig):
     steps: int = setting(32, "T, the number of drawing steps")
     read_size: int = setting(8, "p of the read glimpse: a grid of p x p Gaussian filters")
     write_size: int = setting(8, "p of the patch that is written at each step")
+    window_span: float = setting(
+        0.0,
+        "pixels from the first to the last filter of both grids, whose sigma is then half their spacing; 0 for windows "
+        "whose size is drawn from the state at each step, as in the paper",
+    )
     encoder_units: int = setting(300, "units of the inference LSTM")
     decoder_units: int = setting(300, "n, units of the generative LSTM")
     latent_units: int = setting(150, "size of the latent z of one step")
@@ -205,6 +210,12 @@ class AlignDRAWConfig(ModelConfig):
         self._check_model()
         if self.align and (self.sentence_units or self.sentences != "caption"):
             raise ValueError("align must be false for vectors of sentences, which have no words to attend to")
+        if self.window_span < 0:
+            raise ValueError(f"window_span must not be negative, got {self.window_span!r}")
+        if self.window_span and min(self.read_size, self.write_size, max(self.image_size)) < 2:
+            raise ValueError(
+                f"window_span must be 0 for a grid of one filter or an image of one pixel, got {self.window_span!r}"
+            )
         if not self.align and self.word_values != "states":
             raise ValueError(f"word_values must be states where align is false, got {self.word_values!r}")
 

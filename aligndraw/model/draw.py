@@ -15,7 +15,7 @@ from aligndraw import ops
 from aligndraw.backends import backend_for, missing_reason
 from aligndraw.config import AlignDRAWConfig
 from aligndraw.model.align import WordAttention
-from aligndraw.model.glimpse import GlimpseRead, GlimpseWrite
+from aligndraw.model.glimpse import GlimpseRead, GlimpseWrite, WindowHead
 from aligndraw.model.interface import Caption, Drawing, Inference, Model
 from aligndraw.model.language import WordEmbedding
 from aligndraw.model.latent import Posterior, Prior
@@ -62,14 +62,16 @@ class AlignDRAW(Model):
         c = config
         words = c.caption_units
         glimpse = 2 * c.channels * c.read_size**2
+        side = max(c.image_size)
+        span = c.window_span / max(1, side - 1)
         self.align = WordAttention(c.decoder_units, words, c.align_units) if c.align else None
         self.values = WordEmbedding(c.vocabulary_size, words) if c.word_values == "embeddings" else None
-        self.read = GlimpseRead(c.decoder_units, c.read_size, c.conventions)
+        self.read = GlimpseRead(c.decoder_units, c.read_size, c.conventions, span, side)
         self.encoder = LSTMCell(glimpse + c.decoder_units, c.encoder_units)
         self.posterior = Posterior(c.encoder_units, c.latent_units)
         self.prior = Prior(c.decoder_units, c.latent_units)
         self.decoder = LSTMCell(c.latent_units + words, c.decoder_units)
-        self.write = GlimpseWrite(c.decoder_units, c.write_size, c.channels, c.conventions)
+        self.write = GlimpseWrite(c.decoder_units, c.write_size, c.channels, c.conventions, span, side)
         self.reset_parameters()
 
     @property
@@ -189,7 +191,7 @@ class AlignDRAW(Model):
         """The modules that the steps call, and the types whose arithmetic `ops.unroll` knows."""
         parts: list[tuple[str, nn.Module, type[nn.Module]]] = [
             ("read", self.read, GlimpseRead),
-            ("read.window", self.read.window, Head),
+            ("read.window", self.read.window, WindowHead),
             ("encoder", self.encoder, LSTMCell),
             ("posterior", self.posterior, Posterior),
             ("posterior.mu", self.posterior.mu, Head),
@@ -198,7 +200,7 @@ class AlignDRAW(Model):
             ("prior.mu_log_sigma", self.prior.mu_log_sigma, Head),
             ("decoder", self.decoder, LSTMCell),
             ("write", self.write, GlimpseWrite),
-            ("write.window", self.write.window, Head),
+            ("write.window", self.write.window, WindowHead),
             ("write.patch", self.write.patch, nn.Linear),
         ]
         if self.align is not None:
@@ -229,14 +231,16 @@ class AlignDRAW(Model):
 
     def _decoder_weights(self) -> ops.DecoderWeights:
         decoder, align = self.decoder, self.align
-        heads: list[nn.Linear] = [] if align is None else [align.query]
-        heads += [self.prior.mu_log_sigma, self.write.patch, self.write.window, self.read.window]
+        linear: list[nn.Linear] = [] if align is None else [align.query]
+        linear += [self.prior.mu_log_sigma, self.write.patch]
+        heads: list[tuple[Tensor, Tensor]] = [(head.weight, head.bias) for head in linear]
+        heads += [self.write.window.affine(), self.read.window.affine()]
         return ops.DecoderWeights(
             decoder.weight_ih,
             decoder.weight_hh,
             decoder.bias,
             decoder.h0,
-            torch.cat([head.weight for head in heads]),
-            torch.cat([head.bias for head in heads]),
+            torch.cat([weight for weight, _ in heads]),
+            torch.cat([bias for _, bias in heads]),
             None if align is None else align.score,
         )

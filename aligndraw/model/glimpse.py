@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from aligndraw import ops
 from aligndraw.model.recurrent import Head
@@ -21,6 +24,41 @@ def released_window(window: Tensor, size: int, height: int, width: int) -> Tenso
     return torch.cat([window[:, :2] + shift * scale, window[:, 2:]], 1)
 
 
+class WindowHead(Head):
+    """The window of a state: g̃_X, g̃_Y, log σ², log δ̃, log γ, linear in h.
+
+    With `span` the grid has a fixed size, and three rows are learned: of g̃_X, g̃_Y and log γ. A patch can then reach no
+    further than its window, so that only the window says where it stands.
+
+    Args:
+        units: of the state h.
+        size: p, filters per axis.
+        span: distance from the first to the last filter, divided by that from the first to the last pixel of the longer
+            side of the image; 0 for a learned size.
+        side: pixels of that longer side.
+    """
+
+    def __init__(self, units: int, size: int, span: float = 0.0, side: int = 1) -> None:
+        super().__init__(units, 3 if span else 5)
+        # σ is half the spacing δ.
+        self.log_size = (2 * math.log(span * (side - 1) / (size - 1) / 2), math.log(span)) if span else None
+
+    def affine(self) -> tuple[Tensor, Tensor]:
+        """Weight [5, n] and bias [5] of all five numbers."""
+        if self.log_size is None:
+            return self.weight, self.bias
+        weight, bias = self.weight, self.bias
+        return (
+            torch.cat([weight[:2], weight.new_zeros(2, weight.shape[1]), weight[2:]]),
+            torch.cat([bias[:2], bias.new_tensor(self.log_size), bias[2:]]),
+        )
+
+    def forward(self, input: Tensor) -> Tensor:
+        """h [B, n] -> window [B, 5], in full precision under autocast too."""
+        with torch.autocast(input.device.type, enabled=False):
+            return functional.linear(input.to(self.weight.dtype), *self.affine())
+
+
 class GlimpseRead(nn.Module):
     """r = read(x, x̂, h): a p x p glimpse of the image, and of the error image when there is a canvas.
 
@@ -28,12 +66,15 @@ class GlimpseRead(nn.Module):
         units: of the state h that looks.
         size: p.
         conventions: "paper", or "released" for the window grid of the authors' released code.
+        span, side: as for `WindowHead`.
     """
 
-    def __init__(self, units: int, size: int, conventions: str = "paper") -> None:
+    def __init__(
+        self, units: int, size: int, conventions: str = "paper", span: float = 0.0, side: int = 1
+    ) -> None:
         super().__init__()
         self.size, self.conventions = size, conventions
-        self.window = Head(units, 5)
+        self.window = WindowHead(units, size, span, side)
 
     def forward(self, h: Tensor, image: Tensor, canvas: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """h [B, n], image and canvas [B, C, H, W] -> glimpse [B, C or 2C, p, p], window [B, 5]."""
@@ -51,12 +92,15 @@ class GlimpseWrite(nn.Module):
         size: p.
         channels: C.
         conventions: "paper", or "released" for the window grid of the authors' released code.
+        span, side: as for `WindowHead`.
     """
 
-    def __init__(self, units: int, size: int, channels: int, conventions: str = "paper") -> None:
+    def __init__(
+        self, units: int, size: int, channels: int, conventions: str = "paper", span: float = 0.0, side: int = 1
+    ) -> None:
         super().__init__()
         self.size, self.channels, self.conventions = size, channels, conventions
-        self.window = Head(units, 5)
+        self.window = WindowHead(units, size, span, side)
         self.patch = nn.Linear(units, channels * size * size)
 
     def forward(self, h: Tensor, canvas: Tensor) -> tuple[Tensor, Tensor, Tensor]:

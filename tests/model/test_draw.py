@@ -104,6 +104,24 @@ def test_noalign_sees_one_sentence(tiny, batch):
     assert drawing.weights is None and drawing.images.shape == (3, 2, 9, 7)
 
 
+def test_windows_of_a_fixed_size(tiny, batch):
+    """The first and the last filter are `window_span` pixels apart, sigma is half the spacing, the rest is learned."""
+    model = tiny(window_span=4.0, read_size=3, write_size=5)
+    images, captions, lengths = batch
+    noise = torch.randn(3, 4, 5, dtype=torch.float64)
+    state, caption = model.first(3), model.describe(captions, lengths)
+    for epsilon in noise.unbind(1):
+        state, step = model.step(caption, state, epsilon, images)
+        for window, size in ((step.read_window, 3), (step.write_window, 5)):
+            spacing = (9 - 1) / (size - 1) * window[:, 3].exp()
+            torch.testing.assert_close(spacing * (size - 1), torch.full_like(spacing, 4.0))
+            torch.testing.assert_close((window[:, 2] / 2).exp(), spacing / 2)
+    assert (step.write_window[:, [0, 1, 4]].std(0) > 1e-3).all()
+    assert model.write.window.weight.shape == (3, 10) and model.read.window.bias.shape == (3,)
+    model(images, captions, lengths, noise=noise).loss.backward()
+    assert (model.write.window.weight.grad.abs().sum(1) > 0).all()
+
+
 def test_the_value_of_a_word_is_its_own(tiny, batch):
     """With embeddings other words change where is attended to and not what is read; with states both."""
     _, captions, lengths = batch
@@ -120,10 +138,10 @@ def test_the_value_of_a_word_is_its_own(tiny, batch):
     torch.testing.assert_close(tiny(word_values="embeddings").describe(captions, lengths).words, table[captions])
 
 
-def test_a_model_from_before_there_were_values_of_words(tiny):
-    """Its configuration says nothing of them: the same parameters, by name and shape."""
+def test_a_model_from_before_there_were_these_fields(tiny):
+    """Its configuration says nothing of values and windows: the same parameters, by name and shape."""
     earlier = tiny().config.to_dict()
-    assert earlier.pop("word_values") == "states"
+    assert (earlier.pop("word_values"), earlier.pop("window_span")) == ("states", 0.0)
     again = AlignDRAW(AlignDRAWConfig.from_dict(earlier))
     assert {n: p.shape for n, p in again.named_parameters()} == {n: p.shape for n, p in tiny().named_parameters()}
     assert "values.words" not in dict(again.named_parameters())
