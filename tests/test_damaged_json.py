@@ -19,7 +19,7 @@ from aligndraw.model.lapgan import LAPGAN
 from aligndraw.model.saved import load_model, save_model
 from aligndraw.text import Vocabulary, read_tokenizer, write_tokenizer
 from aligndraw.training.checkpoint import load_checkpoint, save_checkpoint
-from aligndraw.training.run import Run
+from aligndraw.training.model_run import Run
 from aligndraw.training.skipthoughts import (
     SkipThoughtsConfig,
     SkipThoughtsModel,
