@@ -31,6 +31,7 @@ CONFIGS = {
 }
 FIELDS = [(*place, f) for place, config in CONFIGS.items() for f in config.__dataclass_fields__]
 OTHER = {"image_size": (28, 30), "epoch_size": 6400, "batch_size": 20}
+NEEDS = {"word_values": {"align": True}}  # what other fields must be for another value to be allowed
 
 
 def other_value(field, now):
@@ -48,15 +49,17 @@ def other_value(field, now):
 
 @pytest.mark.parametrize(("data", "preset", "model", "i", "name"), FIELDS)
 def test_every_field_has_an_option(data, preset, model, i, name):
-    config = CONFIGS[data, preset, model, i]
+    config, needs = CONFIGS[data, preset, model, i], NEEDS.get(name, {})
     value = other_value(config.__dataclass_fields__[name], getattr(config, name))
-    option = name.replace("_", "-")
-    if isinstance(value, bool):
-        given = [f"--{option}" if value else f"--no-{option}"]
-    else:
-        given = [f"--{option}", *map(str, value if isinstance(value, tuple) else (value,))]
+    given = []
+    for field, wanted in {**needs, name: value}.items():
+        option = field.replace("_", "-")
+        if isinstance(wanted, bool):
+            given.append(f"--{option}" if wanted else f"--no-{option}")
+        else:
+            given += [f"--{option}", *map(str, wanted if isinstance(wanted, tuple) else (wanted,))]
     changed = chosen(config, _parser().parse_args(["train", data, *given]))
-    assert changed == config.replace(**{name: value}) != config
+    assert changed == config.replace(**needs, **{name: value}) != config
 
 
 def test_help_tells_of_every_field(command):
