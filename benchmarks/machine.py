@@ -14,17 +14,19 @@ from typing import Any
 
 import torch
 
-from aligndraw.machine import processor
 from aligndraw.training.precision import float32_products
 
 ROOT = Path(__file__).parents[1]
+# As Linux spells them.
+VECTORS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "asimdhp", "bf16", "sve", "sve2")
 
 
 def describe(device: str) -> dict[str, Any]:
     """Hardware and versions; what is not there is None."""
     facts: dict[str, Any] = {
         "device": device,
-        "cpu": processor(),
+        "cpu": _cpuinfo("model name") or platform.processor() or platform.machine(),
+        "isa": isa(),
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
@@ -56,12 +58,18 @@ def gpu_state() -> dict[str, str]:
     return dict(zip(fields, values, strict=True)) if len(values) == len(fields) else {}
 
 
-def commit() -> str:
-    """The commit of this checkout, "+changes" where files differ from it."""
-    name = _output(["git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD"])
+def isa() -> str:
+    """The processor's vector instructions that a kernel may be made for, narrowest first."""
+    flags = (_cpuinfo("flags") or _cpuinfo("Features")).split()
+    return " ".join(name for name in VECTORS if name in flags) or platform.machine()
+
+
+def commit(checkout: Path = ROOT) -> str:
+    """The commit of a checkout, "+changes" where files differ from it."""
+    name = _output(["git", "-C", str(checkout), "rev-parse", "--short=12", "HEAD"])
     if not name:
         return "unknown"
-    return name + ("+changes" if _output(["git", "-C", str(ROOT), "status", "--porcelain"]) else "")
+    return name + ("+changes" if _output(["git", "-C", str(checkout), "status", "--porcelain"]) else "")
 
 
 def ceilings(device: str) -> dict[str, float]:
@@ -109,6 +117,17 @@ def spread(samples: Sequence[float]) -> dict[str, float]:
         "p20": ordered[round(0.2 * last)],
         "p80": ordered[round(0.8 * last)],
     }
+
+
+def _cpuinfo(key: str) -> str:
+    """A field of the first processor in Linux's list, or ""."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == key:
+                return value.strip()
+    return ""
 
 
 def _version(package: str) -> str | None:

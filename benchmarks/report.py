@@ -181,7 +181,8 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def machine_line(machine: dict[str, Any]) -> str:
     """Hardware and versions in one line."""
-    where = f"{machine['cpu']}, {machine['cpus']} CPUs, threads in use {machine['threads']}"
+    isa = f" ({machine['isa']})" if machine.get("isa") else ""  # older runs do not tell
+    where = f"{machine['cpu']}{isa}, {machine['cpus']} CPUs, threads in use {machine['threads']}"
     if machine.get("gpu"):
         driver = machine.get("driver_version", "unknown")
         where = f"{machine['gpu']}, driver {driver}, CUDA {machine.get('cuda')}; host {where}"
