@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -42,8 +43,8 @@ class SharpenBenchmark:
         return case.preset == "coco" and case.batch == 1
 
     @contextlib.contextmanager
-    def prepared(self, case: Case) -> Iterator[Ready]:
-        """The case after its result was held against float64.
+    def prepared(self, case: Case, check: bool = True) -> Iterator[Ready]:
+        """The case after its result was held against float64 where `check` asks for it.
 
         Raises:
             WrongResult: it is further off than twice the error of the module in the same dtype.
@@ -52,13 +53,16 @@ class SharpenBenchmark:
             module, inputs = _module(case.preset, case.device), _inputs(case.preset, case.batch, case.device)
             dtype = torch.bfloat16 if case.form.endswith("bf16") else torch.float32
             sharpen = module if case.form == "eager" else FastSharpener(module, dtype)
-            some = [tensor[:16] for tensor in inputs]
-            truth = copy.deepcopy(module).double()(*(tensor.double() for tensor in some))
-            same = copy.deepcopy(module).to(dtype)(*(tensor.to(dtype) for tensor in some))
-            off, allowed = _error(sharpen(*inputs)[:16], truth), 2 * _error(same, truth) + 1e-7
-            if not off <= allowed:
-                raise WrongResult(f"{case}: images are off by {off:.1e}, allowed {allowed:.1e}: not timed")
-            yield Ready(lambda: sharpen(*inputs), _work(module.config, case.batch), off / allowed)
+            error = math.nan
+            if check:
+                some = [tensor[:16] for tensor in inputs]
+                truth = copy.deepcopy(module).double()(*(tensor.double() for tensor in some))
+                same = copy.deepcopy(module).to(dtype)(*(tensor.to(dtype) for tensor in some))
+                off, allowed = _error(sharpen(*inputs)[:16], truth), 2 * _error(same, truth) + 1e-7
+                if not off <= allowed:
+                    raise WrongResult(f"{case}: images are off by {off:.1e}, allowed {allowed:.1e}: not timed")
+                error = off / allowed
+            yield Ready(lambda: sharpen(*inputs), _work(module.config, case.batch), error)
 
 
 @functools.lru_cache(maxsize=1)

@@ -57,13 +57,14 @@ class BuildWorker:
             found[name] = reference if reference in self._cases else None
         return found
 
-    def prepare(self, name: str) -> str:
-        """Checks a case and keeps it for `burst`; returns what is wrong with its results, or ""."""
+    def prepare(self, given: tuple[str, bool]) -> str:
+        """Keeps a case for `burst`, given its name and whether to check it; returns what is wrong with it, or ""."""
+        name, check = given
         self._prepared.close()
         self._call = None
         benchmark, case = self._cases[name]
         try:
-            self._call = self._prepared.enter_context(benchmark.prepared(case)).call
+            self._call = self._prepared.enter_context(benchmark.prepared(case, check)).call
         except (cases.WrongResult, cases.NotBuilt) as problem:
             return str(problem)
         self._call()

@@ -3,8 +3,8 @@
     python benchmarks/compare_builds.py old=OLD_ENVIRONMENT/bin/python new=NEW_ENVIRONMENT/bin/python
     python benchmarks/compare_builds.py ... --cases "train-*-B100-*" "read-*-B100-*-cpp" --eager --out compared.md
 
-Each round starts a new process for each build: no figure rests on where one process put its arrays. The processes
-prepare a case at the same time. Then they run in turn, a burst of ten milliseconds each. A round's figure is the median
+Each round starts a new process for each build: no figure rests on where one process put its arrays. All
+processes prepare a case, then run it in turn, a burst of ten milliseconds each. A round's figure is the median
 over neighbours in time: a shared machine changes its speed from one second to the next.
 """
 
@@ -18,6 +18,7 @@ import shlex
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
@@ -52,22 +53,16 @@ class Worker:
         except OSError as problem:
             raise CannotCompare(f"{name}: {python} cannot be run ({problem.strerror})") from None
 
-    def send(self, request: str, argument: Any = None) -> None:
-        assert self._process.stdin is not None
+    def ask(self, request: str, argument: Any = None) -> Any:
+        """The answer of the method `request` of BuildWorker. Raises CannotCompare where the process has ended."""
+        assert self._process.stdin is not None and self._process.stdout is not None
         with contextlib.suppress(BrokenPipeError):  # the answer will be missing
             self._process.stdin.write(json.dumps([request, argument]) + "\n")
             self._process.stdin.flush()
-
-    def answer(self) -> Any:
-        assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
             raise CannotCompare(f"{self.name}: its process ended; what it printed stands above")
         return json.loads(line)
-
-    def ask(self, request: str, argument: Any = None) -> Any:
-        self.send(request, argument)
-        return self.answer()
 
     def close(self) -> None:
         self._process.kill()
@@ -85,13 +80,6 @@ def workers(builds: dict[str, str], threads: int | None) -> Iterator[dict[str, W
     finally:
         for worker in found.values():
             worker.close()
-
-
-def ask_all(of: dict[str, Worker], request: str, arguments: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The answers by name; the workers calculate at the same time."""
-    for name, worker in of.items():
-        worker.send(request, (arguments or {}).get(name))
-    return {name: worker.answer() for name, worker in of.items()}
 
 
 @dataclass
@@ -202,24 +190,27 @@ def compare(
         CannotCompare: a build does not run, or no case matches.
     """
     old, new = builds
-    load = Load()
+    load, began = Load(), time.monotonic()
     compared: dict[str, Compared] = {}
     for number in range(rounds):
         with workers({**builds, **({EAGER: builds[new]} if eager else {})}, threads) as running:
             if not number:
-                facts, names = ask_all(running, "facts"), ask_all(running, "names")
+                facts = {build: worker.ask("facts") for build, worker in running.items()}
+                names = {build: worker.ask("names") for build, worker in running.items()}
                 asked = [n for n in {**names[old], **names[new]} if any(fnmatch(n, p) for p in patterns)]
                 left_out = [name for name in asked if not (name in names[old] and name in names[new])]
                 compared = {name: Compared(name) for name in asked if name not in left_out}
                 if not compared:
                     raise CannotCompare(f"no case of both builds matches {' '.join(patterns)}")
             for name, case in compared.items():
-                print(f"round {number + 1}: {name}", file=sys.stderr)
-                turn = dict.fromkeys(builds, name)
+                print(f"[{time.monotonic() - began:.0f} s] round {number + 1}: {name}", file=sys.stderr)
+                if case.problem:
+                    continue
+                turn = dict.fromkeys(builds, (name, not number))  # checked in the first round
                 if eager and names[new][name]:
-                    turn[EAGER] = names[new][name]
+                    turn[EAGER] = names[new][name], False
                 of = {build: running[build] for build in turn}
-                problems = ask_all(of, "prepare", turn)
+                problems = {build: worker.ask("prepare", turn[build]) for build, worker in of.items()}
                 case.problem = "; ".join(f"{build}: {text}" for build, text in problems.items() if text)
                 if not case.problem:
                     medians, ratios = time_in_turn(of, new, seconds)

@@ -13,15 +13,12 @@ class FakeWorker:
     """Answers as build_worker.py does, at a speed of its own."""
 
     log: list = []
+    checks: list = []
 
     def __init__(self, name, seconds, wrong=()):
         self.name, self.seconds, self.wrong = name, seconds, wrong
 
-    def send(self, request, argument=None):
-        self.request = request, argument
-
-    def answer(self):
-        request, argument = self.request
+    def ask(self, request, argument=None):
         if request == "facts":
             return {
                 "cpu": "A CPU", "isa": "avx2", "cpus": 2, "threads": 2, "aligndraw": "0.1.0", "torch": "2.13.0",
@@ -31,15 +28,12 @@ class FakeWorker:
             only = {f"{self.name}-alone": None}
             return {"a-cpp": "a-eager", "b-cpp": None, **only}
         if request == "prepare":
-            self.case = argument
-            return f"{argument}: wrong" if argument in self.wrong else ""
+            self.case, check = argument
+            self.checks.append(check)
+            return f"{self.case}: wrong" if self.case in self.wrong else ""
         assert request == "burst"
         self.log.append(self.name)
         return self.seconds[self.case] if isinstance(self.seconds, dict) else self.seconds
-
-    def ask(self, request, argument=None):
-        self.send(request, argument)
-        return self.answer()
 
 
 @pytest.fixture
@@ -49,6 +43,7 @@ def fake(monkeypatch):
     def install(*rounds, wrong=()):
         speeds = iter(rounds)
         monkeypatch.setattr(FakeWorker, "log", [])
+        monkeypatch.setattr(FakeWorker, "checks", [])
 
         @contextlib.contextmanager
         def workers(builds, threads):
@@ -100,6 +95,7 @@ def test_a_verdict_needs_every_round(fake, ratios, verdict):
     (case,) = compare_builds.compare(BUILDS, ["a-*"]).cases
     assert case.verdict("old") == verdict
     assert case.ratio("old") == sorted(ratios)[1]
+    assert FakeWorker.checks == [True, True, False, False, False, False]
 
 
 def table(text):
