@@ -8,11 +8,10 @@ Every field carries the sentence that the command line shows as its help.
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
-from aligndraw.json_files import entry
+from aligndraw.json_files import entry, wanted_like
 
 _C = TypeVar("_C", bound="Config")
 
@@ -58,33 +57,9 @@ class Config:
             choices = field.metadata["choices"]
             if choices and value not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
-            wanted = _wanted(value, default)
+            wanted = wanted_like(value, default)
             if wanted:
                 raise ValueError(f"{name} must be {wanted}, got {value!r}")
-
-
-def _wanted(value: Any, default: Any) -> str:
-    """What a value in place of a default must be and is not, or ""."""
-    if isinstance(default, bool):
-        return "" if isinstance(value, bool) else "true or false"
-    if isinstance(default, int):
-        least = min(default, 1)
-        if not _whole(value) or value < least:
-            return f"a whole number of at least {least}"
-        return "" if value < 2**31 else "a whole number below 2^31"
-    if isinstance(default, float):
-        good = isinstance(value, float) or (_whole(value) and abs(value) < 2**53)
-        return "" if good and math.isfinite(value) else "finite" if good else "a number"
-    if isinstance(default, str):
-        return "" if isinstance(value, str) else "text"
-    if isinstance(default, tuple):
-        good = isinstance(value, tuple) and len(value) == len(default) and all(map(_whole, value))
-        return "" if good and all(1 <= side < 2**31 for side in value) else "two whole numbers of at least 1"
-    return ""
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 class ModelConfig(Config):

@@ -94,6 +94,26 @@ def entry(record: Any, name: str, *kinds: type, default: Any = _REQUIRED) -> Any
     return value
 
 
+def wanted_like(value: Any, default: Any) -> str:
+    """What a value in place of a default must be and is not, or ""."""
+    if isinstance(default, bool):
+        return "" if isinstance(value, bool) else "true or false"
+    if isinstance(default, int):
+        least = min(default, 1)
+        if not _whole(value) or value < least:
+            return f"a whole number of at least {least}"
+        return "" if value < 2**31 else "a whole number below 2^31"
+    if isinstance(default, float):
+        good = isinstance(value, float) or (_whole(value) and abs(value) < 2**53)
+        return "" if good and math.isfinite(value) else "finite" if good else "a number"
+    if isinstance(default, str):
+        return "" if isinstance(value, str) else "text"
+    if isinstance(default, tuple):
+        good = isinstance(value, tuple) and len(value) == len(default) and all(map(_whole, value))
+        return "" if good and all(1 <= side < 2**31 for side in value) else "two whole numbers of at least 1"
+    return ""
+
+
 def _inner(value: Any) -> Any:
     return value.values() if isinstance(value, dict) else value
 
@@ -109,3 +129,7 @@ def _finite(digits: str) -> float:
 
 def _shown(value: Any) -> str:
     return _KINDS[type(value)] if isinstance(value, (list, dict)) else json.dumps(value)[:60]
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -134,7 +134,8 @@ def _read_annotations(
 
 def _load(file: Path) -> dict[str, list[Any]]:
     try:
-        with json_files.naming(file, "no file of COCO annotations", DataError):
+        what = 'no COCO annotations, an object with the lists "images" and "annotations"'
+        with json_files.naming(file, what, DataError):
             found = json_files.read_json(file)
             record = {name: json_files.entry(found, name, list) for name in ("images", "annotations")}
     except OSError as error:

@@ -175,7 +175,7 @@ def test_refused(command, tmp_path, listing):
         (
             ("coco", "--images", tmp_path, "--annotations", tmp_path / "a.json", "--out", tmp_path / "x"),
             1,
-            "an object with",
+            "an object with the lists",
         ),
         (
             ("coco", "--images", tmp_path, "--annotations", tmp_path / "b.json", "--out", tmp_path / "x"),

@@ -159,11 +159,11 @@ def test_an_image_of_two_files_trains_or_tests(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "a.json is no file of COCO annotations: Expecting value"),
-        (b"\xff\xfe\x00", "a.json is no file of COCO annotations: "),
-        (b"[" * 100_000, "a.json is no file of COCO annotations: "),
-        (b"[]", "a.json is no file of COCO annotations: it must be an object, got a list"),
-        (b'{"images": [], "annotations": {}}', "a.json is no file of .*: 'annotations' must be a list, got an object"),
+        (b"", "a.json is no COCO annotations, an object with .*: Expecting value"),
+        (b"\xff\xfe\x00", "a.json is no COCO annotations, an object with .*: "),
+        (b"[" * 100_000, "a.json is no COCO annotations, an object with .*: "),
+        (b"[]", "a.json is no COCO annotations, an object with .*: it must be an object, got a list"),
+        (b'{"images": [], "annotations": {}}', "a.json is no COCO .*: 'annotations' must be a list"),
         (None, "cannot read .*a.json: No such file"),
     ],
 )
