@@ -167,7 +167,8 @@ def test_killed_at_random_moments(tmp_path):
     All processes run on one thread: on how many they run, the bits depend.
     """
     code = SCRIPT.format(here=str(Path(__file__).parent), this=__file__)
-    folder, environment = tmp_path / "killed", {**os.environ, "OMP_NUM_THREADS": "1"}
+    folder = tmp_path / "killed"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     chance, kills, reached = random.Random(0), 0, 0
     while True:
         process = subprocess.Popen(
