@@ -47,7 +47,7 @@ class VAE(Model):
     def draw(self, caption: Caption, noise: Tensor) -> Drawing:
         """As `Model.draw`: images, and nothing of steps."""
         canvas = self._canvas(noise[:, 0], caption)
-        return Drawing(self.canvas.expand_as(canvas), canvas)
+        return Drawing(self.canvas.clone().expand_as(canvas), canvas)
 
     @torch.no_grad()
     def reset_parameters(self, init: str = "paper") -> None:

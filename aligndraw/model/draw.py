@@ -146,10 +146,10 @@ class AlignDRAW(Model):
             drawn = ops.unroll_prior(
                 self.canvas, *self._words(caption), noise, self._decoder_weights(), self.write.size
             )
-            first = self.canvas.expand_as(drawn.canvas)
+            first = self.canvas.clone().expand_as(drawn.canvas)
             return Drawing(first, drawn.canvas, drawn.patches, drawn.windows, drawn.weights)
         state = self.first(len(noise), encode=False)
-        first, done = state.canvas, []
+        first, done = self.canvas.clone().expand_as(state.canvas), []
         for epsilon in noise.unbind(1):
             state, step = self.step(caption, state, epsilon)
             done.append(step)

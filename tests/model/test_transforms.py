@@ -66,6 +66,8 @@ def test_forward_mode_through_a_picture(model, inputs):
     def picture(noise, **parameters):
         return functional_call(model, parameters, (captions, lengths), {"noise": noise})
 
+    drawn = model.sample(captions, lengths, noise=noise)
+    assert not (drawn.canvases if drawn.windows is not None else drawn.images).requires_grad
     model.forward = type(model).sample.__get__(model)
     tangents = {name: direction(p) for name, p in model.named_parameters()}
     values = {name: p.detach() for name, p in model.named_parameters()}
