@@ -1,8 +1,58 @@
-"""alignDRAW, generating images from captions with attention (Mansimov et al., ICLR 2016), on custom kernels."""
+"""alignDRAW, generating images from captions with attention (Mansimov et al., ICLR 2016), on custom kernels.
 
-from aligndraw.backends import use_backend
-from aligndraw.config import AlignDRAWConfig, TrainingConfig
-from aligndraw.model import AlignDRAW
+Everything is imported when it is first used, torch too: `import aligndraw` alone takes no time, and
+`aligndraw.pipelines.Pipeline` is there without another import. `import aligndraw.ops` defines `torch.ops.aligndraw`.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aligndraw import backends as backends
+    from aligndraw import cli as cli
+    from aligndraw import config as config
+    from aligndraw import convert as convert
+    from aligndraw import data as data
+    from aligndraw import evaluation as evaluation
+    from aligndraw import files as files
+    from aligndraw import info as info
+    from aligndraw import json_files as json_files
+    from aligndraw import lapgan as lapgan
+    from aligndraw import machine as machine
+    from aligndraw import model as model
+    from aligndraw import nn as nn
+    from aligndraw import noise as noise
+    from aligndraw import ops as ops
+    from aligndraw import pipelines as pipelines
+    from aligndraw import presets as presets
+    from aligndraw import printable as printable
+    from aligndraw import sharpening as sharpening
+    from aligndraw import text as text
+    from aligndraw import training as training
+    from aligndraw import viz as viz
+    from aligndraw.backends import use_backend
+    from aligndraw.config import AlignDRAWConfig, TrainingConfig
+    from aligndraw.model import AlignDRAW
 
 __version__ = "0.1.0"
 __all__ = ["AlignDRAW", "AlignDRAWConfig", "TrainingConfig", "use_backend"]
+
+_PLACES = {"AlignDRAW": "model", "AlignDRAWConfig": "config", "TrainingConfig": "config", "use_backend": "backends"}
+_MODULES = (
+    "backends", "cli", "config", "convert", "data", "evaluation", "files", "info", "json_files", "lapgan", "machine",
+    "model", "nn", "noise", "ops", "pipelines", "presets", "printable", "sharpening", "text", "training", "viz",
+)  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"aligndraw.{name}")
+    if name in _PLACES:
+        value = getattr(importlib.import_module(f"aligndraw.{_PLACES[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'aligndraw' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES, *_PLACES})

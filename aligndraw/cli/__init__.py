@@ -6,28 +6,29 @@ What the user can mend ends in one line on stderr; a traceback means a fault of 
 
 from __future__ import annotations
 
-import argparse
+import importlib
 import io
 import os
 import sys
 from collections.abc import Sequence
-
-import torch
+from typing import Any
 
 import aligndraw
-from aligndraw import info
-from aligndraw.cli import (
-    command_data,
-    command_figures,
-    command_sample,
-    command_sharpen,
-    evaluate,
-    train,
-)
 from aligndraw.cli.failure import Failure
-from aligndraw.cli.options import Parser
+from aligndraw.cli.parser import Parser
 from aligndraw.cli.telling import tell
 from aligndraw.printable import one_line
+
+COMMANDS = {
+    "sample": ("command_sample", "draw pictures of captions"),
+    "sharpen": ("command_sharpen", "sharpen pictures that were drawn before"),
+    "train": ("train", "train a model and save it into a folder"),
+    "data": ("command_data", "bring pictures with captions into a folder to train on"),
+    "eval": ("evaluate", "measure how good a model is"),
+    "figures": ("command_figures", "draw the figures of the paper"),
+    "tables": ("evaluate.tables", "compare models: the paper's Tables 1 and 3"),
+    "info": ("command_info", "what this installation can do, and why it cannot do the rest"),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -68,22 +69,26 @@ def _parser() -> Parser:
         description="Draws pictures from captions with alignDRAW (Mansimov et al., 2016).",
     )
     parser.add_argument("--version", action="version", version=f"aligndraw {aligndraw.__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    command_sample.add_to(commands)
-    command_sharpen.add_to(commands)
-    train.add_to(commands)
-    command_data.add_to(commands)
-    evaluate.add_to(commands)
-    command_figures.add_to(commands)
-    what = "what this installation can do, and why it cannot do the rest"
-    commands.add_parser("info", help=what, description=what).set_defaults(run=_info)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Command)
+    for name, (module, text) in COMMANDS.items():
+        commands.add_parser(name, help=text, description=text, module=f"aligndraw.cli.{module}")
     parser.set_defaults(run=lambda _: parser.parse_args(["--help"]))
     return parser
 
 
-def _info(_: argparse.Namespace) -> int:
-    info.main()
-    return 0
+class _Command(Parser):
+    """A command, whose module says more of it when it is called: importing torch takes seconds."""
+
+    def __init__(self, module: str = "", **settings: Any) -> None:
+        super().__init__(**settings)
+        self._module = module
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As in argparse."""
+        if self._module:
+            importlib.import_module(self._module).add_to(self)
+            self._module = ""
+        return super().parse_known_args(args, namespace)
 
 
 def _complain(message: str, status: int) -> int:
@@ -92,5 +97,6 @@ def _complain(message: str, status: int) -> int:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    known = (MemoryError, torch.OutOfMemoryError)
+    torch = sys.modules.get("torch")
+    known = (MemoryError, *((torch.OutOfMemoryError,) if torch else ()))
     return isinstance(error, known) or "can't allocate memory" in str(error)

@@ -29,12 +29,9 @@ SHOWN = 3  # of what is skipped
 SHEET = "sheet.png"  # beside the stored images, for people to look at
 
 
-def add_to(commands: Any) -> None:
-    """Adds the command to the subparsers of the command line."""
-    what = "bring pictures with captions into a folder to train on"
-    sets = commands.add_parser("data", help=what, description=what).add_subparsers(
-        title="data sets", metavar="DATASET", required=True
-    )
+def add_to(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of the command to its parser."""
+    sets = parser.add_subparsers(title="data sets", metavar="DATASET", required=True)
     parser = _parser(sets, "scenes", "colour pictures of things in places, drawn by this program", _scenes)
     parser.add_argument("--images", type=whole(1), default=20_000, metavar="N", help="for training [%(default)s]")
     parser.add_argument(

@@ -33,11 +33,10 @@ MOST = 64  # pictures side by side: more make a file that few programs show
 Pipelines = Mapping[str, Pipeline]
 
 
-def add_to(commands: Any) -> None:
-    """Adds the command to the subparsers of the command line."""
-    what = "draw the figures of the paper"
-    figures = commands.add_parser("figures", help=what, description=f"{what.capitalize()}, each as one PNG file.")
-    figures = figures.add_subparsers(title="figures", metavar="FIGURE", required=True)
+def add_to(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of the command to its parser."""
+    parser.description = "Draws the figures of the paper, each as one PNG file."
+    figures = parser.add_subparsers(title="figures", metavar="FIGURE", required=True)
     _add(figures, "novel", "novel compositions: several pictures of captions that training never shows", _novel)
     _add(figures, "swap", "word swaps: captions that differ in one word, drawn from the same noise", _swap)
     parser = _add(figures, "background", "background swaps, each picture above the nearest training image", _background)

@@ -30,14 +30,12 @@ MAX_PICTURES = 4096  # on a sheet: more make a file that few programs open
 BATCH_SIZE = 100  # pictures of an archive
 
 
-def add_to(commands: Any) -> None:
-    """Adds the command to the subparsers of the command line."""
-    parser = commands.add_parser(
-        "sample",
-        help="draw pictures of captions",
-        description="Draws pictures of captions and writes them as one PNG file, or as arrays into an .npz archive.",
-        epilog='example: aligndraw sample "the digit seven is at the bottom left of the image"',
+def add_to(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of the command to its parser."""
+    parser.description = (
+        "Draws pictures of captions and writes them as one PNG file, or as arrays into an .npz archive."
     )
+    parser.epilog = 'example: aligndraw sample "the digit seven is at the bottom left of the image"'
     parser.add_argument("captions", nargs="*", metavar="CAPTION", help="in quotes; words as in training")
     parser.add_argument("--captions-file", type=Path, metavar="FILE", help="UTF-8 text, a caption a line, instead")
     parser.add_argument(

@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,15 +27,13 @@ SENTENCES = "what makes vectors of captions, caption being the language model of
 TOGETHER = 100  # pictures of an archive that are sharpened in one batch
 
 
-def add_to(commands: Any) -> None:
-    """Adds the command to the subparsers of the command line."""
-    parser = commands.add_parser(
-        "sharpen",
-        help="sharpen pictures that were drawn before",
-        description="Adds to pictures the details that a sharpener makes of them and of their captions. The sharpener "
-        "is one that `aligndraw train sharpener` made.",
-        epilog="example: aligndraw sharpen out.npz --sharpener sharpener -o sharp.npz",
+def add_to(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of the command to its parser."""
+    parser.description = (
+        "Adds to pictures the details that a sharpener makes of them and of their captions. The sharpener "
+        "is one that `aligndraw train sharpener` made."
     )
+    parser.epilog = "example: aligndraw sharpen out.npz --sharpener sharpener -o sharp.npz"
     parser.add_argument(
         "input",
         type=Path,

@@ -7,28 +7,16 @@ import dataclasses
 import math
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from aligndraw.backends import backend_for
 from aligndraw.cli.failure import failing
 from aligndraw.config import Config
 from aligndraw.info import no_cuda_reason
 from aligndraw.ops import OPS
-from aligndraw.printable import one_line
 from aligndraw.text.sentences import KINDS
 
 _C = TypeVar("_C", bound=Config)
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser that refuses in one line and guesses no abbreviated options."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(allow_abbrev=False, **settings)
-
-    def error(self, message: str) -> NoReturn:
-        """Ends the process with status 2."""
-        self.exit(2, f"aligndraw: error: {one_line(message)} (see `{self.prog} --help`)\n")
 
 
 def whole(least: int | None = None) -> Callable[[str], int]:

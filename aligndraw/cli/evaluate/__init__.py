@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+import argparse
 
-from aligndraw.cli.evaluate import bound, measures, tables
+from aligndraw.cli.evaluate import bound, measures
 
 
-def add_to(commands: Any) -> None:
-    """Adds both commands to the subparsers of the command line."""
-    summary = "measure how good a model is"
-    parsers = commands.add_parser("eval", help=summary, description=summary).add_subparsers(
-        title="measures", metavar="MEASURE", required=True
-    )
+def add_to(parser: argparse.ArgumentParser) -> None:
+    """Adds one parser per measure to the parser of `aligndraw eval`."""
+    parsers = parser.add_subparsers(title="measures", metavar="MEASURE", required=True)
     bound.add_to(parsers)
     measures.add_to(parsers)
-    tables.add_to(commands)

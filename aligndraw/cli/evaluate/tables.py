@@ -39,17 +39,15 @@ LAPGAN = "LAPGAN"  # its name in the tables
 TABLES, PARTS, PLAN = "tables", "parts", "plan.json"  # tables.md and tables.json; a folder, and a file in it
 
 
-def add_to(commands: Any) -> None:
-    """Adds the command to the subparsers of the command line."""
+def add_to(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of the command to its parser."""
     defaults = Protocol()
-    parser = commands.add_parser(
-        "tables",
-        help="compare models: the paper's Tables 1 and 3",
-        description="Compares models by retrieval, structural similarity and bound, and on scenes by the attributes of "
+    parser.description = (
+        "Compares models by retrieval, structural similarity and bound, and on scenes by the attributes of "
         "their pictures, and writes the tables as Markdown and as JSON. What is done is kept: interrupted, the same "
-        "command goes on where it stopped, and a model that is added later is all that is computed.",
-        epilog="Several processes share the work: torchrun --nproc-per-node N -m aligndraw tables ...",
+        "command goes on where it stopped, and a model that is added later is all that is computed."
     )
+    parser.epilog = "Several processes share the work: torchrun --nproc-per-node N -m aligndraw tables ..."
     parser.add_argument(
         "--data", required=True, metavar="{scenes,DIR}", help="scenes, or a folder that `aligndraw data` wrote"
     )
