@@ -8,6 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from aligndraw import arguments as arguments
     from aligndraw import backends as backends
     from aligndraw import cli as cli
     from aligndraw import config as config
@@ -39,8 +40,9 @@ __all__ = ["AlignDRAW", "AlignDRAWConfig", "TrainingConfig", "use_backend"]
 
 _PLACES = {"AlignDRAW": "model", "AlignDRAWConfig": "config", "TrainingConfig": "config", "use_backend": "backends"}
 _MODULES = (
-    "backends", "cli", "config", "convert", "data", "evaluation", "files", "info", "json_files", "lapgan", "machine",
-    "model", "nn", "noise", "ops", "pipelines", "presets", "printable", "sharpening", "text", "training", "viz",
+    "arguments", "backends", "cli", "config", "convert", "data", "evaluation", "files", "info", "json_files", "lapgan",
+    "machine", "model", "nn", "noise", "ops", "pipelines", "presets", "printable", "sharpening", "text", "training",
+    "viz",
 )  # fmt: skip
 
 

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from aligndraw.arguments import check_seed
+
 Generators = torch.Generator | Sequence[torch.Generator] | int | None
 
 
@@ -28,8 +30,7 @@ def draw_noise(batch: int, size: Sequence[int], generator: Generators, like: Ten
         noise = torch.randn(batch, *size, generator=generator, device=device, dtype=like.dtype)
         return noise.to(like.device)
     if isinstance(generator, int):
-        if generator < 0:
-            raise ValueError(f"a seed must not be negative, got {generator}")
+        check_seed(generator)
         # on the CPU, so that a seed gives the same picture on every device
         generator = [stream(generator, i) for i in range(batch)]
     if len(generator) != batch:

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 import aligndraw
+from aligndraw.arguments import check_seed, check_whole
 from aligndraw.config import EndToEndConfig, ModelConfig, RefinedConfig, TrainingConfig
 from aligndraw.data import CaptionedSplit, CaptionReader, DataSet, Examples, SentenceReader, recorded_data_set
 from aligndraw.evaluation.drawing import Sharpen
@@ -27,6 +28,7 @@ from aligndraw.model.saved import load_model
 from aligndraw.noise import stream
 from aligndraw.text import Vocabulary
 from aligndraw.text.sentences import absolute, open_encoder
+from aligndraw.text.vocabulary import check_captions
 from aligndraw.training import Trainer, Update
 from aligndraw.training.end_to_end import EndToEndTrainer
 from aligndraw.training.model_run import Run, train_run
@@ -129,17 +131,17 @@ class Pipeline:
         Args:
             captions: in words of the vocabulary, or that the sentence encoder can read.
             n: pictures of each caption, at least 1.
-            seed: at least 0.
-            temperature: factor of the prior's σ; 0 draws the mean.
-            steps: T, when not the model's.
+            seed: at least 0, below 2^63.
+            temperature: factor of the prior's σ, at least 0; 0 draws the mean.
+            steps: T, at least 1, when not the model's.
 
         Raises:
             ValueError: an argument is out of range; `aligndraw.text.CaptionError`, for a caption
                 that cannot be read.
         """
-        for name, value, least in (("n", n, 1), ("seed", seed, 0)):
-            if value < least:
-                raise ValueError(f"{name} must be at least {least}, got {value}")
+        check_whole("n", n, 1)
+        check_seed(seed)
+        captions = check_captions(captions)
         read, lengths = self.reader.encode_batch(captions)
         if self.model.mixes_captions:
             different = {self.vocabulary.decode(row[:k]) for row, k in zip(read, lengths.tolist())}
@@ -234,6 +236,7 @@ def new_run(
             for a folder that is taken.
         OSError: the folder cannot be written.
     """
+    check_seed(seed)
     folder = Path(folder)
     model, sentences = _with_sentences(model)
     data = _read_by(sentences, data)
@@ -331,6 +334,8 @@ def training_images(
         ValueError: the notes do not name the data, or the seed of those that are composed while training runs; or
             the data are gone, damaged or others.
     """
+    if limit is not None:
+        check_whole("limit", limit, 1)
     given = {"name": name, "path": path}
     data = training_data(notes, 1) if name is None else recorded_data_set(given, 1)
     if isinstance(data.source, CaptionedSplit):

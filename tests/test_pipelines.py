@@ -68,9 +68,9 @@ def test_draw_passes_its_options_on(pipeline):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"n": 0}, "n must be at least 1, got 0"),
-        ({"seed": -1}, "seed must be at least 0, got -1"),
-        ({"temperature": -1.0}, "temperature must not be negative"),
+        ({"n": 0}, "n must be a whole number of at least 1, got 0"),
+        ({"seed": -1}, "seed must be a whole number of at least 0 .*, got -1"),
+        ({"temperature": -1.0}, "temperature must be a finite number of at least 0"),
         ({"captions": []}, "at least one caption"),
         ({"captions": SEVEN}, "must be a list of strings"),
         ({"captions": ["a bus"]}, "unknown words"),

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from aligndraw.arguments import check_seed, check_whole
 from aligndraw.data.compositing import composite, composite_tensors
 from aligndraw.data.digits import Digits
 from aligndraw.text import Vocabulary
@@ -279,9 +280,9 @@ class MNISTCaptions:
 
     def epoch(self, seed: int, epoch: int = 0, size: int = 10_000) -> MNISTExamples:
         """`size` examples, fully determined by (seed, epoch) and the digits."""
-        for name, value, least in (("seed", seed, 0), ("epoch", epoch, 0), ("size", size, 1)):
-            if value < least:
-                raise ValueError(f"{name} must be at least {least}, got {value}")
+        check_seed(seed)
+        check_whole("epoch", epoch, 0)
+        check_whole("size", size, 1)
         rng = np.random.default_rng([seed, epoch])
         template, digits, labels = self._draw_placements(rng, size)
         return MNISTExamples(self.digits.images, template, digits, labels, *_draw_offsets(rng, template))

@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from aligndraw.arguments import check_seed, check_whole
 from aligndraw.data.painting import UNIT, paint
 from aligndraw.data.ragged import ranges
 from aligndraw.data.sprites import OBJECTS, PAINTS, SCENERY, Shape
@@ -338,9 +339,9 @@ class Scenes:
 
     def epoch(self, seed: int, epoch: int = 0, size: int = 10_000) -> SceneExamples:
         """`size` examples, fully determined by (seed, epoch) and the split."""
-        for name, value, least in (("seed", seed, 0), ("epoch", epoch, 0), ("size", size, 1)):
-            if value < least:
-                raise ValueError(f"{name} must be at least {least}, got {value}")
+        check_seed(seed)
+        check_whole("epoch", epoch, 0)
+        check_whole("size", size, 1)
         rng = np.random.default_rng([get_args(Split).index(self.split), seed, epoch])
         attributes = self._draw_attributes(rng, size)
         return _compose(rng, attributes)

@@ -11,6 +11,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+from aligndraw.arguments import check_whole
 from aligndraw.data.batches import Examples, Source
 from aligndraw.data.captioned import CaptionedImages, DataError
 from aligndraw.data.digits import load_digits
@@ -91,6 +92,7 @@ def open_data_set(
     Raises:
         ValueError: there is no such data set or file, or it is damaged or of no use.
     """
+    check_whole("scored", scored, 1)
     place = None if path is None else Path(path)
     if name == "mnist":
         return _mnist(place, scored, STRICT if bans is None else bans_named(bans))

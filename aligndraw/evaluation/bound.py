@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from aligndraw.arguments import check_seed, check_whole
 from aligndraw.data import Examples, to_tensors
 from aligndraw.evaluation.drawing import Sharpen
 from aligndraw.model import Bound, Model
@@ -104,10 +105,7 @@ def estimate_bound(
     Raises:
         ValueError: no examples, samples or batch_size below 1, or ε out of range.
     """
-    if len(examples) == 0 or samples < 1 or batch_size < 1:
-        raise ValueError(
-            f"examples, samples and batch_size must be at least 1, got {len(examples)}, {samples} and {batch_size}"
-        )
+    check_whole("examples", len(examples), 1)
     parts = []
     for part in each_bound(model, examples, samples, seed, batch_size, sharpen=sharpen, epsilon=epsilon):
         parts.append(part)
@@ -143,6 +141,9 @@ def each_bound(
     Args:
         positions: of the examples, where not all are wanted.
     """
+    for name, value in (("samples", samples), ("batch_size", batch_size)):
+        check_whole(name, value, 1)
+    check_seed(seed)
     refine, device = None, model.canvas.device
     wanted = range(len(examples)) if positions is None else positions
     for start in range(wanted.start, wanted.stop, batch_size):

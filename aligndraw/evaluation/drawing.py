@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
+from aligndraw.arguments import check_seed, check_whole
 from aligndraw.data import CaptionReader, Examples, to_tensors
 from aligndraw.model import PictureModel
 from aligndraw.noise import stream
@@ -45,9 +46,9 @@ def draw_each(
         ValueError: a number out of range, or no examples.
     """
     count = len(examples)
-    for name, value, least in (("examples", count, 1), ("n", n, 1), ("seed", seed, 0), ("batch_size", batch_size, 1)):
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}")
+    for name, value in (("examples", count), ("n", n), ("batch_size", batch_size)):
+        check_whole(name, value, 1)
+    check_seed(seed)
     device = next(model.parameters()).device
     wanted = range(count) if positions is None else positions
     for start in range(wanted.start * n, wanted.stop * n, batch_size):

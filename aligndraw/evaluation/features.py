@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from aligndraw.arguments import check_whole
 from aligndraw.config import Config, setting
 from aligndraw.files import read_module, write_module
 
@@ -106,6 +107,7 @@ class FeatureNetwork(nn.Module):
         Raises:
             ValueError: images of another shape.
         """
+        check_whole("batch_size", batch_size, 1)
         wanted = (self.config.channels, *self.config.image_size)
         if images.shape[1:] != wanted or images.dtype != np.uint8:
             raise ValueError(

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from aligndraw.arguments import check_seed, check_whole
 from aligndraw.data import (
     PLACES,
     STRICT,
@@ -243,9 +244,9 @@ def score_fidelity(
         ValueError: a number out of range; a model of other pictures or a vocabulary without one of
             the words.
     """
-    for name, value, least in (("n", n, 1), ("seed", seed, 0), ("batch_size", batch_size, 1)):
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}")
+    for name, value in (("n", n), ("batch_size", batch_size)):
+        check_whole(name, value, 1)
+    check_seed(seed)
     check_pictures(model)
     device = model.canvas.device
     reader = reader or DigitReader.load().to(device)
@@ -284,8 +285,7 @@ def score_reader(
     Raises:
         ValueError: n or seed out of range, or a digit of which the split has too few.
     """
-    if n < 1:
-        raise ValueError(f"n must be at least 1, got {n}")
+    check_whole("n", n, 1)
     readings, shown = [], []
     for placements in get_args(Placements):
         # Enough for n of a caption that comes up in one of 2,000 draws.

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from aligndraw.arguments import check_whole
+
 
 def nearest(
     queries: NDArray[Any],
@@ -39,10 +41,8 @@ def nearest(
         )
     if (queries.dtype == np.uint8) != (images.dtype == np.uint8):
         raise ValueError(f"queries must be uint8 where images are, got {queries.dtype} and {images.dtype}")
-    if not 1 <= count <= len(images) or chunk < 1:
-        raise ValueError(
-            f"count must be from 1 to {len(images)} and chunk at least 1, got {count} and {chunk}"
-        )
+    check_whole("count", count, 1, len(images) + 1)
+    check_whole("chunk", chunk, 1)
     wanted = _rows(queries)
     norms = wanted.square().sum(1, keepdim=True)
     best = wanted.new_empty(len(wanted), 0)

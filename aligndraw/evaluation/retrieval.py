@@ -24,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aligndraw.arguments import check_seed, check_whole
 from aligndraw.data import Examples
 from aligndraw.evaluation.bound import EPSILON, clipped
 from aligndraw.evaluation.fidelity import Share
@@ -106,8 +107,8 @@ def mean_caption(
             the others of its batch.
     """
     _check_model(model)
-    if len(examples) == 0:
-        raise ValueError("examples must be at least 1, got 0")
+    check_whole("examples", len(examples), 1)
+    check_whole("batch_size", batch_size, 1)
     device = model.canvas.device
     total, sentence = model.canvas.new_zeros(2, model.config.caption_units, dtype=torch.float64)
     for start in range(0, len(examples), batch_size):
@@ -141,6 +142,7 @@ def shortlists(features: NDArray[Any], size: int = SHORTLIST) -> NDArray[np.int6
     Raises:
         ValueError: the shape, a feature that is not a finite number, or s is not from 1 to n.
     """
+    check_whole("size", size, 1)
     if not np.isfinite(features).all():
         raise ValueError("features must be finite numbers, got others: the network or an image is of no use")
     if features.ndim != 2 or not 1 <= size <= len(features):
@@ -201,8 +203,9 @@ class Likelihoods:
 
     def __post_init__(self) -> None:
         _check_model(self.model)
-        if self.samples < 1 or self.batch_size < 1:
-            raise ValueError(f"samples and batch_size must be at least 1, got {self.samples} and {self.batch_size}")
+        for name in ("samples", "batch_size"):
+            check_whole(name, getattr(self, name), 1)
+        check_seed(self.seed)
 
     @torch.no_grad()
     def given(

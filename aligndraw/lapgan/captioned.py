@@ -15,6 +15,7 @@ from aligndraw.lapgan.fast import FastSharpener
 from aligndraw.lapgan.sharpen import Sharpener
 from aligndraw.text import Vocabulary
 from aligndraw.text.sentences import SentenceEncoder, open_encoder
+from aligndraw.text.vocabulary import check_captions
 
 
 class CaptionedSharpener:
@@ -48,6 +49,7 @@ class CaptionedSharpener:
 
     def sentences(self, captions: Sequence[str]) -> Tensor:
         """What the encoder makes of captions, float32 [n, d] on the CPU; errors are its own."""
+        captions = check_captions(captions)
         each = {caption: i for i, caption in enumerate(dict.fromkeys(captions))}  # what comes again is read once
         return self._encoder.encode(list(each))[[each[caption] for caption in captions]]
 

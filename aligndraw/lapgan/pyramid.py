@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from aligndraw.arguments import check_whole
+
 Size = tuple[int, int]  # H, W
 
 
@@ -69,8 +71,7 @@ def build(images: Tensor, levels: int) -> tuple[list[Tensor], Tensor]:
     Returns:
         the residuals r_1, r_2, ..., finest first, and the image that is left, `halved` so often.
     """
-    if levels < 0:
-        raise ValueError(f"levels must be at least 0, got {levels}")
+    check_whole("levels", levels, 0)
     residuals = []
     for _ in range(levels):
         smaller = down(images)

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from aligndraw.arguments import check_number, check_whole
 from aligndraw.model.interface import Drawing, Model
 from aligndraw.noise import Generators, draw_noise
 
@@ -148,9 +149,12 @@ class GraphedSampler:
     ) -> Drawing:
         """As `Model.sample`; the results are the caller's."""
         model, graphs = self.model, self.graphs
-        if temperature < 0 or graphs.reason or model.stepwise_reason("unroll_prior"):
+        check_number("temperature", temperature, 0)
+        if steps is not None:
+            check_whole("steps", steps, 1)
+        if graphs.reason or model.stepwise_reason("unroll_prior"):
             return model.sample(captions, lengths, generator=generator, temperature=temperature, steps=steps)
-        size = (steps or model.config.steps, model.config.latent_units)
+        size = (model.config.steps if steps is None else steps, model.config.latent_units)
         noise = draw_noise(len(captions), size, generator, model.canvas) * temperature
         places = tuple(p.data_ptr() for p in model.parameters())  # a graph knows memory, not names
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from aligndraw import ops
+from aligndraw.arguments import check_number, check_whole
 from aligndraw.config import ModelConfig
 from aligndraw.model.language import LanguageModel, WordEmbedding, WordLSTM
 from aligndraw.model.recurrent import LSTMCell
@@ -317,8 +318,7 @@ class Model(nn.Module):
     ) -> Bound:
         """`forward` for captions from `describe`, or for other sentence representations in the same form."""
         self._check_images(images, len(caption.lengths))
-        if samples < 1:
-            raise ValueError(f"samples must be at least 1, got {samples}")
+        check_whole("samples", samples, 1)
         images = images.to(self.canvas.dtype)
         batch = images.shape[0]
         if samples > 1:
@@ -350,14 +350,15 @@ class Model(nn.Module):
             captions, lengths: as in `describe`.
             noise: ε, [B, T, z]; sets the number of steps.
             generator: as in `forward`.
-            temperature: factor of the prior's σ; 0 draws the mean.
-            steps: T, when not the configuration's.
+            temperature: factor of the prior's σ, at least 0; 0 draws the mean.
+            steps: T, at least 1, when not the configuration's.
 
         Raises:
             ValueError: shapes or values do not fit.
         """
-        if temperature < 0:
-            raise ValueError(f"temperature must not be negative, got {temperature}")
+        check_number("temperature", temperature, 0)
+        if steps is not None:
+            check_whole("steps", steps, 1)
         caption = self.describe(captions, lengths)
         return self.draw(caption, self._noise(noise, generator, captions.shape[0], 1, steps) * temperature)
 
@@ -391,7 +392,7 @@ class Model(nn.Module):
         if fixed and got not in (None, 1):
             raise ValueError(f"steps must be 1 for a model that does not draw in steps, got {got}")
         if noise is None:
-            size = (samples, steps or self.config.steps, latent_units)
+            size = (samples, self.config.steps if steps is None else steps, latent_units)
             return draw_noise(batch, size, generator, self.canvas).flatten(0, 1)
         if noise.dim() != 3 or noise.shape[0] != batch * samples or noise.shape[2] != latent_units:
             raise ValueError(

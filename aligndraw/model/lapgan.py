@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from aligndraw.arguments import check_number
 from aligndraw.files import read_module, write_module
 from aligndraw.json_files import entry
 from aligndraw.lapgan import pyramid
@@ -86,6 +87,7 @@ class LAPGAN(nn.Module):
         Raises:
             ValueError: sentences of another shape, or another number of generators.
         """
+        check_number("temperature", temperature, 0)
         if list(sentences.shape) != [len(generators), self.config.sentence_units]:
             wanted = [len(generators), self.config.sentence_units]
             raise ValueError(f"sentences must have shape {wanted}, got {list(sentences.shape)}")

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from aligndraw.files import load_archive, reading
 from aligndraw.text.skipthoughts import SkipThoughts
-from aligndraw.text.vocabulary import UNKNOWN, CaptionError, Vocabulary
+from aligndraw.text.vocabulary import UNKNOWN, CaptionError, Vocabulary, check_captions
 
 KINDS = "caption, combined-skip:DIR, uni-skip:DIR, bi-skip:DIR, vectors:FILE or transformer:NAME"
 _TOGETHER = 256  # captions read in one batch
@@ -37,7 +37,11 @@ class SentenceEncoder(Protocol):
     def units(self) -> int: ...
 
     def encode(self, captions: Sequence[str]) -> Tensor:
-        """float32 [n, d] on the CPU, one row a caption. Raises CaptionError for a caption that it cannot encode."""
+        """float32 [n, d] on the CPU, one row a caption.
+
+        Raises:
+            CaptionError: a lone string, no captions, or one that it cannot encode.
+        """
         ...
 
 
@@ -90,11 +94,12 @@ class CaptionState:
     @torch.no_grad()
     def encode(self, captions: Sequence[str]) -> Tensor:
         """As `SentenceEncoder`; a `CaptionError` names words that the model does not know, if it has none for such."""
+        captions = check_captions(captions)
         # The language model of the released conventions mixes the captions of a batch.
         together = 1 if getattr(self._language, "released", False) else _TOGETHER
         device = next(self._language.parameters()).device
         rows = []
-        for i in range(0, max(1, len(captions)), together):
+        for i in range(0, len(captions), together):
             ids, lengths = self._vocabulary.encode_batch(captions[i : i + together], unknown=self._unknown)
             rows.append(self._language(ids.to(device), lengths.to(device))[1].float().cpu())
         return torch.cat(rows)
@@ -113,11 +118,18 @@ class StoredVectors:
                 f"{path} must hold captions [n] and vectors [n, d], "
                 f"got {list(captions.shape)} and {list(self._vectors.shape)}"
             )
+        bad = (~self._vectors.isfinite().all(1)).nonzero().flatten().tolist()
+        if bad:
+            raise ValueError(
+                f"{path} must hold finite numbers, got others in {len(bad)} of {len(captions)} vectors: "
+                f"the first is row {bad[0]}, of the caption {str(captions[bad[0]])!r}"
+            )
         self._rows = {str(caption): i for i, caption in enumerate(captions)}
         self.units = int(self._vectors.shape[1])
 
     def encode(self, captions: Sequence[str]) -> Tensor:
         """As `SentenceEncoder`."""
+        captions = check_captions(captions)
         for caption in captions:
             if caption not in self._rows:
                 raise CaptionError(f"{self._path} has no vector of the caption {caption!r}")
@@ -140,4 +152,4 @@ class Transformer:
 
     def encode(self, captions: Sequence[str]) -> Tensor:
         """As `SentenceEncoder`."""
-        return torch.from_numpy(self._model.encode(list(captions), convert_to_numpy=True)).float()
+        return torch.from_numpy(self._model.encode(check_captions(captions), convert_to_numpy=True)).float()

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_sequence
 
 from aligndraw.files import load_archive, load_array, reading, replacing, write_array
-from aligndraw.text.vocabulary import CaptionError
+from aligndraw.text.vocabulary import CaptionError, check_captions
 from aligndraw.text.words import RULE, rule_of_earlier, treebank_words, word_rule
 
 DICTIONARY, END, UNKNOWN = "dictionary.txt", "<eos>", "UNK"
@@ -83,7 +83,8 @@ class SkipThoughts:
 
     @torch.no_grad()
     def encode(self, captions: Sequence[str]) -> Tensor:
-        """float32 [n, d]. Raises CaptionError, a ValueError, for a sentence without words."""
+        """float32 [n, d]. Raises CaptionError, a ValueError, for a lone string or a sentence without words."""
+        captions = check_captions(captions)
         different = {caption: treebank_words(caption, self._rule) for caption in captions}
         for caption, words in different.items():
             if not words:
@@ -96,8 +97,6 @@ class SkipThoughts:
             rows = [[self._rows.get(word, unknown) for word in different[caption]] for caption in together]
             parts = [nn.functional.normalize(_read(*encoder, rows)) for encoder in self._encoders]
             found.update(zip(together, torch.cat(parts, 1)))
-        if not found:
-            raise CaptionError("captions must hold at least one caption, got none")
         return torch.stack([found[caption] for caption in captions])
 
 

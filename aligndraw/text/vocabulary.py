@@ -130,13 +130,7 @@ class Vocabulary:
         Raises:
             CaptionError: as `encode`; also for a lone string or no captions at all.
         """
-        if isinstance(captions, str):
-            raise CaptionError(
-                f"captions must be a list of strings, got one string: use [{_quote(captions)}]"
-            )
-        rows = [self.encode(caption, max_words, unknown) for caption in captions]
-        if not rows:
-            raise CaptionError("captions must hold at least one caption, got none")
+        rows = [self.encode(caption, max_words, unknown) for caption in check_captions(captions)]
         longest = max(map(len, rows))
         padded = [row + [0] * (longest - len(row)) for row in rows]
         return torch.tensor(padded), torch.tensor([len(row) for row in rows])
@@ -190,6 +184,23 @@ class Vocabulary:
             return f"{size}, nearest: {_quote_all(near[unknown[0]])}"
         pairs = (f"{_quote_all(matches)} for {_quote(word)}" for word, matches in near.items())
         return f"{size}, nearest: {'; '.join(pairs)}"
+
+
+def check_captions(captions: Iterable[str]) -> list[str]:
+    """The captions as a list.
+
+    Raises:
+        CaptionError: a lone string, which would be taken for its letters; no captions; or one that is no string.
+    """
+    if isinstance(captions, str):
+        raise CaptionError(f"captions must be a list of strings, got one string: use [{_quote(captions)}]")
+    several = list(captions)
+    for caption in several:
+        if not isinstance(caption, str):
+            raise CaptionError(f"caption must be a string, got {type(caption).__name__}")
+    if not several:
+        raise CaptionError("captions must hold at least one caption, got none")
+    return several
 
 
 def _quote(text: str, limit: int = 60) -> str:

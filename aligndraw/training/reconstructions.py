@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aligndraw.arguments import check_seed
 from aligndraw.data import CaptionReader
 from aligndraw.lapgan.examples import CaptionedExamples
 from aligndraw.model import Model
@@ -41,6 +42,7 @@ def reconstruct(
         ValueError: the model is of other images, or cannot read captions in batches; `CaptionError`, for a caption that
             it cannot read.
     """
+    check_seed(seed)
     if model.mixes_captions:
         raise ValueError("model must read each caption by itself, got one of the released conventions")
     device, count = next(model.parameters()).device, len(examples)

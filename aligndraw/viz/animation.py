@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from aligndraw.arguments import check_whole
 from aligndraw.files import replacing
 from aligndraw.model import Drawing
 from aligndraw.ops import grid
@@ -41,6 +42,7 @@ def frames(drawing: Drawing, columns: int = 4) -> list[Image.Image]:
         drawing: of at least one picture.
         columns: pictures side by side.
     """
+    check_whole("columns", columns, 1)
     canvases = drawing.canvases.sigmoid().cpu().numpy()  # [B, T, C, H, W]
     assert drawing.patches is not None and drawing.windows is not None  # else there are no canvases
     count, steps, _, height, width = canvases.shape

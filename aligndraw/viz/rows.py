@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from aligndraw.text.vocabulary import check_captions
 from aligndraw.viz.sheet import (
     GAP,
     INK,
@@ -44,7 +45,7 @@ class Group(NamedTuple):
 
 def changed_words(captions: Sequence[str]) -> list[frozenset[int]]:
     """For each caption the positions of the words in which it differs from some other."""
-    words = [caption.split() for caption in captions]
+    words = [caption.split() for caption in check_captions(captions)]
     return [
         frozenset(
             i

@@ -117,7 +117,7 @@ def test_standard_error():
 
 
 def test_errors(model, examples):
-    with pytest.raises(ValueError, match="must be at least 1, got 9, 0 and 100"):
+    with pytest.raises(ValueError, match="samples must be a whole number of at least 1, got 0"):
         estimate_bound(model, examples, samples=0)
     with pytest.raises(ValueError, match="epsilon must be above 0 and below 0.5, got 0"):
         estimate_bound(model, examples, sharpen=brighter, epsilon=0)

@@ -56,7 +56,7 @@ def test_of_pictures(model):
 
 
 def test_errors(model):
-    with pytest.raises(ValueError, match="n must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="n must be a whole number of at least 1, got 0"):
         score_energy(model, EXAMPLES, n=0)
-    with pytest.raises(ValueError, match="examples must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="examples must be a whole number of at least 1, got 0"):
         score_energy(model, [])

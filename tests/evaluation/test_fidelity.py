@@ -296,9 +296,9 @@ def test_captions_of_the_released_conventions_are_not_mixed():
 
 def test_errors(model):
     for options, words in (
-        ({"n": 0}, "n must be at least 1, got 0"),
-        ({"seed": -1}, "seed must be at least 0, got -1"),
-        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"n": 0}, "n must be a whole number of at least 1, got 0"),
+        ({"seed": -1}, "seed must be a whole number of at least 0 .*, got -1"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
         ({"placements": "some"}, "placements must be one of 'seen', 'held_out', 'all', got 'some'"),
         ({"captions": Vocabulary(("the", "digit"))}, "unknown words"),
     ):
@@ -339,7 +339,7 @@ def test_real_pictures_are_those_of_their_captions():
     report = score_reader(Pixels(), told, "test", n=2)
     assert report.faithful["all"] == Share(880, 880)
     assert report.faithful["held_out"] == Share(160, 160)
-    with pytest.raises(ValueError, match="n must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="n must be a whole number of at least 1, got 0"):
         score_reader(Pixels(), told, n=0)
     few = Digits(told.images[told.labels != 3], told.labels[told.labels != 3])
     with pytest.raises(

@@ -34,7 +34,7 @@ def test_what_does_not_fit():
     images = np.zeros((4, 3, 2, 2), np.uint8)
     with pytest.raises(ValueError, match="shape of images"):
         nearest(np.zeros((1, 3, 2, 3), np.uint8), images)
-    with pytest.raises(ValueError, match="count must be from 1 to 4"):
+    with pytest.raises(ValueError, match="count must be a whole number of at least 1 and below 5"):
         nearest(images, images, 5)
     with pytest.raises(ValueError, match="uint8 where images are, got float64 and uint8"):
         nearest(images / 255, images)

@@ -117,7 +117,7 @@ def test_no_dependence_on_batches():
 
 
 def test_refused():
-    with pytest.raises(ValueError, match="samples and batch_size must be at least 1, got 1 and 0"):
+    with pytest.raises(ValueError, match="batch_size must be a whole number of at least 1, got 0"):
         Likelihoods(tiny(True), IMAGES, batch_size=0)
     with pytest.raises(ValueError, match=r"candidates must be \[k, s\] for 6 captions, got \[5, 3\]"):
         Likelihoods(tiny(True), IMAGES).given(WORDS, LENGTHS, CANDIDATES[:5])

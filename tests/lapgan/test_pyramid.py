@@ -79,7 +79,7 @@ def test_residuals_hold_what_is_missed():
         (lambda: pyramid.down(torch.rand(3, 4, 4)), r"shape \[B, C, H, W\], got torch.float32 of shape \[3, 4, 4\]"),
         (lambda: pyramid.down(torch.ones(1, 1, 4, 4, dtype=torch.int64)), "must be floats .* got torch.int64"),
         (lambda: pyramid.down(torch.rand(1, 1, 4, 4), (5, 4)), "from 1 x 1 to 4 x 4, that of the images, got 5 x 4"),
-        (lambda: pyramid.build(torch.rand(1, 1, 4, 4), -1), "levels must be at least 0, got -1"),
+        (lambda: pyramid.build(torch.rand(1, 1, 4, 4), -1), "levels must be a whole number of at least 0, got -1"),
     ],
 )
 def test_errors(call, message):

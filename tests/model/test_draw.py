@@ -289,11 +289,11 @@ def test_more_errors(tiny, batch):
     for noise in (torch.randn(3, 4, 6), torch.randn(2, 4, 5), torch.randn(4, 5), torch.randn(3, 0, 5)):
         with pytest.raises(ValueError, match="noise must have"):
             model(images, captions, lengths, noise=noise.double())
-    with pytest.raises(ValueError, match="samples must be at least 1"):
+    with pytest.raises(ValueError, match="samples must be a whole number of at least 1"):
         model(images, captions, lengths, samples=0)
-    with pytest.raises(ValueError, match="temperature must not be negative"):
+    with pytest.raises(ValueError, match="temperature must be a finite number of at least 0"):
         model.sample(captions, lengths, temperature=-1.0)
-    with pytest.raises(ValueError, match="seed must not be negative"):
+    with pytest.raises(ValueError, match="seed must be a whole number of at least 0"):
         model.sample(captions, lengths, generator=-1)
     with pytest.raises(ValueError, match="released conventions need captions of one length"):
         tiny(conventions="released")(images, captions, lengths)

@@ -58,6 +58,27 @@ def test_stored_vectors(tmp_path):
         StoredVectors(path).encode(["d", "e"])
 
 
+def test_a_string_is_no_list_of_letters(tmp_path):
+    """"ab" was the captions "a" and "b"."""
+    path = tmp_path / "v.npz"
+    np.savez(path, captions=["a", "b"], vectors=np.zeros((2, 3)))
+    for encoder in (StoredVectors(path), open_encoder("caption", LanguageModel(5, 3), WORDS)):
+        with pytest.raises(CaptionError, match=r'captions must be a list of strings, got one string: use \["ab"\]'):
+            encoder.encode("ab")
+        with pytest.raises(CaptionError, match="caption must be a string, got int"):
+            encoder.encode([1])
+        with pytest.raises(CaptionError, match="at least one caption, got none"):
+            encoder.encode([])
+
+
+def test_vectors_that_are_not_finite(tmp_path):
+    path = tmp_path / "v.npz"
+    np.savez(path, captions=CAPTIONS, vectors=np.array([[0, 1], [np.nan, 0], [np.inf, 2]]))
+    message = r"v.npz must hold finite numbers, got others in 2 of 3 vectors: the first is row 1, of the caption 'd'"
+    with pytest.raises(ValueError, match=message):
+        StoredVectors(path)
+
+
 @pytest.mark.parametrize(
     ("write", "message"),
     [
