@@ -132,8 +132,8 @@ def unroll_prior(
     decoder: DecoderWeights,
     write_size: int,
 ) -> Drawn:
-    """T steps of drawing with the prior's latents (alignDRAW, Eq. 1-5), without gradients: a step of `unroll` in which
-    nothing is read and z = μ_p + σ_p ε.
+    """T steps of drawing with the prior's latents (alignDRAW, Eq. 1-5): a step of `unroll` in which nothing is read and
+    z = μ_p + σ_p ε. Its gradient is the reference's.
 
     Each word is multiplied by the decoder's weights once, since Σ_k α_k h_k W = Σ_k α_k (h_k W); in C++ all patches are
     drawn at the end, since no step looks at the canvas. On a GPU the environment variable ALIGNDRAW_LOOP forces one of
