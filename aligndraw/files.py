@@ -375,7 +375,7 @@ def read_module(
         if entry(record, "format", str, default="") != format:
             raise ValueError(f"it does not say that its format is {format}")
         record["notes"] = entry(record, "notes", dict, default={})
-        wanted = _shapes(build, record)
+        wanted = _shapes(build, dict(record))
     state, _ = load_tensors(weights)
     wrong = sorted(
         k for k in wanted.keys() | state.keys() if k not in state or wanted.get(k) != state[k].shape

@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from aligndraw.model.noise import draw_noise
 
 from aligndraw import AlignDRAW, AlignDRAWConfig
 from aligndraw.arguments import check_number, check_seed, check_whole
@@ -16,6 +15,7 @@ from aligndraw.evaluation.fidelity import score_fidelity
 from aligndraw.evaluation.nearest import nearest
 from aligndraw.evaluation.retrieval import Likelihoods, mean_caption, shortlists
 from aligndraw.lapgan.pyramid import build
+from aligndraw.noise import draw_noise
 from aligndraw.pipelines import Pipeline
 from aligndraw.viz import save_animation
 

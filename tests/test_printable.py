@@ -90,7 +90,7 @@ def test_names_and_captions_of_a_data_set(told, tmp_path):
     lines.append({"file_name": good[1], "caption": "a", "split": HOSTILE})
     (tmp_path / "c.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     out = tmp_path / "o\x1bu\u202et"
-    given = ("--images", images, "--captions", tmp_path / "c.jsonl")
+    given = ("--images", images, "--captions", tmp_path / "c.jsonl", "--allow-skipped", 1)
     status, printed = told("data", "folder", *given, "--out", out)
     assert "skipped: " in printed and r"\x1b" in printed and r"\u202e" in printed, (status, printed)
     for path in out.glob("skipped.txt"):

@@ -16,7 +16,7 @@ from aligndraw.ops import _autograd
 
 # The registrations live as long as these objects do.
 _libraries = {name: torch.library.Library(name, "DEF") for name in dict.fromkeys(NAMESPACES.values())}
-for _name in ("bf16_product", "muon_", "rmsprop_"):  # C++ alone defines them
+for _name in ("product", "muon_", "rmsprop_"):  # C++ alone defines them
     if torch._C._dispatch_has_kernel(f"aligndraw::{_name}"):
         _autograd.refuse(_libraries["aligndraw"], _name)
 

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_sequence
 
-from aligndraw.files import load_archive, load_array, reading, replacing, write_array
+from aligndraw.files import load_archive, load_array, read_text, reading, replacing, write_array
 from aligndraw.text.vocabulary import CaptionError, check_captions
 from aligndraw.text.words import RULE, rule_of_earlier, treebank_words, word_rule
 
@@ -56,10 +56,7 @@ class SkipThoughts:
             raise ValueError(f"model must be one of {', '.join(_MODELS)}, got {model!r}")
         folder = Path(folder)
         content = (folder / DICTIONARY).read_bytes()
-        try:
-            lines = content.decode("utf-8").split("\n")
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{folder / DICTIONARY} must be UTF-8 text: {error}") from error
+        lines = read_text(folder / DICTIONARY).split("\n")
         words = [line.strip() for line in lines[: -1 if not lines[-1] else None]]
         self._rows = {word: i for i, word in enumerate(words)}
         if UNKNOWN not in self._rows:

@@ -52,7 +52,7 @@ def refused(result, status, *words):
         ),
         (["sample", SEVEN, "--steps", "0"], "--steps: must be a whole number of at least 1, got '0'"),
         (["sample", SEVEN, "--device", "tpu"], "--device: must be cpu or cuda, got 'tpu'"),
-        (["train"], "the following arguments are required: DATASET"),
+        (["train"], "the following arguments are required: TRAINING"),
         (["train", "imagenet"], "invalid choice: 'imagenet'"),
         (["train", "mnist", "--preset", "huge"], "--preset: invalid choice: 'huge'"),
         (["train", "mnist", "--steps", "1.5"], "--steps: must be a whole number, got '1.5'"),

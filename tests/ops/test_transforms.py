@@ -326,7 +326,7 @@ def test_where_a_device_has_no_kernel():
 
 
 HELPERS = {
-    "bf16_product": lambda x: torch.ops.aligndraw.bf16_product(x[None], torch.ones(1, 3), 0),
+    "product": lambda x: torch.ops.aligndraw.product(x[None], torch.ones(1, 3), True, 0),
     "rmsprop_": lambda x: torch.ops.aligndraw.rmsprop_([x * 0], [x * 0], [x], torch.ones(1), 0.1, 0.9, 1e-6),
     "muon_": lambda x: torch.ops.aligndraw.muon_([x[None] * 0], [x[None] * 0], [x[None]], 0.95, [0.1], 0),
 }

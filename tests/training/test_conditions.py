@@ -84,7 +84,13 @@ def test_another_precision(run, trainer):
 
 def test_every_kind_of_training_has_them(tmp_path):
     model = torch.nn.Linear(2, 2)
-    resumable = Resumable(model, torch.optim.SGD(model.parameters(), 0.1))
+    class Trainer(Resumable):
+        updates_per_epoch = total = 1
+
+        def update(self):
+            raise NotImplementedError
+
+    resumable = Trainer(model, torch.optim.SGD(model.parameters(), 0.1))
     save_checkpoint(resumable, tmp_path / "update-00000000")
     kept = json.loads((tmp_path / "update-00000000" / "state.json").read_text())["conditions"]
     assert set(kept) == {

@@ -18,6 +18,7 @@ from aligndraw.cli.train.curves import Curves, check_tensorboard
 from aligndraw.cli.train.progress import Progress
 from aligndraw.cli.train.stopping import stopped_by_signals
 from aligndraw.printable import one_line
+from aligndraw.text import CaptionError
 from aligndraw.training.fit import fit
 from aligndraw.training.run import Build, RunFolder
 from aligndraw.training.state import Resumable
@@ -169,7 +170,7 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace, begin: 
                 watcher.on_epoch(epoch, scores)
 
         every = arguments.checkpoint_every
-        with failing(FloatingPointError, ValueError):
+        with failing(FloatingPointError, CaptionError):
             ended = job.train(on_epoch, checkpoint_every=every, on_update=on_update, stopping=stopping)
         if ended == "stopped":
             command = f"aligndraw train {job.NAME} --out {shlex.quote(str(folder))} --resume"
