@@ -170,9 +170,7 @@ class AlignDRAWConfig(ModelConfig):
     )
     sentences: str = _SENTENCES
     sentence_units: int = _SENTENCE_UNITS
-    likelihood: str = setting(
-        "bernoulli", "observation model of a pixel given the canvas", ("bernoulli", "gaussian")
-    )
+    likelihood: str = setting("bernoulli", "observation model of a pixel given the canvas", ("bernoulli", "gaussian"))
     observation_variance: float = setting(1.0, "variance of a pixel under the gaussian likelihood")
     canvas_init: float = setting(-10.0, "initial value of the learned first canvas, before the sigmoid")
     conventions: str = setting(
@@ -245,9 +243,7 @@ class VAEConfig(ModelConfig):
     vocabulary_size: int = setting(25323, "K, number of different words")
     sentences: str = _SENTENCES
     sentence_units: int = _SENTENCE_UNITS
-    likelihood: str = setting(
-        "gaussian", "observation model of a pixel given the latent", ("bernoulli", "gaussian")
-    )
+    likelihood: str = setting("gaussian", "observation model of a pixel given the latent", ("bernoulli", "gaussian"))
     observation_variance: float = setting(1.0, "variance of a pixel under the gaussian likelihood")
     canvas_init: float = setting(0.0, "initial value of the learned mean of all images, before the sigmoid")
 

@@ -377,9 +377,7 @@ def read_module(
         record["notes"] = entry(record, "notes", dict, default={})
         wanted = _shapes(build, dict(record))
     state, _ = load_tensors(weights)
-    wrong = sorted(
-        k for k in wanted.keys() | state.keys() if k not in state or wanted.get(k) != state[k].shape
-    )
+    wrong = sorted(k for k in wanted.keys() | state.keys() if k not in state or wanted.get(k) != state[k].shape)
     if wrong:
         raise ValueError(f"{weights} does not fit {config.name} beside it: look at {', '.join(wrong[:3])}")
     with torch.random.fork_rng(devices=()):  # the first parameters are drawn, and replaced at once

@@ -118,8 +118,7 @@ def _gpus() -> list[tuple[str, str]]:
 def _build() -> list[tuple[str, str]]:
     parts = [("build", "cpp"), ("", "cuda"), ("", "host")]
     rows = [
-        (head, f"{part}: {'yes' if BUILD.get(part) else BUILD.get(f'{part}_reason') or 'no'}")
-        for head, part in parts
+        (head, f"{part}: {'yes' if BUILD.get(part) else BUILD.get(f'{part}_reason') or 'no'}") for head, part in parts
     ]
     tools = {tool: BUILD.get(tool) for tool in ("torch", "compiler", "nvcc", "cuda_archs")}
     return rows + [

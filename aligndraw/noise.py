@@ -34,14 +34,9 @@ def draw_noise(batch: int, size: Sequence[int], generator: Generators, like: Ten
         # on the CPU, so that a seed gives the same picture on every device
         generator = [stream(generator, i) for i in range(batch)]
     if len(generator) != batch:
-        raise ValueError(
-            f"generator must be a list with one generator an image, {batch}, got {len(generator)}"
-        )
+        raise ValueError(f"generator must be a list with one generator an image, {batch}, got {len(generator)}")
     if batch == 0:
         return like.new_empty(0, *size)
     return torch.stack(
-        [
-            torch.randn(*size, generator=g, device=g.device, dtype=like.dtype).to(like.device)
-            for g in generator
-        ]
+        [torch.randn(*size, generator=g, device=g.device, dtype=like.dtype).to(like.device) for g in generator]
     )

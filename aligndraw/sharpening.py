@@ -124,9 +124,7 @@ class SharpenerBuild(AdversarialBuild):
         assert isinstance(self.recipe, SharpeningConfig)
         self.network = Sharpener(model).to(self.device)
         networks = self.network.generator, ResidualDiscriminator(model).to(self.device)
-        self.trainer = SharpenerTrainer(
-            *networks, self.examples, self.encoder, self.recipe, self.settings["seed"]
-        )
+        self.trainer = SharpenerTrainer(*networks, self.examples, self.encoder, self.recipe, self.settings["seed"])
 
     def reconstruct(self, on_images: Callable[[int], object]) -> None:
         """Draws the images that are sharpened, where they are reconstructions; `on_images` is called as they are done.

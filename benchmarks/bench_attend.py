@@ -28,9 +28,7 @@ def arguments(s: Sizes, batch: int, window: str) -> dict[str, Any]:
 
 
 def forward(s: Sizes) -> Work:
-    return Work(
-        flops=s.N * (4 * s.l + 4 + 2 * s.d), numbers=s.l + s.N * s.l + s.N * s.d + 2 + s.d + s.N, once=s.l
-    )
+    return Work(flops=s.N * (4 * s.l + 4 + 2 * s.d), numbers=s.l + s.N * s.l + s.N * s.d + 2 + s.d + s.N, once=s.l)
 
 
 def backward(s: Sizes) -> Work:

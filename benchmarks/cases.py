@@ -195,9 +195,7 @@ class OpBenchmark:
                 call, work = lambda: function(*arguments), self.forward
             else:
                 outputs = as_tuple(function(*problem.arguments.values()))
-                call = functools.partial(
-                    torch.autograd.grad, outputs, problem.leaves, problem.grads, retain_graph=True
-                )
+                call = functools.partial(torch.autograd.grad, outputs, problem.leaves, problem.grads, retain_graph=True)
                 work = self.backward
             in_turn = functools.partial(self._in_turn, case, call)
             yield Ready(call, work(Sizes.of(case.preset)).of(case.batch), error, seconds, in_turn=in_turn)
@@ -249,9 +247,7 @@ def _problem(benchmark: OpBenchmark, preset: str, batch: int, window: str, devic
     leaves = [moved[name].requires_grad_() for name in benchmark.inputs]
     reference = getattr(ops, f"{benchmark.op}_reference")
     grads = [torch.randn(o.shape).to(device) for o in as_tuple(reference(*moved.values()))]
-    exact = {
-        k: v.detach().double() if isinstance(v, Tensor) and v.is_floating_point() else v for k, v in moved.items()
-    }
+    exact = {k: v.detach().double() if isinstance(v, Tensor) and v.is_floating_point() else v for k, v in moved.items()}
     exact_leaves = [exact[name].requires_grad_() for name in benchmark.inputs]
     truth = evaluate(reference, exact, exact_leaves, [g.double() for g in grads])
     single = evaluate(reference, moved, leaves, grads)

@@ -1,9 +1,9 @@
 """Tables and plots of what `pytest benchmarks/` measured.
 
-    pytest benchmarks/ --benchmark-json=new.json
-    python benchmarks/report.py new.json --out report.md --plot report.png
-    python benchmarks/report.py new.json --only B=100
-    python benchmarks/report.py new.json --against old.json
+pytest benchmarks/ --benchmark-json=new.json
+python benchmarks/report.py new.json --out report.md --plot report.png
+python benchmarks/report.py new.json --only B=100
+python benchmarks/report.py new.json --against old.json
 """
 
 from __future__ import annotations

@@ -111,9 +111,7 @@ def build_wheel(folder: str, config_settings: Settings = None, metadata: str | N
     return _setuptools("build_wheel", folder, config_settings, metadata)
 
 
-def build_editable(
-    folder: str, config_settings: Settings = None, metadata: str | None = None
-) -> str:
+def build_editable(folder: str, config_settings: Settings = None, metadata: str | None = None) -> str:
     return _setuptools("build_editable", folder, config_settings, metadata)
 
 

@@ -23,9 +23,7 @@ from pathlib import Path
 from typing import Any
 
 CSRC = Path("csrc")
-OBJECTS = Path(
-    "build", "objects"
-)  # kept between builds: what has not changed is not compiled again
+OBJECTS = Path("build", "objects")  # kept between builds: what has not changed is not compiled again
 CUDA_ARCHS = ("80", "90", "100", "120")
 
 CXX_FLAGS = ["-std=c++20", "-O3", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra"]
@@ -35,9 +33,7 @@ NVCC_FLAGS = [
     *("-std=c++20", "-O3", "-Xcompiler=-fPIC,-fvisibility=hidden", "-Xptxas=-warn-spills"),
     "--threads=0",  # as many architectures of a file at a time as there are processors
 ]
-STABLE_ABI = (
-    "-DTORCH_TARGET_VERSION=0x020b000000000000"  # 2.11's: runs on that and every later torch
-)
+STABLE_ABI = "-DTORCH_TARGET_VERSION=0x020b000000000000"  # 2.11's: runs on that and every later torch
 # libtorch stays among the needed libraries though nothing refers to it: it brings in libtorch_cuda
 # where there is one, for the weak symbol in csrc/cuda/glue.h.
 LINK_TORCH = ["-Xlinker", "--no-as-needed", "-ltorch", "-ltorch_cpu", "-Xlinker", "-s"]
@@ -154,15 +150,12 @@ def _compile_cuda(record: Record) -> list[Path]:
     if choice == "0":
         raise CannotBuild(f"switched off by ALIGNDRAW_BUILD_CUDA=0: set it to 1 {again[4:]}")
     if choice == "auto" and torch.cuda is None:
-        raise CannotBuild(
-            f"torch {torch.version} has no CUDA: install a CUDA build of torch {again}"
-        )
+        raise CannotBuild(f"torch {torch.version} has no CUDA: install a CUDA build of torch {again}")
     nvcc = _nvcc()
     release = re.findall(r"release (\d+\.\d+)", _run([nvcc, "--version"], "its version"))[0]
     if choice == "auto" and torch.cuda and release.split(".")[0] != torch.cuda.split(".")[0]:
         raise CannotBuild(
-            f"nvcc is of CUDA {release} and torch of CUDA {torch.cuda}: "
-            f"install the CUDA toolkit {torch.cuda} {again}"
+            f"nvcc is of CUDA {release} and torch of CUDA {torch.cuda}: install the CUDA toolkit {torch.cuda} {again}"
         )
     record.nvcc, record.cuda_archs = release, _archs(nvcc)
     newest = re.findall(r"\d+", record.cuda_archs[-1])[0]
@@ -182,8 +175,7 @@ def _build_host(target: Path) -> None:
     python = Path(sysconfig.get_path("include"))
     if not (python / "Python.h").is_file():
         raise CannotBuild(
-            "the headers of Python are missing: install them (`apt install python3-dev`) "
-            "and run `pip install .` again"
+            "the headers of Python are missing: install them (`apt install python3-dev`) and run `pip install .` again"
         )
     command = [*compiler, *CXX_FLAGS, "-isystem", str(python), "-isystem", str(_pybind11())]
     objects = _compile(sorted(CSRC.glob("host/*.cpp")), command, sys.version)
@@ -206,8 +198,7 @@ class Torch:
         spec = importlib.util.find_spec("torch")
         if spec is None or spec.origin is None:
             raise CannotBuild(
-                "torch was not there to build against: run `pip install torch`, "
-                "then `pip install .` again"
+                "torch was not there to build against: run `pip install torch`, then `pip install .` again"
             )
         folder = Path(spec.origin).parent
         text = (folder / "version.py").read_text()
@@ -222,13 +213,9 @@ class Torch:
 
 def _compiler() -> list[str]:
     if _choice("ALIGNDRAW_BUILD_CPP") == "0":
-        raise CannotBuild(
-            "switched off by ALIGNDRAW_BUILD_CPP=0: unset it and run `pip install .` again"
-        )
+        raise CannotBuild("switched off by ALIGNDRAW_BUILD_CPP=0: unset it and run `pip install .` again")
     if sys.platform != "linux":
-        raise CannotBuild(
-            f"the compiled code is for Linux, and this is {sys.platform}: use it there"
-        )
+        raise CannotBuild(f"the compiled code is for Linux, and this is {sys.platform}: use it there")
     command = shlex.split(os.environ.get("CXX", "g++"))
     if shutil.which(command[0]) is None:
         raise CannotBuild(
@@ -266,9 +253,7 @@ def _pybind11() -> Path:
         spec = importlib.util.find_spec(package)
         if spec and spec.origin and (Path(spec.origin).parent / "include/pybind11").is_dir():
             return Path(spec.origin).parent / "include"
-    raise CannotBuild(
-        "pybind11 was not found: run `pip install pybind11`, then `pip install .` again"
-    )
+    raise CannotBuild("pybind11 was not found: run `pip install pybind11`, then `pip install .` again")
 
 
 # ---- compiling ----
@@ -309,9 +294,7 @@ def _link(target: Path, command: list[str]) -> None:
 def _run(command: list[str], what: str) -> str:
     """What the command prints; `what` it works on is named if it fails."""
     sys.stderr.write(shlex.join(command) + "\n")
-    done = subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-    )
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
     if done.returncode:
         errors = [line.strip() for line in done.stdout.splitlines() if "error" in line]
         said = errors[0] if errors else f"exit status {done.returncode}"

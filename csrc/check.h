@@ -36,19 +36,32 @@ inline std::string shape_text(const Tensor& tensor) { return shape_text(tensor.s
 
 inline std::string dtype_text(ScalarType type) {
   switch (type) {
-    case ScalarType::Float: return "float32";
-    case ScalarType::Double: return "float64";
-    case ScalarType::BFloat16: return "bfloat16";
-    case ScalarType::Half: return "float16";
-    case ScalarType::Bool: return "bool";
-    case ScalarType::Byte: return "uint8";
-    case ScalarType::Char: return "int8";
-    case ScalarType::Short: return "int16";
-    case ScalarType::Int: return "int32";
-    case ScalarType::Long: return "int64";
-    case ScalarType::ComplexFloat: return "complex64";
-    case ScalarType::ComplexDouble: return "complex128";
-    default: return torch::headeronly::toString(type);
+    case ScalarType::Float:
+      return "float32";
+    case ScalarType::Double:
+      return "float64";
+    case ScalarType::BFloat16:
+      return "bfloat16";
+    case ScalarType::Half:
+      return "float16";
+    case ScalarType::Bool:
+      return "bool";
+    case ScalarType::Byte:
+      return "uint8";
+    case ScalarType::Char:
+      return "int8";
+    case ScalarType::Short:
+      return "int16";
+    case ScalarType::Int:
+      return "int32";
+    case ScalarType::Long:
+      return "int64";
+    case ScalarType::ComplexFloat:
+      return "complex64";
+    case ScalarType::ComplexDouble:
+      return "complex128";
+    default:
+      return torch::headeronly::toString(type);
   }
 }
 
@@ -59,8 +72,9 @@ inline std::string device_text(const Tensor& tensor) {
 
 constexpr int64_t any = -1;
 
-// With one size of at most 2^31 - 1 and the product of all at most 2^40, every product of sizes that an op forms for
-// its working memory fits 64 bits. A 0 counts as 1: the other sizes of an empty array are multiplied, too.
+// With one size of at most 2^31 - 1 and the product of all at most 2^40, every product of sizes
+// that an op forms for its working memory fits 64 bits. A 0 counts as 1: the other sizes of an
+// empty array are multiplied, too.
 constexpr int64_t largest_size = INT32_MAX, largest_product = int64_t(1) << 40;
 
 inline void check_sizes(const char* op, const char* name, Sizes sizes) {

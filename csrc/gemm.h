@@ -1,5 +1,5 @@
-// Products of matrices of any strides: PyTorch's own, for float and double, on a CPU and on a GPU; of
-// bfloat16 with sums and result in float.
+// Products of matrices of any strides: PyTorch's own, for float and double, on a CPU and on a GPU;
+// of bfloat16 with sums and result in float.
 #pragma once
 #include <torch/csrc/inductor/aoti_torch/generated/c_shim_cpu.h>
 #include <torch/headeronly/util/BFloat16.h>
@@ -63,8 +63,8 @@ struct Matrices {
   int64_t count, pitch;
 };
 
-// PyTorch looks for the device of a pointer that is not null, also where there are no elements, and a
-// null one that was moved by an offset lies on none.
+// PyTorch looks for the device of a pointer that is not null, also where there are no elements, and
+// a null one that was moved by an offset lies on none.
 template <class T>
 Tensor tensor_at(T* data, std::initializer_list<int64_t> sizes,
                  std::initializer_list<int64_t> strides, Device device) {
@@ -98,7 +98,8 @@ void multiply(Matrix<T> result, Matrix<const T> a, Matrix<const T> b, bool adds 
   if (error) fail("a product of matrices failed in PyTorch");
 }
 
-// result = a b of factors of bfloat16, with sums in float. A CPU has no such product: it widens them.
+// result = a b of factors of bfloat16, with sums in float. A CPU has no such product: it widens
+// them.
 inline void multiply(Matrix<float> result, Matrix<const BFloat16> a, Matrix<const BFloat16> b,
                      Device device) {
   const Tensor out = tensor_of(result, device), left = tensor_of(a, device);

@@ -1,4 +1,5 @@
-// unroll in C++: its signatures, and its checks. Arguments, results and tape: aligndraw/ops/unroll.py.
+// unroll in C++: its signatures, and its checks. Arguments, results and tape:
+// aligndraw/ops/unroll.py.
 //
 // All floating tensors are float32, or all float64. Strides are free, and B may be 0.
 #pragma once
@@ -13,16 +14,15 @@
 namespace aligndraw {
 
 // The op's arguments, as parameters and as what stands in a list.
-#define ALIGNDRAW_UNROLL_PARAMETERS                                                              \
-  Tensor image, Tensor canvas, Tensor words, std::optional<Tensor> keys, Tensor lengths,         \
-      Tensor noise, Tensor encoder_ih, Tensor encoder_hh, Tensor encoder_bias,                   \
-      Tensor encoder_h0, Tensor posterior, Tensor posterior_bias, Tensor decoder_ih,             \
-      Tensor decoder_hh, Tensor decoder_bias, Tensor decoder_h0, Tensor heads,                   \
-      Tensor heads_bias, std::optional<Tensor> score, int64_t read_size, int64_t write_size, \
-  bool bf16
-#define ALIGNDRAW_UNROLL_ARGUMENTS                                                               \
-  image, canvas, words, keys, lengths, noise, encoder_ih, encoder_hh, encoder_bias, encoder_h0,  \
-      posterior, posterior_bias, decoder_ih, decoder_hh, decoder_bias, decoder_h0, heads,        \
+#define ALIGNDRAW_UNROLL_PARAMETERS                                                               \
+  Tensor image, Tensor canvas, Tensor words, std::optional<Tensor> keys, Tensor lengths,          \
+      Tensor noise, Tensor encoder_ih, Tensor encoder_hh, Tensor encoder_bias, Tensor encoder_h0, \
+      Tensor posterior, Tensor posterior_bias, Tensor decoder_ih, Tensor decoder_hh,              \
+      Tensor decoder_bias, Tensor decoder_h0, Tensor heads, Tensor heads_bias,                    \
+      std::optional<Tensor> score, int64_t read_size, int64_t write_size, bool bf16
+#define ALIGNDRAW_UNROLL_ARGUMENTS                                                              \
+  image, canvas, words, keys, lengths, noise, encoder_ih, encoder_hh, encoder_bias, encoder_h0, \
+      posterior, posterior_bias, decoder_ih, decoder_hh, decoder_bias, decoder_h0, heads,       \
       heads_bias, score, read_size, write_size, bf16
 
 // Tuples of n tensors.
@@ -34,15 +34,15 @@ using UnrollResults = Tensors<16>;
 using UnrollGrads = Tensors<18>;
 
 // Those of the backward: the gradients, the arguments again, the tape.
-#define ALIGNDRAW_UNROLL_GRAD_PARAMETERS                                                         \
-  Tensor grad_canvas, Tensor grad_kl, Tensor grad_log_ratio, Tensor grad_windows,                \
-      Tensor grad_weights, ALIGNDRAW_UNROLL_PARAMETERS, Tensor weights, Tensor encoder_in,       \
-      Tensor encoder_gates, Tensor encoder_h, Tensor encoder_c, Tensor posteriors,               \
-      Tensor decoder_in, Tensor decoder_gates, Tensor decoder_h, Tensor decoder_c, Tensor said,  \
+#define ALIGNDRAW_UNROLL_GRAD_PARAMETERS                                                        \
+  Tensor grad_canvas, Tensor grad_kl, Tensor grad_log_ratio, Tensor grad_windows,               \
+      Tensor grad_weights, ALIGNDRAW_UNROLL_PARAMETERS, Tensor weights, Tensor encoder_in,      \
+      Tensor encoder_gates, Tensor encoder_h, Tensor encoder_c, Tensor posteriors,              \
+      Tensor decoder_in, Tensor decoder_gates, Tensor decoder_h, Tensor decoder_c, Tensor said, \
       Tensor canvases, bool image_grad
-#define ALIGNDRAW_UNROLL_TAPE                                                                    \
-  weights, encoder_in, encoder_gates, encoder_h, encoder_c, posteriors, decoder_in,              \
-      decoder_gates, decoder_h, decoder_c, said, canvases
+#define ALIGNDRAW_UNROLL_TAPE                                                                      \
+  weights, encoder_in, encoder_gates, encoder_h, encoder_c, posteriors, decoder_in, decoder_gates, \
+      decoder_h, decoder_c, said, canvases
 
 namespace cpu {
 UnrollResults unroll(ALIGNDRAW_UNROLL_PARAMETERS);
@@ -66,18 +66,12 @@ struct UnrollInputs {
 };
 
 inline UnrollSizes sizes_of(const UnrollInputs& in) {
-  return {in.image.size(0),
-          in.image.size(1),
-          in.image.size(2),
-          in.image.size(3),
-          in.noise.size(1),
-          in.words.size(1),
-          in.words.size(2),
-          in.score ? in.score->size(0) : 0,
-          in.noise.size(2),
-          in.encoder_h0.size(0),
-          in.decoder_h0.size(0),
-          in.read_size,
+  return {in.image.size(0),      in.image.size(1),
+          in.image.size(2),      in.image.size(3),
+          in.noise.size(1),      in.words.size(1),
+          in.words.size(2),      in.score ? in.score->size(0) : 0,
+          in.noise.size(2),      in.encoder_h0.size(0),
+          in.decoder_h0.size(0), in.read_size,
           in.write_size};
 }
 
@@ -96,8 +90,9 @@ inline void check_unroll(const char* op, const UnrollInputs& in) {
   check_shape(op, "posterior", in.posterior, "[2z, e]", {2 * s.latents, s.encoder});
   check_shape(op, "posterior_bias", in.posterior_bias, "[2z]", {2 * s.latents});
   check_sizes(op, "the tape",
-              {s.steps + 1, s.batch, s.encoder_in() + 4 * s.encoder + 2 * s.latents + s.decoder_in() +
-                                         4 * s.decoder + s.heads() + s.words + s.volume()});
+              {s.steps + 1, s.batch,
+               s.encoder_in() + 4 * s.encoder + 2 * s.latents + s.decoder_in() + 4 * s.decoder +
+                   s.heads() + s.words + s.volume()});
   const Argument image{"image", in.image};
   check_decoder_types(op, in, image);
   check_loop(op, in.lengths, image,

@@ -115,12 +115,13 @@ UnrollGrads unroll_grads(const UnrollInputs& in, const std::array<Tensor, 5>& gr
     return kept.back().template const_data_ptr<T>();
   };
   // Not on the tape of the backward: kl, log_ratio, windows.
-  const UnrollTape<const T*> pointers{nullptr,       nullptr,       nullptr,       data(tape[0]),
-                                      data(tape[1]), data(tape[2]), data(tape[3]), data(tape[4]),
-                                      data(tape[5]), data(tape[6]), data(tape[7]), data(tape[8]),
+  const UnrollTape<const T*> pointers{nullptr,       nullptr,        nullptr,       data(tape[0]),
+                                      data(tape[1]), data(tape[2]),  data(tape[3]), data(tape[4]),
+                                      data(tape[5]), data(tape[6]),  data(tape[7]), data(tape[8]),
                                       data(tape[9]), data(tape[10]), data(tape[11])};
   run(pointers,
-      UnrollGiven<T>{data(grads[0]), data(grads[1]), data(grads[2]), data(grads[3]), data(grads[4])},
+      UnrollGiven<T>{data(grads[0]), data(grads[1]), data(grads[2]), data(grads[3]),
+                     data(grads[4])},
       out);
   return results;
 }

@@ -20,12 +20,12 @@ struct UnrollPriorInputs {
 };
 
 // The op's arguments, as parameters and as what stands in a list.
-#define ALIGNDRAW_UNROLL_PRIOR_PARAMETERS                                                        \
-  Tensor canvas, Tensor words, std::optional<Tensor> keys, Tensor lengths, Tensor noise,         \
-      Tensor decoder_ih, Tensor decoder_hh, Tensor decoder_bias, Tensor decoder_h0,              \
-      Tensor heads, Tensor heads_bias, std::optional<Tensor> score, int64_t write_size
-#define ALIGNDRAW_UNROLL_PRIOR_ARGUMENTS                                                         \
-  canvas, words, keys, lengths, noise, decoder_ih, decoder_hh, decoder_bias, decoder_h0, heads,  \
+#define ALIGNDRAW_UNROLL_PRIOR_PARAMETERS                                                         \
+  Tensor canvas, Tensor words, std::optional<Tensor> keys, Tensor lengths, Tensor noise,          \
+      Tensor decoder_ih, Tensor decoder_hh, Tensor decoder_bias, Tensor decoder_h0, Tensor heads, \
+      Tensor heads_bias, std::optional<Tensor> score, int64_t write_size
+#define ALIGNDRAW_UNROLL_PRIOR_ARGUMENTS                                                        \
+  canvas, words, keys, lengths, noise, decoder_ih, decoder_hh, decoder_bias, decoder_h0, heads, \
       heads_bias, score, write_size
 using UnrollPriorResults = std::tuple<Tensor, Tensor, Tensor, Tensor>;
 
@@ -43,8 +43,9 @@ inline void check_unroll_prior(const UnrollPriorInputs& in) {
   const int64_t channels = in.canvas.size(0);
   check_decoder(op, in, channels);
   check_sizes(op, "the drawings",
-              {in.noise.size(1), in.noise.size(0), 4 * in.decoder_h0.size(0) + in.heads.size(0) + in.words.size(1) +
-                                                       channels * in.canvas.size(1) * in.canvas.size(2)});
+              {in.noise.size(1), in.noise.size(0),
+               4 * in.decoder_h0.size(0) + in.heads.size(0) + in.words.size(1) +
+                   channels * in.canvas.size(1) * in.canvas.size(2)});
   check_decoder_types(op, in, {"canvas", in.canvas});
 }
 

@@ -121,9 +121,7 @@ def backward_kernel(
             d_context = load(grad_context + caption * width + unit, inside)
             value = load(values + value_at, present[:, None] & inside)
             d_weight += tl.sum(value * d_context, 1)
-            tl.store(
-                grad_values + value_at, weight[:, None] * d_context, (word < words)[:, None] & inside
-            )
+            tl.store(grad_values + value_at, weight[:, None] * d_context, (word < words)[:, None] & inside)
         mean_terms += weight * d_weight
         tl.store(grad_energies + word, d_weight, present)
     tl.debug_barrier()  # what other threads stored is read now
@@ -148,9 +146,7 @@ def backward_kernel(
         tl.store(grad_scores + caption * units + unit, d_score, inside)
 
 
-def attend(
-    query: Tensor, keys: Tensor, score: Tensor, values: Tensor, lengths: Tensor
-) -> tuple[Tensor, Tensor]:
+def attend(query: Tensor, keys: Tensor, score: Tensor, values: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     """query [B, l], keys [B, N, l], score [l], values [B, N, d], lengths [B] -> context [B, d] in values' dtype,
     weights [B, N] in the dtype of the arithmetic."""
     inputs = [t.contiguous() for t in (query, keys, score, values, lengths)]

@@ -67,9 +67,7 @@ def lstm_gates(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
     return h, c_next
 
 
-def lstm_gates_backward(
-    grad_h: Tensor, grad_c: Tensor, gates: Tensor, c: Tensor
-) -> tuple[Tensor, Tensor]:
+def lstm_gates_backward(grad_h: Tensor, grad_c: Tensor, gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
     """grad_h, grad_c [B, n], in gates' and c's dtypes -> grad_gates [B, 4n], grad_c_prev [B, n]."""
     grad_h, grad_c, gates, c = (t.contiguous() for t in (grad_h, grad_c, gates, c))
     grad_gates, grad_c_prev = torch.empty_like(gates), torch.empty_like(c)

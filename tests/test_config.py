@@ -14,9 +14,7 @@ def test_table_2():
         -10,
         0,
     )
-    assert {mnist.language_units, coco.language_units} == {128} and {mnist.align_units, coco.align_units} == {
-        512
-    }
+    assert {mnist.language_units, coco.language_units} == {128} and {mnist.align_units, coco.align_units} == {512}
 
 
 @pytest.mark.parametrize("kind", [AlignDRAWConfig, TrainingConfig])

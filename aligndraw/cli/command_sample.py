@@ -38,9 +38,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     parser.epilog = 'example: aligndraw sample "the digit seven is at the bottom left of the image"'
     parser.add_argument("captions", nargs="*", metavar="CAPTION", help="in quotes; words as in training")
     parser.add_argument("--captions-file", type=Path, metavar="FILE", help="UTF-8 text, a caption a line, instead")
-    parser.add_argument(
-        "-n", type=whole(1), metavar="N", help="pictures of each caption [16; of those of a file 1]"
-    )
+    parser.add_argument("-n", type=whole(1), metavar="N", help="pictures of each caption [16; of those of a file 1]")
     parser.add_argument(
         "-o",
         type=ending(".png", ".npz"),

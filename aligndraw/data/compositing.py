@@ -47,9 +47,7 @@ def composite_reference(
     check_array("columns", columns, "int64", f"[{batch}, 2]", (batch, 2))
     count, digit_height, digit_width = digits.shape
     if height < digit_height or width < digit_width:
-        raise ValueError(
-            f"the canvas must hold a digit of {digit_height}x{digit_width}, got {height}x{width}"
-        )
+        raise ValueError(f"the canvas must hold a digit of {digit_height}x{digit_width}, got {height}x{width}")
     canvas = np.zeros((batch, height, width), np.uint8)
     places = zip(first.tolist(), second.tolist(), rows.tolist(), columns.tolist(), strict=True)
     for b, (one, two, tops, lefts) in enumerate(places):
@@ -64,9 +62,7 @@ def composite_reference(
     return canvas
 
 
-def composite_tensors(
-    digits: Tensor, which: Tensor, rows: Tensor, columns: Tensor, height: int, width: int
-) -> Tensor:
+def composite_tensors(digits: Tensor, which: Tensor, rows: Tensor, columns: Tensor, height: int, width: int) -> Tensor:
     """As `composite`, of tensors on one device, without a look at their values: it neither checks nor waits.
 
     Args:
@@ -92,9 +88,7 @@ def composite_tensors(
     return canvas
 
 
-def check_array(
-    name: str, array: object, dtype: str, shape: str, sizes: tuple[int | None, ...]
-) -> None:
+def check_array(name: str, array: object, dtype: str, shape: str, sizes: tuple[int | None, ...]) -> None:
     if isinstance(array, np.ndarray):
         fits = array.ndim == len(sizes) and all(
             size in (None, got) for size, got in zip(sizes, array.shape, strict=True)

@@ -38,13 +38,10 @@ class Digits:
             or not images.flags.c_contiguous
         ):
             raise ValueError(
-                f"images must be C-contiguous uint8 [n, {SIDE}, {SIDE}], "
-                f"got {images.dtype} {list(images.shape)}"
+                f"images must be C-contiguous uint8 [n, {SIDE}, {SIDE}], got {images.dtype} {list(images.shape)}"
             )
         if labels.dtype != np.uint8 or labels.shape != images.shape[:1]:
-            raise ValueError(
-                f"labels must be uint8 [{len(images)}], got {labels.dtype} {list(labels.shape)}"
-            )
+            raise ValueError(f"labels must be uint8 [{len(images)}], got {labels.dtype} {list(labels.shape)}")
         if labels.size and labels.max() > 9:
             raise ValueError(f"labels must be in 0…9, got {labels.max()}")
 

@@ -151,18 +151,14 @@ def caption(template: int, a: int, b: int = -1, words: bool = False) -> str:
     return TEMPLATES[template].sentence.format(a=names[a], b=names[b])
 
 
-def is_held_out(
-    template: ArrayLike, a: ArrayLike, b: ArrayLike = -1, bans: Bans = STRICT
-) -> NDArray[np.bool_]:
+def is_held_out(template: ArrayLike, a: ArrayLike, b: ArrayLike = -1, bans: Bans = STRICT) -> NDArray[np.bool_]:
     """Whether a placement is kept out of training; arguments as in `caption`, or arrays [n]."""
     _check_placement(template, a, b)
     banned = bans.table[np.asarray(template)]
     return np.asarray(np.equal(a, banned[..., 0]) | np.equal(b, banned[..., 1]))
 
 
-def all_placements(
-    placements: Placements | Literal["all"] = "all", bans: Bans = STRICT
-) -> list[tuple[int, int, int]]:
+def all_placements(placements: Placements | Literal["all"] = "all", bans: Bans = STRICT) -> list[tuple[int, int, int]]:
     """Every (template, a, b) of the task, b = -1 for none: under the strict bans 360 seen and 80 held out."""
     _check_choice("placements", placements, ("seen", "held_out", "all"))
     return [
@@ -213,9 +209,7 @@ class MNISTExamples:
     def __len__(self) -> int:
         return len(self.template)
 
-    def batch(
-        self, index: slice | NDArray[np.int64]
-    ) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
+    def batch(self, index: slice | NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
         """Pictures uint8 [B, 1, 60, 60], word ids int64 [B, 12] and lengths int64 [B], all 12."""
         digits, rows, columns = self.parts(index)
         first, second = (np.ascontiguousarray(digits[:, which]) for which in (0, 1))
@@ -263,8 +257,7 @@ class MNISTCaptions:
         _check_choice("placements", placements, get_args(Placements))
         if len(digits) <= 2000:
             raise ValueError(
-                f"digits must number more than 2000, the last 2000 being kept from training, "
-                f"got {len(digits)}"
+                f"digits must number more than 2000, the last 2000 being kept from training, got {len(digits)}"
             )
         self.digits = digits
         self.split = split
@@ -334,13 +327,9 @@ class MNISTCaptions:
         return template[:, 0], digits, labels
 
 
-def _draw_offsets(
-    rng: np.random.Generator, template: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _draw_offsets(rng: np.random.Generator, template: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Top rows and left columns [n, 2] for templates [n]."""
-    rows, columns = (
-        rng.integers(x[template, :, 0], x[template, :, 1], endpoint=True) for x in (_ROWS, _COLUMNS)
-    )
+    rows, columns = (rng.integers(x[template, :, 0], x[template, :, 1], endpoint=True) for x in (_ROWS, _COLUMNS))
     for axis, same in ((rows, _SAME_ROW), (columns, _SAME_COLUMN)):
         axis[:, 1] = np.where(same[template], axis[:, 0], axis[:, 1])
     return rows, columns

@@ -499,4 +499,3 @@ def _rows(horizon: NDArray[np.float64], *colours: NDArray[np.float64]) -> NDArra
     covered = np.clip(middle + 0.5 - edge, 0, 1)  # by the ground
     sky, ground = top + up * (bottom - top), far + down * (near - far)
     return np.rint(sky + covered * (ground - sky)).astype(np.uint8)
-

@@ -207,9 +207,7 @@ def check_pictures(model: Model) -> None:
     """Raises ValueError unless the model is of pictures of MNIST with captions."""
     got = (model.config.channels, *model.config.image_size)
     if got != (1, CANVAS, CANVAS):
-        raise ValueError(
-            f"model must be of pictures [1, {CANVAS}, {CANVAS}] for MNIST with captions, got {list(got)}"
-        )
+        raise ValueError(f"model must be of pictures [1, {CANVAS}, {CANVAS}] for MNIST with captions, got {list(got)}")
 
 
 def score_fidelity(
@@ -262,17 +260,13 @@ def score_fidelity(
     for start in range(0, len(jobs), together):
         batch = jobs[start : start + together]
         ids, lengths = captions.encode_batch([caption(*placement) for placement, _ in batch])
-        drawing = model.sample(
-            ids.to(device), lengths.to(device), generator=[stream(seed, i) for _, i in batch]
-        )
+        drawing = model.sample(ids.to(device), lengths.to(device), generator=[stream(seed, i) for _, i in batch])
         readings.append(reader.read(drawing.images.float()).cpu())
         on_batch(len(batch))
     return Fidelity.of(torch.cat(readings), [placement for placement, _ in jobs], reader.record, bans)
 
 
-def score_reader(
-    reader: DigitReader, digits: Digits, split: Split = "test", n: int = 10, seed: int = 0
-) -> Fidelity:
+def score_reader(reader: DigitReader, digits: Digits, split: Split = "test", n: int = 10, seed: int = 0) -> Fidelity:
     """The fidelity of real pictures, n of every caption: the share that the reader reads right.
 
     Args:

@@ -31,8 +31,7 @@ _MARGIN = 2  # pixels seen on each side of a digit that stands in the middle of 
 WINDOW = SIDE + 2 * _MARGIN  # side of what is seen of a place, in pixels
 _PAD = 1  # pixels by which the outermost windows leave the canvas
 _STARTS = [
-    (sum(place.rows) // 2 - _MARGIN + _PAD, sum(place.columns) // 2 - _MARGIN + _PAD)
-    for place in PLACES.values()
+    (sum(place.rows) // 2 - _MARGIN + _PAD, sum(place.columns) // 2 - _MARGIN + _PAD) for place in PLACES.values()
 ]
 
 
@@ -125,9 +124,7 @@ class DigitReader(Reader):
     def windows(images: Tensor) -> Tensor:
         """What `layers` sees of each place, [B, 8, 1, 32, 32]; arguments as in `forward`."""
         if images.dim() != 4 or images.shape[1:] != (1, CANVAS, CANVAS):
-            raise ValueError(
-                f"images must have shape [B, 1, {CANVAS}, {CANVAS}], got {list(images.shape)}"
-            )
+            raise ValueError(f"images must have shape [B, 1, {CANVAS}, {CANVAS}], got {list(images.shape)}")
         padded = functional.pad(images, (_PAD,) * 4)
         return torch.stack([padded[:, :, y : y + WINDOW, x : x + WINDOW] for y, x in _STARTS], 1)
 

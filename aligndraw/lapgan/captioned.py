@@ -29,9 +29,7 @@ class CaptionedSharpener:
         network: images and sentences to sharp images.
     """
 
-    def __init__(
-        self, sharpener: Sharpener, encoder: SentenceEncoder, dtype: torch.dtype = torch.float32
-    ) -> None:
+    def __init__(self, sharpener: Sharpener, encoder: SentenceEncoder, dtype: torch.dtype = torch.float32) -> None:
         self.config = sharpener.config
         self.network, self._encoder = FastSharpener(sharpener, dtype), encoder
 

@@ -90,9 +90,7 @@ class AlignDRAW(Model):
             standard,
         )
 
-    def step(
-        self, caption: Caption, state: State, noise: Tensor, image: Tensor | None = None
-    ) -> tuple[State, Step]:
+    def step(self, caption: Caption, state: State, noise: Tensor, image: Tensor | None = None) -> tuple[State, Step]:
         """One step of drawing.
 
         Args:

@@ -69,9 +69,7 @@ class GlimpseRead(nn.Module):
         span, side: as for `WindowHead`.
     """
 
-    def __init__(
-        self, units: int, size: int, conventions: str = "paper", span: float = 0.0, side: int = 1
-    ) -> None:
+    def __init__(self, units: int, size: int, conventions: str = "paper", span: float = 0.0, side: int = 1) -> None:
         super().__init__()
         self.size, self.conventions = size, conventions
         self.window = WindowHead(units, size, span, side)

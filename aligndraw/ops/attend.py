@@ -38,9 +38,7 @@ def _check(query: Tensor, keys: Tensor, score: Tensor, values: Tensor, lengths: 
         raise RuntimeError(f"attend: lengths must be int64, got {str(lengths.dtype).removeprefix('torch.')}")
 
 
-def _fake(
-    query: Tensor, keys: Tensor, score: Tensor, values: Tensor, lengths: Tensor
-) -> tuple[Tensor, Tensor]:
+def _fake(query: Tensor, keys: Tensor, score: Tensor, values: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     batch, words, width = values.shape
     return values.new_empty(batch, width), query.new_empty(batch, words, dtype=compute_dtype(query))
 
@@ -101,9 +99,7 @@ _op = Op(
 )
 
 
-def attend(
-    query: Tensor, keys: Tensor, score: Tensor, values: Tensor, lengths: Tensor
-) -> tuple[Tensor, Tensor]:
+def attend(query: Tensor, keys: Tensor, score: Tensor, values: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     """Attention over words: α = softmax_k(v · tanh(key_k + query)) over the first `lengths` words, s = Σ_k α_k value_k
     (alignDRAW, Eq. 2, 6, 7, with query = W h_dec + b and keys = U h_lang).
 

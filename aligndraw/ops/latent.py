@@ -81,9 +81,7 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> Non
     ctx.save_for_backward(*inputs)
 
 
-def _backward(
-    op: Any, ctx: Any, grad_z: Tensor, grad_kl: Tensor, grad_log_ratio: Tensor
-) -> tuple[Tensor, ...]:
+def _backward(op: Any, ctx: Any, grad_z: Tensor, grad_kl: Tensor, grad_log_ratio: Tensor) -> tuple[Tensor, ...]:
     return op(grad_z, grad_kl, grad_log_ratio, *ctx.saved_tensors)  # type: ignore[no-any-return]
 
 

@@ -79,9 +79,7 @@ def _check(inputs: Tensor, weight_hh: Tensor, h0: Tensor, lengths: Tensor, rever
     check_loop(op, lengths, "inputs", inputs, weight_hh=weight_hh, h0=h0)
 
 
-def _fake(
-    inputs: Tensor, weight_hh: Tensor, h0: Tensor, lengths: Tensor, reverse: bool
-) -> tuple[Tensor, ...]:
+def _fake(inputs: Tensor, weight_hh: Tensor, h0: Tensor, lengths: Tensor, reverse: bool) -> tuple[Tensor, ...]:
     (batch, count, _), units = inputs.shape, h0.shape[0]
     shapes = [
         (batch, count, units),

@@ -50,9 +50,7 @@ def _backward_reference(
     if canvas is None:
         g_image, g_window = vjp(lambda x, w: read_reference(x, w, size), (image, window), (grad,))
         return g_image if image_grad else none, g_window, none
-    g_image, g_window, g_canvas = vjp(
-        lambda x, w, c: read_reference(x, w, size, c), (image, window, canvas), (grad,)
-    )
+    g_image, g_window, g_canvas = vjp(lambda x, w, c: read_reference(x, w, size, c), (image, window, canvas), (grad,))
     return g_image if image_grad else none, g_window, g_canvas
 
 

@@ -107,9 +107,7 @@ class Vocabulary:
         if tokens[-1] != "." and "." in self._ids:
             tokens.append(".")
         if len(tokens) > max_words:
-            raise CaptionError(
-                f"caption must have at most {max_words} words, got {len(tokens)}: {_quote(caption)}"
-            )
+            raise CaptionError(f"caption must have at most {max_words} words, got {len(tokens)}: {_quote(caption)}")
         ids = [self._find(token) for token in tokens]
         instead = None if unknown is None else self._ids[unknown]
         known = [i for i in (instead if i is None else i for i in ids) if i is not None]

@@ -122,9 +122,7 @@ def blur(pictures: Tensor, sigma: Tensor) -> Tensor:
     return kernel @ pictures @ kernel.mT
 
 
-def train(
-    digits: Digits, updates: int = 6000, batch_size: int = 128, rate: float = 4e-3, seed: int = 0
-) -> DigitReader:
+def train(digits: Digits, updates: int = 6000, batch_size: int = 128, rate: float = 4e-3, seed: int = 0) -> DigitReader:
     """A new reader, its weights a running mean of those trained.
 
     Args:

@@ -85,6 +85,7 @@ def expand_vocabulary(
     known = {word: table[i] for i, word in enumerate(words)}
     slope, offset = fit_map(known, read_word_vectors(word_vectors))
     more = dict.fromkeys(w for w, _ in read_word_vectors(word_vectors) if w not in known and "_" not in w)
+
     def blocks() -> Iterator[NDArray[Any]]:
         yield table
         missing = set(more)

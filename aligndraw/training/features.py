@@ -190,9 +190,7 @@ class FeaturesBuild(Build):
     model_config: FeaturesConfig
     trainer: FeaturesTrainer
 
-    def __init__(
-        self, settings: Mapping[str, Any], model: FeaturesConfig, recipe: FeaturesRecipe, device: str
-    ) -> None:
+    def __init__(self, settings: Mapping[str, Any], model: FeaturesConfig, recipe: FeaturesRecipe, device: str) -> None:
         self.settings, self.recipe = settings, recipe
         images, self.test = open_labelled(settings["data"])
         self.origins = {"sha256": (images.checksum, settings["data"])}

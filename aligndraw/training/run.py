@@ -201,9 +201,7 @@ class RunFolder(Generic[_M, _T]):
                 passed.append(str(error))
         else:
             if passed:
-                raise RunError(
-                    f"no checkpoint in {self.folder / CHECKPOINTS} is whole; the newest: {passed[0]}"
-                )
+                raise RunError(f"no checkpoint in {self.folder / CHECKPOINTS} is whole; the newest: {passed[0]}")
         damaged = self._cut_metrics(trainer.index)
         return [*(f"passed over: {line}" for line in passed), *damaged, *filter(None, [changed])]
 
@@ -311,4 +309,3 @@ class Build(ABC):
                 raise RunError(f"{place} has changed since the training in {folder} began: restore it")
         with run.locked():
             yield build, run, run.restore(build.trainer)
-

@@ -65,9 +65,7 @@ def save_animation(drawing: Drawing, path: str | Path, columns: int = 4) -> None
     images.append(_frame(finished, np.zeros((0, 4)), min(columns, len(finished))))
     times = [STEP_TIME] * (len(images) - 1) + [LAST_TIME]
     with replacing(Path(path)) as temporary:
-        images[0].save(
-            temporary, format="GIF", save_all=True, append_images=images[1:], duration=times, loop=0
-        )
+        images[0].save(temporary, format="GIF", save_all=True, append_images=images[1:], duration=times, loop=0)
 
 
 def _frame(pictures: NDArray[Any], boxes: NDArray[np.float64], columns: int) -> Image.Image:

@@ -103,9 +103,7 @@ def check_pictures(pictures: NDArray[Any]) -> None:
             f"got {list(pictures.shape)}"
         )
     if not (pictures.min() >= 0 and pictures.max() <= 1):
-        raise ValueError(
-            f"pictures must lie in [0, 1], got values from {pictures.min():g} to {pictures.max():g}"
-        )
+        raise ValueError(f"pictures must lie in [0, 1], got values from {pictures.min():g} to {pictures.max():g}")
 
 
 def _tile(block: Captioned, columns: int, side: int) -> Image.Image:

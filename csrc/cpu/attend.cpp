@@ -44,8 +44,7 @@ ALIGNDRAW_INLINE void backward_caption(const T* grad_context, const T* grad_weig
         grads.values[k * width + j] = weights[k] * grad_context[j];
   }
   if (grads.values) std::fill(grads.values + length * width, grads.values + words * width, T(0));
-  for (int64_t k = 0; k < length; ++k)
-    grad_energies[k] = weights[k] * (grad_energies[k] - mean);
+  for (int64_t k = 0; k < length; ++k) grad_energies[k] = weights[k] * (grad_energies[k] - mean);
   energies_backward(grad_energies, caption, units, grads);
   for (int64_t n = grads.adds_keys ? words * units : length * units; n < words * units; ++n)
     grads.keys[n] = 0;

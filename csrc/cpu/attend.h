@@ -15,8 +15,8 @@ struct Caption {
   int64_t length;
 };
 
-// The gradient of the score is added to, and where asked for that of the keys; that of the values is
-// left out where there is no room for it.
+// The gradient of the score is added to, and where asked for that of the keys; that of the values
+// is left out where there is no room for it.
 template <class T>
 struct CaptionGrads {
   T *query, *keys, *score, *values;

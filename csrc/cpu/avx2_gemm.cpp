@@ -20,7 +20,9 @@ struct Avx2 {
 
   static ALIGNDRAW_TILE_INLINE Sums zero() { return _mm256_setzero_ps(); }
   static ALIGNDRAW_TILE_INLINE Vector load(const float* from) { return _mm256_loadu_ps(from); }
-  static ALIGNDRAW_TILE_INLINE Vector broadcast(const float* from) { return _mm256_broadcast_ss(from); }
+  static ALIGNDRAW_TILE_INLINE Vector broadcast(const float* from) {
+    return _mm256_broadcast_ss(from);
+  }
   static ALIGNDRAW_TILE_INLINE Sums multiply_add(Vector a, Vector b, Sums sums) {
     return _mm256_fmadd_ps(a, b, sums);
   }

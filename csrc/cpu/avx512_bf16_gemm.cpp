@@ -12,13 +12,15 @@
 namespace aligndraw::cpu {
 namespace {
 
-// A step of a chain is VDPBF16PS: the second number of the pairs first, then the first one, each by a
-// fused multiply-add that takes subnormal numbers for 0.
+// A step of a chain is VDPBF16PS: the second number of the pairs first, then the first one, each by
+// a fused multiply-add that takes subnormal numbers for 0.
 struct Avx512Bf16 : Avx512Sums {
   using Number = Bf16Pair;
   using Vector = __m512i;
 
-  static ALIGNDRAW_TILE_INLINE Vector load(const Bf16Pair* from) { return _mm512_loadu_si512(from); }
+  static ALIGNDRAW_TILE_INLINE Vector load(const Bf16Pair* from) {
+    return _mm512_loadu_si512(from);
+  }
   static ALIGNDRAW_TILE_INLINE Vector broadcast(const Bf16Pair* from) {
     return _mm512_set1_epi32(int(*from));
   }
@@ -40,7 +42,8 @@ const GemmKernels<Bf16Pair>* avx512_bf16_gemm() {
 // 8 rows at a time.
 ALIGNDRAW_TILE void multiply_block_avx512_bf16(const uint32_t* const* left,
                                                const uint32_t* const* right, int left_tiles,
-                                               int64_t depth, float* result, int64_t row, bool adds) {
+                                               int64_t depth, float* result, int64_t row,
+                                               bool adds) {
   constexpr int count = 8;
   for (int64_t first = 0; first < left_tiles * strip; first += count) {
     const uint32_t* of_left = left[first / strip] + first % strip * strip;
@@ -50,8 +53,8 @@ ALIGNDRAW_TILE void multiply_block_avx512_bf16(const uint32_t* const* left,
     for (int r = 0; r < count; ++r)
 #pragma GCC unroll 2
       for (int v = 0; v < 2; ++v)
-        sums[r][v] = adds ? _mm512_loadu_ps(result + (first + r) * row + v * strip)
-                          : _mm512_setzero_ps();
+        sums[r][v] =
+            adds ? _mm512_loadu_ps(result + (first + r) * row + v * strip) : _mm512_setzero_ps();
     for (int64_t k = 0; k < depth; ++k, of_left += strip * (strip - 1))
       for (int64_t p = 0; p < strip; ++p, one += strip, two += strip, ++of_left) {
         const __m512i b[] = {_mm512_loadu_si512(one), _mm512_loadu_si512(two)};

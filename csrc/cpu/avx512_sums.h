@@ -1,4 +1,5 @@
-// Sums in registers of AVX-512, for the kernels of gemm_tile.h: 24 of them, beside a row of the panel.
+// Sums in registers of AVX-512, for the kernels of gemm_tile.h: 24 of them, beside a row of the
+// panel.
 #pragma once
 #include <immintrin.h>
 
@@ -11,7 +12,9 @@ struct Avx512Sums {
   using Sums = __m512;
   static constexpr int lanes = 16;
   template <int strips>
-  static constexpr int most_rows = strips == 4 ? 6 : strips == 3 ? 8 : 12;
+  static constexpr int most_rows = strips == 4   ? 6
+                                   : strips == 3 ? 8
+                                                 : 12;
 
   static ALIGNDRAW_TILE_INLINE Sums zero() { return _mm512_setzero_ps(); }
   static ALIGNDRAW_TILE_INLINE void put(float* to, Sums sums, bool adds) {

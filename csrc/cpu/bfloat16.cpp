@@ -15,8 +15,8 @@
 namespace aligndraw::cpu {
 namespace {
 
-constexpr int64_t tile = 16;        // rows, and pairs of depth
-constexpr int64_t at_once = 32;     // depth tiles whose products are formed before the next rows'
+constexpr int64_t tile = 16;     // rows, and pairs of depth
+constexpr int64_t at_once = 32;  // depth tiles whose products are formed before the next rows'
 constexpr int64_t block = Tiles::block;
 
 using Bits = Vector<uint32_t, tile>;
@@ -28,7 +28,8 @@ void copy_part(const Matrix<const float>& matrix, int64_t first_row, int64_t fir
     for (int64_t k = 0; k < 2 * tile; ++k) {
       const int64_t i = first_row + r, j = first_column + k;
       const bool inside = i < matrix.rows && j < matrix.columns;
-      to[r * 2 * tile + k] = inside ? matrix.data[i * matrix.row_stride + j * matrix.col_stride] : 0;
+      to[r * 2 * tile + k] =
+          inside ? matrix.data[i * matrix.row_stride + j * matrix.col_stride] : 0;
     }
 }
 
@@ -122,7 +123,8 @@ ALIGNDRAW_AMX void multiply_amx(const uint32_t* const* left, const uint32_t* con
 class AmxTiles {
  public:
   ALIGNDRAW_AMX AmxTiles() {
-    // Static: of one that it makes here, g++ takes the intrinsic to read the first eight bytes only.
+    // Static: of one that it makes here, g++ takes the intrinsic to read the first eight bytes
+    // only.
     static const struct {
       uint8_t palette = 1, start = 0, reserved[14] = {};
       uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
@@ -199,7 +201,8 @@ void multiply(Matrix<float> result, std::initializer_list<Term> terms, bool adds
   const bool by_right = right_blocks >= left_blocks;
   const int64_t outer = by_right ? right_blocks : left_blocks;
   const int64_t inner = by_right ? left_blocks : right_blocks;
-  const auto multiply_block = [&](BlockKernel kernel, int64_t m, int64_t n, int64_t from, int64_t to) {
+  const auto multiply_block = [&](BlockKernel kernel, int64_t m, int64_t n, int64_t from,
+                                  int64_t to) {
     const int64_t height = std::min(block, result.rows - m * block);
     const int64_t width = std::min(block, result.columns - n * block);
     float* const place = result.data + m * block * result.row_stride + n * block;

@@ -10,8 +10,8 @@
 
 namespace aligndraw::cpu {
 
-// result, 32 x 32 with rows `row` apart, = the products of `depth` tiles of two rows of tiles of each
-// side (of the left, one will do), or with `adds` += them.
+// result, 32 x 32 with rows `row` apart, = the products of `depth` tiles of two rows of tiles of
+// each side (of the left, one will do), or with `adds` += them.
 using BlockKernel = void (*)(const uint32_t* const* left, const uint32_t* const* right,
                              int left_tiles, int64_t depth, float* result, int64_t row, bool adds);
 
@@ -23,9 +23,9 @@ void multiply_block_avx512_bf16(const uint32_t* const* left, const uint32_t* con
 // Calls run with the ISA's kernel on a thread that is prepared for it.
 void with_kernel(Isa isa, const std::function<void(BlockKernel)>& run);
 
-// A factor of a product result[i, j] = sum_k left[i, k] right[j, k], rounded, in tiles of 16 rows by
-// 32 of depth, padded with zeros. A left tile is 16 rows of 16 pairs of neighbours in depth, a right
-// one 16 such pairs of 16 rows.
+// A factor of a product result[i, j] = sum_k left[i, k] right[j, k], rounded, in tiles of 16 rows
+// by 32 of depth, padded with zeros. A left tile is 16 rows of 16 pairs of neighbours in depth, a
+// right one 16 such pairs of 16 rows.
 class Tiles {
  public:
   enum class Side { left, right };

@@ -31,8 +31,8 @@ inline Tensor for_arithmetic(const Tensor& tensor) {
   return as_contiguous(is_double(tensor) ? tensor : as_type(tensor, ScalarType::Float));
 }
 
-// torch's, except that what `range` throws arrives as it was thrown: PyTorch's C interface turns it into an error of
-// its own and writes the first to the terminal.
+// torch's, except that what `range` throws arrives as it was thrown: PyTorch's C interface turns it
+// into an error of its own and writes the first to the terminal.
 template <class F>
 void parallel_for(int64_t begin, int64_t end, int64_t grain, const F& range) {
   std::atomic_flag threw = ATOMIC_FLAG_INIT;

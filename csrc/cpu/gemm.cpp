@@ -30,8 +30,7 @@ void multiply_share(Matrix<Sum<Number>> result, Matrix<const Sum<Number>> left,
       const int64_t column = right.first_row(panel), strips = right.strips(panel);
       kernels.of_strips[strips]({block.data, block.row_stride, block.col_stride, left.rows,
                                  right.at(panel, k), depth, result.data + column, result.row_stride,
-                                 std::min(strips * strip, result.columns - column),
-                                 adds || b > 0});
+                                 std::min(strips * strip, result.columns - column), adds || b > 0});
     }
   }
   if (right.depth() == 0 && !adds && share.number == 0)

@@ -8,8 +8,8 @@
 //     k = 1   | j = 0 ... 15      | j = 16 ... 31     | ...
 //     ...
 //
-// The left factor needs no layout: its numbers are broadcast from where they stand. A kernel keeps a
-// few rows of the result, as wide as the panel, in registers. Each element is one chain of fused
+// The left factor needs no layout: its numbers are broadcast from where they stand. A kernel keeps
+// a few rows of the result, as wide as the panel, in registers. Each element is one chain of fused
 // multiply-adds from 0 on, in the order of k, so that its bits depend neither on the other rows nor
 // on the widths of the panels. (Where the ISA has no fused multiply-add, of products and sums.)
 #pragma once

@@ -17,7 +17,8 @@ namespace {
 constexpr int few_rows = 4, ahead = 16;
 
 template <class Ops, int rows, int strips>
-ALIGNDRAW_TILE_INLINE void multiply_tile(const PanelProduct<typename Ops::Number>& p, int64_t first) {
+ALIGNDRAW_TILE_INLINE void multiply_tile(const PanelProduct<typename Ops::Number>& p,
+                                         int64_t first) {
   constexpr int vectors = strips * strip / Ops::lanes;
   typename Ops::Sums sums[rows][vectors];
 #pragma GCC unroll 16
@@ -30,7 +31,8 @@ ALIGNDRAW_TILE_INLINE void multiply_tile(const PanelProduct<typename Ops::Number
   for (int64_t k = 0; k < p.depth; ++k, left += col_stride, right += strips * strip) {
     if constexpr (rows <= few_rows)
 #pragma GCC unroll 4
-      for (int s = 0; s < strips; ++s) __builtin_prefetch(right + ahead * strips * strip + s * strip);
+      for (int s = 0; s < strips; ++s)
+        __builtin_prefetch(right + ahead * strips * strip + s * strip);
     typename Ops::Vector of_panel[vectors];
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; ++v) of_panel[v] = Ops::load(right + v * Ops::lanes);

@@ -39,7 +39,7 @@ struct Filters {
   const int64_t lanes = (size + 7) / 8 * 8;
   const Buffer<T> taps{length * lanes};          // F transposed
   const Buffer<T> centres{lanes}, rests{lanes};  // mu_i, and 1e-4 / (sum + 1e-4)
-  int64_t first = 0, end = length;            // the pixels where some filter is not 0
+  int64_t first = 0, end = length;               // the pixels where some filter is not 0
 
   ALIGNDRAW_INLINE void place(T centre, T spacing, T sharpness) {
     T *const tap = taps, *const mu = centres;

@@ -26,8 +26,9 @@ ALIGNDRAW_INLINE void forward_loop(const LatentRow<T>& row, T* __restrict z, T* 
 }
 
 template <class T>
-ALIGNDRAW_INLINE void backward_loop(const T* grad_z, T grad_kl, T grad_log_ratio, const LatentRow<T>& row,
-                                    const LatentRowGrads<T>& grads, int64_t n) {
+ALIGNDRAW_INLINE void backward_loop(const T* grad_z, T grad_kl, T grad_log_ratio,
+                                    const LatentRow<T>& row, const LatentRowGrads<T>& grads,
+                                    int64_t n) {
   const auto [mu_q, log_sigma_q, mu_p, log_sigma_p, noise] = row;
 #pragma omp simd
   for (int64_t j = 0; j < n; ++j) {
@@ -54,7 +55,8 @@ void forward_row(const LatentRow<double>& row, double* z, double* kl_terms, doub
 }
 
 ALIGNDRAW_CLONES void backward_row(const float* grad_z, float grad_kl, float grad_log_ratio,
-                                   const LatentRow<float>& row, const LatentRowGrads<float>& grads, int64_t n) {
+                                   const LatentRow<float>& row, const LatentRowGrads<float>& grads,
+                                   int64_t n) {
   backward_loop(grad_z, grad_kl, grad_log_ratio, row, grads, n);
 }
 
@@ -72,8 +74,8 @@ Triple run_forward(const Tensor& mu_q, const Tensor& log_sigma_q, const Tensor& 
   const Tensor z = pooled_like(mu_q);
   const Tensor kl = pooled({batch}, mu_q.scalar_type()), log_ratio = pooled_like(kl);
   const LatentRow<T> first{mu_q.const_data_ptr<T>(), log_sigma_q.const_data_ptr<T>(),
-                     mu_p.const_data_ptr<T>(), log_sigma_p.const_data_ptr<T>(),
-                     noise.const_data_ptr<T>()};
+                           mu_p.const_data_ptr<T>(), log_sigma_p.const_data_ptr<T>(),
+                           noise.const_data_ptr<T>()};
   T *z_data = z.mutable_data_ptr<T>(), *kl_data = kl.mutable_data_ptr<T>();
   T* log_ratio_data = log_ratio.mutable_data_ptr<T>();
   for_row_ranges(batch, n, [=](int64_t begin, int64_t end) {
@@ -94,8 +96,8 @@ Five run_backward(const Tensor& grad_z, const Tensor& grad_kl, const Tensor& gra
   const auto like = [&] { return pooled_like(mu_q); };
   const Five grads{like(), like(), like(), like(), like()};
   const LatentRow<T> first{mu_q.const_data_ptr<T>(), log_sigma_q.const_data_ptr<T>(),
-                     mu_p.const_data_ptr<T>(), log_sigma_p.const_data_ptr<T>(),
-                     noise.const_data_ptr<T>()};
+                           mu_p.const_data_ptr<T>(), log_sigma_p.const_data_ptr<T>(),
+                           noise.const_data_ptr<T>()};
   const LatentRowGrads<T> first_grads = std::apply(
       [](const auto&... grad) { return LatentRowGrads<T>{grad.template mutable_data_ptr<T>()...}; },
       grads);

@@ -75,7 +75,8 @@ LeftBlock<double> left_block(Matrix<const double> left, int64_t k, int64_t, bool
 LeftBlock<Bf16Pair> left_block(Matrix<const float> left, int64_t k, int64_t depth, bool,
                                Bf16Pair* workspace) {
   const int64_t row_stride = whole_squares(depth);
-  put_block(left.columns_from(2 * k, std::min(2 * depth, left.columns - 2 * k)), workspace, row_stride);
+  put_block(left.columns_from(2 * k, std::min(2 * depth, left.columns - 2 * k)), workspace,
+            row_stride);
   return {workspace, row_stride, 1};
 }
 

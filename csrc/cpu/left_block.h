@@ -13,8 +13,8 @@ struct LeftBlock {
 };
 
 // Returns `depth` Numbers of each row, from Number k on. Where rows stand so already they are not
-// copied; else `workspace` takes rows of `depth` Numbers, rounded up to a multiple of 16. With `rounded`
-// the floats are rounded to bfloat16.
+// copied; else `workspace` takes rows of `depth` Numbers, rounded up to a multiple of 16. With
+// `rounded` the floats are rounded to bfloat16.
 LeftBlock<float> left_block(Matrix<const float> left, int64_t k, int64_t depth, bool rounded,
                             float* workspace);
 LeftBlock<double> left_block(Matrix<const double> left, int64_t k, int64_t depth, bool rounded,

@@ -56,9 +56,10 @@ class Part {
   const int64_t workspace_count_;
 };
 
-// A batch in parts, with a workspace for each of torch's threads. No row's result depends on others,
-// so that each thread takes its rows through the whole loop without waiting. Where a thread would have
-// few rows, which would not pay for reading all weights, the threads share the work of each stage.
+// A batch in parts, with a workspace for each of torch's threads. No row's result depends on
+// others, so that each thread takes its rows through the whole loop without waiting. Where a thread
+// would have few rows, which would not pay for reading all weights, the threads share the work of
+// each stage.
 template <class Workspace>
 class Partition {
  public:
@@ -72,8 +73,8 @@ class Partition {
   template <class F>
   void each_part(const F& run) const {
     if (batch_ < threads_ * few_rows)
-      return run(Part<Workspace>(0, batch_, threads_, workspaces_.data(),
-                                 int64_t(workspaces_.size())));
+      return run(
+          Part<Workspace>(0, batch_, threads_, workspaces_.data(), int64_t(workspaces_.size())));
     parallel_for(0, threads_, 1, [&](int64_t begin, int64_t end) {
       const FlushSubnormals flush;
       for (int64_t i = begin; i < end; ++i) {

@@ -38,10 +38,9 @@ ALIGNDRAW_CLONES void forward_narrow(const float* __restrict gates, const float*
 }
 
 ALIGNDRAW_CLONES void backward_narrow(const float* __restrict grad_h,
-                                      const float* __restrict grad_c,
-                                      const float* __restrict gates, const float* __restrict c,
-                                      float* __restrict grad_gates, float* __restrict grad_c_prev,
-                                      int64_t n) {
+                                      const float* __restrict grad_c, const float* __restrict gates,
+                                      const float* __restrict c, float* __restrict grad_gates,
+                                      float* __restrict grad_c_prev, int64_t n) {
   backward_loop(grad_h, grad_c, gates, c, grad_gates, grad_c_prev, n);
 }
 
@@ -76,8 +75,8 @@ ALIGNDRAW_WIDE void backward_wide(const float* grad_h, const float* grad_c, cons
       return _mm512_fnmadd_ps(a, share, a);  // a (1 - share), rounded once
     };
     const __m512 through = _mm512_mul_ps(at(grad_h), out);
-    const __m512 total = _mm512_fmadd_ps(
-        through, _mm512_fnmadd_ps(squashed, squashed, one), at(grad_c));
+    const __m512 total =
+        _mm512_fmadd_ps(through, _mm512_fnmadd_ps(squashed, squashed, one), at(grad_c));
     const __m512 total_in = _mm512_mul_ps(total, in), total_forget = _mm512_mul_ps(total, forget);
     at.put(grad_gates, _mm512_mul_ps(total_in, less(candidate, in)));
     at.put(grad_gates + n, _mm512_mul_ps(total_forget, less(at(c), forget)));

@@ -28,31 +28,31 @@ SequenceResults forward(const Tensor& inputs, const Tensor& weight_hh, const Ten
   const int64_t* const length = lengths.const_data_ptr<int64_t>();
   const auto [states, last, gates, h, c] = std::apply(
       [](const auto&... t) { return std::tuple(t.template mutable_data_ptr<T>()...); }, results);
-  partition_of(batch).each_part([&, h = h, c = c, gates = gates, states = states](
-                                    const Part<NoWorkspace>& part) {
-    part.each([&](NoWorkspace&, int64_t b) {
-      std::copy_n(first, m, h + b * m);
-      std::fill_n(c + b * m, m, T(0));
-    });
-    for (int64_t step = 0; step < (batch * m ? count : 0); ++step) {
-      const int64_t i = reverse ? count - 1 - step : step;
-      T* const gate = gates + step * batch * 4 * m;
-      T *const before = h + step * batch * m, *const c_before = c + step * batch * m;
-      T *const after = before + batch * m, *const c_after = c_before + batch * m;
-      const Left<T> left(part.of(before, m).constant(), false);
-      multiply<T>({{part.of(gate, 4 * m), left, weight}}, part.threads);
-      part.each([&](NoWorkspace&, int64_t b) {
-        add_row(gate + b * 4 * m, input + (b * count + i) * 4 * m, 4 * m);
-        if (i < length[b]) {
-          forward_row(gate + b * 4 * m, c_before + b * m, after + b * m, c_after + b * m, m);
-        } else {
-          std::copy_n(before + b * m, m, after + b * m);
-          std::copy_n(c_before + b * m, m, c_after + b * m);
+  partition_of(batch).each_part(
+      [&, h = h, c = c, gates = gates, states = states](const Part<NoWorkspace>& part) {
+        part.each([&](NoWorkspace&, int64_t b) {
+          std::copy_n(first, m, h + b * m);
+          std::fill_n(c + b * m, m, T(0));
+        });
+        for (int64_t step = 0; step < (batch * m ? count : 0); ++step) {
+          const int64_t i = reverse ? count - 1 - step : step;
+          T* const gate = gates + step * batch * 4 * m;
+          T *const before = h + step * batch * m, *const c_before = c + step * batch * m;
+          T *const after = before + batch * m, *const c_after = c_before + batch * m;
+          const Left<T> left(part.of(before, m).constant(), false);
+          multiply<T>({{part.of(gate, 4 * m), left, weight}}, part.threads);
+          part.each([&](NoWorkspace&, int64_t b) {
+            add_row(gate + b * 4 * m, input + (b * count + i) * 4 * m, 4 * m);
+            if (i < length[b]) {
+              forward_row(gate + b * 4 * m, c_before + b * m, after + b * m, c_after + b * m, m);
+            } else {
+              std::copy_n(before + b * m, m, after + b * m);
+              std::copy_n(c_before + b * m, m, c_after + b * m);
+            }
+            std::copy_n(after + b * m, m, states + (b * count + i) * m);
+          });
         }
-        std::copy_n(after + b * m, m, states + (b * count + i) * m);
       });
-    }
-  });
   std::copy_n(h + count * batch * m, batch * m, last);
   return results;
 }
@@ -102,8 +102,8 @@ SequenceGrads backward(const Tensor& grad_states, const Tensor& grad_last, const
   const T* const d_last = count % 2 ? d_h_next : d_h;  // of the first word
   const Matrix<const T> d_all = matrix<const T>(d_gates, count * batch, 4 * m);
   const Matrix<const T> h_all = matrix(h.const_data_ptr<T>(), count * batch, m);
-  multiply<T>({{matrix(d_weight.mutable_data_ptr<T>(), 4 * m, m), Left<T>(d_all.transposed(), false),
-                Right<T>(h_all.transposed(), false)}},
+  multiply<T>({{matrix(d_weight.mutable_data_ptr<T>(), 4 * m, m),
+                Left<T>(d_all.transposed(), false), Right<T>(h_all.transposed(), false)}},
               torch::stable::get_num_threads());
   T* const d_h0 = d_first.mutable_data_ptr<T>();
   std::fill_n(d_h0, m, T(0));

@@ -240,7 +240,8 @@ void muon_(std::vector<Tensor> parameters, std::vector<Tensor> momenta,
     const Tensor& parameter = parameters[i];
     check_shape("muon_", "parameters", parameter, "[rows, columns]", {any, any});
     for (const Argument& argument : {Argument{"parameters", parameter},
-                                     {"momenta", momenta[i]}, {"gradients", gradients[i]}}) {
+                                     {"momenta", momenta[i]},
+                                     {"gradients", gradients[i]}}) {
       check_shape("muon_", argument.name, argument.tensor, "[rows, columns]",
                   {parameter.size(0), parameter.size(1)});
       check_plain("muon_", argument);

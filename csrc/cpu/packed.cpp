@@ -49,7 +49,8 @@ void Packed<Number>::pack_square(Matrix<const Source> right, int64_t first, int6
   if (count < strip || numbers < width || (row_stride != 1 && col_stride != 1)) {
     for (int64_t j = 0; j < strip; ++j)
       for (int64_t i = 0; i < width; ++i)
-        part[j * width + i] = j < count && i < numbers ? source[j * row_stride + i * col_stride] : 0;
+        part[j * width + i] =
+            j < count && i < numbers ? source[j * row_stride + i * col_stride] : 0;
     source = part, row_stride = width, col_stride = 1;
   } else if (col_stride == 1) {
     // The next panel's rows: all rows follow one another in memory, which no processor foresees.
@@ -59,7 +60,8 @@ void Packed<Number>::pack_square(Matrix<const Source> right, int64_t first, int6
   alignas(64) Number packed[strip * strip];
   if constexpr (std::is_same_v<Number, double>) {
     for (int64_t p = 0; p < strip; ++p)
-      for (int64_t j = 0; j < strip; ++j) packed[p * strip + j] = source[j * row_stride + p * col_stride];
+      for (int64_t j = 0; j < strip; ++j)
+        packed[p * strip + j] = source[j * row_stride + p * col_stride];
   } else {
     auto* const bits = reinterpret_cast<uint32_t*>(packed);
     if constexpr (std::is_same_v<Number, float>) {

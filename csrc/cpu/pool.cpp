@@ -73,8 +73,10 @@ void* fresh(size_t bytes) {
 }  // namespace
 
 size_t bytes_of(int64_t count, size_t element) {
-  constexpr int64_t most = int64_t(1) << 56;  // more than any machine has; times an element it fits 64 bits
-  if (count < 0 || count > most) fail("aligndraw: there is no memory for an array of ", count, " elements");
+  constexpr int64_t most = int64_t(1)
+                           << 56;  // more than any machine has; times an element it fits 64 bits
+  if (count < 0 || count > most)
+    fail("aligndraw: there is no memory for an array of ", count, " elements");
   return size_t(count) * element;
 }
 

@@ -9,7 +9,8 @@ namespace aligndraw::cpu {
 
 // The bytes of so many elements; fails where no memory holds them.
 size_t bytes_of(int64_t count, size_t element);
-// Uninitialised memory from the start of a cache line, of `bytes` or a little more. Fails where there is none.
+// Uninitialised memory from the start of a cache line, of `bytes` or a little more. Fails where
+// there is none.
 void* take(size_t bytes);
 // Gives back what `take` gave for as many bytes. At most 1 GiB is kept.
 void give(void* data, size_t bytes);

@@ -1,5 +1,5 @@
-// The kernels in the compiler's own vectors: for float where no other file has some, and for double.
-// Vectors as results would depend on the calling convention, were these functions called.
+// The kernels in the compiler's own vectors: for float where no other file has some, and for
+// double. Vectors as results would depend on the calling convention, were these functions called.
 #pragma GCC diagnostic ignored "-Wpsabi"
 #include "cpu.h"
 #include "vector.h"
@@ -45,7 +45,9 @@ using Floats = Portable<float, 4, 2>;
 using Doubles = Portable<double, 8, 4>;
 
 void multiply_floats(const PanelProduct<float>& p) { multiply_panel<Floats, 1>(p); }
-ALIGNDRAW_CLONES void multiply_doubles(const PanelProduct<double>& p) { multiply_panel<Doubles, 1>(p); }
+ALIGNDRAW_CLONES void multiply_doubles(const PanelProduct<double>& p) {
+  multiply_panel<Doubles, 1>(p);
+}
 
 }  // namespace
 

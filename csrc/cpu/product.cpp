@@ -58,21 +58,37 @@ ALIGNDRAW_INLINE void strips(Factor<T> a, Rows<const T> b, Rows<T> result, int64
     const T* const from = start ? start + first * result.pitch : nullptr;
     const Rows<T> to{result.data + first * result.pitch, result.pitch};
     switch (end - first) {
-      case 1: strip<1>(part, b, to, depth, width, from, wide_tiles); break;
-      case 2: strip<2>(part, b, to, depth, width, from, wide_tiles); break;
-      case 3: strip<3>(part, b, to, depth, width, from, wide_tiles); break;
-      case 4: strip<4>(part, b, to, depth, width, from, wide_tiles); break;
-      case 5: strip<5>(part, b, to, depth, width, from, wide_tiles); break;
-      case 6: strip<6>(part, b, to, depth, width, from, wide_tiles); break;
-      case 7: strip<7>(part, b, to, depth, width, from, wide_tiles); break;
-      case 8: strip<8>(part, b, to, depth, width, from, wide_tiles); break;
+      case 1:
+        strip<1>(part, b, to, depth, width, from, wide_tiles);
+        break;
+      case 2:
+        strip<2>(part, b, to, depth, width, from, wide_tiles);
+        break;
+      case 3:
+        strip<3>(part, b, to, depth, width, from, wide_tiles);
+        break;
+      case 4:
+        strip<4>(part, b, to, depth, width, from, wide_tiles);
+        break;
+      case 5:
+        strip<5>(part, b, to, depth, width, from, wide_tiles);
+        break;
+      case 6:
+        strip<6>(part, b, to, depth, width, from, wide_tiles);
+        break;
+      case 7:
+        strip<7>(part, b, to, depth, width, from, wide_tiles);
+        break;
+      case 8:
+        strip<8>(part, b, to, depth, width, from, wide_tiles);
+        break;
     }
   }
 }
 
 ALIGNDRAW_CLONES void narrow_product(const Factor<float>& a, Rows<const float> b,
-                                     Rows<float> result, int64_t rows, int64_t depth,
-                                     int64_t width, const float* start) {
+                                     Rows<float> result, int64_t rows, int64_t depth, int64_t width,
+                                     const float* start) {
   strips(a, b, result, rows, depth, width, start);
 }
 

@@ -25,19 +25,21 @@ void rmsprop_(std::vector<Tensor> parameters, std::vector<Tensor> squares,
   check_shape("rmsprop_", "scales", scales, "[n]", {int64_t(count)});
   for (size_t i = 0; i < count; ++i)
     for (const Argument& argument : {Argument{"parameters", parameters[i]},
-                                     {"squares", squares[i]}, {"gradients", gradients[i]},
+                                     {"squares", squares[i]},
+                                     {"gradients", gradients[i]},
                                      {"scales", scales}}) {
       check_plain("rmsprop_", argument);
       const auto sizes = argument.tensor.sizes(), wanted = parameters[i].sizes();
       if (argument.name != std::string("scales") &&
           !std::equal(sizes.begin(), sizes.end(), wanted.begin(), wanted.end()))
-        fail("rmsprop_: ", argument.name, " must have shape ", shape_text(wanted), " like parameters, got ",
-             shape_text(sizes));
+        fail("rmsprop_: ", argument.name, " must have shape ", shape_text(wanted),
+             " like parameters, got ", shape_text(sizes));
     }
   const float* const scale = scales.const_data_ptr<float>();
   for (size_t i = 0; i < count; ++i) {
-    float *const p = parameters[i].mutable_data_ptr<float>(),
-                *const v = squares[i].mutable_data_ptr<float>();
+    float *const p = parameters[i].mutable_data_ptr<float>(), *const v =
+                                                                  squares[i]
+                                                                      .mutable_data_ptr<float>();
     const float* const g = gradients[i].const_data_ptr<float>();
     parallel_for(0, parameters[i].numel(), 1 << 14, [=](int64_t begin, int64_t end) {
       rmsprop_row(p + begin, v + begin, g + begin, end - begin, scale[i], lr, decay, eps);

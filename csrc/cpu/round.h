@@ -1,4 +1,5 @@
-// Rounding to bfloat16, and squares of 16 x 16 elements of 32 bits: what packed layouts are made of.
+// Rounding to bfloat16, and squares of 16 x 16 elements of 32 bits: what packed layouts are made
+// of.
 #pragma once
 #include <cstdint>
 

@@ -84,7 +84,9 @@ void run_forward(const Arguments<T>& in, const UnrollTape<T*>& out, T* last) {
     return canvas;
   };
   partition.each_part([&](const Part<ForwardWorkspace<T>>& part) {
-    const auto left = [&](const T* data, int64_t columns) { return in.left(part.of(data, columns)); };
+    const auto left = [&](const T* data, int64_t columns) {
+      return in.left(part.of(data, columns));
+    };
     const auto exact = [&](const T* data, int64_t columns) {
       return in.exact_left(part.of(data, columns));
     };
@@ -147,10 +149,10 @@ void run_forward(const Arguments<T>& in, const UnrollTape<T*>& out, T* last) {
         T* const q = posteriors + b * 2 * s.latents;
         add_row(q, in.posterior_bias, 2 * s.latents);
         const T* const prior = out.said + (row + b) * heads + s.prior_at();
-        forward_row({q, q + s.latents, prior, prior + s.latents,
-                     in.noise + (b * s.steps + t) * s.latents},
-                    decoder_in + b * s.decoder_in(), workspace.kl_terms, workspace.ratio_terms,
-                    s.latents, out.kl + row + b, out.log_ratio + row + b);
+        forward_row(
+            {q, q + s.latents, prior, prior + s.latents, in.noise + (b * s.steps + t) * s.latents},
+            decoder_in + b * s.decoder_in(), workspace.kl_terms, workspace.ratio_terms, s.latents,
+            out.kl + row + b, out.log_ratio + row + b);
       });
       const auto of_decoder = part.of(decoder_gates, 4 * s.decoder);
       multiply<T>({{of_decoder, left(decoder_in, s.decoder_in()), decoder_ih},
@@ -224,7 +226,9 @@ void run_backward(const Arguments<T>& in, const UnrollTape<const T*>& tape,
   const auto all_heads = weight(in.heads, heads, s.decoder);
 
   partition.each_part([&](const Part<BackwardWorkspace<T>>& part) {
-    const auto left = [&](const T* data, int64_t columns) { return in.left(part.of(data, columns)); };
+    const auto left = [&](const T* data, int64_t columns) {
+      return in.left(part.of(data, columns));
+    };
     part.each([&](BackwardWorkspace<T>&, int64_t b) {
       std::copy_n(given.canvas + b * volume, volume, d_canvas + b * volume);
       std::fill_n(d_h_enc + b * s.encoder, s.encoder, T(0));
@@ -248,11 +252,10 @@ void run_backward(const Arguments<T>& in, const UnrollTape<const T*>& tape,
     const auto read_backward_at = [&](BackwardWorkspace<T>& workspace, int64_t t, int64_t b) {
       const T* const input = d_encoder_in + b * s.encoder_in();
       const int64_t at = (t * batch + b) * heads + s.read_window_at();
-      backward_row(workspace.reader,
-                   {in.image + b * volume, tape.canvases + (t * batch + b) * volume, tape.said + at},
-                   input,
-                   {out.image ? out.image + b * volume : nullptr, d_said + at, d_canvas + b * volume,
-                    true});
+      backward_row(
+          workspace.reader,
+          {in.image + b * volume, tape.canvases + (t * batch + b) * volume, tape.said + at}, input,
+          {out.image ? out.image + b * volume : nullptr, d_said + at, d_canvas + b * volume, true});
       add_row(d_h_dec + b * s.decoder, input + s.glimpse(), s.decoder);
     };
     // The gradient of the cells, and room for that of the step before.
@@ -280,19 +283,22 @@ void run_backward(const Arguments<T>& in, const UnrollTape<const T*>& tape,
         write_backward_at(workspace, t, b);
       });
       const auto d_h = part.of(d_h_dec.data(), s.decoder);
-      multiply<T>({{d_h, left(d_said + (row + batch) * heads, heads), all_heads, true}}, part.threads);
-      lstm_backward(d_h_dec, decoder_cells, tape.decoder_gates, tape.decoder_c, row,
-                    decoder_gates, s.decoder);
-      const auto d_dec = left(decoder_gates, 4 * s.decoder);
-      multiply<T>({{part.of(decoder_in, s.decoder_in()), d_dec, decoder_ih}, {d_h, d_dec, decoder_hh}},
+      multiply<T>({{d_h, left(d_said + (row + batch) * heads, heads), all_heads, true}},
                   part.threads);
+      lstm_backward(d_h_dec, decoder_cells, tape.decoder_gates, tape.decoder_c, row, decoder_gates,
+                    s.decoder);
+      const auto d_dec = left(decoder_gates, 4 * s.decoder);
+      multiply<T>(
+          {{part.of(decoder_in, s.decoder_in()), d_dec, decoder_ih}, {d_h, d_dec, decoder_hh}},
+          part.threads);
       part.each([&](BackwardWorkspace<T>& workspace, int64_t b) {
         const T* const said = tape.said + (row + b) * heads;
         T* const d = d_said + (row + b) * heads;
         const T *const d_z = decoder_in + b * s.decoder_in(), *const prior = said + s.prior_at();
         if (in.keys)
-          backward_row(d_z + s.latents, given.weights + (row + b) * s.words, caption_of(in, said, b),
-                       tape.weights + (row + b) * s.words, {s.words, s.units, s.word_size},
+          backward_row(d_z + s.latents, given.weights + (row + b) * s.words,
+                       caption_of(in, said, b), tape.weights + (row + b) * s.words,
+                       {s.words, s.units, s.word_size},
                        {d, out.keys + b * s.words * s.units, d_score + b * s.units, nullptr, true},
                        workspace.energies);
         const T* const q = tape.posteriors + (row + b) * 2 * s.latents;
@@ -309,8 +315,8 @@ void run_backward(const Arguments<T>& in, const UnrollTape<const T*>& tape,
       });
       const auto d_h_e = part.of(d_h_enc.data(), s.encoder);
       multiply<T>({{d_h_e, left(posteriors, 2 * s.latents), posterior, true}}, part.threads);
-      lstm_backward(d_h_enc, encoder_cells, tape.encoder_gates, tape.encoder_c, row,
-                    encoder_gates, s.encoder);
+      lstm_backward(d_h_enc, encoder_cells, tape.encoder_gates, tape.encoder_c, row, encoder_gates,
+                    s.encoder);
       const auto d_enc = left(encoder_gates, 4 * s.encoder);
       multiply<T>({{part.of(d_encoder_in.data(), s.encoder_in()), d_enc, encoder_ih},
                    {d_h_e, d_enc, encoder_hh}},
@@ -342,7 +348,8 @@ void run_backward(const Arguments<T>& in, const UnrollTape<const T*>& tape,
   const auto weight_grad = [&](T* grad, const Left<T>& d, const T* inputs, int64_t width) {
     const auto [count, depth] = std::pair(d.matrix.rows, d.matrix.columns);
     multiply<T>(
-        {{matrix(grad, count, width), d, in.right(matrix(inputs, depth, width).transposed())}}, threads);
+        {{matrix(grad, count, width), d, in.right(matrix(inputs, depth, width).transposed())}},
+        threads);
   };
   const T *const d_enc = d_encoder_gates, *const d_dec = d_decoder_gates;
   {
@@ -387,7 +394,8 @@ UnrollResults unroll(ALIGNDRAW_UNROLL_PARAMETERS) {
 UnrollGrads unroll_backward(ALIGNDRAW_UNROLL_GRAD_PARAMETERS) {
   const UnrollInputs in{ALIGNDRAW_UNROLL_ARGUMENTS};
   check_unroll("unroll_backward", in);
-  const std::array<Tensor, 5> grads{grad_canvas, grad_kl, grad_log_ratio, grad_windows, grad_weights};
+  const std::array<Tensor, 5> grads{grad_canvas, grad_kl, grad_log_ratio, grad_windows,
+                                    grad_weights};
   const std::array<Tensor, 12> tape{ALIGNDRAW_UNROLL_TAPE};
   check_unroll_backward(in, grads, tape);
   const auto run = [&]<class T>(T) {

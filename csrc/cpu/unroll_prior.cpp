@@ -64,8 +64,10 @@ UnrollPriorResults run(const UnrollPriorInputs& in) {
   const Tensor patches = tensor({steps, batch, channels, size, size});
   const Tensor windows = tensor({steps, batch, 5});
   const Tensor weights = tensor({steps, batch, in.keys ? words : 0});
-  T *const canvas_data = canvas.mutable_data_ptr<T>(), *const patch_data = patches.mutable_data_ptr<T>();
-  T *const window_data = windows.mutable_data_ptr<T>(), *const weight_data = weights.mutable_data_ptr<T>();
+  T *const canvas_data = canvas.mutable_data_ptr<T>(), *const patch_data =
+                                                           patches.mutable_data_ptr<T>();
+  T *const window_data = windows.mutable_data_ptr<T>(), *const weight_data =
+                                                            weights.mutable_data_ptr<T>();
 
   // What each word adds to the gates, once a caption: the context is never formed.
   const Buffer<T> pushes(batch * words * 4 * n), said(batch * heads), gates(batch * 4 * n);
@@ -74,9 +76,8 @@ UnrollPriorResults run(const UnrollPriorInputs& in) {
   multiply<T>({{matrix(pushes.data(), batch * words, 4 * n),
                 Left<T>(matrix(values, batch * words, word_size), false), of_context}},
               torch::stable::get_num_threads());
-  const Partition<Workspace<T>> partition(batch, [&] {
-    return std::make_unique<Workspace<T>>(channels, height, width, size, 4 * n);
-  });
+  const Partition<Workspace<T>> partition(
+      batch, [&] { return std::make_unique<Workspace<T>>(channels, height, width, size, 4 * n); });
   partition.each_part([&](const Part<Workspace<T>>& part) {
     const auto left = [&](const T* x, int64_t columns) {
       return Left<T>(part.of(x, columns), false);
@@ -118,7 +119,8 @@ UnrollPriorResults run(const UnrollPriorInputs& in) {
         add_row(gate, push, 4 * n);
         add_row(gate, decoder_bias, 4 * n);
       });
-      multiply<T>({{part.of(gates.data(), 4 * n), left(z, latents), of_latent, true}}, part.threads);
+      multiply<T>({{part.of(gates.data(), 4 * n), left(z, latents), of_latent, true}},
+                  part.threads);
       part.each([&](Workspace<T>&, int64_t b) {
         forward_row(gates + b * 4 * n, cells + b * n, h + b * n, cells_after + b * n, n);
       });
@@ -139,7 +141,8 @@ UnrollPriorResults run(const UnrollPriorInputs& in) {
       for (int64_t t = 0; t < steps; ++t) {
         T* const after = results[(steps - 1 - t) % 2];
         const int64_t row = t * batch + b;
-        forward_row(workspace.writer, patch_data + row * patch, window_data + row * 5, before, after);
+        forward_row(workspace.writer, patch_data + row * patch, window_data + row * 5, before,
+                    after);
         before = after;
       }
     });

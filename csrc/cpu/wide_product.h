@@ -127,8 +127,8 @@ ALIGNDRAW_WIDE_INLINE void pairs_of_terms(const Factor<float>& a, const float* b
     const __m512 term = in_turn(_mm512_maskz_loadu_ps(one_row, b + 8 * k));
 #pragma GCC unroll 8
     for (int i = 0; i < rows; ++i)
-      others[i] = _mm512_fmadd_ps(_mm512_maskz_mov_ps(first_of_pairs, one(factors(i))), term,
-                                  others[i]);
+      others[i] =
+          _mm512_fmadd_ps(_mm512_maskz_mov_ps(first_of_pairs, one(factors(i))), term, others[i]);
   }
 #pragma GCC unroll 8
   for (int i = 0; i < rows; ++i) sums[i] = _mm512_add_ps(sums[i], others[i]);
@@ -194,21 +194,22 @@ ALIGNDRAW_WIDE inline void wide_product(const Factor<float>& a, Rows<const float
   };
   const bool eights = are_eights(a, b, result, width);
   if (eights && a.column == 1)
-    return in_strips<8>(rows, [=]<int count>(int64_t i, std::integral_constant<int, count>)
-                                  ALIGNDRAW_WIDE_LAMBDA {
-      pairs_of_terms<count>(part(i), b.data, result.data + 8 * i, depth, from(i));
-    });
+    return in_strips<8>(
+        rows, [=]<int count>(int64_t i, std::integral_constant<int, count>) ALIGNDRAW_WIDE_LAMBDA {
+          pairs_of_terms<count>(part(i), b.data, result.data + 8 * i, depth, from(i));
+        });
   const int64_t pairs = eights ? rows / 2 : 0;
-  in_strips<8>(pairs, [=]<int count>(int64_t i, std::integral_constant<int, count>)
-                          ALIGNDRAW_WIDE_LAMBDA {
-    pairs_of_rows<count>(part(2 * i), b.data, result.data + 16 * i, depth, from(2 * i));
-  });
-  in_strips<12>(rows - 2 * pairs, [=]<int count>(int64_t i, std::integral_constant<int, count>)
-                                      ALIGNDRAW_WIDE_LAMBDA {
-    i += 2 * pairs;
-    wide_strip<count>(part(i), b, {result.data + i * result.pitch, result.pitch}, depth, width,
-                      from(i));
-  });
+  in_strips<8>(
+      pairs, [=]<int count>(int64_t i, std::integral_constant<int, count>) ALIGNDRAW_WIDE_LAMBDA {
+        pairs_of_rows<count>(part(2 * i), b.data, result.data + 16 * i, depth, from(2 * i));
+      });
+  in_strips<12>(rows - 2 * pairs,
+                [=]<int count>(int64_t i, std::integral_constant<int, count>)
+                    ALIGNDRAW_WIDE_LAMBDA {
+                      i += 2 * pairs;
+                      wide_strip<count>(part(i), b, {result.data + i * result.pitch, result.pitch},
+                                        depth, width, from(i));
+                    });
 }
 
 }  // namespace aligndraw::cpu

@@ -25,10 +25,10 @@ std::tuple<Tensor, Tensor> attend(Tensor query, Tensor keys, Tensor score, Tenso
   const Tensor context = torch::stable::new_empty(values, {sizes.batch, sizes.width});
   const Tensor weights =
       torch::stable::new_empty(query, {sizes.batch, sizes.words}, arithmetic_type(query));
-  check_launch("attend", launch_attend({input(query), input(keys), input(score), input(values),
-                                        lengths.const_data_ptr<int64_t>()},
-                                       output(context), weights.mutable_data_ptr(), sizes,
-                                       device.stream()));
+  check_launch("attend",
+               launch_attend({input(query), input(keys), input(score), input(values),
+                              lengths.const_data_ptr<int64_t>()},
+                             output(context), weights.mutable_data_ptr(), sizes, device.stream()));
   return {context, weights};
 }
 
@@ -53,15 +53,14 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> attend_backward(Tensor grad_context, 
   const Tensor grad_values = torch::stable::empty_like(values);
   const Tensor scratch = torch::stable::new_empty(
       query, {sizes.batch * (sizes.words + sizes.units)}, arithmetic_type(query));
-  check_launch(
-      "attend_backward",
-      launch_attend_backward(
-          input(grad_context), input(grad_weights),
-          {input(query), input(keys), input(score), input(values),
-           lengths.const_data_ptr<int64_t>()},
-          input(weights),
-          {output(grad_query), output(grad_keys), output(grad_score), output(grad_values)},
-          scratch.mutable_data_ptr(), sizes, device.stream()));
+  check_launch("attend_backward",
+               launch_attend_backward(
+                   input(grad_context), input(grad_weights),
+                   {input(query), input(keys), input(score), input(values),
+                    lengths.const_data_ptr<int64_t>()},
+                   input(weights),
+                   {output(grad_query), output(grad_keys), output(grad_score), output(grad_values)},
+                   scratch.mutable_data_ptr(), sizes, device.stream()));
   return {grad_query, grad_keys, grad_score, grad_values};
 }
 

@@ -20,8 +20,7 @@ __global__ void __launch_bounds__(threads, 1)
       [&](int64_t k, int64_t j) { return F::load(inputs.keys, (b * words + k) * units + j); },
       [&](int64_t j) { return F::load(inputs.score, j); },
       [&](int64_t k, int64_t j) { return F::load(inputs.values, (b * words + k) * width + j); },
-      weights + b * words,
-      [&](int64_t j, T sum) { F::store(context, b * width + j, sum); });
+      weights + b * words, [&](int64_t j, T sum) { F::store(context, b * width + j, sum); });
 }
 
 // A block a caption. The captions' shares of the gradient of the score go to `score_parts`, [B, l];
@@ -81,35 +80,34 @@ const char* launch_attend(const AttendInputs& inputs, Out context, void* weights
                           const AttendSizes& sizes, CUstream_st* stream) {
   if (sizes.batch == 0) return nullptr;
   return with_access(
-      {inputs.query.type, inputs.keys.type, inputs.score.type, inputs.values.type},
-      [&]<class F>() {
+      {inputs.query.type, inputs.keys.type, inputs.score.type, inputs.values.type}, [&]<class F>() {
         using T = typename F::Number;
-        return report(launch(forward<F>, row_of(sizes.batch), dim3(threads), 0, stream,
-                             false, inputs, context, static_cast<T*>(weights), sizes));
+        return report(launch(forward<F>, row_of(sizes.batch), dim3(threads), 0, stream, false,
+                             inputs, context, static_cast<T*>(weights), sizes));
       });
 }
 
 const char* launch_attend_backward(In grad_context, In grad_weights, const AttendInputs& inputs,
                                    In weights, const AttendOutputs& grads, void* scratch,
                                    const AttendSizes& sizes, CUstream_st* stream) {
-  return with_access(
-      {grad_context.type, grad_weights.type, weights.type, inputs.query.type, inputs.keys.type,
-       inputs.score.type, inputs.values.type},
-      [&]<class F>() -> const char* {
-        using T = typename F::Number;
-        T* const grad_energies = static_cast<T*>(scratch);
-        T* const score_parts = grad_energies + sizes.batch * sizes.words;
-        cudaError_t error = cudaSuccess;
-        if (sizes.batch > 0)
-          error = launch(backward<F>, row_of(sizes.batch), dim3(threads), 0, stream, false,
-                         grad_context, grad_weights, inputs, weights, grads, grad_energies,
-                         score_parts, sizes);
-        if (error == cudaSuccess && sizes.units > 0)
-          error = launch(add_scores<F>, row_of((sizes.units + warp_threads - 1) / warp_threads),
-                         dim3(threads), shared_bytes<T>(threads), stream, false, score_parts,
-                         grads.score, sizes.batch, sizes.units);
-        return report(error);
-      });
+  return with_access({grad_context.type, grad_weights.type, weights.type, inputs.query.type,
+                      inputs.keys.type, inputs.score.type, inputs.values.type},
+                     [&]<class F>() -> const char* {
+                       using T = typename F::Number;
+                       T* const grad_energies = static_cast<T*>(scratch);
+                       T* const score_parts = grad_energies + sizes.batch * sizes.words;
+                       cudaError_t error = cudaSuccess;
+                       if (sizes.batch > 0)
+                         error = launch(backward<F>, row_of(sizes.batch), dim3(threads), 0, stream,
+                                        false, grad_context, grad_weights, inputs, weights, grads,
+                                        grad_energies, score_parts, sizes);
+                       if (error == cudaSuccess && sizes.units > 0)
+                         error = launch(add_scores<F>,
+                                        row_of((sizes.units + warp_threads - 1) / warp_threads),
+                                        dim3(threads), shared_bytes<T>(threads), stream, false,
+                                        score_parts, grads.score, sizes.batch, sizes.units);
+                       return report(error);
+                     });
 }
 
 }  // namespace aligndraw::cuda

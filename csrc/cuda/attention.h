@@ -16,8 +16,8 @@ __device__ __forceinline__ int64_t clamped_length(const int64_t* lengths, int64_
   return length < 1 ? 1 : length > words ? words : length;
 }
 
-// weights [padded], and sum(j, x) for the `width` elements x = sum of weights[k] value(k, j). Between
-// barriers, `weights` holds the energies: captions of any length have room there.
+// weights [padded], and sum(j, x) for the `width` elements x = sum of weights[k] value(k, j).
+// Between barriers, `weights` holds the energies: captions of any length have room there.
 template <class T, class Query, class Key, class Score, class Value, class Sum>
 __device__ __forceinline__ void forward(int64_t words, int64_t padded, int64_t units, int64_t width,
                                         const Query& query, const Key& key, const Score& score,
@@ -58,8 +58,8 @@ __device__ __forceinline__ void backward(int64_t words, int64_t padded, int64_t 
                                          int64_t width, const GradSum& grad_sum,
                                          const GradWeight& grad_weight, const Query& query,
                                          const Key& key, const Score& score, const Value& value,
-                                         const Weight& weight, T* energies,
-                                         const KeyGrad& key_grad, const UnitGrads& unit_grads) {
+                                         const Weight& weight, T* energies, const KeyGrad& key_grad,
+                                         const UnitGrads& unit_grads) {
   const int thread = threadIdx.x, warp = thread / warp_threads, lane = thread % warp_threads;
   for (int64_t k = warp; k < words; k += warps) {  // a warp a word
     T grad = 0;
@@ -79,8 +79,8 @@ __device__ __forceinline__ void backward(int64_t words, int64_t padded, int64_t 
     for (int64_t k = 0; k < padded; ++k) {
       math::EnergyGrads<T> grad{};
       if (k < words)
-        grad = math::energy_backward(weight(k) * (energies[k] - mean), of_query, key(k, j),
-                                     of_score);
+        grad =
+            math::energy_backward(weight(k) * (energies[k] - mean), of_query, key(k, j), of_score);
       key_grad(k, j, grad.key);
       grad_query += grad.key;
       grad_score += grad.score;

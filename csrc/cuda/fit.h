@@ -5,7 +5,8 @@
 namespace aligndraw::cuda {
 
 // The grid of such a launch, or why it has no room on the current device. `parts` blocks hold the
-// weights once in their shared memory; there are `groups` of so many, each with captions of its own.
+// weights once in their shared memory; there are `groups` of so many, each with captions of its
+// own.
 struct Fit {
   int parts = 0, groups = 0;
   int64_t shared = 0;  // bytes a block

@@ -77,7 +77,7 @@ struct Bank {
       const T nearest = math::peak_pixel(mu, length);
       const math::Peak<T> peak{nearest, nearest - mu};
       T sum = 0, offset = 0, square_offset = 0, w;
-#pragma unroll at_once<T>
+#pragma unroll at_once < T>
       for (int64_t a = lane; a < length; a += warp_threads) {
         const T tap = weight(mu, a), u = T(a + 1) - peak.pixel;
         sum += tap;
@@ -102,7 +102,7 @@ struct Bank {
   __device__ __forceinline__ void place(int64_t first) {
     first_pixel = first;
     pixel_count = tile_part(length, first, tile_pixels);
-#pragma unroll at_once<T>
+#pragma unroll at_once < T>
     for (int n = threadIdx.x; n < filter_count * tile_pixels; n += threads) {
       const int i = n / tile_pixels, a = n % tile_pixels;
       const T tap = weight(filters[i].centre, first + a) * filters[i].norm;
@@ -122,8 +122,8 @@ struct Bank {
   }
 };
 
-// A window of the five numbers number(0) ..., its two banks, and rows of the width of a tile: what every
-// kernel needs.
+// A window of the five numbers number(0) ..., its two banks, and rows of the width of a tile: what
+// every kernel needs.
 template <class T>
 struct Window {
   T parameters[5];
@@ -163,7 +163,7 @@ struct Window {
 
   // result [j, a] = sum over i of patch [j, i] F_X [i, a]
   __device__ __forceinline__ void widen_patch(T* result) const {
-#pragma unroll at_once<T>
+#pragma unroll at_once < T>
     for (int n = threadIdx.x; n < y.filter_count * tile_pixels; n += threads) {
       const int j = n / tile_pixels, a = n % tile_pixels;
       result[j * stride + a] = sum_of<T>(x.filter_count, [&](int i) {
@@ -174,13 +174,12 @@ struct Window {
 
   // rows [j, a] = sum over the tile's rows r of F_Y [j, r] pixels [r, a]
   __device__ __forceinline__ void filter_rows(const T* pixels) const {
-#pragma unroll at_once<T>
+#pragma unroll at_once < T>
     for (int n = threadIdx.x; n < y.filter_count * tile_pixels; n += threads) {
       const int j = n / tile_pixels, a = n % tile_pixels;
       if (a >= x.pixel_count) continue;
-      rows[j * stride + a] = sum_of<T>(y.pixel_count, [&](int r) {
-        return y.taps[j * stride + r] * pixels[r * stride + a];
-      });
+      rows[j * stride + a] = sum_of<T>(
+          y.pixel_count, [&](int r) { return y.taps[j * stride + r] * pixels[r * stride + a]; });
     }
   }
 
@@ -195,7 +194,7 @@ struct Window {
   // pixels [r, a] = value(n) for the tile's pixels n of an image
   template <class Value>
   __device__ __forceinline__ void load_pixels(T* pixels, const Value& value) const {
-#pragma unroll at_once<T>
+#pragma unroll at_once < T>
     for (int n = threadIdx.x; n < y.pixel_count * tile_pixels; n += threads) {
       const int r = n / tile_pixels, a = n % tile_pixels;
       if (a < x.pixel_count)
@@ -205,7 +204,7 @@ struct Window {
 
   // The gradient of F_X, from that of the patch and the rows,
   __device__ __forceinline__ void add_x_grads(math::AxisGrads<T>& grads) const {
-#pragma unroll at_once<T>
+#pragma unroll at_once < T>
     for (int n = threadIdx.x; n < x.filter_count * tile_pixels; n += threads) {
       const int i = n / tile_pixels, a = n % tile_pixels;
       if (a >= x.pixel_count) continue;
@@ -219,13 +218,12 @@ struct Window {
   // and that of F_Y, from the pixels and the widened patch.
   __device__ __forceinline__ void add_y_grads(const T* pixels, const T* wide,
                                               math::AxisGrads<T>& grads) const {
-#pragma unroll at_once<T>
+#pragma unroll at_once < T>
     for (int n = threadIdx.x; n < y.filter_count * tile_pixels; n += threads) {
       const int j = n / tile_pixels, r = n % tile_pixels;
       if (r >= y.pixel_count) continue;
-      const T grad = sum_of<T>(x.pixel_count, [&](int a) {
-        return pixels[r * stride + a] * wide[j * stride + a];
-      });
+      const T grad = sum_of<T>(
+          x.pixel_count, [&](int a) { return pixels[r * stride + a] * wide[j * stride + a]; });
       y.add_grad(j, r, grad, grads);
     }
   }
@@ -276,7 +274,7 @@ struct Drawing {
         __syncthreads();
         window.widen_patch(window.rows);
         __syncthreads();
-#pragma unroll at_once<T>
+#pragma unroll at_once < T>
         for (int f = 0; f < y.filter_count; ++f) {
           const T row = window.rows[f * stride + a];
 #pragma unroll
@@ -315,9 +313,9 @@ struct Tile {
 // One tile of one channel of an image: patch(plane, grid, n) are the elements of K, and
 // pixel(plane, n, drawn) gets each pixel, where plane = b C + c; number(b, i) is window b's.
 template <class T, class Number, class Patch, class Pixel>
-__device__ __forceinline__ void draw(SharedArrays shared, int64_t index,
-                                     const Number& number, const GlimpseSizes& sizes,
-                                     const Patch& patch, const Pixel& pixel) {
+__device__ __forceinline__ void draw(SharedArrays shared, int64_t index, const Number& number,
+                                     const GlimpseSizes& sizes, const Patch& patch,
+                                     const Pixel& pixel) {
   const Tile tile(index, sizes);
   const int64_t b = tile.plane / sizes.channels;
   Window<T> window(shared, [&](int i) { return number(b, i); }, sizes);
@@ -362,8 +360,8 @@ size_t looking_bytes() {
 }
 
 // The gradient of window b, given that of its glimpses, a block an image: patch(plane, grid, n) are
-// the elements of the gradients, with all factors, and store(i, grad) gets the five. `power` is that
-// of gamma among the factors.
+// the elements of the gradients, with all factors, and store(i, grad) gets the five. `power` is
+// that of gamma among the factors.
 template <class T, class Number, class Store, class Pixel, class Patch, class Result>
 __device__ __forceinline__ void window_grads(SharedArrays shared, int64_t b, const Number& number,
                                              const Store& store, const GlimpseSizes& sizes,

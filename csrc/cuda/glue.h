@@ -38,10 +38,14 @@ class OnDeviceOf {
 
 inline Type type_of(const Tensor& tensor) {
   switch (tensor.scalar_type()) {
-    case ScalarType::Double: return Type::float64;
-    case ScalarType::BFloat16: return Type::bfloat16;
-    case ScalarType::Half: return Type::float16;
-    default: return Type::float32;
+    case ScalarType::Double:
+      return Type::float64;
+    case ScalarType::BFloat16:
+      return Type::bfloat16;
+    case ScalarType::Half:
+      return Type::float16;
+    default:
+      return Type::float32;
   }
 }
 

@@ -24,9 +24,8 @@ std::tuple<Tensor, Tensor, Tensor> latent(Tensor mu_q, Tensor log_sigma_q, Tenso
   const Tensor z = torch::stable::empty_like(arguments[0]);
   const Tensor kl = torch::stable::new_empty(mu_q, {batch}, arithmetic_type(mu_q));
   const Tensor log_ratio = torch::stable::empty_like(kl);
-  check_launch("latent",
-               launch_latent(inputs(arguments), output(z), kl.mutable_data_ptr(),
-                             log_ratio.mutable_data_ptr(), batch, size, device.stream()));
+  check_launch("latent", launch_latent(inputs(arguments), output(z), kl.mutable_data_ptr(),
+                                       log_ratio.mutable_data_ptr(), batch, size, device.stream()));
   return {z, kl, log_ratio};
 }
 
@@ -46,13 +45,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> latent_backward(Tensor grad_z
   const auto like = [](const Tensor& tensor) { return torch::stable::empty_like(tensor); };
   const std::array grads{like(arguments[0]), like(arguments[1]), like(arguments[2]),
                          like(arguments[3]), like(arguments[4])};
-  check_launch(
-      "latent_backward",
-      launch_latent_backward(input(grad_z), input(grad_kl), input(grad_log_ratio),
-                             inputs(arguments),
-                             {output(grads[0]), output(grads[1]), output(grads[2]),
-                              output(grads[3]), output(grads[4])},
-                             mu_q.size(0), mu_q.size(1), device.stream()));
+  check_launch("latent_backward",
+               launch_latent_backward(input(grad_z), input(grad_kl), input(grad_log_ratio),
+                                      inputs(arguments),
+                                      {output(grads[0]), output(grads[1]), output(grads[2]),
+                                       output(grads[3]), output(grads[4])},
+                                      mu_q.size(0), mu_q.size(1), device.stream()));
   return {grads[0], grads[1], grads[2], grads[3], grads[4]};
 }
 

@@ -61,15 +61,15 @@ __global__ void __launch_bounds__(threads, 1)
 const char* launch_latent(const LatentInputs& inputs, Out z, void* kl, void* log_ratio, int64_t B,
                           int64_t size, CUstream_st* stream) {
   if (B == 0) return nullptr;
-  return with_access({inputs.mu_q.type, inputs.log_sigma_q.type, inputs.mu_p.type,
-                      inputs.log_sigma_p.type, inputs.noise.type},
-                     [&]<class F>() {
-                       using T = typename F::Number;
-                       return report(launch(forward<F>, row_of(B), dim3(threads),
-                                            shared_bytes<T>(2 * threads / warp_threads), stream,
-                                            false, inputs, z, static_cast<T*>(kl),
-                                            static_cast<T*>(log_ratio), size));
-                     });
+  return with_access(
+      {inputs.mu_q.type, inputs.log_sigma_q.type, inputs.mu_p.type, inputs.log_sigma_p.type,
+       inputs.noise.type},
+      [&]<class F>() {
+        using T = typename F::Number;
+        return report(launch(forward<F>, row_of(B), dim3(threads),
+                             shared_bytes<T>(2 * threads / warp_threads), stream, false, inputs, z,
+                             static_cast<T*>(kl), static_cast<T*>(log_ratio), size));
+      });
 }
 
 const char* launch_latent_backward(In grad_z, In grad_kl, In grad_log_ratio,

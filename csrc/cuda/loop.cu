@@ -10,7 +10,8 @@ namespace {
 
 constexpr int threads = 256, warps = threads / warp_threads;
 
-// A thread a column; blockIdx.y goes over the rows, in strides where they are more than a grid may have.
+// A thread a column; blockIdx.y goes over the rows, in strides where they are more than a grid may
+// have.
 dim3 blocks_of(int64_t rows, int64_t columns) {
   return dim3(unsigned((columns + threads - 1) / threads),
               unsigned(std::min<int64_t>(rows, 65535)));
@@ -36,9 +37,8 @@ __global__ void __launch_bounds__(threads, 1)
   T sum = 0;
   if (j < columns) {
     const int64_t mine = rows > warp ? (rows - warp + warps - 1) / warps : 0;
-    sum = sum_of<T>(int(mine), [&](int k) {
-      return data.data[(warp + int64_t(k) * warps) * data.pitch + j];
-    });
+    sum = sum_of<T>(int(mine),
+                    [&](int k) { return data.data[(warp + int64_t(k) * warps) * data.pitch + j]; });
   }
   parts[threadIdx.x] = sum;
   __syncthreads();
@@ -81,8 +81,8 @@ const char* launch_round(Rows<const float> from, void* to, int64_t rows, int64_t
                          CUstream_st* stream) {
   if (rows * columns == 0) return nullptr;
   const Rows<__nv_bfloat16> place{static_cast<__nv_bfloat16*>(to), columns};
-  return report(launch(copy<float, __nv_bfloat16>, blocks_of(rows, columns), dim3(threads), 0, stream,
-                       false, from, place, rows, columns));
+  return report(launch(copy<float, __nv_bfloat16>, blocks_of(rows, columns), dim3(threads), 0,
+                       stream, false, from, place, rows, columns));
 }
 
 template <class T>
@@ -110,11 +110,11 @@ const char* launch_lstm_step_backward(const LstmStepBackward<T>& step, int64_t b
                        false, step, batch, units));
 }
 
-#define FOR(T)                                                                                    \
-  template const char* launch_copy(Rows<const T>, Rows<T>, int64_t, int64_t, CUstream_st*);       \
-  template const char* launch_sum_rows(Rows<const T>, int64_t, int64_t, T*, CUstream_st*);        \
-  template const char* launch_lstm_step(const LstmStep<T>&, int64_t, int64_t, CUstream_st*);      \
-  template const char* launch_lstm_step_backward(const LstmStepBackward<T>&, int64_t, int64_t,    \
+#define FOR(T)                                                                                 \
+  template const char* launch_copy(Rows<const T>, Rows<T>, int64_t, int64_t, CUstream_st*);    \
+  template const char* launch_sum_rows(Rows<const T>, int64_t, int64_t, T*, CUstream_st*);     \
+  template const char* launch_lstm_step(const LstmStep<T>&, int64_t, int64_t, CUstream_st*);   \
+  template const char* launch_lstm_step_backward(const LstmStepBackward<T>&, int64_t, int64_t, \
                                                  CUstream_st*);
 FOR(float)
 FOR(double)

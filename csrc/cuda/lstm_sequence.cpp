@@ -26,12 +26,11 @@ SequenceResults forward(const Tensor& inputs, const Tensor& weight_hh, const Ten
     const int64_t row = step * B;
     T* const gate = gates + row * 4 * m;
     work.multiply(matrix(gate, B, 4 * m), matrix<const T>(h + row * m, B, m), weight);
-    work.check(launch_word(
-        Word<T>{inputs.const_data_ptr<T>(), h + row * m, c + row * m,
-                lengths.const_data_ptr<int64_t>(), gate, h + (row + B) * m, c + (row + B) * m,
-                states, step + 1 == count ? last : nullptr, B, count, m,
-                reverse ? count - 1 - step : step},
-        work.stream()));
+    work.check(launch_word(Word<T>{inputs.const_data_ptr<T>(), h + row * m, c + row * m,
+                                   lengths.const_data_ptr<int64_t>(), gate, h + (row + B) * m,
+                                   c + (row + B) * m, states, step + 1 == count ? last : nullptr, B,
+                                   count, m, reverse ? count - 1 - step : step},
+                           work.stream()));
   }
   return results;
 }

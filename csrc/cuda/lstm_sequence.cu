@@ -55,8 +55,7 @@ __global__ void __launch_bounds__(threads) backward(WordBackward<T> word) {
 }
 
 dim3 blocks_of(int64_t batch, int64_t units) {
-  return dim3(unsigned((units + threads - 1) / threads),
-              unsigned(std::min<int64_t>(batch, 65535)));
+  return dim3(unsigned((units + threads - 1) / threads), unsigned(std::min<int64_t>(batch, 65535)));
 }
 
 }  // namespace
@@ -64,8 +63,8 @@ dim3 blocks_of(int64_t batch, int64_t units) {
 template <class T>
 const char* launch_word(const Word<T>& word, CUstream_st* stream) {
   if (word.batch * word.units == 0) return nullptr;
-  return report(launch(forward<T>, blocks_of(word.batch, word.units), dim3(threads), 0, stream,
-                       false, word));
+  return report(
+      launch(forward<T>, blocks_of(word.batch, word.units), dim3(threads), 0, stream, false, word));
 }
 
 template <class T>

@@ -20,8 +20,8 @@ struct Word {
 template <class T>
 const char* launch_word(const Word<T>& word, CUstream_st* stream);
 
-// Back through it. grad_h and grad_c are those of the states after the word; what is left of them for
-// the states before it, but for the product of the gates' gradient, takes their place.
+// Back through it. grad_h and grad_c are those of the states after the word; what is left of them
+// for the states before it, but for the product of the gates' gradient, takes their place.
 template <class T>
 struct WordBackward {
   const T *grad_states, *gates, *c;

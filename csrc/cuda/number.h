@@ -30,9 +30,12 @@ __device__ __forceinline__ double rounded_to_bfloat16(double x) { return x; }
 template <class F>
 auto with_type(Type type, const F& f) {
   switch (type) {
-    case Type::bfloat16: return f.template operator()<__nv_bfloat16>();
-    case Type::float16: return f.template operator()<__half>();
-    default: return f.template operator()<float>();
+    case Type::bfloat16:
+      return f.template operator()<__nv_bfloat16>();
+    case Type::float16:
+      return f.template operator()<__half>();
+    default:
+      return f.template operator()<float>();
   }
 }
 
@@ -63,16 +66,22 @@ struct Mixed {
   using Number = float;
   static __device__ __forceinline__ float load(In array, int64_t i) {
     switch (array.type) {
-      case Type::bfloat16: return widen(static_cast<const __nv_bfloat16*>(array.data)[i]);
-      case Type::float16: return widen(static_cast<const __half*>(array.data)[i]);
-      default: return __ldg(static_cast<const float*>(array.data) + i);
+      case Type::bfloat16:
+        return widen(static_cast<const __nv_bfloat16*>(array.data)[i]);
+      case Type::float16:
+        return widen(static_cast<const __half*>(array.data)[i]);
+      default:
+        return __ldg(static_cast<const float*>(array.data) + i);
     }
   }
   static __device__ __forceinline__ void store(Out array, int64_t i, float x) {
     switch (array.type) {
-      case Type::bfloat16: return cuda::store(static_cast<__nv_bfloat16*>(array.data) + i, x);
-      case Type::float16: return cuda::store(static_cast<__half*>(array.data) + i, x);
-      default: static_cast<float*>(array.data)[i] = x;
+      case Type::bfloat16:
+        return cuda::store(static_cast<__nv_bfloat16*>(array.data) + i, x);
+      case Type::float16:
+        return cuda::store(static_cast<__half*>(array.data) + i, x);
+      default:
+        static_cast<float*>(array.data)[i] = x;
     }
   }
 };

@@ -1,5 +1,6 @@
-// What kernels share that do all steps of a loop in one launch: their blocks keep the weights in shared
-// memory from the first step to the last, and wait for each other where a stage needs all of another.
+// What kernels share that do all steps of a loop in one launch: their blocks keep the weights in
+// shared memory from the first step to the last, and wait for each other where a stage needs all of
+// another.
 #pragma once
 #include <cooperative_groups.h>
 
@@ -33,8 +34,8 @@ __host__ __device__ __forceinline__ int64_t largest_part(int64_t count, int64_t 
   return (count + parts - 1) / parts;
 }
 
-// Rows of a matrix in shared memory, of which the block has `rows` and room for the most that one has.
-// Those of bfloat16 are rounded, and so are the states that they are multiplied with.
+// Rows of a matrix in shared memory, of which the block has `rows` and room for the most that one
+// has. Those of bfloat16 are rounded, and so are the states that they are multiplied with.
 template <class W>
 struct Kept {
   W* data;
@@ -60,8 +61,8 @@ __device__ __forceinline__ T rounded_as(T x) {
 }
 
 // Rows of `weights` times the states of some captions, [x_depth] of x and the others of y: calls
-// use(r, b, inside, sum) in the lane of row r and caption b of each tile, all lanes of a warp together,
-// also of those rows and captions that are not `inside`.
+// use(r, b, inside, sum) in the lane of row r and caption b of each tile, all lanes of a warp
+// together, also of those rows and captions that are not `inside`.
 template <class T, class W, class Use>
 __device__ __forceinline__ void multiply(Kept<W> weights, Rows<const T> x, int x_depth,
                                          Rows<const T> y, Part captions, const Use& use) {
@@ -118,9 +119,10 @@ Fit fit(void (*kernel)(Parameters...), int64_t batch, int64_t most_parts, const 
   int device = 0, processors = 0, cooperates = 0, most = 0, blocks = 0;
   const auto none = [](const char* reason) { return Fit{0, 0, 0, reason}; };
   cudaError_t error = cudaGetDevice(&device);
-  for (const auto& [number, attribute] : {std::pair{&processors, cudaDevAttrMultiProcessorCount},
-                                          std::pair{&cooperates, cudaDevAttrCooperativeLaunch},
-                                          std::pair{&most, cudaDevAttrMaxSharedMemoryPerBlockOptin}})
+  for (const auto& [number, attribute] :
+       {std::pair{&processors, cudaDevAttrMultiProcessorCount},
+        std::pair{&cooperates, cudaDevAttrCooperativeLaunch},
+        std::pair{&most, cudaDevAttrMaxSharedMemoryPerBlockOptin}})
     if (error == cudaSuccess) error = cudaDeviceGetAttribute(number, attribute, device);
   if (error != cudaSuccess) {
     cudaGetLastError();
@@ -130,8 +132,7 @@ Fit fit(void (*kernel)(Parameters...), int64_t batch, int64_t most_parts, const 
   const auto parts_of = [&](int64_t groups) {
     return std::clamp<int64_t>(processors / groups, 1, std::max<int64_t>(most_parts, 1));
   };
-  int64_t groups =
-      std::clamp<int64_t>((batch + tile_captions - 1) / tile_captions, 1, processors);
+  int64_t groups = std::clamp<int64_t>((batch + tile_captions - 1) / tile_captions, 1, processors);
   while (groups > 1 && int64_t(bytes(parts_of(groups))) > most) --groups;
   const int64_t parts = parts_of(groups), shared = int64_t(bytes(parts));
   if (shared > most) return none("the weights are larger than the device's shared memory");

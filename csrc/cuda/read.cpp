@@ -31,9 +31,8 @@ Tensor read(Tensor image, Tensor window, int64_t size, std::optional<Tensor> can
   canvas = as_contiguous(canvas);
   const int64_t planes = (canvas ? 2 : 1) * image.size(1);
   const Tensor glimpse = torch::stable::new_empty(image, {image.size(0), planes, size, size});
-  check_launch("read",
-               launch_read(input(image), input(window), input_or_none(canvas, image),
-                           output(glimpse), sizes_of(image, size), device.stream()));
+  check_launch("read", launch_read(input(image), input(window), input_or_none(canvas, image),
+                                   output(glimpse), sizes_of(image, size), device.stream()));
   return glimpse;
 }
 
@@ -51,11 +50,10 @@ std::tuple<Tensor, Tensor, Tensor> read_backward(Tensor grad, Tensor image, Tens
   const Tensor grad_window = torch::stable::empty_like(window);
   const Tensor grad_canvas = canvas ? torch::stable::empty_like(*canvas) : none;
   check_launch("read_backward",
-               launch_read_backward(input(grad), input(image), input(window),
-                                    input_or_none(canvas, image),
-                                    image_grad ? output(grad_image) : Out{}, output(grad_window),
-                                    canvas ? output(grad_canvas) : Out{}, sizes_of(image, size),
-                                    device.stream()));
+               launch_read_backward(
+                   input(grad), input(image), input(window), input_or_none(canvas, image),
+                   image_grad ? output(grad_image) : Out{}, output(grad_window),
+                   canvas ? output(grad_canvas) : Out{}, sizes_of(image, size), device.stream()));
   return {grad_image, grad_window, grad_canvas};
 }
 

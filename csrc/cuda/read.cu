@@ -31,7 +31,8 @@ __global__ void __launch_bounds__(glimpse::threads, glimpse::blocks_at_once<F>)
   const int64_t patch_size = sizes.size * sizes.size;
   const int64_t plane = blockIdx.x;
   glimpse::look<T>(
-      SharedArrays(), [&](int i) { return glimpse::Numbers<F>{window}(plane / planes.count(), i); }, sizes,
+      SharedArrays(), [&](int i) { return glimpse::Numbers<F>{window}(plane / planes.count(), i); },
+      sizes,
       [&](const glimpse::Window<T>& in_place, T* pixels) {
         in_place.load_pixels(pixels, [&](int64_t n) { return planes(plane, n); });
       },
@@ -116,9 +117,8 @@ const char* launch_read_backward(In grad, In image, In window, In canvas, Out gr
     const Planes<F> planes{image, canvas, sizes.channels, sizes.height * sizes.width};
     const dim3 threads(glimpse::threads), blocks = glimpse::drawing_blocks(sizes);
     cudaError_t error =
-        launch(backward_window<F>, row_of(sizes.batch), threads,
-               glimpse::window_grads_bytes<T>(), stream, false, grad, planes, window, grad_window,
-               sizes);
+        launch(backward_window<F>, row_of(sizes.batch), threads, glimpse::window_grads_bytes<T>(),
+               stream, false, grad, planes, window, grad_window, sizes);
     const size_t shared = glimpse::Window<T>::bytes();
     if (error == cudaSuccess && grad_image.data && blocks.x > 0)
       error = launch(backward_image<F>, blocks, threads, shared, stream, false, grad, window,

@@ -1,4 +1,5 @@
-// What h_dec says in the loops' kernels: the heads, which are products until someone adds their bias.
+// What h_dec says in the loops' kernels: the heads, which are products until someone adds their
+// bias.
 #pragma once
 #include "../unroll_sizes.h"
 #include "array.h"

@@ -1,6 +1,6 @@
-// The loop on a GPU, in one launch each way, or in 8 launches a step forward and 9 back, of which 4 and 4
-// are products. Every consumer of a state is in one product (Consumers), and no product waits for what
-// it does not need.
+// The loop on a GPU, in one launch each way, or in 8 launches a step forward and 9 back, of which 4
+// and 4 are products. Every consumer of a state is in one product (Consumers), and no product waits
+// for what it does not need.
 #include "unroll.h"
 
 #include "../unroll_arrays.h"
@@ -9,7 +9,8 @@
 namespace aligndraw::cuda {
 namespace {
 
-// What training takes by itself where there is room for it: no GPU has shown it to be the faster one.
+// What training takes by itself where there is room for it: no GPU has shown it to be the faster
+// one.
 constexpr bool persistent_training = false;
 
 // The weights of the contexts, and what each word adds to the decoder's gates, [B, N, 4n].
@@ -34,24 +35,24 @@ struct Weights {
   using Part = typename Consumers<T>::Part;
 
   Weights(Work<T>& work, const UnrollPointers<T>& in, bool forward)
-      : of_decoder(work, in.sizes.decoder,
-                   {Part{in.heads, in.sizes.heads(), in.sizes.decoder},
-                    Part{in.encoder_ih + in.sizes.glimpse(), 4 * in.sizes.encoder,
-                         in.sizes.encoder_in()},
-                    Part{in.decoder_hh, 4 * in.sizes.decoder, in.sizes.decoder}},
-                   // Priors, posteriors, windows and patches are never made of rounded factors.
-                   forward ? in.sizes.units : 0, forward ? in.sizes.heads() : 0),
+      : of_decoder(
+            work, in.sizes.decoder,
+            {Part{in.heads, in.sizes.heads(), in.sizes.decoder},
+             Part{in.encoder_ih + in.sizes.glimpse(), 4 * in.sizes.encoder, in.sizes.encoder_in()},
+             Part{in.decoder_hh, 4 * in.sizes.decoder, in.sizes.decoder}},
+            // Priors, posteriors, windows and patches are never made of rounded factors.
+            forward ? in.sizes.units : 0, forward ? in.sizes.heads() : 0),
         of_encoder(work, in.sizes.encoder,
                    {Part{in.posterior, 2 * in.sizes.latents, in.sizes.encoder},
                     Part{in.encoder_hh, 4 * in.sizes.encoder, in.sizes.encoder}},
                    0, forward ? 2 * in.sizes.latents : 0),
-        of_glimpse(work.factor({in.encoder_ih, 4 * in.sizes.encoder, in.sizes.glimpse(),
-                                in.sizes.encoder_in()})),
-        of_latent(work.factor({in.decoder_ih, 4 * in.sizes.decoder, in.sizes.latents,
-                               in.sizes.decoder_in()})) {}
+        of_glimpse(work.factor(
+            {in.encoder_ih, 4 * in.sizes.encoder, in.sizes.glimpse(), in.sizes.encoder_in()})),
+        of_latent(work.factor(
+            {in.decoder_ih, 4 * in.sizes.decoder, in.sizes.latents, in.sizes.decoder_in()})) {}
 
-  // h_dec says the heads, and adds to the gates of both LSTMs; h_enc makes the posterior, and adds to
-  // its own gates.
+  // h_dec says the heads, and adds to the gates of both LSTMs; h_enc makes the posterior, and adds
+  // to its own gates.
   Consumers<T> of_decoder, of_encoder;
   Factor<T> of_glimpse, of_latent;
 };
@@ -71,7 +72,8 @@ void forward_by_launches(Forward<T>& loop, Work<T>& work) {
   const int64_t B = s.batch, heads = s.heads();
   const int64_t encoder_gates = 4 * s.encoder, decoder_gates = 4 * s.decoder;
   const Weights<T> weights(work, loop.in, true);
-  const int64_t spoken_size = weights.of_decoder.columns(), moved_size = weights.of_encoder.columns();
+  const int64_t spoken_size = weights.of_decoder.columns(),
+                moved_size = weights.of_encoder.columns();
   T *const spoken = work.room(B * spoken_size), *const moved = work.room(B * moved_size);
   T *const seen = work.room(B * encoder_gates), *const drawn = work.room(B * decoder_gates);
   BFloat16* const room = rounding_room(work, s, B);
@@ -165,8 +167,8 @@ void run_backward(const UnrollPointers<T>& in, const UnrollTape<const T*>& tape,
   loop.pushes = context.pushes;
   const int64_t of_decoder = loop.decoder_columns(), of_encoder = loop.encoder_columns();
   const int64_t decoder_at = heads + encoder_gates;  // the decoder's gates among its columns
-  T *const d_decoder = loop.of_decoder = work.room((rows + B) * of_decoder);
-  T *const d_encoder = loop.of_encoder = work.room((rows + B) * of_encoder);
+  T* const d_decoder = loop.of_decoder = work.room((rows + B) * of_decoder);
+  T* const d_encoder = loop.of_encoder = work.room((rows + B) * of_encoder);
   loop.h_dec = work.room(B * s.decoder), loop.c_dec = work.room(B * s.decoder);
   loop.h_enc = work.room(B * s.encoder), loop.c_enc = work.room(B * s.encoder);
   loop.canvas = work.room(B * volume), loop.glimpse = work.room(B * s.glimpse());
@@ -252,7 +254,8 @@ UnrollResults unroll(ALIGNDRAW_UNROLL_PARAMETERS) {
 UnrollGrads unroll_backward(ALIGNDRAW_UNROLL_GRAD_PARAMETERS) {
   const UnrollInputs in{ALIGNDRAW_UNROLL_ARGUMENTS};
   check_unroll("unroll_backward", in);
-  const std::array<Tensor, 5> grads{grad_canvas, grad_kl, grad_log_ratio, grad_windows, grad_weights};
+  const std::array<Tensor, 5> grads{grad_canvas, grad_kl, grad_log_ratio, grad_windows,
+                                    grad_weights};
   const std::array<Tensor, 12> tape{ALIGNDRAW_UNROLL_TAPE};
   check_unroll_backward(in, grads, tape);
   const auto run = [&]<class T>(T) {

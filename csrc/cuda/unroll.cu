@@ -35,8 +35,7 @@ __global__ void __launch_bounds__(threads, 1) divergences(Forward<T> loop) {
   const T* const noise = loop.in.noise + (b * s.steps + t) * latents;
   T sums[2] = {};
   for (int64_t j = threadIdx.x; j < latents; j += threads) {
-    const auto latent =
-        math::latent(q[j], q[latents + j], prior[j], prior[latents + j], noise[j]);
+    const auto latent = math::latent(q[j], q[latents + j], prior[j], prior[latents + j], noise[j]);
     sums[0] += latent.kl;
     sums[1] += latent.log_ratio;
   }
@@ -87,7 +86,8 @@ const char* launch_last_write(const Look<T>& step, const UnrollSizes& s, CUstrea
 template <class T>
 const char* launch_infer(const Infer<T>& step, const UnrollSizes& s, CUstream_st* stream) {
   if (s.batch == 0) return nullptr;
-  return report(launch(infer<T>, row_of(s.batch), dim3(threads), 0, stream, false, step, s.latents));
+  return report(
+      launch(infer<T>, row_of(s.batch), dim3(threads), 0, stream, false, step, s.latents));
 }
 
 template <class T>
@@ -122,16 +122,16 @@ const char* launch_recall_backward(const RecallBackward<T>& step, const UnrollSi
                        dim3(threads), 0, stream, false, step, s));
 }
 
-#define FOR(T)                                                                                      \
-  template const char* launch_look(const Look<T>&, const UnrollSizes&, CUstream_st*);               \
-  template const char* launch_last_write(const Look<T>&, const UnrollSizes&, CUstream_st*);         \
-  template const char* launch_infer(const Infer<T>&, const UnrollSizes&, CUstream_st*);             \
-  template const char* launch_divergences(const Forward<T>&, CUstream_st*);                         \
-  template const char* launch_look_backward(const LookBackward<T>&, const UnrollSizes&,             \
-                                            CUstream_st*);                                          \
-  template const char* launch_draw_backward(const DrawBackward<T>&, const UnrollSizes&,             \
-                                            CUstream_st*);                                          \
-  template const char* launch_recall_backward(const RecallBackward<T>&, const UnrollSizes&,         \
+#define FOR(T)                                                                              \
+  template const char* launch_look(const Look<T>&, const UnrollSizes&, CUstream_st*);       \
+  template const char* launch_last_write(const Look<T>&, const UnrollSizes&, CUstream_st*); \
+  template const char* launch_infer(const Infer<T>&, const UnrollSizes&, CUstream_st*);     \
+  template const char* launch_divergences(const Forward<T>&, CUstream_st*);                 \
+  template const char* launch_look_backward(const LookBackward<T>&, const UnrollSizes&,     \
+                                            CUstream_st*);                                  \
+  template const char* launch_draw_backward(const DrawBackward<T>&, const UnrollSizes&,     \
+                                            CUstream_st*);                                  \
+  template const char* launch_recall_backward(const RecallBackward<T>&, const UnrollSizes&, \
                                               CUstream_st*);
 FOR(float)
 FOR(double)

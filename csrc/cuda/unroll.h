@@ -1,7 +1,7 @@
 // What the steps of unroll are made of between the products of matrices, and the whole of it in one
-// launch each way, on raw memory of float or double: see ../unroll.h for the contract. Functions that
-// launch return nullptr, or what CUDA says went wrong. Arrays are those of one step where nothing else
-// is said, [B, ...].
+// launch each way, on raw memory of float or double: see ../unroll.h for the contract. Functions
+// that launch return nullptr, or what CUDA says went wrong. Arrays are those of one step where
+// nothing else is said, [B, ...].
 #pragma once
 #include "../unroll_pointers.h"
 #include "fit.h"
@@ -25,9 +25,9 @@ struct Look {
   const T *heads_bias, *decoder_h;
   Captions<T> captions;
   const T* image;
-  Rows<const T> before;                    // the canvas before this step's write
-  bool draws;                              // there is such a write: not at the first step
-  T *said, *canvas, *windows, *encoder_in; // windows are those of the write
+  Rows<const T> before;                     // the canvas before this step's write
+  bool draws;                               // there is such a write: not at the first step
+  T *said, *canvas, *windows, *encoder_in;  // windows are those of the write
   T* weights;
   Rows<T> context;
   T* push;  // [B, 4n]
@@ -51,7 +51,8 @@ struct Infer {
 template <class T>
 const char* launch_infer(const Infer<T>& step, const UnrollSizes& sizes, CUstream_st* stream);
 
-// Back through the read. The canvas' gradient is added to, and the image's where there is room for it.
+// Back through the read. The canvas' gradient is added to, and the image's where there is room for
+// it.
 template <class T>
 struct LookBackward {
   const T *image, *canvas;
@@ -75,8 +76,8 @@ template <class T>
 const char* launch_draw_backward(const DrawBackward<T>& step, const UnrollSizes& sizes,
                                  CUstream_st* stream);
 
-// Back through the attention and the latent, which do not depend on each other. The gradients of the
-// keys and of the score, by captions, are added to; `energies` is room for B N numbers.
+// Back through the attention and the latent, which do not depend on each other. The gradients of
+// the keys and of the score, by captions, are added to; `energies` is room for B N numbers.
 template <class T>
 struct RecallBackward {
   Captions<T> captions;
@@ -111,8 +112,8 @@ struct Forward {
     look.spoken = {spoken.data, spoken.pitch};
     look.heads_bias = in.heads_bias;
     look.image = in.image;
-    look.before = t ? Rows<const T>{out.canvases + (row - B) * volume, volume}
-                    : Rows<const T>{in.canvas, 0};
+    look.before =
+        t ? Rows<const T>{out.canvases + (row - B) * volume, volume} : Rows<const T>{in.canvas, 0};
     look.draws = t > 0;
     look.said = out.said + row * s.heads();
     look.canvas = t < s.steps ? out.canvases + row * volume : last;
@@ -173,8 +174,8 @@ struct Backward {
   UnrollGiven<T> given;
   UnrollGradPointers<T> out;
   const T* pushes;
-  // The gradients of all that comes of each state, [T + 1, B, columns]: of h_dec heads and the gates of
-  // both LSTMs, of h_enc posterior and gates.
+  // The gradients of all that comes of each state, [T + 1, B, columns]: of h_dec heads and the
+  // gates of both LSTMs, of h_enc posterior and gates.
   T *of_decoder, *of_encoder;
   T *h_dec, *c_dec, *h_enc, *c_enc, *canvas, *glimpse;
   T *score, *energies;  // by captions
@@ -272,7 +273,8 @@ struct Backward {
 template <class T>
 Fit forward_fit(const UnrollSizes& sizes, bool rounds);
 template <class T>
-const char* launch_forward(const Forward<T>& loop, bool rounds, const Fit& fit, CUstream_st* stream);
+const char* launch_forward(const Forward<T>& loop, bool rounds, const Fit& fit,
+                           CUstream_st* stream);
 // Also the gradients of both first hidden states, by captions: h_dec and h_enc.
 template <class T>
 Fit backward_fit(const UnrollSizes& sizes, bool rounds);

@@ -1,5 +1,6 @@
-// All steps of a backward in one launch: the stages of unroll_stages.h, and between them the products, of
-// whose columns each block has its own. Barriers of the grid divide what needs all of something.
+// All steps of a backward in one launch: the stages of unroll_stages.h, and between them the
+// products, of whose columns each block has its own. Barriers of the grid divide what needs all of
+// something.
 #include "lstm_unit.h"
 #include "persistent.h"
 #include "unroll_stages.h"
@@ -10,7 +11,8 @@ namespace {
 using namespace persistent;
 static_assert(persistent::threads == stages::threads, "products and stages share a launch");
 
-// What a block has in shared memory. A row of the weights is what a unit is for all that comes of it.
+// What a block has in shared memory. A row of the weights is what a unit is for all that comes of
+// it.
 template <class T, class W>
 struct BackwardBlock {
   Part captions, dec, drawn, enc, seen;
@@ -23,18 +25,19 @@ struct BackwardBlock {
         drawn(place.of(loop.in.sizes.latents)),
         enc(place.of(loop.in.sizes.encoder)),
         seen(place.of(loop.in.sizes.glimpse())),
-        of_decoder(shared, largest_part(loop.in.sizes.decoder, place.parts), dec.count,
-                   loop.decoder_columns(),
-                   [&](int r, int k) {
-                     const auto& in = loop.in;
-                     const UnrollSizes& s = in.sizes;
-                     const int64_t unit = dec.first + r, encoder_at = s.heads();
-                     const int64_t decoder_at = encoder_at + 4 * s.encoder;
-                     return k < encoder_at ? in.heads[k * s.decoder + unit]
-                            : k < decoder_at
-                                ? in.encoder_ih[(k - encoder_at) * s.encoder_in() + s.glimpse() + unit]
-                                : in.decoder_hh[(k - decoder_at) * s.decoder + unit];
-                   }),
+        of_decoder(
+            shared, largest_part(loop.in.sizes.decoder, place.parts), dec.count,
+            loop.decoder_columns(),
+            [&](int r, int k) {
+              const auto& in = loop.in;
+              const UnrollSizes& s = in.sizes;
+              const int64_t unit = dec.first + r, encoder_at = s.heads();
+              const int64_t decoder_at = encoder_at + 4 * s.encoder;
+              return k < encoder_at ? in.heads[k * s.decoder + unit]
+                     : k < decoder_at
+                         ? in.encoder_ih[(k - encoder_at) * s.encoder_in() + s.glimpse() + unit]
+                         : in.decoder_hh[(k - decoder_at) * s.decoder + unit];
+            }),
         of_latent(shared, largest_part(loop.in.sizes.latents, place.parts), drawn.count,
                   4 * loop.in.sizes.decoder,
                   [&](int r, int k) {
@@ -64,8 +67,8 @@ struct BackwardBlock {
   }
 };
 
-// A step is six stages: back through the read of the step after it; through its write; through h_dec;
-// through latent and caption; through h_enc; and to the glimpse.
+// A step is six stages: back through the read of the step after it; through its write; through
+// h_dec; through latent and caption; through h_enc; and to the glimpse.
 template <class T, class W>
 __global__ void __launch_bounds__(persistent::threads, 1) backward(Backward<T> loop, int parts) {
   const auto grid = cooperative_groups::this_grid();
@@ -142,9 +145,8 @@ template <class T>
 const char* launch_backward(const Backward<T>& loop, bool rounds, const Fit& fit,
                             CUstream_st* stream) {
   if (loop.in.sizes.batch == 0) return nullptr;
-  return with_kept<T>(rounds, [&]<class W>() {
-    return persistent::launch(backward<T, W>, fit, stream, loop);
-  });
+  return with_kept<T>(
+      rounds, [&]<class W>() { return persistent::launch(backward<T, W>, fit, stream, loop); });
 }
 
 template Fit backward_fit<float>(const UnrollSizes&, bool);

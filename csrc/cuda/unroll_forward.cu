@@ -1,5 +1,6 @@
-// All steps of a forward in one launch: the stages of unroll_stages.h, and between them the products, of
-// whose columns each block has its own. Barriers of the grid divide what needs all of something.
+// All steps of a forward in one launch: the stages of unroll_stages.h, and between them the
+// products, of whose columns each block has its own. Barriers of the grid divide what needs all of
+// something.
 #include "lstm_unit.h"
 #include "persistent.h"
 #include "unroll_stages.h"
@@ -10,8 +11,8 @@ namespace {
 using namespace persistent;
 static_assert(persistent::threads == stages::threads, "products and stages share a launch");
 
-// What a block has in shared memory, this too, as registers are few. W is what the factors are kept as
-// that may be rounded; what makes priors, posteriors, windows and patches stays T.
+// What a block has in shared memory, this too, as registers are few. W is what the factors are kept
+// as that may be rounded; what makes priors, posteriors, windows and patches stays T.
 template <class T, class W>
 struct ForwardBlock {
   Part captions, asked, told, enc, drawn, dec;
@@ -36,9 +37,7 @@ struct ForwardBlock {
         drawn(place.of(in.sizes.latents)),
         dec(place.of(in.sizes.decoder)),
         query(shared, largest_part(in.sizes.units, place.parts), asked.count, in.sizes.decoder,
-              [&](int r, int k) {
-                return in.heads[(asked.first + r) * in.sizes.decoder + k];
-              }),
+              [&](int r, int k) { return in.heads[(asked.first + r) * in.sizes.decoder + k]; }),
         others(shared, largest_part(in.sizes.heads() - in.sizes.units, place.parts), told.count,
                in.sizes.decoder,
                [&](int r, int k) {
@@ -75,20 +74,21 @@ struct ForwardBlock {
   }
 };
 
-// A step is five stages: what h_dec says; the canvas, the glimpse and the caption; h_enc; the latent;
-// h_dec. The rows of gates are in the order of units, those of the posterior mu and log sigma in turn,
-// so that a tile of a product has all that belongs together.
+// A step is five stages: what h_dec says; the canvas, the glimpse and the caption; h_enc; the
+// latent; h_dec. The rows of gates are in the order of units, those of the posterior mu and log
+// sigma in turn, so that a tile of a product has all that belongs together.
 template <class T, class W>
 __global__ void __launch_bounds__(persistent::threads, 1) forward(Forward<T> loop, int parts) {
   const auto grid = cooperative_groups::this_grid();
   const UnrollSizes& s = loop.in.sizes;
   const int64_t n = s.decoder, e = s.encoder, seen = s.encoder_in(), latents = s.latents;
   SharedArrays shared;
-  auto& block = in_shared(shared, [&] { return ForwardBlock<T, W>(shared, loop.in, Place(parts)); });
+  auto& block =
+      in_shared(shared, [&] { return ForwardBlock<T, W>(shared, loop.in, Place(parts)); });
 
   // A tile is the gates of a unit.
-  const auto lstm = [&](const LstmStep<T>& step, int64_t units, int64_t unit, int64_t b, bool inside,
-                        T sum) {
+  const auto lstm = [&](const LstmStep<T>& step, int64_t units, int64_t unit, int64_t b,
+                        bool inside, T sum) {
     T gates[tile_rows];
     gather(sum, gates);
     if (inside && threadIdx.x % warp_threads < tile_captions)
@@ -151,9 +151,8 @@ template <class T>
 const char* launch_forward(const Forward<T>& loop, bool rounds, const Fit& fit,
                            CUstream_st* stream) {
   if (loop.in.sizes.batch == 0) return nullptr;
-  return with_kept<T>(rounds, [&]<class W>() {
-    return persistent::launch(forward<T, W>, fit, stream, loop);
-  });
+  return with_kept<T>(
+      rounds, [&]<class W>() { return persistent::launch(forward<T, W>, fit, stream, loop); });
 }
 
 template Fit forward_fit<float>(const UnrollSizes&, bool);

@@ -7,8 +7,8 @@
 namespace aligndraw::cuda {
 namespace {
 
-// Up to this batch all steps are one launch by themselves: its blocks multiply the states by ordinary
-// instructions, and PyTorch's products are the better the more states there are.
+// Up to this batch all steps are one launch by themselves: its blocks multiply the states by
+// ordinary instructions, and PyTorch's products are the better the more states there are.
 constexpr int64_t persistent_batch = 16;
 
 template <class T>
@@ -75,9 +75,13 @@ UnrollPriorResults run(const UnrollPriorInputs& in) {
       work.check(launch_think(step, s, work.stream()));
       work.multiply(matrix(drawn, B, gates), matrix<const T>(z, B, z_size), of_latent.transposed());
       work.check(launch_lstm_step(
-          LstmStep<T>{{{drawn, gates}, {spoken + said, of_h.columns()},
-                       {in.keys ? push : pushes, gates}},
-                      prior.decoder_bias, c, nullptr, h, c},
+          LstmStep<T>{
+              {{drawn, gates}, {spoken + said, of_h.columns()}, {in.keys ? push : pushes, gates}},
+              prior.decoder_bias,
+              c,
+              nullptr,
+              h,
+              c},
           B, n, work.stream()));
     }
     of_h.forward(spoken, h, B, nullptr);

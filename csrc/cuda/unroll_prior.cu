@@ -19,8 +19,8 @@ __device__ __forceinline__ T latent(T mu, T log_sigma, T noise, bool is_first) {
 
 // Column j, from the patch on, of what h_dec says after `steps` steps, into the results.
 template <class T>
-__device__ __forceinline__ void keep_write(const Prior<T>& prior, const UnrollSizes& s, int64_t steps,
-                                           int64_t b, int64_t j, T x) {
+__device__ __forceinline__ void keep_write(const Prior<T>& prior, const UnrollSizes& s,
+                                           int64_t steps, int64_t b, int64_t j, T x) {
   const int64_t row = (steps - 1) * s.batch + b, patch = s.patch();
   if (j < patch)
     prior.patches[row * patch + j] = x;
@@ -66,8 +66,7 @@ __global__ void __launch_bounds__(threads, glimpse::blocks_at_once<Exact<T>>)
   for (int64_t t = 0; t < s.steps; ++t) {
     const int64_t row = t * s.batch + b;
     SharedArrays shared;
-    glimpse::Window<T> window(
-        shared, [&](int i) { return windows[row * 5 + i]; }, sizes);
+    glimpse::Window<T> window(shared, [&](int i) { return windows[row * 5 + i]; }, sizes);
     drawing.add(window, s.write_size, tile.top, tile.left,
                 [&](const math::Grid<T>& grid, int64_t n) {
                   return patches[(row * s.channels + c) * patch_size + n] / grid.gamma;
@@ -102,19 +101,21 @@ int64_t persistent_bytes(const UnrollSizes& s, int64_t parts) {
 // once, and what its units of the query add to the words' energies. In the second it adds these up
 // over the blocks, and makes its units of h_dec.
 template <class T>
-__global__ void __launch_bounds__(threads, 1) all_steps(Persistent<T> loop, UnrollSizes s, int parts) {
+__global__ void __launch_bounds__(threads, 1)
+    all_steps(Persistent<T> loop, UnrollSizes s, int parts) {
   const auto grid = cooperative_groups::this_grid();
   const Prior<T>& in = loop.prior;
   const int64_t batch = s.batch, words = s.words, n = s.decoder, latents = s.latents;
   const int thread = threadIdx.x, warp = thread / warp_threads, lane = thread % warp_threads;
   const persistent::Place place(parts);
-  const Part query = place.of(s.units), drawn = place.of(latents), written = place.of(s.patch() + 5);
+  const Part query = place.of(s.units), drawn = place.of(latents),
+             written = place.of(s.patch() + 5);
   const Part mine = place.of(n), all = place.captions(batch);
   const int64_t mu_at = query.count, sigma_at = mu_at + drawn.count;
   const int64_t write_at = sigma_at + drawn.count, said_rows = write_at + written.count;
 
-  // The columns of the heads and of the gates that the rows of the weights are; those of the gates are
-  // in the order of units, so that a tile of a product has all four.
+  // The columns of the heads and of the gates that the rows of the weights are; those of the gates
+  // are in the order of units, so that a tile of a product has all four.
   const auto head = [&](int64_t r) {
     return r < mu_at      ? query.first + r
            : r < sigma_at ? s.prior_at() + drawn.first + r - mu_at
@@ -140,8 +141,8 @@ __global__ void __launch_bounds__(threads, 1) all_steps(Persistent<T> loop, Unro
   };
   for (int64_t t = 0;; ++t) {
     T* const next = loop.h + (t + 1) % 2 * batch * n;
-    const Rows<const T> h = t ? Rows<const T>{loop.h + t % 2 * batch * n, n}
-                              : Rows<const T>{loop.decoder_h0, 0};
+    const Rows<const T> h =
+        t ? Rows<const T>{loop.h + t % 2 * batch * n, n} : Rows<const T>{loop.decoder_h0, 0};
     for (int b0 = all.first; b0 < end; b0 += tile_captions) {
       const Part some = captions_from(b0);
       multiply(heads, h, some, [&](int r, int64_t b, bool inside, T sum) {
@@ -233,8 +234,7 @@ __global__ void __launch_bounds__(threads, 1) all_steps(Persistent<T> loop, Unro
 template <class T>
 const char* launch_think(const Think<T>& step, const UnrollSizes& s, CUstream_st* stream) {
   if (s.batch == 0) return nullptr;
-  return report(
-      launch(think<T>, row_of(s.batch), dim3(threads), 0, stream, false, step, s));
+  return report(launch(think<T>, row_of(s.batch), dim3(threads), 0, stream, false, step, s));
 }
 
 template <class T>
@@ -242,8 +242,8 @@ const char* launch_writes(const T* first, const T* patches, const T* windows, T*
                           const UnrollSizes& s, CUstream_st* stream) {
   const dim3 blocks = glimpse::drawing_blocks(glimpse_sizes(s, s.write_size));
   if (blocks.x == 0) return nullptr;
-  return report(launch(draw_all<T>, blocks, dim3(threads), glimpse::Window<T>::bytes(), stream, false,
-                       first, patches, windows, canvas, s));
+  return report(launch(draw_all<T>, blocks, dim3(threads), glimpse::Window<T>::bytes(), stream,
+                       false, first, patches, windows, canvas, s));
 }
 
 template <class T>
@@ -259,12 +259,12 @@ const char* launch_persistent(const Persistent<T>& loop, const UnrollSizes& s, c
   return persistent::launch(all_steps<T>, fit, stream, loop, s);
 }
 
-#define FOR(T)                                                                                    \
-  template const char* launch_think(const Think<T>&, const UnrollSizes&, CUstream_st*);           \
-  template const char* launch_writes(const T*, const T*, const T*, T*, const UnrollSizes&,        \
-                                     CUstream_st*);                                               \
-  template Fit persistent_fit<T>(const UnrollSizes&);                                             \
-  template const char* launch_persistent(const Persistent<T>&, const UnrollSizes&, const Fit&,    \
+#define FOR(T)                                                                                 \
+  template const char* launch_think(const Think<T>&, const UnrollSizes&, CUstream_st*);        \
+  template const char* launch_writes(const T*, const T*, const T*, T*, const UnrollSizes&,     \
+                                     CUstream_st*);                                            \
+  template Fit persistent_fit<T>(const UnrollSizes&);                                          \
+  template const char* launch_persistent(const Persistent<T>&, const UnrollSizes&, const Fit&, \
                                          CUstream_st*);
 FOR(float)
 FOR(double)

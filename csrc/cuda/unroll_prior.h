@@ -1,6 +1,6 @@
 // Sampling between the products of matrices, and the whole of it in one launch, on raw memory of
-// float or double: see ../unroll_prior.h for the contract. Both forms end with launch_writes. Functions
-// that launch return nullptr, or what CUDA says went wrong.
+// float or double: see ../unroll_prior.h for the contract. Both forms end with launch_writes.
+// Functions that launch return nullptr, or what CUDA says went wrong.
 #pragma once
 #include "../unroll_sizes.h"
 #include "fit.h"
@@ -18,8 +18,8 @@ struct Prior {
   T *patches, *windows, *weights;
 };
 
-// The beginning of step t: what h_dec says goes to the results, or to the latent, and the caption is
-// read. After the last step, with t = T, only the results.
+// The beginning of step t: what h_dec says goes to the results, or to the latent, and the caption
+// is read. After the last step, with t = T, only the results.
 template <class T>
 struct Think {
   Prior<T> prior;
@@ -30,9 +30,9 @@ struct Think {
 template <class T>
 const char* launch_think(const Think<T>& step, const UnrollSizes& sizes, CUstream_st* stream);
 
-// All steps in one launch, whose blocks keep the weights in shared memory from the first step to the
-// last and wait for each other twice a step. `heads` and `decoder_hh` are matrices of n columns, and
-// decoder_ih has z + d.
+// All steps in one launch, whose blocks keep the weights in shared memory from the first step to
+// the last and wait for each other twice a step. `heads` and `decoder_hh` are matrices of n
+// columns, and decoder_ih has z + d.
 template <class T>
 struct Persistent {
   Prior<T> prior;

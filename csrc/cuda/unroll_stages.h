@@ -1,5 +1,6 @@
-// The stages of a step of unroll on the device, a thing at a time: what the launches of a step and the
-// launch of all steps share. Where nothing else is said, every thread of a block calls each function.
+// The stages of a step of unroll on the device, a thing at a time: what the launches of a step and
+// the launch of all steps share. Where nothing else is said, every thread of a block calls each
+// function.
 #pragma once
 #include "../math/latent.h"
 #include "attention.h"
@@ -47,12 +48,12 @@ __device__ __forceinline__ void read_caption(const Look<T>& step, const UnrollSi
       [&](int64_t k, int64_t j) { return in.pushes[(b * words + k) * gates + j]; }, weights,
       [&](int64_t j, T sum) { step.push[b * gates + j] = sum; });
   for (int64_t j = threadIdx.x; j < d; j += threads)
-    context[j] = sum_of<T>(
-        int(length), [&](int k) { return weights[k] * in.words[(b * words + k) * d + j]; });
+    context[j] = sum_of<T>(int(length),
+                           [&](int k) { return weights[k] * in.words[(b * words + k) * d + j]; });
 }
 
-// The glimpse of one plane: those of an image are its channels, then those of the error image, whose
-// blocks draw the canvas first.
+// The glimpse of one plane: those of an image are its channels, then those of the error image,
+// whose blocks draw the canvas first.
 template <class T>
 __device__ __forceinline__ void look_at_plane(SharedArrays shared, const Look<T>& step,
                                               const UnrollSizes& s, int64_t plane) {
@@ -84,8 +85,7 @@ __device__ __forceinline__ void look_at_plane(SharedArrays shared, const Look<T>
                     [&](const math::Grid<T>& grid, int64_t n) {
                       return spoken(b, s.patch_at() + c * patch_size + n) / grid.gamma;
                     });
-        drawing.for_pixels(brush,
-                           [&](int64_t n, int at, T drawn) { pixels[at] = see(n, drawn); });
+        drawing.for_pixels(brush, [&](int64_t n, int at, T drawn) { pixels[at] = see(n, drawn); });
       },
       [&](const math::Grid<T>& grid, int64_t n, T sum) { result[n] = grid.gamma * sum; });
 }
@@ -112,8 +112,7 @@ __device__ __forceinline__ void last_write(SharedArrays shared, const Look<T>& s
   const int64_t area = s.height * s.width, patch_size = s.write_size * s.write_size;
   const Spoken<T> spoken{step.spoken, step.heads_bias};
   glimpse::draw<T>(
-      shared, i - s.batch,
-      [&](int64_t b, int i) { return spoken(b, s.write_window_at() + i); },
+      shared, i - s.batch, [&](int64_t b, int i) { return spoken(b, s.write_window_at() + i); },
       glimpse_sizes(s, s.write_size),
       [&](int64_t plane, const math::Grid<T>& grid, int64_t n) {
         const int64_t b = plane / s.channels, c = plane % s.channels;
@@ -121,7 +120,8 @@ __device__ __forceinline__ void last_write(SharedArrays shared, const Look<T>& s
       },
       [&](int64_t plane, int64_t n, T drawn) {
         const int64_t b = plane / s.channels, c = plane % s.channels;
-        step.canvas[plane * area + n] = step.before.data[b * step.before.pitch + c * area + n] + drawn;
+        step.canvas[plane * area + n] =
+            step.before.data[b * step.before.pitch + c * area + n] + drawn;
       });
 }
 ALIGNDRAW_INLINE int64_t last_writes(const UnrollSizes& s) {
@@ -136,10 +136,9 @@ __device__ __forceinline__ void infer(const Infer<T>& step, int64_t latents, int
   T* const q = step.posteriors + b * 2 * latents;
   q[j] = mu += step.bias[j];
   q[latents + j] = log_sigma += step.bias[latents + j];
-  step.z.data[b * step.z.pitch + j] =
-      math::latent(mu, log_sigma, prior[j], prior[latents + j],
-                   step.noise.data[b * step.noise.pitch + j])
-          .z;
+  step.z.data[b * step.z.pitch + j] = math::latent(mu, log_sigma, prior[j], prior[latents + j],
+                                                   step.noise.data[b * step.noise.pitch + j])
+                                          .z;
 }
 
 // Each image for the window, and then each tile of the canvas.
@@ -246,9 +245,9 @@ __device__ __forceinline__ void latent_backward(const RecallBackward<T>& step, i
   const T* const prior = step.said.data + b * step.said.pitch + prior_at;
   T* const grad_q = step.grad_posteriors.data + b * step.grad_posteriors.pitch;
   T* const grad_prior = step.grad_said.data + b * step.grad_said.pitch + prior_at;
-  const auto grad = math::latent_backward(
-      grad_z, step.grad_kl[b], step.grad_log_ratio[b], q[j], q[latents + j], prior[j],
-      prior[latents + j], step.noise.data[b * step.noise.pitch + j]);
+  const auto grad = math::latent_backward(grad_z, step.grad_kl[b], step.grad_log_ratio[b], q[j],
+                                          q[latents + j], prior[j], prior[latents + j],
+                                          step.noise.data[b * step.noise.pitch + j]);
   grad_q[j] = grad.mu_q;
   grad_q[latents + j] = grad.log_sigma_q;
   step.grad_noise.data[b * step.grad_noise.pitch + j] = grad.noise;

@@ -1,5 +1,5 @@
-// What a loop's driver needs of PyTorch: memory, products of matrices, and launches that are checked.
-// And which form a loop takes.
+// What a loop's driver needs of PyTorch: memory, products of matrices, and launches that are
+// checked. And which form a loop takes.
 #pragma once
 #include <cstdlib>
 #include <optional>
@@ -13,8 +13,8 @@
 
 namespace aligndraw::cuda {
 
-// The grid of one launch for all steps, where the loop goes so: as ALIGNDRAW_LOOP says, "launches" or
-// "persistent", for comparisons, or by "auto" what it takes `by_itself`, if make_fit() has room.
+// The grid of one launch for all steps, where the loop goes so: as ALIGNDRAW_LOOP says, "launches"
+// or "persistent", for comparisons, or by "auto" what it takes `by_itself`, if make_fit() has room.
 template <class MakeFit>
 std::optional<Fit> one_launch(const char* op, bool by_itself, const MakeFit& make_fit) {
   const char* const variable = std::getenv("ALIGNDRAW_LOOP");
@@ -115,8 +115,8 @@ class Work {
   std::vector<Tensor> kept_;
 };
 
-// The matrices that one state is multiplied with, one upon the other, so that one product serves all.
-// Of the columns that come of them those in [exact, exact_end) are never rounded.
+// The matrices that one state is multiplied with, one upon the other, so that one product serves
+// all. Of the columns that come of them those in [exact, exact_end) are never rounded.
 template <class T>
 class Consumers {
  public:

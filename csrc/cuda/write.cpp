@@ -34,8 +34,7 @@ std::tuple<Tensor, Tensor> write_backward(Tensor grad, Tensor patch, Tensor wind
   const Tensor grad_window = torch::stable::empty_like(window);
   check_launch("write_backward",
                launch_write_backward(input(grad), input(patch), input(window), output(grad_patch),
-                                     output(grad_window), sizes_of(grad, patch),
-                                     device.stream()));
+                                     output(grad_window), sizes_of(grad, patch), device.stream()));
   return {grad_patch, grad_window};
 }
 

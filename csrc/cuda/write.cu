@@ -46,8 +46,9 @@ const char* launch_write(In patch, In window, In canvas, Out result, const Glimp
   const dim3 blocks = glimpse::drawing_blocks(sizes);
   if (blocks.x == 0) return nullptr;
   return with_access({patch.type, window.type, canvas.type}, [&]<class F>() {
-    return report(launch(forward<F>, blocks, dim3(glimpse::threads), glimpse::Window<typename F::Number>::bytes(),
-                         stream, false, patch, window, canvas, result, sizes));
+    return report(launch(forward<F>, blocks, dim3(glimpse::threads),
+                         glimpse::Window<typename F::Number>::bytes(), stream, false, patch, window,
+                         canvas, result, sizes));
   });
 }
 
@@ -56,8 +57,8 @@ const char* launch_write_backward(In grad, In patch, In window, Out grad_patch, 
   if (sizes.batch == 0) return nullptr;
   return with_access({grad.type, patch.type, window.type}, [&]<class F>() {
     return report(launch(backward<F>, row_of(sizes.batch), dim3(glimpse::threads),
-                         glimpse::window_grads_bytes<typename F::Number>(), stream, false, grad, patch, window,
-                         grad_patch, grad_window, sizes));
+                         glimpse::window_grads_bytes<typename F::Number>(), stream, false, grad,
+                         patch, window, grad_patch, grad_window, sizes));
   });
 }
 

@@ -18,8 +18,8 @@ namespace {
 void check_index(std::int64_t b, int which, std::int64_t value, std::int64_t count) {
   if (value >= 0 && value < count) return;
   throw std::invalid_argument((which ? "second[" : "first[") + std::to_string(b) + "] must be " +
-                              (which ? "-1 for none or " : "") + "one of " +
-                              std::to_string(count) + " digits, got " + std::to_string(value));
+                              (which ? "-1 for none or " : "") + "one of " + std::to_string(count) +
+                              " digits, got " + std::to_string(value));
 }
 
 void check_position(const char* name, std::int64_t b, int which, std::int64_t value,
@@ -180,8 +180,8 @@ py::array_t<std::uint8_t> paint(const py::object& rows_argument, const py::objec
   }
   const py::ssize_t batch = rows.shape(0);
   const Size size{rows.shape(1), width};
-  py::array_t<std::uint8_t> planes({batch, py::ssize_t{3}, py::ssize_t{size.height},
-                                    py::ssize_t{width}});
+  py::array_t<std::uint8_t> planes(
+      {batch, py::ssize_t{3}, py::ssize_t{size.height}, py::ssize_t{width}});
   std::uint8_t* const target = planes.mutable_data();
   {
     const py::gil_scoped_release release;

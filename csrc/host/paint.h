@@ -10,17 +10,19 @@
 
 namespace aligndraw {
 
-constexpr std::int64_t unit = 64;                   // of coordinates, in a pixel
-constexpr std::int64_t samples = 4;                 // in a pixel, along a row and along a column
-constexpr std::int64_t pitch = unit / samples;      // from one sample to the next
-constexpr std::int64_t first_sample = pitch / 2;    // coordinate of the first
+constexpr std::int64_t unit = 64;                 // of coordinates, in a pixel
+constexpr std::int64_t samples = 4;               // in a pixel, along a row and along a column
+constexpr std::int64_t pitch = unit / samples;    // from one sample to the next
+constexpr std::int64_t first_sample = pitch / 2;  // coordinate of the first
 
 // One picture at sixteen samples a pixel. All arithmetic is in whole numbers, so that every machine
 // paints the same bytes.
 class Painting {
  public:
   Painting(std::int64_t height, std::int64_t width)
-      : height_(height), rows_(height * samples), columns_(width * samples),
+      : height_(height),
+        rows_(height * samples),
+        columns_(width * samples),
         colours_(static_cast<std::size_t>(rows_ * columns_)) {}
 
   // Starts a picture whose rows have the colours rows [H, 3].
@@ -48,8 +50,8 @@ class Painting {
         if (a.y > b.y) std::swap(a, b);
         const std::int64_t rise = b.y - a.y;
         const std::int64_t over = a.x * rise + (y - a.y) * (b.x - a.x);  // crossing times rise
-        starts_.push_back(
-            std::clamp<std::int64_t>(ceiling(over - first_sample * rise, pitch * rise), 0, columns_));
+        starts_.push_back(std::clamp<std::int64_t>(
+            ceiling(over - first_sample * rise, pitch * rise), 0, columns_));
       }
       std::sort(starts_.begin(), starts_.end());
       for (std::size_t i = 0; i + 1 < starts_.size(); i += 2) {

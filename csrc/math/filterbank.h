@@ -1,7 +1,7 @@
 // The Gaussian filters of a window (Gregor et al., 2015, Eq. 19-26), in pixels numbered from 1:
 //
-//   filter i of an axis, i = 0 ... p-1, stands at mu_i = g + (i + 1/2 - p/2) delta = g + reach_i delta~
-//   F[i, a] = exp(-(a - mu_i)^2 / 2 sigma^2) / (sum over a of the same + 1e-4)
+//   filter i of an axis, i = 0 ... p-1, stands at mu_i = g + (i + 1/2 - p/2) delta = g + reach_i
+//   delta~ F[i, a] = exp(-(a - mu_i)^2 / 2 sigma^2) / (sum over a of the same + 1e-4)
 //
 // with g_X = (W+1)/2 (g~_X + 1), g_Y = (H+1)/2 (g~_Y + 1), delta = (max(H, W) - 1)/(p - 1) delta~,
 // or 0 for p = 1, and window = (g~_X, g~_Y, log sigma^2, log delta~, log gamma). T is float or
@@ -42,8 +42,7 @@ ALIGNDRAW_INLINE Grid<T> grid(const T* window, int64_t height, int64_t width) {
   // The library's exp: these few numbers move every filter.
   return {T(width + 1) / 2 * (clamp(window[0], T(centre_limit)) + 1),
           T(height + 1) / 2 * (clamp(window[1], T(centre_limit)) + 1),
-          std::exp(clamp(window[3], T(log_limit))),
-          std::exp(-clamp(window[2], T(log_limit))) / 2,
+          std::exp(clamp(window[3], T(log_limit))), std::exp(-clamp(window[2], T(log_limit))) / 2,
           std::exp(clamp(window[4], T(log_limit)))};
 }
 
@@ -60,8 +59,8 @@ ALIGNDRAW_INLINE T gaussian(T distance, T sharpness) {
   return exp(-(distance * distance) * sharpness);
 }
 
-// The gradients of a tap F[i, a] are 2 sharpness F (d - sum F d) for mu_i and sharpness F (d^2 - sum
-// F d^2) for log sigma^2, with d = a - mu_i. Where one pixel has nearly the whole filter both
+// The gradients of a tap F[i, a] are 2 sharpness F (d - sum F d) for mu_i and sharpness F (d^2 -
+// sum F d^2) for log sigma^2, with d = a - mu_i. Where one pixel has nearly the whole filter both
 // differences cancel: sum F is 1 - rest, with rest = 1e-4 / (sum of the Gaussian + 1e-4). So d is
 // split into the whole number u = a - peak, where peak is the pixel nearest to mu_i, and lean:
 //

@@ -104,11 +104,7 @@ def listing(tmp_path):
     """Everything below the test's folder, with contents: equal before and after what must leave no trace."""
 
     def take():
-        return {
-            path: path.read_bytes() if path.is_file() else None
-            for path in tmp_path.rglob("*")
-            if path.exists()
-        }
+        return {path: path.read_bytes() if path.is_file() else None for path in tmp_path.rglob("*") if path.exists()}
 
     return take
 

@@ -66,9 +66,7 @@ def test_a_picture_depends_neither_on_n_nor_on_the_other_captions(sample):
         assert all(np.abs(picture.astype(int) - other).max() > 9 for other in alone[:i])
 
 
-@pytest.mark.parametrize(
-    "option", [("--temperature", 0.1), ("--steps", 5), ("--temperature", 0), ("--seed", 1)]
-)
+@pytest.mark.parametrize("option", [("--temperature", 0.1), ("--steps", 5), ("--temperature", 0), ("--seed", 1)])
 def test_every_option_matters(sample, option):
     plain, changed = sample(SEVEN, name="plain.png")[0], sample(SEVEN, *option, name="changed.png")[0]
     assert any((a != b).any() for a, b in zip(pictures(plain, 16), pictures(changed, 16)))

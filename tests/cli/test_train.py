@@ -196,10 +196,7 @@ def test_stopped_and_taken_up_again(train, command, trained, tmp_path, monkeypat
         stop_at(patch, number, kind)
         status, out, err = train("--out", folder, "--seed", 3)
     assert status == 130
-    assert (
-        f"stopped after {number} of 6 updates; go on with: aligndraw train mnist --out {folder} --resume"
-        in err
-    )
+    assert f"stopped after {number} of 6 updates; go on with: aligndraw train mnist --out {folder} --resume" in err
     assert "Traceback" not in err
     assert signal.getsignal(kind) is before
     assert load_model(folder)[2]["updates"] == number

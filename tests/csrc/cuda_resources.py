@@ -1,6 +1,6 @@
 """Registers, stack and static shared memory of every CUDA kernel of the installed library, by architecture.
 
-    python tests/csrc/cuda_resources.py    writes tests/data/cuda_resources.json
+python tests/csrc/cuda_resources.py    writes tests/data/cuda_resources.json
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def measure() -> dict[str, dict[str, list[int]]]:
 
 
 def _short(mangled: str, name: str) -> str:
-    """"attend: forward<Exact<float>>": the file is in the mangled name of an anonymous namespace."""
+    """ "attend: forward<Exact<float>>": the file is in the mangled name of an anonymous namespace."""
     source = re.findall(r"_\d+_([a-z_]+)_cu_", mangled)
     name = re.sub(r"^void |aligndraw::cuda::|\(anonymous namespace\)::", "", name.rsplit(">(", 1)[0] + ">")
     return f"{source[0] if source else '?'}: {name}"

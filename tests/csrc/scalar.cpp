@@ -3,12 +3,12 @@
 
 #include "cpu/wide.h"
 
-#define OVER_ARRAYS(name)                                                                         \
-  extern "C" void name##_float32(const float* x, float* y, int64_t n) {                           \
-    for (int64_t i = 0; i < n; ++i) y[i] = aligndraw::math::name(x[i]);                           \
-  }                                                                                               \
-  extern "C" void name##_float64(const double* x, double* y, int64_t n) {                         \
-    for (int64_t i = 0; i < n; ++i) y[i] = aligndraw::math::name(x[i]);                           \
+#define OVER_ARRAYS(name)                                                 \
+  extern "C" void name##_float32(const float* x, float* y, int64_t n) {   \
+    for (int64_t i = 0; i < n; ++i) y[i] = aligndraw::math::name(x[i]);   \
+  }                                                                       \
+  extern "C" void name##_float64(const double* x, double* y, int64_t n) { \
+    for (int64_t i = 0; i < n; ++i) y[i] = aligndraw::math::name(x[i]);   \
   }
 
 OVER_ARRAYS(exp)
@@ -32,9 +32,9 @@ OVER_ARRAYS(slope)
 #ifdef ALIGNDRAW_WIDE
 using namespace aligndraw::cpu;
 
-#define WIDE_OVER_ARRAYS(name, function)                                                          \
-  extern "C" ALIGNDRAW_WIDE void name##_float32(const float* x, float* y, int64_t n) {            \
-    in_sixteens(n, [=](Sixteen at) ALIGNDRAW_WIDE_LAMBDA { at.put(y, function(at(x))); });        \
+#define WIDE_OVER_ARRAYS(name, function)                                                   \
+  extern "C" ALIGNDRAW_WIDE void name##_float32(const float* x, float* y, int64_t n) {     \
+    in_sixteens(n, [=](Sixteen at) ALIGNDRAW_WIDE_LAMBDA { at.put(y, function(at(x))); }); \
   }
 
 WIDE_OVER_ARRAYS(wide_tanh, WideTanh())

@@ -94,8 +94,7 @@ BASE = {
         ),
         (
             {"digits": np.ones((6, 2, 2), np.uint8)[::2]},
-            "digits must be a C-contiguous uint8 array [n, h, w], "
-            "got uint8 [3, 2, 2], not contiguous",
+            "digits must be a C-contiguous uint8 array [n, h, w], got uint8 [3, 2, 2], not contiguous",
         ),
         (
             {"first": [0, 1]},

@@ -50,10 +50,7 @@ def assert_refused(path, reason):
     with pytest.raises(ValueError) as error:
         load_digits(path)
     message = str(error.value)
-    expected = (
-        f"digits file {path} must be an .npz archive "
-        "with images uint8 [n, 28, 28] and labels uint8 [n]: "
-    )
+    expected = f"digits file {path} must be an .npz archive with images uint8 [n, 28, 28] and labels uint8 [n]: "
     assert message.startswith(expected) and len(message) > len(expected)
     assert reason in message
     assert len(message.splitlines()) == 1

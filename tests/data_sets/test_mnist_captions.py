@@ -122,9 +122,7 @@ def test_pictures_words_and_labels_agree(digits, placements):
         k = int(examples.template[i])
         canvas = np.zeros((60, 60), np.uint8)
         for which in range(len(RANGES[k])):
-            digit, row, column = (
-                int(x[i, which]) for x in (examples.digits, examples.rows, examples.columns)
-            )
+            digit, row, column = (int(x[i, which]) for x in (examples.digits, examples.rows, examples.columns))
             canvas[row : row + 28, column : column + 28] = digits.images[digit]
             assert digits.labels[digit] == examples.labels[i, which]
         assert (pictures[i] == canvas).all()
@@ -297,9 +295,7 @@ def test_all_captions():
     assert (len(seen), len(held_out)) == (360, 80)
     assert not set(seen) & set(held_out)
     assert len(set(all_captions())) == 440 and set(all_captions()) == {*seen, *held_out}
-    assert "the digit seven is at the bottom left of the image ." in all_captions(
-        "seen", words=True
-    )
+    assert "the digit seven is at the bottom left of the image ." in all_captions("seen", words=True)
     for placements in ("seen", "held_out", "all"):
         texts = [caption(*p) for p in all_placements(placements)]
         assert texts == all_captions(placements)

@@ -1,5 +1,6 @@
-// Kernels with one bug each, to show that the tests on the CPU find it: `bugs <name>` prints "ok", what the runtime reports,
-// or that the result is wrong; a sanitizer may stop it first. Orders: CUDA_ON_CPU_ORDER=forward|reverse|<seed>.
+// Kernels with one bug each, to show that the tests on the CPU find it: `bugs <name>` prints "ok",
+// what the runtime reports, or that the result is wrong; a sanitizer may stop it first. Orders:
+// CUDA_ON_CPU_ORDER=forward|reverse|<seed>.
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -15,9 +16,24 @@ namespace {
 constexpr int n = 128;  // threads a block
 
 // A sum over the block, right if every flag is left out.
-enum { no_bug, static_too_far, dynamic_too_far, global_too_far, no_barrier, no_second_barrier, no_syncwarp, leave_early,
-       two_barriers, not_initialised, lane_not_in_mask, lane_missing, too_little_asked, misaligned };
-template <int bug> __global__ void sum_kernel(const float* in, float* out, int warps) {
+enum {
+  no_bug,
+  static_too_far,
+  dynamic_too_far,
+  global_too_far,
+  no_barrier,
+  no_second_barrier,
+  no_syncwarp,
+  leave_early,
+  two_barriers,
+  not_initialised,
+  lane_not_in_mask,
+  lane_missing,
+  too_little_asked,
+  misaligned
+};
+template <int bug>
+__global__ void sum_kernel(const float* in, float* out, int warps) {
   __shared__ float part[n / 32];
   SharedArrays shared;
   float* value = shared.take<float>(n);
@@ -27,9 +43,12 @@ template <int bug> __global__ void sum_kernel(const float* in, float* out, int w
   if (bug == leave_early && t >= 100) return;
   value[bug == dynamic_too_far ? t + 1 : t] = bug == global_too_far ? in[t + 1] : in[t];
   if (bug == dynamic_too_far && t == 0) value[0] = 0;
-  if (bug == misaligned && t < 31) value[t] = reinterpret_cast<const float4*>(in + 1)[t].x - in[4 * t + 1] + in[t];
-  if (bug == two_barriers && t < 64) __syncthreads();
-  else if (bug != no_barrier) __syncthreads();
+  if (bug == misaligned && t < 31)
+    value[t] = reinterpret_cast<const float4*>(in + 1)[t].x - in[4 * t + 1] + in[t];
+  if (bug == two_barriers && t < 64)
+    __syncthreads();
+  else if (bug != no_barrier)
+    __syncthreads();
 
   float v = value[n - 1 - t];  // from another warp
   if (bug == no_syncwarp) {
@@ -54,7 +73,8 @@ template <int bug> __global__ void sum_kernel(const float* in, float* out, int w
   if (t == 0) *out = v;
 }
 
-__global__ void grid_kernel(float* a, float* out, bool with_sync) {  // each block reads what the next one wrote
+__global__ void grid_kernel(float* a, float* out,
+                            bool with_sync) {  // each block reads what the next one wrote
   if (threadIdx.x == 0) a[blockIdx.x] = float(blockIdx.x);
   if (with_sync) cg::this_grid().sync();
   if (threadIdx.x == 0) out[blockIdx.x] = a[(blockIdx.x + 1) % gridDim.x];
@@ -65,14 +85,16 @@ __global__ void polling_kernel(volatile int* flag) {
   while (*flag == 0) __nanosleep(20);
 }
 
-template <int bug> int run_sum() {
+template <int bug>
+int run_sum() {
   float *in, *out;
   cudaMalloc(&in, n * sizeof(float));
   cudaMalloc(&out, sizeof(float));
   float want = 0;
   for (int i = 0; i < n; ++i) want += in[i] = float(i);
   const size_t shared = bug == too_little_asked ? 4 * n : 8 * n;
-  cudaError_t e = launch(sum_kernel<bug>, 1, n, shared, nullptr, false, static_cast<const float*>(in), out, n / 32);
+  cudaError_t e = launch(sum_kernel<bug>, 1, n, shared, nullptr, false,
+                         static_cast<const float*>(in), out, n / 32);
   if (e != cudaSuccess) return std::printf("reported: %s\n", cudaGetErrorString(e)), 1;
   if (*out != want) return std::printf("wrong: %g, not %g\n", *out, want), 1;
   cudaFree(in);
@@ -87,21 +109,29 @@ int finish(cudaError_t e, bool right = true) {
 
 int main(int, char** argv) {
   const char* name = argv[1];
-#define CASE(bug) if (!std::strcmp(name, #bug)) return run_sum<bug>();
-  CASE(no_bug) CASE(static_too_far) CASE(dynamic_too_far) CASE(global_too_far) CASE(no_barrier) CASE(no_second_barrier)
-  CASE(no_syncwarp) CASE(leave_early) CASE(two_barriers) CASE(not_initialised) CASE(lane_not_in_mask) CASE(lane_missing)
-  CASE(too_little_asked) CASE(misaligned)
-  const bool good = !std::strcmp(name, "grid_good");
+#define CASE(bug) \
+  if (!std::strcmp(name, #bug)) return run_sum<bug>();
+  CASE(no_bug)
+  CASE(static_too_far) CASE(dynamic_too_far) CASE(global_too_far) CASE(no_barrier)
+      CASE(no_second_barrier) CASE(no_syncwarp) CASE(leave_early) CASE(two_barriers)
+          CASE(not_initialised) CASE(lane_not_in_mask) CASE(lane_missing) CASE(too_little_asked)
+              CASE(misaligned) const bool good = !std::strcmp(name, "grid_good");
   if (good || !std::strcmp(name, "no_grid_sync") || !std::strcmp(name, "not_cooperative")) {
     std::vector<float> a(4, NAN), out(4);
-    const cudaError_t e = launch(grid_kernel, 4, n, 0, nullptr, std::strcmp(name, "not_cooperative") != 0, a.data(), out.data(), std::strcmp(name, "no_grid_sync") != 0);
+    const cudaError_t e =
+        launch(grid_kernel, 4, n, 0, nullptr, std::strcmp(name, "not_cooperative") != 0, a.data(),
+               out.data(), std::strcmp(name, "no_grid_sync") != 0);
     return finish(e, out == std::vector<float>{1, 2, 3, 0});
   }
   float sum = 0;
   cudaError_t e = cudaSuccess;
-  if (!std::strcmp(name, "same_word")) return e = launch(same_word_kernel, 4, 1, 0, nullptr, false, &sum), finish(e, sum == 4);
-  if (!std::strcmp(name, "atomic_good")) return e = launch(atomic_kernel, 4, 64, 0, nullptr, false, &sum), finish(e, sum == 256);
+  if (!std::strcmp(name, "same_word"))
+    return e = launch(same_word_kernel, 4, 1, 0, nullptr, false, &sum), finish(e, sum == 4);
+  if (!std::strcmp(name, "atomic_good"))
+    return e = launch(atomic_kernel, 4, 64, 0, nullptr, false, &sum), finish(e, sum == 256);
   int flag = 0;
-  if (!std::strcmp(name, "polling")) return finish(launch(polling_kernel, 1, 32, 0, nullptr, false, static_cast<volatile int*>(&flag)));
+  if (!std::strcmp(name, "polling"))
+    return finish(
+        launch(polling_kernel, 1, 32, 0, nullptr, false, static_cast<volatile int*>(&flag)));
   return std::printf("no such bug: %s\n", name), 2;
 }

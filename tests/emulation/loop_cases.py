@@ -33,7 +33,18 @@ ONE_UNIT = [(role,) for role in ("d", "l", "z", "e", "n")] + [("d", "l", "z", "e
 
 
 def make(
-    shape="odd", align=True, dtype=torch.float64, seed=0, d=6, l=5, z=3, e=4, n=6, bf16=False, ones=(), **others  # noqa: E741
+    shape="odd",
+    align=True,
+    dtype=torch.float64,
+    seed=0,
+    d=6,
+    l=5,  # noqa: E741
+    z=3,
+    e=4,
+    n=6,
+    bf16=False,
+    ones=(),
+    **others,
 ):
     """image, canvas, words, keys, lengths, noise, encoder, decoder, read size, write size, bf16"""
     torch.manual_seed(seed)

@@ -10,22 +10,23 @@
 #include "unroll_prior.h"
 #include "write.h"
 
-// The linker puts this in the place of PyTorch's (--wrap). On a GPU that asks the driver where a pointer lies if it is
-// not null, and has no answer for an offset from null; on a CPU it takes any.
+// The linker puts this in the place of PyTorch's (--wrap). On a GPU that asks the driver where a
+// pointer lies if it is not null, and has no answer for an offset from null; on a CPU it takes any.
 extern "C" {
-AOTITorchError __real_aoti_torch_create_tensor_from_blob_v2(void*, int64_t, const int64_t*, const int64_t*, int64_t,
-                                                            int32_t, int32_t, int32_t, AtenTensorHandle*, int32_t,
-                                                            const uint8_t*, int64_t);
+AOTITorchError __real_aoti_torch_create_tensor_from_blob_v2(void*, int64_t, const int64_t*,
+                                                            const int64_t*, int64_t, int32_t,
+                                                            int32_t, int32_t, AtenTensorHandle*,
+                                                            int32_t, const uint8_t*, int64_t);
 
-AOTITorchError __wrap_aoti_torch_create_tensor_from_blob_v2(void* data, int64_t ndim, const int64_t* sizes,
-                                                            const int64_t* strides, int64_t offset, int32_t dtype,
-                                                            int32_t device, int32_t index, AtenTensorHandle* result,
-                                                            int32_t layout, const uint8_t* metadata,
-                                                            int64_t metadata_size) {
+AOTITorchError __wrap_aoti_torch_create_tensor_from_blob_v2(
+    void* data, int64_t ndim, const int64_t* sizes, const int64_t* strides, int64_t offset,
+    int32_t dtype, int32_t device, int32_t index, AtenTensorHandle* result, int32_t layout,
+    const uint8_t* metadata, int64_t metadata_size) {
   if (data && std::find(sizes, sizes + ndim, 0) != sizes + ndim)
     aligndraw::fail("a tensor of no elements has a place: a GPU's driver does not know it");
-  return __real_aoti_torch_create_tensor_from_blob_v2(data, ndim, sizes, strides, offset, dtype, device, index, result,
-                                                      layout, metadata, metadata_size);
+  return __real_aoti_torch_create_tensor_from_blob_v2(data, ndim, sizes, strides, offset, dtype,
+                                                      device, index, result, layout, metadata,
+                                                      metadata_size);
 }
 }
 

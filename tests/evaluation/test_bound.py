@@ -10,9 +10,7 @@ from aligndraw.data import evaluation_scenes, evaluation_sets, load_digits, to_t
 from aligndraw.evaluation.bound import Estimate, estimate_bound
 from aligndraw.noise import stream
 
-TINY = AlignDRAWConfig(
-    steps=3, encoder_units=6, decoder_units=5, latent_units=3, language_units=4, align_units=4
-)
+TINY = AlignDRAWConfig(steps=3, encoder_units=6, decoder_units=5, latent_units=3, language_units=4, align_units=4)
 
 
 @pytest.fixture(scope="module")

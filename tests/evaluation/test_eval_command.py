@@ -18,9 +18,7 @@ from aligndraw.evaluation.reader import DigitReader
 from aligndraw.model.saved import load_model, save_model
 from aligndraw.text import Vocabulary
 
-TINY = AlignDRAWConfig(
-    steps=2, encoder_units=6, decoder_units=5, latent_units=3, language_units=4, align_units=4
-)
+TINY = AlignDRAWConfig(steps=2, encoder_units=6, decoder_units=5, latent_units=3, language_units=4, align_units=4)
 SHORT = ("--images", 3, "--samples", 2, "-n", 1, "--seed", 5)
 
 
@@ -83,8 +81,7 @@ def test_the_test_digits_are_the_default(evaluate, folder, tmp_path):
         path = tmp_path / f"{len(options) and options[1]}.json"
         assert evaluate("--model", folder, *SHORT, *options, "--json", path)[0] == 0
     default, test, validation = (
-        json.loads((tmp_path / f"{name}.json").read_text())["bound"]
-        for name in ("0", "test", "validation")
+        json.loads((tmp_path / f"{name}.json").read_text())["bound"] for name in ("0", "test", "validation")
     )
     assert default == test != validation
 

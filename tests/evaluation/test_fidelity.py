@@ -14,9 +14,7 @@ from aligndraw.evaluation.fidelity import GROUPS, Fidelity, Share, score_fidelit
 from aligndraw.noise import stream
 from aligndraw.text import Vocabulary
 
-TINY = AlignDRAWConfig(
-    steps=2, encoder_units=6, decoder_units=5, latent_units=3, language_units=4, align_units=4
-)
+TINY = AlignDRAWConfig(steps=2, encoder_units=6, decoder_units=5, latent_units=3, language_units=4, align_units=4)
 EMPTY = 10
 # The digit that training never shows at each place.
 HELD_OUT = dict(zip(PLACES, (2, 5, 8, 3, 6, 4, 1, 9)))
@@ -109,9 +107,7 @@ def test_groups_and_diagnosis():
         ("the digit 1 is on the right of the digit 2 .", {"left": 2, "right": 1}),  # right
     ]
     by_text = {caption(*p): p for p in all_placements()}
-    report = Fidelity.of(
-        torch.tensor([reading(h) for _, h in cases]), [by_text[t] for t, _ in cases]
-    )
+    report = Fidelity.of(torch.tensor([reading(h) for _, h in cases]), [by_text[t] for t, _ in cases])
     assert report.faithful == {
         "all": Share(5, 10),
         "one_digit": Share(2, 5),
@@ -165,9 +161,7 @@ def test_share():
 
 
 def test_to_dict_is_json():
-    report = Fidelity.of(
-        torch.full((1, 8), EMPTY), [(4, 7, -1)], {"accuracy": {"all": Share(9, 10).to_dict()}}
-    )
+    report = Fidelity.of(torch.full((1, 8), EMPTY), [(4, 7, -1)], {"accuracy": {"all": Share(9, 10).to_dict()}})
     record = json.loads(json.dumps(report.to_dict(), allow_nan=False))
     assert set(record) == {"faithful", "places", "digits", "empty", "accuracy", "confusion"}
     assert set(record["faithful"]) == set(GROUPS)

@@ -70,9 +70,7 @@ def test_no_credit_for_other_pictures(reader):
     examples = evaluation_sets(DIGITS, "test", seed=5, size=60)["seen"]
     pictures = torch.from_numpy(examples.batch(slice(None))[0]).float() / 255
     readings = reader.read(pictures)
-    placements = [
-        (k, a, b) for k, (a, b) in zip(examples.template.tolist(), examples.labels.tolist())
-    ]
+    placements = [(k, a, b) for k, (a, b) in zip(examples.template.tolist(), examples.labels.tolist())]
     assert Fidelity.of(readings, placements).faithful["all"].mean > 0.9
 
     def score(readings, change):

@@ -33,9 +33,7 @@ def test_a_caption_does_not_depend_on_its_batch(tiny, batch, align, likelihood):
         alone = model(images[b : b + 1], captions[b : b + 1, :length], noise=noise[b : b + 1])
         (alone.loss / 3).backward()
         for name in ("kl", "nll", "log_weight"):
-            torch.testing.assert_close(
-                getattr(alone, name)[0], getattr(together, name)[b], rtol=1e-10, atol=0
-            )
+            torch.testing.assert_close(getattr(alone, name)[0], getattr(together, name)[b], rtol=1e-10, atol=0)
     for parameter, grad in zip(model.parameters(), grads):
         torch.testing.assert_close(parameter.grad, grad, rtol=1e-9, atol=1e-12)
 
@@ -225,9 +223,7 @@ def test_an_empty_batch(tiny):
     model = tiny()
     drawing = model.sample(torch.zeros(0, 3, dtype=torch.int64), generator=0)
     assert drawing.images.shape == (0, 2, 9, 7)
-    bound = model(
-        torch.zeros(0, 2, 9, 7, dtype=torch.float64), torch.zeros(0, 3, dtype=torch.int64), generator=0
-    )
+    bound = model(torch.zeros(0, 2, 9, 7, dtype=torch.float64), torch.zeros(0, 3, dtype=torch.int64), generator=0)
     assert bound.kl.shape == (0,)
 
 
@@ -241,9 +237,7 @@ def test_initialisation(init):
             assert 0.009 < parameter.std() < 0.011
     forget = model.decoder.bias[300:600]
     assert (forget == 1).all() == (init == "fan_in")
-    assert model.decoder.weight_hh.std().item() == pytest.approx(
-        0.01 if init == "paper" else 0.7 / 300**0.5, rel=0.05
-    )
+    assert model.decoder.weight_hh.std().item() == pytest.approx(0.01 if init == "paper" else 0.7 / 300**0.5, rel=0.05)
     table = AlignDRAW(AlignDRAWConfig.preset("quick").replace(word_values="embeddings"))
     table.reset_parameters(init)
     assert table.values.words.std().item() == pytest.approx(0.01 if init == "paper" else 0.7, rel=0.05)

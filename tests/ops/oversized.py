@@ -54,9 +54,7 @@ OVERFLOWS = {
     "unroll: the tape [1073741824, 0, 1096]": lambda: ops.unroll(
         *unrolled("none", noise=empty(0, 2**30 - 1, 3), image=empty(0, 1, 50, 20), canvas=empty(1, 50, 20))
     ),
-    "unroll_prior: the patch [2, 4294967296, 4294967296]": lambda: ops.unroll_prior(
-        *prior_args(unrolled(write=2**32))
-    ),
+    "unroll_prior: the patch [2, 4294967296, 4294967296]": lambda: ops.unroll_prior(*prior_args(unrolled(write=2**32))),
     "unroll_prior: the drawings [1073741824, 0, 1051]": lambda: ops.unroll_prior(
         *prior_args(unrolled("none", noise=empty(0, 2**30, 3), canvas=empty(1, 50, 20)))
     ),

@@ -15,10 +15,7 @@ def test_equation(shape, make):
     for b, length in enumerate(lengths.tolist()):
         energies = [
             math.exp(
-                sum(
-                    v * math.tanh(k + q)
-                    for v, k, q in zip(score.tolist(), keys[b, n].tolist(), query[b].tolist())
-                )
+                sum(v * math.tanh(k + q) for v, k, q in zip(score.tolist(), keys[b, n].tolist(), query[b].tolist()))
             )
             for n in range(length)
         ]
@@ -44,9 +41,7 @@ def test_padded_words_do_not_matter(make):
 def test_lengths_are_clamped(make):
     query, keys, score, values, _ = make("attend")
     wild, tame = torch.tensor([-3, 0, 99]), torch.tensor([1, 1, 5])
-    for a, b in zip(
-        ops.attend(query, keys, score, values, wild), ops.attend(query, keys, score, values, tame)
-    ):
+    for a, b in zip(ops.attend(query, keys, score, values, wild), ops.attend(query, keys, score, values, tame)):
         assert torch.equal(a, b)
 
 

@@ -70,9 +70,7 @@ def test_what_a_loop_is_made_of_knows_no_autocast(monkeypatch):
 def test_the_context_ends(make):
     with aligndraw.use_backend("reference"):
         with aligndraw.use_backend("cuda"):
-            with pytest.raises(
-                RuntimeError, match="lstm_gates: backend 'cuda' was asked for and cannot run on cpu"
-            ):
+            with pytest.raises(RuntimeError, match="lstm_gates: backend 'cuda' was asked for and cannot run on cpu"):
                 ops.lstm_gates(*make("lstm_gates"))
         assert backends.backend_for("lstm_gates", "cpu") == "reference"
     ops.lstm_gates(*make("lstm_gates"))

@@ -57,9 +57,7 @@ def test_the_same_bits_every_time(op, backend, make):
 
 
 def test_opcheck(op, make):
-    torch.library.opcheck(
-        getattr(torch.ops.aligndraw, op).default, moved(make(op, dtype=torch.float32), "cuda")
-    )
+    torch.library.opcheck(getattr(torch.ops.aligndraw, op).default, moved(make(op, dtype=torch.float32), "cuda"))
 
 
 def test_on_a_stream_and_from_a_graph(op, backend, make):

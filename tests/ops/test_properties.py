@@ -61,9 +61,7 @@ def arguments(draw, op):
 
 def number_of(examples):
     slow = [HealthCheck.too_slow, HealthCheck.data_too_large]
-    return settings(
-        max_examples=examples, derandomize=True, deadline=None, database=None, suppress_health_check=slow
-    )
+    return settings(max_examples=examples, derandomize=True, deadline=None, database=None, suppress_health_check=slow)
 
 
 @pytest.mark.skipif("cpp" not in BACKENDS, reason="the ops in C++ are not built")

@@ -11,9 +11,7 @@ def test_with_a_canvas_it_reads_image_and_error(make):
     both = ops.read(image, window, size, canvas)
     seen, missing = both.chunk(2, 1)
     torch.testing.assert_close(seen, ops.read(image, window, size), rtol=1e-12, atol=1e-14)
-    torch.testing.assert_close(
-        missing, ops.read(image - canvas.sigmoid(), window, size), rtol=1e-12, atol=1e-14
-    )
+    torch.testing.assert_close(missing, ops.read(image - canvas.sigmoid(), window, size), rtol=1e-12, atol=1e-14)
 
 
 def test_a_whole_image_window_reads_the_mean(make):
@@ -21,9 +19,7 @@ def test_a_whole_image_window_reads_the_mean(make):
     image, _, size, _ = make("read")
     window = torch.tensor([[0.0, 0.0, 16.0, 0.0, 0.0]], dtype=image.dtype).expand(len(image), 5)
     glimpse = ops.read(image, window, size)
-    torch.testing.assert_close(
-        glimpse, image.mean((2, 3), keepdim=True).expand_as(glimpse), rtol=1e-4, atol=0
-    )
+    torch.testing.assert_close(glimpse, image.mean((2, 3), keepdim=True).expand_as(glimpse), rtol=1e-4, atol=0)
 
 
 def test_a_sharp_window_reads_pixels():

@@ -39,9 +39,7 @@ def test_equation(shape, window, make):
             for y in range(canvas.shape[2]):
                 for x in range(canvas.shape[3]):
                     added = sum(
-                        f_y[j][y] * patch[b, c, j, i].item() * f_x[i][x]
-                        for j in range(size)
-                        for i in range(size)
+                        f_y[j][y] * patch[b, c, j, i].item() * f_x[i][x] for j in range(size) for i in range(size)
                     )
                     wanted = canvas[b, c, y, x].item() + added / gamma
                     assert drawn[b, c, y, x].item() == pytest.approx(wanted, rel=1e-11, abs=1e-11)

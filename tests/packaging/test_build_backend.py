@@ -103,9 +103,7 @@ def test_without_a_compiler_it_says_so_once(build, monkeypatch, capfd):
 @pytest.mark.skipif(sys.platform != "linux", reason="the compiled code is for Linux")
 def test_a_compiler_that_fails_is_quoted(build, tmp_path, monkeypatch, capfd):
     compiler = tmp_path / "failing-c++"
-    compiler.write_text(
-        "#!/bin/sh\n[ $1 = --version ] || { echo 'op.cpp:1: error: no' >&2; exit 1; }\necho 1.0\n"
-    )
+    compiler.write_text("#!/bin/sh\n[ $1 = --version ] || { echo 'op.cpp:1: error: no' >&2; exit 1; }\necho 1.0\n")
     compiler.chmod(0o755)
     monkeypatch.setenv("CXX", str(compiler))
     reason = build()["cpp_reason"]

@@ -72,9 +72,7 @@ def check_metadata(text: str) -> None:
     assert metadata["Requires-Python"] == ">=3.10"
     assert metadata["License"] == "MIT"
     assert set(metadata.get_all("Provides-Extra")) == EXTRAS
-    required = {
-        line.replace(" ", "") for line in metadata.get_all("Requires-Dist") if ";" not in line
-    }
+    required = {line.replace(" ", "") for line in metadata.get_all("Requires-Dist") if ";" not in line}
     assert required == {"torch>=2.11", "numpy", "safetensors", "pillow>=10.1", "tqdm"}
 
 
@@ -88,9 +86,7 @@ def test_sdist_has_every_source_and_nothing_else(files, sdist):
     } <= shipped
     names = names_in(sdist)
     assert shipped <= names
-    assert not [
-        name for name in names if name.startswith(("tests/", "benchmarks/")) or name.endswith(".so")
-    ]
+    assert not [name for name in names if name.startswith(("tests/", "benchmarks/")) or name.endswith(".so")]
     check_metadata((sdist / "PKG-INFO").read_text())
 
 

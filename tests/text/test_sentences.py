@@ -59,7 +59,7 @@ def test_stored_vectors(tmp_path):
 
 
 def test_a_string_is_no_list_of_letters(tmp_path):
-    """"ab" was the captions "a" and "b"."""
+    """ "ab" was the captions "a" and "b"."""
     path = tmp_path / "v.npz"
     np.savez(path, captions=["a", "b"], vectors=np.zeros((2, 3)))
     for encoder in (StoredVectors(path), open_encoder("caption", LanguageModel(5, 3), WORDS)):

@@ -104,8 +104,7 @@ def test_unknown_word_is_named_with_the_nearest():
     with pytest.raises(CaptionError) as error:
         NUMERALS.encode("the dog is the\ntop")
     assert str(error.value) == (
-        'unknown word "dog" in caption "the dog is the top"; '
-        'the vocabulary has 8 words, nearest: "digit"'
+        'unknown word "dog" in caption "the dog is the top"; the vocabulary has 8 words, nearest: "digit"'
     )
 
 
@@ -124,9 +123,7 @@ def test_a_number_beyond_the_vocabulary_is_unknown():
 
 
 def test_without_a_near_word_some_of_the_vocabulary_are_listed():
-    with pytest.raises(
-        CaptionError, match='has 4 words, such as "seven", "twenty", "the", "digit"'
-    ):
+    with pytest.raises(CaptionError, match='has 4 words, such as "seven", "twenty", "the", "digit"'):
         WORDS.encode("zzz")
 
 

@@ -14,9 +14,7 @@ from aligndraw.training.model_run import Run
 from aligndraw.training.state import Resumable
 from aligndraw.training.trainer import Trainer
 
-TINY = AlignDRAWConfig(
-    steps=2, encoder_units=6, decoder_units=5, latent_units=3, language_units=4, align_units=4
-)
+TINY = AlignDRAWConfig(steps=2, encoder_units=6, decoder_units=5, latent_units=3, language_units=4, align_units=4)
 RECIPE = TrainingConfig(epochs=1, epoch_size=8, batch_size=4)
 
 
@@ -84,6 +82,7 @@ def test_another_precision(run, trainer):
 
 def test_every_kind_of_training_has_them(tmp_path):
     model = torch.nn.Linear(2, 2)
+
     class Trainer(Resumable):
         updates_per_epoch = total = 1
 

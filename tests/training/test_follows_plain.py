@@ -26,10 +26,7 @@ class Plain:
     """alignDRAW as the paper and the DRAW paper write it, over the authors' 33 arrays."""
 
     def __init__(self, model):
-        self.w = {
-            k: torch.from_numpy(v).to(model.canvas.dtype).requires_grad_()
-            for k, v in to_released(model).items()
-        }
+        self.w = {k: torch.from_numpy(v).to(model.canvas.dtype).requires_grad_() for k, v in to_released(model).items()}
         self.v = {k: torch.zeros_like(p) for k, p in self.w.items()}
         self.size = model.config.image_size
 
@@ -92,9 +89,7 @@ class Plain:
             z = mu + log_sigma.exp() * noise[:, t]
             ratio = ((mu - mu_p) ** 2 + (2 * log_sigma).exp()) / (2 * log_sigma_p).exp()
             kl = kl + 0.5 * (ratio - 1 - 2 * log_sigma + 2 * log_sigma_p).sum(1)
-            hidden = torch.tanh(
-                words @ w["W_lang_align"] + (h_dec @ w["W_hdec_align"] + w["b_align"])[:, None]
-            )
+            hidden = torch.tanh(words @ w["W_lang_align"] + (h_dec @ w["W_hdec_align"] + w["b_align"])[:, None])
             alpha = torch.softmax(hidden @ w["v_align"], 1)
             context = (alpha[:, :, None] * words).sum(1)
             gates = h_dec @ w["W_hdec_hdec"] + z @ w["W_z_hdec"] + context @ w["W_s_hdec"] + w["b_hdec"]
@@ -141,9 +136,7 @@ def both(config, recipe, dtype, count):
         yield ours, plain.update(images[:, 0].to(dtype), ids, noise, ours.learning_rate, recipe.clip)
 
 
-SMALL = AlignDRAWConfig(
-    steps=5, encoder_units=24, decoder_units=20, latent_units=8, language_units=10, align_units=12
-)
+SMALL = AlignDRAWConfig(steps=5, encoder_units=24, decoder_units=20, latent_units=8, language_units=10, align_units=12)
 
 
 @pytest.mark.parametrize("clip", ["global", "per_tensor"])
@@ -160,9 +153,7 @@ def test_training_follows_plain_pytorch(clip):
 if __name__ == "__main__":
     wanted = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
     sums = torch.zeros(4, dtype=torch.float64)
-    for ours, theirs in both(
-        AlignDRAWConfig.preset("mnist"), TrainingConfig.preset("paper"), torch.float32, wanted
-    ):
+    for ours, theirs in both(AlignDRAWConfig.preset("mnist"), TrainingConfig.preset("paper"), torch.float32, wanted):
         sums += torch.tensor([ours.kl, ours.nll, *theirs], dtype=torch.float64)
         if (ours.index + 1) % 50 == 0:
             kl, nll, plain_kl, plain_nll = (sums / 50).tolist()

@@ -23,9 +23,7 @@ from aligndraw.training.model_run import Run, train_run
 from aligndraw.training.run import RunError
 from aligndraw.training.trainer import Trainer
 
-TINY = AlignDRAWConfig(
-    steps=2, encoder_units=6, decoder_units=5, latent_units=3, language_units=4, align_units=4
-)
+TINY = AlignDRAWConfig(steps=2, encoder_units=6, decoder_units=5, latent_units=3, language_units=4, align_units=4)
 RECIPE = TrainingConfig(epochs=3, epoch_size=12, batch_size=4, optimizer="adam", ema=0.9)
 DIGITS = load_digits()
 SCORED = evaluation_sets(DIGITS, "validation", size=5)
@@ -263,9 +261,7 @@ def test_no_whole_checkpoint(whole):
     run, _ = whole
     for path in checkpoints(run.folder / "checkpoints"):
         damage(path / "state.safetensors", "truncated")
-    with pytest.raises(
-        RunError, match="no checkpoint in .* is whole; the newest: .*state.safetensors is damaged"
-    ):
+    with pytest.raises(RunError, match="no checkpoint in .* is whole; the newest: .*state.safetensors is damaged"):
         run.restore(fresh())
 
 
@@ -312,9 +308,7 @@ def test_a_foreign_record(whole, change, message):
 
 
 def test_a_taken_folder(whole, tmp_path):
-    with pytest.raises(
-        RunError, match="holds run.json already: give another folder, --resume or --overwrite"
-    ):
+    with pytest.raises(RunError, match="holds run.json already: give another folder, --resume or --overwrite"):
         Run.create(whole[0].folder, TINY, RECIPE, 0)
     with pytest.raises(RunError, match="there is no run in"):
         Run.open(tmp_path / "none")

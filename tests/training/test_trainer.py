@@ -8,9 +8,7 @@ from aligndraw import AlignDRAW, AlignDRAWConfig, TrainingConfig
 from aligndraw.data import MNISTCaptions, Scenes, load_digits
 from aligndraw.training import Trainer, train
 
-TINY = AlignDRAWConfig(
-    steps=2, encoder_units=6, decoder_units=5, latent_units=3, language_units=4, align_units=4
-)
+TINY = AlignDRAWConfig(steps=2, encoder_units=6, decoder_units=5, latent_units=3, language_units=4, align_units=4)
 RECIPE = TrainingConfig(epochs=2, epoch_size=12, batch_size=4, kl_warmup=4.0)
 
 

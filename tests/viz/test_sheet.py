@@ -66,8 +66,7 @@ def test_caption_and_remark_stand_below_their_picture():
     blocks = [Captioned(WORDS, np.zeros((1, 1, 60, 60)), remark) for remark in ("", "never seen")]
     sheet = contact_sheet(blocks)
     plain, remarked = (
-        crop(sheet, MARGIN + i * (180 + MARGIN), MARGIN + 180, 180, sheet.height - MARGIN - 180)
-        for i in (0, 1)
+        crop(sheet, MARGIN + i * (180 + MARGIN), MARGIN + 180, 180, sheet.height - MARGIN - 180) for i in (0, 1)
     )
     assert INK in colours(plain) and REMARK not in colours(plain)
     assert {INK, REMARK} <= colours(remarked)

@@ -99,9 +99,7 @@ def add_to(sets: Any) -> None:
     parser.set_defaults(run=_run_bound, n=1)
 
 
-def _add_options(
-    parser: argparse.ArgumentParser, shipped: bool = False, splits: Sequence[str] | None = SPLITS
-) -> None:
+def _add_options(parser: argparse.ArgumentParser, shipped: bool = False, splits: Sequence[str] | None = SPLITS) -> None:
     """What data sets share; the arguments are those of `add_scored`."""
     add_scored(parser, "that the bound is taken on", shipped, splits)
     if not shipped:

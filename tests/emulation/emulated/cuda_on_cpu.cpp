@@ -1,4 +1,5 @@
-// The scheduler behind cuda_on_cpu.h. Compile it without sanitizers: it asks at run time whether ASan is there.
+// The scheduler behind cuda_on_cpu.h. Compile it without sanitizers: it asks at run time whether
+// ASan is there.
 #include "cuda_on_cpu.h"
 
 #include <sys/mman.h>
@@ -18,13 +19,16 @@
 extern "C" {
 // The ends of the static __shared__ variables, named by shared.ld.
 __attribute__((visibility("hidden"))) extern char __start_cuda_shared[], __stop_cuda_shared[];
-__attribute__((weak)) void __sanitizer_start_switch_fiber(void** save, const void* bottom, size_t size);
-__attribute__((weak)) void __sanitizer_finish_switch_fiber(void* saved, const void** bottom, size_t* size);
+__attribute__((weak)) void __sanitizer_start_switch_fiber(void** save, const void* bottom,
+                                                          size_t size);
+__attribute__((weak)) void __sanitizer_finish_switch_fiber(void* saved, const void** bottom,
+                                                           size_t* size);
 __attribute__((weak)) void __asan_poison_memory_region(void const volatile* p, size_t n);
 __attribute__((weak)) void __asan_unpoison_memory_region(void const volatile* p, size_t n);
 }
 
-// ---- switching between stacks ---------------------------------------------------------------------------------------
+// ---- switching between stacks
+// ---------------------------------------------------------------------------------------
 #if defined(__x86_64__) && !defined(CUDA_ON_CPU_UCONTEXT)
 extern "C" void cuda_on_cpu_switch(void** save, void* load);
 asm(R"(
@@ -73,7 +77,8 @@ struct Context {
 };
 #endif
 
-#define BUILTIN __attribute__((section("cuda_builtins")))  // so that the race check can leave them out
+#define BUILTIN \
+  __attribute__((section("cuda_builtins")))  // so that the race check can leave them out
 BUILTIN uint3 threadIdx, blockIdx;
 BUILTIN dim3 blockDim, gridDim;
 
@@ -107,11 +112,14 @@ struct Block {
   unsigned rank = 0, serial = 0, cluster = 0, epoch = 0, cluster_epoch = 0;
   std::vector<std::unique_ptr<Fiber>> fibers;
   std::deque<Fiber*> ready, later;
-  struct Warp { unsigned epoch = 0, alive = 0; int waiting = 0; };  // alive: a mask of lanes; waiting: how many
+  struct Warp {
+    unsigned epoch = 0, alive = 0;
+    int waiting = 0;
+  };  // alive: a mask of lanes; waiting: how many
   std::vector<Warp> warps;
   int waiting = 0, alive = 0;
-  char* arena = nullptr;         // dynamic shared memory with red zones
-  std::vector<char> put_aside;   // the static shared memory, while another block runs
+  char* arena = nullptr;        // dynamic shared memory with red zones
+  std::vector<char> put_aside;  // the static shared memory, while another block runs
 };
 
 struct State {
@@ -121,7 +129,7 @@ struct State {
   std::vector<std::unique_ptr<Block>> living;
   bool cooperative = false, failed = false;
   unsigned cluster = 1, serial = 0, threads = 0;
-  int waiting = 0;  // at the grid or cluster barrier
+  int waiting = 0;          // at the grid or cluster barrier
   Block* loaded = nullptr;  // whose static shared memory is in place
   Fiber* current = nullptr;
   Context main;
@@ -148,14 +156,24 @@ bool is_static(const void* p) { return p >= __start_cuda_shared && p < __stop_cu
 
 // Not memcpy and memset: ASan would stop these at the red zones between the variables.
 void raw_copy(char* to, const char* from, size_t n) {
-  for (size_t i = 0; i < n; ++i) { to[i] = from[i]; asm volatile("" ::: "memory"); }
+  for (size_t i = 0; i < n; ++i) {
+    to[i] = from[i];
+    asm volatile("" ::: "memory");
+  }
 }
 void raw_poison(char* to, size_t n) {
-  for (size_t i = 0; i < n; ++i) { to[i] = char(0xff); asm volatile("" ::: "memory"); }
+  for (size_t i = 0; i < n; ++i) {
+    to[i] = char(0xff);
+    asm volatile("" ::: "memory");
+  }
 }
 
-std::string triple(const uint3& v) { return "(" + std::to_string(v.x) + "," + std::to_string(v.y) + "," + std::to_string(v.z) + ")"; }
-std::string place(const Fiber& f) { return std::string(f.name) + " (" + f.file + ":" + std::to_string(f.line) + ")"; }
+std::string triple(const uint3& v) {
+  return "(" + std::to_string(v.x) + "," + std::to_string(v.y) + "," + std::to_string(v.z) + ")";
+}
+std::string place(const Fiber& f) {
+  return std::string(f.name) + " (" + f.file + ":" + std::to_string(f.line) + ")";
+}
 
 // ---- fibers ----
 void enter(Fiber& f) {
@@ -186,11 +204,15 @@ Fiber* next_ready(Block& b) {
   if (b.ready.empty()) return nullptr;
   if (order == Order::random) std::swap(b.ready.back(), b.ready[random_bits() % b.ready.size()]);
   Fiber* f = order == Order::forward ? b.ready.front() : b.ready.back();
-  if (order == Order::forward) b.ready.pop_front(); else b.ready.pop_back();
+  if (order == Order::forward)
+    b.ready.pop_front();
+  else
+    b.ready.pop_back();
   return f;
 }
 
-// Leaves the current thread for another of its block, or for run(); comes back when the thread is chosen again.
+// Leaves the current thread for another of its block, or for run(); comes back when the thread is
+// chosen again.
 void switch_away() {
   Fiber& from = *s.current;
   Fiber* to = s.failed ? nullptr : next_ready(*from.block);
@@ -205,7 +227,8 @@ void switch_away() {
   arrived(from.fake_stack);
 }
 
-[[noreturn]] void fail(const std::string& text) {  // ends the launch: the threads are given up where they stand
+[[noreturn]] void fail(
+    const std::string& text) {  // ends the launch: the threads are given up where they stand
   note_problem(text);
   s.failed = true;
   for (;;) switch_away();
@@ -228,10 +251,15 @@ void fiber_main() {
 
 void start_fiber(Fiber& f) {
   if (free_stacks.empty()) {
-    char* p = static_cast<char*>(mmap(nullptr, stack_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
-    if (p == MAP_FAILED) { std::perror("cuda_on_cpu: no memory for a thread's stack"); std::abort(); }
+    char* p = static_cast<char*>(mmap(nullptr, stack_size, PROT_READ | PROT_WRITE,
+                                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+    if (p == MAP_FAILED) {
+      std::perror("cuda_on_cpu: no memory for a thread's stack");
+      std::abort();
+    }
     static int stacks = 0;
-    if (++stacks <= 8192) mprotect(p, 4096, PROT_NONE);  // a guard page; Linux allows a process some 65000 mappings
+    if (++stacks <= 8192)
+      mprotect(p, 4096, PROT_NONE);  // a guard page; Linux allows a process some 65000 mappings
     free_stacks.push_back(p);
   }
   f.stack = free_stacks.back();
@@ -251,7 +279,8 @@ std::unique_ptr<Block> start_block(unsigned rank) {
   auto b = std::make_unique<Block>();
   b->rank = rank;
   b->serial = ++s.serial;
-  b->cluster = rank % s.cluster ? s.living.back()->cluster : b->serial;  // the serial of its first block
+  b->cluster =
+      rank % s.cluster ? s.living.back()->cluster : b->serial;  // the serial of its first block
   b->index = {rank % grid.x, rank / grid.x % grid.y, rank / grid.x / grid.y};
   b->alive = int(s.threads);
   b->warps.resize((s.threads + 31) / 32);
@@ -275,10 +304,13 @@ std::unique_ptr<Block> start_block(unsigned rank) {
 
 void end_block(Block& b) {
   for (auto& f : b.fibers) {
-    if (!f->done && __asan_unpoison_memory_region) __asan_unpoison_memory_region(f->stack, stack_size);
+    if (!f->done && __asan_unpoison_memory_region)
+      __asan_unpoison_memory_region(f->stack, stack_size);
     free_stacks.push_back(f->stack);
   }
-  if (__asan_unpoison_memory_region) __asan_unpoison_memory_region(b.arena, s.config->dynamicSmemBytes + red_zone * (max_pieces + 1));
+  if (__asan_unpoison_memory_region)
+    __asan_unpoison_memory_region(b.arena,
+                                  s.config->dynamicSmemBytes + red_zone * (max_pieces + 1));
   std::free(b.arena);
 }
 
@@ -298,12 +330,15 @@ void say_where_all_stand() {
     for (auto& f : b->fibers) {
       std::string what = f->done ? "returned" : "waits at " + place(*f);
       char mask[32] = "";
-      if (!f->done && f->wait >= Wait::warp) std::snprintf(mask, sizeof mask, " with mask %08x", f->mask);
+      if (!f->done && f->wait >= Wait::warp)
+        std::snprintf(mask, sizeof mask, " with mask %08x", f->mask);
       auto& g = groups[what + mask];
       if (g.first++ == 0) g.second = f.get();
     }
     text += "; block " + triple(b->index) + ":";
-    for (auto& [what, g] : groups) text += " [" + std::to_string(g.first) + " threads, first " + triple(g.second->index) + ": " + what + "]";
+    for (auto& [what, g] : groups)
+      text += " [" + std::to_string(g.first) + " threads, first " + triple(g.second->index) + ": " +
+              what + "]";
   }
   note_problem(text);
 }
@@ -350,7 +385,8 @@ void try_warp(Block& b, int warp) {
     for (int k = 0; k < 32 && complete; ++k) {
       Fiber* g = f.mask >> k & 1 ? lane_of(k) : nullptr;
       if (!g || g->done) continue;
-      complete = g->wait == f.wait && g->mask == f.mask && g->line == f.line && !std::strcmp(g->file, f.file) && g->name == f.name;
+      complete = g->wait == f.wait && g->mask == f.mask && g->line == f.line &&
+                 !std::strcmp(g->file, f.file) && g->name == f.name;
       votes |= (g->value & 1) << k;
       seen |= 1u << k;
     }
@@ -362,8 +398,12 @@ void try_warp(Block& b, int warp) {
       Fiber* source = lane_of(g->source);
       if (f.wait == Wait::shuffle && (!(f.mask >> g->source & 1) || !source || source->done)) {
         char text[200];
-        std::snprintf(text, sizeof text, ": lane %d of warp %d reads lane %d, which %s (mask %08x)", k, warp, g->source,
-                      !source ? "does not exist" : source->done ? "has returned" : "is not in the mask", f.mask);
+        std::snprintf(text, sizeof text, ": lane %d of warp %d reads lane %d, which %s (mask %08x)",
+                      k, warp, g->source,
+                      !source        ? "does not exist"
+                      : source->done ? "has returned"
+                                     : "is not in the mask",
+                      f.mask);
         fail(place(f) + text);
       }
       results[k] = f.wait == Wait::ballot ? votes : f.wait == Wait::shuffle ? source->value : 0;
@@ -382,7 +422,8 @@ void try_warp(Block& b, int warp) {
 
 static bool is_left_out(const char* file, int line) {
   const size_t size = std::strlen(file), end = left_out_file.size();
-  return end && line == left_out_line && size >= end && !std::strcmp(file + size - end, left_out_file.c_str());
+  return end && line == left_out_line && size >= end &&
+         !std::strcmp(file + size - end, left_out_file.c_str());
 }
 
 // ---- what the header calls ----
@@ -390,7 +431,8 @@ void barrier(Wait kind, const char* name, const char* file, int line) {
   if (is_left_out(file, line)) return;
   Fiber& f = *s.current;
   f.wait = kind, f.name = name, f.file = file, f.line = line;
-  if (kind == Wait::grid && !s.cooperative) fail(place(f) + " in a kernel that was not launched cooperatively");
+  if (kind == Wait::grid && !s.cooperative)
+    fail(place(f) + " in a kernel that was not launched cooperatively");
   auto all_at = [&](auto&& fibers_of) {  // all are here: at the same line?
     for (Block* b : fibers_of)
       for (auto& g : b->fibers)
@@ -406,7 +448,8 @@ void barrier(Wait kind, const char* name, const char* file, int line) {
   } else {
     std::vector<Block*> group;
     for (auto& b : s.living)
-      if (kind == Wait::grid || b->rank / s.cluster == f.block->rank / s.cluster) group.push_back(b.get());
+      if (kind == Wait::grid || b->rank / s.cluster == f.block->rank / s.cluster)
+        group.push_back(b.get());
     size_t waiting = 0;
     ++f.block->waiting;
     for (Block* b : group) waiting += size_t(b->waiting);
@@ -421,11 +464,14 @@ void barrier(Wait kind, const char* name, const char* file, int line) {
   switch_away();
 }
 
-uint64_t exchange(Wait kind, const char* name, unsigned mask, uint64_t value, int source, const char* file, int line) {
+uint64_t exchange(Wait kind, const char* name, unsigned mask, uint64_t value, int source,
+                  const char* file, int line) {
   Fiber& f = *s.current;
   f.wait = kind, f.name = name, f.file = file, f.line = line;
   f.mask = mask, f.value = value, f.source = source;
-  if (!(mask >> lane() & 1)) fail(place(f) + ": thread " + triple(f.index) + " calls it with a mask that does not name its own lane");
+  if (!(mask >> lane() & 1))
+    fail(place(f) + ": thread " + triple(f.index) +
+         " calls it with a mask that does not name its own lane");
   Block::Warp& warp = f.block->warps[f.thread / 32];
   if (++warp.waiting >= __builtin_popcount(mask & warp.alive)) try_warp(*f.block, f.thread / 32);
   switch_away();
@@ -442,8 +488,10 @@ void yield() {
 
 char* shared_piece(int number, size_t offset, size_t bytes) {
   if (offset + bytes > s.config->dynamicSmemBytes)
-    fail("dynamic shared memory: the kernel takes " + std::to_string(offset + bytes) + " bytes, the launch asked for " + std::to_string(s.config->dynamicSmemBytes));
-  char* p = s.current->block->arena + offset + red_zone * size_t(std::min<int>(number + 1, max_pieces));
+    fail("dynamic shared memory: the kernel takes " + std::to_string(offset + bytes) +
+         " bytes, the launch asked for " + std::to_string(s.config->dynamicSmemBytes));
+  char* p =
+      s.current->block->arena + offset + red_zone * size_t(std::min<int>(number + 1, max_pieces));
   if (__asan_unpoison_memory_region) __asan_unpoison_memory_region(p, bytes);
   return p;
 }
@@ -455,12 +503,15 @@ char* dynamic_shared() {
 unsigned cluster_size() { return s.cluster; }
 unsigned cluster_rank() { return s.current->block->rank % s.cluster; }
 void* of_block_in_cluster(void* p, unsigned rank) {
-  if (rank >= s.cluster) fail("map_shared_rank(" + std::to_string(rank) + ") in a cluster of " + std::to_string(s.cluster));
+  if (rank >= s.cluster)
+    fail("map_shared_rank(" + std::to_string(rank) + ") in a cluster of " +
+         std::to_string(s.cluster));
   Block& mine = *s.current->block;
   for (auto& b : s.living) {
     if (b->rank != mine.rank / s.cluster * s.cluster + rank || b.get() == &mine) continue;
     char* c = static_cast<char*>(p);
-    return is_static(p) ? b->put_aside.data() + (c - __start_cuda_shared) : b->arena + (c - mine.arena);
+    return is_static(p) ? b->put_aside.data() + (c - __start_cuda_shared)
+                        : b->arena + (c - mine.arena);
   }
   return p;
 }
@@ -476,8 +527,9 @@ bool is_shared(const char*& p) {
   if (p >= where.shared_begin && p < where.shared_end) return true;
   if (s.cluster > 1)
     for (auto& b : s.living)
-      if (b->cluster == mine.cluster && ((p >= b->arena && p < b->arena + (where.shared_end - where.shared_begin)) ||
-                                         (p >= b->put_aside.data() && p < b->put_aside.data() + static_bytes())))
+      if (b->cluster == mine.cluster &&
+          ((p >= b->arena && p < b->arena + (where.shared_end - where.shared_begin)) ||
+           (p >= b->put_aside.data() && p < b->put_aside.data() + static_bytes())))
         return true;
   return false;
 }
@@ -489,12 +541,18 @@ std::string thread_name(uint32_t t) {
   return triple({t % d.x, t / d.x % d.y, t / d.x / d.y});
 }
 const char* last_report() { return report.c_str(); }
-void set_order(Order o, unsigned seed) { order = o; random_bits.seed(seed + 1); }
+void set_order(Order o, unsigned seed) {
+  order = o;
+  random_bits.seed(seed + 1);
+}
 void set_multiprocessors(int count) { multiprocessors = count; }
 void leave_out(const char* file, int line) { left_out_file = file, left_out_line = line; }
 static const bool environment_read = [] {
   if (const char* o = std::getenv("CUDA_ON_CPU_ORDER"))
-    set_order(!std::strcmp(o, "forward") ? Order::forward : !std::strcmp(o, "reverse") ? Order::reverse : Order::random, unsigned(std::atoi(o)));
+    set_order(!std::strcmp(o, "forward")   ? Order::forward
+              : !std::strcmp(o, "reverse") ? Order::reverse
+                                           : Order::random,
+              unsigned(std::atoi(o)));
   if (const char* n = std::getenv("CUDA_ON_CPU_SMS")) multiprocessors = std::atoi(n);
   return true;
 }();
@@ -508,35 +566,45 @@ cudaError_t set_attribute(const void* kernel, cudaFuncAttribute attribute, int v
 }
 cudaError_t occupancy(int* blocks, int threads, size_t shared) {
   const int warps = (threads + 31) / 32;
-  *blocks = threads < 1 || threads > 1024 || shared > max_shared ? 0 : std::min({32, 64 / warps, int((228 << 10) / (shared + 1024))});
+  *blocks = threads < 1 || threads > 1024 || shared > max_shared
+                ? 0
+                : std::min({32, 64 / warps, int((228 << 10) / (shared + 1024))});
   return cudaSuccess;
 }
 
-cudaError_t run(const cudaLaunchConfig_t& config, const void* kernel, void (*body)(void*), void* arguments) {
+cudaError_t run(const cudaLaunchConfig_t& config, const void* kernel, void (*body)(void*),
+                void* arguments) {
   std::lock_guard<std::mutex> lock(one_launch_at_a_time);
   report.clear();
   const dim3 grid = config.gridDim, block = config.blockDim;
-  const uint64_t blocks = uint64_t(grid.x) * grid.y * grid.z, threads = uint64_t(block.x) * block.y * block.z;
-  if (blocks == 0 || grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535 || threads == 0 || threads > 1024 || block.z > 64)
+  const uint64_t blocks = uint64_t(grid.x) * grid.y * grid.z,
+                 threads = uint64_t(block.x) * block.y * block.z;
+  if (blocks == 0 || grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535 || threads == 0 ||
+      threads > 1024 || block.z > 64)
     return last_error = cudaErrorInvalidConfiguration;
   const auto limit = shared_limit.find(kernel);
-  if (config.dynamicSmemBytes > size_t(limit == shared_limit.end() ? 48 << 10 : std::max(limit->second, 48 << 10))) return last_error = cudaErrorInvalidValue;
+  if (config.dynamicSmemBytes >
+      size_t(limit == shared_limit.end() ? 48 << 10 : std::max(limit->second, 48 << 10)))
+    return last_error = cudaErrorInvalidValue;
   s.config = &config, s.body = body, s.arguments = arguments;
   s.threads = unsigned(threads), s.cooperative = s.failed = false, s.cluster = 1;
   for (unsigned i = 0; i < config.numAttrs; ++i) {
     const cudaLaunchAttribute& a = config.attrs[i];
     if (a.id == cudaLaunchAttributeCooperative) s.cooperative = a.val.cooperative != 0;
-    if (a.id == cudaLaunchAttributeClusterDimension) s.cluster = a.val.clusterDim.x * a.val.clusterDim.y * a.val.clusterDim.z;
+    if (a.id == cudaLaunchAttributeClusterDimension)
+      s.cluster = a.val.clusterDim.x * a.val.clusterDim.y * a.val.clusterDim.z;
   }
   if (s.cluster == 0 || blocks % s.cluster) return last_error = cudaErrorInvalidConfiguration;
   int fit = 0;
   occupancy(&fit, int(threads), config.dynamicSmemBytes);
-  if (s.cooperative && blocks > uint64_t(fit) * unsigned(multiprocessors)) return last_error = cudaErrorCooperativeLaunchTooLarge;
+  if (s.cooperative && blocks > uint64_t(fit) * unsigned(multiprocessors))
+    return last_error = cudaErrorCooperativeLaunchTooLarge;
 
   blockDim = block, gridDim = grid;
   ++where.phase;
   s.main_bottom = nullptr;
-  const unsigned at_once = s.cooperative ? unsigned(blocks) : s.cluster, rounds = unsigned(blocks / at_once);
+  const unsigned at_once = s.cooperative ? unsigned(blocks) : s.cluster,
+                 rounds = unsigned(blocks / at_once);
   std::vector<unsigned> turn(rounds);
   for (unsigned i = 0; i < rounds; ++i) turn[i] = order == Order::reverse ? rounds - 1 - i : i;
   if (order == Order::random) std::shuffle(turn.begin(), turn.end(), random_bits);
@@ -556,18 +624,27 @@ cudaError_t cudaPeekAtLastError() { return cuda_on_cpu::last_error; }
 cudaError_t cudaGetLastError() { return std::exchange(cuda_on_cpu::last_error, cudaSuccess); }
 const char* cudaGetErrorString(cudaError_t e) {
   switch (e) {
-    case cudaSuccess: return "no error";
-    case cudaErrorInvalidValue: return "invalid argument";
-    case cudaErrorMemoryAllocation: return "out of memory";
-    case cudaErrorInvalidConfiguration: return "invalid configuration argument";
-    case cudaErrorCooperativeLaunchTooLarge: return "too many blocks in cooperative launch";
-    case cudaErrorLaunchFailure: return cuda_on_cpu::last_report();
+    case cudaSuccess:
+      return "no error";
+    case cudaErrorInvalidValue:
+      return "invalid argument";
+    case cudaErrorMemoryAllocation:
+      return "out of memory";
+    case cudaErrorInvalidConfiguration:
+      return "invalid configuration argument";
+    case cudaErrorCooperativeLaunchTooLarge:
+      return "too many blocks in cooperative launch";
+    case cudaErrorLaunchFailure:
+      return cuda_on_cpu::last_report();
   }
   return "unknown error";
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr a, int) {
-  *value = a == cudaDevAttrMultiProcessorCount ? cuda_on_cpu::multiprocessors : a == cudaDevAttrComputeCapabilityMajor ? 9
-         : a == cudaDevAttrCooperativeLaunch ? 1 : a == cudaDevAttrMaxSharedMemoryPerBlockOptin ? int(cuda_on_cpu::max_shared) : 0;
+  *value = a == cudaDevAttrMultiProcessorCount            ? cuda_on_cpu::multiprocessors
+           : a == cudaDevAttrComputeCapabilityMajor       ? 9
+           : a == cudaDevAttrCooperativeLaunch            ? 1
+           : a == cudaDevAttrMaxSharedMemoryPerBlockOptin ? int(cuda_on_cpu::max_shared)
+                                                          : 0;
   return cudaSuccess;
 }
 cudaError_t cudaMalloc(void** p, size_t bytes) {
@@ -582,7 +659,10 @@ cudaError_t cudaFree(void* p) { return std::free(p), cudaSuccess; }
 extern "C" {
 void cuda_on_cpu_order(int order) {
   using cuda_on_cpu::Order;
-  cuda_on_cpu::set_order(order < 0 ? Order::reverse : order == 0 ? Order::forward : Order::random, unsigned(order));
+  cuda_on_cpu::set_order(order < 0    ? Order::reverse
+                         : order == 0 ? Order::forward
+                                      : Order::random,
+                         unsigned(order));
 }
 void cuda_on_cpu_multiprocessors(int count) { cuda_on_cpu::set_multiprocessors(count); }
 void cuda_on_cpu_leave_out(const char* file, int line) { cuda_on_cpu::leave_out(file, line); }
