@@ -111,11 +111,12 @@ int main(int, char** argv) {
   const char* name = argv[1];
 #define CASE(bug) \
   if (!std::strcmp(name, #bug)) return run_sum<bug>();
-  CASE(no_bug)
-  CASE(static_too_far) CASE(dynamic_too_far) CASE(global_too_far) CASE(no_barrier)
-      CASE(no_second_barrier) CASE(no_syncwarp) CASE(leave_early) CASE(two_barriers)
-          CASE(not_initialised) CASE(lane_not_in_mask) CASE(lane_missing) CASE(too_little_asked)
-              CASE(misaligned) const bool good = !std::strcmp(name, "grid_good");
+  // clang-format off
+  CASE(no_bug) CASE(static_too_far) CASE(dynamic_too_far) CASE(global_too_far) CASE(no_barrier) CASE(no_second_barrier)
+  CASE(no_syncwarp) CASE(leave_early) CASE(two_barriers) CASE(not_initialised) CASE(lane_not_in_mask) CASE(lane_missing)
+  CASE(too_little_asked) CASE(misaligned)
+      // clang-format on
+      const bool good = !std::strcmp(name, "grid_good");
   if (good || !std::strcmp(name, "no_grid_sync") || !std::strcmp(name, "not_cooperative")) {
     std::vector<float> a(4, NAN), out(4);
     const cudaError_t e =
