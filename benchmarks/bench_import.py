@@ -6,6 +6,8 @@ import resource
 import subprocess
 import sys
 
+import pytest
+
 EVERYTHING = "from aligndraw import AlignDRAW, nn, ops, pipelines"
 MOST = 1.15  # of torch's own
 TRIES = 5
@@ -26,6 +28,7 @@ def cpu_seconds(code: str) -> float:
     return min(found)
 
 
+@pytest.mark.smoke
 def test_import() -> None:
     torch, ours = cpu_seconds("import torch"), cpu_seconds(EVERYTHING)
     print(f"\nimport torch {torch:.2f} s, aligndraw {ours:.2f} s of CPU time: {ours / torch:.2f}x")

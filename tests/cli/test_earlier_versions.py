@@ -32,14 +32,15 @@ CAPTIONS = {
 }
 
 
-@pytest.fixture(scope="module")
-def archive(tmp_path_factory):
-    """The folders, with their paths where they were unpacked."""
-    root = tmp_path_factory.mktemp("earlier")
+@pytest.fixture
+def archive(tmp_path):
+    """The folders, with their paths where they were unpacked; trained in float32, as they were there."""
+    root = tmp_path / "earlier"
     with tarfile.open(ARCHIVE) as packed:
         packed.extractall(root, filter="data")
     for path in root.rglob("*.json"):
-        path.write_text(path.read_text().replace("@FOLDER@", str(root)))
+        text = path.read_text().replace("@FOLDER@", str(root))
+        path.write_text(text.replace('"precision": "auto"', '"precision": "float32"'))
     return root
 
 

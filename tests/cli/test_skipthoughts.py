@@ -42,7 +42,7 @@ def test_a_run_of_an_earlier_version_goes_on_with_its_words(command, tmp_path):
     assert np.load(folder / "uni_skip.npz")["word_rule"] == 2
     assert "हिन्दी" in (folder / "dictionary.txt").read_text(encoding="utf-8")
     record = json.loads((folder / "run.json").read_text())
-    del record["word_rule"]
+    del record["settings"]["word_rule"]
     (folder / "run.json").write_text(json.dumps(record))
     shutil.rmtree(folder / "checkpoints")
     command("train", "skipthoughts", "--resume", "--out", folder)

@@ -12,7 +12,7 @@ from aligndraw.data.scenes import ATTRIBUTES, VOCABULARY, caption, is_held_out, 
 from aligndraw.evaluation.attributes import GROUPS, AttributeAccuracy, score_attributes, score_scene_reader
 from aligndraw.evaluation.scene_reader import UNSURE, SceneReader
 from aligndraw.noise import stream
-from aligndraw.training import scene_reader as scene_reader_training
+from aligndraw.training import scene_reader
 
 BUS = Scene("bus", "red", "blue", "road", "large", "left", False)
 KITE = Scene("kite", "pink", "night", "snow", "small", "right", True)
@@ -135,14 +135,14 @@ def test_pictures_of_a_model():
 
 def test_training(tmp_path, capsys, monkeypatch):
     """Pictures and attributes belong together, held-out ones among them; what is written can be read."""
-    pictures, wanted = scene_reader_training.scene_batch(0, 10**6, 100)
+    pictures, wanted = scene_reader.scene_batch(0, 10**6, 100)
     assert pictures.shape == (100, 3, 32, 32) and 0 <= pictures.min() and pictures.max() <= 1
     assert (SceneReader.load().read(pictures) == wanted).all(1).double().mean() > 0.85
     scenes = [Scene(*(v[i] for v, i in zip(ATTRIBUTES.values(), row))) for row in wanted.tolist()]
     assert sum(map(is_held_out, scenes)) == 25
-    assert torch.equal(pictures, scene_reader_training.scene_batch(0, 10**6, 100)[0])
-    monkeypatch.setattr(scene_reader_training, "MEASURED", 20)
-    scene_reader_training.main(["--updates", "3", "--out", str(tmp_path / "new" / "reader.safetensors")])
+    assert torch.equal(pictures, scene_reader.scene_batch(0, 10**6, 100)[0])
+    monkeypatch.setattr(scene_reader, "MEASURED", 20)
+    scene_reader.main(["--updates", "3", "--out", str(tmp_path / "new" / "reader.safetensors")])
     record = SceneReader.load(tmp_path / "new" / "reader.safetensors").record
     assert record["command"].endswith("--updates 3 --seed 0")
     assert record["accuracy"]["held_out"]["right"]["count"] == 20

@@ -12,7 +12,7 @@ from torch.nn import functional
 from aligndraw.data import PLACES, Digits, all_placements, evaluation_sets, load_digits
 from aligndraw.evaluation.fidelity import GROUPS, Fidelity, score_reader
 from aligndraw.evaluation.reader import NOTHING, SHIPPED, DigitReader
-from aligndraw.training import digit_reader as reader_training
+from aligndraw.training import digit_reader
 from aligndraw.training.digit_reader import Composer, train
 
 DIGITS = load_digits()
@@ -235,14 +235,14 @@ def test_composed_windows():
 
 def test_the_command(tmp_path, monkeypatch, capsys):
     """It measures what it has trained and saves both."""
-    monkeypatch.setattr(reader_training, "MEASURED", 1)
+    monkeypatch.setattr(digit_reader, "MEASURED", 1)
     path, threads = tmp_path / "reader.safetensors", torch.get_num_threads()
     try:
-        reader_training.main(["--out", str(path), "--updates", "1", "--seed", "3"])
+        digit_reader.main(["--out", str(path), "--updates", "1", "--seed", "3"])
     finally:
         torch.set_num_threads(threads)
     record = DigitReader.load(path).record
-    assert record["command"].endswith("reader_training --updates 1 --seed 3")
+    assert record["command"].endswith("digit_reader --updates 1 --seed 3")
     assert record["accuracy"]["all"]["count"] == len(all_placements())
     assert record["accuracy"]["all"]["mean"] < 0.1
     assert json.dumps(record["composed"])
