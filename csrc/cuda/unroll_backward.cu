@@ -11,8 +11,7 @@ namespace {
 using namespace persistent;
 static_assert(persistent::threads == stages::threads, "products and stages share a launch");
 
-// What a block has in shared memory. A row of the weights is what a unit is for all that comes of
-// it.
+// The shared memory of a block. Row u of kept weights holds those from unit u to all its outputs.
 template <class T, class W>
 struct BackwardBlock {
   Part captions, dec, drawn, enc, seen;
