@@ -293,8 +293,10 @@ def test_no_cuda(command, arguments):
     refused(command(*arguments, "--device", "cuda"), 2, "--device: there is no CUDA device: torch ")
 
 
+# Bytecode stays unwritten: CPython 3.11 keeps a module's .pyc that the limit cut short, and every later import fails on it.
 LIMITED = """
 import resource, sys
+sys.dont_write_bytecode = True
 from aligndraw.cli import main
 resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
 sys.exit(main())
