@@ -17,7 +17,7 @@ _LINK = re.compile(r"\]\(([^)\s]+)\)")
 @lru_cache
 def files() -> tuple[str, ...]:
     """Returns the files of the project by their paths, without builds and environments."""
-    folders = ("aligndraw", "benchmarks", "build_backend", "csrc", "docs", "findings", "kernels", "tests", ".github", ".ci")
+    folders = "aligndraw benchmarks build_backend csrc docs findings kernels tests .github .ci".split()
     below = (p for folder in folders for p in (ROOT / folder).rglob("*") if "__pycache__" not in p.parts)
     return tuple(p.relative_to(ROOT).as_posix() for p in (*below, *ROOT.iterdir()) if p.is_file())
 
