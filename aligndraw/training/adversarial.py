@@ -26,7 +26,7 @@ from aligndraw.lapgan.generator import ResidualGenerator, TopGenerator
 from aligndraw.model.lapgan import LAPGAN
 from aligndraw.noise import stream
 from aligndraw.text.sentences import SentenceEncoder
-from aligndraw.training.precision import float32_products, precision_on
+from aligndraw.training.precision import autocast_to, float32_products, resolve_precision
 from aligndraw.training.run import RunFolder
 from aligndraw.training.state import Resumable, check_finite
 
@@ -62,9 +62,7 @@ class AdversarialTrainer(Resumable[Update]):
         config: the schedule.
         seed: of all that is drawn.
         prepare: what a level sees of images [B, C, H, W].
-
-    Attributes:
-        precision: of the convolutions: the configuration's, or what that is on the networks' device.
+        precision: the resolved one, where another trainer has it; None resolves that of the configuration.
     """
 
     def __init__(
@@ -76,14 +74,15 @@ class AdversarialTrainer(Resumable[Update]):
         config: AdversarialConfig,
         seed: int = 0,
         prepare: Callable[[Tensor], Tensor] = lambda images: images,
+        precision: str | None = None,
     ) -> None:
         model = nn.ModuleDict({"generator": generator, "discriminator": discriminator})
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster on a CPU
-        super().__init__(model, _optimizer(model, config))
+        self.device = next(model.parameters()).device
+        precision = precision or resolve_precision(self.device, config.precision)
+        super().__init__(model, _optimizer(model, config), precision)
         self.generator, self.discriminator = generator, discriminator
         self.source, self.encoder, self.config, self.seed, self.prepare = source, encoder, config, seed, prepare
-        self.device = next(model.parameters()).device
-        self.precision = precision_on(self.device, config.precision)
 
     @property
     def updates_per_epoch(self) -> int:
@@ -144,20 +143,16 @@ class AdversarialTrainer(Resumable[Update]):
         rows = self._rows(count, drawn)
         images, sentences = self._real(rows)
         noise = self.generator.noise(count, drawn).to(self.device)
-        with self._rounding():
+        with autocast_to(self.precision, self.device):
             return self._imagined(sentences, noise, images, rows).float(), sentences, images
 
     def _imagined(self, sentences: Tensor, noise: Tensor, images: Tensor, rows: NDArray[np.int64]) -> Tensor:
         return self.generator.imagine(sentences, noise, images)
 
     def _judged(self, sentences: Tensor, images: Tensor) -> Tensor:
-        with self._rounding():
+        with autocast_to(self.precision, self.device):  # its copies of parameters are stale after the next step
             logits: Tensor = self.discriminator(sentences, images)
         return logits.float()
-
-    def _rounding(self) -> torch.autocast:
-        """For one pass through one network: what autocast keeps of the parameters, the next step makes stale."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     def _descend(self, network: nn.Module, loss: Tensor) -> None:
         """One step of the parameters of one network alone: the optimizer passes over those without a gradient."""
@@ -250,13 +245,15 @@ class PyramidTrainer(Resumable["PyramidUpdate"]):
         seed: int = 0,
     ) -> None:
         device = next(model.parameters()).device
-        judges = TopDiscriminator(model.config).to(device), ResidualDiscriminator(model.config).to(device)
+        precision = resolve_precision(device, config.precision)
+        top, residual = TopDiscriminator(model.config).to(device), ResidualDiscriminator(model.config).to(device)
+        shared: dict[str, Any] = dict(source=source, encoder=encoder, config=config, seed=seed, precision=precision)
         self.levels = {
-            "top": AdversarialTrainer(model.top, judges[0], source, encoder, config, seed, pyramid.down),
-            "residual": AdversarialTrainer(model.residual, judges[1], source, encoder, config, seed),
+            "top": AdversarialTrainer(model.top, top, prepare=pyramid.down, **shared),
+            "residual": AdversarialTrainer(model.residual, residual, **shared),
         }
         networks = nn.ModuleDict({name: level.model for name, level in self.levels.items()})
-        super().__init__(networks, _optimizer(networks, config))
+        super().__init__(networks, _optimizer(networks, config), precision)
         for level in self.levels.values():
             level.optimizer = self.optimizer  # one state to keep
         self.config = config

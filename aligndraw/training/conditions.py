@@ -31,7 +31,7 @@ def conditions(trainer: Resumable[Any]) -> dict[str, str]:
         "torch": torch.__version__,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "ops": " ".join(sorted({backend_for(op, device.type) for op in (*OPS, *LOOPS)})),
-        "precision": str(getattr(trainer, "precision", "float32")),
+        "precision": trainer.precision,
     }
     if device.type == "cpu":
         chosen = [f"{name}={os.environ[name]}" for name in VARIABLES if os.environ.get(name)]

@@ -14,6 +14,7 @@ from aligndraw.lapgan.config import SharpenerConfig
 from aligndraw.lapgan.discriminator import ResidualDiscriminator
 from aligndraw.model import Bound, RefinedDRAW
 from aligndraw.noise import stream
+from aligndraw.training.precision import autocast_to
 from aligndraw.training.trainer import Trainer
 
 
@@ -57,7 +58,7 @@ class EndToEndTrainer(Trainer):
             refined.append(mean)
             return mean
 
-        with self._rounding():
+        with autocast_to(self.precision, images.device):
             caption = self.model.describe(captions, lengths)
             bound = self.model.bound(images, caption, noise, refine=look)
         (mean,), sentences = refined, caption.sentence.detach()

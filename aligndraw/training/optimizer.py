@@ -15,7 +15,6 @@ from aligndraw.backends import backend_for
 from aligndraw.config import TrainingConfig
 from aligndraw.model import Model
 from aligndraw.ops import rounds_fast
-from aligndraw.training.precision import precision_on
 
 
 class RMSprop(torch.optim.Optimizer):
@@ -217,11 +216,14 @@ def orthogonal(g: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     return (x.mT if g.shape[0] > g.shape[1] else x).to(g.dtype)
 
 
-def build_optimizer(model: Model, config: TrainingConfig) -> torch.optim.Optimizer:
-    """The optimizer that the configuration names, over all parameters of the model.
+def build_optimizer(model: Model, config: TrainingConfig, precision: str) -> torch.optim.Optimizer:
+    """Returns the optimizer that a configuration names, over all parameters of a model.
 
-    Where RMSprop meets a vocabulary of which a batch holds little, the words' gradients become sparse on the CPU; on a
-    GPU that would keep updates from being recorded.
+    RMSprop on a CPU makes the words' gradients sparse where a batch holds few of the vocabulary's words. On a GPU they
+    stay dense: CUDA graphs cannot record sparse ones.
+
+    Args:
+        precision: the resolved one, of `aligndraw.training.precision.resolve_precision`; Muon's products follow it.
     """
     if model.language is not None:
         large = model.config.vocabulary_size > 4 * config.batch_size
@@ -231,8 +233,7 @@ def build_optimizer(model: Model, config: TrainingConfig) -> torch.optim.Optimiz
     if config.optimizer == "muon":
         tables_and_windows = ("words", "window.weight")
         matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and not name.endswith(tables_and_windows)]
-        bf16 = precision_on(model.canvas.device, config.precision) == "bf16"
-        return Muon(model.parameters(), matrices, config.learning_rate, bf16)
+        return Muon(model.parameters(), matrices, config.learning_rate, precision == "bf16")
     return torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
 
 

@@ -18,7 +18,7 @@ from aligndraw.model.graphs import Graphs, Recorder, padded
 from aligndraw.noise import draw_noise, stream
 from aligndraw.training.fit import fit
 from aligndraw.training.optimizer import RMSprop, build_optimizer, clip_scales, learning_rate
-from aligndraw.training.precision import float32_products, precision_on
+from aligndraw.training.precision import autocast_to, float32_products, resolve_precision
 from aligndraw.training.state import Resumable
 
 
@@ -58,7 +58,6 @@ class Trainer(Resumable[Update]):
     Attributes:
         graphs: the recorded updates.
         index: the number of updates done.
-        precision: of the large products: the configuration's, or what that is on the model's device.
         more: names of what an update measures beside the bound.
     """
 
@@ -73,8 +72,8 @@ class Trainer(Resumable[Update]):
         seed: int = 0,
         recorder: Recorder | None = None,
     ) -> None:
-        self.precision = precision_on(model.canvas.device, config.precision)
-        super().__init__(model, build_optimizer(model, config))
+        precision = resolve_precision(model.canvas.device, config.precision)
+        super().__init__(model, build_optimizer(model, config, precision), precision)
         self.source, self.config, self.seed = source, config, seed
         if config.ema:
             self.average = {n: p.detach().clone() for n, p in model.named_parameters()}
@@ -268,11 +267,8 @@ class Trainer(Resumable[Update]):
         self, images: Tensor, captions: Tensor, lengths: Tensor, noise: Tensor
     ) -> tuple[Bound, Tensor | float, Sequence[Tensor]]:
         """The bound of a batch, what is to be descended beside it, and what else is measured."""
-        with self._rounding():
+        with autocast_to(self.precision, self.model.canvas.device):
             return self.model(images, captions, lengths, noise=noise), 0.0, ()
-
-    def _rounding(self) -> torch.autocast:
-        return torch.autocast(self.model.canvas.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     @torch.no_grad()
     def _follow(self, decay: Tensor | float) -> None:
