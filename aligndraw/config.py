@@ -16,9 +16,16 @@ from aligndraw.json_files import entry, wanted_like
 _C = TypeVar("_C", bound="Config")
 
 
-def setting(default: Any, help: str, choices: tuple[str, ...] = ()) -> Any:
-    """A field of a `Config`: its default, the help of its option, and the values that it may have, if they are few."""
-    return dataclasses.field(default=default, metadata={"help": help, "choices": choices})
+def setting(default: Any, help: str, choices: tuple[str, ...] = (), formerly: str = "") -> Any:
+    """Returns a field of a `Config`.
+
+    Args:
+        default: its value where none is given.
+        help: of its option on the command line.
+        choices: the values that it may have; empty for any of the type of the default.
+        formerly: its name in version 0.1, under which `from_dict` still reads it.
+    """
+    return dataclasses.field(default=default, metadata={"help": help, "choices": choices, "formerly": formerly})
 
 
 class Config:
@@ -39,6 +46,11 @@ class Config:
         """
         if not isinstance(values, dict):
             raise ValueError(f"{cls.__name__} must be an object of fields, got {type(values).__name__}")
+        values = dict(values)
+        for name, field in cls.__dataclass_fields__.items():
+            former = field.metadata["formerly"]
+            if former and former in values and name not in values:
+                values[name] = values.pop(former)
         unknown = sorted(set(values) - set(cls.__dataclass_fields__))
         if unknown:
             raise ValueError(
@@ -214,7 +226,7 @@ class RefinedConfig(AlignDRAWConfig):
 
     KIND = "refined-draw"
 
-    planes: int = setting(128, "planes of each hidden convolution of the refining generator")
+    hidden_channels: int = setting(128, "channels of each hidden convolution of the refiner", formerly="planes")
     epsilon: float = setting(1e-3, "the refined mean of a pixel is clipped to [epsilon, 1 - epsilon]")
 
     def __post_init__(self) -> None:
@@ -273,7 +285,9 @@ class ConvolutionalVAEConfig(VAEConfig):
     KIND = "conv-vae"
     title = "Conv-Deconv VAE"
 
-    planes: int = setting(64, "planes of the first of three convolutions; the next have twice and four times as many")
+    hidden_channels: int = setting(
+        64, "channels of the first of three convolutions; the others have twice and four times as many", formerly="planes"
+    )
 
     @classmethod
     def preset(cls, name: str) -> ConvolutionalVAEConfig:
@@ -350,6 +364,10 @@ class TrainingConfig(Config):
                 f"epoch_size must be a multiple of batch_size, got {self.epoch_size} and {self.batch_size}"
             )
 
+    @property
+    def updates_per_epoch(self) -> int:
+        return self.epoch_size // self.batch_size
+
     @classmethod
     def preset(cls, name: str) -> TrainingConfig:
         """A named recipe.
@@ -380,7 +398,9 @@ class EndToEndConfig(TrainingConfig):
     adversarial: float = setting(
         0.0, "weight, in nats, of a discriminator's cross-entropy on refined pictures beside the bound; 0 for none"
     )
-    discriminator_planes: int = setting(64, "planes of each hidden convolution of the discriminator")
+    discriminator_channels: int = setting(
+        64, "channels of each hidden convolution of the discriminator", formerly="discriminator_planes"
+    )
     discriminator_rate: float = setting(0.02, "step size of the discriminator's gradient descent")
 
     def __post_init__(self) -> None:
@@ -431,7 +451,7 @@ _FULLY_CONNECTED = {
 }
 _CONVOLUTIONAL = {
     "coco": ConvolutionalVAEConfig(),
-    "scenes": ConvolutionalVAEConfig(planes=32, latent_units=64, vocabulary_size=99),
+    "scenes": ConvolutionalVAEConfig(hidden_channels=32, latent_units=64, vocabulary_size=99),
 }
 
 _QUICK = TrainingConfig(

@@ -40,7 +40,7 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of a file system t
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Yields a path for a new file or folder, which takes the place of `path` when the block ends well.
 
     Until then, and if the block fails, `path` stays as it was. A new folder replaces an old one with all that is in it.
@@ -332,9 +332,9 @@ def write_module(
     """Writes the weights of a module and its record into files of these names."""
     folder.mkdir(parents=True, exist_ok=True)
     state = {k: v.to(dtype or v.dtype) for k, v in module.state_dict().items()}
-    with replacing(folder / names[0]) as path:
+    with atomic_write(folder / names[0]) as path:
         save_tensors(path, state)
-    with replacing(folder / names[1]) as path:
+    with atomic_write(folder / names[1]) as path:
         path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 

@@ -19,6 +19,7 @@ from file_faults import FileFaults, Killed, tree
 from torch import nn
 
 from aligndraw.files import (
+    atomic_write,
     discard,
     load_archive,
     load_array,
@@ -26,7 +27,6 @@ from aligndraw.files import (
     read_module,
     read_text,
     reading,
-    replacing,
     save_array,
     scratch,
     sweep,
@@ -123,12 +123,12 @@ def test_a_disk_that_is_full_near_the_end(tmp_path):
 
 
 def write_file(path, text):
-    with replacing(path) as new:
+    with atomic_write(path) as new:
         new.write_text(text)
 
 
 def write_folder(path, text):
-    with replacing(path) as new:
+    with atomic_write(path) as new:
         (new / "deep").mkdir(parents=True)
         (new / "deep" / "a").write_text(text)
         (new / "b").write_text(text)
@@ -144,7 +144,7 @@ def test_replacing(tmp_path, write):
         got = {k.removeprefix(f"{text}/"): v for k, v in tree(tmp_path).items() if k.startswith(f"{text}/")}
         assert {k: v for k, v in tree(tmp_path).items() if k.startswith("x")} == got
     before = tree(tmp_path)
-    with pytest.raises(ZeroDivisionError), replacing(tmp_path / "x") as new:
+    with pytest.raises(ZeroDivisionError), atomic_write(tmp_path / "x") as new:
         write(new, "three")
         raise ZeroDivisionError
     assert tree(tmp_path) == before

@@ -15,15 +15,15 @@ from aligndraw.cli.options import (
     add_model,
     add_seed,
     add_sentences,
-    chosen_backends,
-    ending,
-    number,
-    whole,
+    describe_backends,
+    float_at_least,
+    int_at_least,
+    path_with_suffix,
 )
-from aligndraw.cli.outputs import check_file, draw_each, write_archive, write_sheet, writing
+from aligndraw.cli.outputs import check_file, draw_each, model_name, write_archive, write_sheet, writing
 from aligndraw.cli.telling import tell
 from aligndraw.model import Drawing
-from aligndraw.pipelines import SHIPPED, Pipeline
+from aligndraw.pipelines import Pipeline
 from aligndraw.viz import attention_figure, attention_panel, save_animation, save_png
 
 MAX_PICTURES = 4096  # on a sheet: more make a file that few programs open
@@ -38,10 +38,12 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     parser.epilog = 'example: aligndraw sample "the digit seven is at the bottom left of the image"'
     parser.add_argument("captions", nargs="*", metavar="CAPTION", help="in quotes; words as in training")
     parser.add_argument("--captions-file", type=Path, metavar="FILE", help="UTF-8 text, a caption a line, instead")
-    parser.add_argument("-n", type=whole(1), metavar="N", help="pictures of each caption [16; of those of a file 1]")
+    parser.add_argument(
+        "-n", type=int_at_least(1), metavar="N", help="pictures of each caption [16; of those of a file 1]"
+    )
     parser.add_argument(
         "-o",
-        type=ending(".png", ".npz"),
+        type=path_with_suffix(".png", ".npz"),
         default=Path("out.png"),
         metavar="FILE",
         help="a .png file; or an .npz archive of images, float32 [n, C, H, W] in [0, 1], and their captions "
@@ -52,24 +54,24 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     add_sentences(parser)
     parser.add_argument(
         "--temperature",
-        type=number(0),
+        type=float_at_least(0),
         default=1.0,
         metavar="X",
         help="factor of the spread of the latents: 0 draws the mean [%(default)s]",
     )
     parser.add_argument(
         "--animate",
-        type=ending(".gif"),
+        type=path_with_suffix(".gif"),
         metavar="FILE",
         help="also a .gif of the canvas over the steps, with the windows",
     )
     parser.add_argument(
         "--attention",
-        type=ending(".png"),
+        type=path_with_suffix(".png"),
         metavar="FILE",
         help="also a .png of the words' weights over the steps, for the first picture",
     )
-    parser.add_argument("--steps", type=whole(1), metavar="T", help="drawing steps [as in training]")
+    parser.add_argument("--steps", type=int_at_least(1), metavar="T", help="drawing steps [as in training]")
     parser.add_argument(
         "--sharpen", type=Path, metavar="DIR", help="sharpen the pictures with the sharpener in this folder"
     )
@@ -91,7 +93,7 @@ def _run(arguments: argparse.Namespace) -> int:
     for path in (arguments.o, arguments.animate, arguments.attention):
         if path is not None:
             check_file(path)
-    chosen_backends(arguments.device)
+    describe_backends(arguments.device)
     with failing(ValueError):
         pipeline = Pipeline.load(arguments.model, arguments.device, arguments.sentences)
         if arguments.sharpen is not None:
@@ -128,7 +130,7 @@ def _write_all(
     if arguments.o.name.lower().endswith(".npz"):
         write_archive(arguments.o, captions, n, [drawing.images for drawing in drawings])
     else:
-        model = str(arguments.model or f"shipped {SHIPPED.name}")
+        model = model_name(arguments.model)
         remarks = [(caption, "") for caption in captions]
         write_sheet(arguments.o, remarks, drawings, pipeline=pipeline, model=model, **options)
     if arguments.animate is not None:

@@ -16,15 +16,15 @@ from aligndraw.cli.failure import Failure, failing
 from aligndraw.cli.options import add_device, add_model, add_sentences
 from aligndraw.cli.outputs import check_file, writing
 from aligndraw.cli.telling import tell
-from aligndraw.data.image_pixels import ImageError, quiet, read_levels
-from aligndraw.files import replacing
+from aligndraw.data.image_pixels import ImageError, read_levels, suppress_pillow_warnings
+from aligndraw.files import atomic_write
 from aligndraw.lapgan.captioned import CaptionedSharpener
 from aligndraw.lapgan.examples import ArchivedExamples
 from aligndraw.pipelines import Pipeline
 from aligndraw.viz import save_png
 
 SENTENCES = "what makes vectors of captions, caption being the language model of --model"
-TOGETHER = 100  # pictures of an archive that are sharpened in one batch
+BATCH_SIZE = 100  # pictures sharpened together
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
@@ -105,12 +105,12 @@ def _run(arguments: argparse.Namespace) -> int:
         else:
             images, captions = _picture(arguments.input, sharpen.config.channels), [arguments.caption]
         parts = [
-            sharpen(captions[i : i + TOGETHER], images[i : i + TOGETHER].to(arguments.device)).cpu()
-            for i in range(0, len(images), TOGETHER)
+            sharpen(captions[i : i + BATCH_SIZE], images[i : i + BATCH_SIZE].to(arguments.device)).cpu()
+            for i in range(0, len(images), BATCH_SIZE)
         ]
     sharp = torch.cat(parts).numpy()
     if kind == ".npz":
-        with writing(arguments.o), replacing(arguments.o) as temporary, temporary.open("wb") as file:
+        with writing(arguments.o), atomic_write(arguments.o) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, images=sharp, captions=np.array(captions))
     else:
         pixels = np.rint(sharp[0] * 255).astype(np.uint8)
@@ -125,7 +125,7 @@ def _run(arguments: argparse.Namespace) -> int:
 def _picture(path: Path, channels: int) -> torch.Tensor:
     """A .png file as [1, C, H, W] in [0, 1]."""
     try:
-        with quiet():
+        with suppress_pillow_warnings():
             levels = read_levels(path, channels)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"there is no picture {path}") from error

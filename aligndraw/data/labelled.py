@@ -104,10 +104,10 @@ def read_cifar(folder: str | os.PathLike[str]) -> tuple[LabelledImages, Labelled
         raise DataError(f"{folder} must hold CIFAR-10's files {wanted}, got no {', '.join(fewest)}")
     read, paths = kinds[lacking.index(fewest)]
     *train, test = map(read, paths)
-    return _together(train), _together([test])
+    return _labelled_images(train), _labelled_images([test])
 
 
-def _together(parts: Sequence[tuple[NDArray[np.uint8], NDArray[np.int64]]]) -> LabelledImages:
+def _labelled_images(parts: Sequence[tuple[NDArray[np.uint8], NDArray[np.int64]]]) -> LabelledImages:
     images, labels = (np.concatenate(each) for each in zip(*parts))
     checksum = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
     return LabelledImages(images, labels, _CIFAR_CLASSES, checksum)

@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from aligndraw.arguments import check_seed, check_whole
+from aligndraw.arguments import check_int, check_seed
 from aligndraw.data.painting import UNIT, paint
 from aligndraw.data.ragged import ranges
 from aligndraw.data.sprites import OBJECTS, PAINTS, SCENERY, Shape
@@ -196,14 +196,14 @@ def caption(scene: Scene, choices: Sequence[int] = (0,) * 10) -> str:
         "side": _pick(_WHERE[scene.side], side),
         "sky": _pick(_UNDER[scene.sky], sky),
     }
-    for part in _LEFT_OUT.keys() - told(choices):
+    for part in _LEFT_OUT.keys() - named_attributes(choices):
         parts[part] = ""
     words = sentence.format(**parts).split()
     following = [*words[1:], ""]
     return " ".join("an" if pair == ("a", "orange") else pair[0] for pair in zip(words, following))
 
 
-def told(choices: Sequence[int]) -> set[str]:
+def named_attributes(choices: Sequence[int]) -> set[str]:
     """The values of a `Scene` that its caption in this wording tells; choices as in `caption`."""
     sentence = _pick(TEMPLATES, choices[0])
     optional = {
@@ -340,8 +340,8 @@ class Scenes:
     def epoch(self, seed: int, epoch: int = 0, size: int = 10_000) -> SceneExamples:
         """`size` examples, fully determined by (seed, epoch) and the split."""
         check_seed(seed)
-        check_whole("epoch", epoch, 0)
-        check_whole("size", size, 1)
+        check_int("epoch", epoch, 0)
+        check_int("size", size, 1)
         rng = np.random.default_rng([get_args(Split).index(self.split), seed, epoch])
         attributes = self._draw_attributes(rng, size)
         return _compose(rng, attributes)

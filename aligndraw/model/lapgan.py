@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aligndraw.arguments import check_number
+from aligndraw.arguments import check_float
 from aligndraw.files import read_module, write_module
 from aligndraw.json_files import entry
 from aligndraw.lapgan import pyramid
@@ -25,7 +25,7 @@ NAMES = "lapgan.safetensors", "lapgan.json"
 _FORMAT = "aligndraw lapgan 2"
 
 
-class Imagined(Drawing):
+class GeneratedImages(Drawing):
     """Pictures that were not drawn in steps: `images`, and nothing of how they came about."""
 
     def __init__(self, images: Tensor) -> None:
@@ -77,7 +77,7 @@ class LAPGAN(nn.Module):
         return coarse + residuals
 
     @torch.no_grad()
-    def imagine(self, sentences: Tensor, generators: Sequence[torch.Generator], temperature: float = 1.0) -> Tensor:
+    def generate(self, sentences: Tensor, generators: Sequence[torch.Generator], temperature: float = 1.0) -> Tensor:
         """Draws an image [C, H, W] in [0, 1] of each sentence: sentences [B, d] -> [B, C, H, W].
 
         Args:
@@ -87,7 +87,7 @@ class LAPGAN(nn.Module):
         Raises:
             ValueError: sentences of another shape, or another number of generators.
         """
-        check_number("temperature", temperature, 0)
+        check_float("temperature", temperature, 0)
         if list(sentences.shape) != [len(generators), self.config.sentence_units]:
             wanted = [len(generators), self.config.sentence_units]
             raise ValueError(f"sentences must have shape {wanted}, got {list(sentences.shape)}")
@@ -122,7 +122,7 @@ class LAPGAN(nn.Module):
             if lengths is None:
                 lengths = captions.new_full(captions.shape[:1], captions.shape[1])
             captions = self.language(captions, lengths)[1]
-        return Imagined(self.imagine(captions, generator, temperature))
+        return GeneratedImages(self.generate(captions, generator, temperature))
 
     def save(self, folder: str | Path) -> None:
         """Writes `lapgan.safetensors` and `lapgan.json` into a folder, which is made if need be.

@@ -33,7 +33,7 @@ class RefinedDRAW(AlignDRAW):
     def __init__(self, config: RefinedConfig) -> None:
         super().__init__(config)
         self.refiner = ResidualGenerator(
-            SharpenerConfig(config.image_size, config.channels, config.caption_units, config.planes)
+            SharpenerConfig(config.image_size, config.channels, config.caption_units, config.hidden_channels)
         )
 
     @classmethod
@@ -43,8 +43,8 @@ class RefinedDRAW(AlignDRAW):
         Raises:
             ValueError: the generator is for other pictures or sentences.
         """
-        planes = generator.state_dict()["convolutions.0.weight"].shape[0]
-        refined = cls(RefinedConfig(**vars(model.config), planes=planes, epsilon=epsilon))
+        channels = generator.state_dict()["convolutions.0.weight"].shape[0]
+        refined = cls(RefinedConfig(**vars(model.config), hidden_channels=channels, epsilon=epsilon))
         wanted = {name: list(p.shape) for name, p in refined.refiner.named_parameters()}
         got = {name: list(p.shape) for name, p in generator.named_parameters()}
         if wanted != got:

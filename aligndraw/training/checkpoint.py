@@ -20,7 +20,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from aligndraw.files import replacing
+from aligndraw.files import atomic_write
 from aligndraw.json_files import entry, naming, parse_json, read_json
 from aligndraw.training.conditions import conditions, difference
 from aligndraw.training.state import Resumable
@@ -48,7 +48,7 @@ def save_checkpoint(trainer: Resumable[Any], folder: Path) -> None:
     contents = {STATE: safetensors.torch.save(_tensors(trainer)), NUMBERS: json.dumps(numbers).encode()}
     manifest = {n: {"bytes": len(c), "sha256": hashlib.sha256(c).hexdigest()} for n, c in contents.items()}
     contents[MANIFEST] = json.dumps(manifest, indent=2).encode()
-    with replacing(folder) as new:
+    with atomic_write(folder) as new:
         new.mkdir()
         for name, content in contents.items():
             with (new / name).open("wb") as file:

@@ -34,10 +34,10 @@ def conditions(trainer: Resumable[Any]) -> dict[str, str]:
         "precision": trainer.precision,
     }
     if device.type == "cpu":
-        chosen = [f"{name}={os.environ[name]}" for name in VARIABLES if os.environ.get(name)]
+        variables = [f"{name}={os.environ[name]}" for name in VARIABLES if os.environ.get(name)]
         found["threads"] = str(torch.get_num_threads())
         found["processor"] = processor()
-        found["instructions"] = " ".join([torch.backends.cpu.get_cpu_capability(), *chosen])
+        found["instructions"] = " ".join([torch.backends.cpu.get_cpu_capability(), *variables])
     return found
 
 

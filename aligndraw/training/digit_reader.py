@@ -29,7 +29,7 @@ from aligndraw.evaluation.reader import NOTHING, SHIPPED, WINDOW, DigitReader, r
 from aligndraw.printable import printable
 from aligndraw.training.reader import train_reader
 
-MEASURED = 20  # pictures of each caption, and hundreds of windows, that the reader is measured on
+EVALUATION_PICTURES = 20  # per caption, and hundreds of windows, that the reader is measured on
 
 _MIDDLES = torch.tensor([(sum(p.columns) / 2, sum(p.rows) / 2) for p in PLACES.values()])  # [8, (x, y)]
 
@@ -177,12 +177,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     digits = load_digits()
     reader = train(digits, arguments.updates, seed=arguments.seed)
-    score = score_reader(reader, digits, "test", n=MEASURED)
-    composed = robustness(reader, digits, batches=MEASURED)
+    score = score_reader(reader, digits, "test", n=EVALUATION_PICTURES)
+    composed = robustness(reader, digits, batches=EVALUATION_PICTURES)
     reader.record = {
         "command": f"{parser.prog} --updates {arguments.updates} --seed {arguments.seed}",
         "versions": {"aligndraw": aligndraw.__version__, "torch": torch.__version__},
-        "measured": f"on {MEASURED} real pictures of each caption, composed of the test digits, seed 0",
+        "measured": f"on {EVALUATION_PICTURES} real pictures of each caption, composed of the test digits, seed 0",
         "accuracy": {group: share.to_dict() for group, share in score.faithful.items()},
         "composed": {kind: share.to_dict() for kind, share in composed.items()},
     }

@@ -239,10 +239,9 @@ def build_optimizer(model: Model, config: TrainingConfig, precision: str) -> tor
 
 def learning_rate(config: TrainingConfig, update: int) -> float:
     """The step size of update 0, 1, ...: constant and then a tenth ("step"), or a half cosine ("cosine")."""
-    per_epoch = config.epoch_size // config.batch_size
     if config.schedule == "step":
-        return config.learning_rate * (0.1 if update >= config.drop_epoch * per_epoch else 1.0)
-    done = min(1.0, update / max(1, config.epochs * per_epoch))
+        return config.learning_rate * (0.1 if update >= config.drop_epoch * config.updates_per_epoch else 1.0)
+    done = min(1.0, update / max(1, config.epochs * config.updates_per_epoch))
     return config.learning_rate * (0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2)
 
 

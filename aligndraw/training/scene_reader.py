@@ -27,7 +27,7 @@ from aligndraw.printable import printable
 from aligndraw.training.digit_reader import blur
 from aligndraw.training.reader import train_reader
 
-MEASURED = 5000  # real pictures of each kind that the reader is measured on
+EVALUATION_PICTURES = 5000  # real ones of each kind that the reader is measured on
 
 
 def scene_batch(seed: int, index: int, size: int) -> tuple[Tensor, Tensor]:
@@ -84,11 +84,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     # Sums are then taken in one order, whatever the machine's number of cores.
     torch.set_num_threads(1)
     reader = train(arguments.updates, seed=arguments.seed)
-    accuracy = score_scene_reader(reader, "test", MEASURED)
+    accuracy = score_scene_reader(reader, "test", EVALUATION_PICTURES)
     reader.record = {
         "command": f"{parser.prog} --updates {arguments.updates} --seed {arguments.seed}",
         "versions": {"aligndraw": aligndraw.__version__, "torch": torch.__version__},
-        "measured": f"on {MEASURED} real pictures of each kind, test split, seed 0",
+        "measured": f"on {EVALUATION_PICTURES} real pictures of each kind, test split, seed 0",
         "accuracy": {
             kind: {group: share.to_dict() for group, share in part.shares.items()} for kind, part in accuracy.items()
         },

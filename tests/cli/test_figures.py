@@ -14,12 +14,12 @@ from aligndraw.data import scenes as scene_rules
 from aligndraw.pipelines import Pipeline, training_images
 from aligndraw.text import UNKNOWN, Vocabulary
 from aligndraw.viz import attention_figure, attention_panel
-from aligndraw.viz.rows import LABEL
+from aligndraw.viz.rows import MIN_LABEL
 from aligndraw.viz.sheet import GAP, MARGIN
 
 SEVEN, TWO = "the digit seven is at the top left of the image", "the digit two is at the top left of the image"
 PICTURE, STEP = 96, 96 + GAP  # 32 pixels, enlarged, and from one to the next
-LEFT = MARGIN + LABEL + MARGIN
+LEFT = MARGIN + MIN_LABEL + MARGIN
 
 
 @pytest.fixture

@@ -81,7 +81,7 @@ def test_other_images(command, small, tmp_path):
 
 def test_the_paper_on_coco(command, stored, tmp_path):
     """Its model and its recipe, but for the numbers that the data and the command line give."""
-    short = ("--epochs", 1, "--epoch-size", 2, "--batch-size", 2, "--steps", 1, "--scored", 2)
+    short = ("--epochs", 1, "--epoch-size", 2, "--batch-size", 2, "--steps", 1, "--validation-size", 2)
     given = ("train", "captioned", "--data", stored, "--preset", "coco", *short, "--out", tmp_path / "run")
     status, out, err = command(*given)
     assert (status, err) == (0, "") and "rmsprop at 0.001" in out

@@ -14,23 +14,23 @@ from aligndraw.cli import main
 SCRIPT = Path(__file__).parents[2] / "docs" / "examples" / "scenes.sh"
 PAGE = Path(__file__).parents[2] / "docs" / "scenes.md"
 NETWORK = "--steps 2 --encoder-units 6 --decoder-units 5 --latent-units 3 --language-units 4 --align-units 4"
-RECIPE = "--epochs 1 --epoch-size 8 --batch-size 4 --kl-warmup 0 --scored 2"
+RECIPE = "--epochs 1 --epoch-size 8 --batch-size 4 --kl-warmup 0 --validation-size 2"
 VAE = "--hidden-units 8 --latent-units 3 --language-units 4"
 # What is added to commands that begin so: the last value of an option counts, and the first of these that fits.
 SMALLER = {
     "data scenes": "--images 40",
     "data coco": "--validation 2 --test 2",
     "train scenes --model fc-vae": f"{VAE} {RECIPE}",
-    "train scenes --model conv-vae": f"--planes 2 --latent-units 3 --language-units 4 {RECIPE}",
+    "train scenes --model conv-vae": f"--hidden-channels 2 --latent-units 3 --language-units 4 {RECIPE}",
     "train scenes --model skipthought": f"--steps 2 --encoder-units 6 --decoder-units 5 --latent-units 3 {RECIPE}",
     "train scenes --model noalign": f"{NETWORK.removesuffix(' --align-units 4')} {RECIPE}",
     "train scenes": f"{NETWORK} {RECIPE}",
     "train captioned": f"{NETWORK} {RECIPE}",
     "train end-to-end": RECIPE,
     "train skipthoughts": "--word-units 3 --units 4 --epochs 1",
-    "train features": "--planes 2 --epochs 1 --epoch-size 128",
-    "train lapgan": "--planes 2 --generator-units 8 --discriminator-units 8 --epochs 1 --batch-size 8",
-    "train sharpener": "--planes 2 --epochs 1 --batch-size 8",
+    "train features": "--hidden-channels 2 --epochs 1 --epoch-size 128",
+    "train lapgan": "--hidden-channels 2 --generator-units 8 --discriminator-units 8 --epochs 1 --batch-size 8",
+    "train sharpener": "--hidden-channels 2 --epochs 1 --batch-size 8",
     "figures background": "-n 2 --images 20",
     "figures attention": "",
     "figures": "-n 2",
@@ -56,7 +56,7 @@ def commands():
 
 def test_every_command_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("aligndraw.evaluation.tables.MEAN_OF", 30)
+    monkeypatch.setattr("aligndraw.evaluation.tables.MEAN_CAPTION_SCENES", 30)
     unused = set(SMALLER)
     for words in commands():
         beginning = next(b for b in SMALLER if " ".join(words).startswith(b))

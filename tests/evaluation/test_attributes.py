@@ -8,7 +8,7 @@ import torch
 
 from aligndraw import AlignDRAW, AlignDRAWConfig
 from aligndraw.data import Scene, SceneExamples, evaluation_scenes, to_tensors
-from aligndraw.data.scenes import ATTRIBUTES, VOCABULARY, caption, is_held_out, told
+from aligndraw.data.scenes import ATTRIBUTES, VOCABULARY, caption, is_held_out, named_attributes
 from aligndraw.evaluation.attributes import GROUPS, AttributeAccuracy, score_attributes, score_scene_reader
 from aligndraw.evaluation.scene_reader import UNSURE, SceneReader
 from aligndraw.noise import stream
@@ -55,7 +55,7 @@ def test_only_what_is_told_counts():
     assert [hits([wrong], [KITE], 0)[k] for k in ("right", "sky", "size", "side")] == [(1, 1), (0, 1), (0, 1), (0, 0)]
     side = (4, *[0] * 9)
     assert [hits([wrong], [KITE], side)[k] for k in ("sky", "size", "side")] == [(0, 0), (0, 0), (0, 1)]
-    assert told((0,) * 7 + (1, 3, 3)) == {"object", "colour", "ground", "flying"}
+    assert named_attributes((0,) * 7 + (1, 3, 3)) == {"object", "colour", "ground", "flying"}
 
 
 def test_told_is_what_the_caption_says():
@@ -65,7 +65,7 @@ def test_told_is_what_the_caption_says():
     for choices in rng.integers(0, 5040, (200, 10)).tolist():
         for part, value in other.items():
             differs = caption(BUS, choices) != caption(BUS._replace(**{part: value}), choices)
-            assert differs == (part in told(choices))
+            assert differs == (part in named_attributes(choices))
 
 
 def test_real_pictures():
@@ -141,7 +141,7 @@ def test_training(tmp_path, capsys, monkeypatch):
     scenes = [Scene(*(v[i] for v, i in zip(ATTRIBUTES.values(), row))) for row in wanted.tolist()]
     assert sum(map(is_held_out, scenes)) == 25
     assert torch.equal(pictures, scene_reader.scene_batch(0, 10**6, 100)[0])
-    monkeypatch.setattr(scene_reader, "MEASURED", 20)
+    monkeypatch.setattr(scene_reader, "EVALUATION_PICTURES", 20)
     scene_reader.main(["--updates", "3", "--out", str(tmp_path / "new" / "reader.safetensors")])
     record = SceneReader.load(tmp_path / "new" / "reader.safetensors").record
     assert record["command"].endswith("--updates 3 --seed 0")

@@ -235,7 +235,7 @@ def test_composed_windows():
 
 def test_the_command(tmp_path, monkeypatch, capsys):
     """It measures what it has trained and saves both."""
-    monkeypatch.setattr(digit_reader, "MEASURED", 1)
+    monkeypatch.setattr(digit_reader, "EVALUATION_PICTURES", 1)
     path, threads = tmp_path / "reader.safetensors", torch.get_num_threads()
     try:
         digit_reader.main(["--out", str(path), "--updates", "1", "--seed", "3"])
