@@ -7,71 +7,13 @@ Every field carries the sentence that the command line shows as its help.
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
-from aligndraw.json_files import entry, wanted_like
+from aligndraw.json_files import entry
+from aligndraw.settings import Config, preset_named, setting
 
 _C = TypeVar("_C", bound="Config")
-
-
-def setting(default: Any, help: str, choices: tuple[str, ...] = (), formerly: str = "") -> Any:
-    """Returns a field of a `Config`.
-
-    Args:
-        default: its value where none is given.
-        help: of its option on the command line.
-        choices: the values that it may have; empty for any of the type of the default.
-        formerly: its name in version 0.1, under which `from_dict` still reads it.
-    """
-    return dataclasses.field(default=default, metadata={"help": help, "choices": choices, "formerly": formerly})
-
-
-class Config:
-    """What configurations share: a plain dictionary form, and fields that are checked by name and type."""
-
-    __dataclass_fields__: dict[str, dataclasses.Field[Any]]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as plain Python values, ready for JSON."""
-        return {name: list(v) if isinstance(v, tuple) else v for name, v in vars(self).items()}
-
-    @classmethod
-    def from_dict(cls: type[_C], values: dict[str, Any]) -> _C:
-        """The configuration that `to_dict` described.
-
-        Raises:
-            ValueError: it is none, a field is unknown, or a value is of another type.
-        """
-        if not isinstance(values, dict):
-            raise ValueError(f"{cls.__name__} must be an object of fields, got {type(values).__name__}")
-        values = dict(values)
-        for name, field in cls.__dataclass_fields__.items():
-            former = field.metadata["formerly"]
-            if former and former in values and name not in values:
-                values[name] = values.pop(former)
-        unknown = sorted(set(values) - set(cls.__dataclass_fields__))
-        if unknown:
-            raise ValueError(
-                f"{cls.__name__} has no field {', '.join(map(repr, unknown))}; "
-                f"it has {', '.join(cls.__dataclass_fields__)}"
-            )
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
-
-    def replace(self: _C, **changes: Any) -> _C:
-        """A copy with some fields changed. Raises ValueError for an unknown field."""
-        return type(self).from_dict({**self.to_dict(), **changes})
-
-    def _check(self) -> None:
-        for name, field in self.__dataclass_fields__.items():
-            value, default = getattr(self, name), field.default
-            choices = field.metadata["choices"]
-            if choices and value not in choices:
-                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
-            wanted = wanted_like(value, default)
-            if wanted:
-                raise ValueError(f"{name} must be {wanted}, got {value!r}")
 
 
 class ModelConfig(Config):
@@ -217,7 +159,7 @@ class AlignDRAWConfig(ModelConfig):
         the alignment units and of the latents, for a laptop; `best`: the same with 12 steps. `scenes`: 32x32 in
         colour, for a laptop. Raises ValueError for another name.
         """
-        return _named(_MODELS, name)
+        return preset_named(_MODELS, name)
 
 
 @dataclass(frozen=True)
@@ -275,7 +217,7 @@ class FullyConnectedVAEConfig(VAEConfig):
     @classmethod
     def preset(cls, name: str) -> FullyConnectedVAEConfig:
         """`coco`, or the smaller `scenes`, for a laptop. Raises ValueError for another name."""
-        return _named(_FULLY_CONNECTED, name)
+        return preset_named(_FULLY_CONNECTED, name)
 
 
 @dataclass(frozen=True)
@@ -286,13 +228,15 @@ class ConvolutionalVAEConfig(VAEConfig):
     title = "Conv-Deconv VAE"
 
     hidden_channels: int = setting(
-        64, "channels of the first of three convolutions; the others have twice and four times as many", formerly="planes"
+        64,
+        "channels of the first of three convolutions; the others have twice and four times as many",
+        formerly="planes",
     )
 
     @classmethod
     def preset(cls, name: str) -> ConvolutionalVAEConfig:
         """`coco`, or the smaller `scenes`, for a laptop. Raises ValueError for another name."""
-        return _named(_CONVOLUTIONAL, name)
+        return preset_named(_CONVOLUTIONAL, name)
 
 
 MODEL_CONFIGS = (AlignDRAWConfig, RefinedConfig, FullyConnectedVAEConfig, ConvolutionalVAEConfig)
@@ -377,7 +321,7 @@ class TrainingConfig(Config):
         same for 10,080 updates; `scenes`: as quick, for 19,200 updates; `vae`: Adam for 12,800. Raises ValueError
         for another name.
         """
-        return _named(_RECIPES, name)
+        return preset_named(_RECIPES, name)
 
 
 @dataclass(frozen=True)
@@ -409,12 +353,6 @@ class EndToEndConfig(TrainingConfig):
             raise ValueError(f"adversarial must not be negative, got {self.adversarial!r}")
         if not self.discriminator_rate > 0:
             raise ValueError(f"discriminator_rate must be above 0, got {self.discriminator_rate!r}")
-
-
-def _named(table: dict[str, _C], name: str) -> _C:
-    if name not in table:
-        raise ValueError(f"there is no preset {name!r}; there are {', '.join(table)}")
-    return table[name]
 
 
 _MODELS = {

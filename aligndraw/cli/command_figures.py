@@ -34,7 +34,8 @@ from aligndraw.cli.outputs import check_file, model_name, writing
 from aligndraw.cli.telling import tell
 from aligndraw.evaluation.nearest import nearest
 from aligndraw.model import Drawing
-from aligndraw.pipelines import Pipeline, training_images
+from aligndraw.pipelines import Pipeline
+from aligndraw.provenance import training_images
 from aligndraw.viz import Group, Row, attention_figure, attention_panel, changed_words, rows_figure, save_png
 
 MAX_PICTURES = 64  # side by side; few programs show a larger file

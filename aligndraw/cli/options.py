@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 from aligndraw.backends import backend_for
 from aligndraw.cli.failure import failing
-from aligndraw.config import Config
 from aligndraw.info import no_cuda_reason
 from aligndraw.ops import OPS
+from aligndraw.settings import Config
 from aligndraw.text.sentences import KINDS
 
 _C = TypeVar("_C", bound=Config)

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from aligndraw.data.captioned import DataError
 from aligndraw.data.pickles import load_pickle
-from aligndraw.data.scenes import ATTRIBUTES, SIDE, Scenes, Split
+from aligndraw.data.scene import ATTRIBUTES, SIDE
+from aligndraw.data.scenes import Scenes, Split
 
 _CIFAR_SHAPE = (3, 32, 32)
 _CIFAR_FILES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")

@@ -25,7 +25,8 @@ from aligndraw.data.mnist_captions import (
     evaluation_sets,
     is_held_out,
 )
-from aligndraw.data.scenes import SIDE, Scenes, evaluation_scenes
+from aligndraw.data.scene import SIDE
+from aligndraw.data.scenes import Scenes, evaluation_scenes
 from aligndraw.text import CaptionError, Vocabulary
 
 PREVIEW_COUNT = 12  # preview captions at most

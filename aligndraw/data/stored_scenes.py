@@ -10,7 +10,8 @@ from typing import get_args
 from aligndraw.data.captioned import CaptionedImages, DataError
 from aligndraw.data.captioned_writer import CaptionedWriter
 from aligndraw.data.coco import write_coco
-from aligndraw.data.scenes import SIDE, SceneExamples, Scenes, Split
+from aligndraw.data.scene import SIDE
+from aligndraw.data.scenes import SceneExamples, Scenes, Split
 from aligndraw.files import atomic_write, sweep
 
 CHUNK_SIZE = 500  # pictures painted and stored together

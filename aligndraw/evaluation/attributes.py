@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from aligndraw.data import CaptionReader, SceneExamples, as_images, evaluation_scenes
-from aligndraw.data.scenes import ATTRIBUTES, SIDE, Split, named_attributes
+from aligndraw.data.scene import ATTRIBUTES, SIDE
+from aligndraw.data.scene_captions import named_attributes
+from aligndraw.data.scenes import Split
 from aligndraw.evaluation.drawing import Sharpen, draw_each
 from aligndraw.evaluation.fidelity import Share
 from aligndraw.evaluation.scene_reader import SceneReader

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from aligndraw.arguments import check_int
-from aligndraw.config import Config, setting
 from aligndraw.files import read_module, write_module
+from aligndraw.settings import Config, setting
 
 NAMES = "features.safetensors", "features.json"
 

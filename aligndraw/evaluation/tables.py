@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from aligndraw.data import CaptionedImages, Examples, SceneExamples, Scenes, evaluation_scenes
-from aligndraw.data.scenes import SIDE
+from aligndraw.data.scene import SIDE
 from aligndraw.evaluation.attributes import AttributeAccuracy
 from aligndraw.evaluation.bound import EPSILON, Estimate, each_bound
 from aligndraw.evaluation.drawing import Sharpen, draw_each

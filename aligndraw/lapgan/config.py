@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aligndraw.config import PRECISIONS, Config, setting
+from aligndraw.config import PRECISIONS
+from aligndraw.settings import Config, setting
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from aligndraw import ops
 from aligndraw.config import ConvolutionalVAEConfig, FullyConnectedVAEConfig, VAEConfig
-from aligndraw.model.interface import Caption, Drawing, Inference, Model
+from aligndraw.model.drawing import Drawing
+from aligndraw.model.interface import Caption, Inference, Model
 from aligndraw.model.latent import Posterior
 
 

@@ -15,8 +15,9 @@ from aligndraw import ops
 from aligndraw.backends import backend_for, missing_reason
 from aligndraw.config import AlignDRAWConfig
 from aligndraw.model.align import WordAttention
+from aligndraw.model.drawing import Drawing
 from aligndraw.model.glimpse import GlimpseRead, GlimpseWrite, WindowHead
-from aligndraw.model.interface import Caption, Drawing, Inference, Model
+from aligndraw.model.interface import Caption, Inference, Model
 from aligndraw.model.language import WordEmbedding
 from aligndraw.model.latent import Posterior, Prior
 from aligndraw.model.recurrent import Head, LSTMCell

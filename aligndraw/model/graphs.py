@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from aligndraw.arguments import check_float, check_int
-from aligndraw.model.interface import Drawing, Model
+from aligndraw.model.drawing import Drawing
+from aligndraw.model.interface import Model
 from aligndraw.noise import Generators, draw_noise
 
 LENGTH_MULTIPLE = 4  # captions are padded to a multiple of it, so that one graph serves several lengths

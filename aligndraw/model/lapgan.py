@@ -16,7 +16,7 @@ from aligndraw.json_files import entry
 from aligndraw.lapgan import pyramid
 from aligndraw.lapgan.config import LAPGANConfig
 from aligndraw.lapgan.generator import ResidualGenerator, TopGenerator
-from aligndraw.model.interface import Drawing
+from aligndraw.model.drawing import Drawing
 from aligndraw.model.language import LanguageModel
 from aligndraw.text import Vocabulary
 

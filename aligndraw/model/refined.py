@@ -17,7 +17,8 @@ from aligndraw.config import RefinedConfig
 from aligndraw.lapgan.config import SharpenerConfig
 from aligndraw.lapgan.generator import ResidualGenerator
 from aligndraw.model.draw import AlignDRAW
-from aligndraw.model.interface import Bound, Caption, Drawing, Refine
+from aligndraw.model.drawing import Drawing
+from aligndraw.model.interface import Bound, Caption, Refine
 from aligndraw.noise import Generators
 
 

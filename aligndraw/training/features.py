@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from aligndraw.config import Config, setting
 from aligndraw.data import as_images
 from aligndraw.data.labelled import open_labelled
 from aligndraw.evaluation.features import FeatureNetwork, FeaturesConfig
 from aligndraw.evaluation.fidelity import Share
+from aligndraw.settings import Config, setting
 from aligndraw.training.run import RunFolder, TrainingSetup
 from aligndraw.training.state import Resumable, check_finite
 

@@ -17,13 +17,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
-from aligndraw.config import Config
 from aligndraw.evaluation import features
 from aligndraw.files import atomic_write, discard, locked, sweep
 from aligndraw.json_files import entry, naming, parse_json, read_json
 from aligndraw.lapgan import sharpen
 from aligndraw.model import lapgan
 from aligndraw.model.saved import CONFIG, WEIGHTS
+from aligndraw.settings import Config
 from aligndraw.text import skipthoughts
 from aligndraw.training.checkpoint import CheckpointError, checkpoints, load_checkpoint, save_checkpoint
 from aligndraw.training.state import Resumable

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_sequence
 
-from aligndraw.config import Config, setting
+from aligndraw.settings import Config, setting
 from aligndraw.text.skipthoughts import END, UNKNOWN, from_gru, prefixes, write_skipthoughts
 from aligndraw.text.words import RULE, legacy_rule, treebank_words
 from aligndraw.training.run import RunFolder, TrainingSetup

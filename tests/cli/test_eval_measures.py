@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from aligndraw.data import CaptionedImages, Scenes, evaluation_scenes
-from aligndraw.data.scenes import VOCABULARY
+from aligndraw.data.scene_captions import VOCABULARY
 from aligndraw.data.stored_scenes import store_scenes
 from aligndraw.evaluation.features import FeatureNetwork
 from aligndraw.evaluation.nearest import nearest

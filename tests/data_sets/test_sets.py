@@ -14,7 +14,8 @@ from aligndraw.data import (
     recorded_data_set,
     to_tensors,
 )
-from aligndraw.data.scenes import COLOURS, HELD_OUT, VOCABULARY
+from aligndraw.data.scene import COLOURS, HELD_OUT
+from aligndraw.data.scene_captions import VOCABULARY
 from aligndraw.data.sets import NEVER_SEEN
 from aligndraw.data.stored_scenes import store_scenes
 

@@ -8,7 +8,8 @@ import torch
 
 from aligndraw import AlignDRAW, AlignDRAWConfig
 from aligndraw.data import Scene, SceneExamples, evaluation_scenes, to_tensors
-from aligndraw.data.scenes import ATTRIBUTES, VOCABULARY, caption, is_held_out, named_attributes
+from aligndraw.data.scene import ATTRIBUTES, is_held_out
+from aligndraw.data.scene_captions import VOCABULARY, caption, named_attributes
 from aligndraw.evaluation.attributes import GROUPS, AttributeAccuracy, score_attributes, score_scene_reader
 from aligndraw.evaluation.scene_reader import UNSURE, SceneReader
 from aligndraw.noise import stream

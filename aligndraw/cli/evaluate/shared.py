@@ -21,7 +21,7 @@ from aligndraw.cli.options import add_device, add_model, add_seed, add_sentences
 from aligndraw.cli.outputs import writing
 from aligndraw.cli.telling import tell
 from aligndraw.data import CaptionedImages, CaptionedSplit, Scenes
-from aligndraw.data.scenes import SIDE
+from aligndraw.data.scene import SIDE
 from aligndraw.evaluation.bound import EPSILON
 from aligndraw.evaluation.features import FeatureNetwork
 from aligndraw.evaluation.retrieval import MARGINAL, SHORTLIST, read_shortlists, shortlists

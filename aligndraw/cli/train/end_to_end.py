@@ -16,7 +16,8 @@ from aligndraw.cli.train.drawing import DrawingJob, add_validation_size
 from aligndraw.config import EndToEndConfig, RefinedConfig
 from aligndraw.data import open_data_set
 from aligndraw.data.sets import VALIDATION_SIZE
-from aligndraw.pipelines import Job, Pipeline, joined, new_run, resumed_run, training_data
+from aligndraw.pipelines import Job, Pipeline, joined, new_run, resumed_run
+from aligndraw.provenance import training_data
 from aligndraw.training.end_to_end import EndToEndTrainer
 
 NAME = "end-to-end"
