@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from aligndraw import lapgan as lapgan
     from aligndraw import machine as machine
     from aligndraw import model as model
+    from aligndraw import module_files as module_files
     from aligndraw import nn as nn
     from aligndraw import noise as noise
     from aligndraw import ops as ops
@@ -43,8 +44,8 @@ __all__ = ["AlignDRAW", "AlignDRAWConfig", "TrainingConfig", "use_backend"]
 _PLACES = {"AlignDRAW": "model", "AlignDRAWConfig": "config", "TrainingConfig": "config", "use_backend": "backends"}
 _MODULES = (
     "arguments", "backends", "cli", "config", "convert", "data", "evaluation", "files", "info", "json_files", "lapgan",
-    "machine", "model", "nn", "noise", "ops", "pipelines", "presets", "printable", "provenance", "settings",
-    "sharpening", "text", "training", "viz",
+    "machine", "model", "module_files", "nn", "noise", "ops", "pipelines", "presets", "printable", "provenance",
+    "settings", "sharpening", "text", "training", "viz",
 )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ def check_seed(value: Any) -> None:
     check_int("seed", value, 0, SEEDS)
 
 
-def check_float(name: str, value: Any, least: float) -> None:
+def check_real(name: str, value: Any, least: float) -> None:
     """Raises ValueError unless `value` is a finite number of at least `least`."""
     try:
         number = math.nan if isinstance(value, (bool, str)) else float(value)

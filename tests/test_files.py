@@ -3,7 +3,6 @@
 import errno
 import hashlib
 import io
-import json
 import os
 import signal
 import sys
@@ -14,9 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from file_faults import FileFaults, Killed, tree
-from torch import nn
 
 from aligndraw.files import (
     atomic_write,
@@ -24,14 +21,12 @@ from aligndraw.files import (
     load_archive,
     load_array,
     locked,
-    read_module,
     read_text,
     reading,
     save_array,
     scratch,
     sweep,
     write_array,
-    write_module,
 )
 
 posix = pytest.mark.skipif(os.name != "posix", reason="there is no fork")
@@ -296,30 +291,6 @@ def test_a_member_that_is_no_array(tmp_path):
         archive.writestr("a.npy", b"nothing of the kind")
     with pytest.raises(ValueError, match="is no archive: a is no array"), reading(tmp_path / "a.npz", "no archive"):
         load_archive(tmp_path / "a.npz", "a")
-
-
-def test_modules_are_made_once_their_weights_are_known_to_fit(tmp_path):
-    """A record is a few bytes, whatever the sizes that it tells."""
-    devices = []
-
-    def build(record):
-        module = nn.Linear(record["inputs"], 2)
-        devices.append(module.weight.device.type)
-        record["inputs"] = str(record["inputs"])
-        return module
-
-    def load():
-        return read_module(tmp_path, ("w.safetensors", "r.json"), "module", "test 1", build)
-
-    linear = nn.Linear(3, 2)
-    write_module(linear, tmp_path, ("w.safetensors", "r.json"), {"format": "test 1", "inputs": 3})
-    module, record = load()
-    assert devices == ["meta", "cpu"] and record["inputs"] == "3"
-    assert torch.equal(module.weight, linear.weight) and torch.equal(module.bias, linear.bias)
-    (tmp_path / "r.json").write_text(json.dumps({"format": "test 1", "inputs": 1000}))
-    with pytest.raises(ValueError, match="w.safetensors does not fit r.json beside it: look at weight"):
-        load()
-    assert devices == ["meta", "cpu", "meta"]
 
 
 @posix

@@ -16,8 +16,8 @@ from PIL import Image
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 import aligndraw
-from aligndraw.cli.captions import check_captions, read_lines
-from aligndraw.cli.command_sharpen import sharpening_all
+from aligndraw.cli.captions import check_readable, read_lines
+from aligndraw.cli.command_sharpen import with_shared_sharpener
 from aligndraw.cli.failure import Failure, failing
 from aligndraw.cli.figure_captions import FigureCaption, Groups, default_captions
 from aligndraw.cli.options import (
@@ -32,7 +32,7 @@ from aligndraw.cli.options import (
 )
 from aligndraw.cli.outputs import check_file, model_name, writing
 from aligndraw.cli.telling import tell
-from aligndraw.evaluation.nearest import nearest
+from aligndraw.evaluation.nearest import nearest_images
 from aligndraw.model import Drawing
 from aligndraw.pipelines import Pipeline
 from aligndraw.provenance import training_images
@@ -157,7 +157,11 @@ def _loaded(arguments: argparse.Namespace) -> Pipelines:
     else:
         name = model_name(arguments.model)
         pipelines = {name: Pipeline.load(arguments.model, arguments.device, arguments.sentences)}
-    return pipelines if arguments.sharpen is None else sharpening_all(pipelines, arguments.sharpen, arguments.device)
+    return (
+        pipelines
+        if arguments.sharpen is None
+        else with_shared_sharpener(pipelines, arguments.sharpen, arguments.device)
+    )
 
 
 def _captions(arguments: argparse.Namespace, pipelines: Pipelines) -> Groups:
@@ -176,7 +180,7 @@ def _captions(arguments: argparse.Namespace, pipelines: Pipelines) -> Groups:
         if not groups:
             raise Failure(f"{file or '--caption'} must hold at least one caption, got none", status=2)
     for pipeline in pipelines.values():
-        check_captions(pipeline.reader, ((i, line) for i, line in enumerate(lines, 1) if line), file)
+        check_readable(pipeline.reader, ((i, line) for i, line in enumerate(lines, 1) if line), file)
     return groups
 
 
@@ -206,7 +210,7 @@ def _background(arguments: argparse.Namespace, pipelines: Pipelines, groups: Gro
     if queries.shape[1:] != images.shape[1:]:
         raise ValueError(f"--data must be of images {list(queries.shape[1:])}, got {list(images.shape[1:])}")
     with tqdm(total=len(images), unit=" images", dynamic_ncols=True, disable=None, leave=False) as bar:
-        where, _ = nearest(queries, images, on_chunk=bar.update)
+        where, _ = nearest_images(queries, images, on_chunk=bar.update)
     found = images[where[:, 0]].astype(np.float32) / 255
     parts = found.reshape(len(drawn), arguments.n, *found.shape[1:])
     heading = (

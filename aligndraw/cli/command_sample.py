@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from aligndraw.cli.captions import check_captions, read_lines
-from aligndraw.cli.command_sharpen import sharpening
+from aligndraw.cli.captions import check_readable, read_lines
+from aligndraw.cli.command_sharpen import with_sharpener
 from aligndraw.cli.failure import Failure, failing
 from aligndraw.cli.options import (
     add_device,
@@ -20,7 +20,7 @@ from aligndraw.cli.options import (
     int_at_least,
     path_with_suffix,
 )
-from aligndraw.cli.outputs import check_file, draw_each, model_name, write_archive, write_sheet, writing
+from aligndraw.cli.outputs import check_file, draw_one_by_one, model_name, write_archive, write_sheet, writing
 from aligndraw.cli.telling import tell
 from aligndraw.model import Drawing
 from aligndraw.pipelines import Pipeline
@@ -97,8 +97,8 @@ def _run(arguments: argparse.Namespace) -> int:
     with failing(ValueError):
         pipeline = Pipeline.load(arguments.model, arguments.device, arguments.sentences)
         if arguments.sharpen is not None:
-            pipeline = sharpening(pipeline, arguments.sharpen, arguments.device)
-    check_captions(pipeline.reader, enumerate(captions, 1), file)
+            pipeline = with_sharpener(pipeline, arguments.sharpen, arguments.device)
+    check_readable(pipeline.reader, enumerate(captions, 1), file)
     config = pipeline.model.config
     if arguments.attention is not None and not pipeline.model.attends:
         raise Failure(f"--attention needs a model that attends to words, got a {config.title}", status=2)
@@ -112,7 +112,7 @@ def _run(arguments: argparse.Namespace) -> int:
         batches = [captions[start : start + size] for start in range(0, len(captions), size)]
         write_archive(arguments.o, captions, n, [pipeline.draw(batch, n, **options).images for batch in batches])
     else:
-        _write_all(arguments, pipeline, captions, n, draw_each(pipeline, captions, n, **options), **options)
+        _write_all(arguments, pipeline, captions, n, draw_one_by_one(pipeline, captions, n, **options), **options)
     several = f" of {len(captions)} captions" if len(captions) > 1 else ""
     tell(f"wrote {arguments.o}: {total} picture{'s' * (total > 1)}{several}, seed {arguments.seed}")
     return 0

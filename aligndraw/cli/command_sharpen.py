@@ -55,7 +55,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_run)
 
 
-def sharpening(pipeline: Pipeline, folder: Path, device: str) -> Pipeline:
+def with_sharpener(pipeline: Pipeline, folder: Path, device: str) -> Pipeline:
     """A pipeline whose pictures come out sharp. Raises ValueError or FileNotFoundError where the two do not fit."""
     sharpen = CaptionedSharpener.load(folder, pipeline.model.language, pipeline.vocabulary, device=device)
     ours, theirs = ((c.channels, *c.image_size) for c in (sharpen.config, pipeline.model.config))
@@ -66,12 +66,12 @@ def sharpening(pipeline: Pipeline, folder: Path, device: str) -> Pipeline:
     return dataclasses.replace(pipeline, sharpen=sharpen)
 
 
-def sharpening_all(pipelines: Mapping[str, Pipeline], folder: Path, device: str) -> dict[str, Pipeline]:
+def with_shared_sharpener(pipelines: Mapping[str, Pipeline], folder: Path, device: str) -> dict[str, Pipeline]:
     """The same of several: one sharpener for all, with the first that can read captions for it."""
     refusal = None
     for pipeline in pipelines.values():
         try:
-            sharpen = sharpening(pipeline, folder, device).sharpen
+            sharpen = with_sharpener(pipeline, folder, device).sharpen
         except ValueError as error:
             refusal = refusal or error
             continue

@@ -50,7 +50,7 @@ def model_name(folder: Path | None) -> str:
     return f"shipped {SHIPPED.name}" if folder is None else str(folder)
 
 
-def draw_each(pipeline: Pipeline, captions: Sequence[str], n: int = 1, **options: Any) -> list[Drawing]:
+def draw_one_by_one(pipeline: Pipeline, captions: Sequence[str], n: int = 1, **options: Any) -> list[Drawing]:
     """Draws each caption by itself, so that its pictures are the same to the bit in any company; options of `draw`."""
     return [pipeline.draw([caption], n, **options) for caption in captions]
 
@@ -69,7 +69,7 @@ def write_sheet(
     """Writes the sheet of the pictures of captions, each with a remark or "", as a PNG file.
 
     Args:
-        drawings: of each caption, from `draw_each`.
+        drawings: of each caption, from `draw_one_by_one`.
         pipeline, model: that drew them, and its name.
         seed, temperature, steps: the options that they were drawn with.
     """

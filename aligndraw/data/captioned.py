@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aligndraw.arguments import check_int, check_seed
-from aligndraw.data.ragged import padded, ranges
+from aligndraw.data.ragged import pad_rows, ranges
 from aligndraw.files import load_array, reading
 from aligndraw.json_files import entry, naming, parse_json
 from aligndraw.text import MAX_WORDS, Vocabulary, read_tokenizer
@@ -89,7 +89,7 @@ class CaptionedSplit:
         """Word ids int64 [B, N] padded with 0, and lengths int64 [B]."""
         lengths = self.lengths[index]
         words = self._words[ranges(self._first[index], lengths)]
-        return padded(words.astype(np.int64), lengths), lengths
+        return pad_rows(words.astype(np.int64), lengths), lengths
 
     def parts(self, index: slice | NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
         """As `Resident.parts`: indices of images, int64 [B]."""

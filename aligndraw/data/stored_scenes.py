@@ -60,7 +60,7 @@ def store_scenes(
                 writer.store(split, [str(start + i) for i in range(len(pictures))], pictures)
                 on_images(len(pictures))
             pairs[split] = [
-                (str(i), text) for i, texts in enumerate(scene_captions(examples, captions)) for text in texts
+                (str(i), text) for i, texts in enumerate(captions_per_scene(examples, captions)) for text in texts
             ]
         return writer.finish(pairs)
 
@@ -77,7 +77,7 @@ def export_scenes(folder: Path, images: int = 20_000, seed: int = 0, *, captions
     folder.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(folder) as new:
         for split, examples in scene_splits(images, seed).items():
-            write_coco(new, split, examples.pictures(slice(None)), scene_captions(examples, captions))
+            write_coco(new, split, examples.pictures(slice(None)), captions_per_scene(examples, captions))
         _check_absent(folder)
 
 
@@ -86,6 +86,6 @@ def _check_absent(folder: Path) -> None:
         raise DataError(f"{folder} exists already: give another folder")
 
 
-def scene_captions(examples: SceneExamples, captions: int) -> list[tuple[str, ...]]:
+def captions_per_scene(examples: SceneExamples, captions: int) -> list[tuple[str, ...]]:
     """So many captions of each scene, its own first."""
     return list(zip(examples.captions(), *(examples.reworded(k).captions() for k in range(1, captions))))

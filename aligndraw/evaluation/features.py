@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,12 +22,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from aligndraw.arguments import check_int
-from aligndraw.files import read_module, write_module
+from aligndraw.module_files import SavedModule
 from aligndraw.settings import Config, setting
 
 NAMES = "features.safetensors", "features.json"
 
-_FORMAT = "aligndraw features 1"
 _BLOCKS = ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3))  # channels over those of the first block, convolutions
 _EPS = 1e-3  # of batch normalisation
 
@@ -51,12 +49,10 @@ class FeaturesConfig(Config):
             raise ValueError(f"dropout must be at least 0 and below 2, got {self.dropout!r}")
 
 
-class FeatureNetwork(nn.Module):
-    """Images to logits of their classes, and to features.
+class FeatureNetwork(SavedModule):
+    """Images to logits of their classes, and to features. `load` returns it in evaluation mode."""
 
-    Attributes:
-        notes: how it came about.
-    """
+    FILES, FORMAT, TITLE = NAMES, "aligndraw features 1", "feature network"
 
     mean: Tensor  # of each channel [C], of the training images
     deviation: Tensor
@@ -64,7 +60,6 @@ class FeatureNetwork(nn.Module):
     def __init__(self, config: FeaturesConfig) -> None:
         super().__init__()
         self.config = config
-        self.notes: dict[str, Any] = {}
         self.register_buffer("mean", torch.full((config.channels,), 0.5))
         self.register_buffer("deviation", torch.full((config.channels,), 0.25))
         layers: list[nn.Module] = []
@@ -127,30 +122,12 @@ class FeatureNetwork(nn.Module):
             self.train(training)
         return torch.cat(parts).numpy()
 
-    def save(self, folder: str | Path) -> None:
-        """Writes `features.safetensors` and `features.json` into a folder, which is made if need be.
-
-        Raises:
-            OSError: it cannot be written; each file appears whole or not at all.
-        """
-        record = {"format": _FORMAT, "features": self.config.to_dict(), "notes": self.notes}
-        write_module(self, Path(folder), NAMES, record)
+    def record(self) -> dict[str, Any]:
+        return {"features": self.config.to_dict()}
 
     @classmethod
-    def load(cls, folder: str | Path) -> FeatureNetwork:
-        """Reads what `save` wrote: on the CPU, ready to be used.
-
-        Raises:
-            FileNotFoundError: there is no such network in the folder.
-            ValueError: a file is damaged, foreign, or does not fit the other.
-        """
-
-        def build(record: dict[str, Any]) -> FeatureNetwork:
-            return cls(FeaturesConfig.from_dict(record["features"]))
-
-        network, record = read_module(Path(folder), NAMES, "feature network", _FORMAT, build)
-        network.notes = record["notes"]
-        return network.eval()
+    def from_record(cls, record: dict[str, Any]) -> FeatureNetwork:
+        return cls(FeaturesConfig.from_dict(record["features"])).eval()
 
     def _hidden(self, images: Tensor) -> Tensor:
         hidden: Tensor = self.layers((images - self.mean[:, None, None]) / self.deviation[:, None, None])

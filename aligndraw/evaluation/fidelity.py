@@ -203,7 +203,7 @@ def _share(hits: Tensor, among: Tensor) -> Share:
     return Share(int((hits & among).sum()), int(among.sum()))
 
 
-def check_pictures(model: Model) -> None:
+def check_mnist_model(model: Model) -> None:
     """Raises ValueError unless the model is of pictures of MNIST with captions."""
     got = (model.config.channels, *model.config.image_size)
     if got != (1, CANVAS, CANVAS):
@@ -245,7 +245,7 @@ def score_fidelity(
     for name, value in (("n", n), ("batch_size", batch_size)):
         check_int(name, value, 1)
     check_seed(seed)
-    check_pictures(model)
+    check_mnist_model(model)
     device = model.canvas.device
     reader = reader or DigitReader.load().to(device)
     stream_of = {placement: i for i, placement in enumerate(all_placements())}

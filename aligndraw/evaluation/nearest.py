@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from aligndraw.arguments import check_int
 
 
-def nearest(
+def nearest_images(
     queries: NDArray[Any],
     images: NDArray[Any],
     count: int = 1,

@@ -28,7 +28,7 @@ from aligndraw.arguments import check_int, check_seed
 from aligndraw.data import Examples
 from aligndraw.evaluation.bound import EPSILON, clipped
 from aligndraw.evaluation.fidelity import Share
-from aligndraw.evaluation.nearest import nearest
+from aligndraw.evaluation.nearest import nearest_images
 from aligndraw.files import load_array, reading
 from aligndraw.model import Caption, Model
 from aligndraw.noise import stream
@@ -152,7 +152,7 @@ def shortlists(features: NDArray[Any], size: int = SHORTLIST) -> NDArray[np.int6
     itself = np.arange(len(features))
     if size == 1:
         return itself[:, None]
-    found, _ = nearest(features, features, min(size, len(features)))
+    found, _ = nearest_images(features, features, min(size, len(features)))
     # An image that others are equal to need not come first, and may even be missing.
     order = np.argsort(found != itself[:, None], axis=1, kind="stable")
     lists = np.take_along_axis(found, order, 1)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from aligndraw.arguments import check_float, check_int
+from aligndraw.arguments import check_int, check_real
 from aligndraw.model.drawing import Drawing
 from aligndraw.model.interface import Model
 from aligndraw.noise import Generators, draw_noise
@@ -117,7 +117,7 @@ class Graphs:
         return replay()
 
 
-def padded(captions: Tensor) -> Tensor:
+def pad_captions(captions: Tensor) -> Tensor:
     """Returns word ids [B, N] with N padded to a multiple of LENGTH_MULTIPLE; vectors of sentences as they are.
 
     No model reads ids beyond the length of a caption.
@@ -152,7 +152,7 @@ class GraphedSampler:
     ) -> Drawing:
         """As `Model.sample`; the results are the caller's."""
         model, graphs = self.model, self.graphs
-        check_float("temperature", temperature, 0)
+        check_real("temperature", temperature, 0)
         if steps is not None:
             check_int("steps", steps, 1)
         if graphs.reason or model.fallback_reason("unroll_prior"):
@@ -164,5 +164,5 @@ class GraphedSampler:
         def drawn(captions: Tensor, lengths: Tensor, noise: Tensor) -> Drawing:
             return model.sample(captions, lengths, noise=noise)
 
-        drawing: Drawing = graphs.run(addresses, drawn, padded(captions), lengths, noise)
+        drawing: Drawing = graphs.run(addresses, drawn, pad_captions(captions), lengths, noise)
         return drawing.cloned(captions.shape[1])

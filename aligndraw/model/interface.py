@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from aligndraw.arguments import check_float, check_int
+from aligndraw.arguments import check_int, check_real
 from aligndraw.config import ModelConfig
 from aligndraw.model.drawing import Drawing
 from aligndraw.model.language import LanguageModel, WordEmbedding, WordLSTM
@@ -292,7 +292,7 @@ class Model(nn.Module):
         Raises:
             ValueError: shapes or values do not fit.
         """
-        check_float("temperature", temperature, 0)
+        check_real("temperature", temperature, 0)
         if steps is not None:
             check_int("steps", steps, 1)
         caption = self.encode_captions(captions, lengths)

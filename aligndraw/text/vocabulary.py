@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aligndraw.printable import printable
+from aligndraw.printable import escape
 from aligndraw.text.words import ENDING, RULE, legacy_rule, word_rule, words_of
 
 # Several times the longest caption of the usual sets (COCO's has 57 words).
@@ -206,7 +206,7 @@ def _quote(text: str, limit: int = 60) -> str:
     line = " ".join(text.split())
     line = line if len(line) <= limit else line[: limit - 3] + "..."
     quoted = line.replace("\\", "\\\\").replace('"', '\\"')
-    return printable(f'"{quoted}"')
+    return escape(f'"{quoted}"')
 
 
 def _quote_all(words: Iterable[str]) -> str:

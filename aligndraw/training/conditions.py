@@ -19,7 +19,7 @@ from aligndraw.training.state import Resumable
 VARIABLES = ("ATEN_CPU_CAPABILITY", "DNNL_MAX_CPU_ISA", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA")
 
 
-def conditions(trainer: Resumable[Any]) -> dict[str, str]:
+def current_conditions(trainer: Resumable[Any]) -> dict[str, str]:
     """The conditions of a trainer's updates in this process, by name.
 
     "aligndraw" and "torch" are versions, "ops" the backends that serve the device. On a CPU there are "threads",

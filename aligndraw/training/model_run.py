@@ -12,7 +12,7 @@ from aligndraw.data import Examples
 from aligndraw.evaluation.bound import estimate_bound
 from aligndraw.json_files import entry
 from aligndraw.model.saved import save_model
-from aligndraw.training.fit import fit
+from aligndraw.training.loop import fit
 from aligndraw.training.run import RunFolder
 from aligndraw.training.trainer import Trainer, Update
 

@@ -12,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from aligndraw.evaluation.reader import Reader
-from aligndraw.training.fit import fit
+from aligndraw.training.loop import fit
 from aligndraw.training.state import Resumable
 
 _R = TypeVar("_R", bound=Reader)

@@ -14,9 +14,9 @@ from torch import Tensor
 from aligndraw.config import TrainingConfig
 from aligndraw.data import Examples, Resident, Source, as_images, to_parts, to_tensors
 from aligndraw.model import Bound, Model
-from aligndraw.model.graphs import Graphs, Recorder, padded
+from aligndraw.model.graphs import Graphs, Recorder, pad_captions
 from aligndraw.noise import draw_noise, stream
-from aligndraw.training.fit import fit
+from aligndraw.training.loop import fit
 from aligndraw.training.optimizer import RMSprop, build_optimizer, clip_scales, learning_rate
 from aligndraw.training.precision import autocast_to, float32_products, resolve_precision
 from aligndraw.training.state import Resumable
@@ -198,7 +198,7 @@ class Trainer(Resumable[Update]):
             pictures = (images,)
         size = (self.model.config.steps, self.model.config.latent_units)
         noise = draw_noise(len(captions), size, stream(self.seed, index, canvas.device), canvas)
-        return *pictures, captions if self.ungraphed_reason else padded(captions), lengths, noise
+        return *pictures, captions if self.ungraphed_reason else pad_captions(captions), lengths, noise
 
     def _graphed_update(self, *inputs: Tensor) -> Tensor:
         """An update that can be replayed: what `_gradient` measures.

@@ -254,7 +254,7 @@ def test_a_run_that_is_killed_keeps_its_figures_so_far(monkeypatch, tmp_path):
             on_update(Update(index, 0, 3.0, 4.0 + index, 0.0, 0.0))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("aligndraw.training.fit.fit", killed)
+    monkeypatch.setattr("aligndraw.training.loop.fit", killed)
     monkeypatch.setattr(gpu_stages, "PROGRESS_EVERY", 2)
     with pytest.raises(KeyboardInterrupt):
         gpu_stages.paper(tmp_path / "out", 60.0, "cpu")

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from aligndraw import AlignDRAW, AlignDRAWConfig
 from aligndraw.data import Scene, SceneExamples, evaluation_scenes, to_tensors
 from aligndraw.data.scene import ATTRIBUTES, is_held_out
 from aligndraw.data.scene_captions import VOCABULARY, caption, named_attributes
@@ -99,18 +98,9 @@ def test_undecided():
     assert reader.read(torch.zeros(1, 3, 32, 32)).tolist() == [[UNSURE, 0, *[UNSURE] * 5]]
 
 
-def test_pictures_of_a_model():
+def test_pictures_of_a_model(scene_model):
     """Each from a stream of its own, whatever the batches; real pictures as the reader's record has them."""
-    torch.manual_seed(0)
-    model = AlignDRAW(
-        AlignDRAWConfig(
-            image_size=(32, 32), channels=3, vocabulary_size=99,
-            steps=2, encoder_units=6, decoder_units=5, latent_units=3, language_units=4, align_units=4,
-        )
-    )  # fmt: skip
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(0, 0.5)
+    model = scene_model
     examples = evaluation_scenes(size=3)
     seen = {"pictures": []}
 

@@ -22,8 +22,8 @@ from aligndraw.training.adversarial import (
     SharpenerTrainer,
     log_epoch,
 )
-from aligndraw.training.conditions import conditions
-from aligndraw.training.fit import fit
+from aligndraw.training.conditions import current_conditions
+from aligndraw.training.loop import fit
 
 RECIPE = AdversarialConfig(epochs=2, batch_size=4, momentum=0.3, momentum_step=0.1, precision="float32")
 
@@ -276,7 +276,7 @@ def test_a_pyramid_resolves_its_precision_once(pyramid_config, monkeypatch):
     trainer = PyramidTrainer(model, Source((2, 11, 14)), Encoder(), RECIPE.replace(precision="auto"))
     assert [level.precision for level in trainer.levels.values()] == ["bf16", "bf16"]
     assert asked == ["cpu"]
-    assert conditions(trainer)["precision"] == "bf16"
+    assert current_conditions(trainer)["precision"] == "bf16"
 
 
 def test_the_top_level_trains_on_small_images(pyramid_config):

@@ -6,7 +6,7 @@ import torch
 
 from aligndraw.text.skipthoughts import SkipThoughts, from_gru
 from aligndraw.training.expansion import expand_vocabulary, read_word_vectors
-from aligndraw.training.fit import fit
+from aligndraw.training.loop import fit
 from aligndraw.training.skipthoughts import (
     SkipThoughtsConfig,
     SkipThoughtsModel,

@@ -43,7 +43,7 @@ from aligndraw.evaluation.bound import EPSILON, BoundReport, Estimate, estimate_
 from aligndraw.evaluation.drawing import Sharpen
 from aligndraw.evaluation.energy import Energy, score_energy
 from aligndraw.evaluation.excess import excess_placements, score_excess
-from aligndraw.evaluation.fidelity import check_pictures, score_fidelity
+from aligndraw.evaluation.fidelity import check_mnist_model, score_fidelity
 from aligndraw.evaluation.reader import DigitReader
 from aligndraw.evaluation.scene_reader import SceneReader
 from aligndraw.model import PictureModel, has_bound
@@ -142,7 +142,7 @@ def _run(arguments: argparse.Namespace) -> int:
         model = pipeline.model
         if not has_bound(model):
             raise Failure(f"model {name} must be one that draws MNIST with captions, got a LAPGAN")
-        check_pictures(model)
+        check_mnist_model(model)
         if pipeline.vocabulary.words[: len(VOCABULARY)] != VOCABULARY.words:
             raise Failure(f"model {name} must have the vocabulary of MNIST with captions, got another")
         bans = _bans(arguments, name, pipeline.notes)

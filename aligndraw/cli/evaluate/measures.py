@@ -30,7 +30,7 @@ from aligndraw.cli.options import describe_backends, int_at_least
 from aligndraw.cli.outputs import check_file, writing
 from aligndraw.cli.telling import tell
 from aligndraw.data import Examples, Scenes, evaluation_scenes
-from aligndraw.evaluation.nearest import nearest
+from aligndraw.evaluation.nearest import nearest_images
 from aligndraw.evaluation.retrieval import (
     SHORTLIST,
     Likelihoods,
@@ -217,8 +217,8 @@ def _run_similarity(arguments: argparse.Namespace) -> int:
             drawn = np.rint(images * 255).astype(np.uint8)
             bar.set_description(f"nearest, {title}")
             bar.reset(2 * len(training))
-            found, away = nearest(drawn, training, min(NEIGHBOURS, len(training)), on_chunk=bar.update)
-            _, usual = nearest(true, training, on_chunk=bar.update)
+            found, away = nearest_images(drawn, training, min(NEIGHBOURS, len(training)), on_chunk=bar.update)
+            _, usual = nearest_images(true, training, on_chunk=bar.update)
             blocks += [
                 Captioned(caption, np.concatenate([drawn[i : i + 1], training[found[i]]]) / 255)
                 for i, caption in enumerate(examples.captions(slice(0, min(len(true), PREVIEW_COUNT // len(sets)))))

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 import aligndraw
-from aligndraw.cli.command_sharpen import sharpening
+from aligndraw.cli.command_sharpen import with_sharpener
 from aligndraw.cli.failure import Failure, failing
 from aligndraw.cli.options import add_device, add_model, add_seed, add_sentences, float_at_least, int_at_least
 from aligndraw.cli.outputs import writing
@@ -143,7 +143,7 @@ def open_evaluation(arguments: argparse.Namespace) -> Evaluation:
     with failing(ValueError, FileNotFoundError):
         pipeline = Pipeline.load(arguments.model, arguments.device, arguments.sentences)
         if arguments.sharpen is not None:
-            pipeline = sharpening(pipeline, arguments.sharpen, arguments.device)
+            pipeline = with_sharpener(pipeline, arguments.sharpen, arguments.device)
         if arguments.data is None:
             if arguments.split not in SPLITS:
                 raise Failure(f"--split must be one of {', '.join(SPLITS)} for scenes, got {arguments.split}", status=2)

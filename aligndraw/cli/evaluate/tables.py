@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 import aligndraw
-from aligndraw.cli.command_sharpen import sharpening_all
+from aligndraw.cli.command_sharpen import with_shared_sharpener
 from aligndraw.cli.evaluate.shared import (
     add_marginal,
     add_sharpen_epsilon,
@@ -36,7 +36,7 @@ from aligndraw.lapgan.sharpen import NAMES as SHARPENER_FILES
 from aligndraw.model.lapgan import NAMES as LAPGAN_FILES
 from aligndraw.model.saved import CONFIG, WEIGHTS
 from aligndraw.pipelines import Pipeline
-from aligndraw.printable import printable
+from aligndraw.printable import escape
 
 FORMAT = "aligndraw tables 2"
 MODEL_FILES = WEIGHTS, CONFIG
@@ -164,7 +164,7 @@ def _compare(arguments: argparse.Namespace, folders: Mapping[str, Path], group: 
     }
     sharpen = None
     if arguments.sharpen is not None:
-        sharpener = next(iter(sharpening_all(pipelines, arguments.sharpen, arguments.device).values())).sharpen
+        sharpener = next(iter(with_shared_sharpener(pipelines, arguments.sharpen, arguments.device).values())).sharpen
         assert sharpener is not None
         sharpen = _key(arguments.sharpen, *SHARPENER_FILES), sharpener
     models = {
@@ -197,7 +197,7 @@ def _compare(arguments: argparse.Namespace, folders: Mapping[str, Path], group: 
         },
         "sharpener": sharpen and {"folder": str(arguments.sharpen), "checksum": sharpen[0]},
     }
-    text = "\n".join(map(printable, text.split("\n")))  # names of models and folders are in it
+    text = "\n".join(map(escape, text.split("\n")))  # names of models and folders are in it
     written = {"md": text, "json": json.dumps(record, indent=2, allow_nan=False) + "\n"}
     for ending, content in written.items():
         path = arguments.o / f"{TABLES}.{ending}"
@@ -259,7 +259,7 @@ def _do(done: Parts, models: Mapping[str, ModelParts], group: ProcessGroup) -> N
         leave=False,
     ) as bar:
         for part in share:
-            bar.set_description(printable(titles[part.name]))
+            bar.set_description(escape(titles[part.name]))
             with writing(done.path(part.name)):
                 done.do(part)
             bar.update(part.work)

@@ -12,7 +12,7 @@ from typing import Any
 
 from aligndraw.cli.failure import Failure, failing
 from aligndraw.cli.options import add_config, add_renamed, apply_overrides, describe_backends, fields, int_at_least
-from aligndraw.cli.outputs import draw_each, write_sheet
+from aligndraw.cli.outputs import draw_one_by_one, write_sheet
 from aligndraw.cli.train import job
 from aligndraw.config import MODEL_CONFIGS, AlignDRAWConfig, TrainingConfig
 from aligndraw.data import BANS, open_data_set
@@ -64,7 +64,7 @@ class DrawingJob(job.Job):
 
     def _write_sheet(self, path: Path, pipeline: Pipeline) -> None:
         captions = self.begun.data.preview_captions
-        drawings = draw_each(pipeline, [caption for caption, _ in captions])
+        drawings = draw_one_by_one(pipeline, [caption for caption, _ in captions])
         write_sheet(path, captions, drawings, pipeline=pipeline, model=str(self.run.folder))
 
     def train(self, on_epoch: Callable[[int, Mapping[str, Any]], None], **options: Any) -> str:

@@ -19,7 +19,7 @@ from aligndraw.cli.train.progress import Progress
 from aligndraw.cli.train.stopping import stopped_by_signals
 from aligndraw.printable import one_line
 from aligndraw.text import CaptionError
-from aligndraw.training.fit import fit
+from aligndraw.training.loop import fit
 from aligndraw.training.run import RunFolder, TrainingSetup
 from aligndraw.training.state import Resumable
 

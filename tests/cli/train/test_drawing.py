@@ -1,13 +1,11 @@
 """aligndraw train, eval and sample: every model, words and vectors of sentences alike."""
 
 import json
-import signal
 
 import numpy as np
 import pytest
 import torch
 
-from aligndraw.cli.train.progress import Progress
 from aligndraw.data import CaptionedImages, evaluation_scenes, sentences
 from aligndraw.data.stored_scenes import store_scenes
 from aligndraw.evaluation.attributes import score_attributes
@@ -45,19 +43,8 @@ def vectors(stored, tmp_path):
     return tmp_path / "vectors.npz"
 
 
-def stop_at(monkeypatch, number):
-    report = Progress.on_update
-
-    def stopping(self, update):
-        report(self, update)
-        if update.index + 1 == number:
-            signal.raise_signal(signal.SIGINT)
-
-    monkeypatch.setattr(Progress, "on_update", stopping)
-
-
 @pytest.mark.parametrize(("model", "read"), READ)
-def test_a_run(command, stored, vectors, tmp_path, monkeypatch, model, read):
+def test_a_run(command, stored, vectors, tmp_path, monkeypatch, model, read, stop_at):
     """Training stops and goes on to the same bits; the model is scored and draws, from anywhere."""
     title = TITLES[model]
     monkeypatch.chdir(tmp_path)

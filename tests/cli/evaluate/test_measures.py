@@ -12,7 +12,7 @@ from aligndraw.data import CaptionedImages, Scenes, evaluation_scenes
 from aligndraw.data.scene_captions import VOCABULARY
 from aligndraw.data.stored_scenes import store_scenes
 from aligndraw.evaluation.features import FeatureNetwork
-from aligndraw.evaluation.nearest import nearest
+from aligndraw.evaluation.nearest import nearest_images
 from aligndraw.evaluation.retrieval import Likelihoods, Reference, encode_examples, mean_caption, retrieve, shortlists
 from aligndraw.evaluation.similarity import score_similarity
 from aligndraw.lapgan.captioned import CaptionedSharpener
@@ -137,7 +137,7 @@ def test_similarity(command, drawing, tmp_path, monkeypatch):
         read = VOCABULARY.encode_batch(examples.captions())
         drawn = pipeline.model.sample(*read, generator=[stream(2, i) for i in range(3)]).images.numpy()
         for what, pictures in (("drawn", np.rint(255 * drawn).astype(np.uint8)), ("true", examples.batch(slice(3))[0])):
-            away = nearest(pictures, training)[1].mean()
+            away = nearest_images(pictures, training)[1].mean()
             assert record[kind]["nearest"][what] == pytest.approx(away) and f"{away:.2f}" in out
     with Image.open(sheet) as image:
         assert image.width > 4 * 32 and np.asarray(image).std() > 10

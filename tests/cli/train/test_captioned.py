@@ -3,13 +3,11 @@
 import json
 import shlex
 import shutil
-import signal
 
 import numpy as np
 import pytest
 import torch
 
-from aligndraw.cli.train.progress import Progress
 from aligndraw.data import CaptionedImages, CaptionedWriter, open_data_set
 from aligndraw.data.stored_scenes import store_scenes
 from aligndraw.model.saved import load_model
@@ -21,20 +19,8 @@ def stored(tmp_path):
     return tmp_path / "data"
 
 
-def stop_at(monkeypatch, number):
-    """Ctrl-C while update `number`, from 1, is reported."""
-    report = Progress.on_update
-
-    def stopping(self, update):
-        report(self, update)
-        if update.index + 1 == number:
-            signal.raise_signal(signal.SIGINT)
-
-    monkeypatch.setattr(Progress, "on_update", stopping)
-
-
 @pytest.mark.parametrize("name", ["scenes", "captioned"])
-def test_a_run(command, small, stored, tmp_path, monkeypatch, name):
+def test_a_run(command, small, stored, tmp_path, monkeypatch, name, stop_at):
     """It trains, stops, is taken up to the same bits, and draws what it is then asked for."""
     data = ("--data", stored) if name == "captioned" else ()
     arguments = ("train", name, *small, *data)

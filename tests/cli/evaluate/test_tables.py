@@ -12,7 +12,7 @@ import pytest
 import torch
 from file_faults import FileFaults, Killed, tree
 
-from aligndraw.cli.command_sharpen import sharpening
+from aligndraw.cli.command_sharpen import with_sharpener
 from aligndraw.cli.evaluate import tables
 from aligndraw.data import Scenes, evaluation_scenes
 from aligndraw.data.stored_scenes import store_scenes
@@ -54,7 +54,7 @@ def test_the_numbers(compare, scenes, scenes_sharpener, tmp_path, monkeypatch, b
     monkeypatch.setattr("aligndraw.evaluation.tables.BLOCK", block)
     folder = scenes_sharpener(tmp_path / "sharpener", scenes)
     got = compare(f"tiny={scenes}", options=(*SMALL, "--sharpen", folder, "--sharpen-epsilon", 0.01))["models"]["tiny"]
-    pipeline = sharpening(Pipeline.load(scenes), folder, "cpu")
+    pipeline = with_sharpener(Pipeline.load(scenes), folder, "cpu")
     model, kinds = pipeline.model, evaluation_scenes("test", 1, 7)
     examples = {name: Scenes(name).epoch(1, size=7) for name in ("train", "validation")} | {"test": kinds["seen"]}
     for split, part in examples.items():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aligndraw.cli.command_sharpen import sharpening
+from aligndraw.cli.command_sharpen import with_sharpener
 from aligndraw.cli.failure import Failure
 from aligndraw.cli.figure_captions import _MNIST, _PAPER, _SCENES, FIGURES, default_captions
 from aligndraw.data import VOCABULARY, Scenes, all_captions
@@ -194,7 +194,7 @@ def test_sharpening(draw, tmp_path, scenes, scenes_sharpener):
     pipeline = Pipeline.load(scenes)
     top = len(sheet) - PICTURE - STEP - MARGIN
     assert shows(sheet, top, pipeline.draw([captions[-1]], 2).images.numpy())
-    sharp = sharpening(pipeline, folder, "cpu").draw([captions[-1]], 2).images.numpy()
+    sharp = with_sharpener(pipeline, folder, "cpu").draw([captions[-1]], 2).images.numpy()
     assert shows(sheet, top + STEP, sharp) and not shows(sheet, top, sharp)
 
 
