@@ -21,12 +21,15 @@ if TYPE_CHECKING:
     from aligndraw import lapgan as lapgan
     from aligndraw import machine as machine
     from aligndraw import model as model
+    from aligndraw import module_files as module_files
     from aligndraw import nn as nn
     from aligndraw import noise as noise
     from aligndraw import ops as ops
     from aligndraw import pipelines as pipelines
     from aligndraw import presets as presets
     from aligndraw import printable as printable
+    from aligndraw import provenance as provenance
+    from aligndraw import settings as settings
     from aligndraw import sharpening as sharpening
     from aligndraw import text as text
     from aligndraw import training as training
@@ -41,8 +44,8 @@ __all__ = ["AlignDRAW", "AlignDRAWConfig", "TrainingConfig", "use_backend"]
 _PLACES = {"AlignDRAW": "model", "AlignDRAWConfig": "config", "TrainingConfig": "config", "use_backend": "backends"}
 _MODULES = (
     "arguments", "backends", "cli", "config", "convert", "data", "evaluation", "files", "info", "json_files", "lapgan",
-    "machine", "model", "nn", "noise", "ops", "pipelines", "presets", "printable", "sharpening", "text", "training",
-    "viz",
+    "machine", "model", "module_files", "nn", "noise", "ops", "pipelines", "presets", "printable", "provenance",
+    "settings", "sharpening", "text", "training", "viz",
 )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from typing import Any
 SEEDS = 2**63
 
 
-def check_whole(name: str, value: Any, least: int, below: int | None = None) -> None:
+def check_int(name: str, value: Any, least: int, below: int | None = None) -> None:
     """Raises ValueError unless `value` is a whole number of at least `least`, and below `below` where that is given."""
     try:
         number = None if isinstance(value, bool) else operator.index(value)
@@ -22,10 +22,10 @@ def check_whole(name: str, value: Any, least: int, below: int | None = None) -> 
 
 def check_seed(value: Any) -> None:
     """Raises ValueError unless `value` is a whole number from 0 to 2^63 − 1."""
-    check_whole("seed", value, 0, SEEDS)
+    check_int("seed", value, 0, SEEDS)
 
 
-def check_number(name: str, value: Any, least: float) -> None:
+def check_real(name: str, value: Any, least: float) -> None:
     """Raises ValueError unless `value` is a finite number of at least `least`."""
     try:
         number = math.nan if isinstance(value, (bool, str)) else float(value)

@@ -7,59 +7,13 @@ Every field carries the sentence that the command line shows as its help.
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
-from aligndraw.json_files import entry, wanted_like
+from aligndraw.json_files import entry
+from aligndraw.settings import Config, preset_named, setting
 
 _C = TypeVar("_C", bound="Config")
-
-
-def setting(default: Any, help: str, choices: tuple[str, ...] = ()) -> Any:
-    """A field of a `Config`: its default, the help of its option, and the values that it may have, if they are few."""
-    return dataclasses.field(default=default, metadata={"help": help, "choices": choices})
-
-
-class Config:
-    """What configurations share: a plain dictionary form, and fields that are checked by name and type."""
-
-    __dataclass_fields__: dict[str, dataclasses.Field[Any]]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as plain Python values, ready for JSON."""
-        return {name: list(v) if isinstance(v, tuple) else v for name, v in vars(self).items()}
-
-    @classmethod
-    def from_dict(cls: type[_C], values: dict[str, Any]) -> _C:
-        """The configuration that `to_dict` described.
-
-        Raises:
-            ValueError: it is none, a field is unknown, or a value is of another type.
-        """
-        if not isinstance(values, dict):
-            raise ValueError(f"{cls.__name__} must be an object of fields, got {type(values).__name__}")
-        unknown = sorted(set(values) - set(cls.__dataclass_fields__))
-        if unknown:
-            raise ValueError(
-                f"{cls.__name__} has no field {', '.join(map(repr, unknown))}; "
-                f"it has {', '.join(cls.__dataclass_fields__)}"
-            )
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
-
-    def replace(self: _C, **changes: Any) -> _C:
-        """A copy with some fields changed. Raises ValueError for an unknown field."""
-        return type(self).from_dict({**self.to_dict(), **changes})
-
-    def _check(self) -> None:
-        for name, field in self.__dataclass_fields__.items():
-            value, default = getattr(self, name), field.default
-            choices = field.metadata["choices"]
-            if choices and value not in choices:
-                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
-            wanted = wanted_like(value, default)
-            if wanted:
-                raise ValueError(f"{name} must be {wanted}, got {value!r}")
 
 
 class ModelConfig(Config):
@@ -205,7 +159,7 @@ class AlignDRAWConfig(ModelConfig):
         the alignment units and of the latents, for a laptop; `best`: the same with 12 steps. `scenes`: 32x32 in
         colour, for a laptop. Raises ValueError for another name.
         """
-        return _named(_MODELS, name)
+        return preset_named(_MODELS, name)
 
 
 @dataclass(frozen=True)
@@ -214,7 +168,7 @@ class RefinedConfig(AlignDRAWConfig):
 
     KIND = "refined-draw"
 
-    planes: int = setting(128, "planes of each hidden convolution of the refining generator")
+    hidden_channels: int = setting(128, "channels of each hidden convolution of the refiner", formerly="planes")
     epsilon: float = setting(1e-3, "the refined mean of a pixel is clipped to [epsilon, 1 - epsilon]")
 
     def __post_init__(self) -> None:
@@ -263,7 +217,7 @@ class FullyConnectedVAEConfig(VAEConfig):
     @classmethod
     def preset(cls, name: str) -> FullyConnectedVAEConfig:
         """`coco`, or the smaller `scenes`, for a laptop. Raises ValueError for another name."""
-        return _named(_FULLY_CONNECTED, name)
+        return preset_named(_FULLY_CONNECTED, name)
 
 
 @dataclass(frozen=True)
@@ -273,12 +227,16 @@ class ConvolutionalVAEConfig(VAEConfig):
     KIND = "conv-vae"
     title = "Conv-Deconv VAE"
 
-    planes: int = setting(64, "planes of the first of three convolutions; the next have twice and four times as many")
+    hidden_channels: int = setting(
+        64,
+        "channels of the first of three convolutions; the others have twice and four times as many",
+        formerly="planes",
+    )
 
     @classmethod
     def preset(cls, name: str) -> ConvolutionalVAEConfig:
         """`coco`, or the smaller `scenes`, for a laptop. Raises ValueError for another name."""
-        return _named(_CONVOLUTIONAL, name)
+        return preset_named(_CONVOLUTIONAL, name)
 
 
 MODEL_CONFIGS = (AlignDRAWConfig, RefinedConfig, FullyConnectedVAEConfig, ConvolutionalVAEConfig)
@@ -350,6 +308,10 @@ class TrainingConfig(Config):
                 f"epoch_size must be a multiple of batch_size, got {self.epoch_size} and {self.batch_size}"
             )
 
+    @property
+    def updates_per_epoch(self) -> int:
+        return self.epoch_size // self.batch_size
+
     @classmethod
     def preset(cls, name: str) -> TrainingConfig:
         """A named recipe.
@@ -359,7 +321,7 @@ class TrainingConfig(Config):
         same for 10,080 updates; `scenes`: as quick, for 19,200 updates; `vae`: Adam for 12,800. Raises ValueError
         for another name.
         """
-        return _named(_RECIPES, name)
+        return preset_named(_RECIPES, name)
 
 
 @dataclass(frozen=True)
@@ -380,7 +342,9 @@ class EndToEndConfig(TrainingConfig):
     adversarial: float = setting(
         0.0, "weight, in nats, of a discriminator's cross-entropy on refined pictures beside the bound; 0 for none"
     )
-    discriminator_planes: int = setting(64, "planes of each hidden convolution of the discriminator")
+    discriminator_channels: int = setting(
+        64, "channels of each hidden convolution of the discriminator", formerly="discriminator_planes"
+    )
     discriminator_rate: float = setting(0.02, "step size of the discriminator's gradient descent")
 
     def __post_init__(self) -> None:
@@ -389,12 +353,6 @@ class EndToEndConfig(TrainingConfig):
             raise ValueError(f"adversarial must not be negative, got {self.adversarial!r}")
         if not self.discriminator_rate > 0:
             raise ValueError(f"discriminator_rate must be above 0, got {self.discriminator_rate!r}")
-
-
-def _named(table: dict[str, _C], name: str) -> _C:
-    if name not in table:
-        raise ValueError(f"there is no preset {name!r}; there are {', '.join(table)}")
-    return table[name]
 
 
 _MODELS = {
@@ -431,7 +389,7 @@ _FULLY_CONNECTED = {
 }
 _CONVOLUTIONAL = {
     "coco": ConvolutionalVAEConfig(),
-    "scenes": ConvolutionalVAEConfig(planes=32, latent_units=64, vocabulary_size=99),
+    "scenes": ConvolutionalVAEConfig(hidden_channels=32, latent_units=64, vocabulary_size=99),
 }
 
 _QUICK = TrainingConfig(

@@ -20,7 +20,7 @@ from aligndraw.lapgan.captioned import sentence_notes
 from aligndraw.lapgan.config import SharpenerConfig
 from aligndraw.lapgan.sharpen import Sharpener
 from aligndraw.model import AlignDRAW
-from aligndraw.text.sentences import absolute
+from aligndraw.text.sentences import absolute_specification
 
 _WINDOW_ORDER = [0, 1, 3, 2, 4]  # its own inverse
 
@@ -130,8 +130,8 @@ def _named_arrays(arrays: Mapping[str, ArrayLike], names: Collection[str]) -> di
     missing, unknown = sorted(set(names) - set(arrays)), sorted(set(arrays) - set(names))
     if missing or unknown:
         kinds = (("missing", missing), ("unknown", unknown))
-        told = [f"{kind} {', '.join(found)}" for kind, found in kinds if found]
-        raise ValueError(f"these are not the {len(names)} released parameters: {'; '.join(told)}")
+        faults = [f"{kind} {', '.join(found)}" for kind, found in kinds if found]
+        raise ValueError(f"these are not the {len(names)} released parameters: {'; '.join(faults)}")
     if hasattr(arrays, "filename"):  # of h5py: data sets of an open file
         return {name: h5_array(arrays, name) for name in names}
     return {name: np.asarray(array) for name, array in arrays.items()}
@@ -249,7 +249,7 @@ def sharpener_from_released(
         image_size=image_size or (side, side),
         channels=filters.shape[1] - 2,
         sentence_units=plane.shape[0],
-        planes=filters.shape[0],
+        hidden_channels=filters.shape[0],
     )
     with torch.device("meta"):
         shapes = {name: list(p.shape) for name, p in Sharpener(config).generator.named_parameters()}
@@ -262,5 +262,5 @@ def sharpener_from_released(
             theirs = _SHARPENER_NAMES[name]
             target.copy_(torch.tensor(given[theirs].T if theirs == "skipthought2image" else given[theirs]))
     if sentences is not None:
-        sharpener.notes = {"sentences": sentence_notes(absolute(sentences))}
+        sharpener.notes = {"sentences": sentence_notes(absolute_specification(sentences))}
     return sharpener

@@ -15,7 +15,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -26,8 +26,6 @@ import safetensors.torch
 import torch
 from numpy.typing import DTypeLike, NDArray
 from torch import Tensor, nn
-
-from aligndraw.json_files import entry, naming, read_json
 
 # What packed data may take in memory: so many bytes, or so many times the file. No data of use is packed more tightly.
 FREE_BYTES, RATIO = 2**28, 100
@@ -40,7 +38,7 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of a file system t
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Yields a path for a new file or folder, which takes the place of `path` when the block ends well.
 
     Until then, and if the block fails, `path` stays as it was. A new folder replaces an old one with all that is in it.
@@ -320,67 +318,3 @@ def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str
         digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def write_module(
-    module: nn.Module,
-    folder: Path,
-    names: tuple[str, str],
-    record: dict[str, Any],
-    dtype: torch.dtype | None = None,
-) -> None:
-    """Writes the weights of a module and its record into files of these names."""
-    folder.mkdir(parents=True, exist_ok=True)
-    state = {k: v.to(dtype or v.dtype) for k, v in module.state_dict().items()}
-    with replacing(folder / names[0]) as path:
-        save_tensors(path, state)
-    with replacing(folder / names[1]) as path:
-        path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-
-
-def _shapes(build: Callable[[dict[str, Any]], nn.Module], record: dict[str, Any]) -> dict[str, torch.Size]:
-    """The shapes of the parameters and buffers of a module, for which nothing is allocated, whatever its sizes."""
-    try:
-        with torch.device("meta"):
-            return {name: tensor.shape for name, tensor in build(record).state_dict().items()}
-    except (RuntimeError, TypeError) as error:  # PyTorch's, of sizes that are too large, have its own stack below them
-        raise ValueError(str(error).partition("\n")[0]) from error
-
-
-def read_module(
-    folder: Path, names: tuple[str, str], kind: str, format: str, build: Callable[[dict[str, Any]], _M]
-) -> tuple[_M, dict[str, Any]]:
-    """Reads what `write_module` wrote.
-
-    Args:
-        names: of the weights and of the record.
-        kind: what messages call it.
-        format: what the record must say that it is.
-        build: makes the module of the record; it is called twice, first for the shapes alone. Where an entry of the
-            record is missing or wrong, it raises one of `json_files.FAULTS`.
-
-    Returns:
-        the module in float32 on the CPU, and the record, which has "notes".
-
-    Raises:
-        FileNotFoundError: one of the two files is missing.
-        ValueError: a file is damaged, foreign, or does not fit the other.
-    """
-    weights, config = (folder / name for name in names)
-    for path in (config, weights):
-        if not path.is_file():
-            raise FileNotFoundError(f"there is no {kind} in {folder}: it has no {path.name}")
-    with naming(config, f"no {kind} configuration"):
-        record = read_json(config)
-        if entry(record, "format", str, default="") != format:
-            raise ValueError(f"it does not say that its format is {format}")
-        record["notes"] = entry(record, "notes", dict, default={})
-        wanted = _shapes(build, dict(record))
-    state, _ = load_tensors(weights)
-    wrong = sorted(k for k in wanted.keys() | state.keys() if k not in state or wanted.get(k) != state[k].shape)
-    if wrong:
-        raise ValueError(f"{weights} does not fit {config.name} beside it: look at {', '.join(wrong[:3])}")
-    with torch.random.fork_rng(devices=()):  # the first parameters are drawn, and replaced at once
-        module = build(record)
-    module.load_state_dict({k: v.float() for k, v in state.items()})
-    return module, record

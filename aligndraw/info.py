@@ -15,7 +15,7 @@ import aligndraw
 from aligndraw.backends import BACKENDS, BUILD, ISAS, backend_for, missing_reason
 from aligndraw.machine import processor
 from aligndraw.ops import LOOPS, OPS
-from aligndraw.printable import printable
+from aligndraw.printable import escape
 
 ENVIRONMENT = {
     "ALIGNDRAW_BACKEND": f"forces one backend: {', '.join(BACKENDS)}",
@@ -60,7 +60,7 @@ def page() -> str:
 
 def main() -> None:
     """Prints the page."""
-    print("\n".join(map(printable, page().split("\n"))))  # of environment variables, too
+    print("\n".join(map(escape, page().split("\n"))))  # of environment variables, too
 
 
 def no_cuda_reason() -> str:

@@ -100,16 +100,16 @@ def wanted_like(value: Any, default: Any) -> str:
         return "" if isinstance(value, bool) else "true or false"
     if isinstance(default, int):
         least = min(default, 1)
-        if not _whole(value) or value < least:
+        if not _is_int(value) or value < least:
             return f"a whole number of at least {least}"
         return "" if value < 2**31 else "a whole number below 2^31"
     if isinstance(default, float):
-        good = isinstance(value, float) or (_whole(value) and abs(value) < 2**53)
+        good = isinstance(value, float) or (_is_int(value) and abs(value) < 2**53)
         return "" if good and math.isfinite(value) else "finite" if good else "a number"
     if isinstance(default, str):
         return "" if isinstance(value, str) else "text"
     if isinstance(default, tuple):
-        good = isinstance(value, tuple) and len(value) == len(default) and all(map(_whole, value))
+        good = isinstance(value, tuple) and len(value) == len(default) and all(map(_is_int, value))
         return "" if good and all(1 <= side < 2**31 for side in value) else "two whole numbers of at least 1"
     return ""
 
@@ -131,5 +131,5 @@ def _shown(value: Any) -> str:
     return _KINDS[type(value)] if isinstance(value, (list, dict)) else json.dumps(value)[:60]
 
 
-def _whole(value: Any) -> bool:
+def _is_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)

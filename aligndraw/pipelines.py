@@ -9,14 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 import aligndraw
-from aligndraw.arguments import check_seed, check_whole
+from aligndraw.arguments import check_int, check_seed
 from aligndraw.config import EndToEndConfig, ModelConfig, RefinedConfig, TrainingConfig
-from aligndraw.data import CaptionedSplit, CaptionReader, DataSet, Examples, SentenceReader, recorded_data_set
+from aligndraw.data import CaptionReader, DataSet, Examples, SentenceReader, recorded_data_set
 from aligndraw.evaluation.drawing import Sharpen
 from aligndraw.json_files import entry, naming
 from aligndraw.lapgan.captioned import sentence_notes
@@ -26,8 +24,9 @@ from aligndraw.model.graphs import GraphedSampler
 from aligndraw.model.lapgan import LAPGAN
 from aligndraw.model.saved import load_model
 from aligndraw.noise import stream
+from aligndraw.provenance import data_of
 from aligndraw.text import Vocabulary
-from aligndraw.text.sentences import absolute, open_encoder
+from aligndraw.text.sentences import absolute_specification, open_encoder
 from aligndraw.text.vocabulary import check_captions
 from aligndraw.training import Trainer, Update
 from aligndraw.training.end_to_end import EndToEndTrainer
@@ -139,7 +138,7 @@ class Pipeline:
             ValueError: an argument is out of range; `aligndraw.text.CaptionError`, for a caption
                 that cannot be read.
         """
-        check_whole("n", n, 1)
+        check_int("n", n, 1)
         check_seed(seed)
         captions = check_captions(captions)
         read, lengths = self.reader.encode_batch(captions)
@@ -191,7 +190,7 @@ class Job:
             f"{recipe.epochs} epoch{'s' * (recipe.epochs > 1)} of "
             f"{recipe.epoch_size:,} images in batches of {recipe.batch_size}, {recipe.optimizer} at "
             f"{recipe.learning_rate:g}; {threads} thread{'s' * (threads > 1)}, "
-            f"{trainer.model.account()}, {trainer.precision} products"
+            f"{trainer.model.execution_mode()}, {trainer.precision} products"
             f"{graphs if device.startswith('cuda') else ''}"
         )
 
@@ -243,8 +242,8 @@ def new_run(
     trainer = _trainer(model, training, data, seed, device, start)
     with _removed_if_idle(folder):
         versions = {"aligndraw": aligndraw.__version__, "torch": torch.__version__}
-        scored = max(map(len, data.scored.values()))
-        notes = {"data": data.record, "scored": scored, "versions": versions, **notes}
+        size = max(map(len, data.validation_sets.values()))
+        notes = {"data": data.record, "validation_size": size, "versions": versions, **notes}
         run = Run.create(folder, model, training, seed, overwrite, **notes)
         with run.begun():
             if start is not None:  # else the folder alone would not say where training began
@@ -264,10 +263,11 @@ def resumed_run(folder: str | Path, device: torch.device | str = "cpu") -> Itera
     with naming(Path(folder) / RUN, "damaged or foreign", RunError):
         record = data_of(run.record)
         path, checksum = record["path"], record["sha256"]
-        scored = entry(run.record, "scored", int)
-        if scored < 1:
-            raise ValueError(f"'scored' must be at least 1, got {scored}")
-    data = recorded_data_set(record, scored)
+        key = "scored" if "scored" in run.record else "validation_size"  # runs of version 0.1 name it "scored"
+        size = entry(run.record, key, int)
+        if size < 1:
+            raise ValueError(f"{key!r} must be at least 1, got {size}")
+    data = recorded_data_set(record, size)
     if data.record["sha256"] != checksum:
         raise RunError(f"{path or 'the package'} holds other data than those that {folder} began with")
     model, sentences = _with_sentences(run.model_config)
@@ -289,7 +289,7 @@ def train(
     return train_run(
         job.run,
         job.trainer,
-        job.data.scored,
+        job.data.validation_sets,
         checkpoint_every=checkpoint_every,
         on_update=on_update,
         on_epoch=on_epoch,
@@ -297,79 +297,7 @@ def train(
     )
 
 
-def training_data(notes: Mapping[str, Any], scored: int) -> DataSet:
-    """Returns the data set that a model was trained on.
-
-    Args:
-        notes: of the model.
-        scored: as for `open_data_set`.
-
-    Raises:
-        ValueError: the notes do not name the data, or the data are gone, damaged or others.
-    """
-    try:
-        record = data_of(notes)
-    except ValueError as error:
-        raise ValueError(
-            f"the model does not say what it was trained on: name the data (--data); its notes: {error}"
-        ) from error
-    data = recorded_data_set(record, scored)
-    if record["sha256"] not in (None, data.record["sha256"]):
-        place = record["path"] or "the package"
-        raise ValueError(f"{place} holds other data than those of the model: name the data (--data)")
-    return data
-
-
-def training_images(
-    notes: Mapping[str, Any], limit: int | None = None, name: str | None = None, path: str | None = None
-) -> NDArray[np.uint8]:
-    """Images that a model was trained on, uint8 [n, C, H, W], in the order in which it saw them.
-
-    Args:
-        notes: of the model.
-        limit: how many; by default all of stored ones, and the first 20,000 of those composed while training runs.
-        name, path: of the data set, as in `open_data_set`, where the notes do not say it or it has moved.
-
-    Raises:
-        ValueError: the notes do not name the data, or the seed of those that are composed while training runs; or
-            the data are gone, damaged or others.
-    """
-    if limit is not None:
-        check_whole("limit", limit, 1)
-    given = {"name": name, "path": path}
-    data = training_data(notes, 1) if name is None else recorded_data_set(given, 1)
-    if isinstance(data.source, CaptionedSplit):
-        return data.source.images[:limit]
-    try:
-        seed, epochs = entry(notes, "seed", int), entry(notes, "epochs", int, default=2**31)
-        size = entry(entry(notes, "training", dict, default={}), "epoch_size", int, default=10_000)
-        if seed < 0 or size < 1:
-            raise ValueError("its seed or its epoch_size is negative")
-    except ValueError as error:
-        raise ValueError(
-            f"the model does not say which pictures of {data.name} it was trained on: its notes: {error}"
-        ) from error
-    missing = min(limit or 20_000, size * epochs)
-    parts: list[NDArray[np.uint8]] = []
-    while missing > 0:
-        examples = data.source.epoch(seed, len(parts), size)
-        parts.append(examples.batch(slice(0, min(size, missing)))[0])
-        missing -= len(parts[-1])
-    return np.concatenate(parts)
-
-
-def data_of(record: Any) -> dict[str, str | None]:
-    """Returns name, path, checksum and bans of the data set that a run or the notes of a model name.
-
-    Raises:
-        ValueError: they are missing, or of another type.
-    """
-    data = entry(record, "data", dict)
-    others = {key: entry(data, key, str, type(None), default=None) for key in ("path", "sha256", "bans")}
-    return {"name": entry(data, "name", str), **others}
-
-
-def fitted(model: _C, data: DataSet) -> _C:
+def config_for(model: _C, data: DataSet) -> _C:
     """The model with the image size, the channels and the number of words of a data set."""
     channels, *size = data.image_shape
     return model.replace(image_size=tuple(size), channels=channels, vocabulary_size=len(data.source.vocabulary))
@@ -385,7 +313,7 @@ def _with_sentences(model: ModelConfig) -> tuple[ModelConfig, SentenceReader | N
         if model.sentence_units:
             raise ValueError(f"sentences must say what makes vectors of {model.sentence_units} numbers, got 'caption'")
         return model, None
-    specification = absolute(model.sentences)
+    specification = absolute_specification(model.sentences)
     reader = _open_sentences(specification, model.sentence_units)
     return model.replace(sentences=specification, sentence_units=reader.units), reader
 
@@ -407,9 +335,9 @@ def _read_by(sentences: SentenceReader | None, data: DataSet) -> DataSet:
     """The data set as a model takes it. Raises CaptionError where what is to be shown cannot be read."""
     if sentences is None:
         return data
-    sentences.encode_batch([caption for caption, _ in data.shown])
-    scored = {kind: sentences.examples(examples) for kind, examples in data.scored.items()}
-    return replace(data, source=sentences.source(data.source), scored=scored)
+    sentences.encode_batch([caption for caption, _ in data.preview_captions])
+    validation_sets = {kind: sentences.examples(examples) for kind, examples in data.validation_sets.items()}
+    return replace(data, source=sentences.source(data.source), validation_sets=validation_sets)
 
 
 def joined(pipeline: Pipeline, sharpener: str | Path, epsilon: float = RefinedConfig.epsilon) -> RefinedDRAW:

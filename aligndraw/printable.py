@@ -8,14 +8,14 @@ import re
 _OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 
 
-def printable(text: object) -> str:
+def escape(text: object) -> str:
     """The text of an object in one line, with escapes for all characters that a terminal obeys rather than shows."""
     return _OBEYED.sub(_escape, str(text))
 
 
 def one_line(text: object) -> str:
-    """`printable`, with one space for white space of any length, ends of lines among it."""
-    return printable(" ".join(str(text).split()))
+    """`escape`, with one space for white space of any length, ends of lines among it."""
+    return escape(" ".join(str(text).split()))
 
 
 def _escape(match: re.Match[str]) -> str:

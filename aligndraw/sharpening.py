@@ -28,7 +28,7 @@ from aligndraw.pipelines import Pipeline
 from aligndraw.text.sentences import SentenceEncoder, open_encoder
 from aligndraw.training.adversarial import LAPGANRun, PyramidTrainer, SharpenerRun, SharpenerTrainer
 from aligndraw.training.reconstructions import reconstruct
-from aligndraw.training.run import Build
+from aligndraw.training.run import TrainingSetup
 
 
 def default_preset(data: Path) -> str:
@@ -37,7 +37,7 @@ def default_preset(data: Path) -> str:
     return "scenes" if scenes else "published"
 
 
-class AdversarialBuild(Build):
+class AdversarialSetup(TrainingSetup):
     """The training of generators against discriminators.
 
     Args:
@@ -113,7 +113,7 @@ class AdversarialBuild(Build):
         raise NotImplementedError
 
 
-class SharpenerBuild(AdversarialBuild):
+class SharpenerSetup(AdversarialSetup):
     """The training of a sharpener."""
 
     RUN, PRESETS = SharpenerRun, SHARPENERS
@@ -137,7 +137,7 @@ class SharpenerBuild(AdversarialBuild):
         self.trainer.reconstructions = reconstruct(model, reader, self.examples, seed, on_images)
 
 
-class LAPGANBuild(AdversarialBuild):
+class LAPGANSetup(AdversarialSetup):
     """The training of both levels of a LAPGAN."""
 
     RUN, PRESETS = LAPGANRun, PYRAMIDS

@@ -85,7 +85,7 @@ def _error(result: Tensor, truth: Tensor) -> float:
 
 def _work(config: SharpenerConfig, batch: int) -> dict[str, int]:
     """What the convolutions without the noise and the sentence's plane come to as they are written down."""
-    planes, pixels = config.planes, config.image_size[0] * config.image_size[1]
+    planes, pixels = config.hidden_channels, config.image_size[0] * config.image_size[1]
     taps = 49 * (1 + config.channels) * planes + 49 * planes**2 + 25 * planes * config.channels
     return {"flops": 2 * batch * pixels * (taps + config.sentence_units), "bytes": 0}
 

@@ -126,7 +126,7 @@ def paper(out: Path, seconds: float, device: str = "cuda") -> None:
 
     from aligndraw import AlignDRAW, AlignDRAWConfig, TrainingConfig
     from aligndraw.data import MNISTCaptions, load_digits
-    from aligndraw.files import replacing
+    from aligndraw.files import atomic_write
     from aligndraw.training import Trainer
     from aligndraw.training.fit import fit
 
@@ -141,7 +141,7 @@ def paper(out: Path, seconds: float, device: str = "cuda") -> None:
     def write() -> None:
         found = {"updates": trainer.index, "total": trainer.total, "seconds": time.monotonic() - began}
         found |= {"bound": last and last.bound, "ungraphed": trainer.ungraphed_reason}
-        with replacing(out) as path:
+        with atomic_write(out) as path:
             path.write_text(json.dumps(found) + "\n")
 
     def on_update(update: Any) -> None:

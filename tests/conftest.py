@@ -35,7 +35,7 @@ def triton_interpreter():
 @pytest.fixture
 def sharpener_config():
     """Odd sides, H != W, and another number of each thing."""
-    return SharpenerConfig(image_size=(11, 14), channels=2, sentence_units=6, planes=5)
+    return SharpenerConfig(image_size=(11, 14), channels=2, sentence_units=6, hidden_channels=5)
 
 
 @pytest.fixture

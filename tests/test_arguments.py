@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from aligndraw import AlignDRAW, AlignDRAWConfig
-from aligndraw.arguments import check_number, check_seed, check_whole
+from aligndraw.arguments import check_int, check_real, check_seed
 from aligndraw.data import VOCABULARY, MNISTCaptions, Scenes, evaluation_scenes, load_digits, open_data_set
 from aligndraw.evaluation.bound import estimate_bound
 from aligndraw.evaluation.drawing import draw_each
 from aligndraw.evaluation.fidelity import score_fidelity
-from aligndraw.evaluation.nearest import nearest
+from aligndraw.evaluation.nearest import nearest_images
 from aligndraw.evaluation.retrieval import Likelihoods, mean_caption, shortlists
 from aligndraw.lapgan.pyramid import build
 from aligndraw.noise import draw_noise
@@ -54,14 +54,14 @@ def calls(pipeline, tmp_path_factory):
         "Likelihoods seed": (0, lambda seed: Likelihoods(model, images, seed=seed)),
         "Likelihoods batch_size": (1, lambda n: Likelihoods(model, images, batch_size=n)),
         "shortlists size": (1, lambda n: shortlists(np.eye(3), n)),
-        "nearest count": (1, lambda n: nearest(images, images, n)),
-        "nearest chunk": (1, lambda n: nearest(images, images, chunk=n)),
+        "nearest count": (1, lambda n: nearest_images(images, images, n)),
+        "nearest chunk": (1, lambda n: nearest_images(images, images, chunk=n)),
         "MNISTCaptions.epoch seed": (0, lambda seed: MNISTCaptions(load_digits()).epoch(seed, size=1)),
         "Scenes.epoch seed": (0, lambda seed: Scenes().epoch(seed, size=1)),
         "Scenes.epoch epoch": (0, lambda epoch: Scenes().epoch(0, epoch, size=1)),
         "Scenes.epoch size": (1, lambda size: Scenes().epoch(0, size=size)),
         "evaluation_scenes size": (1, lambda size: evaluation_scenes(size=size)),
-        "open_data_set scored": (1, lambda n: open_data_set("scenes", scored=n)),
+        "open_data_set scored": (1, lambda n: open_data_set("scenes", validation_size=n)),
         "build levels": (0, lambda n: build(torch.zeros(1, 1, 8, 8), n)),
         "save_animation columns": (1, lambda n: save_animation(pipeline.draw([CAPTION]), picture, n)),
     }
@@ -104,10 +104,10 @@ def test_seeds():
 
 def test_messages():
     with pytest.raises(ValueError, match=r"^n must be a whole number of at least 1, got 0$"):
-        check_whole("n", 0, 1)
+        check_int("n", 0, 1)
     with pytest.raises(ValueError, match=r"^x must be a finite number of at least 0.5, got 'a'$"):
-        check_number("x", "a", 0.5)
-    check_number("x", torch.tensor(1.0), 0)
+        check_real("x", "a", 0.5)
+    check_real("x", torch.tensor(1.0), 0)
 
 
 def test_fidelity_refuses_before_it_draws(pipeline):

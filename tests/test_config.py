@@ -1,6 +1,9 @@
 import pytest
 
 from aligndraw import AlignDRAWConfig, TrainingConfig
+from aligndraw.config import ConvolutionalVAEConfig, EndToEndConfig, RefinedConfig
+from aligndraw.evaluation.features import FeaturesConfig
+from aligndraw.lapgan.config import LAPGANConfig, SharpenerConfig
 
 
 def test_table_2():
@@ -22,6 +25,26 @@ def test_dictionary_round_trip(kind):
     config = kind.preset("quick")
     assert kind.from_dict(config.to_dict()) == config
     assert config.replace() == config
+
+
+@pytest.mark.parametrize(
+    ("kind", "former", "name"),
+    [
+        *(
+            (kind, "planes", "hidden_channels")
+            for kind in (RefinedConfig, ConvolutionalVAEConfig, SharpenerConfig, LAPGANConfig, FeaturesConfig)
+        ),
+        (EndToEndConfig, "discriminator_planes", "discriminator_channels"),
+    ],
+)
+def test_the_names_of_version_0_1_are_read(kind, former, name):
+    """And never written; a dictionary with both names is refused."""
+    written = kind(**{name: 7}).to_dict()
+    assert written[name] == 7 and former not in written
+    earlier = {former if key == name else key: value for key, value in written.items()}
+    assert kind.from_dict(earlier) == kind(**{name: 7})
+    with pytest.raises(ValueError, match=f"has no field '{former}'"):
+        kind.from_dict({**written, former: 7})
 
 
 def test_every_field_explains_itself():

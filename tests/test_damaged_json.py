@@ -39,18 +39,18 @@ def model(folder):
 
 
 def lapgan(folder):
-    config = LAPGANConfig(sentence_units=6, planes=2, generator_units=2, discriminator_units=2)
+    config = LAPGANConfig(sentence_units=6, hidden_channels=2, generator_units=2, discriminator_units=2)
     LAPGAN(config, WORDS, LanguageModel(2, 3)).save(folder)
     return folder / "lapgan.json", lambda: LAPGAN.load(folder)
 
 
 def sharpener(folder):
-    Sharpener(SharpenerConfig(sentence_units=3, planes=2)).save(folder)
+    Sharpener(SharpenerConfig(sentence_units=3, hidden_channels=2)).save(folder)
     return folder / "sharpener.json", lambda: Sharpener.load(folder)
 
 
 def features(folder):
-    FeatureNetwork(FeaturesConfig(planes=2)).save(folder)
+    FeatureNetwork(FeaturesConfig(hidden_channels=2)).save(folder)
     return folder / "features.json", lambda: FeatureNetwork.load(folder)
 
 

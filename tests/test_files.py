@@ -3,7 +3,6 @@
 import errno
 import hashlib
 import io
-import json
 import os
 import signal
 import sys
@@ -14,24 +13,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from file_faults import FileFaults, Killed, tree
-from torch import nn
 
 from aligndraw.files import (
+    atomic_write,
     discard,
     load_archive,
     load_array,
     locked,
-    read_module,
     read_text,
     reading,
-    replacing,
     save_array,
     scratch,
     sweep,
     write_array,
-    write_module,
 )
 
 posix = pytest.mark.skipif(os.name != "posix", reason="there is no fork")
@@ -123,12 +118,12 @@ def test_a_disk_that_is_full_near_the_end(tmp_path):
 
 
 def write_file(path, text):
-    with replacing(path) as new:
+    with atomic_write(path) as new:
         new.write_text(text)
 
 
 def write_folder(path, text):
-    with replacing(path) as new:
+    with atomic_write(path) as new:
         (new / "deep").mkdir(parents=True)
         (new / "deep" / "a").write_text(text)
         (new / "b").write_text(text)
@@ -144,7 +139,7 @@ def test_replacing(tmp_path, write):
         got = {k.removeprefix(f"{text}/"): v for k, v in tree(tmp_path).items() if k.startswith(f"{text}/")}
         assert {k: v for k, v in tree(tmp_path).items() if k.startswith("x")} == got
     before = tree(tmp_path)
-    with pytest.raises(ZeroDivisionError), replacing(tmp_path / "x") as new:
+    with pytest.raises(ZeroDivisionError), atomic_write(tmp_path / "x") as new:
         write(new, "three")
         raise ZeroDivisionError
     assert tree(tmp_path) == before
@@ -296,30 +291,6 @@ def test_a_member_that_is_no_array(tmp_path):
         archive.writestr("a.npy", b"nothing of the kind")
     with pytest.raises(ValueError, match="is no archive: a is no array"), reading(tmp_path / "a.npz", "no archive"):
         load_archive(tmp_path / "a.npz", "a")
-
-
-def test_modules_are_made_once_their_weights_are_known_to_fit(tmp_path):
-    """A record is a few bytes, whatever the sizes that it tells."""
-    devices = []
-
-    def build(record):
-        module = nn.Linear(record["inputs"], 2)
-        devices.append(module.weight.device.type)
-        record["inputs"] = str(record["inputs"])
-        return module
-
-    def load():
-        return read_module(tmp_path, ("w.safetensors", "r.json"), "module", "test 1", build)
-
-    linear = nn.Linear(3, 2)
-    write_module(linear, tmp_path, ("w.safetensors", "r.json"), {"format": "test 1", "inputs": 3})
-    module, record = load()
-    assert devices == ["meta", "cpu"] and record["inputs"] == "3"
-    assert torch.equal(module.weight, linear.weight) and torch.equal(module.bias, linear.bias)
-    (tmp_path / "r.json").write_text(json.dumps({"format": "test 1", "inputs": 1000}))
-    with pytest.raises(ValueError, match="w.safetensors does not fit r.json beside it: look at weight"):
-        load()
-    assert devices == ["meta", "cpu", "meta"]
 
 
 @posix

@@ -67,3 +67,24 @@ def test_names():
         assert getattr(aligndraw, name).__name__ == name
     with pytest.raises(AttributeError, match="module 'aligndraw' has no attribute 'convrt'"):
         _ = aligndraw.convrt
+
+
+PACKAGE = Path(aligndraw.__file__).parent
+
+
+def test_no_module_has_the_name_of_its_own_function():
+    """Outside ops, whose files nobody imports by path."""
+    for path in PACKAGE.rglob("*.py"):
+        if path.parent.name != "ops":
+            names = {node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)}
+            assert path.stem not in names, path
+
+
+def test_tests_have_the_folders_of_the_package():
+    """And `data_sets` for `data`, whose name the fixtures have."""
+    tests = Path(__file__).parent
+    folders = {path.parent.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py")} - {Path()}
+    assert len(folders) > 9
+    for folder in folders:
+        place = tests / ("data_sets" if folder == Path("data") else folder)
+        assert any(place.glob("test_*.py")), folder

@@ -118,13 +118,13 @@ def test_load_refuses(tmp_path, words, value, message):
 
 
 def new(folder, **options):
-    return new_run(folder, TINY, SHORT, open_data_set("mnist", scored=3), **{"seed": 1, **options})
+    return new_run(folder, TINY, SHORT, open_data_set("mnist", validation_size=3), **{"seed": 1, **options})
 
 
 def test_a_run(tmp_path):
     seen = []
     with new(tmp_path / "a", colour="red") as job:
-        assert set(job.data.scored) == {"seen", "held_out"} and len(job.data.scored["seen"]) == 3
+        assert set(job.data.validation_sets) == {"seen", "held_out"} and len(job.data.validation_sets["seen"]) == 3
         ended = train(job, on_update=seen.append, on_epoch=lambda epoch, scores: seen.append(epoch))
     assert ended == "finished"
     assert [x if isinstance(x, int) else x.index for x in seen] == [0, 1, 2, 1, 3, 4, 5, 2]
@@ -165,7 +165,7 @@ def test_stopped_and_resumed(tmp_path, stop):
 
 
 def test_a_stopped_model_is_the_average_where_there_is_one(tmp_path):
-    with new_run(tmp_path / "a", TINY, SHORT.replace(ema=0.9), open_data_set("mnist", scored=3)) as job:
+    with new_run(tmp_path / "a", TINY, SHORT.replace(ema=0.9), open_data_set("mnist", validation_size=3)) as job:
         train(job, stopping=lambda: job.trainer.index == 2)
         model = load_model(tmp_path / "a")[0]
         for name, parameter in model.named_parameters():

@@ -13,7 +13,7 @@ from PIL import Image
 
 import aligndraw
 from aligndraw.cli import main
-from aligndraw.printable import one_line, printable
+from aligndraw.printable import escape, one_line
 from aligndraw.text import CaptionError, Vocabulary
 
 BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
@@ -25,17 +25,17 @@ def test_controls_are_escaped():
     for character in map(chr, range(0x110000)):
         kind = unicodedata.category(character)
         obeyed = kind in ("Cc", "Cs", "Zl", "Zp") or character in BIDI
-        shown = printable(character)
+        shown = escape(character)
         assert (shown != character) == obeyed or character == "\ufeff", ascii(character)
         assert shown.isprintable() or not obeyed
-    assert printable("\x1b[1m\n\x9b\u202e") == r"\x1b[1m\n\x9b\u202e"
-    assert printable(os.fsdecode(b"caf\xe9\xff")) == r"caf\xe9\xff"  # the bytes of a name that is no UTF-8
-    assert printable("\ud83d") == r"\ud83d"
+    assert escape("\x1b[1m\n\x9b\u202e") == r"\x1b[1m\n\x9b\u202e"
+    assert escape(os.fsdecode(b"caf\xe9\xff")) == r"caf\xe9\xff"  # the bytes of a name that is no UTF-8
+    assert escape("\ud83d") == r"\ud83d"
 
 
 @pytest.mark.parametrize("text", ["हिन्दी क्\u200dष", "می\u200cخواهم", "👩\u200d👧 ❤\ufe0f", "a b\u00a0c", "C:\\x"])
 def test_words_are_left_as_they_are(text):
-    assert printable(text) == text and one_line(text) == text.replace("\u00a0", " ")
+    assert escape(text) == text and one_line(text) == text.replace("\u00a0", " ")
 
 
 def test_one_line():

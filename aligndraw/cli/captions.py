@@ -25,7 +25,7 @@ def read_lines(file: Path) -> list[str]:
     return captions
 
 
-def check_captions(reader: CaptionReader, captions: Iterable[tuple[int, str]], file: Path | None) -> None:
+def check_readable(reader: CaptionReader, captions: Iterable[tuple[int, str]], file: Path | None) -> None:
     """Raises a Failure for the first caption that cannot be read; each is given with its line."""
     for line, caption in captions:
         try:

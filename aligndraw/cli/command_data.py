@@ -12,20 +12,20 @@ from typing import Any
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from aligndraw.cli.failure import Failure, failing
-from aligndraw.cli.options import add_seed, share, whole
+from aligndraw.cli.options import add_seed, fraction, int_at_least
 from aligndraw.cli.outputs import write_stored_sheet, writing
 from aligndraw.cli.telling import tell
 from aligndraw.data.caption_files import read_captions
 from aligndraw.data.captioned import CaptionedImages, file_checksum
 from aligndraw.data.captioned_writer import SKIPPED
-from aligndraw.data.coco import CAPTIONS, read_coco
-from aligndraw.data.image_files import ALLOWED, Collection, store_collection
+from aligndraw.data.coco import CAPTIONS_PER_IMAGE, read_coco
+from aligndraw.data.image_files import MAX_SKIPPED, Collection, store_collection
 from aligndraw.data.released import store_released
-from aligndraw.data.sets import NEEDED
+from aligndraw.data.sets import REQUIRED_SPLITS
 from aligndraw.data.stored_scenes import export_scenes, store_scenes
 from aligndraw.printable import one_line
 
-SHOWN = 3  # of what is skipped
+MAX_SKIPPED_LINES = 3  # that the terminal shows
 SHEET = "sheet.png"  # beside the stored images, for people to look at
 
 
@@ -33,9 +33,15 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the command to its parser."""
     sets = parser.add_subparsers(title="data sets", metavar="DATASET", required=True)
     parser = _parser(sets, "scenes", "colour pictures of things in places, drawn by this program", _scenes)
-    parser.add_argument("--images", type=whole(1), default=20_000, metavar="N", help="for training [%(default)s]")
     parser.add_argument(
-        "--captions", type=whole(1), default=CAPTIONS, metavar="N", help="of each picture [%(default)s]"
+        "--images", type=int_at_least(1), default=20_000, metavar="N", help="for training [%(default)s]"
+    )
+    parser.add_argument(
+        "--captions",
+        type=int_at_least(1),
+        default=CAPTIONS_PER_IMAGE,
+        metavar="N",
+        help="of each picture [%(default)s]",
     )
     add_seed(parser, "of the scenes")
     parser.add_argument("--coco", type=Path, metavar="DIR", help="write them in COCO's format too: PNG files and JSON")
@@ -52,7 +58,11 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         "from a single one training too",
     )
     parser.add_argument(
-        "--captions", type=whole(1), default=CAPTIONS, metavar="N", help="of each image, the first ones [%(default)s]"
+        "--captions",
+        type=int_at_least(1),
+        default=CAPTIONS_PER_IMAGE,
+        metavar="N",
+        help="of each image, the first ones [%(default)s]",
     )
 
     parser = _parser(sets, "folder", "any images with a table of captions", _folder)
@@ -87,27 +97,32 @@ def _add_images(parser: argparse.ArgumentParser) -> None:
     """What is common to image files."""
     parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of the image files")
     parser.add_argument(
-        "--size", type=whole(1), nargs=2, default=(32, 32), metavar=("H", "W"), help="of the stored images [32 32]"
+        "--size",
+        type=int_at_least(1),
+        nargs=2,
+        default=(32, 32),
+        metavar=("H", "W"),
+        help="of the stored images [32 32]",
     )
     parser.add_argument(
         "--crop", action="store_true", help="cut to the middle, where an image has other proportions [squash it]"
     )
     parser.add_argument(
         "--min-count",
-        type=whole(1),
+        type=int_at_least(1),
         default=1,
         metavar="N",
         help="how often a word must be in the training captions not to become [UNK] [%(default)s]",
     )
     for split in ("validation", "test"):
         parser.add_argument(
-            f"--{split}", type=whole(0), metavar="N", help=f"images for {split} [a tenth, at most 5000]"
+            f"--{split}", type=int_at_least(0), metavar="N", help=f"images for {split} [a tenth, at most 5000]"
         )
-    parser.add_argument("--threads", type=whole(1), metavar="N", help="that read images [one a core]")
+    parser.add_argument("--threads", type=int_at_least(1), metavar="N", help="that read images [one a core]")
     parser.add_argument(
         "--allow-skipped",
-        type=share,
-        default=ALLOWED,
+        type=fraction,
+        default=MAX_SKIPPED,
         metavar="SHARE",
         help="of the captions that may be left out, because they or their images are of no use [%(default)s]",
     )
@@ -124,7 +139,7 @@ def _scenes(arguments: argparse.Namespace) -> int:
         with writing(coco), failing(ValueError):
             export_scenes(coco, **given)
         tell(f"wrote {coco}: the same in COCO's format")
-    return _told(data, [])
+    return _print_summary(data, [])
 
 
 def _coco(arguments: argparse.Namespace) -> int:
@@ -133,7 +148,7 @@ def _coco(arguments: argparse.Namespace) -> int:
         files: list[Path] = arguments.annotations
         collection = read_coco(arguments.images, files, captions=arguments.captions, **held_out)
         plan = {"kind": "coco", "captions": arguments.captions, "annotations": [file_checksum(file) for file in files]}
-    return _collected(arguments, collection, {**plan, **held_out})
+    return _store(arguments, collection, {**plan, **held_out})
 
 
 def _folder(arguments: argparse.Namespace) -> int:
@@ -141,16 +156,16 @@ def _folder(arguments: argparse.Namespace) -> int:
         held_out = {"validation": arguments.validation, "test": arguments.test}
         collection = read_captions(arguments.images, arguments.captions, **held_out)
         plan = {"kind": "folder", "captions": file_checksum(arguments.captions)}
-    return _collected(arguments, collection, {**plan, **held_out})
+    return _store(arguments, collection, {**plan, **held_out})
 
 
 def _released(arguments: argparse.Namespace) -> int:
     with _bar(None) as bar, writing(arguments.out), failing(ValueError):
         data = store_released(arguments.arrays, arguments.out, overwrite=arguments.overwrite, on_images=bar.update)
-    return _told(data, [])
+    return _print_summary(data, [])
 
 
-def _collected(arguments: argparse.Namespace, collection: Collection, plan: dict[str, Any]) -> int:
+def _store(arguments: argparse.Namespace, collection: Collection, plan: dict[str, Any]) -> int:
     images = len({(split, name) for split, pairs in collection.captions.items() for name, _ in pairs})
     try:
         with _bar(images) as bar, writing(arguments.out), failing(ValueError):
@@ -169,7 +184,7 @@ def _collected(arguments: argparse.Namespace, collection: Collection, plan: dict
     except KeyboardInterrupt:
         tell("\nwhat is read so far is kept: the same command goes on from there", error=True)
         raise
-    return _told(data, collection.skipped)
+    return _print_summary(data, collection.skipped)
 
 
 @contextmanager
@@ -178,19 +193,19 @@ def _bar(images: int | None) -> Iterator[tqdm]:
         yield bar
 
 
-def _told(data: CaptionedImages, skipped: list[str]) -> int:
+def _print_summary(data: CaptionedImages, skipped: list[str]) -> int:
     """Says what was written and what was left out."""
-    for line in skipped[:SHOWN]:
+    for line in skipped[:MAX_SKIPPED_LINES]:
         tell(f"skipped: {one_line(line)}", error=True)
-    if len(skipped) > SHOWN:
-        tell(f"skipped {len(skipped) - SHOWN:,} more: see {data.folder / SKIPPED}", error=True)
+    if len(skipped) > MAX_SKIPPED_LINES:
+        tell(f"skipped {len(skipped) - MAX_SKIPPED_LINES:,} more: see {data.folder / SKIPPED}", error=True)
     for split, size in data.sizes.items():
         tell(f"{split}: {size['images']:,} images with {size['captions']:,} captions")
     shape = " x ".join(map(str, data.image_shape[1:]))
     tell(f"wrote {data.folder}: {shape} pixels, {len(data.vocabulary):,} words")
     shown = write_stored_sheet(data.folder / SHEET, data)
     tell(f"look at {data.folder / SHEET}: {shown} of the stored images with their captions")
-    missing = [split for split in NEEDED if split not in data.sizes]
+    missing = [split for split in REQUIRED_SPLITS if split not in data.sizes]
     if missing:
         tell(f"it has no {missing[0]} split, without which nothing can be trained on it")
         return 0

@@ -16,19 +16,29 @@ from PIL import Image
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 import aligndraw
-from aligndraw.cli.captions import check_captions, read_lines
-from aligndraw.cli.command_sharpen import sharpening_all
+from aligndraw.cli.captions import check_readable, read_lines
+from aligndraw.cli.command_sharpen import with_shared_sharpener
 from aligndraw.cli.failure import Failure, failing
-from aligndraw.cli.figure_captions import Groups, Told, default_captions
-from aligndraw.cli.options import add_device, add_model, add_seed, add_sentences, chosen_backends, ending, named, whole
-from aligndraw.cli.outputs import check_file, writing
+from aligndraw.cli.figure_captions import FigureCaption, Groups, default_captions
+from aligndraw.cli.options import (
+    add_device,
+    add_model,
+    add_seed,
+    add_sentences,
+    describe_backends,
+    int_at_least,
+    name_and_folder,
+    path_with_suffix,
+)
+from aligndraw.cli.outputs import check_file, model_name, writing
 from aligndraw.cli.telling import tell
-from aligndraw.evaluation.nearest import nearest
+from aligndraw.evaluation.nearest import nearest_images
 from aligndraw.model import Drawing
-from aligndraw.pipelines import SHIPPED, Pipeline, training_images
+from aligndraw.pipelines import Pipeline
+from aligndraw.provenance import training_images
 from aligndraw.viz import Group, Row, attention_figure, attention_panel, changed_words, rows_figure, save_png
 
-MOST = 64  # pictures side by side: more make a file that few programs show
+MAX_PICTURES = 64  # side by side; few programs show a larger file
 
 Pipelines = Mapping[str, Pipeline]
 
@@ -47,13 +57,17 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--images",
-        type=whole(1),
+        type=int_at_least(1),
         metavar="N",
         help="training images to look among [all that are stored; of scenes and digits the first 20000]",
     )
     parser = _add(figures, "attention", "the canvas after some steps, and what each word weighed in them", _attention)
     parser.add_argument(
-        "--at", type=whole(1), nargs="+", metavar="T", help="steps to show, counted from 1 [eight, evenly spaced]"
+        "--at",
+        type=int_at_least(1),
+        nargs="+",
+        metavar="T",
+        help="steps to show, counted from 1 [eight, evenly spaced]",
     )
     _add(figures, "models", "one caption drawn by several models", _models, several=True)
     _add(figures, "sharpening", "pictures before and after sharpening (--sharpen)", _sharpening)
@@ -73,7 +87,7 @@ def _add(
     if several:
         parser.add_argument(
             "--models",
-            type=named,
+            type=name_and_folder,
             nargs="+",
             required=True,
             metavar="NAME=DIR",
@@ -90,13 +104,19 @@ def _add(
         help="UTF-8 text, a caption a line, instead; an empty line begins another group",
     )
     if draw is not _attention:
-        parser.add_argument("-n", type=whole(1), default=8, metavar="N", help="pictures of each caption [%(default)s]")
+        parser.add_argument(
+            "-n", type=int_at_least(1), default=8, metavar="N", help="pictures of each caption [%(default)s]"
+        )
     add_seed(parser, "picture i of every caption has the noise of the seed and i")
     parser.add_argument(
         "--sharpen", type=Path, metavar="DIR", help="sharpen the pictures with the sharpener in this folder"
     )
     parser.add_argument(
-        "-o", type=ending(".png"), default=Path(f"{name}.png"), metavar="FILE", help="a .png file [%(default)s]"
+        "-o",
+        type=path_with_suffix(".png"),
+        default=Path(f"{name}.png"),
+        metavar="FILE",
+        help="a .png file [%(default)s]",
     )
     add_device(parser)
     parser.set_defaults(run=_run, draw=draw)
@@ -104,10 +124,12 @@ def _add(
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    if getattr(arguments, "n", 1) > MOST:
-        raise Failure(f"-n must be at most {MOST} for a figure, got {arguments.n}: `aligndraw sample` draws more", 2)
+    if getattr(arguments, "n", 1) > MAX_PICTURES:
+        raise Failure(
+            f"-n must be at most {MAX_PICTURES} for a figure, got {arguments.n}: `aligndraw sample` draws more", 2
+        )
     check_file(arguments.o)
-    chosen_backends(arguments.device)
+    describe_backends(arguments.device)
     with failing(ValueError, FileNotFoundError):
         pipelines = _loaded(arguments)
     groups = _captions(arguments, pipelines)
@@ -115,7 +137,7 @@ def _run(arguments: argparse.Namespace) -> int:
         figure = arguments.draw(arguments, pipelines, groups)
     texts = {
         "Software": f"aligndraw {aligndraw.__version__}",
-        "Caption": "\n".join(told.caption for group in groups for told in group),
+        "Caption": "\n".join(entry.caption for group in groups for entry in group),
         "Seed": str(arguments.seed),
         "Model": os.fsencode("\n".join(pipelines)).decode("utf-8", "replace"),
     }
@@ -133,9 +155,13 @@ def _loaded(arguments: argparse.Namespace) -> Pipelines:
             raise Failure("--models must have different names: give them as NAME=DIR", status=2)
         pipelines = {name: Pipeline.load(folder, arguments.device) for name, folder in folders.items()}
     else:
-        name = str(arguments.model or f"shipped {SHIPPED.name}")
+        name = model_name(arguments.model)
         pipelines = {name: Pipeline.load(arguments.model, arguments.device, arguments.sentences)}
-    return pipelines if arguments.sharpen is None else sharpening_all(pipelines, arguments.sharpen, arguments.device)
+    return (
+        pipelines
+        if arguments.sharpen is None
+        else with_shared_sharpener(pipelines, arguments.sharpen, arguments.device)
+    )
 
 
 def _captions(arguments: argparse.Namespace, pipelines: Pipelines) -> Groups:
@@ -147,23 +173,23 @@ def _captions(arguments: argparse.Namespace, pipelines: Pipelines) -> Groups:
     if file is None and arguments.caption is None:
         name = arguments.draw.__name__.removeprefix("_")
         groups = default_captions(name, first.vocabulary)
-        lines = [told.caption for group in groups for told in group]
+        lines = [entry.caption for group in groups for entry in group]
     else:
         lines = arguments.caption if file is None else read_lines(file)
-        groups = [[Told(line) for line in part] for given, part in groupby(lines, bool) if given]
+        groups = [[FigureCaption(line) for line in part] for given, part in groupby(lines, bool) if given]
         if not groups:
             raise Failure(f"{file or '--caption'} must hold at least one caption, got none", status=2)
     for pipeline in pipelines.values():
-        check_captions(pipeline.reader, ((i, line) for i, line in enumerate(lines, 1) if line), file)
+        check_readable(pipeline.reader, ((i, line) for i, line in enumerate(lines, 1) if line), file)
     return groups
 
 
 def _novel(arguments: argparse.Namespace, pipelines: Pipelines, groups: Groups) -> Image.Image:
     (pipeline,) = pipelines.values()
     rows = [
-        Group([Row(told.caption, _pictures(arguments, pipeline, told.caption), told.remark)])
+        Group([Row(entry.caption, _pictures(arguments, pipeline, entry.caption), entry.remark)])
         for group in groups
-        for told in group
+        for entry in group
     ]
     return rows_figure(f"Novel compositions. {_first(arguments)} of each caption, none chosen.", rows)
 
@@ -184,7 +210,7 @@ def _background(arguments: argparse.Namespace, pipelines: Pipelines, groups: Gro
     if queries.shape[1:] != images.shape[1:]:
         raise ValueError(f"--data must be of images {list(queries.shape[1:])}, got {list(images.shape[1:])}")
     with tqdm(total=len(images), unit=" images", dynamic_ncols=True, disable=None, leave=False) as bar:
-        where, _ = nearest(queries, images, on_chunk=bar.update)
+        where, _ = nearest_images(queries, images, on_chunk=bar.update)
     found = images[where[:, 0]].astype(np.float32) / 255
     parts = found.reshape(len(drawn), arguments.n, *found.shape[1:])
     heading = (
@@ -202,12 +228,12 @@ def _attention(arguments: argparse.Namespace, pipelines: Pipelines, groups: Grou
         title = pipeline.model.config.title
         raise Failure(f"the figure needs a model that attends to words, got a {title}", status=2)
     panels = []
-    for told in (told for group in groups for told in group):
-        words = vocabulary.decode(vocabulary.encode(told.caption)).split()
-        drawing = _drawn(arguments, pipeline, told.caption, 1)
+    for entry in (entry for group in groups for entry in group):
+        words = vocabulary.decode(vocabulary.encode(entry.caption)).split()
+        drawing = _drawn(arguments, pipeline, entry.caption, 1)
         count = drawing.canvases.shape[1]
         steps = arguments.at or np.linspace(1, count, min(8, count)).round().astype(int).tolist()
-        panels.append(attention_panel(drawing, 0, words, steps, title=told.caption, remark=told.remark))
+        panels.append(attention_panel(drawing, 0, words, steps, title=entry.caption, remark=entry.remark))
     return attention_figure(panels)
 
 
@@ -216,9 +242,9 @@ def _models(arguments: argparse.Namespace, pipelines: Pipelines, groups: Groups)
     return rows_figure(
         f"{_first(arguments)} of a caption by each model, none chosen.{sharpened}",
         [
-            Group([Row(name, _pictures(arguments, p, told.caption)) for name, p in pipelines.items()], told.caption)
+            Group([Row(name, _pictures(arguments, p, entry.caption)) for name, p in pipelines.items()], entry.caption)
             for group in groups
-            for told in group
+            for entry in group
         ],
     )
 
@@ -231,19 +257,19 @@ def _sharpening(arguments: argparse.Namespace, pipelines: Pipelines, groups: Gro
     return rows_figure(
         f"Effect of sharpening. {_first(arguments)} of each caption, none chosen.",
         [
-            Group([Row(stage, _pictures(arguments, p, told.caption)) for stage, p in stages.items()], told.caption)
+            Group([Row(stage, _pictures(arguments, p, entry.caption)) for stage, p in stages.items()], entry.caption)
             for group in groups
-            for told in group
+            for entry in group
         ],
     )
 
 
-def _swapped(arguments: argparse.Namespace, pipeline: Pipeline, group: Sequence[Told]) -> list[Row]:
+def _swapped(arguments: argparse.Namespace, pipeline: Pipeline, group: Sequence[FigureCaption]) -> list[Row]:
     """A row a caption, with the words marked in which it differs from the others of the group."""
-    marks = changed_words([told.caption for told in group])
+    marks = changed_words([entry.caption for entry in group])
     return [
-        Row(told.caption, _pictures(arguments, pipeline, told.caption), told.remark, marked)
-        for told, marked in zip(group, marks)
+        Row(entry.caption, _pictures(arguments, pipeline, entry.caption), entry.remark, marked)
+        for entry, marked in zip(group, marks)
     ]
 
 

@@ -7,23 +7,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from aligndraw.cli.captions import check_captions, read_lines
-from aligndraw.cli.command_sharpen import sharpening
+from aligndraw.cli.captions import check_readable, read_lines
+from aligndraw.cli.command_sharpen import with_sharpener
 from aligndraw.cli.failure import Failure, failing
 from aligndraw.cli.options import (
     add_device,
     add_model,
     add_seed,
     add_sentences,
-    chosen_backends,
-    ending,
-    number,
-    whole,
+    describe_backends,
+    float_at_least,
+    int_at_least,
+    path_with_suffix,
 )
-from aligndraw.cli.outputs import check_file, draw_each, write_archive, write_sheet, writing
+from aligndraw.cli.outputs import check_file, draw_one_by_one, model_name, write_archive, write_sheet, writing
 from aligndraw.cli.telling import tell
 from aligndraw.model import Drawing
-from aligndraw.pipelines import SHIPPED, Pipeline
+from aligndraw.pipelines import Pipeline
 from aligndraw.viz import attention_figure, attention_panel, save_animation, save_png
 
 MAX_PICTURES = 4096  # on a sheet: more make a file that few programs open
@@ -38,10 +38,12 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     parser.epilog = 'example: aligndraw sample "the digit seven is at the bottom left of the image"'
     parser.add_argument("captions", nargs="*", metavar="CAPTION", help="in quotes; words as in training")
     parser.add_argument("--captions-file", type=Path, metavar="FILE", help="UTF-8 text, a caption a line, instead")
-    parser.add_argument("-n", type=whole(1), metavar="N", help="pictures of each caption [16; of those of a file 1]")
+    parser.add_argument(
+        "-n", type=int_at_least(1), metavar="N", help="pictures of each caption [16; of those of a file 1]"
+    )
     parser.add_argument(
         "-o",
-        type=ending(".png", ".npz"),
+        type=path_with_suffix(".png", ".npz"),
         default=Path("out.png"),
         metavar="FILE",
         help="a .png file; or an .npz archive of images, float32 [n, C, H, W] in [0, 1], and their captions "
@@ -52,24 +54,24 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     add_sentences(parser)
     parser.add_argument(
         "--temperature",
-        type=number(0),
+        type=float_at_least(0),
         default=1.0,
         metavar="X",
         help="factor of the spread of the latents: 0 draws the mean [%(default)s]",
     )
     parser.add_argument(
         "--animate",
-        type=ending(".gif"),
+        type=path_with_suffix(".gif"),
         metavar="FILE",
         help="also a .gif of the canvas over the steps, with the windows",
     )
     parser.add_argument(
         "--attention",
-        type=ending(".png"),
+        type=path_with_suffix(".png"),
         metavar="FILE",
         help="also a .png of the words' weights over the steps, for the first picture",
     )
-    parser.add_argument("--steps", type=whole(1), metavar="T", help="drawing steps [as in training]")
+    parser.add_argument("--steps", type=int_at_least(1), metavar="T", help="drawing steps [as in training]")
     parser.add_argument(
         "--sharpen", type=Path, metavar="DIR", help="sharpen the pictures with the sharpener in this folder"
     )
@@ -91,12 +93,12 @@ def _run(arguments: argparse.Namespace) -> int:
     for path in (arguments.o, arguments.animate, arguments.attention):
         if path is not None:
             check_file(path)
-    chosen_backends(arguments.device)
+    describe_backends(arguments.device)
     with failing(ValueError):
         pipeline = Pipeline.load(arguments.model, arguments.device, arguments.sentences)
         if arguments.sharpen is not None:
-            pipeline = sharpening(pipeline, arguments.sharpen, arguments.device)
-    check_captions(pipeline.reader, enumerate(captions, 1), file)
+            pipeline = with_sharpener(pipeline, arguments.sharpen, arguments.device)
+    check_readable(pipeline.reader, enumerate(captions, 1), file)
     config = pipeline.model.config
     if arguments.attention is not None and not pipeline.model.attends:
         raise Failure(f"--attention needs a model that attends to words, got a {config.title}", status=2)
@@ -110,7 +112,7 @@ def _run(arguments: argparse.Namespace) -> int:
         batches = [captions[start : start + size] for start in range(0, len(captions), size)]
         write_archive(arguments.o, captions, n, [pipeline.draw(batch, n, **options).images for batch in batches])
     else:
-        _write_all(arguments, pipeline, captions, n, draw_each(pipeline, captions, n, **options), **options)
+        _write_all(arguments, pipeline, captions, n, draw_one_by_one(pipeline, captions, n, **options), **options)
     several = f" of {len(captions)} captions" if len(captions) > 1 else ""
     tell(f"wrote {arguments.o}: {total} picture{'s' * (total > 1)}{several}, seed {arguments.seed}")
     return 0
@@ -128,7 +130,7 @@ def _write_all(
     if arguments.o.name.lower().endswith(".npz"):
         write_archive(arguments.o, captions, n, [drawing.images for drawing in drawings])
     else:
-        model = str(arguments.model or f"shipped {SHIPPED.name}")
+        model = model_name(arguments.model)
         remarks = [(caption, "") for caption in captions]
         write_sheet(arguments.o, remarks, drawings, pipeline=pipeline, model=model, **options)
     if arguments.animate is not None:

@@ -16,15 +16,15 @@ from aligndraw.cli.failure import Failure, failing
 from aligndraw.cli.options import add_device, add_model, add_sentences
 from aligndraw.cli.outputs import check_file, writing
 from aligndraw.cli.telling import tell
-from aligndraw.data.image_pixels import ImageError, quiet, read_levels
-from aligndraw.files import replacing
+from aligndraw.data.image_pixels import ImageError, read_levels, suppress_pillow_warnings
+from aligndraw.files import atomic_write
 from aligndraw.lapgan.captioned import CaptionedSharpener
 from aligndraw.lapgan.examples import ArchivedExamples
 from aligndraw.pipelines import Pipeline
 from aligndraw.viz import save_png
 
 SENTENCES = "what makes vectors of captions, caption being the language model of --model"
-TOGETHER = 100  # pictures of an archive that are sharpened in one batch
+BATCH_SIZE = 100  # pictures sharpened together
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
@@ -55,7 +55,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_run)
 
 
-def sharpening(pipeline: Pipeline, folder: Path, device: str) -> Pipeline:
+def with_sharpener(pipeline: Pipeline, folder: Path, device: str) -> Pipeline:
     """A pipeline whose pictures come out sharp. Raises ValueError or FileNotFoundError where the two do not fit."""
     sharpen = CaptionedSharpener.load(folder, pipeline.model.language, pipeline.vocabulary, device=device)
     ours, theirs = ((c.channels, *c.image_size) for c in (sharpen.config, pipeline.model.config))
@@ -66,12 +66,12 @@ def sharpening(pipeline: Pipeline, folder: Path, device: str) -> Pipeline:
     return dataclasses.replace(pipeline, sharpen=sharpen)
 
 
-def sharpening_all(pipelines: Mapping[str, Pipeline], folder: Path, device: str) -> dict[str, Pipeline]:
+def with_shared_sharpener(pipelines: Mapping[str, Pipeline], folder: Path, device: str) -> dict[str, Pipeline]:
     """The same of several: one sharpener for all, with the first that can read captions for it."""
     refusal = None
     for pipeline in pipelines.values():
         try:
-            sharpen = sharpening(pipeline, folder, device).sharpen
+            sharpen = with_sharpener(pipeline, folder, device).sharpen
         except ValueError as error:
             refusal = refusal or error
             continue
@@ -105,12 +105,12 @@ def _run(arguments: argparse.Namespace) -> int:
         else:
             images, captions = _picture(arguments.input, sharpen.config.channels), [arguments.caption]
         parts = [
-            sharpen(captions[i : i + TOGETHER], images[i : i + TOGETHER].to(arguments.device)).cpu()
-            for i in range(0, len(images), TOGETHER)
+            sharpen(captions[i : i + BATCH_SIZE], images[i : i + BATCH_SIZE].to(arguments.device)).cpu()
+            for i in range(0, len(images), BATCH_SIZE)
         ]
     sharp = torch.cat(parts).numpy()
     if kind == ".npz":
-        with writing(arguments.o), replacing(arguments.o) as temporary, temporary.open("wb") as file:
+        with writing(arguments.o), atomic_write(arguments.o) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, images=sharp, captions=np.array(captions))
     else:
         pixels = np.rint(sharp[0] * 255).astype(np.uint8)
@@ -125,7 +125,7 @@ def _run(arguments: argparse.Namespace) -> int:
 def _picture(path: Path, channels: int) -> torch.Tensor:
     """A .png file as [1, C, H, W] in [0, 1]."""
     try:
-        with quiet():
+        with suppress_pillow_warnings():
             levels = read_levels(path, channels)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"there is no picture {path}") from error

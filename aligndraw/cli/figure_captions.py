@@ -11,30 +11,38 @@ from aligndraw.data import VOCABULARY, Scenes
 from aligndraw.text import UNKNOWN, CaptionError, Vocabulary
 
 
-class Told(NamedTuple):
+class FigureCaption(NamedTuple):
     """A caption and what is to be said of it."""
 
     caption: str
     remark: str = ""
 
 
-Groups = Sequence[Sequence[Told]]
+Groups = Sequence[Sequence[FigureCaption]]
 
 
-def _swapped(sentence: str, *words: str) -> list[Told]:
+def _swapped(sentence: str, *words: str) -> list[FigureCaption]:
     """A sentence with each of the words in its gap."""
-    return [Told(sentence.format(word)) for word in words]
+    return [FigureCaption(sentence.format(word)) for word in words]
 
 
 _SCENES: Mapping[str, Groups] = {
     "novel": [
         [
-            Told("a large green school bus is parked on the sand under a blue sky", "training has no green bus"),
-            Told("a large red stop sign is flying over the grass under a blue sky", "training has none in the sky"),
-            Told("a large white toilet seat sits open on the grass on a sunny day", "training has none on grass"),
-            Told("a large red elephant is standing on the sand at sunset", "training has no red elephant"),
-            Told("a large yellow house is flying over the sea under grey clouds", "training has no house in the sky"),
-            Told("a large pink cat sits on the road at night", "training has no pink cat"),
+            FigureCaption(
+                "a large green school bus is parked on the sand under a blue sky", "training has no green bus"
+            ),
+            FigureCaption(
+                "a large red stop sign is flying over the grass under a blue sky", "training has none in the sky"
+            ),
+            FigureCaption(
+                "a large white toilet seat sits open on the grass on a sunny day", "training has none on grass"
+            ),
+            FigureCaption("a large red elephant is standing on the sand at sunset", "training has no red elephant"),
+            FigureCaption(
+                "a large yellow house is flying over the sea under grey clouds", "training has no house in the sky"
+            ),
+            FigureCaption("a large pink cat sits on the road at night", "training has no pink cat"),
         ]
     ],
     "swap": [
@@ -49,17 +57,17 @@ _SCENES: Mapping[str, Groups] = {
         _swapped("a large red car is parked on the {} under a blue sky", "sand", "road"),
         _swapped("a large red plane is flying over the sea {}", "under a blue sky", "at night"),
     ],
-    "models": [[Told("a large red bus is parked on the road under a blue sky")]],
+    "models": [[FigureCaption("a large red bus is parked on the road under a blue sky")]],
 }
 _MNIST: Mapping[str, Groups] = {
     "novel": [
         [
-            Told("the digit six is at the top left of the image", "training has no six there"),
-            Told("the digit one is at the top right of the image", "training has no one there"),
-            Told("the digit four is at the bottom right of the image", "training has no four there"),
-            Told("the digit two is on the left of the digit seven", "training has no two on the left"),
-            Told("the digit eight is at the top of the digit zero", "training has no eight at the top"),
-            Told("the digit three is at the bottom of the digit one", "training has no three at the bottom"),
+            FigureCaption("the digit six is at the top left of the image", "training has no six there"),
+            FigureCaption("the digit one is at the top right of the image", "training has no one there"),
+            FigureCaption("the digit four is at the bottom right of the image", "training has no four there"),
+            FigureCaption("the digit two is on the left of the digit seven", "training has no two on the left"),
+            FigureCaption("the digit eight is at the top of the digit zero", "training has no eight at the top"),
+            FigureCaption("the digit three is at the bottom of the digit one", "training has no three at the bottom"),
         ]
     ],
     "swap": [
@@ -72,23 +80,23 @@ _MNIST: Mapping[str, Groups] = {
     ],
     "attention": [
         [
-            Told("the digit three is at the top of the digit one"),
-            Told("the digit eight is at the top of the digit zero", "training has no eight at the top"),
+            FigureCaption("the digit three is at the top of the digit one"),
+            FigureCaption("the digit eight is at the top of the digit zero", "training has no eight at the top"),
         ],
         [
-            Told("the digit seven is at the bottom left of the image"),
-            Told("the digit six is at the top left of the image", "training has no six there"),
+            FigureCaption("the digit seven is at the bottom left of the image"),
+            FigureCaption("the digit six is at the top left of the image", "training has no six there"),
         ],
     ],
-    "models": [[Told("the digit three is at the top of the digit one")]],
+    "models": [[FigureCaption("the digit three is at the top of the digit one")]],
 }
 _PAPER: Mapping[str, Groups] = {
     "novel": [
         [
-            Told("a stop sign is flying in blue skies"),
-            Told("a herd of elephants flying in the blue skies"),
-            Told("a toilet seat sits open in the grass field"),
-            Told("a person skiing on sand clad vast desert"),
+            FigureCaption("a stop sign is flying in blue skies"),
+            FigureCaption("a herd of elephants flying in the blue skies"),
+            FigureCaption("a toilet seat sits open in the grass field"),
+            FigureCaption("a person skiing on sand clad vast desert"),
         ]
     ],
     "swap": [
@@ -104,7 +112,7 @@ _PAPER: Mapping[str, Groups] = {
         _swapped("a rider on a blue motorcycle in the {}", "desert", "forest"),
         _swapped("a surfer , a woman , and a child walk on the {}", "beach", "sun"),
     ],
-    "models": [[Told("a group of people walk on a beach with surf boards")]],
+    "models": [[FigureCaption("a group of people walk on a beach with surf boards")]],
 }
 _SAME = {"sharpening": "background"}  # figures that have the captions of another
 FIGURES = (*_PAPER, "sharpening")
@@ -121,6 +129,6 @@ def default_captions(figure: str, vocabulary: Vocabulary) -> Groups:
         with suppress(CaptionError):
             if words <= set(known.words):
                 groups = captions[_SAME.get(figure, figure)]
-                vocabulary.encode_batch([told.caption for group in groups for told in group])
+                vocabulary.encode_batch([entry.caption for group in groups for entry in group])
                 return groups
     raise Failure("--caption or --captions-file must be given: the model does not know the words of the paper's", 2)

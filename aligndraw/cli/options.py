@@ -11,15 +11,15 @@ from typing import Any, TypeVar
 
 from aligndraw.backends import backend_for
 from aligndraw.cli.failure import failing
-from aligndraw.config import Config
 from aligndraw.info import no_cuda_reason
 from aligndraw.ops import OPS
+from aligndraw.settings import Config
 from aligndraw.text.sentences import KINDS
 
 _C = TypeVar("_C", bound=Config)
 
 
-def whole(least: int | None = None) -> Callable[[str], int]:
+def int_at_least(least: int | None = None) -> Callable[[str], int]:
     """The type of an option that is a whole number, of at least `least`."""
 
     def parse(text: str) -> int:
@@ -35,7 +35,7 @@ def whole(least: int | None = None) -> Callable[[str], int]:
     return parse
 
 
-def number(least: float | None = None) -> Callable[[str], float]:
+def float_at_least(least: float | None = None) -> Callable[[str], float]:
     """The type of an option that is a finite number, of at least `least`."""
 
     def parse(text: str) -> float:
@@ -51,7 +51,7 @@ def number(least: float | None = None) -> Callable[[str], float]:
     return parse
 
 
-def share(text: str) -> float:
+def fraction(text: str) -> float:
     """The type of an option that is a number from 0 to 1."""
     try:
         value = float(text)
@@ -62,18 +62,18 @@ def share(text: str) -> float:
     return value
 
 
-def ending(*endings: str) -> Callable[[str], Path]:
+def path_with_suffix(*suffixes: str) -> Callable[[str], Path]:
     """The type of an option that is a file with one of these endings."""
 
     def parse(text: str) -> Path:
-        if not text.lower().endswith(endings):
-            raise argparse.ArgumentTypeError(f"must end in {' or '.join(endings)}, got {text!r}")
+        if not text.lower().endswith(suffixes):
+            raise argparse.ArgumentTypeError(f"must end in {' or '.join(suffixes)}, got {text!r}")
         return Path(text)
 
     return parse
 
 
-def named(text: str) -> tuple[str, Path]:
+def name_and_folder(text: str) -> tuple[str, Path]:
     """The type of an option that is NAME=DIR; a folder alone is called by its own name."""
     path = Path(text)
     if path.is_dir() or "=" not in text:
@@ -85,10 +85,10 @@ def named(text: str) -> tuple[str, Path]:
 
 
 def add_seed(parser: argparse.ArgumentParser, help: str, default: int | None = 0) -> None:
-    """--seed; the help says 0 where the default is None."""
+    """Adds --seed. A default of None, which stands for 0, lets a command see whether the option was given."""
 
     def parse(text: str) -> int:
-        value = whole(0)(text)
+        value = int_at_least(0)(text)
         if value >= 2**63:
             raise argparse.ArgumentTypeError(f"must be below 2^63, got {text}")
         return value
@@ -156,6 +156,18 @@ def add_config(
             help=f"{field.metadata['help']} [{shown}]".replace("%", "%%"),
             **_form(field.default, field.metadata["choices"]),
         )
+        if former := field.metadata["formerly"]:
+            add_renamed(group, "--" + former.replace("_", "-"), "--" + field.name.replace("_", "-"))
+
+
+def add_renamed(parser: Any, old: str, new: str) -> None:
+    """Adds an option of version 0.1 that is refused with one line, which names its new name."""
+    parser.add_argument(old, action=_Renamed, nargs="?", const=new, dest=argparse.SUPPRESS, help=argparse.SUPPRESS)
+
+
+class _Renamed(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        parser.error(f"{self.option_strings[0]} is now called {self.const}")
 
 
 def add_presets(
@@ -166,7 +178,7 @@ def add_presets(
         add_config(parser, title, {name: configs[part] for name, configs in presets.items()}, without)
 
 
-def chosen(preset: _C, arguments: argparse.Namespace) -> _C:
+def apply_overrides(preset: _C, arguments: argparse.Namespace) -> _C:
     """The preset with the fields that the command line gives.
 
     Raises:
@@ -176,7 +188,7 @@ def chosen(preset: _C, arguments: argparse.Namespace) -> _C:
     return preset.replace(**{name: value for name, value in given.items() if value is not None})
 
 
-def chosen_backends(device: str) -> str:
+def describe_backends(device: str) -> str:
     """The backends that serve the ops on a device, as text; a Failure when the forced one cannot."""
     with failing(RuntimeError, ValueError):
         served = {op: backend_for(op, device) for op in OPS}
@@ -193,8 +205,8 @@ def _form(default: Any, choices: tuple[str, ...]) -> dict[str, Any]:
     if isinstance(default, str):
         return {"metavar": "TEXT"}
     if isinstance(default, tuple):
-        return {"type": whole(), "nargs": 2, "metavar": ("H", "W")}
-    return {"type": whole() if isinstance(default, int) else number(), "metavar": "N"}
+        return {"type": int_at_least(), "nargs": 2, "metavar": ("H", "W")}
+    return {"type": int_at_least() if isinstance(default, int) else float_at_least(), "metavar": "N"}
 
 
 def _text(value: Any) -> str:

@@ -16,13 +16,13 @@ from torch import Tensor
 import aligndraw
 from aligndraw.cli.failure import Failure, failing
 from aligndraw.data import CaptionedImages
-from aligndraw.files import replacing
+from aligndraw.files import atomic_write
 from aligndraw.model import Drawing
-from aligndraw.pipelines import Pipeline
+from aligndraw.pipelines import SHIPPED, Pipeline
 from aligndraw.viz import Captioned, contact_sheet, save_png
 
-OF_FIRST, OF_OTHERS = 12, 4  # stored images that a sheet shows, of the first split and of each other one
-LARGEST = 256  # pixels, the side of a stored image on a sheet
+FIRST_SPLIT_COUNT, OTHER_SPLIT_COUNT = 12, 4  # stored images on a sheet, of the first split and of each other
+MAX_SIDE = 256  # pixels of a stored image on a sheet
 
 
 @contextmanager
@@ -45,7 +45,12 @@ def check_file(path: Path) -> None:
             pass
 
 
-def draw_each(pipeline: Pipeline, captions: Sequence[str], n: int = 1, **options: Any) -> list[Drawing]:
+def model_name(folder: Path | None) -> str:
+    """Returns what messages and files call the model of --model."""
+    return f"shipped {SHIPPED.name}" if folder is None else str(folder)
+
+
+def draw_one_by_one(pipeline: Pipeline, captions: Sequence[str], n: int = 1, **options: Any) -> list[Drawing]:
     """Draws each caption by itself, so that its pictures are the same to the bit in any company; options of `draw`."""
     return [pipeline.draw([caption], n, **options) for caption in captions]
 
@@ -64,7 +69,7 @@ def write_sheet(
     """Writes the sheet of the pictures of captions, each with a remark or "", as a PNG file.
 
     Args:
-        drawings: of each caption, from `draw_each`.
+        drawings: of each caption, from `draw_one_by_one`.
         pipeline, model: that drew them, and its name.
         seed, temperature, steps: the options that they were drawn with.
     """
@@ -92,10 +97,10 @@ def write_stored_sheet(path: Path, data: CaptionedImages) -> int:
     The images are spread evenly over each split, and large ones are shown in every k-th pixel.
     """
     blocks: list[Captioned] = []
-    coarser = math.ceil(max(data.image_shape[1:]) / LARGEST)
+    coarser = math.ceil(max(data.image_shape[1:]) / MAX_SIDE)
     for split, sizes in data.sizes.items():
         examples = data.split(split)
-        count = min(sizes["images"], OF_OTHERS if blocks else OF_FIRST)
+        count = min(sizes["images"], OTHER_SPLIT_COUNT if blocks else FIRST_SPLIT_COUNT)
         for row in np.linspace(0, sizes["images"] - 1, count).round().astype(np.int64):
             captions = examples.captions(np.flatnonzero(examples.image_index == row))
             picture = examples.images[row : row + 1, :, ::coarser, ::coarser] / np.float32(255)
@@ -113,5 +118,5 @@ def write_archive(path: Path, captions: Sequence[str], n: int, images: Sequence[
     caption, then those of the second, ...
     """
     arrays = np.concatenate([part.float().cpu().numpy() for part in images])
-    with writing(path), replacing(path) as temporary, temporary.open("wb") as file:
+    with writing(path), atomic_write(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, images=arrays, captions=np.repeat(captions, n))

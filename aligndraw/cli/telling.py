@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from aligndraw.printable import printable
+from aligndraw.printable import escape
 
 
 def tell(text: object, error: bool = False, flush: bool = False) -> None:
@@ -14,5 +14,5 @@ def tell(text: object, error: bool = False, flush: bool = False) -> None:
         error: to stderr.
         flush: at once.
     """
-    shown = "\n".join(map(printable, str(text).split("\n")))
+    shown = "\n".join(map(escape, str(text).split("\n")))
     print(shown, file=sys.stderr if error else sys.stdout, flush=flush)

@@ -22,7 +22,8 @@ from aligndraw.data.mnist_captions import (
     evaluation_sets,
     is_held_out,
 )
-from aligndraw.data.scenes import Scene, SceneExamples, Scenes, evaluation_scenes
+from aligndraw.data.scene import Scene
+from aligndraw.data.scenes import SceneExamples, Scenes, evaluation_scenes
 from aligndraw.data.sentences import SentenceReader
 from aligndraw.data.sets import DataSet, open_data_set, recorded_data_set
 

@@ -72,7 +72,7 @@ class CaptionReader(Protocol):
 
 
 def to_tensors(examples: Examples, index: slice) -> tuple[Tensor, Tensor, Tensor]:
-    """Images float32 [B, C, H, W] in [0, 1] of a slice of the examples, and captions as `Model.describe` takes them."""
+    """Returns a slice of examples: images float32 [B, C, H, W] in [0, 1], captions for `Model.encode_captions`."""
     pictures, words, lengths = examples.batch(index)
     return as_images(torch.from_numpy(pictures)), torch.from_numpy(words), torch.from_numpy(lengths)
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from aligndraw.data.captioned import DataError
-from aligndraw.data.captioned_writer import caption_fault
-from aligndraw.data.image_files import Collection, divide
+from aligndraw.data.captioned_writer import caption_error
+from aligndraw.data.image_files import Collection, random_split
 from aligndraw.data.image_names import ImageNames
 from aligndraw.files import read_text
 from aligndraw.json_files import parse_json
@@ -40,7 +40,7 @@ def read_captions(
         images: the folder that the file names begin in.
         captions: .csv, .tsv or .jsonl; columns or keys `file_name` (or file, image), `caption` (or captions, text; in
             .jsonl also a list of them), and, if the images are divided already, `split`.
-        validation: images for validation where there is no split, as for `image_files.divide`.
+        validation: images for validation where there is no split, as for `image_files.random_split`.
         test: images for testing.
 
     Raises:
@@ -59,7 +59,7 @@ def read_captions(
     used: set[str] = set()  # splits
     splits: dict[str, str | None] = {}
     lines: dict[str, int] = {}  # on which an image comes first
-    said: dict[str, dict[str, str]] = {}  # the captions of each image, by their words
+    texts: dict[str, dict[str, str]] = {}  # the captions of each image, by their words
 
     def skip(line: int, why: str, lost: int = 1) -> None:
         collection.skip(f"{captions.name}, line {line}", why, lost)
@@ -70,7 +70,7 @@ def read_captions(
                 raise ValueError(entry)
             split = _split(entry)
             used.update(filter(None, [split]))
-            given, texts = _value(entry, FILE), _value(entry, CAPTION)
+            given, found = _value(entry, FILE), _value(entry, CAPTION)
             name = _found(names, given)
             known = splits.setdefault(name, split)
             if known != split:
@@ -79,28 +79,28 @@ def read_captions(
             skip(line, str(error), _count(entry))
             continue
         lines.setdefault(name, line)
-        for caption in texts if isinstance(texts, list) else [texts]:
-            fault = caption_fault(caption)
-            if not fault and " ".join(caption.split()) in said.setdefault(name, {}):
+        for caption in found if isinstance(found, list) else [found]:
+            fault = caption_error(caption)
+            if not fault and " ".join(caption.split()) in texts.setdefault(name, {}):
                 skip(line, f"image {name} has this caption already", 0)
             elif fault:
                 skip(line, fault)
             else:
-                said[name][" ".join(caption.split())] = caption
+                texts[name][" ".join(caption.split())] = caption
     if used:
         parts: dict[str, list[str]] = {}
-        for name in sorted(said, key=lambda name: splits[name] != "train"):
+        for name in sorted(texts, key=lambda name: splits[name] != "train"):
             if split := splits[name]:
                 parts.setdefault(split, []).append(name)
             else:
-                skip(lines[name], f"image {name} has no split, as others have", len(said[name]))
+                skip(lines[name], f"image {name} has no split, as others have", len(texts[name]))
         for split in sorted(used):
-            if not any(said[name] for name in parts.get(split, ())):
+            if not any(texts[name] for name in parts.get(split, ())):
                 raise DataError(f"{captions} has no caption of split {split} that can be used{collection.example()}")
     else:
-        parts = divide([name for name in said if said[name]], validation, test)
+        parts = random_split([name for name in texts if texts[name]], validation, test)
     collection.captions = {
-        split: [(name, text) for name in names for text in said[name].values()] for split, names in parts.items()
+        split: [(name, text) for name in names for text in texts[name].values()] for split, names in parts.items()
     }
     return collection
 

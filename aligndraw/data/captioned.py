@@ -26,8 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aligndraw.arguments import check_seed, check_whole
-from aligndraw.data.ragged import padded, ranges
+from aligndraw.arguments import check_int, check_seed
+from aligndraw.data.ragged import pad_rows, ranges
 from aligndraw.files import load_array, reading
 from aligndraw.json_files import entry, naming, parse_json
 from aligndraw.text import MAX_WORDS, Vocabulary, read_tokenizer
@@ -89,7 +89,7 @@ class CaptionedSplit:
         """Word ids int64 [B, N] padded with 0, and lengths int64 [B]."""
         lengths = self.lengths[index]
         words = self._words[ranges(self._first[index], lengths)]
-        return padded(words.astype(np.int64), lengths), lengths
+        return pad_rows(words.astype(np.int64), lengths), lengths
 
     def parts(self, index: slice | NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
         """As `Resident.parts`: indices of images, int64 [B]."""
@@ -116,8 +116,8 @@ class CaptionedSplit:
     def epoch(self, seed: int, epoch: int = 0, size: int = 10_000) -> CaptionedSplit:
         """`size` examples, fully determined by (seed, epoch): none comes again before every other has come."""
         check_seed(seed)
-        check_whole("epoch", epoch, 0)
-        check_whole("size", size, 1)
+        check_int("epoch", epoch, 0)
+        check_int("size", size, 1)
         rng = np.random.default_rng([seed, epoch])
         passes = [rng.permutation(len(self)) for _ in range(-(-size // len(self)))]
         return self.select(np.concatenate(passes)[:size])

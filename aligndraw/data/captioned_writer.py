@@ -30,13 +30,13 @@ from aligndraw.data.captioned import (
     file_checksum,
 )
 from aligndraw.data.image_store import ImageStore, closed_as
-from aligndraw.files import discard, locked, replacing, save_array, scratch, sweep, write_array
+from aligndraw.files import atomic_write, discard, locked, save_array, scratch, sweep, write_array
 from aligndraw.printable import one_line
 from aligndraw.text import MAX_WORDS, UNKNOWN, Vocabulary, words_of, write_tokenizer
 
 SKIPPED = "skipped.txt"  # what the data set had besides, each with the reason, where there is any
 _LIST = re.compile(r"""[\[({]\s*['"].*['"]\s*,?\s*[\])}]""", re.DOTALL)  # as Python and JSON write lists of texts
-_TOGETHER = 4096  # images that are copied at a time
+_CHUNK_SIZE = 4096  # images copied together
 
 
 class CaptionedWriter:
@@ -167,7 +167,7 @@ class CaptionedWriter:
 
         Raises:
             DataError: a split has captions, but none of an image that is stored; or there is no caption at all.
-            ValueError: a caption is of no use: `caption_fault` tells beforehand.
+            ValueError: a caption is of no use: `caption_error` tells beforehand.
         """
         listed = {split: list(pairs) for split, pairs in captions.items()}
         kept = {
@@ -180,7 +180,7 @@ class CaptionedWriter:
             raise DataError(f"there is no image with a caption{empty}")
         words = vocabulary or _counted((text for _, text in next(iter(kept.values()))), min_count)
         encode = encode or (lambda text: words.encode(text, unknown=UNKNOWN))
-        with replacing(self.folder) as whole:
+        with atomic_write(self.folder) as whole:
             whole.mkdir()
             write_tokenizer(words, whole / TOKENIZER)
             checksums = {TOKENIZER: file_checksum(whole / TOKENIZER)}
@@ -216,7 +216,7 @@ class CaptionedWriter:
         numbered = sorted(((row[key], text) for key, text in pairs), key=lambda pair: pair[0])
         ids = [encode(text) for _, text in numbered]
         stored, used = self._images.pixels(split), [self.stored(split)[key] for key in row]
-        blocks = (stored[used[start : start + _TOGETHER]] for start in range(0, len(used), _TOGETHER))
+        blocks = (stored[used[start : start + _CHUNK_SIZE]] for start in range(0, len(used), _CHUNK_SIZE))
         names = {part: f"{split}-{part}" for part in (IMAGES, CAPTIONS, WORDS, LENGTHS, INDEX)}
         checksums[names[IMAGES]] = write_array(folder / names[IMAGES], (len(used), *self.image_shape), np.uint8, blocks)
         checksums[names[CAPTIONS]] = _write_text(folder / names[CAPTIONS], "".join(f"{t}\n" for _, t in numbered))
@@ -240,7 +240,7 @@ class CaptionedWriter:
         CaptionedImages.open(self.folder)  # nothing else is ever removed
 
 
-def caption_fault(caption: object) -> str:
+def caption_error(caption: object) -> str:
     """What keeps a caption from being stored, or ""."""
     if not isinstance(caption, str):
         return f"the caption is no text but {type(caption).__name__}"

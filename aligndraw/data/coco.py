@@ -17,18 +17,18 @@ from PIL import Image
 
 from aligndraw import json_files
 from aligndraw.data.captioned import DataError
-from aligndraw.data.captioned_writer import caption_fault
-from aligndraw.data.image_files import Collection, divide
+from aligndraw.data.captioned_writer import caption_error
+from aligndraw.data.image_files import Collection, random_split
 from aligndraw.data.image_names import ImageNames
 
-CAPTIONS = 5  # of an image, the first ones
+CAPTIONS_PER_IMAGE = 5  # at most, the first ones
 
 
 def read_coco(
     images: Path,
     annotations: Sequence[Path],
     *,
-    captions: int = CAPTIONS,
+    captions: int = CAPTIONS_PER_IMAGE,
     validation: int | None = None,
     test: int | None = None,
 ) -> Collection:
@@ -42,7 +42,7 @@ def read_coco(
             "train2014" for captions_train2014.json.
         annotations: files.
         captions: of an image at most; those that come first.
-        validation: images for validation, as for `image_files.divide`.
+        validation: images for validation, as for `image_files.random_split`.
         test: images for testing.
 
     Raises:
@@ -50,21 +50,22 @@ def read_coco(
     """
     image_names = ImageNames(images)
     collection, parts = Collection(files=image_names.files, likely_cause=image_names.likely_cause), []
-    told: dict[str, list[str]] = {}
+    all_texts: dict[str, list[str]] = {}
     for file in annotations:
-        names, said = _read_annotations(file, image_names, set(told), collection)
-        told.update(said)
-        parts.append([name for name in names if said[name]])
+        names, texts_of = _read_annotations(file, image_names, set(all_texts), collection)
+        all_texts.update(texts_of)
+        parts.append([name for name in names if texts_of[name]])
         for name in names:
-            if not said[name]:
+            if not texts_of[name]:
                 collection.skip(f"{file.name}: image {name}", "it has no caption")
         if not parts[-1]:
             raise DataError(f"{file} has no image with a caption that can be used{collection.example()}")
-    splits = divide(parts[-1], validation, test)
+    splits = random_split(parts[-1], validation, test)
     if len(parts) > 1:
         splits["train"] = [name for part in parts[:-1] for name in part]
     collection.captions = {
-        split: [(name, text) for name in names for text in told[name][:captions]] for split, names in splits.items()
+        split: [(name, text) for name in names for text in all_texts[name][:captions]]
+        for split, names in splits.items()
     }
     return collection
 
@@ -93,7 +94,7 @@ def _read_annotations(
     record = _load(file)
     subfolder = image_names.folder / file.stem.removeprefix("captions_")
     names: dict[Any, str] = {}
-    said: dict[str, list[str]] = {}
+    texts_of: dict[str, list[str]] = {}
 
     def skip(what: str, why: str, lost: int = 0) -> None:
         collection.skip(f"{file.name}: {what}", why, lost)
@@ -108,17 +109,17 @@ def _read_annotations(
             continue
         if not isinstance(number, (int, str)):
             skip(what, "its id must be a whole number or a word")
-        elif number in names or name in said:
+        elif number in names or name in texts_of:
             skip(what, "it is listed twice")
         elif name in known:
             skip(what, "another file has it already")
         else:
-            names[number], said[name] = name, []
+            names[number], texts_of[name] = name, []
     annotations: set[Any] = set()
     for entry in _entries(record["annotations"]):
         number, image, text = entry.get("id"), entry.get("image_id"), entry.get("caption")
         what = f"caption {json.dumps(number)}"
-        fault = caption_fault(text)
+        fault = caption_error(text)
         if not isinstance(image, (int, str)) or image not in names:
             skip(what, f"there is no image {json.dumps(image)}", 1)
         elif fault:
@@ -126,10 +127,10 @@ def _read_annotations(
         elif isinstance(number, (int, str)) and number in annotations:
             skip(what, "it is listed twice", 1)
         else:
-            said[names[image]].append(str(text))
+            texts_of[names[image]].append(str(text))
             if isinstance(number, (int, str)):
                 annotations.add(number)
-    return list(said), said
+    return list(texts_of), texts_of
 
 
 def _load(file: Path) -> dict[str, list[Any]]:

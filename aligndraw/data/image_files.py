@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from aligndraw.data.captioned import CaptionedImages, DataError
 from aligndraw.data.captioned_writer import CaptionedWriter
-from aligndraw.data.image_pixels import quiet, read_image
+from aligndraw.data.image_pixels import read_image, suppress_pillow_warnings
 
-TOGETHER = 256  # images that are read before they are stored
-HELD_OUT = 5000  # images of validation and test each, at most
-ALLOWED = 0.05  # share of the captions that may be left out
+CHUNK_SIZE = 256  # images that are read before they are stored
+MAX_EVALUATION_IMAGES = 5000  # of validation, and of test
+MAX_SKIPPED = 0.05  # share of the captions that may be left out
 
 
 @dataclass
@@ -63,7 +63,7 @@ class Collection:
         return "".join(such[:1]) + (f" ({cause})" if cause else "")
 
 
-def divide(names: Sequence[str], validation: int | None = None, test: int | None = None) -> dict[str, list[str]]:
+def random_split(names: Sequence[str], validation: int | None = None, test: int | None = None) -> dict[str, list[str]]:
     """Images into train, validation and test: always the same ones, drawn without regard to their order.
 
     Args:
@@ -74,7 +74,7 @@ def divide(names: Sequence[str], validation: int | None = None, test: int | None
     Raises:
         DataError: there are not so many.
     """
-    few = min(HELD_OUT, len(names) // 10) or min(1, len(names) // 3)  # one of three to nine
+    few = min(MAX_EVALUATION_IMAGES, len(names) // 10) or min(1, len(names) // 3)  # one of three to nine
     held_out = {"validation": few if validation is None else validation, "test": few if test is None else test}
     if sum(held_out.values()) > len(names):
         wanted = " and ".join(f"{n:,} for {split}" for split, n in held_out.items())
@@ -96,7 +96,7 @@ def store_collection(
     min_count: int = 1,
     threads: int | None = None,
     overwrite: bool = False,
-    allow_skipped: float = ALLOWED,
+    allow_skipped: float = MAX_SKIPPED,
     on_images: Callable[[int], object] = lambda images: None,
 ) -> CaptionedImages:
     """Reads the images and stores them with their captions; one that cannot be read is skipped.
@@ -138,7 +138,7 @@ def store_collection(
     keys = {name: key(name) for pairs in collection.captions.values() for name, _ in pairs}
     plan = {**plan, "size": list(size), "crop": crop, "min_count": min_count}
     with (
-        quiet(),
+        suppress_pillow_warnings(),
         CaptionedWriter(folder, (3, *size), plan, resumable=True, overwrite=overwrite) as writer,
         ThreadPoolExecutor(threads or os.cpu_count()) as pool,
     ):
@@ -146,7 +146,7 @@ def store_collection(
             names = list(dict.fromkeys(name for name, _ in pairs))
             missing = [name for name in names if keys[name] not in writer.stored(split)]
             on_images(len(names) - len(missing))
-            for part in _chunks(missing, TOGETHER):
+            for part in _chunks(missing, CHUNK_SIZE):
                 images = dict(zip(part, pool.map(read, part)))
                 for name, image in images.items():
                     if isinstance(image, str):

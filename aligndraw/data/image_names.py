@@ -11,7 +11,7 @@ from pathlib import Path
 
 from aligndraw.data.captioned import DataError
 
-_SEARCHED = 1_000_000  # files, where one is missing
+_MAX_SEARCHED = 1_000_000  # files, in search of a missing one
 
 
 class ImageNames:
@@ -67,7 +67,7 @@ class ImageNames:
             alike = (file for file in files if posixpath.splitext(file)[0] == posixpath.splitext(wanted)[0])
             similar = similar or next((f"{folder} has {file}, not {wanted}" for file in alike), "")
             seen += len(files)
-            if seen > _SEARCHED:
+            if seen > _MAX_SEARCHED:
                 break
         return similar if seen else f"{self.folder} has no files"
 

@@ -75,8 +75,8 @@ def read_levels(path: Path, channels: int) -> NDArray[np.float32]:
     levels = pixels / np.float64(np.iinfo(pixels.dtype).max)
     if channels == 1 and levels.shape[2] == 3:
         levels = levels @ _LUMA[:, None]
-    planes = levels.astype(np.float32).transpose(2, 0, 1)
-    return np.ascontiguousarray(np.broadcast_to(planes, (channels, *planes.shape[1:])))
+    image = levels.astype(np.float32).transpose(2, 0, 1)  # [C, H, W]
+    return np.ascontiguousarray(np.broadcast_to(image, (channels, *image.shape[1:])))
 
 
 def decode_image(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
@@ -109,7 +109,7 @@ def decode_image(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def suppress_pillow_warnings() -> Iterator[None]:
     """Keeps Pillow's warnings from the terminal, as each image that cannot be read has a line of its own.
 
     Warnings are a matter of the whole process: enter this before threads begin to read.

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from aligndraw.data.captioned import DataError
 from aligndraw.data.pickles import load_pickle
-from aligndraw.data.scenes import ATTRIBUTES, SIDE, Scenes, Split
+from aligndraw.data.scene import ATTRIBUTES, SIDE
+from aligndraw.data.scenes import Scenes, Split
 
 _CIFAR_SHAPE = (3, 32, 32)
 _CIFAR_FILES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
@@ -104,10 +105,10 @@ def read_cifar(folder: str | os.PathLike[str]) -> tuple[LabelledImages, Labelled
         raise DataError(f"{folder} must hold CIFAR-10's files {wanted}, got no {', '.join(fewest)}")
     read, paths = kinds[lacking.index(fewest)]
     *train, test = map(read, paths)
-    return _together(train), _together([test])
+    return _labelled_images(train), _labelled_images([test])
 
 
-def _together(parts: Sequence[tuple[NDArray[np.uint8], NDArray[np.int64]]]) -> LabelledImages:
+def _labelled_images(parts: Sequence[tuple[NDArray[np.uint8], NDArray[np.int64]]]) -> LabelledImages:
     images, labels = (np.concatenate(each) for each in zip(*parts))
     checksum = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
     return LabelledImages(images, labels, _CIFAR_CLASSES, checksum)

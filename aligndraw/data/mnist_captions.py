@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from aligndraw.arguments import check_seed, check_whole
+from aligndraw.arguments import check_int, check_seed
 from aligndraw.data.compositing import composite, composite_tensors
 from aligndraw.data.digits import Digits
 from aligndraw.text import Vocabulary
@@ -274,13 +274,13 @@ class MNISTCaptions:
     def epoch(self, seed: int, epoch: int = 0, size: int = 10_000) -> MNISTExamples:
         """`size` examples, fully determined by (seed, epoch) and the digits."""
         check_seed(seed)
-        check_whole("epoch", epoch, 0)
-        check_whole("size", size, 1)
+        check_int("epoch", epoch, 0)
+        check_int("size", size, 1)
         rng = np.random.default_rng([seed, epoch])
         template, digits, labels = self._draw_placements(rng, size)
         return MNISTExamples(self.digits.images, template, digits, labels, *_draw_offsets(rng, template))
 
-    def showing(self, placements: Sequence[tuple[int, int, int]], seed: int = 0) -> MNISTExamples:
+    def for_placements(self, placements: Sequence[tuple[int, int, int]], seed: int = 0) -> MNISTExamples:
         """One example per placement, with digits of the split drawn for it.
 
         Args:

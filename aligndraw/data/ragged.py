@@ -11,7 +11,7 @@ def ranges(first: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[np.int
     return (first - (np.cumsum(count) - count)).repeat(count) + np.arange(count.sum())
 
 
-def padded(values: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+def pad_rows(values: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     """Rows that follow each other in `values`, one a row [B, N] and padded on the right with 0."""
     rows = np.zeros((len(lengths), lengths.max(initial=0)), np.int64)
     rows[np.arange(rows.shape[1]) < lengths[:, None]] = values

@@ -1,6 +1,6 @@
 """The data that the authors of alignDRAW released with their code: NumPy arrays and Python 2 pickles.
 
-train-images-32x32.npy   [n, 3072] in [0, 1], the planes red, green and blue one after the other
+train-images-32x32.npy   [n, 3072] in [0, 1], the channels red, green and blue one after the other
 train-captions.npy       [k, N], word ids, of which a caption has as many as its length says
 train-captions-len.npy   [k] or [k, 1]
 train-cap2im.pkl         {caption: image}
@@ -27,7 +27,7 @@ from aligndraw.files import load_array, reading
 from aligndraw.text import MAX_WORDS, UNKNOWN, Vocabulary
 
 SPLITS = {"train": "train", "dev": "validation", "test": "test"}
-SIDE, TOGETHER = 32, 4096
+SIDE, CHUNK_SIZE = 32, 4096
 
 
 def store_released(
@@ -58,8 +58,8 @@ def store_released(
         captions = {}
         for name in present:
             images = _load(source / f"{name}-images-32x32.npy", "f", (None, 3 * SIDE * SIDE))
-            for start in range(0, len(images), TOGETHER):
-                part = images[start : start + TOGETHER]
+            for start in range(0, len(images), CHUNK_SIZE):
+                part = images[start : start + CHUNK_SIZE]
                 if not (part.min() >= 0 and part.max() <= 1):
                     raise DataError(f"{source / f'{name}-images-32x32.npy'} must lie in [0, 1]")
                 pixels = np.rint(part * 255).astype(np.uint8).reshape(-1, 3, SIDE, SIDE)

@@ -16,223 +16,20 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from aligndraw.arguments import check_seed, check_whole
+from aligndraw.arguments import check_int, check_seed
 from aligndraw.data.painting import UNIT, paint
 from aligndraw.data.ragged import ranges
+from aligndraw.data.scene import ATTRIBUTES, COLOURS, GROUNDS, HELD_OUT, HORIZON, SIDE, SIDES, SIZES, SKIES, Scene
+from aligndraw.data.scene_captions import VOCABULARY, caption
 from aligndraw.data.sprites import OBJECTS, PAINTS, SCENERY, Shape
-from aligndraw.text import Vocabulary
 
-SIDE = 32  # height and width of a picture
 Split = Literal["train", "validation", "test"]
 Combinations = Literal["seen", "held_out"]
 
 
-class Scene(NamedTuple):
-    """What a picture shows. `flying` is above the ground; otherwise the object stands on it."""
-
-    object: str
-    colour: str
-    sky: str
-    ground: str
-    size: str
-    side: str
-    flying: bool
-
-    @property
-    def place(self) -> str:
-        """Where the object is: "sky", or the ground that it stands on."""
-        return "sky" if self.flying else self.ground
-
-
-COLOURS = {
-    "red": (214, 38, 38),
-    "orange": (240, 130, 20),
-    "yellow": (245, 214, 40),
-    "green": (40, 150, 60),
-    "blue": (40, 90, 210),
-    "purple": (130, 55, 175),
-    "pink": (245, 130, 180),
-    "white": (242, 242, 242),
-}
-
-
-class Sky(NamedTuple):
-    """A sky: its colours overhead and at the horizon, its light, what else is in it, and the colour of that."""
-
-    top: tuple[int, int, int]
-    bottom: tuple[int, int, int]
-    light: str
-    others: tuple[str, ...]
-    colour: tuple[int, int, int] = (250, 250, 250)
-
-
-SKIES = {
-    "blue": Sky((84, 156, 236), (176, 216, 248), "sun", ("cloud",)),
-    "cloudy": Sky((140, 148, 160), (190, 196, 204), "nothing", ("cloud",) * 3, (226, 228, 232)),
-    "sunset": Sky((120, 70, 130), (250, 160, 80), "low sun", ("cloud",), (216, 110, 110)),
-    "night": Sky((10, 14, 46), (38, 44, 92), "moon", ("stars",)),
-}
-# Colours far off and near, and the sprite laid over them.
-GROUNDS = {
-    "grass": ((110, 186, 80), (70, 146, 54), "grass"),
-    "sand": ((240, 216, 150), (226, 190, 120), "sand"),
-    "sea": ((60, 140, 196), (26, 92, 150), "sea"),
-    "snow": ((236, 242, 250), (246, 250, 255), "snow"),
-    "road": ((96, 96, 102), (70, 70, 76), "road"),
-}
-SIZES = {"small": (4.6, 5.6), "large": (8.0, 9.2)}  # pixels of half an object's width
-SIDES = {"left": (8.5, 10.0), "middle": (15.0, 17.0), "right": (22.0, 23.5)}  # pixels
-HORIZON = (18.5, 22.0)  # pixels from the top
-
-# For each object: the colour that it never has in training, and the place where it never is.
-HELD_OUT = {
-    "bus": ("green", "sea"),
-    "car": ("pink", "snow"),
-    "plane": ("purple", "sand"),
-    "boat": ("yellow", "grass"),
-    "bird": ("orange", "road"),
-    "house": ("blue", "sky"),
-    "tree": ("white", "sea"),
-    "ball": ("green", "snow"),
-    "kite": ("purple", "sea"),
-    "elephant": ("red", "snow"),
-    "stop sign": ("blue", "sky"),
-    "toilet": ("orange", "grass"),
-    "balloon": ("white", "sand"),
-    "umbrella": ("yellow", "road"),
-    "flower": ("red", "sand"),
-    "cat": ("pink", "sky"),
-}
-
-# ---- wordings ----
-
-NOUNS = {
-    "bus": ("school bus", "bus"),
-    "car": ("car", "automobile"),
-    "plane": ("plane", "airplane", "jet"),
-    "boat": ("boat", "sailboat"),
-    "bird": ("bird",),
-    "house": ("house", "cottage"),
-    "tree": ("tree",),
-    "ball": ("ball", "beach ball"),
-    "kite": ("kite",),
-    "elephant": ("elephant",),
-    "stop sign": ("stop sign",),
-    "toilet": ("toilet", "toilet seat"),
-    "balloon": ("balloon", "hot air balloon"),
-    "umbrella": ("umbrella", "parasol"),
-    "flower": ("flower",),
-    "cat": ("cat", "kitten"),
-}
-_VERBS = {
-    "bus": ("is parked", "stands"),
-    "car": ("is parked", "stands"),
-    "bird": ("is standing", "sits"),
-    "elephant": ("is standing", "stands"),
-    "cat": ("is sitting", "sits"),
-    "toilet": ("sits open", "stands"),
-    "ball": ("lies", "is lying"),
-}
-_STANDS = ("is standing", "stands")
-_FLIES = ("is flying", "flies", "is floating", "hovers")
-_FLOATS = ("is floating", "floats")  # whatever is at sea
-_SIZE_WORDS = {"small": ("small", "little", "tiny"), "large": ("large", "big", "huge")}
-_ON = {
-    "grass": ("on the grass", "on a green field", "on a lawn"),
-    "sand": ("on the sand", "on a beach", "in the desert"),
-    "sea": ("on the sea", "on the water", "on the waves"),
-    "snow": ("in the snow", "on the snow", "on white snow"),
-    "road": ("on the road", "on a street", "on the asphalt"),
-}
-_OVER = {
-    "grass": ("over the grass", "above a green field", "over a lawn"),
-    "sand": ("over the sand", "above a beach", "over the desert"),
-    "sea": ("over the sea", "above the water", "over the waves"),
-    "snow": ("over the snow", "above the snow", "over white snow"),
-    "road": ("over the road", "above a street", "over the asphalt"),
-}
-_UNDER = {
-    "blue": ("under a blue sky", "under a clear blue sky", "on a sunny day"),
-    "cloudy": ("under a cloudy sky", "on a cloudy day", "under grey clouds"),
-    "sunset": ("at sunset", "under an orange sky", "in the evening"),
-    "night": ("at night", "under a dark sky", "under the moon"),
-}
-_WHERE = {
-    "left": ("on the left", "to the left"),
-    "middle": ("in the middle", "in the centre"),
-    "right": ("on the right", "to the right"),
-}
-TEMPLATES = (
-    "a {size} {colour} {noun} {verb} {place} {sky} .",
-    "a {size} {colour} {noun} {verb} {place} {side} .",
-    "there is a {size} {colour} {noun} {place} {sky} .",
-    "{sky} a {size} {colour} {noun} {verb} {place} .",
-    "{side} a {colour} {noun} {verb} {place} .",
-    "the {size} {noun} {place} {sky} is {colour} .",
-    "a picture of a {size} {colour} {noun} {place} {side} .",
-    "a {colour} {noun} {place} .",
-)
-# Where a template has them: left out one time in so many.
-_LEFT_OUT = {"size": 2, "side": 4, "sky": 4}
-
-
-def caption(scene: Scene, choices: Sequence[int] = (0,) * 10) -> str:
-    """A caption of a scene, its words separated by spaces.
-
-    Args:
-        scene: what to tell of.
-        choices: which wording is taken, ten whole numbers, each counted round: template, noun, verb, size, place, side
-            and sky, then whether size, side and sky are left out.
-    """
-    template, noun, verb, size, place, side, sky, *_ = choices
-    sentence = _pick(TEMPLATES, template)
-    grounded = _FLOATS if scene.ground == "sea" else _VERBS.get(scene.object, _STANDS)
-    parts = {
-        "colour": scene.colour,
-        "noun": _pick(NOUNS[scene.object], noun) + " flying" * (scene.flying and "{verb}" not in sentence),
-        "verb": _pick(_FLIES if scene.flying else grounded, verb),
-        "size": _pick(_SIZE_WORDS[scene.size], size),
-        "place": _pick((_OVER if scene.flying else _ON)[scene.ground], place),
-        "side": _pick(_WHERE[scene.side], side),
-        "sky": _pick(_UNDER[scene.sky], sky),
-    }
-    for part in _LEFT_OUT.keys() - told(choices):
-        parts[part] = ""
-    words = sentence.format(**parts).split()
-    following = [*words[1:], ""]
-    return " ".join("an" if pair == ("a", "orange") else pair[0] for pair in zip(words, following))
-
-
-def told(choices: Sequence[int]) -> set[str]:
-    """The values of a `Scene` that its caption in this wording tells; choices as in `caption`."""
-    sentence = _pick(TEMPLATES, choices[0])
-    optional = {
-        part
-        for (part, one_in), choice in zip(_LEFT_OUT.items(), choices[7:])
-        if f"{{{part}}}" in sentence and choice % one_in != one_in - 1
-    }
-    return {"object", "colour", "ground", "flying"} | optional
-
-
-def _pick(options: Sequence[str], choice: int) -> str:
-    return options[choice % len(options)]
-
-
-def _all_words() -> Vocabulary:
-    """Every word that a caption can have."""
-    tables = (NOUNS, _VERBS, _SIZE_WORDS, _ON, _OVER, _UNDER, _WHERE, {"": (*_STANDS, *_FLIES, *_FLOATS, *COLOURS)})
-    phrases = [phrase for table in tables for phrases in table.values() for phrase in phrases]
-    words = {word for phrase in (*phrases, *TEMPLATES, "an flying") for word in phrase.split()}
-    return Vocabulary(tuple(sorted(w for w in words if not w.startswith("{"))))
-
-
-VOCABULARY = _all_words()
-
-# ---- pictures ----
-
-_CHOICES = 10  # of `caption`,
-_OPTIONS = 5040  # each of them below a multiple of every number of wordings
-_JITTER = 12  # how far red, green and blue go from what their name says
+_CHOICES = 10  # of `caption`
+_OPTIONS = 5040  # each choice is below it; a multiple of every number of wordings
+_JITTER = 12  # largest change of red, green and blue from the named colour
 
 
 @dataclass(frozen=True, eq=False)
@@ -340,8 +137,8 @@ class Scenes:
     def epoch(self, seed: int, epoch: int = 0, size: int = 10_000) -> SceneExamples:
         """`size` examples, fully determined by (seed, epoch) and the split."""
         check_seed(seed)
-        check_whole("epoch", epoch, 0)
-        check_whole("size", size, 1)
+        check_int("epoch", epoch, 0)
+        check_int("size", size, 1)
         rng = np.random.default_rng([get_args(Split).index(self.split), seed, epoch])
         attributes = self._draw_attributes(rng, size)
         return _compose(rng, attributes)
@@ -360,12 +157,6 @@ class Scenes:
         return np.concatenate(drawn)[:size]
 
 
-def is_held_out(scene: Scene) -> bool:
-    """Whether a scene is kept out of training."""
-    colour, place = HELD_OUT[scene.object]
-    return scene.colour == colour or scene.place == place
-
-
 def evaluation_scenes(split: Split = "test", seed: int = 0, size: int = 1000) -> dict[str, SceneExamples]:
     """The fixed sets to score a model on, `size` examples each: "seen" and "held_out"."""
     return {kind: Scenes(split, kind).epoch(seed, size=size) for kind in get_args(Combinations)}
@@ -376,16 +167,6 @@ def _check_choice(name: str, value: object, choices: Sequence[object]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
-# The values of a `Scene`, in its order.
-ATTRIBUTES: dict[str, tuple[str | bool, ...]] = {
-    "object": tuple(OBJECTS),
-    "colour": tuple(COLOURS),
-    "sky": tuple(SKIES),
-    "ground": tuple(GROUNDS),
-    "size": tuple(SIZES),
-    "side": tuple(SIDES),
-    "flying": (False, True),
-}
 _PAINTS = np.array(list(PAINTS.values()), np.float64)
 
 

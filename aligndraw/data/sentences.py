@@ -2,7 +2,7 @@
 
 How a vector rounds may depend on the captions that it is made together with, and training resumes to the same bits. So
 a `_Table` makes vectors in blocks that its list of captions alone determines: all captions of a data set where their
-vectors fit into `MEMORY`, else those of one epoch, in their order.
+vectors fit into `CACHE_BYTES`, else those of one epoch, in their order.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from aligndraw.data.batches import Examples, Source
 from aligndraw.text import Vocabulary
 from aligndraw.text.sentences import SentenceEncoder
 
-MEMORY = 1 << 30  # bytes of vectors that a table keeps
-BLOCK = 256  # captions that are read together
+CACHE_BYTES = 1 << 30  # of the vectors that a table keeps
+BLOCK = 256  # captions encoded together
 
 
 class SentenceReader:
@@ -56,12 +56,12 @@ class _Table:
         self._encoder, self._captions = encoder, list(dict.fromkeys(captions))
         self._rows = {caption: row for row, caption in enumerate(self._captions)}
         self._blocks: OrderedDict[int, Tensor] = OrderedDict()
-        self._most = max(2, MEMORY // (4 * encoder.units * BLOCK))
+        self._max_blocks = max(2, CACHE_BYTES // (4 * encoder.units * BLOCK))
 
     @property
     def fits(self) -> bool:
         """Whether all vectors can be kept."""
-        return len(self._captions) <= self._most * BLOCK
+        return len(self._captions) <= self._max_blocks * BLOCK
 
     def __call__(self, captions: Sequence[str]) -> NDArray[np.float32]:
         vectors = [self._block(self._rows[c] // BLOCK)[self._rows[c] % BLOCK] for c in captions]
@@ -69,7 +69,7 @@ class _Table:
 
     def _block(self, number: int) -> Tensor:
         if number not in self._blocks:
-            if len(self._blocks) >= self._most:
+            if len(self._blocks) >= self._max_blocks:
                 self._blocks.popitem(last=False)
             self._blocks[number] = self._encoder.encode(self._captions[number * BLOCK : (number + 1) * BLOCK])
         return self._blocks[number]

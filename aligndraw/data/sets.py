@@ -11,7 +11,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from aligndraw.arguments import check_whole
+from aligndraw.arguments import check_int
 from aligndraw.data.batches import Examples, Source
 from aligndraw.data.captioned import CaptionedImages, DataError
 from aligndraw.data.digits import load_digits
@@ -25,11 +25,13 @@ from aligndraw.data.mnist_captions import (
     evaluation_sets,
     is_held_out,
 )
-from aligndraw.data.scenes import SIDE, Scenes, evaluation_scenes
+from aligndraw.data.scene import SIDE
+from aligndraw.data.scenes import Scenes, evaluation_scenes
 from aligndraw.text import CaptionError, Vocabulary
 
-SHOWN = 12  # captions at most
-NEEDED = "train", "validation"  # splits of captioned images
+PREVIEW_COUNT = 12  # preview captions at most
+REQUIRED_SPLITS = "train", "validation"  # of captioned images
+VALIDATION_SIZE = 1000  # examples of each validation set
 
 # Template, a, b: the corners, and both wordings of both relations; then template and b of captions whose a is banned.
 _PLACEMENTS = (
@@ -64,8 +66,8 @@ class DataSet:
         title: as text calls it.
         image_shape: C, H, W.
         source: of the examples to train on.
-        scored: those whose bound is taken after each epoch; the first decides about patience.
-        shown: captions that are drawn after each epoch, each with a remark or "".
+        validation_sets: examples by kind. Each epoch of a training ends with their bound; patience reads the first.
+        preview_captions: captions that training draws after each epoch, each with a remark or "".
         record: name, path and checksum, for `open_data_set` to find it again; of "mnist" the name of the bans, too.
     """
 
@@ -73,29 +75,32 @@ class DataSet:
     title: str
     image_shape: tuple[int, int, int]
     source: Source
-    scored: Mapping[str, Examples]
-    shown: Sequence[tuple[str, str]]
+    validation_sets: Mapping[str, Examples]
+    preview_captions: Sequence[tuple[str, str]]
     record: Mapping[str, str | None]
 
 
 def open_data_set(
-    name: str, path: str | os.PathLike[str] | None = None, scored: int = 1000, bans: str | None = None
+    name: str,
+    path: str | os.PathLike[str] | None = None,
+    validation_size: int = VALIDATION_SIZE,
+    bans: str | None = None,
 ) -> DataSet:
     """A data set by its name.
 
     Args:
         name: "mnist", MNIST with captions; "scenes"; or "captioned", a folder of captioned images.
         path: of the folder; for "mnist", of digits for `load_digits`, by default those of the package.
-        scored: validation examples of each kind whose bound is taken after each epoch.
+        validation_size: examples of each validation set.
         bans: for "mnist", the name in `BANS` of those that say what training never shows; "strict" when None.
 
     Raises:
         ValueError: there is no such data set or file, or it is damaged or of no use.
     """
-    check_whole("scored", scored, 1)
+    check_int("validation_size", validation_size, 1)
     place = None if path is None else Path(path)
     if name == "mnist":
-        return _mnist(place, scored, STRICT if bans is None else bans_named(bans))
+        return _mnist(place, validation_size, STRICT if bans is None else bans_named(bans))
     if bans is not None:
         raise ValueError(f"bans must be left out: only mnist has them, got {bans!r} for {name}")
     if name == "scenes" and path is None:
@@ -104,21 +109,21 @@ def open_data_set(
             title="scenes",
             image_shape=(3, SIDE, SIDE),
             source=Scenes(),
-            scored=evaluation_scenes("validation", size=scored),
-            shown=_SCENES,
+            validation_sets=evaluation_scenes("validation", size=validation_size),
+            preview_captions=_SCENES,
             record={"name": name, "path": None, "sha256": None},
         )
     if name == "captioned" and place is not None:
-        return _captioned(place, scored)
+        return _captioned(place, validation_size)
     raise ValueError(f"there is no data set {name!r}{'' if path is None else f' at {path}'}")
 
 
-def recorded_data_set(record: Mapping[str, str | None], scored: int = 1000) -> DataSet:
+def recorded_data_set(record: Mapping[str, str | None], validation_size: int = VALIDATION_SIZE) -> DataSet:
     """The data set with this `DataSet.record`, which may be from before there were bans; errors as `open_data_set`."""
-    return open_data_set(str(record["name"]), record.get("path"), scored, record.get("bans"))
+    return open_data_set(str(record["name"]), record.get("path"), validation_size, record.get("bans"))
 
 
-def _mnist(path: Path | None, scored: int, bans: Bans) -> DataSet:
+def _mnist(path: Path | None, validation_size: int, bans: Bans) -> DataSet:
     try:
         digits = load_digits(path)
     except FileNotFoundError as error:
@@ -130,8 +135,8 @@ def _mnist(path: Path | None, scored: int, bans: Bans) -> DataSet:
         title="MNIST with captions" if bans is STRICT else f"MNIST with captions, {bans.name} bans",
         image_shape=(1, CANVAS, CANVAS),
         source=MNISTCaptions(digits, bans=bans),
-        scored=evaluation_sets(digits, "validation", size=scored, bans=bans),
-        shown=[
+        validation_sets=evaluation_sets(digits, "validation", size=validation_size, bans=bans),
+        preview_captions=[
             (caption(*p, words=True).removesuffix(" ."), NEVER_SEEN if is_held_out(*p, bans) else "")
             for p in (*_PLACEMENTS, *banned)
         ],
@@ -144,15 +149,15 @@ def _mnist(path: Path | None, scored: int, bans: Bans) -> DataSet:
     )
 
 
-def _captioned(path: Path, scored: int) -> DataSet:
+def _captioned(path: Path, validation_size: int) -> DataSet:
     data = CaptionedImages.open(path)
-    missing = [split for split in NEEDED if split not in data.sizes]
+    missing = [split for split in REQUIRED_SPLITS if split not in data.sizes]
     if missing:
         raise DataError(f"{path} must have a train and a validation split, got no {missing[0]}")
     train, validation = data.split("train"), data.split("validation")
     # Captions without unknown words; where validation has none, as in a very small set, those of training.
     captions = (text for split in (validation, train) for text in split.epoch(0, size=len(split)).captions())
-    shown = list(islice(filter(partial(_is_known, data.vocabulary), captions), SHOWN))
+    shown = list(islice(filter(partial(_is_known, data.vocabulary), captions), PREVIEW_COUNT))
     if not shown:
         raise DataError(f"{path} must have a caption without unknown words: store it again with a lower --min-count")
     return DataSet(
@@ -160,8 +165,8 @@ def _captioned(path: Path, scored: int) -> DataSet:
         title=f"captioned images of {path}",
         image_shape=data.image_shape,
         source=train,
-        scored={"validation": validation.epoch(0, size=min(scored, len(validation)))},
-        shown=[(text, "") for text in dict.fromkeys(shown)],
+        validation_sets={"validation": validation.epoch(0, size=min(validation_size, len(validation)))},
+        preview_captions=[(text, "") for text in dict.fromkeys(shown)],
         record={"name": "captioned", "path": os.path.abspath(path), "sha256": data.checksum},
     )
 

@@ -10,10 +10,11 @@ from typing import get_args
 from aligndraw.data.captioned import CaptionedImages, DataError
 from aligndraw.data.captioned_writer import CaptionedWriter
 from aligndraw.data.coco import write_coco
-from aligndraw.data.scenes import SIDE, SceneExamples, Scenes, Split
-from aligndraw.files import replacing, sweep
+from aligndraw.data.scene import SIDE
+from aligndraw.data.scenes import SceneExamples, Scenes, Split
+from aligndraw.files import atomic_write, sweep
 
-TOGETHER = 500  # pictures that are painted and stored at a time
+CHUNK_SIZE = 500  # pictures painted and stored together
 
 
 def scene_splits(images: int, seed: int = 0) -> dict[str, SceneExamples]:
@@ -54,11 +55,13 @@ def store_scenes(
     with CaptionedWriter(folder, (3, SIDE, SIDE), plan, overwrite=overwrite) as writer:
         pairs = {}
         for split, examples in scene_splits(images, seed).items():
-            for start in range(0, len(examples), TOGETHER):
-                pictures = examples.pictures(slice(start, start + TOGETHER))
+            for start in range(0, len(examples), CHUNK_SIZE):
+                pictures = examples.pictures(slice(start, start + CHUNK_SIZE))
                 writer.store(split, [str(start + i) for i in range(len(pictures))], pictures)
                 on_images(len(pictures))
-            pairs[split] = [(str(i), text) for i, texts in enumerate(worded(examples, captions)) for text in texts]
+            pairs[split] = [
+                (str(i), text) for i, texts in enumerate(captions_per_scene(examples, captions)) for text in texts
+            ]
         return writer.finish(pairs)
 
 
@@ -72,9 +75,9 @@ def export_scenes(folder: Path, images: int = 20_000, seed: int = 0, *, captions
     sweep(folder.parent)
     _check_absent(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(folder) as new:
+    with atomic_write(folder) as new:
         for split, examples in scene_splits(images, seed).items():
-            write_coco(new, split, examples.pictures(slice(None)), worded(examples, captions))
+            write_coco(new, split, examples.pictures(slice(None)), captions_per_scene(examples, captions))
         _check_absent(folder)
 
 
@@ -83,6 +86,6 @@ def _check_absent(folder: Path) -> None:
         raise DataError(f"{folder} exists already: give another folder")
 
 
-def worded(examples: SceneExamples, captions: int) -> list[tuple[str, ...]]:
+def captions_per_scene(examples: SceneExamples, captions: int) -> list[tuple[str, ...]]:
     """So many captions of each scene, its own first."""
     return list(zip(examples.captions(), *(examples.reworded(k).captions() for k in range(1, captions))))

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from aligndraw.data import CaptionReader, SceneExamples, as_images, evaluation_scenes
-from aligndraw.data.scenes import ATTRIBUTES, SIDE, Split, told
+from aligndraw.data.scene import ATTRIBUTES, SIDE
+from aligndraw.data.scene_captions import named_attributes
+from aligndraw.data.scenes import Split
 from aligndraw.evaluation.drawing import Sharpen, draw_each
 from aligndraw.evaluation.fidelity import Share
 from aligndraw.evaluation.scene_reader import SceneReader
@@ -70,7 +72,7 @@ class AttributeAccuracy:
         flies = wanted[:, list(ATTRIBUTES).index("flying")].bool()
         hit["place"] = hit["flying"] & (hit["ground"] | flies)
         hit["right"] = hit["object"] & hit["colour"] & hit["place"]
-        tells = [told(choices) | {"place", "right"} for choices in examples.choices.tolist()]
+        tells = [named_attributes(choices) | {"place", "right"} for choices in examples.choices.tolist()]
         shares = {}
         for group in GROUPS:
             among = torch.tensor([group in parts for parts in tells]).repeat_interleave(pictures)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aligndraw.arguments import check_seed, check_whole
+from aligndraw.arguments import check_int, check_seed
 from aligndraw.data import Examples, to_tensors
 from aligndraw.evaluation.drawing import Sharpen
 from aligndraw.model import Bound, Model
@@ -105,7 +105,7 @@ def estimate_bound(
     Raises:
         ValueError: no examples, samples or batch_size below 1, or ε out of range.
     """
-    check_whole("examples", len(examples), 1)
+    check_int("examples", len(examples), 1)
     parts = []
     for part in each_bound(model, examples, samples, seed, batch_size, sharpen=sharpen, epsilon=epsilon):
         parts.append(part)
@@ -142,7 +142,7 @@ def each_bound(
         positions: of the examples, where not all are wanted.
     """
     for name, value in (("samples", samples), ("batch_size", batch_size)):
-        check_whole(name, value, 1)
+        check_int(name, value, 1)
     check_seed(seed)
     refine, device = None, model.canvas.device
     wanted = range(len(examples)) if positions is None else positions

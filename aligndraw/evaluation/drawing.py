@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from aligndraw.arguments import check_seed, check_whole
+from aligndraw.arguments import check_int, check_seed
 from aligndraw.data import CaptionReader, Examples, to_tensors
 from aligndraw.model import PictureModel
 from aligndraw.noise import stream
@@ -47,7 +47,7 @@ def draw_each(
     """
     count = len(examples)
     for name, value in (("examples", count), ("n", n), ("batch_size", batch_size)):
-        check_whole(name, value, 1)
+        check_int(name, value, 1)
     check_seed(seed)
     device = next(model.parameters()).device
     wanted = range(count) if positions is None else positions

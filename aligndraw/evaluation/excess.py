@@ -67,7 +67,7 @@ def score_excess(
     if n < 1:
         raise ValueError(f"n must be at least 1, got {n}")
     placements = excess_placements(n)
-    examples = read(MNISTCaptions(digits, split, bans=bans).showing(placements, seed))
+    examples = read(MNISTCaptions(digits, split, bans=bans).for_placements(placements, seed))
     parts = []
     for part in each_bound(model, examples, seed=seed, batch_size=batch_size):
         parts.append(torch.stack([part.kl, part.nll, part.kl + part.nll], 1))
@@ -93,13 +93,13 @@ def excess_of(
     terms[pictures[two], 18 + b[two]] = 1
     found = {}
     for name, group in (("one_digit", ~two), ("two_digits", two)):
-        chosen = group & held_out
-        if not chosen.any():
+        selected = group & held_out
+        if not selected.any():
             continue
         seen = terms[group & ~held_out]
         costs, _, rank, _ = np.linalg.lstsq(seen, measured[group & ~held_out], rcond=None)
-        if np.linalg.matrix_rank(np.concatenate([seen, terms[chosen]])) > rank:
+        if np.linalg.matrix_rank(np.concatenate([seen, terms[selected]])) > rank:
             raise ValueError(f"bans must leave each digit seen in some template, got {bans.name}: {list(bans.slots)}")
-        beyond = torch.from_numpy(measured[chosen] - terms[chosen] @ costs)
+        beyond = torch.from_numpy(measured[selected] - terms[selected] @ costs)
         found[name] = Excess(*(Estimate.of(column) for column in beyond.unbind(1)))
     return found

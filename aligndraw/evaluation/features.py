@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,14 +21,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from aligndraw.arguments import check_whole
-from aligndraw.config import Config, setting
-from aligndraw.files import read_module, write_module
+from aligndraw.arguments import check_int
+from aligndraw.module_files import SavedModule
+from aligndraw.settings import Config, setting
 
 NAMES = "features.safetensors", "features.json"
 
-_FORMAT = "aligndraw features 1"
-_BLOCKS = ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3))  # planes in units of the first block's, convolutions
+_BLOCKS = ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3))  # channels over those of the first block, convolutions
 _EPS = 1e-3  # of batch normalisation
 
 
@@ -40,7 +38,9 @@ class FeaturesConfig(Config):
     image_size: tuple[int, int] = setting((32, 32), "height and width of the images, in pixels")
     channels: int = setting(3, "channels of the images: 1 for grey, 3 for colour")
     classes: int = setting(10, "classes that the network tells apart")
-    planes: int = setting(64, "planes of the first convolutions; the last have eight times as many")
+    hidden_channels: int = setting(
+        64, "channels of the first convolutions; the last have eight times as many", formerly="planes"
+    )
     dropout: float = setting(1.0, "factor of the shares that drop out in training, 0.3 to 0.5; 0 for none")
 
     def __post_init__(self) -> None:
@@ -49,12 +49,10 @@ class FeaturesConfig(Config):
             raise ValueError(f"dropout must be at least 0 and below 2, got {self.dropout!r}")
 
 
-class FeatureNetwork(nn.Module):
-    """Images to logits of their classes, and to features.
+class FeatureNetwork(SavedModule):
+    """Images to logits of their classes, and to features. `load` returns it in evaluation mode."""
 
-    Attributes:
-        notes: how it came about.
-    """
+    FILES, FORMAT, TITLE = NAMES, "aligndraw features 1", "feature network"
 
     mean: Tensor  # of each channel [C], of the training images
     deviation: Tensor
@@ -62,24 +60,23 @@ class FeatureNetwork(nn.Module):
     def __init__(self, config: FeaturesConfig) -> None:
         super().__init__()
         self.config = config
-        self.notes: dict[str, Any] = {}
         self.register_buffer("mean", torch.full((config.channels,), 0.5))
         self.register_buffer("deviation", torch.full((config.channels,), 0.25))
         layers: list[nn.Module] = []
-        planes = config.channels
+        channels = config.channels
         for width, count in _BLOCKS:
             for i in range(count):
-                layers += _convolution(planes, width * config.planes)
-                planes = width * config.planes
+                layers += _convolution(channels, width * config.hidden_channels)
+                channels = width * config.hidden_channels
                 if i < count - 1:
                     layers.append(nn.Dropout(config.dropout * (0.3 if width == 1 else 0.4)))
             layers.append(nn.MaxPool2d(2, ceil_mode=True))
         height, width = (-(-side // 2 ** len(_BLOCKS)) for side in config.image_size)
-        layers += [nn.Flatten(), nn.Dropout(config.dropout * 0.5), nn.Linear(planes * height * width, planes)]
-        layers += [nn.BatchNorm1d(planes, _EPS), nn.ReLU()]
+        layers += [nn.Flatten(), nn.Dropout(config.dropout * 0.5), nn.Linear(channels * height * width, channels)]
+        layers += [nn.BatchNorm1d(channels, _EPS), nn.ReLU()]
         self.layers = nn.Sequential(*layers)
         self.dropout = nn.Dropout(config.dropout * 0.5)
-        self.classes = nn.Linear(planes, config.classes)
+        self.classes = nn.Linear(channels, config.classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [B, classes] of images [B, C, H, W] in [0, 1]."""
@@ -102,12 +99,12 @@ class FeatureNetwork(nn.Module):
             on_batch: called with the number of images just done.
 
         Returns:
-            [n, 8 planes], at least 0.
+            [n, 8 hidden_channels], at least 0.
 
         Raises:
             ValueError: images of another shape.
         """
-        check_whole("batch_size", batch_size, 1)
+        check_int("batch_size", batch_size, 1)
         wanted = (self.config.channels, *self.config.image_size)
         if images.shape[1:] != wanted or images.dtype != np.uint8:
             raise ValueError(
@@ -125,39 +122,21 @@ class FeatureNetwork(nn.Module):
             self.train(training)
         return torch.cat(parts).numpy()
 
-    def save(self, folder: str | Path) -> None:
-        """Writes `features.safetensors` and `features.json` into a folder, which is made if need be.
-
-        Raises:
-            OSError: it cannot be written; each file appears whole or not at all.
-        """
-        record = {"format": _FORMAT, "features": self.config.to_dict(), "notes": self.notes}
-        write_module(self, Path(folder), NAMES, record)
+    def record(self) -> dict[str, Any]:
+        return {"features": self.config.to_dict()}
 
     @classmethod
-    def load(cls, folder: str | Path) -> FeatureNetwork:
-        """Reads what `save` wrote: on the CPU, ready to be used.
-
-        Raises:
-            FileNotFoundError: there is no such network in the folder.
-            ValueError: a file is damaged, foreign, or does not fit the other.
-        """
-
-        def build(record: dict[str, Any]) -> FeatureNetwork:
-            return cls(FeaturesConfig.from_dict(record["features"]))
-
-        network, record = read_module(Path(folder), NAMES, "feature network", _FORMAT, build)
-        network.notes = record["notes"]
-        return network.eval()
+    def from_record(cls, record: dict[str, Any]) -> FeatureNetwork:
+        return cls(FeaturesConfig.from_dict(record["features"])).eval()
 
     def _hidden(self, images: Tensor) -> Tensor:
         hidden: Tensor = self.layers((images - self.mean[:, None, None]) / self.deviation[:, None, None])
         return hidden
 
 
-def _convolution(inputs: int, planes: int) -> list[nn.Module]:
-    """N(0, 2 / (9 planes)) weights, as the network for CIFAR-10 begins."""
-    layer = nn.Conv2d(inputs, planes, 3, padding=1)
-    nn.init.normal_(layer.weight, 0, (2 / (9 * planes)) ** 0.5)
+def _convolution(inputs: int, outputs: int) -> list[nn.Module]:
+    """Returns a 3 x 3 convolution with weights N(0, 2 / (9 outputs)), batch normalisation and a ReLU."""
+    layer = nn.Conv2d(inputs, outputs, 3, padding=1)
+    nn.init.normal_(layer.weight, 0, (2 / (9 * outputs)) ** 0.5)
     nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
-    return [layer, nn.BatchNorm2d(planes, _EPS), nn.ReLU()]
+    return [layer, nn.BatchNorm2d(outputs, _EPS), nn.ReLU()]

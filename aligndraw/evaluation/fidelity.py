@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aligndraw.arguments import check_seed, check_whole
+from aligndraw.arguments import check_int, check_seed
 from aligndraw.data import (
     PLACES,
     STRICT,
@@ -203,7 +203,7 @@ def _share(hits: Tensor, among: Tensor) -> Share:
     return Share(int((hits & among).sum()), int(among.sum()))
 
 
-def check_pictures(model: Model) -> None:
+def check_mnist_model(model: Model) -> None:
     """Raises ValueError unless the model is of pictures of MNIST with captions."""
     got = (model.config.channels, *model.config.image_size)
     if got != (1, CANVAS, CANVAS):
@@ -243,9 +243,9 @@ def score_fidelity(
             the words.
     """
     for name, value in (("n", n), ("batch_size", batch_size)):
-        check_whole(name, value, 1)
+        check_int(name, value, 1)
     check_seed(seed)
-    check_pictures(model)
+    check_mnist_model(model)
     device = model.canvas.device
     reader = reader or DigitReader.load().to(device)
     stream_of = {placement: i for i, placement in enumerate(all_placements())}
@@ -255,10 +255,10 @@ def score_fidelity(
         for i in range(n)
     ]
     # The language model of the released conventions mixes the captions of a batch.
-    together = n if model.mixes_captions else batch_size
+    group_size = n if model.mixes_captions else batch_size
     readings = []
-    for start in range(0, len(jobs), together):
-        batch = jobs[start : start + together]
+    for start in range(0, len(jobs), group_size):
+        batch = jobs[start : start + group_size]
         ids, lengths = captions.encode_batch([caption(*placement) for placement, _ in batch])
         drawing = model.sample(ids.to(device), lengths.to(device), generator=[stream(seed, i) for _, i in batch])
         readings.append(reader.read(drawing.images.float()).cpu())
@@ -279,7 +279,7 @@ def score_reader(reader: DigitReader, digits: Digits, split: Split = "test", n: 
     Raises:
         ValueError: n or seed out of range, or a digit of which the split has too few.
     """
-    check_whole("n", n, 1)
+    check_int("n", n, 1)
     readings, shown = [], []
     for placements in get_args(Placements):
         # Enough for n of a caption that comes up in one of 2,000 draws.
@@ -288,13 +288,13 @@ def score_reader(reader: DigitReader, digits: Digits, split: Split = "test", n: 
         for i, (k, (a, b)) in enumerate(zip(examples.template.tolist(), examples.labels.tolist())):
             found[k, a, b].append(i)
         for placement in all_placements(placements):
-            chosen = found[placement][:n]
-            if len(chosen) < n:
+            selected = found[placement][:n]
+            if len(selected) < n:
                 raise ValueError(
                     f"digits must have enough of each digit in the {split} split, "
-                    f"got {len(chosen)} of {n} pictures of {caption(*placement)!r}"
+                    f"got {len(selected)} of {n} pictures of {caption(*placement)!r}"
                 )
-            pictures, *_ = examples.batch(np.array(chosen))
+            pictures, *_ = examples.batch(np.array(selected))
             readings.append(reader.read(as_images(torch.from_numpy(pictures))))
             shown += [placement] * n
     return Fidelity.of(torch.cat(readings), shown)

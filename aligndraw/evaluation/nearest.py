@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from aligndraw.arguments import check_whole
+from aligndraw.arguments import check_int
 
 
-def nearest(
+def nearest_images(
     queries: NDArray[Any],
     images: NDArray[Any],
     count: int = 1,
@@ -41,8 +41,8 @@ def nearest(
         )
     if (queries.dtype == np.uint8) != (images.dtype == np.uint8):
         raise ValueError(f"queries must be uint8 where images are, got {queries.dtype} and {images.dtype}")
-    check_whole("count", count, 1, len(images) + 1)
-    check_whole("chunk", chunk, 1)
+    check_int("count", count, 1, len(images) + 1)
+    check_int("chunk", chunk, 1)
     wanted = _rows(queries)
     norms = wanted.square().sum(1, keepdim=True)
     best = wanted.new_empty(len(wanted), 0)

@@ -19,26 +19,26 @@ import torch
 from numpy.typing import NDArray
 from torch import distributed
 
-from aligndraw.files import load_array, reading, replacing, save_array
+from aligndraw.files import atomic_write, load_array, reading, save_array
 
-_PATIENCE = timedelta(days=30)  # of a process that waits for the others
+_TIMEOUT = timedelta(days=30)  # of a process that waits for the others
 
 
 @dataclass(frozen=True)
-class Team:
+class ProcessGroup:
     """One of `size` processes that work together, the one of this rank."""
 
     rank: int = 0
     size: int = 1
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Until all processes have come here."""
         if self.size > 1:
             distributed.barrier()
 
 
 @contextmanager
-def team(threads: int = 1) -> Iterator[Team]:
+def process_group(threads: int = 1) -> Iterator[ProcessGroup]:
     """The processes that `torchrun` started, joined by gloo; this one alone where it did not.
 
     Args:
@@ -47,9 +47,9 @@ def team(threads: int = 1) -> Iterator[Team]:
     size, before = int(os.environ.get("WORLD_SIZE", 1)), torch.get_num_threads()
     torch.set_num_threads(threads)
     if size > 1:
-        distributed.init_process_group("gloo", timeout=_PATIENCE)
+        distributed.init_process_group("gloo", timeout=_TIMEOUT)
     try:
-        yield Team(distributed.get_rank(), size) if size > 1 else Team()
+        yield ProcessGroup(distributed.get_rank(), size) if size > 1 else ProcessGroup()
     finally:
         torch.set_num_threads(before)
         if size > 1:
@@ -81,11 +81,11 @@ class Parts:
         """Of the file of a part."""
         return self.folder / f"{name}.npy"
 
-    def share(self, parts: Sequence[Part], team: Team) -> list[Part]:
-        """Those of the parts that this process has to do: every `team.size`-th of what is not done."""
+    def share(self, parts: Sequence[Part], group: ProcessGroup) -> list[Part]:
+        """Those of the parts that this process has to do: every `group.size`-th of what is not done."""
         missing = [part for part in parts if not self.path(part.name).is_file()]
-        team.wait()  # before anyone does a part that another has yet to look for
-        return missing[team.rank :: team.size]
+        group.barrier()  # before anyone does a part that another has yet to look for
+        return missing[group.rank :: group.size]
 
     def do(self, part: Part) -> None:
         """Does a part and keeps what it yields; whole or not at all.
@@ -96,7 +96,7 @@ class Parts:
         values = part.compute()
         path = self.path(part.name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
+        with atomic_write(path) as temporary:
             save_array(temporary, values)
 
     def read(self, parts: Sequence[Part]) -> NDArray[Any]:

@@ -19,7 +19,7 @@ from torch.nn import functional
 from aligndraw.data import PLACES
 from aligndraw.data.digits import SIDE
 from aligndraw.data.mnist_captions import CANVAS
-from aligndraw.files import load_tensors, replacing, save_tensors
+from aligndraw.files import atomic_write, load_tensors, save_tensors
 from aligndraw.json_files import naming, parse_json
 
 NOTHING = 10  # the reading of a place without a digit
@@ -57,7 +57,7 @@ class Reader(nn.Module):
             OSError: it cannot be written.
         """
         metadata = {"format": self.format, "record": json.dumps(self.record)}
-        with replacing(path) as temporary:
+        with atomic_write(path) as temporary:
             save_tensors(temporary, self.state_dict(), metadata)
 
     @classmethod

@@ -24,11 +24,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aligndraw.arguments import check_seed, check_whole
+from aligndraw.arguments import check_int, check_seed
 from aligndraw.data import Examples
 from aligndraw.evaluation.bound import EPSILON, clipped
 from aligndraw.evaluation.fidelity import Share
-from aligndraw.evaluation.nearest import nearest
+from aligndraw.evaluation.nearest import nearest_images
 from aligndraw.files import load_array, reading
 from aligndraw.model import Caption, Model
 from aligndraw.noise import stream
@@ -83,7 +83,7 @@ class Retrieval:
 
 
 class Reference(NamedTuple):
-    """The captions of L(x): ȳ alone, from `mean_caption`, or R of training, from `Model.describe`."""
+    """The captions of L(x): ȳ alone, from `mean_caption`, or R of training, from `Model.encode_captions`."""
 
     captions: Caption  # R rows
     sentences: Tensor | None = None  # the same as a sharpener reads them, [R, d]
@@ -107,26 +107,28 @@ def mean_caption(
             the others of its batch.
     """
     _check_model(model)
-    check_whole("examples", len(examples), 1)
-    check_whole("batch_size", batch_size, 1)
+    check_int("examples", len(examples), 1)
+    check_int("batch_size", batch_size, 1)
     device = model.canvas.device
     total, sentence = model.canvas.new_zeros(2, model.config.caption_units, dtype=torch.float64)
     for start in range(0, len(examples), batch_size):
         _, words, lengths = examples.batch(slice(start, start + batch_size))
-        caption = model.describe(torch.from_numpy(words).to(device), torch.from_numpy(lengths).to(device))
+        caption = model.encode_captions(torch.from_numpy(words).to(device), torch.from_numpy(lengths).to(device))
         total += caption.mean_words().double().sum(0)
         sentence += caption.sentence.double().sum(0)
         on_batch(len(lengths))
     mean, last = ((t / len(examples)).to(model.canvas.dtype)[None] for t in (total, sentence))
-    return model.represented(mean)._replace(sentence=last)  # what refines pictures reads the sentence, align or not
+    return model.caption_from_vectors(mean)._replace(
+        sentence=last
+    )  # what refines pictures reads the sentence, align or not
 
 
 @torch.no_grad()
-def described(model: Model, examples: Examples) -> Caption:
+def encode_examples(model: Model, examples: Examples) -> Caption:
     """The captions of examples, a row each, for the marginal of a `Reference`."""
     _, words, lengths = examples.batch(slice(0, len(examples)))
     device = model.canvas.device
-    return model.describe(torch.from_numpy(words).to(device), torch.from_numpy(lengths).to(device))
+    return model.encode_captions(torch.from_numpy(words).to(device), torch.from_numpy(lengths).to(device))
 
 
 def shortlists(features: NDArray[Any], size: int = SHORTLIST) -> NDArray[np.int64]:
@@ -142,7 +144,7 @@ def shortlists(features: NDArray[Any], size: int = SHORTLIST) -> NDArray[np.int6
     Raises:
         ValueError: the shape, a feature that is not a finite number, or s is not from 1 to n.
     """
-    check_whole("size", size, 1)
+    check_int("size", size, 1)
     if not np.isfinite(features).all():
         raise ValueError("features must be finite numbers, got others: the network or an image is of no use")
     if features.ndim != 2 or not 1 <= size <= len(features):
@@ -150,7 +152,7 @@ def shortlists(features: NDArray[Any], size: int = SHORTLIST) -> NDArray[np.int6
     itself = np.arange(len(features))
     if size == 1:
         return itself[:, None]
-    found, _ = nearest(features, features, min(size, len(features)))
+    found, _ = nearest_images(features, features, min(size, len(features)))
     # An image that others are equal to need not come first, and may even be missing.
     order = np.argsort(found != itself[:, None], axis=1, kind="stable")
     lists = np.take_along_axis(found, order, 1)
@@ -204,17 +206,17 @@ class Likelihoods:
     def __post_init__(self) -> None:
         _check_model(self.model)
         for name in ("samples", "batch_size"):
-            check_whole(name, getattr(self, name), 1)
+            check_int(name, getattr(self, name), 1)
         check_seed(self.seed)
 
     @torch.no_grad()
-    def given(
+    def conditional(
         self, words: Tensor, lengths: Tensor, candidates: NDArray[np.int64], sentences: Tensor | None = None
     ) -> Tensor:
         """L(x | y) in nats of each caption with each of its candidates, [k, s].
 
         Args:
-            words, lengths: the k captions, as `Model.describe` takes them.
+            words, lengths: the k captions, as `Model.encode_captions` takes them.
             candidates: int64 [k, s], the images that each caption is scored with.
             sentences: the captions as the sharpener reads them, [k, d].
 
@@ -227,14 +229,14 @@ class Likelihoods:
 
         def caption(rows: Tensor) -> Caption:
             block = slice(int(rows[0]), int(rows[-1]) + 1)
-            read = self.model.describe(words[block].to(device), lengths[block].to(device))
+            read = self.model.encode_captions(words[block].to(device), lengths[block].to(device))
             return read.rows((rows - rows[0]).to(device))
 
         rows = torch.arange(count).repeat_interleave(width)
         return self._bounds(candidates.reshape(-1), rows, caption, sentences).view(count, width)
 
     @torch.no_grad()
-    def usual(self, reference: Reference, index: NDArray[np.int64] | None = None) -> Tensor:
+    def baseline(self, reference: Reference, index: NDArray[np.int64] | None = None) -> Tensor:
         """L(x) = log 1/R Σ_r exp L(x | y_r) in nats, float64 [n]; of one caption it is L(x | y_1).
 
         Args:
@@ -255,9 +257,9 @@ class Likelihoods:
     ) -> Tensor:
         """L(x | y) of images with the captions in these rows, pair by pair, on the CPU."""
         model, parts = self.model, []
-        device, together = model.canvas.device, max(1, self.batch_size // self.samples)
-        for start in range(0, len(index), together):
-            chunk, row = index[start : start + together], rows[start : start + together]
+        device, batch_size = model.canvas.device, max(1, self.batch_size // self.samples)
+        for start in range(0, len(index), batch_size):
+            chunk, row = index[start : start + batch_size], rows[start : start + batch_size]
             pixels = torch.from_numpy(np.asarray(self.images[chunk])).to(device, model.canvas.dtype) / 255
             generator = [stream(self.seed, i) for i in chunk.tolist()]
             refine = None
@@ -285,7 +287,7 @@ def retrieve(
 
     Args:
         references: of L(x).
-        words, lengths, sentences: as in `Likelihoods.given`.
+        words, lengths, sentences: as in `Likelihoods.conditional`.
         image_index: int64 [k], the image of each caption; when None, caption i is of image i.
         lists: int64 [n, s], among which images each image is to be found, from `shortlists`; all when None.
 
@@ -299,8 +301,8 @@ def retrieve(
     lists = np.tile(np.arange(count), (count, 1)) if lists is None else _checked(lists, count, "lists")
     candidates = lists[true]
     used, position = np.unique(candidates, return_inverse=True)
-    usual = [likelihoods.usual(reference, used)[position.reshape(candidates.shape)] for reference in references]
-    given = likelihoods.given(words, lengths, candidates, sentences)
+    usual = [likelihoods.baseline(reference, used)[position.reshape(candidates.shape)] for reference in references]
+    given = likelihoods.conditional(words, lengths, candidates, sentences)
     own = torch.from_numpy((candidates == true[:, None]).argmax(1))
     return [Retrieval.of(given - each, own) for each in usual]
 

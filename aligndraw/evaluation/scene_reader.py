@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from aligndraw.data.scenes import ATTRIBUTES, SIDE
+from aligndraw.data.scene import ATTRIBUTES, SIDE
 from aligndraw.evaluation.reader import WEIGHTS, Reader, convolution
 
 UNSURE = -1  # the reading of an attribute of which no value's probability exceeds 1/2

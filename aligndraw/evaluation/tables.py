@@ -14,12 +14,12 @@ import torch
 from numpy.typing import NDArray
 
 from aligndraw.data import CaptionedImages, Examples, SceneExamples, Scenes, evaluation_scenes
-from aligndraw.data.scenes import SIDE
+from aligndraw.data.scene import SIDE
 from aligndraw.evaluation.attributes import AttributeAccuracy
 from aligndraw.evaluation.bound import EPSILON, Estimate, each_bound
 from aligndraw.evaluation.drawing import Sharpen, draw_each
 from aligndraw.evaluation.parts import Part, Parts
-from aligndraw.evaluation.retrieval import MARGINAL, Likelihoods, Reference, Retrieval, described, mean_caption
+from aligndraw.evaluation.retrieval import MARGINAL, Likelihoods, Reference, Retrieval, encode_examples, mean_caption
 from aligndraw.evaluation.scene_reader import SceneReader
 from aligndraw.evaluation.similarity import Similarity, ssim
 from aligndraw.model import Model, PictureModel, has_bound
@@ -29,8 +29,8 @@ Lists = Callable[[NDArray[np.uint8]], NDArray[np.int64]]  # images [n, C, H, W] 
 
 SPLITS = ("train", "validation", "test")
 BLOCK = 100  # examples of a part
-TOGETHER = 500  # bounds or pictures in one batch
-MEAN_OF = 20_000  # scenes whose captions the mean representation is of
+BATCH_SIZE = 500  # bounds or pictures
+MEAN_CAPTION_SCENES = 20_000  # whose captions are averaged for the mean caption
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class TableData:
             Scenes.vocabulary,
             (3, SIDE, SIDE),
             splits,
-            Scenes().epoch(seed, size=MEAN_OF),
+            Scenes().epoch(seed, size=MEAN_CAPTION_SCENES),
             Scenes().epoch(seed, size=protocol.marginal),
             images,
             np.arange(size),
@@ -119,14 +119,14 @@ class TableData:
         if missing:
             raise ValueError(f"{folder} must have the splits {', '.join(SPLITS)}, got no {missing[0]}")
         parts = {split: data.split(split) for split in SPLITS}
-        chosen = {k: part.epoch(protocol.seed, size=min(protocol.images, len(part))) for k, part in parts.items()}
-        used, image_index = np.unique(chosen["test"].image_index, return_inverse=True)
-        images = np.asarray(chosen["test"].images[used])
+        examples = {k: part.epoch(protocol.seed, size=min(protocol.images, len(part))) for k, part in parts.items()}
+        used, image_index = np.unique(examples["test"].image_index, return_inverse=True)
+        images = np.asarray(examples["test"].images[used])
         return cls(
             f"captioned images of {folder}",
             data.vocabulary,
             data.image_shape,
-            chosen,
+            examples,
             parts["train"],
             parts["train"].epoch(protocol.seed, size=min(protocol.marginal, len(parts["train"]))),
             images,
@@ -174,12 +174,12 @@ class ModelParts:
                 add(f"bound-{split}", len(examples), p.samples, self._bounds, model, examples, None)
             if sharpen is not None:
                 add(f"bound-sharpened-{sharpen[0]}", len(test), p.samples, self._bounds, model, test, sharpen[1])
-            likelihoods = Likelihoods(model, data.images, p.samples, p.seed, TOGETHER)
+            likelihoods = Likelihoods(model, data.images, p.samples, p.seed, BATCH_SIZE)
             add("likelihoods", len(test), p.samples * data.lists.shape[1], self._likelihoods, likelihoods, test)
             mean = cache(lambda: Reference(mean_caption(model, read(data.captions))))
-            marginal = cache(lambda: Reference(described(model, read(data.marginal))))
+            marginal = cache(lambda: Reference(encode_examples(model, read(data.marginal))))
             for measure, reference, count in (("mean", mean, 1), ("marginal", marginal, len(data.marginal))):
-                add(f"usual-{measure}", len(data.images), p.samples * count, self._usual, likelihoods, reference)
+                add(f"baseline-{measure}", len(data.images), p.samples * count, self._baselines, likelihoods, reference)
         add("similarity", len(test), p.drawn, self._similarities, test)
         reader = cache(lambda: SceneReader.load().to(next(model.parameters()).device))
         for kind, scenes in data.scenes.items():
@@ -193,9 +193,9 @@ class ModelParts:
     def _bounds(self, model: Model, examples: Examples, sharpen: Sharpen | None, block: range) -> NDArray[np.float64]:
         """Lower bounds of log p(x | y), in nats [B]."""
         p = self.protocol
-        together = max(1, TOGETHER // p.samples)
+        batch_size = max(1, BATCH_SIZE // p.samples)
         found = each_bound(
-            model, examples, p.samples, p.seed, together, sharpen=sharpen, epsilon=p.epsilon, positions=block
+            model, examples, p.samples, p.seed, batch_size, sharpen=sharpen, epsilon=p.epsilon, positions=block
         )
         return torch.cat([-(bound.kl + bound.nll) for bound in found]).double().cpu().numpy()
 
@@ -203,23 +203,25 @@ class ModelParts:
         """L(x | y) of captions with the images of their shortlists, [B, s]."""
         _, words, lengths = test.batch(slice(block.start, block.stop))
         candidates = self.data.lists[self.data.image_index[block.start : block.stop]]
-        return likelihoods.given(torch.from_numpy(words), torch.from_numpy(lengths), candidates).numpy()
+        return likelihoods.conditional(torch.from_numpy(words), torch.from_numpy(lengths), candidates).numpy()
 
-    def _usual(self, likelihoods: Likelihoods, reference: Callable[[], Reference], block: range) -> NDArray[np.float64]:
+    def _baselines(
+        self, likelihoods: Likelihoods, reference: Callable[[], Reference], block: range
+    ) -> NDArray[np.float64]:
         """L(x) of images, [B]."""
-        return likelihoods.usual(reference(), np.arange(block.start, block.stop)).numpy()
+        return likelihoods.baseline(reference(), np.arange(block.start, block.stop)).numpy()
 
     def _similarities(self, test: Examples, block: range) -> NDArray[np.float64]:
         """SSIM of each picture drawn with the true image of its caption, [B, drawn]."""
         p = self.protocol
-        pairs = draw_each(self.model, test, p.drawn, p.seed, TOGETHER, positions=block)
+        pairs = draw_each(self.model, test, p.drawn, p.seed, BATCH_SIZE, positions=block)
         values = torch.cat([ssim(drawn.double().cpu(), images.double()) for images, drawn in pairs])
         return values.view(len(block), p.drawn).numpy()
 
     def _readings(self, reader: Callable[[], SceneReader], scenes: Examples, block: range) -> NDArray[np.int64]:
         """What the scene reader sees, [B · pictures, 7]."""
         p = self.protocol
-        pairs = draw_each(self.model, scenes, p.pictures, p.seed, TOGETHER, positions=block)
+        pairs = draw_each(self.model, scenes, p.pictures, p.seed, BATCH_SIZE, positions=block)
         return torch.cat([reader().read(drawn.float()).cpu() for _, drawn in pairs]).numpy()
 
 
@@ -272,8 +274,8 @@ class TableRow:
         similar = values["similarity"]
         record = SceneReader.load().record.get("accuracy", {}) if data.scenes else {}
         return cls(
-            retrieval("usual-mean"),
-            retrieval("usual-marginal"),
+            retrieval("baseline-mean"),
+            retrieval("baseline-marginal"),
             Similarity(float(similar.mean()), float(similar.std()), *similar.shape),
             Estimate.of(torch.from_numpy(similar.mean(1))).error,
             {split: estimates[f"bound-{split}"] for split in SPLITS if f"bound-{split}" in estimates},

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aligndraw.config import PRECISIONS, Config, setting
+from aligndraw.config import PRECISIONS
+from aligndraw.settings import Config, setting
 
 
 @dataclass(frozen=True)
@@ -14,7 +15,9 @@ class SharpenerConfig(Config):
     image_size: tuple[int, int] = setting((32, 32), "height and width of the images, in pixels")
     channels: int = setting(3, "channels of the images: 1 for grey, 3 for colour")
     sentence_units: int = setting(4800, "d, size of the sentence vector")
-    planes: int = setting(128, "planes of each hidden convolution: 128 as the paper's authors, 64 as LAPGAN")
+    hidden_channels: int = setting(
+        128, "channels of each hidden convolution: 128 as the paper's authors, 64 as LAPGAN", formerly="planes"
+    )
 
     def __post_init__(self) -> None:
         self._check()
@@ -31,7 +34,7 @@ class LAPGANConfig(SharpenerConfig):
     title, in_steps, steps = "LAPGAN", False, 1
 
     sentences: str = setting("caption", "what makes the vector of a caption: as of a drawing model")
-    planes: int = setting(64, "planes of each hidden convolution of the finer level")
+    hidden_channels: int = setting(64, "channels of each hidden convolution of the finer level", formerly="planes")
     noise_units: int = setting(100, "size of the coarser level's noise")
     generator_units: int = setting(8000, "units of both hidden layers of the coarser level's generator")
     discriminator_units: int = setting(1600, "units of both hidden layers of the coarser level's discriminator")
@@ -106,7 +109,7 @@ class SharpeningConfig(AdversarialConfig):
 SHARPENERS = {
     "published": (SharpenerConfig(), SharpeningConfig()),
     "scenes": (
-        SharpenerConfig(planes=32),
+        SharpenerConfig(hidden_channels=32),
         SharpeningConfig(
             epochs=1,
             batch_size=64,
@@ -122,7 +125,7 @@ SHARPENERS = {
 }
 PYRAMIDS = {
     "scenes": (
-        LAPGANConfig(planes=16, generator_units=512, discriminator_units=256),
+        LAPGANConfig(hidden_channels=16, generator_units=512, discriminator_units=256),
         AdversarialConfig(
             optimizer="adam", learning_rate=3e-4, decay=0.5, momentum=0.5, momentum_step=0.0, l1_weight=20.0
         ),

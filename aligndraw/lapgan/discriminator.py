@@ -10,27 +10,27 @@ from torch import Tensor, nn
 
 from aligndraw.lapgan import pyramid
 from aligndraw.lapgan.config import LAPGANConfig, SharpenerConfig
-from aligndraw.lapgan.generator import SentencePlane
+from aligndraw.lapgan.generator import SentenceChannel
 
 
 class ResidualDiscriminator(nn.Module):
     """Two 5 x 5 convolutions without padding, the second with stride 2, dropout and one linear unit.
 
-    Their input is the planes image | ReLU(W s + b) set out as H x W; W and b are not those of the generator.
+    The input channels are image | ReLU(W s + b) reshaped to H x W; W and b are not those of the generator.
     """
 
     def __init__(self, config: SharpenerConfig) -> None:
         super().__init__()
         height, width = ((side - 9) // 2 + 1 for side in config.image_size)
-        self.sentence = SentencePlane(config)
+        self.sentence = SentenceChannel(config)
         self.layers = nn.Sequential(
-            nn.Conv2d(config.channels + 1, config.planes, 5),
+            nn.Conv2d(config.channels + 1, config.hidden_channels, 5),
             nn.ReLU(),
-            nn.Conv2d(config.planes, config.planes, 5, stride=2),
+            nn.Conv2d(config.hidden_channels, config.hidden_channels, 5, stride=2),
             nn.ReLU(),
             nn.Flatten(),
             nn.Dropout(0.5),
-            nn.Linear(config.planes * height * width, 1),
+            nn.Linear(config.hidden_channels * height * width, 1),
         )
 
     def forward(self, sentences: Tensor, images: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """A trained sharpener without noise, folded for speed.
 
-Nearly all of its work is the second convolution, planes x planes x 7 x 7 at each pixel. On a CPU in float32 that
-becomes a product of spectra: of its 49 multiplications a few are left, and it rounds less. Elsewhere, and in half
-precision, the convolutions run channels-last, the order that matrix units want.
+The second convolution, hidden_channels x hidden_channels x 7 x 7 per pixel, is nearly all of the work. On a CPU in
+float32 it is computed as a product of Fourier transforms, with fewer multiplications and less rounding. Elsewhere, and
+in half precision, the convolutions run channels-last, the layout that matrix units read fastest.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from torch.nn import functional
 
 from aligndraw.lapgan.sharpen import Sharpener, check_inputs
 
-_TRANSFORMS = 16, 24, 32, 40  # sides of tiles whose Fourier transforms are quick
-_TOGETHER = 10  # images whose planes stay near from one convolution to the next
+_FFT_SIZES = 16, 24, 32, 40  # sides of tiles whose Fourier transforms are fast
+_BATCH_SIZE = 10  # images whose activations stay in the cache from one convolution to the next
 
 
 class FastSharpener:
     """A `Sharpener` with ε = 0, without gradients: `FastSharpener(sharpener)(images, sentences)`.
 
-    The plane of the noise is dropped: times zero it adds nothing. In float32 results are as exact as those of the
-    `Sharpener`; in bfloat16 the convolutions are rounded, the sentence's plane and the sum with the image are not.
+    The noise channel is left out: it is zero. In float32 the results are as exact as those of the `Sharpener`. In
+    bfloat16 only the convolutions are rounded, not the sentence channel and not the sum with the image.
 
     Args:
-        sharpener: copied as it stands, where it stands.
+        sharpener: copied, on its device.
         dtype: of the convolutions.
     """
 
@@ -44,44 +44,44 @@ class FastSharpener:
 
     @torch.no_grad()
     def __call__(self, images: Tensor, sentences: Tensor) -> Tensor:
-        """Arguments, result and errors are those of `Sharpener`, without noise."""
+        """Returns sharp images; arguments and errors are those of `Sharpener`, without noise."""
         check_inputs(self.config, images, sentences)
-        planes = torch.cat([self._sentence(sentences), images], 1).to(self.dtype)
+        inputs = torch.cat([self._sentence(sentences), images], 1).to(self.dtype)
         sharp = torch.empty_like(images)
-        for i in range(0, len(images), _TOGETHER):
-            some = slice(i, i + _TOGETHER)
-            torch.add(images[some], self._layers(planes[some]), out=sharp[some])
+        for i in range(0, len(images), _BATCH_SIZE):
+            some = slice(i, i + _BATCH_SIZE)
+            torch.add(images[some], self._layers(inputs[some]), out=sharp[some])
         return sharp.clamp_(0, 1)
 
 
 class _SpectralConvolution(nn.Module):
-    """A convolution that keeps the size, by the products of spectra of overlapping tiles (overlap-save).
+    """A same-size convolution by Fourier transforms of overlapping tiles (overlap-save).
 
-    A tile of N x N pixels gives the (N − k + 1)² pixels of the result that it holds the whole neighbourhood of.
+    A tile of N x N pixels gives (N − k + 1)² pixels of the result: those whose k x k neighbourhood lies in the tile.
     """
 
     def __init__(self, layer: nn.Conv2d, longest: int) -> None:
         super().__init__()
         kernel = layer.kernel_size[0]
         self.margin = kernel // 2
-        self.side = next((n for n in _TRANSFORMS if n >= longest + kernel - 1), _TRANSFORMS[-1])
+        self.side = next((n for n in _FFT_SIZES if n >= longest + kernel - 1), _FFT_SIZES[-1])
         self.step = self.side - kernel + 1
         self.layer = layer
-        # A convolution of networks is a correlation: the conjugate. [N (N/2 + 1), in, out]
+        # A network's convolution is a correlation, hence the conjugate. [N (N/2 + 1), in, out]
         spectrum = torch.fft.rfft2(layer.weight, s=(self.side, self.side)).conj()
         self.spectrum = spectrum.permute(2, 3, 1, 0).flatten(0, 1).contiguous()
 
-    def forward(self, planes: Tensor) -> Tensor:
-        """[B, planes, H, W] -> [B, planes, H, W]."""
-        batch, channels, height, width = planes.shape
+    def forward(self, inputs: Tensor) -> Tensor:
+        """[B, hidden_channels, H, W] -> [B, hidden_channels, H, W]."""
+        batch, channels, height, width = inputs.shape
         side, step = self.side, self.step
         down, across = -(-height // step), -(-width // step)
-        if batch * down * across == 1:  # the spectra of the weights are more to read than one tile saves
-            direct: Tensor = self.layer(planes)
+        if batch * down * across == 1:  # one tile saves less than reading the spectra of the weights costs
+            direct: Tensor = self.layer(inputs)
             return direct
         near, far = self.margin, (side - step) - self.margin
-        padded = functional.pad(planes, (near, across * step - width + far, near, down * step - height + far))
-        tiles = padded.unfold(2, side, step).unfold(3, side, step)  # [B, planes, down, across, N, N]
+        padded = functional.pad(inputs, (near, across * step - width + far, near, down * step - height + far))
+        tiles = padded.unfold(2, side, step).unfold(3, side, step)  # [B, hidden_channels, down, across, N, N]
         tiles = tiles.permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
         spectra = torch.fft.rfft2(tiles).permute(2, 3, 0, 1).flatten(0, 1) @ self.spectrum
         spectra = spectra.unflatten(0, (side, side // 2 + 1)).permute(2, 3, 0, 1)

@@ -10,21 +10,21 @@ from aligndraw.lapgan.config import LAPGANConfig, SharpenerConfig
 
 
 class ResidualGenerator(nn.Module):
-    """What a coarse image lacks, given a sentence: three convolutions that keep the size, 7 x 7, 7 x 7 and 5 x 5.
+    """Residuals of a coarse image, given a sentence: three same-size convolutions, 7 x 7, 7 x 7 and 5 x 5.
 
-    Their input is the planes noise | ReLU(W s + b) set out as H x W | coarse image.
+    The input channels are noise | ReLU(W s + b) reshaped to H x W | coarse image.
     """
 
     def __init__(self, config: SharpenerConfig) -> None:
         super().__init__()
         self.size = config.image_size
-        self.sentence = SentencePlane(config)
+        self.sentence = SentenceChannel(config)
         self.convolutions = nn.Sequential(
-            nn.Conv2d(2 + config.channels, config.planes, 7, padding=3),
+            nn.Conv2d(2 + config.channels, config.hidden_channels, 7, padding=3),
             nn.ReLU(),
-            nn.Conv2d(config.planes, config.planes, 7, padding=3),
+            nn.Conv2d(config.hidden_channels, config.hidden_channels, 7, padding=3),
             nn.ReLU(),
-            nn.Conv2d(config.planes, config.channels, 5, padding=2),
+            nn.Conv2d(config.hidden_channels, config.channels, 5, padding=2),
         )
 
     def forward(self, sentences: Tensor, noise: Tensor, coarse: Tensor) -> Tensor:
@@ -32,7 +32,7 @@ class ResidualGenerator(nn.Module):
         residuals: Tensor = self.convolutions(torch.cat([noise, self.sentence(sentences), coarse], 1))
         return residuals
 
-    def imagine(self, sentences: Tensor, noise: Tensor, images: Tensor) -> Tensor:
+    def generate(self, sentences: Tensor, noise: Tensor, images: Tensor) -> Tensor:
         """Images [B, C, H, W] that have those given in common up to their finest details."""
         return self.sharpen(sentences, noise, pyramid.coarse(images))
 
@@ -67,7 +67,7 @@ class TopGenerator(nn.Module):
         images: Tensor = self.layers(torch.cat([noise, sentences], 1)).unflatten(1, self.shape)
         return images
 
-    def imagine(self, sentences: Tensor, noise: Tensor, images: Tensor) -> Tensor:
+    def generate(self, sentences: Tensor, noise: Tensor, images: Tensor) -> Tensor:
         """Images [B, C, h, w] that have nothing in common with those given."""
         small: Tensor = self(sentences, noise)
         return small
@@ -77,8 +77,8 @@ class TopGenerator(nn.Module):
         return _uniform((batch, self.noise_units), generator)
 
 
-class SentencePlane(nn.Sequential):
-    """Sentences [B, d] as one plane of an image: ReLU(W s + b), [B, 1, H, W]."""
+class SentenceChannel(nn.Sequential):
+    """Sentences [B, d] as one channel of an image: ReLU(W s + b), [B, 1, H, W]."""
 
     def __init__(self, config: SharpenerConfig) -> None:
         height, width = config.image_size

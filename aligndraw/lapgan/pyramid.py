@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from aligndraw.arguments import check_whole
+from aligndraw.arguments import check_int
 
 Size = tuple[int, int]  # H, W
 
@@ -71,7 +71,7 @@ def build(images: Tensor, levels: int) -> tuple[list[Tensor], Tensor]:
     Returns:
         the residuals r_1, r_2, ..., finest first, and the image that is left, `halved` so often.
     """
-    check_whole("levels", levels, 0)
+    check_int("levels", levels, 0)
     residuals = []
     for _ in range(levels):
         smaller = down(images)

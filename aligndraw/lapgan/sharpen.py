@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from aligndraw.files import read_module, write_module
 from aligndraw.lapgan.config import SharpenerConfig
 from aligndraw.lapgan.generator import ResidualGenerator
+from aligndraw.module_files import SavedModule
 
 NAMES = "sharpener.safetensors", "sharpener.json"
 
-_FORMAT = "aligndraw sharpener 1"
 
-
-class Sharpener(nn.Module):
+class Sharpener(SavedModule):
     """sharp = clip(blurry + G(s, ε, blurry), 0, 1), the paper's last step (section 3.3); noise ε = 0 by default.
 
     `aligndraw.lapgan.fast.FastSharpener` computes the same with ε = 0, faster.
-
-    Attributes:
-        notes: how the sharpener came about, anything that JSON can hold.
     """
+
+    FILES, FORMAT, TITLE = NAMES, "aligndraw sharpener 1", "sharpener"
 
     def __init__(self, config: SharpenerConfig) -> None:
         super().__init__()
         self.config = config
-        self.notes: dict[str, Any] = {}
         self.generator = ResidualGenerator(config)
 
     def forward(self, images: Tensor, sentences: Tensor, noise: Tensor | None = None) -> Tensor:
@@ -51,32 +46,12 @@ class Sharpener(nn.Module):
         residuals: Tensor = self.generator(sentences, noise, images)
         return (images + residuals).clamp(0, 1)
 
-    def save(self, folder: str | Path) -> None:
-        """Writes `sharpener.safetensors` and `sharpener.json` into a folder, which is made if need be.
-
-        Raises:
-            OSError: it cannot be written; each file appears whole or not at all.
-        """
-        record = {"format": _FORMAT, "sharpener": self.config.to_dict(), "notes": self.notes}
-        write_module(self, Path(folder), NAMES, record)
+    def record(self) -> dict[str, Any]:
+        return {"sharpener": self.config.to_dict()}
 
     @classmethod
-    def load(cls, folder: str | Path) -> Sharpener:
-        """Reads what `save` wrote: in float32, on the CPU.
-
-        Raises:
-            FileNotFoundError: there is no sharpener in the folder.
-            ValueError: a file is damaged, foreign, or does not fit the other.
-        """
-
-        def build(record: dict[str, Any]) -> Sharpener:
-            return cls(SharpenerConfig.from_dict(record["sharpener"]))
-
-        sharpener, record = read_module(Path(folder), NAMES, "sharpener", _FORMAT, build)
-        if not all(p.isfinite().all() for p in sharpener.parameters()):
-            raise ValueError(f"the sharpener in {folder} is damaged: some parameters are not finite")
-        sharpener.notes = record["notes"]
-        return sharpener
+    def from_record(cls, record: dict[str, Any]) -> Sharpener:
+        return cls(SharpenerConfig.from_dict(record["sharpener"]))
 
 
 def check_inputs(config: SharpenerConfig, images: Tensor, sentences: Tensor) -> None:

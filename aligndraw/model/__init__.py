@@ -9,7 +9,8 @@ from aligndraw.config import (
 )
 from aligndraw.model.baselines import ConvolutionalVAE, FullyConnectedVAE
 from aligndraw.model.draw import AlignDRAW
-from aligndraw.model.interface import Bound, Caption, Drawing, Model, PictureModel, has_bound
+from aligndraw.model.drawing import Drawing
+from aligndraw.model.interface import Bound, Caption, Model, PictureModel, has_bound
 from aligndraw.model.refined import RefinedDRAW
 
 __all__ = [

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from aligndraw import ops
 from aligndraw.config import ConvolutionalVAEConfig, FullyConnectedVAEConfig, VAEConfig
-from aligndraw.model.interface import Caption, Drawing, Inference, Model
+from aligndraw.model.drawing import Drawing
+from aligndraw.model.interface import Caption, Inference, Model
 from aligndraw.model.latent import Posterior
 
 
@@ -33,8 +34,8 @@ class VAE(Model):
         """z [B, z], s [B, d] -> what is added to the learned canvas, [B, C, H, W]."""
         raise NotImplementedError
 
-    def account(self) -> str:
-        """As `Model.account`."""
+    def execution_mode(self) -> str:
+        """As `Model.execution_mode`."""
         return "PyTorch's own layers"
 
     def infer(self, images: Tensor, caption: Caption, noise: Tensor) -> Inference:
@@ -54,13 +55,13 @@ class VAE(Model):
         """As `Model.reset_parameters`; with "fan_in" what is before a ReLU has weights N(0, 2/inputs)."""
         super().reset_parameters(init)
         if init == "fan_in":
-            for module in self._rectified():
+            for module in self._relu_layers():
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
 
     def _canvas(self, z: Tensor, caption: Caption) -> Tensor:
         return self.canvas + self.decode(z, caption.sentence).to(self.canvas.dtype)
 
-    def _rectified(self) -> list[nn.Linear | nn.Conv2d | nn.ConvTranspose2d]:
+    def _relu_layers(self) -> list[nn.Linear | nn.Conv2d | nn.ConvTranspose2d]:
         """The layers whose outputs go through a ReLU."""
         raise NotImplementedError
 
@@ -90,14 +91,14 @@ class FullyConnectedVAE(VAE):
         pixels: Tensor = self.write(self.decoder(torch.cat([z, sentence], 1)))
         return pixels.view(-1, *self.canvas.shape)
 
-    def _rectified(self) -> list[nn.Linear | nn.Conv2d | nn.ConvTranspose2d]:
+    def _relu_layers(self) -> list[nn.Linear | nn.Conv2d | nn.ConvTranspose2d]:
         return [m for part in (self.encoder, self.decoder) for m in part if isinstance(m, nn.Linear)]
 
 
 class ConvolutionalVAE(VAE):
-    """Three convolutions of 5 x 5 and stride 2, and their mirror image.
+    """Three 5 x 5 convolutions of stride 2, and their mirror image.
 
-    In the encoder the sentence is one more plane, ReLU(W s + b) of the image's size; in the decoder it joins z.
+    The encoder reads the sentence as one more channel, ReLU(W s + b) of the image's size. The decoder reads [z, s].
 
     Args:
         config: the shape of the model; images of any size.
@@ -105,20 +106,20 @@ class ConvolutionalVAE(VAE):
 
     def __init__(self, config: ConvolutionalVAEConfig) -> None:
         height, width = config.image_size
-        planes = [config.planes, 2 * config.planes, 4 * config.planes]
+        channels = [config.hidden_channels, 2 * config.hidden_channels, 4 * config.hidden_channels]
         sizes = [(-(-height // side), -(-width // side)) for side in (1, 2, 4, 8)]
-        inner = planes[-1] * sizes[-1][0] * sizes[-1][1]
+        inner = channels[-1] * sizes[-1][0] * sizes[-1][1]
         super().__init__(config, inner)
         self.plane = nn.Linear(config.caption_units, height * width)
-        inputs, outputs = [config.channels + 1, *planes], [config.channels, *planes]
-        self.convolutions = nn.ModuleList(nn.Conv2d(a, b, 5, 2, 2) for a, b in zip(inputs, planes))
+        inputs, outputs = [config.channels + 1, *channels], [config.channels, *channels]
+        self.convolutions = nn.ModuleList(nn.Conv2d(a, b, 5, 2, 2) for a, b in zip(inputs, channels))
         self.inner = nn.Linear(config.latent_units + config.caption_units, inner)
         self.deconvolutions = nn.ModuleList(
             # A side of 2n or 2n − 1 has become n.
             nn.ConvTranspose2d(b, a, 5, 2, 2, (1 - size[0] % 2, 1 - size[1] % 2), bias=i > 0)
-            for i, (a, b, size) in reversed(list(enumerate(zip(outputs, planes, sizes))))
+            for i, (a, b, size) in reversed(list(enumerate(zip(outputs, channels, sizes))))
         )  # the last one's bias is the canvas
-        self._inner_shape = (planes[-1], *sizes[-1])
+        self._inner_shape = (channels[-1], *sizes[-1])
         self.reset_parameters()
 
     def encode(self, images: Tensor, sentence: Tensor) -> Tensor:
@@ -137,7 +138,7 @@ class ConvolutionalVAE(VAE):
         pixels: Tensor = self.deconvolutions[-1](x)
         return pixels
 
-    def _rectified(self) -> list[nn.Linear | nn.Conv2d | nn.ConvTranspose2d]:
+    def _relu_layers(self) -> list[nn.Linear | nn.Conv2d | nn.ConvTranspose2d]:
         return [self.plane, *self.convolutions, self.inner, *self.deconvolutions[:-1]]
 
 

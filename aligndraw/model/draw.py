@@ -15,8 +15,9 @@ from aligndraw import ops
 from aligndraw.backends import backend_for, missing_reason
 from aligndraw.config import AlignDRAWConfig
 from aligndraw.model.align import WordAttention
+from aligndraw.model.drawing import Drawing
 from aligndraw.model.glimpse import GlimpseRead, GlimpseWrite, WindowHead
-from aligndraw.model.interface import Caption, Drawing, Inference, Model
+from aligndraw.model.interface import Caption, Inference, Model
 from aligndraw.model.language import WordEmbedding
 from aligndraw.model.latent import Posterior, Prior
 from aligndraw.model.recurrent import Head, LSTMCell
@@ -79,13 +80,13 @@ class AlignDRAW(Model):
         """As `Model.attends`."""
         return self.align is not None
 
-    def first(self, batch: int, encode: bool = True) -> State:
+    def initial_state(self, batch: int, encode: bool = True) -> State:
         """The state before the first step: learned h₀ and c₀, and the prior N(0, I) of the first latent."""
         standard = self.canvas.new_zeros(batch, self.config.latent_units)
         return State(
             self.canvas.expand(batch, -1, -1, -1),
-            self.encoder.first(batch) if encode else None,
-            self.decoder.first(batch),
+            self.encoder.initial_state(batch) if encode else None,
+            self.decoder.initial_state(batch),
             standard,
             standard,
         )
@@ -94,7 +95,7 @@ class AlignDRAW(Model):
         """One step of drawing.
 
         Args:
-            caption: from `describe`.
+            caption: from `encode_captions`.
             state: from `first` or the step before.
             noise: ε, [B, z].
             image: x, [B, C, H, W]: z is drawn from the posterior given x; without an image, from the prior.
@@ -123,14 +124,14 @@ class AlignDRAW(Model):
 
     def infer(self, images: Tensor, caption: Caption, noise: Tensor) -> Inference:
         """As `Model.infer`: all steps as one op where it can serve, else one by one."""
-        if not self.stepwise_reason("unroll"):
+        if not self.fallback_reason("unroll"):
             encoder, decoder = self._encoder_weights(), self._decoder_weights()
             done = ops.unroll(
                 images, self.canvas, *self._words(caption), noise, encoder, decoder, self.read.size, self.write.size,
                 torch.is_autocast_enabled(images.device.type),
             )  # fmt: skip
             return Inference(done.canvas, done.kl, done.log_ratio)
-        state, steps = self.first(len(images)), []
+        state, steps = self.initial_state(len(images)), []
         for epsilon in noise.unbind(1):
             state, step = self.step(caption, state, epsilon, images)
             steps.append(step)
@@ -140,13 +141,13 @@ class AlignDRAW(Model):
 
     def draw(self, caption: Caption, noise: Tensor) -> Drawing:
         """As `Model.draw`: all steps as one op where it can serve, else one by one."""
-        if not self.stepwise_reason("unroll_prior"):
+        if not self.fallback_reason("unroll_prior"):
             drawn = ops.unroll_prior(
                 self.canvas, *self._words(caption), noise, self._decoder_weights(), self.write.size
             )
             first = self.canvas.clone().expand_as(drawn.canvas)
             return Drawing(first, drawn.canvas, drawn.patches, drawn.windows, drawn.weights)
-        state = self.first(len(noise), encode=False)
+        state = self.initial_state(len(noise), encode=False)
         first, done = self.canvas.clone().expand_as(state.canvas), []
         for epsilon in noise.unbind(1):
             state, step = self.step(caption, state, epsilon)
@@ -155,12 +156,12 @@ class AlignDRAW(Model):
         weights = [s.weights for s in done if s.weights is not None]
         return Drawing(first, state.canvas, patches, windows, torch.stack(weights, 1) if weights else None)
 
-    def account(self) -> str:
-        """As `Model.account`."""
-        reason = self.stepwise_reason("unroll")
+    def execution_mode(self) -> str:
+        """As `Model.execution_mode`."""
+        reason = self.fallback_reason("unroll")
         return f"step by step ({reason})" if reason else "all steps as one op"
 
-    def stepwise_reason(self, loop: str) -> str:
+    def fallback_reason(self, loop: str) -> str:
         """Why the loop "unroll" (of `forward`) or "unroll_prior" (of `sample`) runs step by step; "" when it is one op.
 
         One op computes what the steps do, and nothing can look in between: hooks on the model's parts and parts of

@@ -9,11 +9,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from aligndraw.arguments import check_number, check_whole
-from aligndraw.model.interface import Drawing, Model
+from aligndraw.arguments import check_int, check_real
+from aligndraw.model.drawing import Drawing
+from aligndraw.model.interface import Model
 from aligndraw.noise import Generators, draw_noise
 
-WORDS = 4  # captions are padded to a multiple of it: a graph serves all lengths up to that
+LENGTH_MULTIPLE = 4  # captions are padded to a multiple of it, so that one graph serves several lengths
 
 
 class Recorder(Protocol):
@@ -116,12 +117,14 @@ class Graphs:
         return replay()
 
 
-def padded(captions: Tensor) -> Tensor:
-    """Word ids [B, N] with zeros up to a multiple of WORDS: what is beyond a caption's length is not read. Vectors of
-    sentences stay as they are."""
+def pad_captions(captions: Tensor) -> Tensor:
+    """Returns word ids [B, N] with N padded to a multiple of LENGTH_MULTIPLE; vectors of sentences as they are.
+
+    No model reads ids beyond the length of a caption.
+    """
     if captions.is_floating_point():
         return captions
-    return torch.nn.functional.pad(captions, (0, -captions.shape[1] % WORDS))
+    return torch.nn.functional.pad(captions, (0, -captions.shape[1] % LENGTH_MULTIPLE))
 
 
 class GraphedSampler:
@@ -149,17 +152,17 @@ class GraphedSampler:
     ) -> Drawing:
         """As `Model.sample`; the results are the caller's."""
         model, graphs = self.model, self.graphs
-        check_number("temperature", temperature, 0)
+        check_real("temperature", temperature, 0)
         if steps is not None:
-            check_whole("steps", steps, 1)
-        if graphs.reason or model.stepwise_reason("unroll_prior"):
+            check_int("steps", steps, 1)
+        if graphs.reason or model.fallback_reason("unroll_prior"):
             return model.sample(captions, lengths, generator=generator, temperature=temperature, steps=steps)
         size = (model.config.steps if steps is None else steps, model.config.latent_units)
         noise = draw_noise(len(captions), size, generator, model.canvas) * temperature
-        places = tuple(p.data_ptr() for p in model.parameters())  # a graph knows memory, not names
+        addresses = tuple(p.data_ptr() for p in model.parameters())  # a graph knows memory, not names
 
         def drawn(captions: Tensor, lengths: Tensor, noise: Tensor) -> Drawing:
             return model.sample(captions, lengths, noise=noise)
 
-        drawing: Drawing = graphs.run(places, drawn, padded(captions), lengths, noise)
+        drawing: Drawing = graphs.run(addresses, drawn, pad_captions(captions), lengths, noise)
         return drawing.cloned(captions.shape[1])

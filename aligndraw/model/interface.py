@@ -1,12 +1,11 @@
 """What every model of pictures given captions offers: the bound, and pictures drawn from the prior.
 
 A caption reaches a model in one of two forms: as word ids, which its own language model reads, or as the vector of a
-sentence encoder (`config.sentence_units`). `Model.describe` takes either; all that follows sees a `Caption`.
+sentence encoder (`config.sentence_units`). `Model.encode_captions` takes either; all that follows sees a `Caption`.
 """
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, TypeGuard
@@ -15,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from aligndraw import ops
-from aligndraw.arguments import check_number, check_whole
+from aligndraw.arguments import check_int, check_real
 from aligndraw.config import ModelConfig
+from aligndraw.model.drawing import Drawing
 from aligndraw.model.language import LanguageModel, WordEmbedding, WordLSTM
 from aligndraw.model.recurrent import LSTMCell
 from aligndraw.noise import Generators, draw_noise
@@ -67,69 +66,6 @@ class Bound(NamedTuple):
     nll: Tensor  # −log p(x | y, Z) [B]
     log_weight: Tensor  # log of the mean over samples of p(x, Z | y) / q(Z | x, y) [B]: importance-weighted bound
     loss: Tensor  # scalar: mean of kl + nll
-
-
-class Drawing:
-    """Pictures drawn from captions, and how they came about.
-
-    Attributes:
-        images: σ(c_T), [B, C, H, W] in [0, 1].
-        weights: α, [B, T, N]; None for a model without align.
-        windows: of the writes, [B, T, 5]; None for a model that does not draw in steps.
-        patches: [B, T, C, p, p]; None for such a model too.
-    """
-
-    def __init__(
-        self,
-        first: Tensor,
-        last: Tensor,
-        patches: Tensor | None = None,
-        windows: Tensor | None = None,
-        weights: Tensor | None = None,
-    ) -> None:
-        self._first = first
-        self._canvases: Tensor | None = None
-        self.images = last.sigmoid()
-        self.patches, self.windows, self.weights = patches, windows, weights
-
-    @property
-    def canvases(self) -> Tensor:
-        """c_1 ... c_T, [B, T, C, H, W] before the sigmoid; formed on first access.
-
-        Raises:
-            ValueError: the model does not draw in steps.
-        """
-        if self.patches is None or self.windows is None:
-            raise ValueError("a model must draw in steps for there to be canvases, and this one does not")
-        if self._canvases is None:
-            canvas, frames = self._first, []
-            for patch, window in zip(self.patches.unbind(1), self.windows.unbind(1)):
-                canvas = ops.write(patch, window, canvas)
-                frames.append(canvas)
-            self._canvases = torch.stack(frames, 1)
-        return self._canvases
-
-    @classmethod
-    def joined(cls, drawings: Sequence[Drawing]) -> Drawing:
-        """Returns the pictures of several drawings as one, without the weights of the words, whose numbers differ."""
-        new = copy.copy(drawings[0])
-        new._canvases = new.weights = None
-        for name in ("images", "patches", "windows"):
-            values = [getattr(drawing, name) for drawing in drawings]
-            setattr(new, name, None if values[0] is None else torch.cat(values))
-        if new.patches is not None:
-            new._first = torch.cat([d._first.expand(len(d.images), *d._first.shape[-3:]) for d in drawings])
-        return new
-
-    def cloned(self, words: int) -> Drawing:
-        """The same in memory of its own, with the weights of the first `words` words."""
-        new = copy.copy(self)
-        new._canvases = None
-        for name in ("_first", "images", "patches", "windows"):
-            value = getattr(self, name)
-            setattr(new, name, None if value is None else value.clone())
-        new.weights = None if self.weights is None else self.weights[..., :words].clone()
-        return new
 
 
 class PictureModel(Protocol):
@@ -204,11 +140,11 @@ class Model(nn.Module):
         """Whether what is read of a caption depends on the others of its batch."""
         return self.language is not None and self.language.released
 
-    def account(self) -> str:
+    def execution_mode(self) -> str:
         """How `forward` computes, in a few words."""
         raise NotImplementedError
 
-    def stepwise_reason(self, loop: str) -> str:
+    def fallback_reason(self, loop: str) -> str:
         """Why the loop "unroll" (of `forward`) or "unroll_prior" (of `sample`) runs step by step; "" where not."""
         return ""
 
@@ -254,7 +190,7 @@ class Model(nn.Module):
             if isinstance(part, (WordLSTM, WordEmbedding)):
                 part.sparse = sparse
 
-    def describe(self, captions: Tensor, lengths: Tensor | None = None) -> Caption:
+    def encode_captions(self, captions: Tensor, lengths: Tensor | None = None) -> Caption:
         """Reads captions. Once a caption, it is a small part of the work, and stays in full precision under autocast.
 
         Args:
@@ -265,13 +201,13 @@ class Model(nn.Module):
             ValueError: captions, lengths or their shapes do not fit the model.
         """
         if self.language is None:
-            return self.represented(self._check_vectors(captions))
+            return self.caption_from_vectors(self._check_vectors(captions))
         captions, lengths = self._check_captions(captions, lengths)
         with torch.autocast(captions.device.type, enabled=False):
             states, sentence = self.language(captions, lengths)
             return Caption(self._values(captions, states), self._keys(states), lengths, sentence)
 
-    def represented(self, vectors: Tensor) -> Caption:
+    def caption_from_vectors(self, vectors: Tensor) -> Caption:
         """Captions of which one vector each is known [B, 2m or d], such as means: sequences of one word, α = 1."""
         ones = torch.ones(len(vectors), dtype=torch.int64, device=vectors.device)
         return Caption(vectors[:, None], self._keys(vectors[:, None]), ones, vectors)
@@ -291,7 +227,7 @@ class Model(nn.Module):
 
         Args:
             images: x, [B, C, H, W] in [0, 1], any floating dtype.
-            captions, lengths: as in `describe`.
+            captions, lengths: as in `encode_captions`.
             noise: ε, [B, T, z] ([B · samples, T, z] for several samples, those of an image together): makes this a pure
                 function. It also sets the number of steps.
             generator: of the noise: one generator, a list with one an image, or an integer seed, which gives each image
@@ -305,7 +241,7 @@ class Model(nn.Module):
             ValueError: shapes or values do not fit: pixels outside [0, 1] or not a number, ids outside the vocabulary.
                 Values are looked at on the CPU only: a look at the GPU's would stall it.
         """
-        return self.bound(images, self.describe(captions, lengths), noise, generator, samples, refine)
+        return self.bound(images, self.encode_captions(captions, lengths), noise, generator, samples, refine)
 
     def bound(
         self,
@@ -316,9 +252,9 @@ class Model(nn.Module):
         samples: int = 1,
         refine: Refine | None = None,
     ) -> Bound:
-        """`forward` for captions from `describe`, or for other sentence representations in the same form."""
+        """`forward` for captions from `encode_captions`, or for other sentence representations in the same form."""
         self._check_images(images, len(caption.lengths))
-        check_whole("samples", samples, 1)
+        check_int("samples", samples, 1)
         images = images.to(self.canvas.dtype)
         batch = images.shape[0]
         if samples > 1:
@@ -347,7 +283,7 @@ class Model(nn.Module):
         """Draws one picture for each caption from the prior (Eq. 1-5); x = σ(c_T) is the mean of the pixels.
 
         Args:
-            captions, lengths: as in `describe`.
+            captions, lengths: as in `encode_captions`.
             noise: ε, [B, T, z]; sets the number of steps.
             generator: as in `forward`.
             temperature: factor of the prior's σ, at least 0; 0 draws the mean.
@@ -356,10 +292,10 @@ class Model(nn.Module):
         Raises:
             ValueError: shapes or values do not fit.
         """
-        check_number("temperature", temperature, 0)
+        check_real("temperature", temperature, 0)
         if steps is not None:
-            check_whole("steps", steps, 1)
-        caption = self.describe(captions, lengths)
+            check_int("steps", steps, 1)
+        caption = self.encode_captions(captions, lengths)
         return self.draw(caption, self._noise(noise, generator, captions.shape[0], 1, steps) * temperature)
 
     def _values(self, captions: Tensor, states: Tensor) -> Tensor:
@@ -410,7 +346,7 @@ class Model(nn.Module):
             got = str(images.dtype).removeprefix("torch.")
             raise ValueError(f"images must be floating point in [0, 1], got {got}: divide whole numbers by 255")
         self._check_device("images", images)
-        if _is_seen(images):
+        if _checks_values(images):
             low, high = _range(images)
             if not (low >= 0 and high <= 1):
                 raise ValueError(f"images must lie in [0, 1], got values from {low:g} to {high:g}")
@@ -429,8 +365,8 @@ class Model(nn.Module):
             raise ValueError(f"captions must be word ids, int64 [B, N] with N of at least 1, got {got}")
         self._check_device("captions", captions)
         batch, count = captions.shape
-        looking = _is_seen(captions)
-        if looking:
+        checked = _checks_values(captions)
+        if checked:
             low, high = _range(captions)
             if low < 0 or high >= self.config.vocabulary_size:
                 last = self.config.vocabulary_size - 1
@@ -441,7 +377,7 @@ class Model(nn.Module):
             got = f"{str(lengths.dtype).removeprefix('torch.')} {list(lengths.shape)}"
             raise ValueError(f"lengths must be int64 [B] = [{batch}], got {got}")
         self._check_device("lengths", lengths)
-        if looking:
+        if checked:
             low, high = _range(lengths)
             if low < 1 or high > count:
                 raise ValueError(f"lengths must be from 1 to N = {count}, got {low} to {high}")
@@ -456,7 +392,7 @@ class Model(nn.Module):
             raise ValueError(f"{name} must be on {self.canvas.device} like the model, got {tensor.device}")
 
 
-def _is_seen(tensor: Tensor) -> bool:
+def _checks_values(tensor: Tensor) -> bool:
     """Whether its values are checked: a look at a GPU's would stall it, and a compiler has none."""
     return tensor.is_cpu and tensor.numel() > 0 and not torch.compiler.is_compiling()
 

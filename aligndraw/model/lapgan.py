@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from aligndraw.arguments import check_number
-from aligndraw.files import read_module, write_module
+from aligndraw.arguments import check_real
 from aligndraw.json_files import entry
 from aligndraw.lapgan import pyramid
 from aligndraw.lapgan.config import LAPGANConfig
 from aligndraw.lapgan.generator import ResidualGenerator, TopGenerator
-from aligndraw.model.interface import Drawing
+from aligndraw.model.drawing import Drawing
 from aligndraw.model.language import LanguageModel
+from aligndraw.module_files import SavedModule
 from aligndraw.text import Vocabulary
 
 NAMES = "lapgan.safetensors", "lapgan.json"
 
-_FORMAT = "aligndraw lapgan 2"
 
-
-class Imagined(Drawing):
+class GeneratedImages(Drawing):
     """Pictures that were not drawn in steps: `images`, and nothing of how they came about."""
 
     def __init__(self, images: Tensor) -> None:
@@ -33,7 +30,7 @@ class Imagined(Drawing):
         self.patches = self.windows = self.weights = None
 
 
-class LAPGAN(nn.Module):
+class LAPGAN(SavedModule):
     """A pyramid of two levels: x_2 = G_2(s, ε_2), of half the size; x_1 = up(x_2) + G_1(s, ε_1, up(x_2)).
 
     Each level is trained by itself on real images
@@ -44,11 +41,9 @@ class LAPGAN(nn.Module):
         vocabulary: of the captions.
         language: that of another model, whose last states are the sentences; a copy is kept, which is not trained. None
             where a sentence encoder reads the captions.
-
-    Attributes:
-        notes: how the model came about, anything that JSON can hold.
     """
 
+    FILES, FORMAT, TITLE = NAMES, "aligndraw lapgan 2", "LAPGAN"
     attends = mixes_captions = has_bound = False
 
     def __init__(self, config: LAPGANConfig, vocabulary: Vocabulary, language: LanguageModel | None = None) -> None:
@@ -56,7 +51,6 @@ class LAPGAN(nn.Module):
         if language is not None and language.released:
             raise ValueError("language must be of the paper's conventions: the released ones mix a batch's captions")
         self.config, self.vocabulary = config, vocabulary
-        self.notes: dict[str, Any] = {}
         self.top = TopGenerator(config)
         self.residual = ResidualGenerator(config)
         self.language = None if language is None else copy.deepcopy(language).requires_grad_(False)
@@ -77,7 +71,7 @@ class LAPGAN(nn.Module):
         return coarse + residuals
 
     @torch.no_grad()
-    def imagine(self, sentences: Tensor, generators: Sequence[torch.Generator], temperature: float = 1.0) -> Tensor:
+    def generate(self, sentences: Tensor, generators: Sequence[torch.Generator], temperature: float = 1.0) -> Tensor:
         """Draws an image [C, H, W] in [0, 1] of each sentence: sentences [B, d] -> [B, C, H, W].
 
         Args:
@@ -87,7 +81,7 @@ class LAPGAN(nn.Module):
         Raises:
             ValueError: sentences of another shape, or another number of generators.
         """
-        check_number("temperature", temperature, 0)
+        check_real("temperature", temperature, 0)
         if list(sentences.shape) != [len(generators), self.config.sentence_units]:
             wanted = [len(generators), self.config.sentence_units]
             raise ValueError(f"sentences must have shape {wanted}, got {list(sentences.shape)}")
@@ -122,46 +116,20 @@ class LAPGAN(nn.Module):
             if lengths is None:
                 lengths = captions.new_full(captions.shape[:1], captions.shape[1])
             captions = self.language(captions, lengths)[1]
-        return Imagined(self.imagine(captions, generator, temperature))
+        return GeneratedImages(self.generate(captions, generator, temperature))
 
-    def save(self, folder: str | Path) -> None:
-        """Writes `lapgan.safetensors` and `lapgan.json` into a folder, which is made if need be.
-
-        Raises:
-            OSError: it cannot be written; each file appears whole or not at all.
-        """
+    def record(self) -> dict[str, Any]:
         language = None
         if self.language is not None:
             vocabulary_size, gates = self.language.forward_lstm.words.shape
             language = {"vocabulary_size": vocabulary_size, "units": gates // 4}
-        record = {
-            "format": _FORMAT,
-            "lapgan": self.config.to_dict(),
-            "language": language,
-            "vocabulary": self.vocabulary.to_dict(),
-            "notes": self.notes,
-        }
-        write_module(self, Path(folder), NAMES, record)
+        return {"lapgan": self.config.to_dict(), "language": language, "vocabulary": self.vocabulary.to_dict()}
 
     @classmethod
-    def load(cls, folder: str | Path) -> LAPGAN:
-        """Reads what `save` wrote: in float32, on the CPU.
-
-        Raises:
-            FileNotFoundError: there is no LAPGAN in the folder.
-            ValueError: a file is damaged, foreign, or does not fit the other.
-        """
-
-        def build(record: dict[str, Any]) -> LAPGAN:
-            vocabulary = Vocabulary.from_dict(record["vocabulary"])
-            config = LAPGANConfig.from_dict(record["lapgan"])
-            if entry(record, "language", dict, type(None)) is None:
-                return cls(config, vocabulary)
-            sizes = (entry(record["language"], name, int) for name in ("vocabulary_size", "units"))
-            return cls(config, vocabulary, LanguageModel(*sizes))
-
-        model, record = read_module(Path(folder), NAMES, "LAPGAN", _FORMAT, build)
-        if not all(p.isfinite().all() for p in model.parameters()):
-            raise ValueError(f"the LAPGAN in {folder} is damaged: some parameters are not finite")
-        model.notes = record["notes"]
-        return model
+    def from_record(cls, record: dict[str, Any]) -> LAPGAN:
+        vocabulary = Vocabulary.from_dict(record["vocabulary"])
+        config = LAPGANConfig.from_dict(record["lapgan"])
+        if entry(record, "language", dict, type(None)) is None:
+            return cls(config, vocabulary)
+        sizes = (entry(record["language"], name, int) for name in ("vocabulary_size", "units"))
+        return cls(config, vocabulary, LanguageModel(*sizes))

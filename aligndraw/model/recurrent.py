@@ -28,7 +28,7 @@ class LSTMCell(nn.Module):
             nn.init.uniform_(parameter, -(self.h0.shape[0] ** -0.5), self.h0.shape[0] ** -0.5)
         nn.init.zeros_(self.h0)
 
-    def first(self, batch: int) -> tuple[Tensor, Tensor]:
+    def initial_state(self, batch: int) -> tuple[Tensor, Tensor]:
         """h [B, n] and c [B, n] before the first step."""
         return self.h0.expand(batch, -1), self.h0.new_zeros(batch, self.h0.shape[0])
 

@@ -17,7 +17,8 @@ from aligndraw.config import RefinedConfig
 from aligndraw.lapgan.config import SharpenerConfig
 from aligndraw.lapgan.generator import ResidualGenerator
 from aligndraw.model.draw import AlignDRAW
-from aligndraw.model.interface import Bound, Caption, Drawing, Refine
+from aligndraw.model.drawing import Drawing
+from aligndraw.model.interface import Bound, Caption, Refine
 from aligndraw.noise import Generators
 
 
@@ -33,7 +34,7 @@ class RefinedDRAW(AlignDRAW):
     def __init__(self, config: RefinedConfig) -> None:
         super().__init__(config)
         self.refiner = ResidualGenerator(
-            SharpenerConfig(config.image_size, config.channels, config.caption_units, config.planes)
+            SharpenerConfig(config.image_size, config.channels, config.caption_units, config.hidden_channels)
         )
 
     @classmethod
@@ -43,8 +44,8 @@ class RefinedDRAW(AlignDRAW):
         Raises:
             ValueError: the generator is for other pictures or sentences.
         """
-        planes = generator.state_dict()["convolutions.0.weight"].shape[0]
-        refined = cls(RefinedConfig(**vars(model.config), planes=planes, epsilon=epsilon))
+        channels = generator.state_dict()["convolutions.0.weight"].shape[0]
+        refined = cls(RefinedConfig(**vars(model.config), hidden_channels=channels, epsilon=epsilon))
         wanted = {name: list(p.shape) for name, p in refined.refiner.named_parameters()}
         got = {name: list(p.shape) for name, p in generator.named_parameters()}
         if wanted != got:

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from aligndraw.config import model_config
-from aligndraw.files import read_module, write_module
 from aligndraw.model import Model, build_model
+from aligndraw.module_files import read_module, write_module
 from aligndraw.text import Vocabulary
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"

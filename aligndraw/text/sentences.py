@@ -23,7 +23,7 @@ from aligndraw.text.skipthoughts import SkipThoughts
 from aligndraw.text.vocabulary import UNKNOWN, CaptionError, Vocabulary, check_captions
 
 KINDS = "caption, combined-skip:DIR, uni-skip:DIR, bi-skip:DIR, vectors:FILE or transformer:NAME"
-_TOGETHER = 256  # captions read in one batch
+_BATCH_SIZE = 256  # captions
 
 
 class SentenceEncoder(Protocol):
@@ -71,7 +71,7 @@ def open_encoder(
     raise ValueError(f"sentences must be {KINDS}, got {specification!r}")
 
 
-def absolute(specification: str) -> str:
+def absolute_specification(specification: str) -> str:
     """The same encoder, wherever the process stands that opens it."""
     kind, _, where = specification.partition(":")
     if where and (kind == "vectors" or kind.endswith("-skip")):
@@ -96,11 +96,11 @@ class CaptionState:
         """As `SentenceEncoder`; a `CaptionError` names words that the model does not know, if it has none for such."""
         captions = check_captions(captions)
         # The language model of the released conventions mixes the captions of a batch.
-        together = 1 if getattr(self._language, "released", False) else _TOGETHER
+        batch_size = 1 if getattr(self._language, "released", False) else _BATCH_SIZE
         device = next(self._language.parameters()).device
         rows = []
-        for i in range(0, len(captions), together):
-            ids, lengths = self._vocabulary.encode_batch(captions[i : i + together], unknown=self._unknown)
+        for i in range(0, len(captions), batch_size):
+            ids, lengths = self._vocabulary.encode_batch(captions[i : i + batch_size], unknown=self._unknown)
             rows.append(self._language(ids.to(device), lengths.to(device))[1].float().cpu())
         return torch.cat(rows)
 

@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_sequence
 
-from aligndraw.files import load_archive, load_array, read_text, reading, replacing, write_array
+from aligndraw.files import atomic_write, load_archive, load_array, read_text, reading, write_array
 from aligndraw.text.vocabulary import CaptionError, check_captions
-from aligndraw.text.words import RULE, rule_of_earlier, treebank_words, word_rule
+from aligndraw.text.words import RULE, legacy_rule, treebank_words, word_rule
 
 DICTIONARY, END, UNKNOWN = "dictionary.txt", "<eos>", "UNK"
 FILES = {"uni": ("uni_skip.npz", "utable.npy"), "bi": ("bi_skip.npz", "btable.npy")}
@@ -36,7 +36,7 @@ _MODELS = {"uni": ["uni"], "bi": ["bi"], "combined": ["uni", "bi"]}
 # What the .npz files of newer versions hold besides: by which rule sentences are split, and the checksums of the
 # dictionary and of each row of the table.
 WORD_RULE, DICTIONARY_SUM, ROW_SUMS = "word_rule", "dictionary_sha256", "table_crc32"
-_TOGETHER = 128  # sentences read in one batch
+_BATCH_SIZE = 128  # sentences
 
 
 class SkipThoughts:
@@ -69,7 +69,7 @@ class SkipThoughts:
             if notes.get(DICTIONARY_SUM) not in (None, hashlib.sha256(content).hexdigest()):
                 raise ValueError(f"{folder / DICTIONARY} is damaged: {weights.name} was saved with another")
             self._encoders.append((encoder, _Table(table, len(words), notes.get(ROW_SUMS))))
-            rules.add(notes.get(WORD_RULE) or rule_of_earlier(words))
+            rules.add(notes.get(WORD_RULE) or legacy_rule(words))
             wanted, got = encoder.input_size, self._encoders[-1][1].units
             if wanted != got:
                 raise ValueError(f"{table} must have vectors of {wanted} numbers to fit {weights.name}, got {got}")
@@ -89,11 +89,11 @@ class SkipThoughts:
         by_length = sorted(different, key=lambda caption: len(different[caption]))
         unknown = self._rows[UNKNOWN]
         found: dict[str, Tensor] = {}
-        for i in range(0, len(by_length), _TOGETHER):
-            together = by_length[i : i + _TOGETHER]
-            rows = [[self._rows.get(word, unknown) for word in different[caption]] for caption in together]
+        for i in range(0, len(by_length), _BATCH_SIZE):
+            batch = by_length[i : i + _BATCH_SIZE]
+            rows = [[self._rows.get(word, unknown) for word in different[caption]] for caption in batch]
             parts = [nn.functional.normalize(_read(*encoder, rows)) for encoder in self._encoders]
-            found.update(zip(together, torch.cat(parts, 1)))
+            found.update(zip(batch, torch.cat(parts, 1)))
         return torch.stack([found[caption] for caption in captions])
 
 
@@ -182,12 +182,12 @@ def write_skipthoughts(
             yield rows
 
     content = "".join(f"{word}\n" for word in words).encode()
-    with replacing(folder / FILES[name][1]) as path:
+    with atomic_write(folder / FILES[name][1]) as path:
         write_array(path, (len(words), arrays[f"{prefixes(name)[0]}_Wx"].shape[0]), np.float32, summed())
-    with replacing(folder / DICTIONARY) as path:
+    with atomic_write(folder / DICTIONARY) as path:
         path.write_bytes(content)
     notes = {WORD_RULE: rule, DICTIONARY_SUM: hashlib.sha256(content).hexdigest(), ROW_SUMS: np.array(sums, np.uint32)}
-    with replacing(folder / FILES[name][0]) as path, path.open("wb") as file:
+    with atomic_write(folder / FILES[name][0]) as path, path.open("wb") as file:
         np.savez(file, **{**arrays, **notes})  # type: ignore[arg-type]
 
 

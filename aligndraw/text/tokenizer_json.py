@@ -14,7 +14,7 @@ from typing import Any
 
 from aligndraw.json_files import entry, naming, read_json
 from aligndraw.text.vocabulary import UNKNOWN, Vocabulary
-from aligndraw.text.words import RULE, rule_of_earlier, word_rule
+from aligndraw.text.words import RULE, legacy_rule, word_rule
 
 
 def write_tokenizer(vocabulary: Vocabulary, path: str | os.PathLike[str]) -> None:
@@ -66,4 +66,4 @@ def read_tokenizer(path: str | os.PathLike[str]) -> Vocabulary:
             raise ValueError("its ids are not 0, 1, 2, ...")
         words = tuple(word for _, word in ids)
         earlier = tokenizer.get("pre_tokenizer") == _pre_tokenizer(1)
-        return Vocabulary(words, rule_of_earlier(words) if earlier else RULE)
+        return Vocabulary(words, legacy_rule(words) if earlier else RULE)

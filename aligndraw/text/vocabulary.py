@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aligndraw.printable import printable
-from aligndraw.text.words import ENDING, RULE, rule_of_earlier, word_rule, words_of
+from aligndraw.printable import escape
+from aligndraw.text.words import ENDING, RULE, legacy_rule, word_rule, words_of
 
 # Several times the longest caption of the usual sets (COCO's has 57 words).
 MAX_WORDS = 256
@@ -165,7 +165,7 @@ class Vocabulary:
         if not isinstance(words, (list, tuple)):
             raise ValueError(f"words must be a list, got {type(words).__name__}")
         vocabulary = cls(tuple(words), data.get("rule", RULE))
-        return vocabulary if "rule" in data else replace(vocabulary, rule=rule_of_earlier(words))
+        return vocabulary if "rule" in data else replace(vocabulary, rule=legacy_rule(words))
 
     def _hint(self, unknown: Sequence[str]) -> str:
         size = f"the vocabulary has {len(self)} words"
@@ -206,7 +206,7 @@ def _quote(text: str, limit: int = 60) -> str:
     line = " ".join(text.split())
     line = line if len(line) <= limit else line[: limit - 3] + "..."
     quoted = line.replace("\\", "\\\\").replace('"', '\\"')
-    return printable(f'"{quoted}"')
+    return escape(f'"{quoted}"')
 
 
 def _quote_all(words: Iterable[str]) -> str:

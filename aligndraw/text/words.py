@@ -121,7 +121,7 @@ def treebank_words(sentence: str, rule: int = RULE) -> list[str]:
     return found.find_treebank(found.kept(sentence))
 
 
-def rule_of_earlier(words: Sequence[str]) -> int:
+def legacy_rule(words: Sequence[str]) -> int:
     """The rule for words that an earlier version stored: the newest that reads them and their characters alike."""
     strange = [word for word in words if not word.isascii()]
     among = (f"a{character}a" for character in sorted(set("".join(strange))))

@@ -26,14 +26,14 @@ from aligndraw.lapgan.generator import ResidualGenerator, TopGenerator
 from aligndraw.model.lapgan import LAPGAN
 from aligndraw.noise import stream
 from aligndraw.text.sentences import SentenceEncoder
-from aligndraw.training.precision import float32_products, precision_on
+from aligndraw.training.precision import autocast_to, float32_products, resolve_precision
 from aligndraw.training.run import RunFolder
 from aligndraw.training.state import Resumable, check_finite
 
 
 @dataclass(frozen=True)
 class Update:
-    """What one update reports; losses in nats, accuracies as shares of right judgements."""
+    """What one update reports; losses in nats, accuracies as shares of correct judgements."""
 
     index: int  # from 0
     epoch: int  # from 0
@@ -49,7 +49,7 @@ class Update:
         return {name: value for name, value in vars(self).items() if name not in ("index", "epoch")}
 
 
-MEASURED = [f.name for f in fields(Update) if f.name.endswith(("loss", "accuracy"))]
+METRICS = [f.name for f in fields(Update) if f.name.endswith(("loss", "accuracy"))]
 
 
 class AdversarialTrainer(Resumable[Update]):
@@ -62,9 +62,7 @@ class AdversarialTrainer(Resumable[Update]):
         config: the schedule.
         seed: of all that is drawn.
         prepare: what a level sees of images [B, C, H, W].
-
-    Attributes:
-        precision: of the convolutions: the configuration's, or what that is on the networks' device.
+        precision: the resolved one, where another trainer has it; None resolves that of the configuration.
     """
 
     def __init__(
@@ -76,14 +74,15 @@ class AdversarialTrainer(Resumable[Update]):
         config: AdversarialConfig,
         seed: int = 0,
         prepare: Callable[[Tensor], Tensor] = lambda images: images,
+        precision: str | None = None,
     ) -> None:
         model = nn.ModuleDict({"generator": generator, "discriminator": discriminator})
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster on a CPU
-        super().__init__(model, _optimizer(model, config))
+        self.device = next(model.parameters()).device
+        precision = precision or resolve_precision(self.device, config.precision)
+        super().__init__(model, _optimizer(model, config), precision)
         self.generator, self.discriminator = generator, discriminator
         self.source, self.encoder, self.config, self.seed, self.prepare = source, encoder, config, seed, prepare
-        self.device = next(model.parameters()).device
-        self.precision = precision_on(self.device, config.precision)
 
     @property
     def updates_per_epoch(self) -> int:
@@ -104,62 +103,58 @@ class AdversarialTrainer(Resumable[Update]):
         epoch = self.index // self.updates_per_epoch
         rate, momentum = config.learning_rate_in(epoch), config.momentum_in(epoch)
         if config.optimizer == "adam":
-            inertia: dict[str, Any] = {"betas": (momentum, 0.999)}
+            momentum_options: dict[str, Any] = {"betas": (momentum, 0.999)}
         else:
-            inertia = {"momentum": momentum, "dampening": momentum}
+            momentum_options = {"momentum": momentum, "dampening": momentum}
         for group in self.optimizer.param_groups:
-            group.update(lr=rate, **inertia)
-        drawn = stream(self.seed, self.index)  # resuming needs no history
+            group.update(lr=rate, **momentum_options)
+        generator = stream(self.seed, self.index)  # resuming needs no history
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices), float32_products(self.precision == "tf32"):
-            torch.manual_seed(int(torch.randint(2**62, (), generator=drawn)))  # of the dropout
-            real, sentences = self._real(self._rows(half, drawn))
+            torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))  # of the dropout
+            real, sentences = self._real(self._rows(half, generator))
             with torch.no_grad():
-                fake, others, _ = self._fake(half, drawn)
-            logits = self._judged(torch.cat([sentences, others]), torch.cat([real, fake]))
+                fake, fake_sentences, _ = self._fake(half, generator)
+            logits = self._discriminate(torch.cat([sentences, fake_sentences]), torch.cat([real, fake]))
             targets = (torch.arange(2 * half, device=self.device) < half).to(logits)
-            right = (logits > 0) == (targets > 0)
+            correct = (logits > 0) == (targets > 0)
             discriminator_loss = binary_cross_entropy_with_logits(logits, targets)
-            self._descend(self.discriminator, discriminator_loss)
-            fake, others, real = self._fake(2 * half, drawn)
-            logits = self._judged(others, fake)
+            self._step(self.discriminator, discriminator_loss)
+            fake, fake_sentences, real = self._fake(2 * half, generator)
+            logits = self._discriminate(fake_sentences, fake)
             generator_loss = binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
-            away = (fake - real).abs().mean()  # from what the fakes were made of
-            self._descend(self.generator, generator_loss + config.l1_weight * away)
-        numbers = (discriminator_loss.detach(), generator_loss.detach(), right[:half], right[half:])
-        measured = dict(zip(MEASURED, torch.stack([number.float().mean() for number in numbers]).tolist()))
+            distance = (fake - real).abs().mean()  # from what the fakes were made of
+            self._step(self.generator, generator_loss + config.l1_weight * distance)
+        numbers = (discriminator_loss.detach(), generator_loss.detach(), correct[:half], correct[half:])
+        measured = dict(zip(METRICS, torch.stack([number.float().mean() for number in numbers]).tolist()))
         self.index += 1
         return Update(self.index - 1, epoch, learning_rate=rate, momentum=momentum, **measured)
 
-    def _rows(self, count: int, drawn: torch.Generator) -> NDArray[np.int64]:
-        rows: NDArray[np.int64] = torch.randint(len(self.source), (count,), generator=drawn).numpy()
+    def _rows(self, count: int, generator: torch.Generator) -> NDArray[np.int64]:
+        rows: NDArray[np.int64] = torch.randint(len(self.source), (count,), generator=generator).numpy()
         return rows
 
     def _real(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         images, captions = self.source.batch(rows)
         return self.prepare(images.to(self.device)), self.encoder.encode(captions).to(self.device)
 
-    def _fake(self, count: int, drawn: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    def _fake(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Fakes, their sentences, and the real images that they were made of."""
-        rows = self._rows(count, drawn)
+        rows = self._rows(count, generator)
         images, sentences = self._real(rows)
-        noise = self.generator.noise(count, drawn).to(self.device)
-        with self._rounding():
-            return self._imagined(sentences, noise, images, rows).float(), sentences, images
+        noise = self.generator.noise(count, generator).to(self.device)
+        with autocast_to(self.precision, self.device):
+            return self._generate(sentences, noise, images, rows).float(), sentences, images
 
-    def _imagined(self, sentences: Tensor, noise: Tensor, images: Tensor, rows: NDArray[np.int64]) -> Tensor:
-        return self.generator.imagine(sentences, noise, images)
+    def _generate(self, sentences: Tensor, noise: Tensor, images: Tensor, rows: NDArray[np.int64]) -> Tensor:
+        return self.generator.generate(sentences, noise, images)
 
-    def _judged(self, sentences: Tensor, images: Tensor) -> Tensor:
-        with self._rounding():
+    def _discriminate(self, sentences: Tensor, images: Tensor) -> Tensor:
+        with autocast_to(self.precision, self.device):  # its copies of parameters are stale after the next step
             logits: Tensor = self.discriminator(sentences, images)
         return logits.float()
 
-    def _rounding(self) -> torch.autocast:
-        """For one pass through one network: what autocast keeps of the parameters, the next step makes stale."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
-
-    def _descend(self, network: nn.Module, loss: Tensor) -> None:
+    def _step(self, network: nn.Module, loss: Tensor) -> None:
         """One step of the parameters of one network alone: the optimizer passes over those without a gradient."""
         parameters = list(network.parameters())
         gradients = torch.autograd.grad(loss, parameters)
@@ -204,7 +199,7 @@ class SharpenerTrainer(AdversarialTrainer):
         assert self.reconstructions is not None
         return as_images(torch.from_numpy(self.reconstructions[rows]).to(images.device))
 
-    def _imagined(self, sentences: Tensor, noise: Tensor, images: Tensor, rows: NDArray[np.int64]) -> Tensor:
+    def _generate(self, sentences: Tensor, noise: Tensor, images: Tensor, rows: NDArray[np.int64]) -> Tensor:
         return self.generator.sharpen(sentences, self.config.noise * noise, self.coarse(images, rows))
 
 
@@ -225,7 +220,7 @@ class PyramidUpdate:
 
     def numbers(self) -> dict[str, float]:
         """What each level measured, under names such as top_generator_loss, and the schedule, which is one."""
-        measured = {f"{name}_{k}": getattr(u, k) for name, u in self.levels.items() for k in MEASURED}
+        measured = {f"{name}_{k}": getattr(u, k) for name, u in self.levels.items() for k in METRICS}
         first = self.levels["top"]
         return {**measured, "learning_rate": first.learning_rate, "momentum": first.momentum}
 
@@ -250,13 +245,15 @@ class PyramidTrainer(Resumable["PyramidUpdate"]):
         seed: int = 0,
     ) -> None:
         device = next(model.parameters()).device
-        judges = TopDiscriminator(model.config).to(device), ResidualDiscriminator(model.config).to(device)
+        precision = resolve_precision(device, config.precision)
+        top, residual = TopDiscriminator(model.config).to(device), ResidualDiscriminator(model.config).to(device)
+        shared: dict[str, Any] = dict(source=source, encoder=encoder, config=config, seed=seed, precision=precision)
         self.levels = {
-            "top": AdversarialTrainer(model.top, judges[0], source, encoder, config, seed, pyramid.down),
-            "residual": AdversarialTrainer(model.residual, judges[1], source, encoder, config, seed),
+            "top": AdversarialTrainer(model.top, top, prepare=pyramid.down, **shared),
+            "residual": AdversarialTrainer(model.residual, residual, **shared),
         }
         networks = nn.ModuleDict({name: level.model for name, level in self.levels.items()})
-        super().__init__(networks, _optimizer(networks, config))
+        super().__init__(networks, _optimizer(networks, config), precision)
         for level in self.levels.values():
             level.optimizer = self.optimizer  # one state to keep
         self.config = config
@@ -295,7 +292,7 @@ class LAPGANRun(RunFolder[LAPGANConfig, AdversarialConfig]):
 def log_epoch(run: RunFolder[Any, Any], trainer: Resumable[Any], epoch: int) -> dict[str, float]:
     """Adds the mean losses and accuracies of the epoch that the last update ends to the metrics; returns them."""
     lines = [m for m in run.metrics() if trainer.index - trainer.updates_per_epoch < m["update"] and "epoch" not in m]
-    names = [name for name in lines[0] if name.endswith(tuple(MEASURED))]
+    names = [name for name in lines[0] if name.endswith(tuple(METRICS))]
     means = {name: float(np.mean([line[name] for line in lines if name in line])) for name in names}
     run.log(update=trainer.index, epoch=epoch, **means)
     return means

@@ -20,9 +20,9 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from aligndraw.files import replacing
+from aligndraw.files import atomic_write
 from aligndraw.json_files import entry, naming, parse_json, read_json
-from aligndraw.training.conditions import conditions, difference
+from aligndraw.training.conditions import current_conditions, difference
 from aligndraw.training.state import Resumable
 
 _KINDS = "model", "average", "auxiliary"
@@ -44,11 +44,11 @@ def save_checkpoint(trainer: Resumable[Any], folder: Path) -> None:
         _verified(folder)  # the same update makes the same checkpoint
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
-    numbers = {"index": trainer.index, "optimizer": _optimizer(trainer), "conditions": conditions(trainer)}
+    numbers = {"index": trainer.index, "optimizer": _optimizer(trainer), "conditions": current_conditions(trainer)}
     contents = {STATE: safetensors.torch.save(_tensors(trainer)), NUMBERS: json.dumps(numbers).encode()}
     manifest = {n: {"bytes": len(c), "sha256": hashlib.sha256(c).hexdigest()} for n, c in contents.items()}
     contents[MANIFEST] = json.dumps(manifest, indent=2).encode()
-    with replacing(folder) as new:
+    with atomic_write(folder) as new:
         new.mkdir()
         for name, content in contents.items():
             with (new / name).open("wb") as file:
@@ -77,7 +77,7 @@ def load_checkpoint(trainer: Resumable[Any], folder: Path) -> str:
         if index < 0:
             raise ValueError(f"'index' must be at least 0, got {index}")
         kept_by = entry(numbers, "optimizer", str, default=_optimizer(trainer))  # earlier versions did not say
-        changed = difference(entry(numbers, "conditions", dict, default={}), conditions(trainer))
+        changed = difference(entry(numbers, "conditions", dict, default={}), current_conditions(trainer))
     if kept_by != _optimizer(trainer):
         raise CheckpointError(f"{folder} is of another configuration: its optimizer is {kept_by}")
     wanted = _tensors(trainer, fresh=True)

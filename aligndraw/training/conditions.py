@@ -19,7 +19,7 @@ from aligndraw.training.state import Resumable
 VARIABLES = ("ATEN_CPU_CAPABILITY", "DNNL_MAX_CPU_ISA", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA")
 
 
-def conditions(trainer: Resumable[Any]) -> dict[str, str]:
+def current_conditions(trainer: Resumable[Any]) -> dict[str, str]:
     """The conditions of a trainer's updates in this process, by name.
 
     "aligndraw" and "torch" are versions, "ops" the backends that serve the device. On a CPU there are "threads",
@@ -31,13 +31,13 @@ def conditions(trainer: Resumable[Any]) -> dict[str, str]:
         "torch": torch.__version__,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "ops": " ".join(sorted({backend_for(op, device.type) for op in (*OPS, *LOOPS)})),
-        "precision": str(getattr(trainer, "precision", "float32")),
+        "precision": trainer.precision,
     }
     if device.type == "cpu":
-        chosen = [f"{name}={os.environ[name]}" for name in VARIABLES if os.environ.get(name)]
+        variables = [f"{name}={os.environ[name]}" for name in VARIABLES if os.environ.get(name)]
         found["threads"] = str(torch.get_num_threads())
         found["processor"] = processor()
-        found["instructions"] = " ".join([torch.backends.cpu.get_cpu_capability(), *chosen])
+        found["instructions"] = " ".join([torch.backends.cpu.get_cpu_capability(), *variables])
     return found
 
 

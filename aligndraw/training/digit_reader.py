@@ -26,10 +26,10 @@ from aligndraw.data.digits import SIDE
 from aligndraw.data.mnist_captions import SPLITS
 from aligndraw.evaluation.fidelity import GROUPS, Share, score_reader
 from aligndraw.evaluation.reader import NOTHING, SHIPPED, WINDOW, DigitReader, readings
-from aligndraw.printable import printable
+from aligndraw.printable import escape
 from aligndraw.training.reader import train_reader
 
-MEASURED = 20  # pictures of each caption, and hundreds of windows, that the reader is measured on
+EVALUATION_PICTURES = 20  # per caption, and hundreds of windows, that the reader is measured on
 
 _MIDDLES = torch.tensor([(sum(p.columns) / 2, sum(p.rows) / 2) for p in PLACES.values()])  # [8, (x, y)]
 
@@ -122,7 +122,9 @@ def blur(pictures: Tensor, sigma: Tensor) -> Tensor:
     return kernel @ pictures @ kernel.mT
 
 
-def train(digits: Digits, updates: int = 6000, batch_size: int = 128, rate: float = 4e-3, seed: int = 0) -> DigitReader:
+def train_digit_reader(
+    digits: Digits, updates: int = 6000, batch_size: int = 128, rate: float = 4e-3, seed: int = 0
+) -> DigitReader:
     """A new reader, its weights a running mean of those trained.
 
     Args:
@@ -176,20 +178,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     # Sums are then taken in one order, whatever the machine's number of cores.
     torch.set_num_threads(1)
     digits = load_digits()
-    reader = train(digits, arguments.updates, seed=arguments.seed)
-    score = score_reader(reader, digits, "test", n=MEASURED)
-    composed = robustness(reader, digits, batches=MEASURED)
+    reader = train_digit_reader(digits, arguments.updates, seed=arguments.seed)
+    score = score_reader(reader, digits, "test", n=EVALUATION_PICTURES)
+    composed = robustness(reader, digits, batches=EVALUATION_PICTURES)
     reader.record = {
         "command": f"{parser.prog} --updates {arguments.updates} --seed {arguments.seed}",
         "versions": {"aligndraw": aligndraw.__version__, "torch": torch.__version__},
-        "measured": f"on {MEASURED} real pictures of each caption, composed of the test digits, seed 0",
+        "measured": f"on {EVALUATION_PICTURES} real pictures of each caption, composed of the test digits, seed 0",
         "accuracy": {group: share.to_dict() for group, share in score.faithful.items()},
         "composed": {kind: share.to_dict() for kind, share in composed.items()},
     }
     reader.save(arguments.out)
     for group, share in {**score.faithful, **composed}.items():
         print(f"{GROUPS.get(group, group)}: {share} % read right")
-    print(f"wrote {printable(arguments.out)}")
+    print(f"wrote {escape(arguments.out)}")
 
 
 if __name__ == "__main__":

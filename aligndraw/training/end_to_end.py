@@ -14,6 +14,7 @@ from aligndraw.lapgan.config import SharpenerConfig
 from aligndraw.lapgan.discriminator import ResidualDiscriminator
 from aligndraw.model import Bound, RefinedDRAW
 from aligndraw.noise import stream
+from aligndraw.training.precision import autocast_to
 from aligndraw.training.trainer import Trainer
 
 
@@ -35,7 +36,9 @@ class EndToEndTrainer(Trainer):
         super().__init__(model, source, config, seed)
         if config.adversarial:
             shape = model.config
-            sizes = SharpenerConfig(shape.image_size, shape.channels, shape.caption_units, config.discriminator_planes)
+            sizes = SharpenerConfig(
+                shape.image_size, shape.channels, shape.caption_units, config.discriminator_channels
+            )
             with torch.random.fork_rng(devices=()):
                 torch.default_generator.manual_seed(seed)
                 self.auxiliary = ResidualDiscriminator(sizes).to(model.canvas.device)
@@ -46,31 +49,31 @@ class EndToEndTrainer(Trainer):
         """As `Trainer.ungraphed_reason`."""
         return "a discriminator learns too" if self.auxiliary is not None else super().ungraphed_reason
 
-    def _measured(
+    def _loss_terms(
         self, images: Tensor, captions: Tensor, lengths: Tensor, noise: Tensor
     ) -> tuple[Bound, Tensor | float, Sequence[Tensor]]:
         if self.auxiliary is None:
-            return super()._measured(images, captions, lengths, noise)
+            return super()._loss_terms(images, captions, lengths, noise)
         refined: list[Tensor] = []
 
-        def look(mean: Tensor) -> Tensor:
+        def capture(mean: Tensor) -> Tensor:
             refined.append(mean)
             return mean
 
-        with self._rounding():
-            caption = self.model.describe(captions, lengths)
-            bound = self.model.bound(images, caption, noise, refine=look)
+        with autocast_to(self.precision, images.device):
+            caption = self.model.encode_captions(captions, lengths)
+            bound = self.model.bound(images, caption, noise, refine=capture)
         (mean,), sentences = refined, caption.sentence.detach()
         device = images.device
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(stream(self.seed, self.total + self.index).initial_seed())  # of the dropout
-            loss, right = self._teach(images, mean.detach(), sentences)
+            loss, accuracy = self._step_discriminator(images, mean.detach(), sentences)
             logits = self.auxiliary.requires_grad_(False)(sentences, mean)
         self.auxiliary.requires_grad_(True)
-        fooled = binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
-        return bound, self.config.adversarial * fooled, (loss, fooled.detach(), right)
+        generator_loss = binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
+        return bound, self.config.adversarial * generator_loss, (loss, generator_loss.detach(), accuracy)
 
-    def _teach(self, real: Tensor, fake: Tensor, sentences: Tensor) -> tuple[Tensor, Tensor]:
+    def _step_discriminator(self, real: Tensor, fake: Tensor, sentences: Tensor) -> tuple[Tensor, Tensor]:
         """One step of the discriminator; its loss, and the share of pictures that it told."""
         assert self.auxiliary is not None
         logits = self.auxiliary(sentences.repeat(2, 1), torch.cat([real, fake]))

@@ -32,7 +32,7 @@ def read_word_vectors(path: str | Path) -> Iterator[tuple[str, NDArray[np.float3
                 raise ValueError(f"it is too short for vectors of {size:,} numbers")
             for _ in range(count):
                 if path.suffix == ".bin":
-                    word = b"".join(iter(lambda: file.read(1) or _end(), b" "))
+                    word = b"".join(iter(lambda: file.read(1) or _raise_cut_off(), b" "))
                     vector = np.frombuffer(file.read(4 * size), "<f4")
                 else:
                     word, *numbers = file.readline().rstrip().split(b" ")
@@ -44,7 +44,7 @@ def read_word_vectors(path: str | Path) -> Iterator[tuple[str, NDArray[np.float3
             raise ValueError(f"{path} is damaged or no word2vec file: {error}") from error
 
 
-def _end() -> bytes:
+def _raise_cut_off() -> bytes:
     raise ValueError("it ends within a word")
 
 

@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from aligndraw.config import Config, setting
 from aligndraw.data import as_images
 from aligndraw.data.labelled import open_labelled
 from aligndraw.evaluation.features import FeatureNetwork, FeaturesConfig
 from aligndraw.evaluation.fidelity import Share
-from aligndraw.training.run import Build, RunFolder
+from aligndraw.settings import Config, setting
+from aligndraw.training.run import RunFolder, TrainingSetup
 from aligndraw.training.state import Resumable, check_finite
 
-STANDARD = 2000  # training images of which the mean and the deviation of a channel are taken
+NORMALIZATION_IMAGES = 2000  # training images from which the mean and deviation of each channel are taken
 
 
 class Labelled(Protocol):
@@ -59,7 +59,7 @@ class FeaturesRecipe(Config):
 # Models and their recipes.
 PRESETS = {
     "scenes": (
-        FeaturesConfig(planes=16, dropout=0.0),
+        FeaturesConfig(hidden_channels=16, dropout=0.0),
         FeaturesRecipe(epochs=8, epoch_size=12_800, batch_size=64, learning_rate=0.2, halved_every=3),
     ),
     "cifar": (FeaturesConfig(), FeaturesRecipe()),
@@ -115,9 +115,9 @@ class FeaturesTrainer(Resumable[FeaturesUpdate]):
         """Updates in the whole training."""
         return self.recipe.epochs * self.updates_per_epoch
 
-    def standardise(self) -> None:
+    def set_normalization(self) -> None:
         """Takes the mean and the deviation of each channel of some training images, for a network not yet trained."""
-        images, _ = self.data.epoch(self.seed, 0, STANDARD)
+        images, _ = self.data.epoch(self.seed, 0, NORMALIZATION_IMAGES)
         pixels = as_images(torch.from_numpy(images).to(self.model.mean.device))
         self.model.mean.copy_(pixels.mean((0, 2, 3)))
         self.model.deviation.copy_(pixels.std((0, 2, 3)).clamp(min=1e-3))
@@ -165,12 +165,12 @@ def accuracy(network: FeatureNetwork, data: Labelled, size: int = 1000, batch_si
     with torch.no_grad():
         for start in range(0, size, batch_size):
             part = as_images(torch.from_numpy(images[start : start + batch_size]).to(network.mean.device))
-            told = network(part).argmax(1).cpu()
-            hits += int((told == torch.from_numpy(labels[start : start + batch_size])).sum())
+            predicted = network(part).argmax(1).cpu()
+            hits += int((predicted == torch.from_numpy(labels[start : start + batch_size])).sum())
     return Share(hits, size)
 
 
-class FeaturesBuild(Build):
+class FeaturesSetup(TrainingSetup):
     """The training of a feature network.
 
     Args:
@@ -200,7 +200,7 @@ class FeaturesBuild(Build):
             torch.default_generator.manual_seed(settings["seed"])
             network = FeatureNetwork(self.model_config)
         self.trainer = FeaturesTrainer(network.to(device), images, recipe, settings["seed"])
-        self.trainer.standardise()
+        self.trainer.set_normalization()
 
     def description(self) -> str:
         parameters = sum(p.numel() for p in self.trainer.model.parameters())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from aligndraw.arguments import check_whole
+from aligndraw.arguments import check_int
 from aligndraw.training.run import RunFolder
 from aligndraw.training.state import Resumable, Update
 
@@ -43,8 +43,8 @@ def fit(
         FloatingPointError: the training diverged. The last checkpoint is whole.
         OSError: the run folder cannot be written.
     """
-    check_whole("checkpoint_every", checkpoint_every, 1)
-    check_whole("keep", keep, 1)
+    check_int("checkpoint_every", checkpoint_every, 1)
+    check_int("keep", keep, 1)
     launched: list[Callable[[], _U]] = []
 
     def drain(waiting: int) -> None:

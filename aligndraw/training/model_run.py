@@ -40,7 +40,7 @@ class Run(RunFolder[ModelConfig, TrainingConfig]):
 def train_run(
     run: Run,
     trainer: Trainer,
-    scored: Mapping[str, Examples],
+    validation_sets: Mapping[str, Examples],
     *,
     checkpoint_every: int,
     keep: int = 2,
@@ -53,7 +53,7 @@ def train_run(
     Args:
         run: locked by the caller.
         trainer: fresh, or restored.
-        scored: validation sets by name. Their bound is estimated after each epoch; patience looks at the first.
+        validation_sets: by name. Each epoch ends with the bound on each of them; patience reads the first.
         on_epoch: called after each epoch with its number, from 1, and its scores, once they are written. The model
             then holds the averaged weights, where the recipe averages.
         checkpoint_every, keep, on_update, stopping: as for `fit`, whose results and errors are also these.
@@ -64,7 +64,7 @@ def train_run(
 
     def end_epoch(epoch: int) -> None:
         with trainer.averaged() as model:
-            scores = {name: estimate_bound(model, examples).to_dict() for name, examples in scored.items()}
+            scores = {name: estimate_bound(model, examples).to_dict() for name, examples in validation_sets.items()}
             save(model, bound=scores)
             run.log(update=trainer.index, epoch=epoch, **scores)
             on_epoch(epoch, scores)
@@ -73,7 +73,7 @@ def train_run(
         patience = trainer.config.patience
         if not patience:
             return False
-        first = next(iter(scored))
+        first = next(iter(validation_sets))
         bounds = []
         for line in run.metrics():
             with suppress(ValueError):  # it is of an update, or damaged

@@ -15,7 +15,6 @@ from aligndraw.backends import backend_for
 from aligndraw.config import TrainingConfig
 from aligndraw.model import Model
 from aligndraw.ops import rounds_fast
-from aligndraw.training.precision import precision_on
 
 
 class RMSprop(torch.optim.Optimizer):
@@ -217,11 +216,14 @@ def orthogonal(g: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     return (x.mT if g.shape[0] > g.shape[1] else x).to(g.dtype)
 
 
-def build_optimizer(model: Model, config: TrainingConfig) -> torch.optim.Optimizer:
-    """The optimizer that the configuration names, over all parameters of the model.
+def build_optimizer(model: Model, config: TrainingConfig, precision: str) -> torch.optim.Optimizer:
+    """Returns the optimizer that a configuration names, over all parameters of a model.
 
-    Where RMSprop meets a vocabulary of which a batch holds little, the words' gradients become sparse on the CPU; on a
-    GPU that would keep updates from being recorded.
+    RMSprop on a CPU makes the words' gradients sparse where a batch holds few of the vocabulary's words. On a GPU they
+    stay dense: CUDA graphs cannot record sparse ones.
+
+    Args:
+        precision: the resolved one, of `aligndraw.training.precision.resolve_precision`; Muon's products follow it.
     """
     if model.language is not None:
         large = model.config.vocabulary_size > 4 * config.batch_size
@@ -231,17 +233,15 @@ def build_optimizer(model: Model, config: TrainingConfig) -> torch.optim.Optimiz
     if config.optimizer == "muon":
         tables_and_windows = ("words", "window.weight")
         matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and not name.endswith(tables_and_windows)]
-        bf16 = precision_on(model.canvas.device, config.precision) == "bf16"
-        return Muon(model.parameters(), matrices, config.learning_rate, bf16)
+        return Muon(model.parameters(), matrices, config.learning_rate, precision == "bf16")
     return torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
 
 
 def learning_rate(config: TrainingConfig, update: int) -> float:
     """The step size of update 0, 1, ...: constant and then a tenth ("step"), or a half cosine ("cosine")."""
-    per_epoch = config.epoch_size // config.batch_size
     if config.schedule == "step":
-        return config.learning_rate * (0.1 if update >= config.drop_epoch * per_epoch else 1.0)
-    done = min(1.0, update / max(1, config.epochs * per_epoch))
+        return config.learning_rate * (0.1 if update >= config.drop_epoch * config.updates_per_epoch else 1.0)
+    done = min(1.0, update / max(1, config.epochs * config.updates_per_epoch))
     return config.learning_rate * (0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2)
 
 

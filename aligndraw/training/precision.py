@@ -1,4 +1,4 @@
-"""In what precision large products and convolutions are formed."""
+"""The precision of large matrix products and of convolutions."""
 
 from __future__ import annotations
 
@@ -10,8 +10,14 @@ import torch
 from aligndraw.ops import rounds_fast
 
 
-def precision_on(device: torch.device, wanted: str) -> str:
-    """What a configuration's precision is on a device: "float32", "tf32" or "bf16".
+def resolve_precision(device: torch.device, wanted: str) -> str:
+    """Returns "float32", "tf32" or "bf16": the precision on a device that a configuration asks for.
+
+    A trainer calls this once, and passes the result to its optimizer and its networks.
+
+    Args:
+        device: of the networks.
+        wanted: one of `aligndraw.config.PRECISIONS`; "auto" is resolved here.
 
     Raises:
         ValueError: the device has no TF32.
@@ -25,8 +31,10 @@ def precision_on(device: torch.device, wanted: str) -> str:
 
 @contextmanager
 def float32_products(tf32: bool) -> Iterator[None]:
-    """Inside, a GPU forms products and convolutions of float32 of factors rounded to TF32 (10 bits of fraction), or of
-    the factors as they are, whichever PyTorch is set to outside: by itself it rounds those of convolutions."""
+    """Sets whether a GPU rounds the factors of float32 products and convolutions to TF32 (10 bits of fraction).
+
+    PyTorch's own settings hold again after the block. By itself PyTorch rounds the factors of convolutions.
+    """
     products, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
     torch.backends.cudnn.allow_tf32 = tf32
@@ -35,3 +43,8 @@ def float32_products(tf32: bool) -> Iterator[None]:
     finally:
         torch.set_float32_matmul_precision(products)
         torch.backends.cudnn.allow_tf32 = convolutions
+
+
+def autocast_to(precision: str, device: torch.device) -> torch.autocast:
+    """Returns autocast to bfloat16 on a device; a context that does nothing unless `precision` is "bf16"."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")

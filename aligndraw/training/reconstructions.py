@@ -15,7 +15,7 @@ from aligndraw.lapgan.examples import CaptionedExamples
 from aligndraw.model import Model
 from aligndraw.noise import stream
 
-_TOGETHER = 200  # images reconstructed in one batch
+_BATCH_SIZE = 200  # images
 
 
 @torch.no_grad()
@@ -52,19 +52,19 @@ def reconstruct(
         raise ValueError(
             f"images must be those of the model, [C, H, W] = {shape}, got {got}: give a model of such images"
         )
-    made = np.empty((count, *shape), np.uint8)
+    reconstructions = np.empty((count, *shape), np.uint8)
     means: list[Tensor] = []
 
-    def look(mean: Tensor) -> Tensor:
+    def capture(mean: Tensor) -> Tensor:
         means[:] = [mean]
         return mean
 
-    for start in range(0, count, _TOGETHER):
-        rows = np.arange(start, min(start + _TOGETHER, count))
+    for start in range(0, count, _BATCH_SIZE):
+        rows = np.arange(start, min(start + _BATCH_SIZE, count))
         images, texts = examples.batch(rows)
         words, lengths = captions.encode_batch(texts)
         streams = [stream(seed, i) for i in rows.tolist()]
-        model(images.to(device), words.to(device), lengths.to(device), generator=streams, refine=look)
-        made[rows] = (means[0] * 255).round().to("cpu", torch.uint8).numpy()
+        model(images.to(device), words.to(device), lengths.to(device), generator=streams, refine=capture)
+        reconstructions[rows] = (means[0] * 255).round().to("cpu", torch.uint8).numpy()
         on_images(len(rows))
-    return made
+    return reconstructions

@@ -17,13 +17,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
-from aligndraw.config import Config
 from aligndraw.evaluation import features
-from aligndraw.files import discard, locked, replacing, sweep
+from aligndraw.files import atomic_write, discard, locked, sweep
 from aligndraw.json_files import entry, naming, parse_json, read_json
 from aligndraw.lapgan import sharpen
 from aligndraw.model import lapgan
 from aligndraw.model.saved import CONFIG, WEIGHTS
+from aligndraw.settings import Config
 from aligndraw.text import skipthoughts
 from aligndraw.training.checkpoint import CheckpointError, checkpoints, load_checkpoint, save_checkpoint
 from aligndraw.training.state import Resumable
@@ -43,7 +43,7 @@ FORMAT = "aligndraw run 2"
 _M = TypeVar("_M", bound=Config)
 _T = TypeVar("_T", bound=Config)
 _R = TypeVar("_R", bound="RunFolder[Any, Any]")
-_B = TypeVar("_B", bound="Build")
+_B = TypeVar("_B", bound="TrainingSetup")
 
 
 class RunError(ValueError):
@@ -95,7 +95,7 @@ class RunFolder(Generic[_M, _T]):
             "seed": seed,
             **notes,
         }
-        with replacing(folder / RUN) as path:
+        with atomic_write(folder / RUN) as path:
             path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         return cls(folder, record)
 
@@ -202,7 +202,7 @@ class RunFolder(Generic[_M, _T]):
         else:
             if passed:
                 raise RunError(f"no checkpoint in {self.folder / CHECKPOINTS} is whole; the newest: {passed[0]}")
-        damaged = self._cut_metrics(trainer.index)
+        damaged = self._truncate_metrics(trainer.index)
         return [*(f"passed over: {line}" for line in passed), *damaged, *filter(None, [changed])]
 
     def checkpoint(self, trainer: Resumable[Any], keep: int = 2) -> None:
@@ -239,9 +239,9 @@ class RunFolder(Generic[_M, _T]):
                 damaged.append(str(error).replace(f"{path} is", f"{path}, line {number} is", 1))
         return whole, damaged
 
-    def _cut_metrics(self, index: int) -> list[str]:
+    def _truncate_metrics(self, index: int) -> list[str]:
         found, damaged = self._read_metrics()
-        with replacing(self.folder / METRICS) as path:
+        with atomic_write(self.folder / METRICS) as path:
             path.write_text("".join(json.dumps(m) + "\n" for m in found if m["update"] <= index), encoding="utf-8")
         return damaged
 
@@ -251,7 +251,7 @@ def _check_seed(record: dict[str, Any]) -> None:
         raise ValueError("'seed' must be a whole number of at least 0, below 2^63")
 
 
-class Build(ABC):
+class TrainingSetup(ABC):
     """A training built from the settings that its `run.json` keeps, when it begins and when it is resumed.
 
     Attributes:
@@ -295,7 +295,7 @@ class Build(ABC):
     def resumed(cls: type[_B], folder: Path, device: str) -> Iterator[tuple[_B, RunFolder[Any, Any], list[str]]]:
         """Takes a run up where its newest whole checkpoint is.
 
-        damaged = self._cut_metrics(trainer.index)
+        damaged = self._truncate_metrics(trainer.index)
         return [*(f"passed over: {line}" for line in passed), *damaged, *filter(None, [changed])]
 
         Raises:
@@ -303,9 +303,9 @@ class Build(ABC):
         """
         run = cls.RUN.open(folder)
         settings = run.settings(cls.SETTINGS)
-        build = cls(settings, run.model_config, run.training_config, device)
-        for name, (value, place) in build.origins.items():
+        setup = cls(settings, run.model_config, run.training_config, device)
+        for name, (value, place) in setup.origins.items():
             if run.record.get(name) != value:
                 raise RunError(f"{place} has changed since the training in {folder} began: restore it")
         with run.locked():
-            yield build, run, run.restore(build.trainer)
+            yield setup, run, run.restore(setup.trainer)

@@ -23,11 +23,11 @@ from aligndraw.data import Scenes, as_images
 from aligndraw.data.scenes import Combinations
 from aligndraw.evaluation.attributes import GROUPS, score_scene_reader
 from aligndraw.evaluation.scene_reader import SceneReader, by_attribute
-from aligndraw.printable import printable
+from aligndraw.printable import escape
 from aligndraw.training.digit_reader import blur
 from aligndraw.training.reader import train_reader
 
-MEASURED = 5000  # real pictures of each kind that the reader is measured on
+EVALUATION_PICTURES = 5000  # real ones of each kind that the reader is measured on
 
 
 def scene_batch(seed: int, index: int, size: int) -> tuple[Tensor, Tensor]:
@@ -50,7 +50,7 @@ def scene_batch(seed: int, index: int, size: int) -> tuple[Tensor, Tensor]:
     return pictures.clamp(0, 1), torch.from_numpy(np.concatenate([part.attributes for part in parts]))
 
 
-def train(updates: int = 2000, batch_size: int = 128, rate: float = 4e-3, seed: int = 0) -> SceneReader:
+def train_scene_reader(updates: int = 2000, batch_size: int = 128, rate: float = 4e-3, seed: int = 0) -> SceneReader:
     """A new reader, its weights a running mean of those trained.
 
     Args:
@@ -83,12 +83,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     # Sums are then taken in one order, whatever the machine's number of cores.
     torch.set_num_threads(1)
-    reader = train(arguments.updates, seed=arguments.seed)
-    accuracy = score_scene_reader(reader, "test", MEASURED)
+    reader = train_scene_reader(arguments.updates, seed=arguments.seed)
+    accuracy = score_scene_reader(reader, "test", EVALUATION_PICTURES)
     reader.record = {
         "command": f"{parser.prog} --updates {arguments.updates} --seed {arguments.seed}",
         "versions": {"aligndraw": aligndraw.__version__, "torch": torch.__version__},
-        "measured": f"on {MEASURED} real pictures of each kind, test split, seed 0",
+        "measured": f"on {EVALUATION_PICTURES} real pictures of each kind, test split, seed 0",
         "accuracy": {
             kind: {group: share.to_dict() for group, share in part.shares.items()} for kind, part in accuracy.items()
         },
@@ -98,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for kind, part in accuracy.items():
         for group, share in part.shares.items():
             print(f"{kind}, {GROUPS[group]}: {share} % read right")
-    print(f"wrote {printable(arguments.out)}")
+    print(f"wrote {escape(arguments.out)}")
 
 
 if __name__ == "__main__":

@@ -23,10 +23,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_sequence
 
-from aligndraw.config import Config, setting
+from aligndraw.settings import Config, setting
 from aligndraw.text.skipthoughts import END, UNKNOWN, from_gru, prefixes, write_skipthoughts
-from aligndraw.text.words import RULE, rule_of_earlier, treebank_words
-from aligndraw.training.run import Build, RunFolder
+from aligndraw.text.words import RULE, legacy_rule, treebank_words
+from aligndraw.training.run import RunFolder, TrainingSetup
 from aligndraw.training.state import Resumable
 
 Sentences = Sequence[Sequence[int]]  # word ids, without <eos>
@@ -126,7 +126,7 @@ class Triples:
             raise ValueError(f"cannot read {file}: {error.strerror}") from error
         except UnicodeDecodeError as error:
             raise ValueError(f"{file} must be UTF-8 text: {error}") from error
-        known = rule_of_earlier(lines) if rule is None else rule
+        known = legacy_rule(lines) if rule is None else rule
         return cls.of(lines, words, max_words, known), hashlib.sha256(content).hexdigest()
 
 
@@ -162,8 +162,8 @@ class SkipThoughtsModel(nn.Module):
         packed = self._packed(middle)
         state = self.encoder(packed)[1].transpose(0, 1).flatten(1)[None]  # [1, B, states]
         losses, words = [], 0
-        for decoder, told in ((self.following, following), (self.previous, previous)):
-            targets = self._padded(told, _NOWHERE)  # [B, N], <eos> last
+        for decoder, target in ((self.following, following), (self.previous, previous)):
+            targets = self._padded(target, _NOWHERE)  # [B, N], <eos> last
             read = self.words(targets.clamp(min=0))[:, :-1]
             inputs = nn.functional.pad(read, (0, 0, 1, 0))  # shifted: the first input is zero
             logits = self.output(decoder(inputs, state)[0]).mT  # [B, K, N]
@@ -240,7 +240,7 @@ class SkipThoughtsTrainer(Resumable[SkipThoughtsUpdate]):
         return SkipThoughtsUpdate(self.index - 1, epoch, loss.item() / words, norm)
 
 
-class SkipThoughtsBuild(Build):
+class SkipThoughtsSetup(TrainingSetup):
     """The training of skip-thoughts.
 
     Args:

@@ -32,13 +32,14 @@ class Resumable(ABC, Generic[_U]):
         average: a running mean of the parameters by name; empty where none is kept.
         auxiliary: a network trained beside the model by plain gradient descent, without optimizer state; or None.
         index: the number of updates done.
+        precision: of large products and convolutions, "float32", "tf32" or "bf16".
         lag: how many updates may be in flight before the oldest is read.
     """
 
     lag = 0
 
-    def __init__(self, model: nn.Module, optimizer: Optimizer) -> None:
-        self.model, self.optimizer = model, optimizer
+    def __init__(self, model: nn.Module, optimizer: Optimizer, precision: str = "float32") -> None:
+        self.model, self.optimizer, self.precision = model, optimizer, precision
         self.average: dict[str, Tensor] = {}
         self.auxiliary: nn.Module | None = None
         self.index = 0

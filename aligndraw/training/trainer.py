@@ -14,11 +14,11 @@ from torch import Tensor
 from aligndraw.config import TrainingConfig
 from aligndraw.data import Examples, Resident, Source, as_images, to_parts, to_tensors
 from aligndraw.model import Bound, Model
-from aligndraw.model.graphs import Graphs, Recorder, padded
+from aligndraw.model.graphs import Graphs, Recorder, pad_captions
 from aligndraw.noise import draw_noise, stream
 from aligndraw.training.fit import fit
 from aligndraw.training.optimizer import RMSprop, build_optimizer, clip_scales, learning_rate
-from aligndraw.training.precision import float32_products, precision_on
+from aligndraw.training.precision import autocast_to, float32_products, resolve_precision
 from aligndraw.training.state import Resumable
 
 
@@ -58,7 +58,6 @@ class Trainer(Resumable[Update]):
     Attributes:
         graphs: the recorded updates.
         index: the number of updates done.
-        precision: of the large products: the configuration's, or what that is on the model's device.
         more: names of what an update measures beside the bound.
     """
 
@@ -73,22 +72,22 @@ class Trainer(Resumable[Update]):
         seed: int = 0,
         recorder: Recorder | None = None,
     ) -> None:
-        self.precision = precision_on(model.canvas.device, config.precision)
-        super().__init__(model, build_optimizer(model, config))
+        precision = resolve_precision(model.canvas.device, config.precision)
+        super().__init__(model, build_optimizer(model, config, precision), precision)
         self.source, self.config, self.seed = source, config, seed
         if config.ema:
             self.average = {n: p.detach().clone() for n, p in model.named_parameters()}
         self.graphs = Graphs(model.canvas.device, limit=8, recorder=recorder)  # one a bucket of caption lengths
         self._epoch: tuple[int, Examples] | None = None
         self._on_device = model.canvas.is_cuda or recorder is not None
-        self._stored: tuple[Resident, Tensor] | None = None  # what images are made of on the device
-        self._ahead: tuple[Tensor, ...] | None = None  # the batch of the next update
+        self._resident: tuple[Resident, Tensor] | None = None  # what images are made of on the device
+        self._next_batch: tuple[Tensor, ...] | None = None  # the batch of the next update
         # 1 from a recorded update whose gradient is not finite until that is found out: nothing is trained meanwhile.
         self._halted = torch.zeros((), device=model.canvas.device)
 
     @property
     def updates_per_epoch(self) -> int:
-        return self.config.epoch_size // self.config.batch_size
+        return self.config.updates_per_epoch
 
     @property
     def total(self) -> int:
@@ -118,7 +117,7 @@ class Trainer(Resumable[Update]):
         """Why an update is not replayed from a CUDA graph; "" when it is."""
         if self.graphs.reason:
             return self.graphs.reason
-        if stepwise := self.model.stepwise_reason("unroll"):
+        if stepwise := self.model.fallback_reason("unroll"):
             return f"step by step ({stepwise})"
         if any(getattr(part, "sparse", False) for part in self.model.modules()):
             return "sparse gradients"
@@ -132,7 +131,7 @@ class Trainer(Resumable[Update]):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         self.graphs.forget()  # the optimizer's state is in new tensors
-        self._ahead = None
+        self._next_batch = None
 
     def update(self) -> Update:
         """One update.
@@ -150,7 +149,7 @@ class Trainer(Resumable[Update]):
             trainer is then where it was before that update, whatever was launched after it.
         """
         config, index = self.config, self.index
-        tensors, self._ahead = self._ahead or self._batch(index), None
+        tensors, self._next_batch = self._next_batch or self._batch(index), None
         numbers = (
             min(1.0, (index + 1) / config.kl_warmup) if config.kl_warmup else 1.0,
             learning_rate(config, index),
@@ -161,29 +160,28 @@ class Trainer(Resumable[Update]):
             weight, rate, decay = numbers
             with float32_products(self.precision == "tf32"):
                 measured, scales = self._gradient(*(t.to(device) for t in tensors), weight=weight)
-                update = self._checked(index, measured.tolist())
+                update = self._finish_update(index, rate, measured.tolist())
                 self._step(scales, rate, decay)
             self.index += 1
             return lambda: update
         given = torch.tensor(numbers, dtype=torch.float32)  # for any model: so fused Adam reads its rate
         with float32_products(self.precision == "tf32"):
-            measured = self.graphs.run("update", self._recorded, *tensors, given)
-        figures = _later(measured)
+            measured = self.graphs.run("update", self._graphed_update, *tensors, given)
+        figures = _async_to_host(measured)
         self.index += 1
         if self.index < self.total:
-            self._ahead = self._batch(self.index)  # while the GPU is at work
-        return lambda: self._checked(index, figures())
+            self._next_batch = self._batch(self.index)  # while the GPU is at work
+        return lambda: self._finish_update(index, numbers[1], figures())
 
-    def _checked(self, index: int, figures: list[float]) -> Update:
+    def _finish_update(self, index: int, rate: float, figures: list[float]) -> Update:
         """An update's figures; where its gradient is not finite, the trainer goes back to where it was before it."""
         kl, nll, norm, *more = figures
         if not norm < float("inf"):
-            self.index, self._ahead = index, None
+            self.index, self._next_batch = index, None
             self._halted.zero_()
             raise FloatingPointError(
                 f"the gradient of update {index} is not finite (KL {kl:g}, NLL {nll:g} nats): lower learning_rate"
             )
-        rate = learning_rate(self.config, index)
         return Update(index, index // self.updates_per_epoch, kl, nll, norm, rate, dict(zip(self.more, more)))
 
     def _batch(self, index: int) -> tuple[Tensor, ...]:
@@ -193,16 +191,16 @@ class Trainer(Resumable[Update]):
         rows = slice(position * config.batch_size, (position + 1) * config.batch_size)
         examples = self._examples(epoch)
         pictures: tuple[Tensor, ...]
-        if self._stored is not None:
-            pictures, captions, lengths = to_parts(self._stored[0], rows)
+        if self._resident is not None:
+            pictures, captions, lengths = to_parts(self._resident[0], rows)
         else:
             images, captions, lengths = to_tensors(examples, rows)
             pictures = (images,)
         size = (self.model.config.steps, self.model.config.latent_units)
         noise = draw_noise(len(captions), size, stream(self.seed, index, canvas.device), canvas)
-        return *pictures, captions if self.ungraphed_reason else padded(captions), lengths, noise
+        return *pictures, captions if self.ungraphed_reason else pad_captions(captions), lengths, noise
 
-    def _recorded(self, *inputs: Tensor) -> Tensor:
+    def _graphed_update(self, *inputs: Tensor) -> Tensor:
         """An update that can be replayed: what `_gradient` measures.
 
         Args:
@@ -219,12 +217,12 @@ class Trainer(Resumable[Update]):
     def _gradient(self, *tensors: Tensor, weight: Tensor | float) -> tuple[Tensor, dict[Tensor, Tensor]]:
         """Puts the gradient in its place; KL, NLL, its norm, `more`, and by what each parameter's is to be scaled."""
         *pictures, captions, lengths, noise = tensors
-        if self._stored is not None:
-            examples, stored = self._stored
+        if self._resident is not None:
+            examples, stored = self._resident
             images = as_images(examples.compose(stored, *pictures))
         else:
             (images,) = pictures
-        bound, penalty, more = self._measured(images, captions, lengths, noise)
+        bound, penalty, more = self._loss_terms(images, captions, lengths, noise)
         kl, nll = bound.kl.mean(), bound.nll.mean()
         self.optimizer.zero_grad()
         (weight * kl + nll + penalty).backward()
@@ -252,7 +250,7 @@ class Trainer(Resumable[Update]):
                 p.grad.mul_(scale)  # type: ignore[union-attr]
             self.optimizer.step()
         if self.average:
-            self._follow(decay)
+            self._update_ema(decay)
 
     @torch.no_grad()
     def _decay_weights(self, rate: Tensor | float, halted: Tensor | None) -> None:
@@ -264,18 +262,15 @@ class Trainer(Resumable[Update]):
         matrices = [p for p in self.model.parameters() if p.ndim == 2 and p.grad is not None]
         torch._foreach_mul_(matrices, kept)  # type: ignore[arg-type]
 
-    def _measured(
+    def _loss_terms(
         self, images: Tensor, captions: Tensor, lengths: Tensor, noise: Tensor
     ) -> tuple[Bound, Tensor | float, Sequence[Tensor]]:
         """The bound of a batch, what is to be descended beside it, and what else is measured."""
-        with self._rounding():
+        with autocast_to(self.precision, self.model.canvas.device):
             return self.model(images, captions, lengths, noise=noise), 0.0, ()
 
-    def _rounding(self) -> torch.autocast:
-        return torch.autocast(self.model.canvas.device.type, torch.bfloat16, enabled=self.precision == "bf16")
-
     @torch.no_grad()
-    def _follow(self, decay: Tensor | float) -> None:
+    def _update_ema(self, decay: Tensor | float) -> None:
         """Moves the running mean towards the parameters."""
         means, own = list(self.average.values()), [p.detach() for p in self.model.parameters()]
         if isinstance(decay, Tensor):
@@ -288,15 +283,15 @@ class Trainer(Resumable[Update]):
     def _examples(self, epoch: int) -> Examples:
         if self._epoch is None or self._epoch[0] != epoch:
             examples = self.source.epoch(self.seed, epoch, self.config.epoch_size)
-            self._epoch, self._stored = (epoch, examples), self._store(examples)
+            self._epoch, self._resident = (epoch, examples), self._upload(examples)
         return self._epoch[1]
 
-    def _store(self, examples: Examples) -> tuple[Resident, Tensor] | None:
+    def _upload(self, examples: Examples) -> tuple[Resident, Tensor] | None:
         """What its images are made of, brought to the device, where that can make them and has room."""
         if not (self._on_device and isinstance(examples, Resident) and self._fits(examples)):
             return None
-        if self._stored is not None and self._stored[0].images is examples.images:
-            return examples, self._stored[1]
+        if self._resident is not None and self._resident[0].images is examples.images:
+            return examples, self._resident[1]
         self.graphs.forget()  # they read what was stored before
         return examples, torch.from_numpy(np.array(examples.images)).to(self.model.canvas.device)
 
@@ -309,7 +304,7 @@ class Trainer(Resumable[Update]):
         return 4 * examples.images.nbytes <= memory
 
 
-def _later(measured: Tensor) -> Callable[[], list[float]]:
+def _async_to_host(measured: Tensor) -> Callable[[], list[float]]:
     """Begins to bring figures to the host; what waits for them."""
     figures = torch.empty_like(measured, device="cpu", pin_memory=measured.is_cuda)
     figures.copy_(measured, non_blocking=True)

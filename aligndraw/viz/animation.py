@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from aligndraw.arguments import check_whole
-from aligndraw.files import replacing
+from aligndraw.arguments import check_int
+from aligndraw.files import atomic_write
 from aligndraw.model import Drawing
 from aligndraw.ops import grid
 from aligndraw.viz.sheet import FEW_SIDE, GAP, enlarge
@@ -42,7 +42,7 @@ def frames(drawing: Drawing, columns: int = 4) -> list[Image.Image]:
         drawing: of at least one picture.
         columns: pictures side by side.
     """
-    check_whole("columns", columns, 1)
+    check_int("columns", columns, 1)
     canvases = drawing.canvases.sigmoid().cpu().numpy()  # [B, T, C, H, W]
     assert drawing.patches is not None and drawing.windows is not None  # else there are no canvases
     count, steps, _, height, width = canvases.shape
@@ -64,7 +64,7 @@ def save_animation(drawing: Drawing, path: str | Path, columns: int = 4) -> None
     finished = drawing.images.cpu().numpy()
     images.append(_frame(finished, np.zeros((0, 4)), min(columns, len(finished))))
     times = [STEP_TIME] * (len(images) - 1) + [LAST_TIME]
-    with replacing(Path(path)) as temporary:
+    with atomic_write(Path(path)) as temporary:
         images[0].save(temporary, format="GIF", save_all=True, append_images=images[1:], duration=times, loop=0)
 
 

@@ -10,10 +10,10 @@ from PIL import Image, ImageDraw
 from aligndraw.model import Drawing
 from aligndraw.viz.sheet import GAP, INK, MARGIN, PAPER, REMARK, enlarge, line_height, sheet_font, wrap
 
-MOST = 16  # steps shown where none are chosen
-CELL = 22  # height of a word's row
-SIDE = 64  # least side of a canvas
-WIDE = 1500  # width that panels are not to exceed together
+MAX_STEPS = 16  # shown where none are named
+CELL = 22  # height of the row of a word
+MIN_SIDE = 64  # of a canvas
+MAX_WIDTH = 1500  # of the panels in one row
 LOW, HIGH = np.array([250.0, 250.0, 247.0]), np.array([20.0, 70.0, 130.0])
 NOTES = (
     "Above: the canvas after the step, and the finished picture. Below: how much each word weighed in the step,",
@@ -51,12 +51,12 @@ def attention_panel(
     weights = drawing.weights[index, :, : len(words)].cpu().numpy()  # [T, N]
     count = len(canvases)
     if steps is None:
-        steps = (np.linspace(1, count, min(MOST, count)).round().astype(int)).tolist()
+        steps = (np.linspace(1, count, min(MAX_STEPS, count)).round().astype(int)).tolist()
     if not steps or not all(1 <= step <= count for step in steps):
         raise ValueError(f"steps must be from 1 to {count}, those of the model, got {list(steps)}")
     shown = np.concatenate([canvases[np.array(steps) - 1], drawing.images[index : index + 1].cpu().numpy()])
     columns = [*((str(step), weights[step - 1]) for step in steps), ("all", weights.mean(0))]
-    pixels, _ = enlarge(shown, SIDE)
+    pixels, _ = enlarge(shown, MIN_SIDE)
     _, height, width, _ = pixels.shape
     font, line = sheet_font(), line_height()
     label = int(max(font.getlength(word) for word in [*words, "step"])) + GAP
@@ -83,7 +83,7 @@ def attention_panel(
 def attention_figure(panels: Sequence[Image.Image]) -> Image.Image:
     """Panels of `attention_panel`, side by side where they are narrow, and what they show below."""
     font, line = sheet_font(), line_height()
-    across = max(1, WIDE // max(panel.width + MARGIN for panel in panels))
+    across = max(1, MAX_WIDTH // max(panel.width + MARGIN for panel in panels))
     rows = [panels[i : i + across] for i in range(0, len(panels), across)]
     widths = [max(row[i].width for row in rows if i < len(row)) for i in range(min(across, len(panels)))]
     heights = [max(panel.height for panel in row) for row in rows]

@@ -24,7 +24,7 @@ from aligndraw.viz.sheet import (
     wrap,
 )
 
-LABEL = 230  # least width of the labels
+MIN_LABEL = 230  # width of the labels
 
 
 class Row(NamedTuple):
@@ -73,7 +73,7 @@ def rows_figure(heading: str, groups: Sequence[Group]) -> Image.Image:
         check_pictures(row.pictures)
     font = sheet_font()
     words = [word for row in rows for word in f"{row.label} {row.remark}".split()]
-    label = max([LABEL, *(int(font.getlength(word)) + 1 for word in words)])  # no word is broken
+    label = max([MIN_LABEL, *(int(font.getlength(word)) + 1 for word in words)])  # no word is broken
     blocks = [[_strip(row, label) for row in group.rows] for group in groups]
     width = max(strip.width for strips in blocks for strip in strips)
     pieces = [(MARGIN, _text(heading, width))]  # each with the space above it

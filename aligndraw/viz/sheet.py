@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
-from aligndraw.files import replacing
+from aligndraw.files import atomic_write
 
 # All lengths are in pixels of the sheet.
 GAP, MARGIN, TEXT = 6, 22, 15
@@ -91,7 +91,7 @@ def save_png(image: Image.Image, path: str | Path, texts: Mapping[str, str]) -> 
     metadata = PngInfo()
     for keyword, text in texts.items():
         metadata.add_text(keyword, text)
-    with replacing(Path(path)) as temporary:
+    with atomic_write(Path(path)) as temporary:
         image.save(temporary, format="PNG", pnginfo=metadata)
 
 

@@ -35,7 +35,7 @@ class DRAW(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x [B, 1, 28, 28] in [0, 1] -> −log p(x | z) + KL, an upper bound of −log p(x) in nats [B]."""
         canvas = self.canvas.expand(len(x), -1, -1, -1)
-        encoder, decoder = self.encoder.first(len(x)), self.decoder.first(len(x))
+        encoder, decoder = self.encoder.initial_state(len(x)), self.decoder.initial_state(len(x))
         zero, bound = x.new_zeros(len(x), self.latent_units), x.new_zeros(len(x))
         for _ in range(self.steps):
             glimpse, _ = self.read(decoder[0], x, canvas)
@@ -51,7 +51,7 @@ class DRAW(nn.Module):
     @torch.no_grad()
     def sample(self, count: int) -> Tensor:
         """Pictures [count, 1, 28, 28] in [0, 1]."""
-        canvas, decoder = self.canvas.expand(count, -1, -1, -1), self.decoder.first(count)
+        canvas, decoder = self.canvas.expand(count, -1, -1, -1), self.decoder.initial_state(count)
         for _ in range(self.steps):
             decoder = self.decoder(torch.randn(count, self.latent_units), decoder)
             canvas, _, _ = self.write(decoder[0], canvas)

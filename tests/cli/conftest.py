@@ -1,9 +1,12 @@
+import signal
+
 import numpy as np
 import pytest
 import torch
 
 from aligndraw import AlignDRAW, AlignDRAWConfig
 from aligndraw.cli import main
+from aligndraw.cli.train.progress import Progress
 from aligndraw.data import VOCABULARY, Scenes
 from aligndraw.lapgan.captioned import sentence_notes
 from aligndraw.lapgan.config import SharpenerConfig
@@ -12,7 +15,7 @@ from aligndraw.model.saved import save_model
 from aligndraw.pipelines import Pipeline
 
 TINY = "--steps 2 --encoder-units 6 --decoder-units 5 --latent-units 3 --language-units 4 --align-units 4"
-SHORT = "--epochs 2 --epoch-size 12 --batch-size 4 --kl-warmup 0 --scored 3"
+SHORT = "--epochs 2 --epoch-size 12 --batch-size 4 --kl-warmup 0 --validation-size 3"
 
 
 @pytest.fixture
@@ -90,7 +93,7 @@ def scenes_sharpener():
         torch.manual_seed(0)
         network = Pipeline.load(model).model
         units = 2 * network.config.language_units
-        made = Sharpener(SharpenerConfig(image_size=(32, 32), channels=3, sentence_units=units, planes=2))
+        made = Sharpener(SharpenerConfig(image_size=(32, 32), channels=3, sentence_units=units, hidden_channels=2))
         torch.nn.init.constant_(made.generator.convolutions[-1].bias, 0.25)
         made.notes = {"sentences": sentence_notes("caption", network.language)}
         made.save(folder)
@@ -120,3 +123,20 @@ def digits(tmp_path):
         return tmp_path / name
 
     return write
+
+
+@pytest.fixture
+def stop_at(monkeypatch):
+    """Presses Ctrl-C while a given update, counted from 1, is reported."""
+
+    def stop(number):
+        report = Progress.on_update
+
+        def stopping(self, update):
+            report(self, update)
+            if update.index + 1 == number:
+                signal.raise_signal(signal.SIGINT)
+
+        monkeypatch.setattr(Progress, "on_update", stopping)
+
+    return stop

@@ -127,7 +127,7 @@ def edit(run, **changes):
         (lambda run: (run / "run.json").write_text("{"), "run.json is damaged or foreign"),
         (lambda run: edit(run, format="other"), "its format is not aligndraw run 2"),
         (lambda run: edit(run, data=None), "run.json is damaged or foreign"),
-        (lambda run: edit(run, scored="all"), "run.json is damaged or foreign"),
+        (lambda run: edit(run, validation_size="all"), "run.json is damaged or foreign"),
         (lambda run: edit(run, data={"name": "mnist", "path": "/none.npz", "sha256": ""}), "/none.npz does not exist"),
         (lambda run: edit(run, data={"name": "mnist", "path": None, "sha256": ""}), "package holds other data than"),
         (
@@ -293,7 +293,7 @@ def test_no_cuda(command, arguments):
     refused(command(*arguments, "--device", "cuda"), 2, "--device: there is no CUDA device: torch ")
 
 
-# Bytecode stays unwritten: CPython 3.11 keeps a module's .pyc that the limit cut short, and every later import fails on it.
+# Bytecode stays unwritten: CPython 3.11 keeps a .pyc that the limit cut short, and every later import fails on it.
 LIMITED = """
 import resource, sys
 sys.dont_write_bytecode = True
@@ -328,7 +328,7 @@ def test_a_full_disk_while_sampling(model, listing, tmp_path, name):
 def test_a_full_disk_while_training(listing, tmp_path):
     before = listing()
     out = tmp_path / "run"
-    options = "--epochs 1 --epoch-size 4 --batch-size 4 --scored 2 --steps 1 --decoder-units 9".split()
+    options = "--epochs 1 --epoch-size 4 --batch-size 4 --validation-size 2 --steps 1 --decoder-units 9".split()
     status, _, err = in_process("train", "mnist", "--out", out, *options, code=LIMITED)
     refused((status, "", err), 1, f"cannot write {out}: File too large")
     assert listing() == before

@@ -5,16 +5,39 @@ from pathlib import Path
 
 import pytest
 
-from aligndraw.cli.options import named
+from aligndraw.cli.options import name_and_folder
 
 
 def test_named_folders(tmp_path, monkeypatch):
     """What is a folder as it stands is one; else the first = ends the name."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "lr=0.1").mkdir(parents=True)
-    assert named("runs/lr=0.1") == ("lr=0.1", Path("runs/lr=0.1"))
-    assert named("best=runs/lr=0.1") == ("best", Path("runs/lr=0.1"))
-    assert named("runs/none") == ("none", Path("runs/none"))
+    assert name_and_folder("runs/lr=0.1") == ("lr=0.1", Path("runs/lr=0.1"))
+    assert name_and_folder("best=runs/lr=0.1") == ("best", Path("runs/lr=0.1"))
+    assert name_and_folder("runs/none") == ("none", Path("runs/none"))
     for wrong in ("name=", "=folder", "="):
         with pytest.raises(ArgumentTypeError, match="must be NAME=DIR or DIR"):
-            named(wrong)
+            name_and_folder(wrong)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "old", "new"),
+    [
+        (("train", "mnist", "--scored", "20"), "--scored", "--validation-size"),
+        (("train", "end-to-end", "--scored", "20"), "--scored", "--validation-size"),
+        (("train", "captioned", "--planes"), "--planes", "--hidden-channels"),
+        (("train", "sharpener", "--planes", "3"), "--planes", "--hidden-channels"),
+        (("train", "features", "--planes=3"), "--planes", "--hidden-channels"),
+        (("train", "end-to-end", "--discriminator-planes", "3"), "--discriminator-planes", "--discriminator-channels"),
+    ],
+)
+def test_an_option_of_version_0_1_names_its_new_name(command, arguments, old, new):
+    status, out, err = command(*arguments)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"aligndraw: error: {old} is now called {new} (see ")
+
+
+def test_the_names_of_version_0_1_are_not_in_the_help(command):
+    _, out, _ = command("train", "end-to-end", "--help")
+    assert "--validation-size" in out and "--discriminator-channels" in out
+    assert "--scored" not in out and "planes" not in out

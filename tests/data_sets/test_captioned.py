@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from aligndraw.data.captioned import CaptionedImages, DataError, file_checksum
-from aligndraw.data.captioned_writer import CaptionedWriter, caption_fault
+from aligndraw.data.captioned_writer import CaptionedWriter, caption_error
 from aligndraw.text import UNKNOWN, CaptionError, Vocabulary
 
 SHAPE = (3, 4, 5)
@@ -412,7 +412,7 @@ def test_refused(tmp_path):
     ],
 )
 def test_caption_faults(tmp_path, caption, fault):
-    assert caption_fault(caption) == fault
+    assert caption_error(caption) == fault
     with CaptionedWriter(tmp_path / "a", SHAPE, {}) as writer:
         writer.store("train", ["a"], pictures(1))
         if not fault:

@@ -8,7 +8,7 @@ from PIL import Image
 
 from aligndraw.data import image_files
 from aligndraw.data.captioned import DataError
-from aligndraw.data.image_files import Collection, divide, store_collection
+from aligndraw.data.image_files import Collection, random_split, store_collection
 
 
 def save(path, pixels, **options):
@@ -19,16 +19,16 @@ def save(path, pixels, **options):
 
 def test_divide():
     names = [str(i) for i in range(100)]
-    parts = divide(names)
+    parts = random_split(names)
     assert [len(part) for part in parts.values()] == [80, 10, 10] and list(parts) == ["train", "validation", "test"]
     assert sorted(sum(parts.values(), [])) == sorted(names)
-    assert parts == divide(names) and parts["test"] != names[-10:]
+    assert parts == random_split(names) and parts["test"] != names[-10:]
     assert all(part == sorted(part, key=int) for part in parts.values())
-    assert [len(p) for p in divide(["x"] * 10**5).values()] == [90_000, 5000, 5000]
-    assert [len(p) for p in divide(names, 0, 7).values()] == [93, 0, 7]
-    assert [len(divide(names[:n])["test"]) for n in (1, 2, 3, 9, 10, 19, 20)] == [0, 0, 1, 1, 1, 1, 2]
+    assert [len(p) for p in random_split(["x"] * 10**5).values()] == [90_000, 5000, 5000]
+    assert [len(p) for p in random_split(names, 0, 7).values()] == [93, 0, 7]
+    assert [len(random_split(names[:n])["test"]) for n in (1, 2, 3, 9, 10, 19, 20)] == [0, 0, 1, 1, 1, 1, 2]
     with pytest.raises(DataError, match="there are 100 images to take 99 for validation and 2 for test from"):
-        divide(names, 99, 2)
+        random_split(names, 99, 2)
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_store(collection, tmp_path):
 
 def test_interrupted_and_taken_up_again(collection, tmp_path, monkeypatch):
     """What was read is not read again."""
-    monkeypatch.setattr(image_files, "TOGETHER", 2)
+    monkeypatch.setattr(image_files, "CHUNK_SIZE", 2)
     whole = store_collection(collection, tmp_path / "whole", {}, allow_skipped=1)
     read, names = image_files.read_image, []
 
@@ -88,7 +88,7 @@ def test_interrupted_and_taken_up_again(collection, tmp_path, monkeypatch):
 
 
 def test_a_file_that_changes_before_the_next_call_is_read_again(collection, tmp_path, monkeypatch):
-    monkeypatch.setattr(image_files, "TOGETHER", 2)
+    monkeypatch.setattr(image_files, "CHUNK_SIZE", 2)
     with monkeypatch.context() as patch:
         patch.setattr(image_files.CaptionedWriter, "finish", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):

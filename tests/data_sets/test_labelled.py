@@ -10,7 +10,7 @@ import pytest
 from aligndraw.data import DataError, Scenes
 from aligndraw.data.labelled import LabelledImages, LabelledScenes, read_cifar
 from aligndraw.data.pickles import load_pickle
-from aligndraw.data.scenes import ATTRIBUTES
+from aligndraw.data.scene import ATTRIBUTES
 
 NAMES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
 

@@ -358,9 +358,9 @@ def test_evaluation_sets(digits):
         ),
         (lambda d: is_held_out([0, 5], [1, 1], [11, -1]), "b of template 0 must be in 0…9, got 11"),
         (lambda d: is_held_out(-1, 1, 1), "template must be in 0…7, got -1"),
-        (lambda d: MNISTCaptions(d).showing([(0, 1, -1)]), "b of template 0 must be in 0…9, got -1"),
+        (lambda d: MNISTCaptions(d).for_placements([(0, 1, -1)]), "b of template 0 must be in 0…9, got -1"),
         (
-            lambda d: MNISTCaptions(Digits(d.images[:2500], d.labels[:2500].clip(max=8))).showing([(4, 9, -1)]),
+            lambda d: MNISTCaptions(Digits(d.images[:2500], d.labels[:2500].clip(max=8))).for_placements([(4, 9, -1)]),
             "digits must have a 9 in split 'train', got none",
         ),
         (lambda d: bans_named("lax"), "'sifting', 'rotated-3', 'rotated-7', got 'lax'"),
@@ -381,7 +381,7 @@ def test_errors(digits, call, message):
 def test_examples_of_given_placements(digits):
     """One each, in their order, held out or not; digits of the split, where their template has them."""
     placements = [*all_placements(), *all_placements("held_out")] * 2
-    examples = MNISTCaptions(digits, "validation").showing(placements, seed=4)
+    examples = MNISTCaptions(digits, "validation").for_placements(placements, seed=4)
     assert examples.captions() == [caption(*p) for p in placements]
     shown = examples.digits[examples.digits >= 0]
     assert shown.min() >= 8_000 and shown.max() < 9_000 and len(set(shown.tolist())) > 600
@@ -394,9 +394,9 @@ def test_examples_of_given_placements(digits):
     horizontal, vertical = examples.template < 2, np.isin(examples.template, (2, 3))
     assert (examples.rows[horizontal, 0] == examples.rows[horizontal, 1]).all()
     assert (examples.columns[vertical, 0] == examples.columns[vertical, 1]).all()
-    again = MNISTCaptions(digits, "validation").showing(placements, seed=4)
+    again = MNISTCaptions(digits, "validation").for_placements(placements, seed=4)
     assert content(again) == content(examples)
-    assert content(MNISTCaptions(digits, "validation").showing(placements, seed=5)) != content(examples)
+    assert content(MNISTCaptions(digits, "validation").for_placements(placements, seed=5)) != content(examples)
 
 
 def test_digits_that_allow_no_placement_do_not_draw_for_ever():

@@ -7,23 +7,10 @@ import string
 import numpy as np
 import pytest
 
-from aligndraw.data import scenes
-from aligndraw.data.scenes import (
-    ATTRIBUTES,
-    COLOURS,
-    GROUNDS,
-    HELD_OUT,
-    NOUNS,
-    SIZES,
-    TEMPLATES,
-    VOCABULARY,
-    Scene,
-    SceneExamples,
-    Scenes,
-    caption,
-    evaluation_scenes,
-    is_held_out,
-)
+from aligndraw.data import scene_captions
+from aligndraw.data.scene import ATTRIBUTES, COLOURS, GROUNDS, HELD_OUT, SIZES, Scene, is_held_out
+from aligndraw.data.scene_captions import NOUNS, TEMPLATES, VOCABULARY, caption
+from aligndraw.data.scenes import SceneExamples, Scenes, evaluation_scenes
 from aligndraw.data.sprites import OBJECTS
 
 BUS = Scene("bus", "green", "blue", "sand", "large", "left", False)
@@ -120,13 +107,13 @@ def test_captions_tell_the_truth(examples):
         )
         assert [c for c in COLOURS if c in rest.split()] == [scene.colour] and scene.colour in told
         for part, table in (
-            ("ground", (scenes._ON, scenes._OVER)[scene.flying]),
-            ("sky", scenes._UNDER),
-            ("side", scenes._WHERE),
+            ("ground", (scene_captions._ON, scene_captions._OVER)[scene.flying]),
+            ("sky", scene_captions._UNDER),
+            ("side", scene_captions._WHERE),
         ):
             found = {value for value, phrases in table.items() for p in phrases if f" {p} " in f" {text} "}
             assert found <= {getattr(scene, part)} and (found or part != "ground"), text
-        sizes = {size for size, options in scenes._SIZE_WORDS.items() if set(options) & set(words)}
+        sizes = {size for size, options in scene_captions._SIZE_WORDS.items() if set(options) & set(words)}
         assert sizes <= {scene.size}
         flies = any(w in words for w in ("flying", "flies", "hovers")) or "floating" in words and scene.ground != "sea"
         assert flies <= scene.flying

@@ -61,7 +61,7 @@ def test_a_small_set_is_read_once(monkeypatch):
 def test_memory(monkeypatch):
     """What does not fit is forgotten, the oldest first, and made again to the same bits."""
     monkeypatch.setattr(sentences, "BLOCK", 4)
-    monkeypatch.setattr(sentences, "MEMORY", 2 * 4 * 3 * 4)
+    monkeypatch.setattr(sentences, "CACHE_BYTES", 2 * 4 * 3 * 4)
     encoder = Encoder()
     source = MNISTCaptions(load_digits())
     read = SentenceReader(encoder).source(source)  # more captions than fit: those of an epoch instead

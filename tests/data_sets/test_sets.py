@@ -14,7 +14,8 @@ from aligndraw.data import (
     recorded_data_set,
     to_tensors,
 )
-from aligndraw.data.scenes import COLOURS, HELD_OUT, VOCABULARY
+from aligndraw.data.scene import COLOURS, HELD_OUT
+from aligndraw.data.scene_captions import VOCABULARY
 from aligndraw.data.sets import NEVER_SEEN
 from aligndraw.data.stored_scenes import store_scenes
 
@@ -28,7 +29,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(params=["mnist", "scenes", "captioned"])
 def data(request, folder):
-    return open_data_set(request.param, folder if request.param == "captioned" else None, scored=5)
+    return open_data_set(request.param, folder if request.param == "captioned" else None, validation_size=5)
 
 
 def test_every_set_is_a_source(data):
@@ -41,20 +42,20 @@ def test_every_set_is_a_source(data):
     assert ids.dtype == lengths.dtype == torch.int64
     assert lengths.max() == ids.shape[1] and ids.max() < len(data.source.vocabulary)
     assert not ids[torch.arange(ids.shape[1]) >= lengths[:, None]].any()
-    for part in data.scored.values():
+    for part in data.validation_sets.values():
         assert len(part) == 5 and part.batch(slice(0, 1))[0].shape == (1, *data.image_shape)
 
 
 def test_what_is_shown_can_be_drawn(data):
-    assert data.shown and len(data.shown) <= 12
-    for caption, _ in data.shown:
+    assert data.preview_captions and len(data.preview_captions) <= 12
+    for caption, _ in data.preview_captions:
         assert data.source.vocabulary.encode(caption)
 
 
 def test_a_record_finds_the_set_again(data):
     record = data.record
     again = recorded_data_set(record, 5)
-    assert again.record == record and again.shown == data.shown
+    assert again.record == record and again.shown == data.preview_captions
 
 
 @pytest.mark.parametrize("name", BANS)
@@ -62,13 +63,18 @@ def test_bans_of_digits(name):
     """Training, scoring and the captions shown are those of the bans, and the record finds them again."""
     data = open_data_set("mnist", None, 50, name)
     again = recorded_data_set(data.record, 50)
-    assert again.record == data.record and data.record["bans"] == name and again.shown == data.shown
+    assert again.record == data.record and data.record["bans"] == name and again.shown == data.preview_captions
     seen, held_out = (set(all_captions(p, bans=BANS[name])) for p in ("seen", "held_out"))
     assert set(data.source.epoch(0, size=500).captions()) <= seen
-    assert set(data.scored["seen"].captions()) <= seen and set(data.scored["held_out"].captions()) <= held_out
+    assert (
+        set(data.validation_sets["seen"].captions()) <= seen
+        and set(data.validation_sets["held_out"].captions()) <= held_out
+    )
     spelled = {text.removesuffix(" .") for text in all_captions("held_out", words=True, bans=BANS[name])}
-    assert [remark for _, remark in data.shown] == [NEVER_SEEN * (text in spelled) for text, _ in data.shown]
-    assert sum(text in spelled for text, _ in data.shown) >= 3
+    assert [remark for _, remark in data.preview_captions] == [
+        NEVER_SEEN * (text in spelled) for text, _ in data.preview_captions
+    ]
+    assert sum(text in spelled for text, _ in data.preview_captions) >= 3
 
 
 def test_a_record_from_before_there_were_bans_is_of_the_strict_ones():
@@ -86,7 +92,7 @@ def test_bans_are_refused_where_there_are_none():
 
 def test_the_scenes_shown_are_held_out_where_it_is_said():
     """And no others: colour and object are words of the caption, and so is the place."""
-    for caption, remark in open_data_set("scenes", scored=1).shown:
+    for caption, remark in open_data_set("scenes", validation_size=1).preview_captions:
         words = caption.split()
         thing = next(name for name in HELD_OUT if f" {name} " in caption)
         colour, place = HELD_OUT[thing]
@@ -129,4 +135,4 @@ def test_captioned_images_of_no_use(tmp_path):
     with pytest.raises(DataError, match="must have a caption without unknown words: .* a lower --min-count"):
         open_data_set("captioned", tmp_path / "b")
     store(tmp_path / "c", {"train": "a bus", "validation": "a kite"})
-    assert open_data_set("captioned", tmp_path / "c").shown == [("a bus", "")]
+    assert open_data_set("captioned", tmp_path / "c").preview_captions == [("a bus", "")]

@@ -26,7 +26,7 @@ def test_its_python_runs_draws_trains_and_takes_an_op(tmp_path, monkeypatch):
 
 def test_every_command_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("aligndraw.evaluation.tables.MEAN_OF", 30)
+    monkeypatch.setattr("aligndraw.evaluation.tables.MEAN_CAPTION_SCENES", 30)
     photos(tmp_path / "photos", tmp_path / "photos.csv")
     for words in commands(README):
         assert main(smaller(words)) == 0, f"{words}: {capsys.readouterr().err}"

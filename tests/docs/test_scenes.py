@@ -17,7 +17,7 @@ PAGE = "docs/scenes.md"
 
 def test_every_command_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("aligndraw.evaluation.tables.MEAN_OF", 30)
+    monkeypatch.setattr("aligndraw.evaluation.tables.MEAN_CAPTION_SCENES", 30)
     for words in commands(PAGE):
         assert main(smaller(words)) == 0, f"{words}: {capsys.readouterr().err}"
     for name in (

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from aligndraw import AlignDRAW, AlignDRAWConfig
 from aligndraw.data import Scene, SceneExamples, evaluation_scenes, to_tensors
-from aligndraw.data.scenes import ATTRIBUTES, VOCABULARY, caption, is_held_out, told
+from aligndraw.data.scene import ATTRIBUTES, is_held_out
+from aligndraw.data.scene_captions import VOCABULARY, caption, named_attributes
 from aligndraw.evaluation.attributes import GROUPS, AttributeAccuracy, score_attributes, score_scene_reader
 from aligndraw.evaluation.scene_reader import UNSURE, SceneReader
 from aligndraw.noise import stream
@@ -55,7 +55,7 @@ def test_only_what_is_told_counts():
     assert [hits([wrong], [KITE], 0)[k] for k in ("right", "sky", "size", "side")] == [(1, 1), (0, 1), (0, 1), (0, 0)]
     side = (4, *[0] * 9)
     assert [hits([wrong], [KITE], side)[k] for k in ("sky", "size", "side")] == [(0, 0), (0, 0), (0, 1)]
-    assert told((0,) * 7 + (1, 3, 3)) == {"object", "colour", "ground", "flying"}
+    assert named_attributes((0,) * 7 + (1, 3, 3)) == {"object", "colour", "ground", "flying"}
 
 
 def test_told_is_what_the_caption_says():
@@ -65,7 +65,7 @@ def test_told_is_what_the_caption_says():
     for choices in rng.integers(0, 5040, (200, 10)).tolist():
         for part, value in other.items():
             differs = caption(BUS, choices) != caption(BUS._replace(**{part: value}), choices)
-            assert differs == (part in told(choices))
+            assert differs == (part in named_attributes(choices))
 
 
 def test_real_pictures():
@@ -98,18 +98,9 @@ def test_undecided():
     assert reader.read(torch.zeros(1, 3, 32, 32)).tolist() == [[UNSURE, 0, *[UNSURE] * 5]]
 
 
-def test_pictures_of_a_model():
+def test_pictures_of_a_model(scene_model):
     """Each from a stream of its own, whatever the batches; real pictures as the reader's record has them."""
-    torch.manual_seed(0)
-    model = AlignDRAW(
-        AlignDRAWConfig(
-            image_size=(32, 32), channels=3, vocabulary_size=99,
-            steps=2, encoder_units=6, decoder_units=5, latent_units=3, language_units=4, align_units=4,
-        )
-    )  # fmt: skip
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(0, 0.5)
+    model = scene_model
     examples = evaluation_scenes(size=3)
     seen = {"pictures": []}
 
@@ -141,7 +132,7 @@ def test_training(tmp_path, capsys, monkeypatch):
     scenes = [Scene(*(v[i] for v, i in zip(ATTRIBUTES.values(), row))) for row in wanted.tolist()]
     assert sum(map(is_held_out, scenes)) == 25
     assert torch.equal(pictures, scene_reader.scene_batch(0, 10**6, 100)[0])
-    monkeypatch.setattr(scene_reader, "MEASURED", 20)
+    monkeypatch.setattr(scene_reader, "EVALUATION_PICTURES", 20)
     scene_reader.main(["--updates", "3", "--out", str(tmp_path / "new" / "reader.safetensors")])
     record = SceneReader.load(tmp_path / "new" / "reader.safetensors").record
     assert record["command"].endswith("--updates 3 --seed 0")

@@ -4,26 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from aligndraw import AlignDRAW, AlignDRAWConfig
 from aligndraw.data import Scenes
 from aligndraw.evaluation.drawing import draw_each
 from aligndraw.evaluation.energy import gradient_energy, score_energy
 
 EXAMPLES = Scenes("test").epoch(0, size=4)
-
-
-@pytest.fixture
-def model():
-    torch.manual_seed(0)
-    model = AlignDRAW(
-        AlignDRAWConfig(
-            image_size=(32, 32), channels=3, vocabulary_size=99,
-            steps=2, encoder_units=6, decoder_units=5, latent_units=3, language_units=4, align_units=4,
-        )
-    )  # fmt: skip
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, 0, 0.5)
-    return model
 
 
 def test_by_hand():
@@ -32,15 +17,15 @@ def test_by_hand():
     torch.testing.assert_close(gradient_energy(images), torch.tensor([down + across, 0.0]))
 
 
-def test_of_pictures(model):
+def test_of_pictures(scene_model):
     """Two pictures a caption count as one value; sharpened ones are those that the sharpener returns."""
     done = []
-    plain = score_energy(model, EXAMPLES, n=2, seed=3, batch_size=3, on_batch=done.append)
+    plain = score_energy(scene_model, EXAMPLES, n=2, seed=3, batch_size=3, on_batch=done.append)
     assert done == [3, 3, 2]
     real = gradient_energy(torch.from_numpy(EXAMPLES.pictures(slice(None))).float() / 255)
     assert plain.real.mean == pytest.approx(real.mean().item(), rel=1e-5)
     assert plain.real.error == pytest.approx(real.std().item() / 2, rel=1e-4)
-    pictures = torch.cat([drawn for _, drawn in draw_each(model, EXAMPLES, 2, 3)])
+    pictures = torch.cat([drawn for _, drawn in draw_each(scene_model, EXAMPLES, 2, 3)])
     values = gradient_energy(pictures).view(4, 2).mean(1)
     assert plain.drawn.mean == pytest.approx(values.mean().item(), rel=1e-4)
     assert plain.drawn.error == pytest.approx(values.std().item() / 2, rel=1e-3)
@@ -50,13 +35,13 @@ def test_of_pictures(model):
         told.extend(captions)
         return 2 * images
 
-    sharp = score_energy(model, EXAMPLES, n=2, seed=3, batch_size=3, sharpen=doubled)
+    sharp = score_energy(scene_model, EXAMPLES, n=2, seed=3, batch_size=3, sharpen=doubled)
     assert sharp.real == plain.real and sharp.drawn.mean == pytest.approx(4 * plain.drawn.mean, rel=1e-4)
     assert told == np.repeat(EXAMPLES.captions(), 2).tolist()
 
 
-def test_errors(model):
+def test_errors(scene_model):
     with pytest.raises(ValueError, match="n must be a whole number of at least 1, got 0"):
-        score_energy(model, EXAMPLES, n=0)
+        score_energy(scene_model, EXAMPLES, n=0)
     with pytest.raises(ValueError, match="examples must be a whole number of at least 1, got 0"):
-        score_energy(model, [])
+        score_energy(scene_model, [])

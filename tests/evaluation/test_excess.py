@@ -61,7 +61,7 @@ def test_a_model(tmp_path):
     found = score_excess(model, digits, "test", 1, 3, bans=BANS["authors"], on_batch=seen.append)
     assert sum(seen) == 480 and max(seen) == 100
     other = score_excess(model, digits, "test", 1, 3, bans=BANS["authors"], batch_size=77)
-    examples = MNISTCaptions(digits, "test").showing(excess_placements(1), 3)
+    examples = MNISTCaptions(digits, "test").for_placements(excess_placements(1), 3)
     bounds = list(each_bound(model, examples, seed=3))
     kl, nll = (torch.cat([getattr(b, name) for b in bounds]).double().numpy() for name in ("kl", "nll"))
     by_hand = excess_of(np.stack([kl, nll, kl + nll], 1), excess_placements(1), BANS["authors"])

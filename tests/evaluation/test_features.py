@@ -9,7 +9,7 @@ from aligndraw.data.labelled import LabelledImages
 from aligndraw.evaluation.features import NAMES, FeatureNetwork, FeaturesConfig
 from aligndraw.training.features import FeaturesRecipe, FeaturesTrainer, accuracy
 
-SMALL = FeaturesConfig(image_size=(9, 6), channels=2, classes=3, planes=2)
+SMALL = FeaturesConfig(image_size=(9, 6), channels=2, classes=3, hidden_channels=2)
 RECIPE = FeaturesRecipe(epochs=4, epoch_size=60, batch_size=20, learning_rate=0.5, halved_every=2)
 
 
@@ -50,10 +50,10 @@ def test_images_of_any_size(size):
 
 
 def test_features(striped):
-    """The last layer's outputs, of standardised images, whatever the batches and the state of dropout."""
+    """The last layer's outputs, of set_normalizationd images, whatever the batches and the state of dropout."""
     made = network()
     trainer = FeaturesTrainer(made, striped, RECIPE)
-    trainer.standardise()
+    trainer.set_normalization()
     pixels = torch.from_numpy(striped.images).double() / 255
     mean, deviation = (x.float()[:, None, None] for x in (pixels.mean((0, 2, 3)), pixels.std((0, 2, 3))))
     made.train()
@@ -72,8 +72,8 @@ def test_features(striped):
 def test_training(striped):
     """It learns what three easy classes look like, as the recipe has it."""
     recipe = RECIPE.replace(epochs=25, learning_rate=0.1, halved_every=10)
-    trainer = FeaturesTrainer(network(SMALL.replace(planes=8, dropout=0.0)), striped, recipe)
-    trainer.standardise()
+    trainer = FeaturesTrainer(network(SMALL.replace(hidden_channels=8, dropout=0.0)), striped, recipe)
+    trainer.set_normalization()
     rates = set()
     first = trainer.update().loss
     while trainer.index < trainer.total:

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from aligndraw.evaluation.parts import Part, Parts, Team
+from aligndraw.evaluation.parts import Part, Parts, ProcessGroup
 
 
-class Alone(Team):
+class Alone(ProcessGroup):
     """One of several whose others are not there to be waited for."""
 
-    def wait(self):
+    def barrier(self):
         pass
 
 

@@ -13,7 +13,7 @@ from aligndraw.data import PLACES, Digits, all_placements, evaluation_sets, load
 from aligndraw.evaluation.fidelity import GROUPS, Fidelity, score_reader
 from aligndraw.evaluation.reader import NOTHING, SHIPPED, DigitReader
 from aligndraw.training import digit_reader
-from aligndraw.training.digit_reader import Composer, train
+from aligndraw.training.digit_reader import Composer, train_digit_reader
 
 DIGITS = load_digits()
 TEST = DIGITS.images[-1000:], DIGITS.labels[-1000:]
@@ -196,7 +196,7 @@ def test_training_uses_the_training_digits_alone():
     images[-2000:], labels[-2000:] = 255 - images[-2000:], (labels[-2000:] + 1) % 10
 
     def weights(digits):
-        return train(digits, updates=2, batch_size=40).state_dict()
+        return train_digit_reader(digits, updates=2, batch_size=40).state_dict()
 
     first = weights(DIGITS)
     for digits, same in (
@@ -209,7 +209,7 @@ def test_training_uses_the_training_digits_alone():
 
 def test_training_leaves_the_random_state_alone():
     before = torch.random.get_rng_state()
-    assert not train(DIGITS, updates=1, batch_size=2).training
+    assert not train_digit_reader(DIGITS, updates=1, batch_size=2).training
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
@@ -235,7 +235,7 @@ def test_composed_windows():
 
 def test_the_command(tmp_path, monkeypatch, capsys):
     """It measures what it has trained and saves both."""
-    monkeypatch.setattr(digit_reader, "MEASURED", 1)
+    monkeypatch.setattr(digit_reader, "EVALUATION_PICTURES", 1)
     path, threads = tmp_path / "reader.safetensors", torch.get_num_threads()
     try:
         digit_reader.main(["--out", str(path), "--updates", "1", "--seed", "3"])

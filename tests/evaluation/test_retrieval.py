@@ -13,7 +13,7 @@ from aligndraw.evaluation.retrieval import (
     Likelihoods,
     Reference,
     Retrieval,
-    described,
+    encode_examples,
     mean_caption,
     read_shortlists,
     retrieve,
@@ -54,11 +54,11 @@ def test_the_bounds(align):
     torch.testing.assert_close(mean.words[0, 0], average, rtol=1e-12, atol=1e-14)
     done = []
     likelihoods = Likelihoods(model, IMAGES, samples, seed=7, batch_size=8, on_batch=done.append)
-    given = likelihoods.given(WORDS, LENGTHS, CANDIDATES)
+    given = likelihoods.conditional(WORDS, LENGTHS, CANDIDATES)
     assert sum(done) == 18 and max(done) == 4
-    usual = likelihoods.usual(Reference(mean))
+    usual = likelihoods.baseline(Reference(mean))
     assert sum(done) == 18 + 6
-    marginal = likelihoods.usual(Reference(described(model, EXAMPLES)), np.array([4, 1]))
+    marginal = likelihoods.baseline(Reference(encode_examples(model, EXAMPLES)), np.array([4, 1]))
     assert sum(done) == 18 + 6 + 2 * 12 and usual.shape == (6,) and marginal.shape == (2,)
 
     def loss(model, i, words):
@@ -71,7 +71,7 @@ def test_the_bounds(align):
             assert given[j, k].item() == pytest.approx(-loss(model, i, WORDS[j : j + 1, : LENGTHS[j]]), rel=1e-9)
     constant = tiny(False)  # sees s = the vector that it is given, at every step
     constant.load_state_dict(model.state_dict(), strict=False)
-    constant.describe = lambda *_: mean._replace(keys=None, words=average[None, None], sentence=average[None])
+    constant.encode_captions = lambda *_: mean._replace(keys=None, words=average[None, None], sentence=average[None])
     for i in range(6):
         assert usual[i].item() == pytest.approx(-loss(constant, i, WORDS[:1]), rel=1e-9)
     _, words, lengths = to_tensors(EXAMPLES, slice(None))
@@ -90,8 +90,8 @@ def test_after_sharpening():
         return images + vectors[:, :, None, None]
 
     likelihoods = Likelihoods(model, IMAGES, samples, seed=7, batch_size=6, sharpen=network, epsilon=1e-3)
-    given = likelihoods.given(WORDS, LENGTHS, CANDIDATES, sentences)
-    usual = likelihoods.usual(Reference(mean, average))
+    given = likelihoods.conditional(WORDS, LENGTHS, CANDIDATES, sentences)
+    usual = likelihoods.baseline(Reference(mean, average))
 
     def bound(i, caption, shift):
         refine = clipped(lambda drawn: drawn + shift, 1e-3)
@@ -99,20 +99,20 @@ def test_after_sharpening():
         return -model.bound(image, caption, None, [stream(7, i)], samples, refine).loss.item()
 
     for j, row in enumerate(CANDIDATES):
-        caption = model.describe(WORDS[j : j + 1], LENGTHS[j : j + 1])
+        caption = model.encode_captions(WORDS[j : j + 1], LENGTHS[j : j + 1])
         for k, i in enumerate(row):
             assert given[j, k].item() == pytest.approx(bound(i, caption, sentences[j]), rel=1e-9)
     for i in range(6):
         assert usual[i].item() == pytest.approx(bound(i, mean, average[0]), rel=1e-9)
     with pytest.raises(ValueError, match="sentences must be given"):
-        likelihoods.given(WORDS, LENGTHS, CANDIDATES)
+        likelihoods.conditional(WORDS, LENGTHS, CANDIDATES)
 
 
 def test_no_dependence_on_batches():
     model = tiny(True)
-    reference = Reference(described(model, EXAMPLES))
+    reference = Reference(encode_examples(model, EXAMPLES))
     one, other = (Likelihoods(model, IMAGES, batch_size=size) for size in (1, 100))
-    for take in (lambda of: of.given(WORDS, LENGTHS, CANDIDATES), lambda of: of.usual(reference)):
+    for take in (lambda of: of.conditional(WORDS, LENGTHS, CANDIDATES), lambda of: of.baseline(reference)):
         torch.testing.assert_close(take(one), take(other), rtol=1e-9, atol=1e-9)
 
 
@@ -120,7 +120,7 @@ def test_refused():
     with pytest.raises(ValueError, match="batch_size must be a whole number of at least 1, got 0"):
         Likelihoods(tiny(True), IMAGES, batch_size=0)
     with pytest.raises(ValueError, match=r"candidates must be \[k, s\] for 6 captions, got \[5, 3\]"):
-        Likelihoods(tiny(True), IMAGES).given(WORDS, LENGTHS, CANDIDATES[:5])
+        Likelihoods(tiny(True), IMAGES).conditional(WORDS, LENGTHS, CANDIDATES[:5])
 
 
 def test_chance_and_perfection():
@@ -156,14 +156,14 @@ def test_scores_that_are_no_numbers():
 def test_retrieval_of_images_with_several_captions():
     """Each caption looks for its image in the shortlist of that image."""
     model = tiny(True)
-    references = Reference(mean_caption(model, EXAMPLES)), Reference(described(model, EXAMPLES))
+    references = Reference(mean_caption(model, EXAMPLES)), Reference(encode_examples(model, EXAMPLES))
     lists = np.array([[0, 1, 2], [2, 1, 0], [1, 0, 2]])
     index = np.array([2, 0, 2, 1])
     likelihoods = Likelihoods(model, IMAGES[:3])
     found = retrieve(likelihoods, references, WORDS[:4], LENGTHS[:4], index, lists)
-    given = likelihoods.given(WORDS[:4], LENGTHS[:4], np.array([[0, 1, 2]] * 4))
+    given = likelihoods.conditional(WORDS[:4], LENGTHS[:4], np.array([[0, 1, 2]] * 4))
     for got, reference in zip(found, references):
-        scores = given - likelihoods.usual(reference)
+        scores = given - likelihoods.baseline(reference)
         ranks = [(scores[j] > scores[j, i]).sum().item() for j, i in enumerate(index)]
         assert got.ranks.tolist() == ranks and got.candidates == 3
     mean, marginal = retrieve(Likelihoods(model, IMAGES), references, WORDS, LENGTHS)

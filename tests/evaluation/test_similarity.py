@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from aligndraw import AlignDRAW, AlignDRAWConfig
 from aligndraw.data import Scenes, to_tensors
 from aligndraw.evaluation.similarity import score_similarity, ssim
 from aligndraw.noise import stream
@@ -51,18 +50,9 @@ def test_bounds_and_broadcasting():
         ssim(a[..., :10], a[..., :10])
 
 
-def test_pictures_of_a_model():
+def test_pictures_of_a_model(scene_model):
     """Every picture has a stream of its own, and ± is the spread over all pairs."""
-    torch.manual_seed(0)
-    model = AlignDRAW(
-        AlignDRAWConfig(
-            image_size=(32, 32), channels=3, vocabulary_size=99,
-            steps=2, encoder_units=6, decoder_units=5, latent_units=3, language_units=4, align_units=4,
-        )
-    )  # fmt: skip
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(0, 0.5)
+    model = scene_model
     examples = Scenes("test").epoch(0, size=4)
     values = []
     for i in range(4):

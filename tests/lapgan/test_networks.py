@@ -28,7 +28,7 @@ def test_the_papers_sharpener():
 
 @pytest.mark.parametrize(("side", "inputs"), [(28, 100 * 64), (32, 144 * 64)])
 def test_lapgans_residual_discriminator(side, inputs):
-    network = ResidualDiscriminator(SharpenerConfig(image_size=(side, side), sentence_units=10, planes=64))
+    network = ResidualDiscriminator(SharpenerConfig(image_size=(side, side), sentence_units=10, hidden_channels=64))
     assert shapes(network)["layers.6.weight"] == [1, inputs]
 
 
@@ -103,7 +103,7 @@ def test_schedule():
     ("make", "message"),
     [
         (lambda: SharpenerConfig(image_size=(8, 32)), r"image_size must be .* at least 9, got \(8, 32\)"),
-        (lambda: SharpenerConfig(planes=0), "planes must be a whole number of at least 1, got 0"),
+        (lambda: SharpenerConfig(hidden_channels=0), "hidden_channels must be a whole number of at least 1, got 0"),
         (lambda: LAPGANConfig(noise_units=0), "noise_units must be"),
         (lambda: AdversarialConfig(batch_size=3), "batch_size must be even, got 3"),
         (lambda: AdversarialConfig(learning_rate=0.0), "learning_rate must be above 0, got 0.0"),

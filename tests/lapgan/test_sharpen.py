@@ -47,7 +47,7 @@ def error(result, truth):
     ("size", "batch"), [((11, 14), 5), ((9, 9), 1), ((32, 32), 3), ((36, 71), 12), ((34, 35), 2), ((9, 9), 0)]
 )
 def test_fast_is_as_exact_as_plain(size, batch):
-    plain = Sharpener(SharpenerConfig(image_size=size, channels=2, sentence_units=6, planes=5))
+    plain = Sharpener(SharpenerConfig(image_size=size, channels=2, sentence_units=6, hidden_channels=5))
     images, sentences = torch.rand(batch, 2, *size), torch.randn(batch, 6)
     truth = copy.deepcopy(plain).double()(images.double(), sentences.double())
     sharp = FastSharpener(plain)(images, sentences)

@@ -16,7 +16,7 @@ from aligndraw.text import Vocabulary
 SIZES = {"image_size": (9, 6), "channels": 2, "latent_units": 5, "language_units": 3, "vocabulary_size": 12}
 CONFIGS = {
     "fc-vae": FullyConnectedVAEConfig(hidden_units=7, **SIZES),
-    "conv-vae": ConvolutionalVAEConfig(planes=2, **SIZES),
+    "conv-vae": ConvolutionalVAEConfig(hidden_channels=2, **SIZES),
 }
 
 
@@ -163,7 +163,7 @@ def test_vectors_of_sentences(kind, images):
     assert model.language is None
     left = read.load_state_dict(model.state_dict(), strict=False)
     assert left.unexpected_keys == [] and all(name.startswith("language.") for name in left.missing_keys)
-    vectors = read.describe(WORDS, LENGTHS).sentence.detach()
+    vectors = read.encode_captions(WORDS, LENGTHS).sentence.detach()
     got, wanted = model(images, vectors, generator=1), read(images, WORDS, LENGTHS, generator=1)
     torch.testing.assert_close(got.loss, wanted.loss, rtol=1e-12, atol=0)
     for wrong, told in ((vectors[:, :5], r"float64 \[3, 5\]"), (WORDS, r"int64 \[3, 3\]")):

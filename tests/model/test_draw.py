@@ -61,7 +61,7 @@ def test_gaussian_likelihood(tiny, batch):
     model = tiny(likelihood="gaussian", observation_variance=0.3)
     images, captions, lengths = batch
     noise = torch.randn(3, 4, 5, dtype=torch.float64)
-    caption, state = model.describe(captions, lengths), model.first(3)
+    caption, state = model.encode_captions(captions, lengths), model.initial_state(3)
     for epsilon in noise.unbind(1):
         state, _ = model.step(caption, state, epsilon, images)
     density = torch.distributions.Normal(state.canvas.sigmoid(), math.sqrt(0.3))
@@ -107,7 +107,7 @@ def test_windows_of_a_fixed_size(tiny, batch):
     model = tiny(window_span=4.0, read_size=3, write_size=5)
     images, captions, lengths = batch
     noise = torch.randn(3, 4, 5, dtype=torch.float64)
-    state, caption = model.first(3), model.describe(captions, lengths)
+    state, caption = model.initial_state(3), model.encode_captions(captions, lengths)
     for epsilon in noise.unbind(1):
         state, step = model.step(caption, state, epsilon, images)
         for window, size in ((step.read_window, 3), (step.write_window, 5)):
@@ -127,13 +127,13 @@ def test_the_value_of_a_word_is_its_own(tiny, batch):
     others[:, 0] = (others[:, 0] + 1) % 12
     for word_values, same in (("embeddings", True), ("states", False)):
         model = tiny(word_values=word_values)
-        told, changed = model.describe(captions, lengths), model.describe(others, lengths)
+        told, changed = model.encode_captions(captions, lengths), model.encode_captions(others, lengths)
         assert (told.words[:, 1] == changed.words[:, 1]).all() == same
         assert not (told.keys[:, 1] == changed.keys[:, 1]).all()
         assert not (told.words[:, 0] == changed.words[:, 0]).any(1).all()
     table = tiny(word_values="embeddings").values.words
     assert table.shape == (12, 12)
-    torch.testing.assert_close(tiny(word_values="embeddings").describe(captions, lengths).words, table[captions])
+    torch.testing.assert_close(tiny(word_values="embeddings").encode_captions(captions, lengths).words, table[captions])
 
 
 def test_a_model_from_before_there_were_these_fields(tiny):
@@ -190,8 +190,8 @@ def test_temperature_and_steps(tiny):
 def test_one_step_compiles_whole(tiny, batch):
     model, (images, captions, lengths) = tiny(), batch
     caption, state, noise = (
-        model.describe(captions, lengths),
-        model.first(3),
+        model.encode_captions(captions, lengths),
+        model.initial_state(3),
         torch.randn(3, 5, dtype=torch.float64),
     )
     compiled = torch.compile(model.step, fullgraph=True, backend="aot_eager")

@@ -61,7 +61,7 @@ def test_every_step(golden):
     """Canvases, and the windows as their linear maps give them, step by step."""
     model, arrays = golden
     images, captions, noise = batch(model, arrays)
-    caption, state = model.describe(captions), model.first(len(images))
+    caption, state = model.encode_captions(captions), model.initial_state(len(images))
     for t, epsilon in enumerate(noise.unbind(1)):
         read_window = model.read.window(state.decoder[0])
         state, _ = model.step(caption, state, epsilon, images)
@@ -77,7 +77,7 @@ def test_prior_samples(golden):
     drawing = model.sample(captions, noise=noise)
     assert close(drawing.canvases.transpose(0, 1).flatten(2), arrays["prior_canvas"])
     assert close(drawing.weights.transpose(0, 1), arrays["prior_alpha"])
-    caption, state = model.describe(captions), model.first(len(captions), encode=False)
+    caption, state = model.encode_captions(captions), model.initial_state(len(captions), encode=False)
     for t, epsilon in enumerate(noise.unbind(1)):
         state, _ = model.step(caption, state, epsilon)
         assert close(state.mu.detach(), arrays["prior_mu"][t])  # that of the next latent

@@ -8,7 +8,7 @@ from recorder import Recorder
 
 import aligndraw
 from aligndraw import AlignDRAW, AlignDRAWConfig
-from aligndraw.model.graphs import WORDS, CudaRecorder, GraphedSampler, Graphs, padded
+from aligndraw.model.graphs import LENGTH_MULTIPLE, CudaRecorder, GraphedSampler, Graphs, pad_captions
 
 TINY = AlignDRAWConfig(steps=2, encoder_units=6, decoder_units=5, latent_units=3, language_units=4, align_units=4)
 
@@ -134,6 +134,6 @@ def test_a_model_that_goes_step_by_step_is_not_graphed():
 def test_captions_are_padded_to_buckets():
     for words in (1, 7, 8, 9, 16):
         captions = torch.ones(2, words, dtype=torch.int64)
-        wide = padded(captions)
-        assert wide.shape[1] % WORDS == 0 and wide.shape[1] - words < WORDS
+        wide = pad_captions(captions)
+        assert wide.shape[1] % LENGTH_MULTIPLE == 0 and wide.shape[1] - words < LENGTH_MULTIPLE
         assert torch.equal(wide[:, :words], captions) and not wide[:, words:].any()

@@ -41,15 +41,15 @@ def test_pictures_are_of_their_own_streams_and_in_range(model):
     with torch.no_grad():
         model.top.layers[-1].weight *= 20
     sentences = torch.randn(4, 6)
-    images = model.imagine(sentences, streams(4))
+    images = model.generate(sentences, streams(4))
     assert images.shape == (4, 2, 11, 14) and not images.requires_grad
     assert images.min() == 0 and images.max() == 1
-    torch.testing.assert_close(images[2:3], model.imagine(sentences[2:3], streams(4)[2:3]))
-    assert not torch.equal(images, model.imagine(sentences, streams(4, seed=1)))
+    torch.testing.assert_close(images[2:3], model.generate(sentences[2:3], streams(4)[2:3]))
+    assert not torch.equal(images, model.generate(sentences, streams(4, seed=1)))
     still = model(sentences, torch.zeros(4, 3), torch.zeros(4, 1, 11, 14)).clamp(0, 1)
-    torch.testing.assert_close(model.imagine(sentences, streams(4), temperature=0), still)
+    torch.testing.assert_close(model.generate(sentences, streams(4), temperature=0), still)
     with pytest.raises(ValueError, match=r"sentences must have shape \[3, 6\], got \[4, 6\]"):
-        model.imagine(sentences, streams(3))
+        model.generate(sentences, streams(3))
 
 
 def test_samples_of_words(pyramid_config, tmp_path):
@@ -61,7 +61,7 @@ def test_samples_of_words(pyramid_config, tmp_path):
     for parameter in language.parameters():
         parameter.data.zero_()
     drawn = model.sample(ids, lengths, generator=streams(2)).images
-    torch.testing.assert_close(drawn, model.imagine(sentences, streams(2)))
+    torch.testing.assert_close(drawn, model.generate(sentences, streams(2)))
     model.save(tmp_path)
     assert torch.equal(LAPGAN.load(tmp_path).sample(ids, lengths, generator=streams(2)).images, drawn)
     with pytest.raises(ValueError, match="steps must be left out"):
@@ -103,11 +103,11 @@ class Encoder:
 
 
 def test_both_levels_learn(pyramid_config):
-    config = pyramid_config.replace(generator_units=32, discriminator_units=32, planes=8)
+    config = pyramid_config.replace(generator_units=32, discriminator_units=32, hidden_channels=8)
     model = LAPGAN(config, WORDS)
     recipe = AdversarialConfig(batch_size=32, learning_rate=0.1, precision="float32")
     trainer = PyramidTrainer(model, Shades(), Encoder(), recipe)
     for _ in range(500):
         trainer.update()
-    images = model.imagine(Encoder().encode(["0"] * 20 + ["1"] * 20), streams(40))
+    images = model.generate(Encoder().encode(["0"] * 20 + ["1"] * 20), streams(40))
     assert images[:20].mean() < 0.4 and images[20:].mean() > 0.6

@@ -31,7 +31,7 @@ def parts(request):
     model = AlignDRAW(getattr(request, "param", TINY))
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, 0, 0.3)
-    sharpener = Sharpener(SharpenerConfig((32, 32), 3, sentence_units=8, planes=3))
+    sharpener = Sharpener(SharpenerConfig((32, 32), 3, sentence_units=8, hidden_channels=3))
     with torch.no_grad():
         sharpener.generator.convolutions[-1].weight *= 20
     return model, sharpener
@@ -105,7 +105,7 @@ def test_both_parts_learn_from_the_bound(parts):
 
 def test_a_folder(parts, tmp_path):
     refined = RefinedDRAW.of(parts[0], parts[1].generator)
-    assert refined.config == RefinedConfig(**vars(TINY), planes=3)
+    assert refined.config == RefinedConfig(**vars(TINY), hidden_channels=3)
     assert refined.config.title == "end-to-end refined alignDRAW"
     save_model(refined, Scenes.vocabulary, tmp_path)
     loaded, *_ = load_model(tmp_path)
@@ -130,7 +130,7 @@ def test_retrieval_refines_with_the_mean_sentence(parts):
 
 def test_errors(parts):
     model, sharpener = parts
-    other = Sharpener(SharpenerConfig((32, 32), 3, sentence_units=9, planes=3))
+    other = Sharpener(SharpenerConfig((32, 32), 3, sentence_units=9, hidden_channels=3))
     with pytest.raises(ValueError, match=r"generator must have sentence.0.weight of shape \[1024, 8\] .* \[1024, 9\]"):
         RefinedDRAW.of(model, other.generator)
     for epsilon in (0.0, 0.5, math.nan):

@@ -21,7 +21,7 @@ def test_noalign_with_its_sentence_given(tiny, batch):
     model = tiny(align=False)
     given = matching(tiny, model, align=False, sentence_units=12)
     assert given.language is None and given.align is None and not given.attends
-    sentence = model.describe(words, lengths).sentence.detach()
+    sentence = model.encode_captions(words, lengths).sentence.detach()
     noise = torch.randn(3, 4, 5, dtype=torch.float64)
     got, wanted = given(images, sentence, noise=noise), model(images, words, lengths, noise=noise)
     for name in ("kl_steps", "nll", "log_weight"):
@@ -37,13 +37,13 @@ def test_all_steps_as_one_op(tiny, batch):
     images, _, _ = batch
     model = tiny(align=False, sentence_units=9)
     vectors = torch.randn(3, 9, dtype=torch.float64)
-    assert model.account() == "all steps as one op" and model.stepwise_reason("unroll_prior") == ""
+    assert model.execution_mode() == "all steps as one op" and model.fallback_reason("unroll_prior") == ""
     fused = model(images, vectors, generator=0)
     fused.loss.backward()
     gradients = {name: p.grad.clone() for name, p in model.named_parameters()}
     model.zero_grad()
     with use_backend("reference"):
-        assert "step by step" in model.account()
+        assert "step by step" in model.execution_mode()
         plain = model(images, vectors, generator=0)
         plain.loss.backward()
     torch.testing.assert_close(fused.loss, plain.loss, rtol=1e-10, atol=0)
@@ -58,7 +58,7 @@ def test_uniform_attention_is_the_mean_of_the_words(tiny, batch):
     with torch.no_grad():
         model.align.score.zero_()
     constant = matching(tiny, model, align=False, sentence_units=12)
-    caption = model.describe(words, lengths)
+    caption = model.encode_captions(words, lengths)
     mean = torch.stack([h[:n].mean(0) for h, n in zip(caption.words, lengths.tolist())])
     torch.testing.assert_close(caption.mean_words(), mean)
     noise = torch.randn(3, 4, 5, dtype=torch.float64)
@@ -73,7 +73,7 @@ def test_uniform_attention_is_the_mean_of_the_words(tiny, batch):
 def test_a_vector_in_place_of_words(tiny):
     """As a caption of one word, to which all attention goes."""
     model, vector = tiny(), torch.randn(2, 12, dtype=torch.float64)
-    caption = model.represented(vector)
+    caption = model.caption_from_vectors(vector)
     assert isinstance(caption, Caption) and caption.lengths.tolist() == [1, 1]
     context, weights = model.align(torch.randn(2, 10).double(), caption.keys, caption.words, caption.lengths)
     torch.testing.assert_close(context, vector)
@@ -88,4 +88,4 @@ def test_refused(tiny):
     with pytest.raises(ValueError, match="sentences must be text, got 3"):
         tiny(align=False, sentences=3)
     with pytest.raises(ValueError, match=r"vectors of sentences, floating point \[B, 3\], got float32 \[2, 4\]"):
-        tiny(align=False, sentence_units=3).describe(torch.randn(2, 4))
+        tiny(align=False, sentence_units=3).encode_captions(torch.randn(2, 4))

@@ -21,9 +21,9 @@ def model(request, tiny):
         "one op": tiny,
         "step by step": tiny,
         "noalign": lambda: tiny(align=False),
-        "refined": lambda: build_model(RefinedConfig(**vars(tiny(image_size=(9, 10)).config), planes=4)),
+        "refined": lambda: build_model(RefinedConfig(**vars(tiny(image_size=(9, 10)).config), hidden_channels=4)),
         "fully connected": lambda: build_model(FullyConnectedVAEConfig(hidden_units=8, latent_units=5, **SMALL)),
-        "convolutional": lambda: build_model(ConvolutionalVAEConfig(planes=2, latent_units=5, **SMALL)),
+        "convolutional": lambda: build_model(ConvolutionalVAEConfig(hidden_channels=2, latent_units=5, **SMALL)),
     }[request.param]().double()
     if request.param == "step by step":
         model.prior.register_forward_hook(lambda *_: None)
@@ -147,7 +147,7 @@ def test_the_gradient_of_a_picture(tiny, batch):
         model = tiny()
         if hooked:
             model.prior.register_forward_hook(lambda *_: None)
-        drawing = model.draw(model.describe(captions, lengths), noise)
+        drawing = model.draw(model.encode_captions(captions, lengths), noise)
         (drawing.canvases.sin().sum() + drawing.images.sum()).backward()
         found.append([0.0 if p.grad is None else p.grad.sum().item() for p in model.parameters()])
     assert sum(g != 0 for g in found[0]) > 10

@@ -61,7 +61,7 @@ def hooked(model):
     """The same model step by step: a hook that does nothing looks on."""
     other = copy.deepcopy(model)
     other.write.register_forward_hook(lambda *args: None)
-    assert other.stepwise_reason("unroll") == "write has hooks"
+    assert other.fallback_reason("unroll") == "write has hooks"
     return other
 
 
@@ -69,7 +69,7 @@ def hooked(model):
 @pytest.mark.parametrize("kind", KINDS)
 def test_bound_and_gradients_are_those_of_the_steps(kind, samples):
     model, *inputs = make(kind)
-    assert model.stepwise_reason("unroll") == ""
+    assert model.fallback_reason("unroll") == ""
     ours = bound_and_grads(model, *inputs, generator=3, samples=samples)
     theirs = bound_and_grads(hooked(model), *inputs, generator=3, samples=samples)
     assert len(ours) > 20 and close(ours, theirs)
@@ -78,7 +78,7 @@ def test_bound_and_gradients_are_those_of_the_steps(kind, samples):
 @pytest.mark.parametrize("kind", KINDS)
 def test_drawings_are_those_of_the_steps(kind):
     model, _, captions, lengths = make(kind)
-    assert model.stepwise_reason("unroll_prior") == ""
+    assert model.fallback_reason("unroll_prior") == ""
     ours, theirs = (m.sample(captions, lengths, generator=3) for m in (model, hooked(model)))
     for name in ("images", "canvases", "windows", "patches", "weights"):
         a, b = getattr(ours, name), getattr(theirs, name)
@@ -105,16 +105,16 @@ def test_what_looks_between_the_steps_gets_steps():
     class Quiet(nn.Linear):
         pass
 
-    assert Mine(SMALL).stepwise_reason("unroll") == "Mine has a step of its own"
+    assert Mine(SMALL).fallback_reason("unroll") == "Mine has a step of its own"
     other = copy.deepcopy(model)
     other.write.patch = Quiet(5, 4)
-    assert other.stepwise_reason("unroll") == "write.patch is a Quiet"
+    assert other.fallback_reason("unroll") == "write.patch is a Quiet"
     with torch.autocast("cpu", dtype=torch.float16):
-        assert model.stepwise_reason("unroll") == "autocast to float16"
+        assert model.fallback_reason("unroll") == "autocast to float16"
     with aligndraw.use_backend("reference"):
-        assert model.stepwise_reason("unroll") == "the reference backend"
-    assert copy.deepcopy(model).half().stepwise_reason("unroll") == "parameters in float16"
-    assert AlignDRAW(SMALL.replace(conventions="released")).stepwise_reason("unroll") == "the released conventions"
+        assert model.fallback_reason("unroll") == "the reference backend"
+    assert copy.deepcopy(model).half().fallback_reason("unroll") == "parameters in float16"
+    assert AlignDRAW(SMALL.replace(conventions="released")).fallback_reason("unroll") == "the released conventions"
     seen = []
     model.decoder.register_forward_hook(lambda module, args, output: seen.append(output[0].shape))
     model.sample(torch.zeros(2, 3, dtype=torch.int64), generator=0)
@@ -125,7 +125,7 @@ def test_what_looks_between_the_steps_gets_steps():
 def test_autocast(steps):
     model, *inputs = make(dtype=torch.float32)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert not model.stepwise_reason("unroll")
+        assert not model.fallback_reason("unroll")
         low = (hooked(model) if steps == "hooked" else model)(*inputs, generator=3)
     low.loss.backward()
     full = model(*inputs, generator=3)

@@ -9,7 +9,7 @@ import torch
 
 from aligndraw.model.language import LanguageModel
 from aligndraw.text import CaptionError, Vocabulary
-from aligndraw.text.sentences import StoredVectors, absolute, open_encoder
+from aligndraw.text.sentences import StoredVectors, absolute_specification, open_encoder
 
 WORDS = Vocabulary(tuple("a b c d .".split()))
 CAPTIONS = ["a b .", "d", "c c c c a"]
@@ -122,9 +122,12 @@ def test_unknown_specifications(name):
 
 def test_a_path_is_one_from_everywhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert absolute("vectors:v.npz") == f"vectors:{tmp_path / 'v.npz'}"
-    assert absolute("bi-skip:a/b") == f"bi-skip:{tmp_path / 'a' / 'b'}"
-    assert (absolute("caption"), absolute("transformer:a/b")) == ("caption", "transformer:a/b")
+    assert absolute_specification("vectors:v.npz") == f"vectors:{tmp_path / 'v.npz'}"
+    assert absolute_specification("bi-skip:a/b") == f"bi-skip:{tmp_path / 'a' / 'b'}"
+    assert (absolute_specification("caption"), absolute_specification("transformer:a/b")) == (
+        "caption",
+        "transformer:a/b",
+    )
 
 
 def test_caption_states_need_a_model():

@@ -22,6 +22,7 @@ from aligndraw.training.adversarial import (
     SharpenerTrainer,
     log_epoch,
 )
+from aligndraw.training.conditions import current_conditions
 from aligndraw.training.fit import fit
 
 RECIPE = AdversarialConfig(epochs=2, batch_size=4, momentum=0.3, momentum_step=0.1, precision="float32")
@@ -265,6 +266,17 @@ def test_a_pyramid_stopped_and_resumed_ends_the_same(make_pyramid, pyramid_confi
     for (name, a), b in zip(whole.model.state_dict().items(), resumed.model.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
     assert (tmp_path / "a" / "metrics.jsonl").read_bytes() == (tmp_path / "b" / "metrics.jsonl").read_bytes()
+
+
+def test_a_pyramid_resolves_its_precision_once(pyramid_config, monkeypatch):
+    """Both levels take it, and its checkpoints note it."""
+    asked = []
+    monkeypatch.setattr("aligndraw.training.precision.rounds_fast", lambda device: asked.append(device) or True)
+    model = LAPGAN(pyramid_config, Vocabulary(("a",)))
+    trainer = PyramidTrainer(model, Source((2, 11, 14)), Encoder(), RECIPE.replace(precision="auto"))
+    assert [level.precision for level in trainer.levels.values()] == ["bf16", "bf16"]
+    assert asked == ["cpu"]
+    assert current_conditions(trainer)["precision"] == "bf16"
 
 
 def test_the_top_level_trains_on_small_images(pyramid_config):

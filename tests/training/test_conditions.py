@@ -47,7 +47,7 @@ def test_other_conditions_are_told(run, trainer, threads, monkeypatch):
         monkeypatch.setattr(torch, "__version__", "9.9.9")
         monkeypatch.setattr(conditions, "processor", lambda: "another one")
         (told,) = run.restore(trainer)
-    ops = conditions.conditions(trainer)["ops"]
+    ops = conditions.current_conditions(trainer)["ops"]
     monkeypatch.undo()
     assert told == (
         f"this training goes on to rounding, not to the bit: torch was {torch.__version__} and is 9.9.9, "

@@ -22,7 +22,7 @@ TINY = AlignDRAWConfig(
     steps=2, encoder_units=6, decoder_units=5, latent_units=3, language_units=4, align_units=4,
 )  # fmt: skip
 RECIPE = EndToEndConfig(
-    epochs=2, epoch_size=8, batch_size=4, precision="float32", adversarial=20.0, discriminator_planes=3
+    epochs=2, epoch_size=8, batch_size=4, precision="float32", adversarial=20.0, discriminator_channels=3
 )
 
 
@@ -31,7 +31,7 @@ def make(recipe=RECIPE):
     model = AlignDRAW(TINY)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, 0, 0.3)
-    refined = RefinedDRAW.of(model, ResidualGenerator(SharpenerConfig((32, 32), 3, 8, planes=3)))
+    refined = RefinedDRAW.of(model, ResidualGenerator(SharpenerConfig((32, 32), 3, 8, hidden_channels=3)))
     return EndToEndTrainer(refined, Scenes(), recipe, seed=4)
 
 
@@ -43,7 +43,7 @@ def test_an_update_by_hand():
     images, ids, lengths = to_tensors(Scenes().epoch(4, 0, 8), slice(0, 4))
     seen = []
     bound = model(images, ids, lengths, generator=stream(4, 0), refine=lambda mean: seen.append(mean) or mean)
-    sentences = model.describe(ids, lengths).sentence.detach()
+    sentences = model.encode_captions(ids, lengths).sentence.detach()
     real, fake = judge(sentences, images), judge(sentences, seen[0].detach())
     loss = (softplus(-real).sum() + softplus(fake).sum()) / 8
     gradients = torch.autograd.grad(loss, list(judge.parameters()))

@@ -109,7 +109,7 @@ def test_sparse_gradients_end_as_dense_ones():
     models = [model, copy.deepcopy(model)]
     recipe = TrainingConfig(batch_size=4, epoch_size=8, clip_norm=0.5)
     for model, sparse in zip(models, (True, False)):
-        optimizer = build_optimizer(model, recipe)
+        optimizer = build_optimizer(model, recipe, "float32")
         assert isinstance(optimizer, RMSprop) and model.language.forward_lstm.sparse
         model.make_sparse(sparse)
         for step in range(12):
@@ -126,7 +126,7 @@ def test_sparse_gradients_end_as_dense_ones():
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
     for other in (TrainingConfig(batch_size=16, epoch_size=16), recipe.replace(optimizer="adam")):
         model.make_sparse(True)
-        build_optimizer(model, other)
+        build_optimizer(model, other, "float32")
         assert not model.language.forward_lstm.sparse
 
 
@@ -194,7 +194,7 @@ def test_a_loaded_state_goes_where_the_parameters_are(name):
     config = AlignDRAWConfig(steps=1, encoder_units=3, decoder_units=3, latent_units=2, language_units=2, align_units=2)
     here, there = AlignDRAW(config), AlignDRAW(config).to("meta")
     recipe = TrainingConfig(batch_size=4, epoch_size=8, optimizer=name)
-    ours, theirs = build_optimizer(here, recipe), build_optimizer(there, recipe)
+    ours, theirs = (build_optimizer(model, recipe, "float32") for model in (here, there))
     for p in here.parameters():
         p.grad = torch.ones_like(p)
     ours.step()

@@ -36,12 +36,16 @@ def test_the_bound_of_bf16_is_within_the_spread_of_seeds():
     assert (bounds["bf16"].mean() - bounds["float32"].mean()).abs() < bounds["float32"].std()
 
 
-def test_auto_is_bf16_where_the_processor_has_matrix_tiles(monkeypatch):
-    recipe = TrainingConfig(precision="auto")
-    for fast in (True, False):
-        monkeypatch.setattr("aligndraw.training.precision.rounds_fast", lambda device, fast=fast: fast)
-        trainer = Trainer(AlignDRAW(CONFIG), MNISTCaptions(load_digits()), recipe)
-        assert trainer.precision == ("bf16" if fast else "float32")
+@pytest.mark.parametrize("fast", [True, False])
+def test_auto_is_bf16_where_the_processor_multiplies_it_fast(monkeypatch, fast):
+    """It is resolved once: the trainer passes it to the optimizer."""
+    asked = []
+    monkeypatch.setattr("aligndraw.training.precision.rounds_fast", lambda device: asked.append(device) or fast)
+    recipe = TrainingConfig(precision="auto", optimizer="muon")
+    trainer = Trainer(AlignDRAW(CONFIG), MNISTCaptions(load_digits()), recipe)
+    assert trainer.precision == ("bf16" if fast else "float32")
+    assert trainer.optimizer._dtype == (torch.bfloat16 if fast else None)
+    assert asked == ["cpu"]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")

@@ -46,10 +46,10 @@ def test_each_is_that_of_its_own_image_caption_and_stream(model, monkeypatch):
     for i in range(7):
         ids, lengths = WORDS.encode_batch([examples.captions[i]])
         noise = torch.randn(1, 3, 3, generator=stream(5, i))
-        drawn = model.infer(examples.images[i : i + 1], model.describe(ids, lengths), noise).canvas.sigmoid()
+        drawn = model.infer(examples.images[i : i + 1], model.encode_captions(ids, lengths), noise).canvas.sigmoid()
         np.testing.assert_allclose(made[i] / 255, drawn[0].detach(), rtol=0, atol=0.5001 / 255 + 1e-5)
     assert np.ptp(made, axis=0).max() > 20
-    monkeypatch.setattr(reconstructions, "_TOGETHER", 3)
+    monkeypatch.setattr(reconstructions, "_BATCH_SIZE", 3)
     in_threes = reconstruct(model, WORDS, examples, 5, done.append)
     assert done == [7, 3, 3, 1] and np.abs(in_threes.astype(int) - made).max() <= 1
     assert (reconstruct(model, WORDS, examples, 6) != made).mean() > 0.1

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from aligndraw.viz import Group, Row, changed_words, rows_figure
-from aligndraw.viz.rows import LABEL
+from aligndraw.viz.rows import MIN_LABEL
 from aligndraw.viz.sheet import GAP, INK, MARGIN, PAPER, REMARK, line_height
 
 LINE = line_height()
@@ -24,11 +24,11 @@ def test_pictures_stand_to_the_right_of_their_label():
     top = MARGIN + LINE + MARGIN + LINE + GAP
     for row, part in enumerate(shown):
         for i, picture in enumerate(part):
-            left = MARGIN + LABEL + MARGIN + i * (96 + GAP)
+            left = MARGIN + MIN_LABEL + MARGIN + i * (96 + GAP)
             block = sheet[top + row * (96 + GAP) :, left:][:96, :96]
             wanted = np.rint(picture * 255).transpose(1, 2, 0).repeat(3, 0).repeat(3, 1)
             assert (block == wanted).all()
-    assert sheet.shape[:2] == (top + 2 * 96 + GAP + MARGIN, MARGIN + LABEL + MARGIN + 3 * 102 - GAP + MARGIN)
+    assert sheet.shape[:2] == (top + 2 * 96 + GAP + MARGIN, MARGIN + MIN_LABEL + MARGIN + 3 * 102 - GAP + MARGIN)
 
 
 def test_texts_are_all_there_and_nothing_is_clipped():
@@ -43,7 +43,7 @@ def test_texts_are_all_there_and_nothing_is_clipped():
 
 def test_rows_of_pictures_of_several_sizes():
     sheet = rows_figure("", [Group([Row("a", pictures(1, 1, 60)), Row("b", pictures(1, 3, 16))])])
-    assert sheet.size == (MARGIN + LABEL + MARGIN + 120 + MARGIN, 2 * MARGIN + 120 + GAP + 96 + MARGIN)
+    assert sheet.size == (MARGIN + MIN_LABEL + MARGIN + 120 + MARGIN, 2 * MARGIN + 120 + GAP + 96 + MARGIN)
 
 
 def test_marked_words_are_in_colour():

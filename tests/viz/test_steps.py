@@ -10,7 +10,7 @@ from PIL import Image
 from aligndraw import AlignDRAW, AlignDRAWConfig
 from aligndraw.viz import attention_figure, attention_panel, save_animation
 from aligndraw.viz.animation import window_boxes
-from aligndraw.viz.attention import SIDE
+from aligndraw.viz.attention import MIN_SIDE
 from aligndraw.viz.sheet import GAP, INK, REMARK, line_height
 
 TINY = AlignDRAWConfig(
@@ -83,14 +83,14 @@ def test_chosen_steps_and_the_mean():
     other.weights[0, 2] = torch.tensor([0.9, 0.0, 0.1])
     few, changed = (np.asarray(attention_panel(d, 0, WORDS, [1, 5])).astype(int) for d in (drawn, other))
     columns = np.flatnonzero((few != changed).any((0, 2)))
-    assert columns.min() > few.shape[1] - 2 * SIDE  # step 3 is not shown, but counts in the mean
+    assert columns.min() > few.shape[1] - 2 * MIN_SIDE  # step 3 is not shown, but counts in the mean
     assert not np.array_equal(few, np.asarray(attention_panel(drawn, 0, WORDS, [2, 5])))
     last = np.asarray(attention_panel(drawn, 0, WORDS, [5]))[:, -2 * (60 + GAP) - GAP :]  # 10 pixels wide, times 6
     top = line_height()
     assert (last[top : top + 72, :60] == last[top : top + 72, 60 + 2 * GAP :][:, :60]).all()  # c_T, and σ(c_T)
     drawn.images = 1 - drawn.images
     above = np.flatnonzero((few != np.asarray(attention_panel(drawn, 0, WORDS, [1, 5]))).any((0, 2)))
-    assert above.min() > few.shape[1] - 2 * SIDE
+    assert above.min() > few.shape[1] - 2 * MIN_SIDE
     assert attention_panel(drawn, 0, WORDS).width == attention_panel(drawn, 0, WORDS, [1, 2, 3, 4, 5]).width
     for wrong in ([0], [6], []):
         with pytest.raises(ValueError, match="steps must be from 1 to 5, those of the model, got"):

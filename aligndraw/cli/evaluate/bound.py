@@ -12,10 +12,18 @@ from typing import Any
 
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from aligndraw.cli.evaluate.shared import COMBINATIONS, SPLITS, add_scored, add_sharpening, opened, told, write_numbers
+from aligndraw.cli.evaluate.shared import (
+    COMBINATIONS,
+    SPLITS,
+    add_evaluation,
+    add_sharpening,
+    open_evaluation,
+    summary,
+    write_numbers,
+)
 from aligndraw.cli.failure import Failure, failing
-from aligndraw.cli.options import chosen_backends, whole
-from aligndraw.cli.outputs import check_file
+from aligndraw.cli.options import describe_backends, int_at_least
+from aligndraw.cli.outputs import check_file, model_name
 from aligndraw.cli.telling import tell
 from aligndraw.data import (
     BANS,
@@ -35,13 +43,13 @@ from aligndraw.evaluation.bound import EPSILON, BoundReport, Estimate, estimate_
 from aligndraw.evaluation.drawing import Sharpen
 from aligndraw.evaluation.energy import Energy, score_energy
 from aligndraw.evaluation.excess import excess_placements, score_excess
-from aligndraw.evaluation.fidelity import check_pictures, score_fidelity
+from aligndraw.evaluation.fidelity import check_mnist_model, score_fidelity
 from aligndraw.evaluation.reader import DigitReader
 from aligndraw.evaluation.scene_reader import SceneReader
 from aligndraw.model import PictureModel, has_bound
-from aligndraw.pipelines import SHIPPED, Pipeline
+from aligndraw.pipelines import Pipeline
 
-ROWS_AT_ONCE = 1000  # pictures times samples of the bound that are in memory together
+BATCH_SIZE = 1000  # pictures times samples of the bound that are in memory together
 PLACEMENTS = {"seen": "seen placements", "held_out": "held-out placements"}
 DIGITS = {"one_digit": "one digit", "two_digits": "two digits"}
 
@@ -68,7 +76,7 @@ def add_to(sets: Any) -> None:
     )
     parser.add_argument(
         "-n",
-        type=whole(1),
+        type=int_at_least(1),
         default=10,
         metavar="N",
         help=f"pictures drawn of each of the {len(all_placements())} captions [%(default)s]",
@@ -84,7 +92,11 @@ def add_to(sets: Any) -> None:
         "combinations seen in training and on those held out of it.",
     )
     parser.add_argument(
-        "-n", type=whole(1), default=1, metavar="N", help="pictures drawn of the caption of each scene [%(default)s]"
+        "-n",
+        type=int_at_least(1),
+        default=1,
+        metavar="N",
+        help="pictures drawn of the caption of each scene [%(default)s]",
     )
     _add_options(parser)
     parser.set_defaults(run=_run_bound, data=None)
@@ -100,20 +112,20 @@ def add_to(sets: Any) -> None:
 
 
 def _add_options(parser: argparse.ArgumentParser, shipped: bool = False, splits: Sequence[str] | None = SPLITS) -> None:
-    """What data sets share; the arguments are those of `add_scored`."""
-    add_scored(parser, "that the bound is taken on", shipped, splits)
+    """What data sets share; the arguments are those of `add_evaluation`."""
+    add_evaluation(parser, "that the bound is taken on", shipped, splits)
     if not shipped:
         add_sharpening(parser, "score the pictures too as")
     parser.add_argument(
         "--images",
-        type=whole(2),
+        type=int_at_least(2),
         default=1000,
         metavar="N",
         help="pictures of each kind whose bound is taken [%(default)s]",
     )
     parser.add_argument(
         "--samples",
-        type=whole(1),
+        type=int_at_least(1),
         default=10,
         metavar="K",
         help="of the latents of a picture, for the importance-weighted bound [%(default)s]",
@@ -123,14 +135,14 @@ def _add_options(parser: argparse.ArgumentParser, shipped: bool = False, splits:
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.json is not None:
         check_file(arguments.json)
-    backends = chosen_backends(arguments.device)
-    name = str(arguments.model or f"shipped {SHIPPED.name}")
+    backends = describe_backends(arguments.device)
+    name = model_name(arguments.model)
     with failing(ValueError):
         pipeline = Pipeline.load(arguments.model, arguments.device, arguments.sentences)
         model = pipeline.model
         if not has_bound(model):
             raise Failure(f"model {name} must be one that draws MNIST with captions, got a LAPGAN")
-        check_pictures(model)
+        check_mnist_model(model)
         if pipeline.vocabulary.words[: len(VOCABULARY)] != VOCABULARY.words:
             raise Failure(f"model {name} must have the vocabulary of MNIST with captions, got another")
         bans = _bans(arguments, name, pipeline.notes)
@@ -156,7 +168,7 @@ def _run(arguments: argparse.Namespace) -> int:
             reader=reader,
             on_batch=bar.update,
         )
-    tell(told(arguments, name, pipeline.model, backends))
+    tell(summary(arguments, name, pipeline.model, backends))
     of = f"{arguments.images:,} pictures of {arguments.split} digits, {bans.name} bans"
     _tell_bounds(of, bounds, arguments.samples, PLACEMENTS)
     tell("\nexcess of held-out placements over what their digits and wording cost where they are seen, in nats")
@@ -191,30 +203,30 @@ def _bans(arguments: argparse.Namespace, name: str, notes: Mapping[str, Any]) ->
 def _run_bound(arguments: argparse.Namespace) -> int:
     if arguments.json is not None:
         check_file(arguments.json)
-    backends, split = chosen_backends(arguments.device), arguments.split
-    scored = opened(arguments)
-    pipeline = scored.pipeline
+    backends, split = describe_backends(arguments.device), arguments.split
+    evaluation = open_evaluation(arguments)
+    pipeline = evaluation.pipeline
     examples: Mapping[str, Examples]
     scenes: Mapping[str, SceneExamples] = {}
     reader = None
     with failing(ValueError):
-        if scored.split is None:
+        if evaluation.split is None:
             reader = SceneReader.load().to(arguments.device)
             examples = scenes = evaluation_scenes(split, arguments.seed, arguments.images)
         else:
-            size = min(arguments.images, len(scored.split))
-            examples = {split: scored.split.epoch(arguments.seed, size=size)}
+            size = min(arguments.images, len(evaluation.split))
+            examples = {split: evaluation.split.epoch(arguments.seed, size=size)}
     total = sum(map(len, examples.values()))
     stages = {"drawn": None} | ({} if pipeline.sharpen is None else {"sharpened": pipeline.sharpen})
     work = len(stages) * (total + total * arguments.n * (1 if reader is None else 2))
     with tqdm(total=work, unit=" images", dynamic_ncols=True, disable=None, leave=False) as bar, failing(ValueError):
         scores = {
-            stage: _scored(arguments, scored.name, pipeline, examples, scenes, reader, sharpen, bar)
+            stage: _evaluate(arguments, evaluation.name, pipeline, examples, scenes, reader, sharpen, bar)
             for stage, sharpen in stages.items()
         }
     drawn, sharpened = scores["drawn"], scores.get("sharpened")
-    tell(told(arguments, scored.name, pipeline.model, backends))
-    of = f"{total // len(examples):,} pictures of each kind of {scored.title}, {split}"
+    tell(summary(arguments, evaluation.name, pipeline.model, backends))
+    of = f"{total // len(examples):,} pictures of each kind of {evaluation.title}, {split}"
     _tell_bounds(of, drawn.bounds, arguments.samples, COMBINATIONS)
     if sharpened is not None and sharpened.bounds:
         e = f"{arguments.sharpen_epsilon:g}"
@@ -242,7 +254,7 @@ def _run_bound(arguments: argparse.Namespace) -> int:
     if sharpened is not None:
         origin = {"sharpener": arguments.sharpen, "epsilon": arguments.sharpen_epsilon}
         record["sharpened"] = {**origin, **sharpened.to_dict()}
-    write_numbers(arguments, scored.name, ("images", "samples"), record)
+    write_numbers(arguments, evaluation.name, ("images", "samples"), record)
     return 0
 
 
@@ -262,7 +274,7 @@ class _Scores:
         return record
 
 
-def _scored(
+def _evaluate(
     arguments: argparse.Namespace,
     name: str,
     pipeline: Pipeline,
@@ -307,7 +319,7 @@ def _bounds(
             part,
             arguments.samples,
             arguments.seed,
-            batch_size=max(1, ROWS_AT_ONCE // arguments.samples),
+            batch_size=max(1, BATCH_SIZE // arguments.samples),
             sharpen=sharpen,
             epsilon=epsilon,
             on_batch=bar.update,

@@ -15,27 +15,27 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 import aligndraw
 from aligndraw.cli.evaluate.shared import (
     COMBINATIONS,
-    Scored,
+    Evaluation,
+    add_evaluation,
     add_marginal,
-    add_scored,
     add_sharpening,
     add_shortlists,
-    listing,
-    opened,
-    told,
+    open_evaluation,
+    shortlist_function,
+    summary,
     write_numbers,
 )
 from aligndraw.cli.failure import Failure, failing
-from aligndraw.cli.options import chosen_backends, whole
+from aligndraw.cli.options import describe_backends, int_at_least
 from aligndraw.cli.outputs import check_file, writing
 from aligndraw.cli.telling import tell
 from aligndraw.data import Examples, Scenes, evaluation_scenes
-from aligndraw.evaluation.nearest import nearest
+from aligndraw.evaluation.nearest import nearest_images
 from aligndraw.evaluation.retrieval import (
     SHORTLIST,
     Likelihoods,
     Reference,
-    described,
+    encode_examples,
     mean_caption,
     retrieve,
 )
@@ -45,9 +45,9 @@ from aligndraw.model import has_bound
 from aligndraw.noise import stream
 from aligndraw.viz import Captioned, contact_sheet, save_png
 
-TRAINED_ON = 10_000  # captions that the mean one is taken of, and scenes among which the nearest is looked for
-LOOKED_UP = 100  # drawn pictures of each kind whose nearest training picture is looked for
-SHOWN, NEIGHBOURS = 12, 3  # captions on a sheet, and training pictures beside each
+TRAINING_COUNT = 10_000  # captions of the mean caption, and scenes to search for the nearest
+QUERY_COUNT = 100  # drawn pictures of each kind whose nearest training pictures are searched
+PREVIEW_COUNT, NEIGHBOURS = 12, 3  # captions on a sheet, and training pictures beside each
 
 
 class Part(NamedTuple):
@@ -70,12 +70,16 @@ def add_to(sets: Any) -> None:
     _add_data(parser, "that are looked for")
     add_sharpening(parser, "take the likelihoods of pictures as")
     parser.add_argument(
-        "--images", type=whole(2), default=1000, metavar="N", help="pictures of each kind to choose from [%(default)s]"
+        "--images",
+        type=int_at_least(2),
+        default=1000,
+        metavar="N",
+        help="pictures of each kind to choose from [%(default)s]",
     )
-    parser.add_argument("--captions", type=whole(1), metavar="N", help="captions, chosen at random [all]")
+    parser.add_argument("--captions", type=int_at_least(1), metavar="N", help="captions, chosen at random [all]")
     parser.add_argument(
         "--shortlist",
-        type=whole(2),
+        type=int_at_least(2),
         default=SHORTLIST,
         metavar="N",
         help="pictures that a caption chooses from: its own and the nearest to that [%(default)s]",
@@ -83,7 +87,7 @@ def add_to(sets: Any) -> None:
     add_shortlists(parser)
     add_marginal(parser)
     parser.add_argument(
-        "--samples", type=whole(1), default=1, metavar="L", help="of the latents in a bound [%(default)s]"
+        "--samples", type=int_at_least(1), default=1, metavar="L", help="of the latents in a bound [%(default)s]"
     )
     parser.set_defaults(run=_run_retrieval)
 
@@ -96,14 +100,16 @@ def add_to(sets: Any) -> None:
     _add_data(parser, "whose captions are drawn")
     add_sharpening(parser, "compare the pictures as", bounds=False)
     parser.add_argument(
-        "--captions", type=whole(1), default=200, metavar="N", help="captions of each kind [%(default)s]"
+        "--captions", type=int_at_least(1), default=200, metavar="N", help="captions of each kind [%(default)s]"
     )
-    parser.add_argument("-n", type=whole(1), default=50, metavar="N", help="pictures of each caption [%(default)s]")
+    parser.add_argument(
+        "-n", type=int_at_least(1), default=50, metavar="N", help="pictures of each caption [%(default)s]"
+    )
     parser.add_argument(
         "--sheet",
         type=Path,
         metavar="FILE",
-        help=f"also a .png of {SHOWN} drawn pictures, each before the {NEIGHBOURS} nearest pictures of training",
+        help=f"also a .png of {PREVIEW_COUNT} drawn pictures, each with its {NEIGHBOURS} nearest training pictures",
     )
     parser.set_defaults(run=_run_similarity)
 
@@ -112,33 +118,36 @@ def _add_data(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument(
         "--data", type=Path, metavar="DIR", help="captioned images that `aligndraw data` wrote [scenes]"
     )
-    add_scored(parser, what)
+    add_evaluation(parser, what)
 
 
 def _run_retrieval(arguments: argparse.Namespace) -> int:
     if arguments.json is not None:
         check_file(arguments.json)
-    backends, scored = chosen_backends(arguments.device), opened(arguments)
-    model, sharpen, results, record = scored.pipeline.model, scored.pipeline.sharpen, {}, {}
+    backends, evaluation = describe_backends(arguments.device), open_evaluation(arguments)
+    model, sharpen, results, record = evaluation.pipeline.model, evaluation.pipeline.sharpen, {}, {}
     if not has_bound(model):
-        raise Failure(f"model {scored.name} must have a bound to compare pictures by, got a LAPGAN")
+        raise Failure(f"model {evaluation.name} must have a bound to compare pictures by, got a LAPGAN")
     with (
         failing(ValueError, FileNotFoundError),
         tqdm(unit=" bounds", dynamic_ncols=True, disable=None, leave=False) as bar,
     ):
-        parts = _parts(scored, arguments)
-        listed = listing(arguments, arguments.shortlist)
+        parts = _parts(evaluation, arguments)
+        listed = shortlist_function(arguments, arguments.shortlist)
         lists = {kind: listed(part.images) for kind, part in parts.items()}
         bar.set_description("mean caption")
-        training = _training(scored, arguments.seed, TRAINED_ON)
-        some = _training(scored, arguments.seed, arguments.marginal)
-        captions = mean_caption(model, scored.pipeline.read(training)), described(model, scored.pipeline.read(some))
+        training = _training(evaluation, arguments.seed, TRAINING_COUNT)
+        some = _training(evaluation, arguments.seed, arguments.marginal)
+        captions = (
+            mean_caption(model, evaluation.pipeline.read(training)),
+            encode_examples(model, evaluation.pipeline.read(some)),
+        )
         usual: list[Tensor | None] = [None, None]
         if isinstance(sharpen, CaptionedSharpener):
             usual = [sharpen.sentences(training.captions()).mean(0, keepdim=True), sharpen.sentences(some.captions())]
         references = [Reference(*each) for each in zip(captions, usual)]
         for kind, part in parts.items():
-            _, words, lengths = scored.pipeline.read(part.examples).batch(slice(0, len(part.examples)))
+            _, words, lengths = evaluation.pipeline.read(part.examples).batch(slice(0, len(part.examples)))
             order = np.random.default_rng(arguments.seed).permutation(len(words))
             rows = np.sort(order[: arguments.captions])
             wanted = part.image_index[rows]
@@ -158,12 +167,12 @@ def _run_retrieval(arguments: argparse.Namespace) -> int:
                 wanted, lists[kind], sentences,
             )  # fmt: skip
             record[kind] = dict(zip(("mean", "marginal"), (result.to_dict() for result in results[kind])))
-    tell(told(arguments, scored.name, model, backends))
+    tell(summary(arguments, evaluation.name, model, backends))
     space = "pixels" if arguments.features is None else f"the last fully connected layer of {arguments.features}"
     if arguments.shortlists is not None:
         space = f"as {arguments.shortlists} has them"
     near = f"nearest by {space}" if arguments.shortlists is None else space
-    tell(f"\nretrieval on {scored.title}, {arguments.split}, in per cent; candidates are {near}")
+    tell(f"\nretrieval on {evaluation.title}, {arguments.split}, in per cent; candidates are {near}")
     if sharpen is not None:
         e = f"{arguments.sharpen_epsilon:g}"
         tell(f"  of sharpened pictures, the mean of a pixel clipped to [{e}, 1 - {e}]")
@@ -174,7 +183,7 @@ def _run_retrieval(arguments: argparse.Namespace) -> int:
     numbers = {"data": arguments.data, "space": space, "sharpen": arguments.sharpen, "retrieval": record}
     if sharpen is not None:
         numbers["epsilon"] = arguments.sharpen_epsilon
-    write_numbers(arguments, scored.name, ("images", "marginal", "samples"), numbers)
+    write_numbers(arguments, evaluation.name, ("images", "marginal", "samples"), numbers)
     return 0
 
 
@@ -182,22 +191,22 @@ def _run_similarity(arguments: argparse.Namespace) -> int:
     for path in (arguments.json, arguments.sheet):
         if path is not None:
             check_file(path)
-    backends, scored = chosen_backends(arguments.device), opened(arguments)
-    model, sharpen, n, blocks = scored.pipeline.model, scored.pipeline.sharpen, arguments.n, []
+    backends, evaluation = describe_backends(arguments.device), open_evaluation(arguments)
+    model, sharpen, n, blocks = evaluation.pipeline.model, evaluation.pipeline.sharpen, arguments.n, []
     lines: list[str] = []
     record: dict[str, Any] = {}
     with (
         failing(ValueError, FileNotFoundError),
         tqdm(unit=" images", dynamic_ncols=True, disable=None, leave=False) as bar,
     ):
-        training = _training_images(scored)
-        sets = _captions(scored, arguments)
+        training = _training_images(evaluation)
+        sets = _captions(evaluation, arguments)
         for kind, examples in sets.items():
-            title, read = COMBINATIONS.get(kind, kind), scored.pipeline.read(examples)
+            title, read = COMBINATIONS.get(kind, kind), evaluation.pipeline.read(examples)
             bar.set_description(f"similarity, {title}")
             bar.reset(len(examples) * n)
             similarity = score_similarity(model, read, n, arguments.seed, sharpen=sharpen, on_batch=bar.update)
-            first = slice(0, min(len(examples), LOOKED_UP))
+            first = slice(0, min(len(examples), QUERY_COUNT))
             true, words, lengths = read.batch(first)
             streams = [stream(arguments.seed, i) for i in range(len(true))]
             given = (torch.from_numpy(part).to(arguments.device) for part in (words, lengths))
@@ -208,11 +217,11 @@ def _run_similarity(arguments: argparse.Namespace) -> int:
             drawn = np.rint(images * 255).astype(np.uint8)
             bar.set_description(f"nearest, {title}")
             bar.reset(2 * len(training))
-            found, away = nearest(drawn, training, min(NEIGHBOURS, len(training)), on_chunk=bar.update)
-            _, usual = nearest(true, training, on_chunk=bar.update)
+            found, away = nearest_images(drawn, training, min(NEIGHBOURS, len(training)), on_chunk=bar.update)
+            _, usual = nearest_images(true, training, on_chunk=bar.update)
             blocks += [
                 Captioned(caption, np.concatenate([drawn[i : i + 1], training[found[i]]]) / 255)
-                for i, caption in enumerate(examples.captions(slice(0, min(len(true), SHOWN // len(sets)))))
+                for i, caption in enumerate(examples.captions(slice(0, min(len(true), PREVIEW_COUNT // len(sets)))))
             ]
             distances = {"drawn": float(away[:, 0].mean()), "true": float(usual[:, 0].mean())}
             record[kind] = {"similarity": similarity.to_dict(), "nearest": {**distances, "pictures": len(true)}}
@@ -220,10 +229,10 @@ def _run_similarity(arguments: argparse.Namespace) -> int:
                 f"  {title}, {len(examples):,} captions: SSI {similarity}; to the nearest training picture "
                 f"{distances['drawn']:.2f}, from true ones {distances['true']:.2f}"
             )
-    tell(told(arguments, scored.name, model, backends))
+    tell(summary(arguments, evaluation.name, model, backends))
     tell(
-        f"\nsimilarity on {scored.title}, {arguments.split}, {n} pictures of each caption, ± over all pairs;\n"
-        f"mean distances by pixels to the nearest of {len(training):,} training pictures, of up to {LOOKED_UP} captions"
+        f"\nsimilarity on {evaluation.title}, {arguments.split}, {n} pictures of each caption, ± over all pairs;\n"
+        f"mean distances by pixels to the nearest of {len(training):,} training pictures, up to {QUERY_COUNT} captions"
     )
     tell("\n".join(lines))
     if arguments.sheet is not None:
@@ -237,38 +246,38 @@ def _run_similarity(arguments: argparse.Namespace) -> int:
         "training_pictures": len(training),
         "similarity": record,
     }
-    write_numbers(arguments, scored.name, ("captions", "n"), numbers)
+    write_numbers(arguments, evaluation.name, ("captions", "n"), numbers)
     return 0
 
 
-def _parts(scored: Scored, arguments: argparse.Namespace) -> dict[str, Part]:
+def _parts(evaluation: Evaluation, arguments: argparse.Namespace) -> dict[str, Part]:
     """The first pictures of the split, with all their captions."""
-    if scored.split is None:
+    if evaluation.split is None:
         scenes = evaluation_scenes(arguments.split, arguments.seed, arguments.images)
         return {kind: Part(part.pictures(slice(None)), part, np.arange(len(part))) for kind, part in scenes.items()}
-    split = scored.split
+    split = evaluation.split
     examples = split.select(np.flatnonzero(split.image_index < arguments.images))
     return {arguments.split: Part(np.asarray(split.images[: arguments.images]), examples, examples.image_index)}
 
 
-def _captions(scored: Scored, arguments: argparse.Namespace) -> dict[str, Examples]:
+def _captions(evaluation: Evaluation, arguments: argparse.Namespace) -> dict[str, Examples]:
     """Captions of the split with their pictures, chosen at random."""
-    if scored.split is None:
+    if evaluation.split is None:
         return dict(evaluation_scenes(arguments.split, arguments.seed, arguments.captions))
-    size = min(arguments.captions, len(scored.split))
-    return {arguments.split: scored.split.epoch(arguments.seed, size=size)}
+    size = min(arguments.captions, len(evaluation.split))
+    return {arguments.split: evaluation.split.epoch(arguments.seed, size=size)}
 
 
-def _training(scored: Scored, seed: int, size: int) -> Examples:
+def _training(evaluation: Evaluation, seed: int, size: int) -> Examples:
     """So many captions that the model was trained on, or such as those; all where there are fewer."""
-    if scored.data is None:
+    if evaluation.data is None:
         return Scenes().epoch(seed, size=size)
-    split = scored.data.split("train")
+    split = evaluation.data.split("train")
     return split.epoch(seed, size=min(size, len(split)))
 
 
-def _training_images(scored: Scored) -> NDArray[np.uint8]:
+def _training_images(evaluation: Evaluation) -> NDArray[np.uint8]:
     """Pictures that the model was trained on, or such as those."""
-    if scored.data is None:
-        return Scenes().epoch(0, size=TRAINED_ON).pictures(slice(None))
-    return scored.data.split("train").images
+    if evaluation.data is None:
+        return Scenes().epoch(0, size=TRAINING_COUNT).pictures(slice(None))
+    return evaluation.data.split("train").images

@@ -15,18 +15,18 @@ import torch
 from numpy.typing import NDArray
 
 import aligndraw
-from aligndraw.cli.command_sharpen import sharpening
+from aligndraw.cli.command_sharpen import with_sharpener
 from aligndraw.cli.failure import Failure, failing
-from aligndraw.cli.options import add_device, add_model, add_seed, add_sentences, number, whole
+from aligndraw.cli.options import add_device, add_model, add_seed, add_sentences, float_at_least, int_at_least
 from aligndraw.cli.outputs import writing
 from aligndraw.cli.telling import tell
 from aligndraw.data import CaptionedImages, CaptionedSplit, Scenes
-from aligndraw.data.scenes import SIDE
+from aligndraw.data.scene import SIDE
 from aligndraw.evaluation.bound import EPSILON
 from aligndraw.evaluation.features import FeatureNetwork
 from aligndraw.evaluation.retrieval import MARGINAL, SHORTLIST, read_shortlists, shortlists
 from aligndraw.evaluation.tables import Lists
-from aligndraw.files import replacing
+from aligndraw.files import atomic_write
 from aligndraw.model import PictureModel, has_bound
 from aligndraw.pipelines import Pipeline
 from aligndraw.text import Vocabulary
@@ -35,7 +35,7 @@ SPLITS = ("test", "validation")
 COMBINATIONS = {"seen": "seen combinations", "held_out": "held-out combinations"}
 
 
-def add_scored(
+def add_evaluation(
     parser: argparse.ArgumentParser, what: str, shipped: bool = False, splits: Sequence[str] | None = None
 ) -> None:
     """--model, --sentences, --split, --seed, --json and --device.
@@ -65,11 +65,15 @@ def add_scored(
 def add_sharpening(parser: argparse.ArgumentParser, what: str, bounds: bool = True) -> None:
     """--sharpen and, where bounds are taken, --sharpen-epsilon; `what` is done, as the sharpener makes pictures."""
     parser.add_argument("--sharpen", type=Path, metavar="DIR", help=f"{what} the sharpener in this folder makes them")
-    if not bounds:
-        return
+    if bounds:
+        add_sharpen_epsilon(parser)
+
+
+def add_sharpen_epsilon(parser: argparse.ArgumentParser) -> None:
+    """Adds --sharpen-epsilon, above 0 and below 0.5."""
 
     def parse(text: str) -> float:
-        value = number(0)(text)
+        value = float_at_least(0)(text)
         if not 0 < value < 0.5:
             raise argparse.ArgumentTypeError(f"must be above 0 and below 0.5, got {text!r}")
         return value
@@ -84,7 +88,7 @@ def add_sharpening(parser: argparse.ArgumentParser, what: str, bounds: bool = Tr
 
 
 def add_shortlists(parser: argparse.ArgumentParser) -> None:
-    """--features and --shortlists, for `listing`."""
+    """--features and --shortlists, for `shortlist_function`."""
     lists = parser.add_mutually_exclusive_group()
     lists.add_argument(
         "--features",
@@ -104,7 +108,7 @@ def add_marginal(parser: argparse.ArgumentParser) -> None:
     """--marginal, of retrieval."""
     parser.add_argument(
         "--marginal",
-        type=whole(1),
+        type=int_at_least(1),
         default=MARGINAL,
         metavar="R",
         help="training captions that retrieval estimates log p(x) by [%(default)s]",
@@ -112,7 +116,7 @@ def add_marginal(parser: argparse.ArgumentParser) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class Scored:
+class Evaluation:
     """A model with the data that it is scored on.
 
     Attributes:
@@ -129,7 +133,7 @@ class Scored:
     split: CaptionedSplit | None
 
 
-def opened(arguments: argparse.Namespace) -> Scored:
+def open_evaluation(arguments: argparse.Namespace) -> Evaluation:
     """The model of --model, with --sharpen behind it, and the captioned images of --data or else scenes.
 
     Raises:
@@ -139,7 +143,7 @@ def opened(arguments: argparse.Namespace) -> Scored:
     with failing(ValueError, FileNotFoundError):
         pipeline = Pipeline.load(arguments.model, arguments.device, arguments.sentences)
         if arguments.sharpen is not None:
-            pipeline = sharpening(pipeline, arguments.sharpen, arguments.device)
+            pipeline = with_sharpener(pipeline, arguments.sharpen, arguments.device)
         if arguments.data is None:
             if arguments.split not in SPLITS:
                 raise Failure(f"--split must be one of {', '.join(SPLITS)} for scenes, got {arguments.split}", status=2)
@@ -150,7 +154,7 @@ def opened(arguments: argparse.Namespace) -> Scored:
             title, words, shape = f"captioned images of {arguments.data}", data.vocabulary, data.image_shape
             split = data.split(arguments.split)
     check_fits(name, pipeline, title, shape, words)
-    return Scored(name, pipeline, title, data, split)
+    return Evaluation(name, pipeline, title, data, split)
 
 
 def check_fits(name: str, pipeline: Pipeline, title: str, shape: tuple[int, int, int], words: Vocabulary) -> None:
@@ -163,7 +167,7 @@ def check_fits(name: str, pipeline: Pipeline, title: str, shape: tuple[int, int,
         raise Failure(f"model {name} must have the vocabulary of {title}, got another")
 
 
-def listing(arguments: argparse.Namespace, size: int = SHORTLIST) -> Lists:
+def shortlist_function(arguments: argparse.Namespace, size: int = SHORTLIST) -> Lists:
     """What makes shortlists of images: --shortlists has them, or they are nearest by --features, or by pixels.
 
     Args:
@@ -184,7 +188,7 @@ def listing(arguments: argparse.Namespace, size: int = SHORTLIST) -> Lists:
     return lambda images: shortlists(features(images), min(size, len(images)))
 
 
-def told(arguments: argparse.Namespace, name: str, model: PictureModel, backends: str) -> str:
+def summary(arguments: argparse.Namespace, name: str, model: PictureModel, backends: str) -> str:
     """What was scored, and what the NLL consists of where that cannot be compared with the paper's."""
     line = f"model {name}, {model.config.title}; {arguments.device}, {backends}; seed {arguments.seed}"
     if not has_bound(model) or model.config.likelihood == "bernoulli":
@@ -207,6 +211,6 @@ def write_numbers(arguments: argparse.Namespace, name: str, options: Sequence[st
         **numbers,
     }
     text = json.dumps(record, indent=2, allow_nan=False, default=str) + "\n"
-    with writing(arguments.json), replacing(arguments.json) as temporary:
+    with writing(arguments.json), atomic_write(arguments.json) as temporary:
         temporary.write_text(text, encoding="utf-8")
     tell(f"\nwrote {arguments.json}")

@@ -14,24 +14,29 @@ import torch
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 import aligndraw
-from aligndraw.cli.command_sharpen import sharpening_all
-from aligndraw.cli.evaluate.shared import add_marginal, add_shortlists, check_fits, listing
+from aligndraw.cli.command_sharpen import with_shared_sharpener
+from aligndraw.cli.evaluate.shared import (
+    add_marginal,
+    add_sharpen_epsilon,
+    add_shortlists,
+    check_fits,
+    shortlist_function,
+)
 from aligndraw.cli.evaluate.tables_text import markdown
 from aligndraw.cli.failure import Failure, failing
-from aligndraw.cli.options import add_device, add_seed, chosen_backends, named, number, whole
+from aligndraw.cli.options import add_device, add_seed, describe_backends, int_at_least, name_and_folder
 from aligndraw.cli.outputs import writing
 from aligndraw.cli.telling import tell
 from aligndraw.data.captioned import file_checksum
-from aligndraw.evaluation.bound import EPSILON
-from aligndraw.evaluation.parts import Parts, Team, team
+from aligndraw.evaluation.parts import Parts, ProcessGroup, process_group
 from aligndraw.evaluation.tables import BLOCK, ModelParts, Protocol, TableData, TableRow
-from aligndraw.files import replacing
+from aligndraw.files import atomic_write
 from aligndraw.json_files import naming, read_json
 from aligndraw.lapgan.sharpen import NAMES as SHARPENER_FILES
 from aligndraw.model.lapgan import NAMES as LAPGAN_FILES
 from aligndraw.model.saved import CONFIG, WEIGHTS
 from aligndraw.pipelines import Pipeline
-from aligndraw.printable import printable
+from aligndraw.printable import escape
 
 FORMAT = "aligndraw tables 2"
 MODEL_FILES = WEIGHTS, CONFIG
@@ -53,7 +58,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--model",
-        type=named,
+        type=name_and_folder,
         nargs="+",
         required=True,
         metavar="NAME=DIR",
@@ -63,39 +68,33 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sharpen", type=Path, metavar="DIR", help="a sharpener, for the bound on test after sharpening"
     )
-    parser.add_argument(
-        "--sharpen-epsilon",
-        type=number(0),
-        default=EPSILON,
-        metavar="E",
-        help="after sharpening, the mean of a pixel is clipped to [E, 1 - E] [%(default)s]",
-    )
+    add_sharpen_epsilon(parser)
     parser.add_argument("-o", type=Path, default=Path("tables"), metavar="DIR", help="folder to write [%(default)s]")
     parser.add_argument("--overwrite", action="store_true", help="forget what was done for other tables in that folder")
     parser.add_argument(
         "--images",
-        type=whole(2),
+        type=int_at_least(2),
         default=defaults.images,
         metavar="N",
         help="captions of each split, each with its image [%(default)s]",
     )
     parser.add_argument(
         "--samples",
-        type=whole(1),
+        type=int_at_least(1),
         default=defaults.samples,
         metavar="K",
         help="of latents, for a bound [%(default)s]",
     )
     parser.add_argument(
         "--drawn",
-        type=whole(1),
+        type=int_at_least(1),
         default=defaults.drawn,
         metavar="N",
         help="pictures of a test caption that are compared with its image [%(default)s]",
     )
     parser.add_argument(
         "--pictures",
-        type=whole(1),
+        type=int_at_least(1),
         default=defaults.pictures,
         metavar="N",
         help="pictures of the caption of a scene whose attributes are read [%(default)s]",
@@ -103,7 +102,11 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     add_shortlists(parser)
     add_marginal(parser)
     parser.add_argument(
-        "--threads", type=whole(1), default=1, metavar="N", help="of each process; sums round by it [%(default)s]"
+        "--threads",
+        type=int_at_least(1),
+        default=1,
+        metavar="N",
+        help="of each process; sums round by it [%(default)s]",
     )
     add_seed(parser, "of the examples and of the noise")
     add_device(parser)
@@ -116,16 +119,14 @@ def _run(arguments: argparse.Namespace) -> int:
         folders = {LAPGAN: arguments.lapgan, **folders}
     if len(folders) < len(arguments.model) + (arguments.lapgan is not None):
         raise Failure("--model must have different names: give them as NAME=DIR", status=2)
-    if not 0 < arguments.sharpen_epsilon < 0.5:
-        raise Failure(f"--sharpen-epsilon must be above 0 and below 0.5, got {arguments.sharpen_epsilon:g}", status=2)
-    backends = chosen_backends(arguments.device)
-    with team(arguments.threads) as ours, failing(ValueError, FileNotFoundError):
+    backends = describe_backends(arguments.device)
+    with process_group(arguments.threads) as group, failing(ValueError, FileNotFoundError):
         if arguments.device == "cuda":
-            torch.cuda.set_device(ours.rank % torch.cuda.device_count())
-        return _compare(arguments, folders, ours, backends)
+            torch.cuda.set_device(group.rank % torch.cuda.device_count())
+        return _compare(arguments, folders, group, backends)
 
 
-def _compare(arguments: argparse.Namespace, folders: Mapping[str, Path], ours: Team, backends: str) -> int:
+def _compare(arguments: argparse.Namespace, folders: Mapping[str, Path], group: ProcessGroup, backends: str) -> int:
     protocol = Protocol(
         arguments.images,
         arguments.marginal,
@@ -135,7 +136,7 @@ def _compare(arguments: argparse.Namespace, folders: Mapping[str, Path], ours: T
         arguments.seed,
         arguments.sharpen_epsilon,
     )
-    lists = listing(arguments)
+    lists = shortlist_function(arguments)
     if arguments.data == "scenes":
         data = TableData.of_scenes(protocol, lists)
     else:
@@ -163,7 +164,7 @@ def _compare(arguments: argparse.Namespace, folders: Mapping[str, Path], ours: T
     }
     sharpen = None
     if arguments.sharpen is not None:
-        sharpener = next(iter(sharpening_all(pipelines, arguments.sharpen, arguments.device).values())).sharpen
+        sharpener = next(iter(with_shared_sharpener(pipelines, arguments.sharpen, arguments.device).values())).sharpen
         assert sharpener is not None
         sharpen = _key(arguments.sharpen, *SHARPENER_FILES), sharpener
     models = {
@@ -171,18 +172,18 @@ def _compare(arguments: argparse.Namespace, folders: Mapping[str, Path], ours: T
         for name, pipeline in pipelines.items()
     }
     place = arguments.o / PARTS
-    if ours.rank == 0:
+    if group.rank == 0:
         with writing(place):
             _begin(place, plan, arguments.overwrite)
-    ours.wait()
+    group.barrier()
     done = Parts(place)
     try:
-        _do(done, models, ours)
+        _do(done, models, group)
     except KeyboardInterrupt:
         tell("\nwhat is done is kept: the same command goes on from there", error=True)
         raise
-    ours.wait()
-    if ours.rank > 0:
+    group.barrier()
+    if group.rank > 0:
         return 0
     rows = {name: TableRow.of(done, model) for name, model in models.items()}
     command = _command(arguments)
@@ -196,11 +197,11 @@ def _compare(arguments: argparse.Namespace, folders: Mapping[str, Path], ours: T
         },
         "sharpener": sharpen and {"folder": str(arguments.sharpen), "checksum": sharpen[0]},
     }
-    text = "\n".join(map(printable, text.split("\n")))  # names of models and folders are in it
+    text = "\n".join(map(escape, text.split("\n")))  # names of models and folders are in it
     written = {"md": text, "json": json.dumps(record, indent=2, allow_nan=False) + "\n"}
     for ending, content in written.items():
         path = arguments.o / f"{TABLES}.{ending}"
-        with writing(path), replacing(path) as temporary:
+        with writing(path), atomic_write(path) as temporary:
             temporary.write_text(content, encoding="utf-8")
     tell(text)
     tell(f"wrote {arguments.o / TABLES}.md and .json")
@@ -230,19 +231,19 @@ def _begin(place: Path, plan: Mapping[str, Any], overwrite: bool) -> None:
         if not differing:
             return
         if not overwrite:
-            told = ", ".join(f"{key} {before.get(key)!r}, now {plan.get(key)!r}" for key in differing)
-            raise Failure(f"{place} holds parts of other tables ({told}): give another folder, or --overwrite")
+            changes = ", ".join(f"{key} {before.get(key)!r}, now {plan.get(key)!r}" for key in differing)
+            raise Failure(f"{place} holds parts of other tables ({changes}): give another folder, or --overwrite")
     elif place.exists():
         raise Failure(f"{place} exists, and is not from `aligndraw tables`: give another folder")
     place.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(place) as new:
+    with atomic_write(place) as new:
         new.mkdir()
         (new / PLAN).write_text(json.dumps(plan, indent=2) + "\n", encoding="utf-8")
 
 
-def _do(done: Parts, models: Mapping[str, ModelParts], ours: Team) -> None:
+def _do(done: Parts, models: Mapping[str, ModelParts], group: ProcessGroup) -> None:
     """This process's share, with a bar on a terminal; the first process shows its own."""
-    share = done.share([part for model in models.values() for part in model.parts], ours)
+    share = done.share([part for model in models.values() for part in model.parts], group)
     titles = {
         part.name: f"{name}: {measure}"
         for name, model in models.items()
@@ -254,11 +255,11 @@ def _do(done: Parts, models: Mapping[str, ModelParts], ours: Team) -> None:
         unit=" bounds and pictures",
         bar_format="{desc}{percentage:3.0f}%|{bar}| {remaining} left",
         dynamic_ncols=True,
-        disable=None if ours.rank == 0 else True,
+        disable=None if group.rank == 0 else True,
         leave=False,
     ) as bar:
         for part in share:
-            bar.set_description(printable(titles[part.name]))
+            bar.set_description(escape(titles[part.name]))
             with writing(done.path(part.name)):
                 done.do(part)
             bar.update(part.work)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from aligndraw.cli.evaluate.shared import COMBINATIONS
 from aligndraw.evaluation.retrieval import RECALLS, Retrieval
 from aligndraw.evaluation.tables import SPLITS, Protocol, TableData, TableRow
 
 NONE = "–"
-KINDS = {"seen": "seen combinations", "held_out": "held-out combinations"}
 
 
 def markdown(
@@ -68,8 +68,8 @@ def _bounds(rows: Mapping[str, TableRow], data: TableData, protocol: Protocol) -
     for name, row in rows.items():
         if row.bounds:
             cells = [str(row.bounds[split]) for split in SPLITS]
-            told = name if row.constant is None else f"{name}\\*"
-            body.append([told, *cells, *[str(row.sharpened or NONE)] * sharpened])
+            title = name if row.constant is None else f"{name}\\*"
+            body.append([title, *cells, *[str(row.sharpened or NONE)] * sharpened])
     if not body:
         return []
     sizes = {split: len(examples) for split, examples in data.splits.items()}
@@ -101,7 +101,7 @@ def _attributes(rows: Mapping[str, TableRow], data: TableData, protocol: Protoco
     scenes = protocol.images
     return [
         "## Attributes",
-        _table(["model", *(f"{KINDS[kind]}, %" for kind in data.scenes)], body),
+        _table(["model", *(f"{COMBINATIONS[kind]}, %" for kind in data.scenes)], body),
         f"The share of pictures whose object, colour and place are those of their caption, as the scene reader sees "
         f"them, ± standard error; {protocol.pictures} of each of {scenes:,} captions of a kind.",
     ]

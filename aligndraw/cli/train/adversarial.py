@@ -23,22 +23,22 @@ from aligndraw.cli.train import job
 from aligndraw.lapgan import sharpen
 from aligndraw.model import lapgan
 from aligndraw.noise import stream
-from aligndraw.sharpening import AdversarialBuild, LAPGANBuild, SharpenerBuild, default_preset
-from aligndraw.text.sentences import absolute
+from aligndraw.sharpening import AdversarialSetup, LAPGANSetup, SharpenerSetup, default_preset
+from aligndraw.text.sentences import absolute_specification
 from aligndraw.training.adversarial import PyramidUpdate, Update, log_epoch
 from aligndraw.training.run import SAMPLES
 from aligndraw.viz import Captioned, contact_sheet, save_png
 
 PREVIEW_COUNT = 8  # examples on the sheet of an epoch
-OF_THE_DATA = ("image_size", "channels", "sentence_units", "sentences")  # fields of the model that are no options
+DATA_FIELDS = ("image_size", "channels", "sentence_units", "sentences")  # of the model; no options
 
 
-class AdversarialJob(job.BuildJob):
+class AdversarialJob(job.SetupJob):
     """The training of generators against discriminators; NEXT is the command that uses them."""
 
     FILES: ClassVar[tuple[str, str]]
     NEXT: ClassVar[str]
-    build: AdversarialBuild
+    setup: AdversarialSetup
 
     def pictures(self, rows: NDArray[np.int64], images: Tensor, sentences: Tensor) -> Tensor:
         """Returns the pictures of an epoch's sheet [n, k, C, H, W], k for each of n examples."""
@@ -50,34 +50,34 @@ class AdversarialJob(job.BuildJob):
         return "scenes"
 
     @classmethod
-    def asked(cls, arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    def settings_from(cls, arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
         if arguments.data is None:
             raise Failure("--data PATH must say what to train on", status=2)
         settings = {
             "data": os.path.abspath(arguments.data),
-            "sentences": absolute(arguments.sentences or "caption"),
+            "sentences": absolute_specification(arguments.sentences or "caption"),
             "drawn_by": arguments.model and os.path.abspath(arguments.model),
-            "seed": arguments.seed or 0,
+            "seed": arguments.seed,
         }
         return settings, arguments.preset or cls.preset(arguments.data)
 
     def describe(self) -> str:
         preset = f" by the preset {self.run.record['preset']}" if "preset" in self.run.record else ""
-        return f"{self.NAME}{preset}: {self.build.description()}"
+        return f"{self.NAME}{preset}: {self.setup.description()}"
 
     def status(self, update: Update | PyramidUpdate) -> str:
         return _text(update.numbers())
 
     def end_epoch(self, epoch: int) -> Mapping[str, Any]:
         means = log_epoch(self.run, self.trainer, epoch)
-        self.build.network.save(self.run.folder)
+        self.setup.network.save(self.run.folder)
         return means
 
     def epoch_line(self, epoch: int, scores: Mapping[str, Any]) -> str:
-        count = len(self.build.examples)
+        count = len(self.setup.examples)
         rows = np.linspace(0, count - 1, min(PREVIEW_COUNT, count), dtype=np.int64)
-        images, captions = self.build.examples.batch(rows)
-        pictures = self.pictures(rows, images, self.build.encoder.encode(captions).to(self.build.device))
+        images, captions = self.setup.examples.batch(rows)
+        pictures = self.pictures(rows, images, self.setup.encoder.encode(captions).to(self.setup.device))
         sheet = contact_sheet([Captioned(*row) for row in zip(captions, pictures.numpy())])
         path = self.run.folder / SAMPLES / f"epoch-{epoch:04d}.png"
         path.parent.mkdir(exist_ok=True)
@@ -104,37 +104,37 @@ def _text(numbers: Mapping[str, float]) -> str:
 class SharpenerJob(AdversarialJob):
     """The training of a sharpener."""
 
-    NAME, BUILD, FILES = "sharpener", SharpenerBuild, sharpen.NAMES
+    NAME, SETUP, FILES = "sharpener", SharpenerSetup, sharpen.NAMES
     NEXT = 'aligndraw sample "..." --sharpen {folder}'
-    build: SharpenerBuild
+    setup: SharpenerSetup
 
     @classmethod
     def preset(cls, data: Path) -> str:
         return default_preset(data)
 
     def prepare(self) -> None:
-        if self.build.reconstructs:
-            count = len(self.build.examples)
+        if self.setup.reconstructs:
+            count = len(self.setup.examples)
             with tqdm(total=count, unit=" reconstructions", dynamic_ncols=True, disable=None) as bar:
-                self.build.reconstruct(bar.update)
+                self.setup.reconstruct(bar.update)
 
     @torch.no_grad()
     def pictures(self, rows: NDArray[np.int64], images: Tensor, sentences: Tensor) -> Tensor:
-        coarse = self.build.trainer.coarse(images, rows).clamp(0, 1)
-        sharp = self.build.network(coarse.to(self.build.device), sentences).cpu()
+        coarse = self.setup.trainer.coarse(images, rows).clamp(0, 1)
+        sharp = self.setup.network(coarse.to(self.setup.device), sentences).cpu()
         return torch.stack([coarse, sharp, images], 1)
 
 
 class LAPGANJob(AdversarialJob):
     """The training of both levels of a LAPGAN."""
 
-    NAME, BUILD, FILES = "lapgan", LAPGANBuild, lapgan.NAMES
+    NAME, SETUP, FILES = "lapgan", LAPGANSetup, lapgan.NAMES
     NEXT = 'aligndraw sample "..." --model {folder}'
-    build: LAPGANBuild
+    setup: LAPGANSetup
 
     def pictures(self, rows: NDArray[np.int64], images: Tensor, sentences: Tensor) -> Tensor:
         noise = [[stream(j, i) for i in range(len(images))] for j in range(3)]
-        return torch.stack([*(self.build.network.imagine(sentences, streams).cpu() for streams in noise), images], 1)
+        return torch.stack([*(self.setup.network.generate(sentences, streams).cpu() for streams in noise), images], 1)
 
 
 def add_to(parsers: Any) -> None:
@@ -166,7 +166,7 @@ def _add_training(
     seed = "the parameters, the examples and the noise"
     parser = job.add_training(parsers, training.NAME, training.begin, summary, description, "the presets", seed)
     parser.add_argument("--data", type=Path, metavar="PATH", help=data)
-    parser.add_argument("--preset", choices=training.BUILD.PRESETS, help=presets)
+    parser.add_argument("--preset", choices=training.SETUP.PRESETS, help=presets)
     add_sentences(parser, SENTENCES, "caption")
     add_model(parser)
-    add_presets(parser, training.BUILD.PRESETS, without=OF_THE_DATA)
+    add_presets(parser, training.SETUP.PRESETS, without=DATA_FIELDS)

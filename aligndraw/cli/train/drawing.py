@@ -11,18 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from aligndraw.cli.failure import Failure, failing
-from aligndraw.cli.options import add_config, chosen, chosen_backends, fields, whole
-from aligndraw.cli.outputs import draw_each, write_sheet
+from aligndraw.cli.options import add_config, add_renamed, apply_overrides, describe_backends, fields, int_at_least
+from aligndraw.cli.outputs import draw_one_by_one, write_sheet
 from aligndraw.cli.train import job
 from aligndraw.config import MODEL_CONFIGS, AlignDRAWConfig, TrainingConfig
 from aligndraw.data import BANS, open_data_set
+from aligndraw.data.sets import VALIDATION_SIZE
 from aligndraw.model.saved import CONFIG, WEIGHTS
-from aligndraw.pipelines import Job, Pipeline, fitted, new_run, resumed_run, train
+from aligndraw.pipelines import Job, Pipeline, config_for, new_run, resumed_run, train
 from aligndraw.presets import PRESETS
 from aligndraw.training import Update
 from aligndraw.training.run import SAMPLES
 
-RECENT = 50  # updates that the progress bar averages
+AVERAGED_UPDATES = 50  # of the figures in the progress bar
 _VAES = "; fc-vae, conv-vae: variational auto-encoders, fully connected and convolutional"
 
 FIELDS = list(dict.fromkeys(f.name for config in (*MODEL_CONFIGS, TrainingConfig) for f in fields(config)))
@@ -45,7 +46,7 @@ class DrawingJob(job.Job):
         self.NAME, recipe = name, begun.trainer.config  # type: ignore[misc]
         self.epochs, self.per_update = recipe.epochs, recipe.batch_size
         self.device, self.backends = device, backends
-        self.recent: deque[Update] = deque(maxlen=RECENT)
+        self.recent: deque[Update] = deque(maxlen=AVERAGED_UPDATES)
 
     def describe(self) -> str:
         return f"{self.begun.description(self.device)}, {self.backends}"
@@ -62,9 +63,9 @@ class DrawingJob(job.Job):
         return _bounds(scores)
 
     def _write_sheet(self, path: Path, pipeline: Pipeline) -> None:
-        shown = self.begun.data.shown
-        drawings = draw_each(pipeline, [caption for caption, _ in shown])
-        write_sheet(path, shown, drawings, pipeline=pipeline, model=str(self.run.folder))
+        captions = self.begun.data.preview_captions
+        drawings = draw_one_by_one(pipeline, [caption for caption, _ in captions])
+        write_sheet(path, captions, drawings, pipeline=pipeline, model=str(self.run.folder))
 
     def train(self, on_epoch: Callable[[int, Mapping[str, Any]], None], **options: Any) -> str:
         return train(self.begun, on_epoch=on_epoch, **options)
@@ -74,10 +75,10 @@ class DrawingJob(job.Job):
         self._write_sheet(folder / f"{SAMPLES}.png", Pipeline.load(folder))
         last = [m for m in self.run.metrics() if "epoch" in m][-1]
         done = f"{self.trainer.index} of {self.trainer.total} updates"
-        yield f"{ended} after {done}: {_bounds({kind: last[kind] for kind in data.scored})}"
+        yield f"{ended} after {done}: {_bounds({kind: last[kind] for kind in data.validation_sets})}"
         yield f"wrote {folder / WEIGHTS} and {CONFIG}: the model"
-        yield f"wrote {folder / SAMPLES}.png: a picture of each of {len(data.shown)} captions"
-        yield f"next: aligndraw sample {shlex.quote(data.shown[0][0])} --model {shlex.quote(str(folder))}"
+        yield f"wrote {folder / SAMPLES}.png: a picture of each of {len(data.preview_captions)} captions"
+        yield f"next: aligndraw sample {shlex.quote(data.preview_captions[0][0])} --model {shlex.quote(str(folder))}"
 
 
 def _bounds(scores: Mapping[str, Any]) -> str:
@@ -117,10 +118,11 @@ def add_to(parsers: Any) -> None:
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder that `aligndraw data` wrote")
 
 
-def add_scoring(parser: argparse.ArgumentParser) -> None:
-    """Adds --scored."""
-    scored = "validation pictures of each kind whose bound is taken after each epoch [1000]"
-    parser.add_argument("--scored", type=whole(2), metavar="N", help=scored)
+def add_validation_size(parser: argparse.ArgumentParser) -> None:
+    """Adds --validation-size."""
+    text = f"validation pictures of each kind; each epoch ends with their bound [{VALIDATION_SIZE}]"
+    parser.add_argument("--validation-size", type=int_at_least(2), metavar="N", help=text)
+    add_renamed(parser, "--scored", "--validation-size")
 
 
 def _add_set(parsers: Any, name: str, summary: str, description: str, presets: str) -> argparse.ArgumentParser:
@@ -128,7 +130,7 @@ def _add_set(parsers: Any, name: str, summary: str, description: str, presets: s
     seed = "the parameters, the examples and the noise"
     parser = job.add_training(parsers, name, _begin, summary, description, "the preset", seed, model=True)
     parser.add_argument("--preset", choices=PRESETS[name], help=f"{presets} [{next(iter(PRESETS[name]))}]")
-    add_scoring(parser)
+    add_validation_size(parser)
     table = PRESETS[name]
     models = next(iter(table.values()))
     kinds = "align: alignDRAW; noalign: one vector of its language model for all steps; skipthought: one vector of a "
@@ -148,7 +150,7 @@ def _add_set(parsers: Any, name: str, summary: str, description: str, presets: s
 
 @contextmanager
 def _begin(arguments: argparse.Namespace) -> Iterator[DrawingJob]:
-    backends = chosen_backends(arguments.device)  # refuses before anything is written
+    backends = describe_backends(arguments.device)  # refuses before anything is written
     with ExitStack() as stack:
         with failing(ValueError):
             begun = _resumed(arguments, stack) if arguments.resume else _new(arguments, stack)
@@ -169,11 +171,11 @@ def _new(arguments: argparse.Namespace, stack: ExitStack) -> Job:
         if field not in known and getattr(arguments, field, None) is not None:
             raise Failure(f"--{field.replace('_', '-')} has no meaning for --model {kind}: leave it out", status=2)
     with failing(ValueError, status=2):
-        chosen(network, arguments)
-        training = chosen(recipe, arguments)
-    found = open_data_set(name, data, arguments.scored or 1000, getattr(arguments, "bans", None))
-    model = chosen(fitted(network, found), arguments)
-    options = dict(seed=arguments.seed or 0, device=arguments.device, overwrite=arguments.overwrite, preset=preset)
+        apply_overrides(network, arguments)
+        training = apply_overrides(recipe, arguments)
+    found = open_data_set(name, data, arguments.validation_size or VALIDATION_SIZE, getattr(arguments, "bans", None))
+    model = apply_overrides(config_for(network, found), arguments)
+    options = dict(seed=arguments.seed, device=arguments.device, overwrite=arguments.overwrite, preset=preset)
     return stack.enter_context(new_run(arguments.out, model, training, found, **options))
 
 

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from aligndraw.cli.failure import Failure, failing
-from aligndraw.cli.options import add_config, add_model, chosen, chosen_backends, number
+from aligndraw.cli.options import add_config, add_model, apply_overrides, describe_backends, float_at_least
 from aligndraw.cli.train import job
-from aligndraw.cli.train.drawing import DrawingJob, add_scoring
+from aligndraw.cli.train.drawing import DrawingJob, add_validation_size
 from aligndraw.config import EndToEndConfig, RefinedConfig
 from aligndraw.data import open_data_set
-from aligndraw.pipelines import Job, Pipeline, joined, new_run, resumed_run, training_data
+from aligndraw.data.sets import VALIDATION_SIZE
+from aligndraw.pipelines import Job, Pipeline, joined, new_run, resumed_run
+from aligndraw.provenance import training_data
 from aligndraw.training.end_to_end import EndToEndTrainer
 
 NAME = "end-to-end"
@@ -40,15 +42,15 @@ def add_to(parsers: Any) -> None:
     parser.add_argument("--sharpener", type=Path, metavar="DIR", help=sharpener)
     data = "folder that `aligndraw data` wrote [the model's training data]"
     parser.add_argument("--data", type=Path, metavar="DIR", help=data)
-    add_scoring(parser)
+    add_validation_size(parser)
     epsilon = f"{RefinedConfig.__dataclass_fields__['epsilon'].metadata['help']} [{RefinedConfig.epsilon:g}]"
-    parser.add_argument("--epsilon", type=number(0), metavar="E", help=epsilon)
+    parser.add_argument("--epsilon", type=float_at_least(0), metavar="E", help=epsilon)
     add_config(parser, "training", {NAME: RECIPE}, without=("init",))
 
 
 @contextmanager
 def _begin(arguments: argparse.Namespace) -> Iterator[DrawingJob]:
-    backends = chosen_backends(arguments.device)  # refuses before anything is written
+    backends = describe_backends(arguments.device)  # refuses before anything is written
     with ExitStack() as stack:
         with failing(ValueError, FileNotFoundError):
             begun = _resumed(arguments, stack) if arguments.resume else _new(arguments, stack)
@@ -59,20 +61,20 @@ def _new(arguments: argparse.Namespace, stack: ExitStack) -> Job:
     if arguments.sharpener is None:
         raise Failure("--sharpener DIR must name the sharpener to begin with", status=2)
     with failing(ValueError, status=2):
-        recipe = chosen(RECIPE, arguments)
+        recipe = apply_overrides(RECIPE, arguments)
     pipeline = Pipeline.load(arguments.model)
     epsilon = RefinedConfig.epsilon if arguments.epsilon is None else arguments.epsilon
     start = joined(pipeline, arguments.sharpener, epsilon)
-    scored = arguments.scored or 1000
-    given = arguments.data and open_data_set("captioned", arguments.data, scored)
-    data = given or training_data(pipeline.notes, scored)
+    size = arguments.validation_size or VALIDATION_SIZE
+    given = arguments.data and open_data_set("captioned", arguments.data, size)
+    data = given or training_data(pipeline.notes, size)
     parts = {name: getattr(arguments, name) for name in ("model", "sharpener")}
     begun = new_run(
         arguments.out,
         start.config,
         recipe,
         data,
-        seed=arguments.seed or 0,
+        seed=arguments.seed,
         device=arguments.device,
         overwrite=arguments.overwrite,
         start=start,

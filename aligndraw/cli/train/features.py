@@ -12,30 +12,30 @@ from typing import Any
 from aligndraw.cli.options import add_presets
 from aligndraw.cli.train import job
 from aligndraw.evaluation.features import NAMES
-from aligndraw.training.features import PRESETS, FeaturesBuild, FeaturesUpdate, accuracy
+from aligndraw.training.features import PRESETS, FeaturesSetup, FeaturesUpdate, accuracy
 
 
-class FeaturesJob(job.BuildJob):
+class FeaturesJob(job.SetupJob):
     """The training of a feature network."""
 
-    NAME, BUILD = "features", FeaturesBuild
-    build: FeaturesBuild
+    NAME, SETUP = "features", FeaturesSetup
+    setup: FeaturesSetup
 
     @classmethod
-    def asked(cls, arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
-        settings = {"data": arguments.data and os.path.abspath(arguments.data), "seed": arguments.seed or 0}
+    def settings_from(cls, arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
+        settings = {"data": arguments.data and os.path.abspath(arguments.data), "seed": arguments.seed}
         return settings, "scenes" if arguments.data is None else "cifar"
 
     def status(self, update: FeaturesUpdate) -> str:
         return f"{update.loss:.3f} nats, {100 * update.right:.0f} % right"
 
     def end_epoch(self, epoch: int) -> Mapping[str, Any]:
-        self.build.save(self.run.folder)
+        self.setup.save(self.run.folder)
         return {}
 
     def finish(self, ended: str) -> Iterator[str]:
         folder = self.run.folder
-        yield f"finished: {accuracy(self.build.trainer.model, self.build.test)} % of 1,000 test images told"
+        yield f"finished: {accuracy(self.setup.trainer.model, self.setup.test)} % of 1,000 test images told"
         yield f"wrote {folder / NAMES[0]} and {NAMES[1]}: the network"
         yield f"next: aligndraw eval retrieval --features {shlex.quote(str(folder))} --model ..."
 

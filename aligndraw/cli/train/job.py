@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from aligndraw.cli.failure import Failure, failing
-from aligndraw.cli.options import add_device, add_seed, chosen, whole
+from aligndraw.cli.options import add_device, add_seed, apply_overrides, int_at_least
 from aligndraw.cli.outputs import writing
 from aligndraw.cli.telling import tell
 from aligndraw.cli.train.curves import Curves, check_tensorboard
@@ -20,10 +20,10 @@ from aligndraw.cli.train.stopping import stopped_by_signals
 from aligndraw.printable import one_line
 from aligndraw.text import CaptionError
 from aligndraw.training.fit import fit
-from aligndraw.training.run import Build, RunFolder
+from aligndraw.training.run import RunFolder, TrainingSetup
 from aligndraw.training.state import Resumable
 
-_J = TypeVar("_J", bound="BuildJob")
+_J = TypeVar("_J", bound="SetupJob")
 Begin = Callable[[argparse.Namespace], AbstractContextManager["Job"]]
 
 
@@ -74,21 +74,21 @@ class Job(ABC):
         return fit(self.trainer, self.run, end_epoch=lambda epoch: on_epoch(epoch, self.end_epoch(epoch)), **options)
 
 
-class BuildJob(Job):
-    """A training that a `Build` describes."""
+class SetupJob(Job):
+    """A training that a `TrainingSetup` describes."""
 
-    BUILD: ClassVar[type[Build]]
+    SETUP: ClassVar[type[TrainingSetup]]
 
-    def __init__(self, build: Build, run: RunFolder[Any, Any], remarks: Sequence[str]) -> None:
-        self.build, self.run, self.remarks = build, run, remarks
-        self.trainer, self.epochs = build.trainer, run.training_config.epochs
+    def __init__(self, setup: TrainingSetup, run: RunFolder[Any, Any], remarks: Sequence[str]) -> None:
+        self.setup, self.run, self.remarks = setup, run, remarks
+        self.trainer, self.epochs = setup.trainer, run.training_config.epochs
 
     def describe(self) -> str:
-        return self.build.description()
+        return self.setup.description()
 
     @classmethod
     @abstractmethod
-    def asked(cls, arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    def settings_from(cls, arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
         """Returns the settings and the preset that the command line names."""
 
     @classmethod
@@ -98,16 +98,16 @@ class BuildJob(Job):
         with ExitStack() as stack:
             with failing(ValueError, FileNotFoundError):
                 if arguments.resume:
-                    resumed = cls.BUILD.resumed(arguments.out, arguments.device)
-                    build, run, remarks = stack.enter_context(resumed)
+                    resumed = cls.SETUP.resumed(arguments.out, arguments.device)
+                    setup, run, remarks = stack.enter_context(resumed)
                 else:
-                    settings, preset = cls.asked(arguments)
+                    settings, preset = cls.settings_from(arguments)
                     with failing(ValueError, status=2):
-                        model, recipe = (chosen(config, arguments) for config in cls.BUILD.PRESETS[preset])
-                    build = cls.BUILD(settings, model, recipe, arguments.device)
-                    begun = build.begun(arguments.out, recipe, arguments.overwrite, preset=preset)
+                        model, recipe = (apply_overrides(config, arguments) for config in cls.SETUP.PRESETS[preset])
+                    setup = cls.SETUP(settings, model, recipe, arguments.device)
+                    begun = setup.begun(arguments.out, recipe, arguments.overwrite, preset=preset)
                     run, remarks = stack.enter_context(begun), []
-            yield cls(build, run, remarks)
+            yield cls(setup, run, remarks)
 
 
 def add_training(
@@ -129,7 +129,7 @@ def add_training(
     group.add_argument("--overwrite", action="store_true", help="remove what a training left in that folder")
     group.add_argument("--resume", action="store_true", help="take up the run in that folder, with its own settings")
     every = "updates between checkpoints [%(default)s]"
-    parser.add_argument("--checkpoint-every", type=whole(1), default=100, metavar="N", help=every)
+    parser.add_argument("--checkpoint-every", type=int_at_least(1), default=100, metavar="N", help=every)
     events = "write TensorBoard events into the folder too; needs the package tensorboard"
     parser.add_argument("--tensorboard", action="store_true", help=events)
     add_seed(parser, f"of {seed}", default=None)
@@ -146,6 +146,8 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace, begin: 
             if value is not None and parser.get_default(name) is None:  # a setting, which the run has fixed
                 option = name.replace("_", "-")
                 raise Failure(f"--resume keeps the settings of the run: leave out --{option}", status=2)
+    elif arguments.seed is None:
+        arguments.seed = 0
     if arguments.tensorboard:
         check_tensorboard()
     with ExitStack() as stack, writing(folder):

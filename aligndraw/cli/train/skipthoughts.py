@@ -17,44 +17,44 @@ from aligndraw.text.words import RULE
 from aligndraw.training.expansion import expand_vocabulary
 from aligndraw.training.skipthoughts import (
     PRESETS,
-    SkipThoughtsBuild,
+    SkipThoughtsSetup,
     SkipThoughtsUpdate,
     save_skipthoughts,
 )
 
 
-class SkipThoughtsJob(job.BuildJob):
+class SkipThoughtsJob(job.SetupJob):
     """The training of skip-thoughts."""
 
-    NAME, BUILD = "skipthoughts", SkipThoughtsBuild
-    build: SkipThoughtsBuild
+    NAME, SETUP = "skipthoughts", SkipThoughtsSetup
+    setup: SkipThoughtsSetup
 
     @classmethod
-    def asked(cls, arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    def settings_from(cls, arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
         if arguments.text is None:
             raise Failure("--text FILE must say what to train on", status=2)
         vectors: Path | None = arguments.word_vectors
         if vectors is not None and not vectors.is_file():
             raise Failure(f"there are no word vectors {vectors}")
         paths = {"text": arguments.text, "word_vectors": vectors}
-        absolute = {name: path and os.path.abspath(path) for name, path in paths.items()}
-        return {**absolute, "word_rule": RULE, "seed": arguments.seed or 0}, "released"
+        given = {name: path and os.path.abspath(path) for name, path in paths.items()}
+        return {**given, "word_rule": RULE, "seed": arguments.seed}, "released"
 
     def status(self, update: SkipThoughtsUpdate) -> str:
         return f"{update.loss:.3f} nats per word"
 
     def end_epoch(self, epoch: int) -> Mapping[str, Any]:
-        save_skipthoughts(self.build.trainer.model, self.build.data.words, self.run.folder, self.build.data.rule)
+        save_skipthoughts(self.setup.trainer.model, self.setup.data.words, self.run.folder, self.setup.data.rule)
         return {}
 
     def finish(self, ended: str) -> Iterator[str]:
-        folder, direction = self.run.folder, self.build.model_config.direction
+        folder, direction = self.run.folder, self.setup.model_config.direction
         losses = [m["loss"] for m in self.run.metrics() if "loss" in m][-self.trainer.updates_per_epoch :]
         yield f"finished: {sum(losses) / max(len(losses), 1):.3f} nats per word in the last epoch"
-        if vectors := self.build.settings["word_vectors"]:
-            table = self.build.trainer.model.words.weight.detach().cpu().numpy()
+        if vectors := self.setup.settings["word_vectors"]:
+            table = self.setup.trainer.model.words.weight.detach().cpu().numpy()
             with failing(ValueError, FileNotFoundError):
-                total = expand_vocabulary(self.build.data.words, table, vectors, folder, direction)
+                total = expand_vocabulary(self.setup.data.words, table, vectors, folder, direction)
             yield f"expanded the vocabulary to {total:,} words"
         yield f"wrote {', '.join((DICTIONARY, *FILES[direction]))} into {folder}"
         yield f"next: aligndraw train sharpener --sentences {direction}-skip:{shlex.quote(str(folder))} ..."

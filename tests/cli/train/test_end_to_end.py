@@ -9,7 +9,7 @@ from aligndraw.model.refined import RefinedDRAW
 from aligndraw.pipelines import Pipeline
 
 BUS = "a large red bus is parked on the road"
-SHORT = "--epochs 2 --epoch-size 8 --batch-size 4 --scored 2".split()
+SHORT = "--epochs 2 --epoch-size 8 --batch-size 4 --validation-size 2".split()
 
 
 @pytest.fixture
@@ -18,7 +18,18 @@ def parts(command, small, tmp_path):
     store_scenes(tmp_path / "data", 4, captions=2)
     model, sharpener = tmp_path / "drawing", tmp_path / "sharpener"
     assert command("train", "scenes", *small, "--out", model)[0] == 0
-    train = ("train", "sharpener", "--data", tmp_path / "data", "--model", model, "--planes", 2, "--batch-size", 4)
+    train = (
+        "train",
+        "sharpener",
+        "--data",
+        tmp_path / "data",
+        "--model",
+        model,
+        "--hidden-channels",
+        2,
+        "--batch-size",
+        4,
+    )
     assert command(*train, "--epochs", 1, "--out", sharpener)[0] == 0
     return "--model", model, "--sharpener", sharpener
 
@@ -33,7 +44,7 @@ def train(command, parts, tmp_path):
 
 def test_training_and_resuming(train, command, parts, tmp_path):
     """With a discriminator; the parts that it began with are needed no more."""
-    weighed = ("--adversarial", 5, "--discriminator-planes", 2)
+    weighed = ("--adversarial", 5, "--discriminator-channels", 2)
     status, out, err = train(*weighed, out=tmp_path / "a")
     assert (status, err) == (0, "") and "training end-to-end refined alignDRAW" in out and "on scenes" in out
     lines = [json.loads(line) for line in (tmp_path / "a" / "metrics.jsonl").read_text().splitlines()]

@@ -14,7 +14,9 @@ from aligndraw.noise import stream
 from aligndraw.pipelines import Pipeline
 
 BUS, KITE = "a large red bus is parked on the road", "a small pink kite is flying over the snow"
-SIZES = "--planes 2 --noise-units 3 --generator-units 4 --discriminator-units 5 --epochs 2 --batch-size 8".split()
+SIZES = (
+    "--hidden-channels 2 --noise-units 3 --generator-units 4 --discriminator-units 5 --epochs 2 --batch-size 8".split()
+)
 
 
 @pytest.fixture
@@ -93,7 +95,7 @@ def test_evaluation(train, command, tmp_path, monkeypatch):
     accuracy = score_attributes(pipeline.model, pipeline.vocabulary, examples, n=2, seed=5)
     assert record["attributes"] == {kind: score.to_dict() for kind, score in accuracy.items()}
     assert record["bound"] == {} and set(record["gradient_energy"]) == {"real", "drawn"}
-    monkeypatch.setattr("aligndraw.cli.evaluate.measures.TRAINED_ON", 5)
+    monkeypatch.setattr("aligndraw.cli.evaluate.measures.TRAINING_COUNT", 5)
     given = ("--model", tmp_path / "lapgan", "--seed", 5)
     status, out, err = command("eval", "similarity", *given, "--captions", 3, "-n", 2)
     assert (status, err) == (0, "")
@@ -131,7 +133,11 @@ def test_errors(command, data, model, tmp_path, listing):
         (train, 2, "--data PATH must say what to train on"),
         ((*train, "--data", tmp_path / "a.npz"), 1, "there are no captioned images in"),
         ((*train, "--data", data, "--model", model), 1, "unknown word"),
-        ((*train, "--data", data, "--planes", 0), 2, "planes must be a whole number of at least 1, got 0"),
+        (
+            (*train, "--data", data, "--hidden-channels", 0),
+            2,
+            "hidden_channels must be a whole number of at least 1, got 0",
+        ),
     ):
         found, _, err = command(*arguments)
         assert found == status and message in err and err.count("\n") == 1, (arguments, err)

@@ -1,13 +1,11 @@
 """aligndraw train, eval and sample: every model, words and vectors of sentences alike."""
 
 import json
-import signal
 
 import numpy as np
 import pytest
 import torch
 
-from aligndraw.cli.train.progress import Progress
 from aligndraw.data import CaptionedImages, evaluation_scenes, sentences
 from aligndraw.data.stored_scenes import store_scenes
 from aligndraw.evaluation.attributes import score_attributes
@@ -16,14 +14,14 @@ from aligndraw.model.saved import load_model
 from aligndraw.pipelines import Pipeline
 from aligndraw.text.sentences import StoredVectors
 
-SHORT = "--epochs 2 --epoch-size 12 --batch-size 4 --scored 3 --latent-units 3"
+SHORT = "--epochs 2 --epoch-size 12 --batch-size 4 --validation-size 3 --latent-units 3"
 DRAWING = "--steps 2 --encoder-units 6 --decoder-units 5"
 SIZES = {
     "align": f"{DRAWING} --language-units 4 --align-units 4",
     "noalign": f"{DRAWING} --language-units 4",
     "skipthought": DRAWING,
     "fc-vae": "--hidden-units 7 --language-units 4",
-    "conv-vae": "--planes 2 --language-units 4",
+    "conv-vae": "--hidden-channels 2 --language-units 4",
 }
 TITLES = dict(zip(SIZES, ["alignDRAW", "noalignDRAW", "skipthoughtDRAW", "Fully-Connected VAE", "Conv-Deconv VAE"]))
 READ = [(model, "vectors") for model in list(SIZES)[2:]] + [(m, "words") for m in SIZES if m != "skipthought"]
@@ -45,19 +43,8 @@ def vectors(stored, tmp_path):
     return tmp_path / "vectors.npz"
 
 
-def stop_at(monkeypatch, number):
-    report = Progress.on_update
-
-    def stopping(self, update):
-        report(self, update)
-        if update.index + 1 == number:
-            signal.raise_signal(signal.SIGINT)
-
-    monkeypatch.setattr(Progress, "on_update", stopping)
-
-
 @pytest.mark.parametrize(("model", "read"), READ)
-def test_a_run(command, stored, vectors, tmp_path, monkeypatch, model, read):
+def test_a_run(command, stored, vectors, tmp_path, monkeypatch, model, read, stop_at):
     """Training stops and goes on to the same bits; the model is scored and draws, from anywhere."""
     title = TITLES[model]
     monkeypatch.chdir(tmp_path)
@@ -116,7 +103,7 @@ def test_scenes(command, stored, tmp_path):
 def test_scenes_by_vectors(command, vectors, stored, tmp_path, monkeypatch):
     """What a model that reads vectors shows of scenes is told too."""
     monkeypatch.setattr(StoredVectors, "encode", lambda self, texts: torch.tensor([[len(t) / 60.0] * 9 for t in texts]))
-    given = ("--model", "conv-vae", *SHORT.split(), "--planes", 2, "--sentences", f"vectors:{vectors}")
+    given = ("--model", "conv-vae", *SHORT.split(), "--hidden-channels", 2, "--sentences", f"vectors:{vectors}")
     assert command("train", "scenes", *given, "--out", tmp_path / "run")[0] == 0
     short = ("--images", 3, "--samples", 2, "--json", tmp_path / "out.json")
     assert command("eval", "scenes", "--model", tmp_path / "run", *short)[0] == 0
@@ -146,7 +133,7 @@ def test_refused(command, stored, vectors, tmp_path, listing):
         ((*by_file, "--sentence-units", 8, "--out", tmp_path / "new"), 1, "sentence_units must be 9 for vectors:"),
         ((*by_file, "--align", "--out", tmp_path / "new"), 2, "align must be false for vectors of sentences"),
         ((*vae, "--steps", 3), 2, "--steps has no meaning for --model fc-vae: leave it out"),
-        ((*vae, "--planes", 3), 2, "--planes has no meaning for --model fc-vae: leave it out"),
+        ((*vae, "--hidden-channels", 3), 2, "--hidden-channels has no meaning for --model fc-vae: leave it out"),
         (("--out", tmp_path / "run", "--resume", "--model", "align"), 2, "leave out --model"),
     ):
         got, out, err = command("train", "captioned", *arguments)

@@ -43,8 +43,8 @@ def sources(tmp_path_factory):
 @pytest.fixture
 def stores(sources, monkeypatch):
     """What `aligndraw data` does, in blocks of two images, by its name; each is given the folder to make."""
-    monkeypatch.setattr(image_files, "TOGETHER", 2)
-    monkeypatch.setattr(stored_scenes, "TOGETHER", 2)
+    monkeypatch.setattr(image_files, "CHUNK_SIZE", 2)
+    monkeypatch.setattr(stored_scenes, "CHUNK_SIZE", 2)
     options = {"size": (2, 2), "threads": 1, "allow_skipped": 0.5}
 
     def coco(folder, **more):

@@ -20,7 +20,7 @@ from aligndraw.training.adversarial import AdversarialTrainer, SharpenerTrainer
 from aligndraw.training.reconstructions import reconstruct
 
 SEVEN, TWO = "the digit seven is at the top left of the image", "the digit two is at the top left of the image"
-SHORT = "--planes 2 --epochs 2 --batch-size 4".split()
+SHORT = "--hidden-channels 2 --epochs 2 --batch-size 4".split()
 
 
 @pytest.fixture
@@ -256,7 +256,7 @@ def test_what_cannot_be_reconstructed(command, data, model, archive, tmp_path, l
     texts = sorted(set((data / "train-captions.txt").read_text().splitlines()))
     np.savez(tmp_path / "v.npz", captions=texts, vectors=np.eye(len(texts), 5))
     vectors = ("--data", data, "--sentences", f"vectors:{tmp_path / 'v.npz'}", "--model")
-    sizes = LAPGANConfig(sentence_units=6, planes=2, generator_units=2)
+    sizes = LAPGANConfig(sentence_units=6, hidden_channels=2, generator_units=2)
     LAPGAN(sizes, VOCABULARY, LanguageModel(len(VOCABULARY), 3)).save(tmp_path / "gan")
     before = listing()
     given = ("train", "sharpener", *SHORT, "--out", tmp_path / "s")

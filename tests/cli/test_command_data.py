@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from aligndraw.data import CaptionedImages
-from aligndraw.data.stored_scenes import scene_splits, worded
+from aligndraw.data.stored_scenes import captions_per_scene, scene_splits
 from aligndraw.viz.sheet import MARGIN
 
 
@@ -36,7 +36,7 @@ def test_scenes(scenes):
     for split, examples in scene_splits(40, seed=3).items():
         stored = data.split(split)
         assert (stored.images == examples.batch(slice(None))[0]).all()
-        assert stored.captions() == [text for texts in worded(examples, 2) for text in texts]
+        assert stored.captions() == [text for texts in captions_per_scene(examples, 2) for text in texts]
         assert stored.captions(slice(0, None, 2)) == examples.captions()
 
 

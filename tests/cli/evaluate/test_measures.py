@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 
 from aligndraw.data import CaptionedImages, Scenes, evaluation_scenes
-from aligndraw.data.scenes import VOCABULARY
+from aligndraw.data.scene_captions import VOCABULARY
 from aligndraw.data.stored_scenes import store_scenes
 from aligndraw.evaluation.features import FeatureNetwork
-from aligndraw.evaluation.nearest import nearest
-from aligndraw.evaluation.retrieval import Likelihoods, Reference, described, mean_caption, retrieve, shortlists
+from aligndraw.evaluation.nearest import nearest_images
+from aligndraw.evaluation.retrieval import Likelihoods, Reference, encode_examples, mean_caption, retrieve, shortlists
 from aligndraw.evaluation.similarity import score_similarity
 from aligndraw.lapgan.captioned import CaptionedSharpener
 from aligndraw.model.saved import load_model
@@ -21,8 +21,8 @@ from aligndraw.noise import stream
 from aligndraw.pipelines import Pipeline
 from aligndraw.training.features import FeaturesTrainer
 
-SHORT = "--epochs 1 --epoch-size 12 --batch-size 4 --scored 2 --latent-units 3"
-FEATURES = "--planes 2 --epochs 2 --epoch-size 30 --batch-size 10".split()
+SHORT = "--epochs 1 --epoch-size 12 --batch-size 4 --validation-size 2 --latent-units 3"
+FEATURES = "--hidden-channels 2 --epochs 2 --epoch-size 30 --batch-size 10".split()
 
 
 @pytest.fixture
@@ -40,12 +40,12 @@ def drawing(command, tmp_path):
 
 
 def references_of(model, training, some):
-    return [Reference(mean_caption(model, training)), Reference(described(model, some))]
+    return [Reference(mean_caption(model, training)), Reference(encode_examples(model, some))]
 
 
 def test_retrieval_of_scenes(command, drawing, tmp_path, monkeypatch):
     """Seen and held-out ones apart, by pixels; some captions, and few pictures to choose from."""
-    monkeypatch.setattr("aligndraw.cli.evaluate.measures.TRAINED_ON", 40)
+    monkeypatch.setattr("aligndraw.cli.evaluate.measures.TRAINING_COUNT", 40)
     path = tmp_path / "out.json"
     given = ("--model", drawing, "--images", 9, "--captions", 4, "--shortlist", 5, "--samples", 2, "--seed", 3)
     given = (*given, "--marginal", 5)
@@ -68,7 +68,7 @@ def test_retrieval_of_scenes(command, drawing, tmp_path, monkeypatch):
 
 def test_after_sharpening(command, drawing, scenes_sharpener, tmp_path, monkeypatch):
     """Both measures of the sharpened pictures; in retrieval, ȳ is sharpened with the mean training sentence."""
-    monkeypatch.setattr("aligndraw.cli.evaluate.measures.TRAINED_ON", 40)
+    monkeypatch.setattr("aligndraw.cli.evaluate.measures.TRAINING_COUNT", 40)
     model, path = load_model(drawing)[0], tmp_path / "out.json"
     sharpen = CaptionedSharpener.load(scenes_sharpener(tmp_path / "sharpener", drawing), model.language, VOCABULARY)
     given = ("--model", drawing, "--sharpen", tmp_path / "sharpener", "--seed", 3, "--json", path)
@@ -124,7 +124,7 @@ def test_retrieval_of_images_with_several_captions(command, stored, tmp_path):
 
 def test_similarity(command, drawing, tmp_path, monkeypatch):
     """SSIM, and the nearest training pictures, on a sheet too."""
-    monkeypatch.setattr("aligndraw.cli.evaluate.measures.TRAINED_ON", 30)
+    monkeypatch.setattr("aligndraw.cli.evaluate.measures.TRAINING_COUNT", 30)
     path, sheet = tmp_path / "out.json", tmp_path / "sheet.png"
     given = ("--model", drawing, "--captions", 3, "-n", 4, "--seed", 2)
     status, out, err = command("eval", "similarity", *given, "--json", path, "--sheet", sheet)
@@ -137,7 +137,7 @@ def test_similarity(command, drawing, tmp_path, monkeypatch):
         read = VOCABULARY.encode_batch(examples.captions())
         drawn = pipeline.model.sample(*read, generator=[stream(2, i) for i in range(3)]).images.numpy()
         for what, pictures in (("drawn", np.rint(255 * drawn).astype(np.uint8)), ("true", examples.batch(slice(3))[0])):
-            away = nearest(pictures, training)[1].mean()
+            away = nearest_images(pictures, training)[1].mean()
             assert record[kind]["nearest"][what] == pytest.approx(away) and f"{away:.2f}" in out
     with Image.open(sheet) as image:
         assert image.width > 4 * 32 and np.asarray(image).std() > 10
@@ -165,7 +165,7 @@ def test_a_picture_of_training_is_found(command, stored, tmp_path, monkeypatch):
 
 def test_features(command, drawing, tmp_path, monkeypatch):
     """They train, stop and go on to the same bits, and shortlists are made of them."""
-    monkeypatch.setattr("aligndraw.cli.evaluate.measures.TRAINED_ON", 10)
+    monkeypatch.setattr("aligndraw.cli.evaluate.measures.TRAINING_COUNT", 10)
     status, out, err = command("train", "features", *FEATURES, "--out", tmp_path / "whole")
     assert (status, err) == (0, "") and "on 16 classes of scenes: 6 updates; cpu" in out
     assert " % of 1,000 test images told" in out
@@ -216,7 +216,11 @@ def test_refused(command, drawing, stored, tmp_path):
         (("eval", "similarity", "--model", drawing, "--sheet", tmp_path / "no" / "s.png"), 1, "cannot write"),
         (("train", "features", "--data", stored, "--out", tmp_path / "new"), 1, "must hold CIFAR-10's files"),
         (("train", "features", "--out", tmp_path / "run"), 1, "holds run.json already"),
-        (("train", "features", "--out", tmp_path / "run", "--resume", "--planes", 3), 2, "leave out --planes"),
+        (
+            ("train", "features", "--out", tmp_path / "run", "--resume", "--hidden-channels", 3),
+            2,
+            "leave out --hidden-channels",
+        ),
         (("train", "features", "--out", tmp_path / "run", "--resume", "--seed", 3), 2, "leave out --seed"),
         (("train", "features", "--batch-size", 1, "--out", tmp_path / "new"), 2, "batch_size must be from 2"),
         (("train", "features", "--out", tmp_path / "none", "--resume"), 1, "there is no run in"),

@@ -3,13 +3,11 @@
 import json
 import shlex
 import shutil
-import signal
 
 import numpy as np
 import pytest
 import torch
 
-from aligndraw.cli.train.progress import Progress
 from aligndraw.data import CaptionedImages, CaptionedWriter, open_data_set
 from aligndraw.data.stored_scenes import store_scenes
 from aligndraw.model.saved import load_model
@@ -21,20 +19,8 @@ def stored(tmp_path):
     return tmp_path / "data"
 
 
-def stop_at(monkeypatch, number):
-    """Ctrl-C while update `number`, from 1, is reported."""
-    report = Progress.on_update
-
-    def stopping(self, update):
-        report(self, update)
-        if update.index + 1 == number:
-            signal.raise_signal(signal.SIGINT)
-
-    monkeypatch.setattr(Progress, "on_update", stopping)
-
-
 @pytest.mark.parametrize("name", ["scenes", "captioned"])
-def test_a_run(command, small, stored, tmp_path, monkeypatch, name):
+def test_a_run(command, small, stored, tmp_path, monkeypatch, name, stop_at):
     """It trains, stops, is taken up to the same bits, and draws what it is then asked for."""
     data = ("--data", stored) if name == "captioned" else ()
     arguments = ("train", name, *small, *data)
@@ -81,7 +67,7 @@ def test_other_images(command, small, tmp_path):
 
 def test_the_paper_on_coco(command, stored, tmp_path):
     """Its model and its recipe, but for the numbers that the data and the command line give."""
-    short = ("--epochs", 1, "--epoch-size", 2, "--batch-size", 2, "--steps", 1, "--scored", 2)
+    short = ("--epochs", 1, "--epoch-size", 2, "--batch-size", 2, "--steps", 1, "--validation-size", 2)
     given = ("train", "captioned", "--data", stored, "--preset", "coco", *short, "--out", tmp_path / "run")
     status, out, err = command(*given)
     assert (status, err) == (0, "") and "rmsprop at 0.001" in out

@@ -12,7 +12,7 @@ from PIL import Image
 
 from aligndraw import AlignDRAWConfig, TrainingConfig
 from aligndraw.cli import _parser
-from aligndraw.cli.options import chosen
+from aligndraw.cli.options import apply_overrides
 from aligndraw.cli.train.drawing import DrawingJob
 from aligndraw.cli.train.progress import Progress
 from aligndraw.data import BANS, VOCABULARY, load_digits, open_data_set
@@ -20,7 +20,7 @@ from aligndraw.model.saved import load_model
 from aligndraw.pipelines import new_run, resumed_run
 from aligndraw.presets import PRESETS
 
-CAPTIONS = open_data_set("mnist", scored=1).shown
+CAPTIONS = open_data_set("mnist", validation_size=1).preview_captions
 CONFIGS = {
     (data, preset, model, i): config
     for data, presets in PRESETS.items()
@@ -58,7 +58,7 @@ def test_every_field_has_an_option(data, preset, model, i, name):
             given.append(f"--{option}" if wanted else f"--no-{option}")
         else:
             given += [f"--{option}", *map(str, wanted if isinstance(wanted, tuple) else (wanted,))]
-    changed = chosen(config, _parser().parse_args(["train", data, *given]))
+    changed = apply_overrides(config, _parser().parse_args(["train", data, *given]))
     assert changed == config.replace(**needs, **{name: value}) != config
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from file_faults import FileFaults, Killed, tree
 
-from aligndraw.cli.command_sharpen import sharpening
+from aligndraw.cli.command_sharpen import with_sharpener
 from aligndraw.cli.evaluate import tables
 from aligndraw.data import Scenes, evaluation_scenes
 from aligndraw.data.stored_scenes import store_scenes
@@ -20,7 +20,7 @@ from aligndraw.evaluation.attributes import score_attributes
 from aligndraw.evaluation.bound import estimate_bound
 from aligndraw.evaluation.features import FeatureNetwork, FeaturesConfig
 from aligndraw.evaluation.parts import Parts
-from aligndraw.evaluation.retrieval import Likelihoods, Reference, described, mean_caption, retrieve, shortlists
+from aligndraw.evaluation.retrieval import Likelihoods, Reference, encode_examples, mean_caption, retrieve, shortlists
 from aligndraw.evaluation.similarity import score_similarity
 from aligndraw.evaluation.tables import ModelParts
 from aligndraw.files import sweep
@@ -33,7 +33,7 @@ SMALL = ("--images", 7, "--marginal", 5, "--drawn", 3, "--samples", 2, "--pictur
 
 @pytest.fixture(autouse=True)
 def few_captions(monkeypatch):
-    monkeypatch.setattr("aligndraw.evaluation.tables.MEAN_OF", 30)
+    monkeypatch.setattr("aligndraw.evaluation.tables.MEAN_CAPTION_SCENES", 30)
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_the_numbers(compare, scenes, scenes_sharpener, tmp_path, monkeypatch, b
     monkeypatch.setattr("aligndraw.evaluation.tables.BLOCK", block)
     folder = scenes_sharpener(tmp_path / "sharpener", scenes)
     got = compare(f"tiny={scenes}", options=(*SMALL, "--sharpen", folder, "--sharpen-epsilon", 0.01))["models"]["tiny"]
-    pipeline = sharpening(Pipeline.load(scenes), folder, "cpu")
+    pipeline = with_sharpener(Pipeline.load(scenes), folder, "cpu")
     model, kinds = pipeline.model, evaluation_scenes("test", 1, 7)
     examples = {name: Scenes(name).epoch(1, size=7) for name in ("train", "validation")} | {"test": kinds["seen"]}
     for split, part in examples.items():
@@ -67,7 +67,7 @@ def test_the_numbers(compare, scenes, scenes_sharpener, tmp_path, monkeypatch, b
     lists = shortlists(images.reshape(7, -1), 7)
     references = [
         Reference(mean_caption(model, Scenes().epoch(1, size=30))),
-        Reference(described(model, Scenes().epoch(1, size=5))),
+        Reference(encode_examples(model, Scenes().epoch(1, size=5))),
     ]
     likelihoods = Likelihoods(model, images, samples=2, seed=1)
     found = retrieve(likelihoods, references, torch.from_numpy(words), torch.from_numpy(lengths), lists=lists)
@@ -145,7 +145,7 @@ def test_going_on(compare, command, scenes, scenes_model, tmp_path, monkeypatch)
 
 def test_two_processes(command, scenes, tmp_path, monkeypatch):
     """They share the parts, and the tables are those of one process to the byte."""
-    monkeypatch.setattr("aligndraw.evaluation.tables.MEAN_OF", 20_000)  # as in the processes
+    monkeypatch.setattr("aligndraw.evaluation.tables.MEAN_CAPTION_SCENES", 20_000)  # as in the processes
     options = ["tables", "--data", "scenes", "--model", f"a={scenes}", "-o", "out", *map(str, SMALL)]
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
@@ -163,7 +163,7 @@ def test_captioned_images(compare, command, tmp_path):
     """Several captions of an image look for one and the same; what is not known of its pictures is left out."""
     data = store_scenes(tmp_path / "data", images=30, captions=5)
     tiny = "--steps 2 --encoder-units 6 --decoder-units 5 --latent-units 3 --language-units 4 --align-units 4".split()
-    recipe = "--epochs 1 --epoch-size 8 --batch-size 4 --scored 3".split()
+    recipe = "--epochs 1 --epoch-size 8 --batch-size 4 --validation-size 3".split()
     status, _, err = command(
         "train", "captioned", "--data", tmp_path / "data", "--out", tmp_path / "model", *tiny, *recipe
     )
@@ -176,7 +176,7 @@ def test_captioned_images(compare, command, tmp_path):
     _, words, lengths = test.batch(slice(None))
     model = Pipeline.load(tmp_path / "model").model
     train = data.split("train")
-    references = [Reference(mean_caption(model, train)), Reference(described(model, train.epoch(0, size=64)))]
+    references = [Reference(mean_caption(model, train)), Reference(encode_examples(model, train.epoch(0, size=64)))]
     captions = torch.from_numpy(words), torch.from_numpy(lengths)
     found = retrieve(Likelihoods(model, test.images), references, *captions, test.image_index, lists)
     row = got["models"]["m"]
@@ -188,7 +188,7 @@ def test_captioned_images(compare, command, tmp_path):
 
 def test_lists_by_features(compare, scenes, tmp_path):
     torch.manual_seed(0)
-    network = FeatureNetwork(FeaturesConfig(planes=2))
+    network = FeatureNetwork(FeaturesConfig(hidden_channels=2))
     network.save(tmp_path / "features")
     got = compare(f"a={scenes}", options=("--images", 110, "--drawn", 1, "--features", tmp_path / "features"))
     images = evaluation_scenes("test", 0, 110)["seen"].pictures(slice(None))
@@ -212,7 +212,7 @@ def test_a_lapgan_has_no_bound(compare, command, scenes, tmp_path):
     network = Pipeline.load(scenes).model
     config = LAPGANConfig(
         image_size=(32, 32), channels=3, sentence_units=2 * network.config.language_units,
-        planes=2, noise_units=3, generator_units=8, discriminator_units=7,
+        hidden_channels=2, noise_units=3, generator_units=8, discriminator_units=7,
     )  # fmt: skip
     LAPGAN(config, Scenes.vocabulary, network.language).save(tmp_path / "lapgan")
     got = compare(f"a={scenes}", options=(*SMALL, "--lapgan", tmp_path / "lapgan"))["models"]
@@ -241,7 +241,7 @@ def test_gaussian_pixels_are_told_apart(compare, scenes_model, tmp_path):
         (["--data", "none"], 1, "there are no captioned images in none"),
         (["--data", "scenes", "--model", "a=none"], 1, "there is no model in none"),
         (["--data", "scenes", "--model", "a=scenes", "a=scenes"], 2, "--model must have different names"),
-        (["--data", "scenes", "--sharpen-epsilon", "0.5"], 2, "--sharpen-epsilon must be above 0 and below 0.5"),
+        (["--data", "scenes", "--sharpen-epsilon", "0.5"], 2, "--sharpen-epsilon: must be above 0 and below 0.5"),
         (
             ["--data", "scenes", "--model", "a=model"],
             1,

@@ -6,20 +6,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aligndraw.cli.command_sharpen import sharpening
+from aligndraw.cli.command_sharpen import with_sharpener
 from aligndraw.cli.failure import Failure
 from aligndraw.cli.figure_captions import _MNIST, _PAPER, _SCENES, FIGURES, default_captions
 from aligndraw.data import VOCABULARY, Scenes, all_captions
-from aligndraw.data import scenes as scene_rules
-from aligndraw.pipelines import Pipeline, training_images
+from aligndraw.data.scene import COLOURS, HELD_OUT
+from aligndraw.data.scene_captions import _ON, NOUNS
+from aligndraw.pipelines import Pipeline
+from aligndraw.provenance import training_images
 from aligndraw.text import UNKNOWN, Vocabulary
 from aligndraw.viz import attention_figure, attention_panel
-from aligndraw.viz.rows import LABEL
+from aligndraw.viz.rows import MIN_LABEL
 from aligndraw.viz.sheet import GAP, MARGIN
 
 SEVEN, TWO = "the digit seven is at the top left of the image", "the digit two is at the top left of the image"
 PICTURE, STEP = 96, 96 + GAP  # 32 pixels, enlarged, and from one to the next
-LEFT = MARGIN + LABEL + MARGIN
+LEFT = MARGIN + MIN_LABEL + MARGIN
 
 
 @pytest.fixture
@@ -72,12 +74,12 @@ def test_what_is_said_of_digits_is_true():
 
 def held_out(text):
     """Whether a caption tells of a combination that training never shows, by the words in it."""
-    colour = next(c for c in scene_rules.COLOURS if f" {c} " in text)
-    nouns = ((noun, thing) for thing, nouns in scene_rules.NOUNS.items() for noun in nouns)
+    colour = next(c for c in COLOURS if f" {c} " in text)
+    nouns = ((noun, thing) for thing, nouns in NOUNS.items() for noun in nouns)
     thing = next(thing for noun, thing in nouns if f" {noun} " in text)
-    places = ((phrase, ground) for ground, phrases in scene_rules._ON.items() for phrase in phrases)
+    places = ((phrase, ground) for ground, phrases in _ON.items() for phrase in phrases)
     place = "sky" if " flying " in text else next(ground for phrase, ground in places if phrase in text)
-    return colour == scene_rules.HELD_OUT[thing][0] or place == scene_rules.HELD_OUT[thing][1]
+    return colour == HELD_OUT[thing][0] or place == HELD_OUT[thing][1]
 
 
 def test_what_is_said_of_scenes_is_true():
@@ -192,7 +194,7 @@ def test_sharpening(draw, tmp_path, scenes, scenes_sharpener):
     pipeline = Pipeline.load(scenes)
     top = len(sheet) - PICTURE - STEP - MARGIN
     assert shows(sheet, top, pipeline.draw([captions[-1]], 2).images.numpy())
-    sharp = sharpening(pipeline, folder, "cpu").draw([captions[-1]], 2).images.numpy()
+    sharp = with_sharpener(pipeline, folder, "cpu").draw([captions[-1]], 2).images.numpy()
     assert shows(sheet, top + STEP, sharp) and not shows(sheet, top, sharp)
 
 

@@ -1,0 +1,74 @@
+"""The result of a model's sampling: pictures, and the steps in which they were drawn."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from aligndraw import ops
+
+
+class Drawing:
+    """Pictures drawn from captions, and how they came about.
+
+    Attributes:
+        images: σ(c_T), [B, C, H, W] in [0, 1].
+        weights: α, [B, T, N]; None for a model without align.
+        windows: of the writes, [B, T, 5]; None for a model that does not draw in steps.
+        patches: [B, T, C, p, p]; None for such a model too.
+    """
+
+    def __init__(
+        self,
+        first: Tensor,
+        last: Tensor,
+        patches: Tensor | None = None,
+        windows: Tensor | None = None,
+        weights: Tensor | None = None,
+    ) -> None:
+        self._first = first
+        self._canvases: Tensor | None = None
+        self.images = last.sigmoid()
+        self.patches, self.windows, self.weights = patches, windows, weights
+
+    @property
+    def canvases(self) -> Tensor:
+        """c_1 ... c_T, [B, T, C, H, W] before the sigmoid; formed on first access.
+
+        Raises:
+            ValueError: the model does not draw in steps.
+        """
+        if self.patches is None or self.windows is None:
+            raise ValueError("a model must draw in steps for there to be canvases, and this one does not")
+        if self._canvases is None:
+            canvas, frames = self._first, []
+            for patch, window in zip(self.patches.unbind(1), self.windows.unbind(1)):
+                canvas = ops.write(patch, window, canvas)
+                frames.append(canvas)
+            self._canvases = torch.stack(frames, 1)
+        return self._canvases
+
+    @classmethod
+    def joined(cls, drawings: Sequence[Drawing]) -> Drawing:
+        """Returns the pictures of several drawings as one, without the weights of the words, whose numbers differ."""
+        new = copy.copy(drawings[0])
+        new._canvases = new.weights = None
+        for name in ("images", "patches", "windows"):
+            values = [getattr(drawing, name) for drawing in drawings]
+            setattr(new, name, None if values[0] is None else torch.cat(values))
+        if new.patches is not None:
+            new._first = torch.cat([d._first.expand(len(d.images), *d._first.shape[-3:]) for d in drawings])
+        return new
+
+    def cloned(self, words: int) -> Drawing:
+        """The same in memory of its own, with the weights of the first `words` words."""
+        new = copy.copy(self)
+        new._canvases = None
+        for name in ("_first", "images", "patches", "windows"):
+            value = getattr(self, name)
+            setattr(new, name, None if value is None else value.clone())
+        new.weights = None if self.weights is None else self.weights[..., :words].clone()
+        return new

@@ -1,0 +1,137 @@
+"""Networks in folders: weights in a .safetensors file, configuration and notes in a .json file beside it."""
+
+from __future__ import annotations
+
+import json
+from abc import abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch import nn
+
+from aligndraw.files import atomic_write, load_tensors, save_tensors
+from aligndraw.json_files import entry, naming, read_json
+
+_M = TypeVar("_M", bound=nn.Module)
+_S = TypeVar("_S", bound="SavedModule")
+
+
+def write_module(
+    module: nn.Module,
+    folder: Path,
+    names: tuple[str, str],
+    record: dict[str, Any],
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Writes the weights of a module and its record into files of these names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {k: v.to(dtype or v.dtype) for k, v in module.state_dict().items()}
+    with atomic_write(folder / names[0]) as path:
+        save_tensors(path, state)
+    with atomic_write(folder / names[1]) as path:
+        path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def _shapes(build: Callable[[dict[str, Any]], nn.Module], record: dict[str, Any]) -> dict[str, torch.Size]:
+    """The shapes of the parameters and buffers of a module, for which nothing is allocated, whatever its sizes."""
+    try:
+        with torch.device("meta"):
+            return {name: tensor.shape for name, tensor in build(record).state_dict().items()}
+    except (RuntimeError, TypeError) as error:  # PyTorch's, of sizes that are too large, have its own stack below them
+        raise ValueError(str(error).partition("\n")[0]) from error
+
+
+def read_module(
+    folder: Path, names: tuple[str, str], kind: str, format: str, build: Callable[[dict[str, Any]], _M]
+) -> tuple[_M, dict[str, Any]]:
+    """Reads what `write_module` wrote.
+
+    Args:
+        names: of the weights and of the record.
+        kind: what messages call it.
+        format: what the record must say that it is.
+        build: makes the module of the record; it is called twice, first for the shapes alone. Where an entry of the
+            record is missing or wrong, it raises one of `json_files.FAULTS`.
+
+    Returns:
+        the module in float32 on the CPU, and the record, which has "notes".
+
+    Raises:
+        FileNotFoundError: one of the two files is missing.
+        ValueError: a file is damaged, foreign, or does not fit the other.
+    """
+    weights, config = (folder / name for name in names)
+    for path in (config, weights):
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no {kind} in {folder}: it has no {path.name}")
+    with naming(config, f"no {kind} configuration"):
+        record = read_json(config)
+        if entry(record, "format", str, default="") != format:
+            raise ValueError(f"it does not say that its format is {format}")
+        record["notes"] = entry(record, "notes", dict, default={})
+        wanted = _shapes(build, dict(record))
+    state, _ = load_tensors(weights)
+    wrong = sorted(k for k in wanted.keys() | state.keys() if k not in state or wanted.get(k) != state[k].shape)
+    if wrong:
+        raise ValueError(f"{weights} does not fit {config.name} beside it: look at {', '.join(wrong[:3])}")
+    with torch.random.fork_rng(devices=()):  # the first parameters are drawn, and replaced at once
+        module = build(record)
+    module.load_state_dict({k: v.float() for k, v in state.items()})
+    return module, record
+
+
+class SavedModule(nn.Module):
+    """A network that saves itself into a folder, with notes.
+
+    Attributes:
+        FILES: the names of the files of its weights and of its record.
+        FORMAT: the entry of the record that identifies it.
+        TITLE: its name in messages.
+        notes: how the network came about; any value that JSON can hold.
+    """
+
+    FILES: ClassVar[tuple[str, str]]
+    FORMAT: ClassVar[str]
+    TITLE: ClassVar[str]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.notes: dict[str, Any] = {}
+
+    @abstractmethod
+    def record(self) -> dict[str, Any]:
+        """Returns the entries of the record from which `from_record` builds the network."""
+
+    @classmethod
+    @abstractmethod
+    def from_record(cls: type[_S], record: dict[str, Any]) -> _S:
+        """Returns the network of a record, with fresh parameters.
+
+        Raises:
+            ValueError: an entry is missing or wrong; like all of `json_files.FAULTS`.
+        """
+
+    def save(self, folder: str | Path) -> None:
+        """Writes the files of the network into a folder, which is made if need be.
+
+        Raises:
+            OSError: a file cannot be written; each appears whole or not at all.
+        """
+        record = {"format": self.FORMAT, **self.record(), "notes": self.notes}
+        write_module(self, Path(folder), self.FILES, record)
+
+    @classmethod
+    def load(cls: type[_S], folder: str | Path) -> _S:
+        """Returns the network that `save` wrote: in float32, on the CPU.
+
+        Raises:
+            FileNotFoundError: there is no such network in the folder.
+            ValueError: a file is damaged, foreign, or does not fit the other.
+        """
+        network, record = read_module(Path(folder), cls.FILES, cls.TITLE, cls.FORMAT, cls.from_record)
+        if not all(p.isfinite().all() for p in network.parameters()):
+            raise ValueError(f"the {cls.TITLE} in {folder} is damaged: some parameters are not finite")
+        network.notes = record["notes"]
+        return network
