@@ -83,6 +83,20 @@ def missing_reason(op: str, backend: str, device: str) -> str:
     return ""
 
 
+def best_isa() -> str:
+    """The last of `ISAS` that this machine has; the C++ library must have been built."""
+    return ISAS[torch.ops.aligndraw.best_isa()]
+
+
+def served_isa() -> str:
+    """The instruction set that the C++ products take: the best one, or the one that ALIGNDRAW_ISA names.
+
+    Raises:
+        RuntimeError: ALIGNDRAW_ISA names none of this machine's.
+    """
+    return ISAS[torch.ops.aligndraw.isa()]
+
+
 _forced: str | None = os.environ.get("ALIGNDRAW_BACKEND") or None
 _choices: dict[tuple[str, str], str] = {}
 
@@ -98,6 +112,14 @@ def backend_for(op: str, device: str) -> str:
     if choice is None:
         choice = _choices[op, device] = _choose(op, device, _forced)
     return choice
+
+
+def cpp_or_reference(op: str, device: str) -> str:
+    """The backend that serves, on a device type, an op with no other forms: "cpp" or "reference".
+
+    Where "cuda" or "triton" is forced the reference serves: it is ordinary PyTorch on any device.
+    """
+    return backend_for(op, device) if device == "cpu" and _forced in (None, "cpp") else "reference"
 
 
 def _choose(op: str, device: str, forced: str | None) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 import aligndraw
-from aligndraw.backends import BACKENDS, BUILD, ISAS, backend_for, missing_reason
+from aligndraw.backends import BACKENDS, BUILD, ISAS, backend_for, best_isa, missing_reason, served_isa
 from aligndraw.machine import processor
 from aligndraw.ops import LOOPS, OPS
 from aligndraw.printable import escape
@@ -90,12 +90,12 @@ def _cpu() -> str:
 
 def _isa() -> str:
     """The instruction set of the C++ products, and the last one that this machine has."""
-    reason = missing_reason("unroll", "cpp", "cpu")
+    reason = missing_reason("product", "cpp", "cpu")
     if reason:
         return f"none: {reason}"
-    best = ISAS[torch.ops.aligndraw.best_isa()]
+    best = best_isa()
     try:
-        served = ISAS[torch.ops.aligndraw.isa()]
+        served = served_isa()
     except RuntimeError as error:  # ALIGNDRAW_ISA names none of this machine's
         return f"none: {error}"
     return f"{served} serves the C++ products, this machine has {best}"

@@ -1,45 +1,58 @@
-// What the arguments of unroll and unroll_prior have in common, checked.
+// Checks that the loops share.
 #pragma once
 #include <optional>
 
 #include "check.h"
+#include "unroll_sizes.h"
 
 namespace aligndraw {
 
-// Shapes. Inputs has words, keys, lengths, noise, the decoder's parameters and write_size.
+// Checks the arguments that the sizes of unroll and unroll_prior are read from.
 template <class Inputs>
-void check_decoder(const char* op, const Inputs& in, int64_t channels) {
+void check_decoder_sizes(const char* op, const Inputs& in, int64_t channels) {
   check_shape(op, "noise", in.noise, "[B, T, z]", {any, any, any});
-  const int64_t batch = in.noise.size(0), latents = in.noise.size(2);
   if (in.noise.size(1) < 1)
     fail(op, ": noise must have at least one step, got ", shape_text(in.noise));
-  check_shape(op, "words", in.words, "[B, N, d]", {batch, any, any});
+  check_shape(op, "words", in.words, "[B, N, d]", {in.noise.size(0), any, any});
   const int64_t words = in.words.size(1);
   if (in.write_size < 1) fail(op, ": write_size must be at least 1, got ", in.write_size);
   check_sizes(op, "the patch", {channels, in.write_size, in.write_size});
   if (in.keys.has_value() != in.score.has_value())
     fail(op, ": score must be given where keys are, and nowhere else");
   if (!in.keys && words != 1)
-    fail(op, ": words must be one vector a caption where there are no keys, got ", words);
-  int64_t units = 0;
+    fail(op, ": words must be one vector per caption where there are no keys, got ", words);
   if (in.keys) {
     if (words < 1) fail(op, ": words must have at least one word, got ", shape_text(in.words));
     check_shape(op, "score", *in.score, "[l]", {any});
-    units = in.score->size(0);
-    check_shape(op, "keys", *in.keys, "[B, N, l]", {batch, words, units});
   }
-  check_shape(op, "lengths", in.lengths, "[B]", {batch});
   check_shape(op, "decoder_h0", in.decoder_h0, "[n]", {any});
-  const int64_t n = in.decoder_h0.size(0);
-  const int64_t rows = units + 2 * latents + channels * in.write_size * in.write_size + 10;
-  check_shape(op, "decoder_ih", in.decoder_ih, "[4n, z + d]", {4 * n, latents + in.words.size(2)});
-  check_shape(op, "decoder_hh", in.decoder_hh, "[4n, n]", {4 * n, n});
-  check_shape(op, "decoder_bias", in.decoder_bias, "[4n]", {4 * n});
-  check_shape(op, "heads", in.heads, "[R, n]", {rows, n});
-  check_shape(op, "heads_bias", in.heads_bias, "[R]", {rows});
 }
 
-// Lengths int64; the first float32 or float64, and the others like it.
+// Their sizes but for height, width, the encoder and the glimpse.
+template <class Inputs>
+UnrollSizes decoder_sizes(const Inputs& in, int64_t channels) {
+  UnrollSizes s{};
+  s.batch = in.noise.size(0);
+  s.channels = channels;
+  s.steps = in.noise.size(1);
+  s.words = in.words.size(1);
+  s.word_size = in.words.size(2);
+  s.units = in.score ? in.score->size(0) : 0;
+  s.latents = in.noise.size(2);
+  s.decoder = in.decoder_h0.size(0);
+  s.write_size = in.write_size;
+  s.attends = in.keys.has_value();
+  return s;
+}
+
+// The shape of a field as error messages have it: "4 * e, G + n" is "[4e, G + n]".
+inline std::string field_letters(std::string sizes) {
+  for (size_t at; (at = sizes.find(" * ")) != std::string::npos;) sizes.erase(at, 3);
+  return "[" + sizes + "]";
+}
+
+// Checks the types of a loop's arguments: int64 lengths, float32 or float64 in `first`, and the
+// same in the others.
 inline void check_loop(const char* op, const Tensor& lengths, const Argument& first,
                        std::initializer_list<Argument> others) {
   if (lengths.scalar_type() != ScalarType::Long)
@@ -52,21 +65,6 @@ inline void check_loop(const char* op, const Tensor& lengths, const Argument& fi
     check_device(op, argument, first);
     check_dtype(op, argument, first);
   }
-}
-
-// The same of what both have but their first.
-template <class Inputs>
-void check_decoder_types(const char* op, const Inputs& in, const Argument& first) {
-  check_loop(op, in.lengths, first,
-             {{"words", in.words},
-              {"noise", in.noise},
-              {"decoder_ih", in.decoder_ih},
-              {"decoder_hh", in.decoder_hh},
-              {"decoder_bias", in.decoder_bias},
-              {"decoder_h0", in.decoder_h0},
-              {"heads", in.heads},
-              {"heads_bias", in.heads_bias}});
-  if (in.keys) check_loop(op, in.lengths, first, {{"keys", *in.keys}, {"score", *in.score}});
 }
 
 }  // namespace aligndraw

@@ -15,18 +15,10 @@
 
 namespace aligndraw {
 
-// What has no other form: products by each ISA, the number of the ISA that serves and of the best
-// one here, and update rules.
+// The numbers of the ISA that serves and of the best one here: aligndraw/backends.py.
 STABLE_TORCH_LIBRARY_FRAGMENT(aligndraw, ops) {
-  ops.def("product(Tensor left, Tensor right, bool bf16, int isa) -> Tensor");
   ops.def("isa() -> int");
   ops.def("best_isa() -> int");
-  ops.def(
-      "muon_(Tensor(a!)[] parameters, Tensor(b!)[] momenta, Tensor[] gradients, float momentum, "
-      "float[] steps, int isa) -> ()");
-  ops.def(
-      "rmsprop_(Tensor(a!)[] parameters, Tensor(b!)[] squares, Tensor[] gradients, Tensor scales, "
-      "float lr, float decay, float eps) -> ()");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(aligndraw, CompositeExplicitAutograd, ops) {

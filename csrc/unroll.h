@@ -1,5 +1,4 @@
-// unroll in C++: its signatures, and its checks. Arguments, results and tape:
-// aligndraw/ops/unroll.py.
+// unroll in C++: its signatures and its checks. aligndraw/ops/unroll.py is the contract.
 //
 // All floating tensors are float32, or all float64. Strides are free, and B may be 0.
 #pragma once
@@ -9,130 +8,134 @@
 #include <utility>
 
 #include "loop.h"
-#include "unroll_sizes.h"
+#include "unroll_fields.h"
 
 namespace aligndraw {
-
-// The op's arguments, as parameters and as what stands in a list.
-#define ALIGNDRAW_UNROLL_PARAMETERS                                                               \
-  Tensor image, Tensor canvas, Tensor words, std::optional<Tensor> keys, Tensor lengths,          \
-      Tensor noise, Tensor encoder_ih, Tensor encoder_hh, Tensor encoder_bias, Tensor encoder_h0, \
-      Tensor posterior, Tensor posterior_bias, Tensor decoder_ih, Tensor decoder_hh,              \
-      Tensor decoder_bias, Tensor decoder_h0, Tensor heads, Tensor heads_bias,                    \
-      std::optional<Tensor> score, int64_t read_size, int64_t write_size, bool bf16
-#define ALIGNDRAW_UNROLL_ARGUMENTS                                                              \
-  image, canvas, words, keys, lengths, noise, encoder_ih, encoder_hh, encoder_bias, encoder_h0, \
-      posterior, posterior_bias, decoder_ih, decoder_hh, decoder_bias, decoder_h0, heads,       \
-      heads_bias, score, read_size, write_size, bf16
 
 // Tuples of n tensors.
 template <size_t n>
 using Tensors = decltype([]<size_t... i>(std::index_sequence<i...>) {
   return std::tuple<std::enable_if_t<(i >= 0), Tensor>...>();
 }(std::make_index_sequence<n>()));
-using UnrollResults = Tensors<16>;
-using UnrollGrads = Tensors<18>;
+using UnrollResultTuple =
+    Tensors<ALIGNDRAW_UNROLL_RESULTS(ALIGNDRAW_COUNT) ALIGNDRAW_UNROLL_TAPE(ALIGNDRAW_COUNT)>;
+using UnrollGradTuple = Tensors<ALIGNDRAW_UNROLL_GRADS(ALIGNDRAW_COUNT, ALIGNDRAW_COUNT)>;
 
-// Those of the backward: the gradients, the arguments again, the tape.
-#define ALIGNDRAW_UNROLL_GRAD_PARAMETERS                                                        \
-  Tensor grad_canvas, Tensor grad_kl, Tensor grad_log_ratio, Tensor grad_windows,               \
-      Tensor grad_weights, ALIGNDRAW_UNROLL_PARAMETERS, Tensor weights, Tensor encoder_in,      \
-      Tensor encoder_gates, Tensor encoder_h, Tensor encoder_c, Tensor posteriors,              \
-      Tensor decoder_in, Tensor decoder_gates, Tensor decoder_h, Tensor decoder_c, Tensor said, \
-      Tensor canvases, bool image_grad
-#define ALIGNDRAW_UNROLL_TAPE                                                                      \
-  weights, encoder_in, encoder_gates, encoder_h, encoder_c, posteriors, decoder_in, decoder_gates, \
-      decoder_h, decoder_c, said, canvases
+// Parameters of the op, and of its gradient.
+#define ALIGNDRAW_UNROLL_PARAMETERS                                                               \
+  ALIGNDRAW_UNROLL_INPUTS(ALIGNDRAW_PARAMETER, ALIGNDRAW_OPTIONAL_PARAMETER, ALIGNDRAW_PARAMETER) \
+  int64_t read_size, int64_t write_size, bool bf16
+#define ALIGNDRAW_UNROLL_BACKWARD_PARAMETERS         \
+  ALIGNDRAW_UNROLL_RESULTS(ALIGNDRAW_GRAD_PARAMETER) \
+  ALIGNDRAW_UNROLL_PARAMETERS, Tensor weights,       \
+      ALIGNDRAW_UNROLL_TAPE(ALIGNDRAW_PARAMETER) bool image_grad
 
 namespace cpu {
-UnrollResults unroll(ALIGNDRAW_UNROLL_PARAMETERS);
-UnrollGrads unroll_backward(ALIGNDRAW_UNROLL_GRAD_PARAMETERS);
+UnrollResultTuple unroll(ALIGNDRAW_UNROLL_PARAMETERS);
+UnrollGradTuple unroll_backward(ALIGNDRAW_UNROLL_BACKWARD_PARAMETERS);
 }  // namespace cpu
 
 namespace cuda {
-UnrollResults unroll(ALIGNDRAW_UNROLL_PARAMETERS);
-UnrollGrads unroll_backward(ALIGNDRAW_UNROLL_GRAD_PARAMETERS);
+UnrollResultTuple unroll(ALIGNDRAW_UNROLL_PARAMETERS);
+UnrollGradTuple unroll_backward(ALIGNDRAW_UNROLL_BACKWARD_PARAMETERS);
 }  // namespace cuda
 
 struct UnrollInputs {
-  Tensor image, canvas, words;
-  std::optional<Tensor> keys;
-  Tensor lengths, noise;
-  Tensor encoder_ih, encoder_hh, encoder_bias, encoder_h0, posterior, posterior_bias;
-  Tensor decoder_ih, decoder_hh, decoder_bias, decoder_h0, heads, heads_bias;
-  std::optional<Tensor> score;
+  ALIGNDRAW_UNROLL_INPUTS(ALIGNDRAW_TENSOR, ALIGNDRAW_OPTIONAL_TENSOR, ALIGNDRAW_TENSOR)
   int64_t read_size, write_size;
   bool bf16;  // the large products are of factors rounded to bfloat16
 };
 
+struct UnrollBackwardInputs {
+  UnrollInputs in;
+  struct {
+    ALIGNDRAW_UNROLL_RESULTS(ALIGNDRAW_TENSOR)
+  } grads;
+  Tensor weights;
+  struct {
+    ALIGNDRAW_UNROLL_TAPE(ALIGNDRAW_TENSOR)
+  } tape;
+  bool image_grad;  // the gradient of the image is wanted
+};
+
+// The parameters of the functions above as one of these.
+#define ALIGNDRAW_UNROLL_ARGUMENTS                                                               \
+  UnrollInputs {                                                                                 \
+    ALIGNDRAW_UNROLL_INPUTS(ALIGNDRAW_INITIALISER, ALIGNDRAW_INITIALISER, ALIGNDRAW_INITIALISER) \
+        .read_size = read_size,                                                                  \
+       .write_size = write_size, .bf16 = bf16                                                    \
+  }
+#define ALIGNDRAW_GRAD_INITIALISER(name, ...) .name = grad_##name,
+#define ALIGNDRAW_UNROLL_BACKWARD_ARGUMENTS                                              \
+  UnrollBackwardInputs {                                                                 \
+    .in = ALIGNDRAW_UNROLL_ARGUMENTS,                                                    \
+    .grads = {ALIGNDRAW_UNROLL_RESULTS(ALIGNDRAW_GRAD_INITIALISER)}, .weights = weights, \
+    .tape = {ALIGNDRAW_UNROLL_TAPE(ALIGNDRAW_INITIALISER)}, .image_grad = image_grad     \
+  }
+
 inline UnrollSizes sizes_of(const UnrollInputs& in) {
-  return {in.image.size(0),      in.image.size(1),
-          in.image.size(2),      in.image.size(3),
-          in.noise.size(1),      in.words.size(1),
-          in.words.size(2),      in.score ? in.score->size(0) : 0,
-          in.noise.size(2),      in.encoder_h0.size(0),
-          in.decoder_h0.size(0), in.read_size,
-          in.write_size};
+  UnrollSizes s = decoder_sizes(in, in.image.size(1));
+  s.height = in.image.size(2);
+  s.width = in.image.size(3);
+  s.encoder = in.encoder_h0.size(0);
+  s.read_size = in.read_size;
+  return s;
 }
 
 inline void check_unroll(const char* op, const UnrollInputs& in) {
+  // The arguments that the sizes are read from.
   check_shape(op, "image", in.image, "[B, C, H, W]", {any, any, any, any});
   check_shape(op, "noise", in.noise, "[B, T, z]", {in.image.size(0), any, any});
   if (in.read_size < 1) fail(op, ": read_size must be at least 1, got ", in.read_size);
   check_sizes(op, "the glimpse", {2 * in.image.size(1), in.read_size, in.read_size});
-  check_decoder(op, in, in.image.size(1));
+  check_decoder_sizes(op, in, in.image.size(1));
   check_shape(op, "encoder_h0", in.encoder_h0, "[e]", {any});
   const UnrollSizes s = sizes_of(in);
-  check_shape(op, "canvas", in.canvas, "[C, H, W]", {s.channels, s.height, s.width});
-  check_shape(op, "encoder_ih", in.encoder_ih, "[4e, G + n]", {4 * s.encoder, s.encoder_in()});
-  check_shape(op, "encoder_hh", in.encoder_hh, "[4e, e]", {4 * s.encoder, s.encoder});
-  check_shape(op, "encoder_bias", in.encoder_bias, "[4e]", {4 * s.encoder});
-  check_shape(op, "posterior", in.posterior, "[2z, e]", {2 * s.latents, s.encoder});
-  check_shape(op, "posterior_bias", in.posterior_bias, "[2z]", {2 * s.latents});
-  check_sizes(op, "the tape",
-              {s.steps + 1, s.batch,
-               s.encoder_in() + 4 * s.encoder + 2 * s.latents + s.decoder_in() + 4 * s.decoder +
-                   s.heads() + s.words + s.volume()});
+  ALIGNDRAW_UNROLL_LETTERS(s);
+#define FIELD(name, ...) \
+  check_shape(op, #name, in.name, field_letters(#__VA_ARGS__), {__VA_ARGS__});
+#define OPTIONAL(name, ...) \
+  if (in.name) check_shape(op, #name, *in.name, field_letters(#__VA_ARGS__), {__VA_ARGS__});
+  ALIGNDRAW_UNROLL_INPUTS(FIELD, OPTIONAL, FIELD)
+#undef FIELD
+#undef OPTIONAL
+  int64_t per_row = A;
+  const auto add_row = [&](std::initializer_list<int64_t> shape) {
+    int64_t elements = 1;
+    for (const int64_t* size = shape.begin() + 2; size < shape.end(); ++size) elements *= *size;
+    per_row += elements;
+  };
+#define FIELD(name, ...) add_row({__VA_ARGS__});
+  ALIGNDRAW_UNROLL_TAPE(FIELD)
+#undef FIELD
+  check_sizes(op, "the tape", {T + 1, B, per_row});
   const Argument image{"image", in.image};
-  check_decoder_types(op, in, image);
-  check_loop(op, in.lengths, image,
-             {{"canvas", in.canvas},
-              {"encoder_ih", in.encoder_ih},
-              {"encoder_hh", in.encoder_hh},
-              {"encoder_bias", in.encoder_bias},
-              {"encoder_h0", in.encoder_h0},
-              {"posterior", in.posterior},
-              {"posterior_bias", in.posterior_bias}});
+#define FIELD(name, ...) {#name, in.name},
+#define NONE(name, ...)
+  check_loop(op, in.lengths, image, {ALIGNDRAW_UNROLL_INPUTS(FIELD, NONE, NONE)});
+#undef FIELD
+#undef NONE
+  if (in.keys) check_loop(op, in.lengths, image, {{"keys", *in.keys}, {"score", *in.score}});
 }
 
-inline void check_unroll_backward(const UnrollInputs& in, const std::array<Tensor, 5>& grads,
-                                  const std::array<Tensor, 12>& tape) {
-  const UnrollSizes s = sizes_of(in);
-  const int64_t words = in.keys ? s.words : 0, batch = s.batch, steps = s.steps;
-  const auto check = [&](const char* name, const Tensor& tensor,
+inline void check_unroll_backward(const UnrollBackwardInputs& backward) {
+  const char* op = "unroll_backward";
+  check_unroll(op, backward.in);
+  const UnrollSizes s = sizes_of(backward.in);
+  ALIGNDRAW_UNROLL_LETTERS(s);
+  const auto check = [&](const Argument& argument, const char* letters,
                          std::initializer_list<int64_t> shape) {
-    const char* letters[] = {"[T, B]", "[T, B, columns]", "[B, C, H, W]", "[T, B, C, H, W]"};
-    check_shape("unroll_backward", name, tensor, letters[shape.size() - 2], shape);
-    check_device("unroll_backward", {name, tensor}, {"image", in.image});
-    check_dtype("unroll_backward", {name, tensor}, {"image", in.image});
+    check_shape(op, argument.name, argument.tensor, field_letters(letters), shape);
+    check_device(op, argument, {"image", backward.in.image});
+    check_dtype(op, argument, {"image", backward.in.image});
   };
-  check("grad_canvas", grads[0], {batch, s.channels, s.height, s.width});
-  check("grad_kl", grads[1], {steps, batch});
-  check("grad_log_ratio", grads[2], {steps, batch});
-  check("grad_windows", grads[3], {steps, batch, 5});
-  check("grad_weights", grads[4], {steps, batch, words});
-  check("weights", tape[0], {steps, batch, words});
-  check("encoder_in", tape[1], {steps, batch, s.encoder_in()});
-  check("encoder_gates", tape[2], {steps, batch, 4 * s.encoder});
-  check("encoder_h", tape[3], {steps + 1, batch, s.encoder});
-  check("encoder_c", tape[4], {steps + 1, batch, s.encoder});
-  check("posteriors", tape[5], {steps, batch, 2 * s.latents});
-  check("decoder_in", tape[6], {steps, batch, s.decoder_in()});
-  check("decoder_gates", tape[7], {steps, batch, 4 * s.decoder});
-  check("decoder_h", tape[8], {steps + 1, batch, s.decoder});
-  check("decoder_c", tape[9], {steps + 1, batch, s.decoder});
-  check("said", tape[10], {steps + 1, batch, s.heads()});
-  check("canvases", tape[11], {steps, batch, s.channels, s.height, s.width});
+#define FIELD(name, ...) check({"grad_" #name, backward.grads.name}, #__VA_ARGS__, {__VA_ARGS__});
+  ALIGNDRAW_UNROLL_RESULTS(FIELD)
+#undef FIELD
+  check({"weights", backward.weights}, "T, B, A", {T, B, A});
+#define FIELD(name, ...) check({#name, backward.tape.name}, #__VA_ARGS__, {__VA_ARGS__});
+  ALIGNDRAW_UNROLL_TAPE(FIELD)
+#undef FIELD
 }
 
 }  // namespace aligndraw

@@ -1,38 +1,60 @@
-// What unroll's loops work on, as memory on any device: no torch.
+// The arrays of unroll and unroll_prior as memory on any device, with the shapes of
+// unroll_fields.h: no torch.
 #pragma once
-#include "unroll_sizes.h"
+#include "unroll_fields.h"
 
 namespace aligndraw {
 
-// The arguments.
+#define ALIGNDRAW_READ(name, ...) const T* name;
+#define ALIGNDRAW_READ_LENGTHS(name, ...) const int64_t* name;
+#define ALIGNDRAW_WRITE(name, ...) T* name;
+
+// The arguments. An optional one that is not there is null.
 template <class T>
 struct UnrollPointers {
   UnrollSizes sizes;
-  const T *image, *canvas, *words, *noise, *encoder_ih, *encoder_hh, *encoder_bias, *encoder_h0,
-      *posterior, *posterior_bias, *decoder_ih, *decoder_hh, *decoder_bias, *decoder_h0, *heads,
-      *heads_bias, *keys = nullptr, *score = nullptr;
-  const int64_t* lengths;
+  ALIGNDRAW_UNROLL_INPUTS(ALIGNDRAW_READ, ALIGNDRAW_READ, ALIGNDRAW_READ_LENGTHS)
 };
 
-// The results and the tape, in the order of the op's: time first.
-template <class Pointer>
+// The results and the tape.
+template <class T>
+struct UnrollOutputs {
+  ALIGNDRAW_UNROLL_RESULTS(ALIGNDRAW_WRITE)
+  ALIGNDRAW_UNROLL_TAPE(ALIGNDRAW_WRITE)
+};
+
+// The same as the backward reads them.
+template <class T>
 struct UnrollTape {
-  Pointer kl, log_ratio, windows, weights, encoder_in, encoder_gates, encoder_h, encoder_c,
-      posteriors, decoder_in, decoder_gates, decoder_h, decoder_c, said, canvases;
+  const T* weights;
+  ALIGNDRAW_UNROLL_TAPE(ALIGNDRAW_READ)
 };
 
-// The gradients that a backward is given,
+// The gradients of the results.
 template <class T>
-struct UnrollGiven {
-  const T *canvas, *kl, *log_ratio, *windows, *weights;
+struct UnrollResultGrads {
+  ALIGNDRAW_UNROLL_RESULTS(ALIGNDRAW_READ)
 };
 
-// and those that it makes.
+// The gradients of the arguments. One that is not wanted is null.
 template <class T>
-struct UnrollGradPointers {
-  T *image, *canvas, *words, *keys, *noise, *encoder_ih, *encoder_hh, *encoder_bias, *encoder_h0,
-      *posterior, *posterior_bias, *decoder_ih, *decoder_hh, *decoder_bias, *decoder_h0, *heads,
-      *heads_bias, *score;  // image, keys and score are null where they are not wanted
+struct UnrollGrads {
+  ALIGNDRAW_UNROLL_GRADS(ALIGNDRAW_WRITE, ALIGNDRAW_WRITE)
 };
+
+// The arguments and results of unroll_prior.
+template <class T>
+struct UnrollPriorPointers {
+  UnrollSizes sizes;
+  ALIGNDRAW_UNROLL_PRIOR_INPUTS(ALIGNDRAW_READ, ALIGNDRAW_READ, ALIGNDRAW_READ_LENGTHS)
+};
+template <class T>
+struct UnrollPriorOutputs {
+  ALIGNDRAW_UNROLL_PRIOR_RESULTS(ALIGNDRAW_WRITE)
+};
+
+#undef ALIGNDRAW_READ
+#undef ALIGNDRAW_READ_LENGTHS
+#undef ALIGNDRAW_WRITE
 
 }  // namespace aligndraw

@@ -1,6 +1,5 @@
-// unroll_prior in C++: its signatures, and its checks. Arguments: aligndraw/ops/unroll_prior.py.
-//
-//   ->  canvas [B, C, H, W], patches [T, B, C, p, p], windows [T, B, 5], weights [T, B, N]
+// unroll_prior in C++: its signatures and its checks. aligndraw/ops/unroll_prior.py is the
+// contract.
 //
 // All floating tensors are float32, or all float64. Strides are free, and B may be 0.
 #pragma once
@@ -8,45 +7,65 @@
 #include <tuple>
 
 #include "loop.h"
+#include "unroll_fields.h"
 
 namespace aligndraw {
 
-struct UnrollPriorInputs {
-  Tensor canvas, words;
-  std::optional<Tensor> keys;
-  Tensor lengths, noise, decoder_ih, decoder_hh, decoder_bias, decoder_h0, heads, heads_bias;
-  std::optional<Tensor> score;
-  int64_t write_size;
-};
-
-// The op's arguments, as parameters and as what stands in a list.
-#define ALIGNDRAW_UNROLL_PRIOR_PARAMETERS                                                         \
-  Tensor canvas, Tensor words, std::optional<Tensor> keys, Tensor lengths, Tensor noise,          \
-      Tensor decoder_ih, Tensor decoder_hh, Tensor decoder_bias, Tensor decoder_h0, Tensor heads, \
-      Tensor heads_bias, std::optional<Tensor> score, int64_t write_size
-#define ALIGNDRAW_UNROLL_PRIOR_ARGUMENTS                                                        \
-  canvas, words, keys, lengths, noise, decoder_ih, decoder_hh, decoder_bias, decoder_h0, heads, \
-      heads_bias, score, write_size
-using UnrollPriorResults = std::tuple<Tensor, Tensor, Tensor, Tensor>;
+#define ALIGNDRAW_UNROLL_PRIOR_PARAMETERS                                          \
+  ALIGNDRAW_UNROLL_PRIOR_INPUTS(ALIGNDRAW_PARAMETER, ALIGNDRAW_OPTIONAL_PARAMETER, \
+                                ALIGNDRAW_PARAMETER)                               \
+  int64_t write_size
+using UnrollPriorResultTuple = std::tuple<Tensor, Tensor, Tensor, Tensor>;
 
 namespace cpu {
-UnrollPriorResults unroll_prior(ALIGNDRAW_UNROLL_PRIOR_PARAMETERS);
+UnrollPriorResultTuple unroll_prior(ALIGNDRAW_UNROLL_PRIOR_PARAMETERS);
 }  // namespace cpu
 
 namespace cuda {
-UnrollPriorResults unroll_prior(ALIGNDRAW_UNROLL_PRIOR_PARAMETERS);
+UnrollPriorResultTuple unroll_prior(ALIGNDRAW_UNROLL_PRIOR_PARAMETERS);
 }  // namespace cuda
+
+struct UnrollPriorInputs {
+  ALIGNDRAW_UNROLL_PRIOR_INPUTS(ALIGNDRAW_TENSOR, ALIGNDRAW_OPTIONAL_TENSOR, ALIGNDRAW_TENSOR)
+  int64_t write_size;
+};
+
+// The parameters of the functions above as one of these.
+#define ALIGNDRAW_UNROLL_PRIOR_ARGUMENTS                                        \
+  UnrollPriorInputs {                                                           \
+    ALIGNDRAW_UNROLL_PRIOR_INPUTS(ALIGNDRAW_INITIALISER, ALIGNDRAW_INITIALISER, \
+                                  ALIGNDRAW_INITIALISER)                        \
+        .write_size = write_size                                                \
+  }
+
+inline UnrollSizes sizes_of(const UnrollPriorInputs& in) {
+  UnrollSizes s = decoder_sizes(in, in.canvas.size(0));
+  s.height = in.canvas.size(1);
+  s.width = in.canvas.size(2);
+  return s;
+}
 
 inline void check_unroll_prior(const UnrollPriorInputs& in) {
   const char* op = "unroll_prior";
   check_shape(op, "canvas", in.canvas, "[C, H, W]", {any, any, any});
-  const int64_t channels = in.canvas.size(0);
-  check_decoder(op, in, channels);
-  check_sizes(op, "the drawings",
-              {in.noise.size(1), in.noise.size(0),
-               4 * in.decoder_h0.size(0) + in.heads.size(0) + in.words.size(1) +
-                   channels * in.canvas.size(1) * in.canvas.size(2)});
-  check_decoder_types(op, in, {"canvas", in.canvas});
+  check_decoder_sizes(op, in, in.canvas.size(0));
+  const UnrollSizes s = sizes_of(in);
+  ALIGNDRAW_UNROLL_LETTERS(s);
+#define FIELD(name, ...) \
+  check_shape(op, #name, in.name, field_letters(#__VA_ARGS__), {__VA_ARGS__});
+#define OPTIONAL(name, ...) \
+  if (in.name) check_shape(op, #name, *in.name, field_letters(#__VA_ARGS__), {__VA_ARGS__});
+  ALIGNDRAW_UNROLL_PRIOR_INPUTS(FIELD, OPTIONAL, FIELD)
+#undef FIELD
+#undef OPTIONAL
+  check_sizes(op, "the drawings", {T, B, 4 * n + R + N + C * H * W});
+  const Argument canvas{"canvas", in.canvas};
+#define FIELD(name, ...) {#name, in.name},
+#define NONE(name, ...)
+  check_loop(op, in.lengths, canvas, {ALIGNDRAW_UNROLL_PRIOR_INPUTS(FIELD, NONE, NONE)});
+#undef FIELD
+#undef NONE
+  if (in.keys) check_loop(op, in.lengths, canvas, {{"keys", *in.keys}, {"score", *in.score}});
 }
 
 }  // namespace aligndraw

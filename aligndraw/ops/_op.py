@@ -5,20 +5,18 @@ from __future__ import annotations
 import functools
 import importlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from aligndraw.backends import NAMESPACES, backend_for
+from aligndraw.backends import NAMESPACES, backend_for, cpp_or_reference
 from aligndraw.ops import _autograd
+from aligndraw.ops._fields import fields, flatten, shape
 
 # The registrations live as long as these objects do.
 _libraries = {name: torch.library.Library(name, "DEF") for name in dict.fromkeys(NAMESPACES.values())}
-for _name in ("product", "muon_", "rmsprop_"):  # C++ alone defines them
-    if torch._C._dispatch_has_kernel(f"aligndraw::{_name}"):
-        _autograd.refuse(_libraries["aligndraw"], _name)
 
 HALF = (torch.bfloat16, torch.float16)
 _FLOATS = (torch.float32, torch.float64, *HALF)
@@ -135,6 +133,49 @@ class Op:
             return self._overloads[namespace](*args)
 
 
+class PlainOp:
+    """An op of the namespace `aligndraw` that has no derivatives: it refuses them. It may change arguments in place.
+
+    Calling it checks nothing that the kernel checks itself: kernel and reference raise the same errors.
+
+    Args:
+        name, schema, reference, check, fake: as of `Op`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        schema: str,
+        reference: Callable[..., Any],
+        check: Callable[..., None],
+        fake: Callable[..., Any],
+    ) -> None:
+        self.name = name
+
+        def checked_reference(*args: Any) -> Any:
+            check(*args)
+            return reference(*args)
+
+        def checked_fake(*args: Any) -> Any:
+            check(*args)
+            return fake(*args)
+
+        library = _libraries["aligndraw"]
+        self._overload = _define(library, name, schema, checked_fake)
+        library.impl(name, checked_reference, "CompositeExplicitAutograd")
+        _autograd.refuse(library, name)
+        self.reference = checked_reference
+
+    def backend(self, tensor: Tensor) -> str:
+        """The backend that serves the op on the tensor's device: "cpp" or "reference"."""
+        return cpp_or_reference(self.name, tensor.device.type)
+
+    def __call__(self, *args: Any) -> Any:
+        first = args[0][0] if isinstance(args[0], list) else args[0]
+        return self._overload(*args) if self.backend(first) == "cpp" else self.reference(*args)
+
+
 def _define(library: Any, name: str, schema: str, fake: Callable[..., Any]) -> Any:
     library.define(name + schema)
     torch.library.register_fake(f"{library.ns}::{name}", fake, lib=library)
@@ -176,6 +217,13 @@ def check_shape(op: str, name: str, tensor: Tensor, letters: str, shape: Sequenc
     check_sizes(op, name, tensor.shape)
 
 
+def check_shapes(op: str, named: tuple[Any, ...], sizes: Mapping[str, int]) -> None:
+    """Every tensor of a NamedTuple has the shape of its field, with these sizes by letter."""
+    for field, value in zip(fields(type(named)), flatten(named)):
+        if isinstance(value, Tensor):
+            check_shape(op, field.name, value, field.letters, shape(field.letters, sizes))
+
+
 def check_sizes(op: str, name: str, sizes: Sequence[int]) -> None:
     """No product of sizes overflows a kernel's arithmetic. A 0 counts as 1, and so does a size that a compiler leaves
     open."""
@@ -189,6 +237,12 @@ def check_sizes(op: str, name: str, sizes: Sequence[int]) -> None:
         if size >= 2**31 or product > 2**40:
             rule = "must have sizes below 2**31 with a product of at most 2**40"
             raise RuntimeError(f"{op}: {name} {rule}, got {list(sizes)}")
+
+
+def check_plain(op: str, name: str, tensor: Tensor) -> None:
+    """For a tensor that an update rule changes in place."""
+    if tensor.dtype != torch.float32 or not tensor.is_contiguous() or tensor.device.type != "cpu":
+        raise RuntimeError(f"{op}: {name} must be contiguous float32 tensors on the CPU")
 
 
 def check_float(op: str, **tensors: Tensor) -> None:

@@ -2,22 +2,69 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from aligndraw.ops._autograd import vjp
-from aligndraw.ops._op import HALF, Op, check_loop, check_shape
+from aligndraw.ops._fields import results_schema, schema, shapes, unflatten
+from aligndraw.ops._op import HALF, Op, check_loop, check_shape, check_shapes
 from aligndraw.ops.lstm import lstm_gates_reference
 
 
+# The letters: B batch, N words per caption, m units; `csrc/lstm_sequence.h` is the other side.
+class Inputs(NamedTuple):
+    """The arguments."""
+
+    inputs: Annotated[Tensor, "[B, N, 4m]"]
+    weight_hh: Annotated[Tensor, "[4m, m]"]
+    h0: Annotated[Tensor, "[m]"]
+    lengths: Annotated[Tensor, "[B]"]
+    reverse: bool
+
+    def sizes(self) -> dict[str, int]:
+        """Returns the sizes by letter, of arguments that fit."""
+        return {"B": self.inputs.shape[0], "N": self.inputs.shape[1], "m": self.h0.shape[0]}
+
+
+class Results(NamedTuple):
+    """The results that have gradients."""
+
+    states: Annotated[Tensor, "[B, N, m]"]
+    last: Annotated[Tensor, "[B, m]"]
+
+
+class Tape(NamedTuple):
+    """The other results, in the order of reading."""
+
+    gates: Annotated[Tensor, "[N, B, 4m]"]
+    h: Annotated[Tensor, "[N + 1, B, m]"]
+    c: Annotated[Tensor, "[N + 1, B, m]"]
+
+
+class BackwardInputs(NamedTuple):
+    """The arguments of the gradient op."""
+
+    grads: Annotated[Results, "grad_"]
+    inputs: Inputs
+    tape: Tape
+
+
+class Gradients(NamedTuple):
+    """The results of the gradient op."""
+
+    inputs: Annotated[Tensor, "[B, N, 4m]"]
+    weight_hh: Annotated[Tensor, "[4m, m]"]
+    h0: Annotated[Tensor, "[m]"]
+
+
 def _order(count: int, reverse: bool) -> range:
-    """The words in the order in which they are read."""
+    """Returns the words in the order of reading."""
     return range(count - 1, -1, -1) if reverse else range(count)
 
 
-def _lstm_sequence_reference(
+def lstm_sequence_reference(
     inputs: Tensor, weight_hh: Tensor, h0: Tensor, lengths: Tensor, reverse: bool
 ) -> tuple[Tensor, Tensor]:
     batch, count, _ = inputs.shape
@@ -31,96 +78,93 @@ def _lstm_sequence_reference(
     return torch.stack(states, 1), h.contiguous()
 
 
-def _forward(
-    namespace: str, inputs: Tensor, weight_hh: Tensor, h0: Tensor, lengths: Tensor, reverse: bool
-) -> tuple[Tensor, ...]:
-    """The steps on one backend's kernels; the tape is in the order of reading."""
+def _forward(namespace: str, *args: Any) -> tuple[Tensor, ...]:
+    """Returns the fields of `Results` and `Tape`, by the kernels of a namespace."""
+    inputs, weight_hh, h0, lengths, reverse = args
     lstm_gates = getattr(torch.ops, namespace).lstm_gates.default
-    (batch, count, _), units = inputs.shape, h0.shape[0]
-    gates = inputs.new_empty(count, batch, 4 * units)
-    h, c = inputs.new_empty(count + 1, batch, units), inputs.new_empty(count + 1, batch, units)
-    states = inputs.new_empty(batch, count, units)
+    sizes = Inputs(*args).sizes()
+    states, last = (inputs.new_empty(shape) for shape in shapes(Results, sizes))
+    gates, h, c = (inputs.new_empty(shape) for shape in shapes(Tape, sizes))
     h[0], c[0] = h0, 0
-    for step, i in enumerate(_order(count, reverse)):
+    for step, i in enumerate(_order(sizes["N"], reverse)):
         torch.addmm(inputs[:, i], h[step], weight_hh.mT, out=gates[step])
         h_next, c_next = lstm_gates(gates[step], c[step])
         inside = (i < lengths)[:, None]
         torch.where(inside, h_next, h[step], out=h[step + 1])
         torch.where(inside, c_next, c[step], out=c[step + 1])
         states[:, i] = h[step + 1]
-    return states, h[count].clone(), gates, h, c
+    return states, last.copy_(h[sizes["N"]]), gates, h, c
 
 
-def _backward(namespace: str, *args: Any) -> tuple[Tensor, Tensor, Tensor]:
-    grad_states, grad_last, inputs, weight_hh, _, lengths, reverse, gates, h, c = args
+def _backward(namespace: str, *args: Any) -> tuple[Tensor, ...]:
+    """Returns the fields of `Gradients`, by the kernels of a namespace."""
+    grads, (inputs, weight_hh, _, lengths, reverse), (gates, h, c) = unflatten(BackwardInputs, args)
     gates_backward = getattr(torch.ops, namespace).lstm_gates_backward.default
     d_gates, d_inputs = torch.empty_like(gates), torch.empty_like(inputs)
-    d_h, d_c = grad_last, torch.zeros_like(grad_last)
+    d_h, d_c = grads.last, torch.zeros_like(grads.last)
     for step, i in reversed(list(enumerate(_order(inputs.shape[1], reverse)))):
-        d_h = d_h + grad_states[:, i]
+        d_h = d_h + grads.states[:, i]
         inside = (i < lengths)[:, None]
         found, d_c_before = gates_backward(d_h, d_c, gates[step], c[step])
         d_gates[step] = torch.where(inside, found, 0)
         d_inputs[:, i] = d_gates[step]
         d_c = torch.where(inside, d_c_before, d_c)
         d_h = torch.where(inside, 0, d_h).addmm_(d_gates[step], weight_hh)
-    return d_inputs, d_gates.flatten(0, 1).mT @ h[:-1].flatten(0, 1), d_h.sum(0)
+    d_weight = d_gates.flatten(0, 1).mT @ h[:-1].flatten(0, 1)
+    return Gradients(inputs=d_inputs, weight_hh=d_weight, h0=d_h.sum(0))
 
 
-def _check(inputs: Tensor, weight_hh: Tensor, h0: Tensor, lengths: Tensor, reverse: bool) -> None:
-    op = "lstm_sequence"
-    check_shape(op, "h0", h0, "[m]", (None,))
-    units = h0.shape[0]
-    check_shape(op, "inputs", inputs, "[B, N, 4m]", (None, None, 4 * units))
-    if inputs.shape[1] < 1:
-        raise RuntimeError(f"{op}: inputs must have at least one word, got {list(inputs.shape)}")
-    check_shape(op, "weight_hh", weight_hh, "[4m, m]", (4 * units, units))
-    check_shape(op, "lengths", lengths, "[B]", (inputs.shape[0],))
-    check_loop(op, lengths, "inputs", inputs, weight_hh=weight_hh, h0=h0)
+def _check(*args: Any) -> None:
+    inputs, op = Inputs(*args), "lstm_sequence"
+    check_shape(op, "h0", inputs.h0, "[m]", (None,))
+    check_shape(op, "inputs", inputs.inputs, "[B, N, 4m]", (None, None, 4 * inputs.h0.shape[0]))
+    if inputs.inputs.shape[1] < 1:
+        raise RuntimeError(f"{op}: inputs must have at least one word, got {list(inputs.inputs.shape)}")
+    check_shapes(op, inputs, inputs.sizes())
+    check_loop(op, inputs.lengths, "inputs", inputs.inputs, weight_hh=inputs.weight_hh, h0=inputs.h0)
 
 
-def _fake(inputs: Tensor, weight_hh: Tensor, h0: Tensor, lengths: Tensor, reverse: bool) -> tuple[Tensor, ...]:
-    (batch, count, _), units = inputs.shape, h0.shape[0]
-    shapes = [
-        (batch, count, units),
-        (batch, units),
-        (count, batch, 4 * units),
-        (count + 1, batch, units),
-        (count + 1, batch, units),
-    ]
-    return tuple(inputs.new_empty(shape) for shape in shapes)
+def _fake(*args: Any) -> tuple[Tensor, ...]:
+    inputs = Inputs(*args)
+    sizes = inputs.sizes()
+    return tuple(inputs.inputs.new_empty(shape) for shape in (*shapes(Results, sizes), *shapes(Tape, sizes)))
 
 
 def _backward_fake(*args: Any) -> tuple[Tensor, ...]:
-    return tuple(t.new_empty(t.shape) for t in args[2:5])
+    inputs = unflatten(BackwardInputs, args).inputs
+    return tuple(getattr(inputs, name).new_empty(getattr(inputs, name).shape) for name in Gradients._fields)
 
 
-def _backward_reference(grad_states: Tensor, grad_last: Tensor, *args: Any) -> tuple[Tensor, ...]:
-    inputs, lengths, reverse = args[:3], args[3], args[4]
-    return vjp(lambda x, w, h: _lstm_sequence_reference(x, w, h, lengths, reverse), inputs, (grad_states, grad_last))
+def _backward_reference(*args: Any) -> tuple[Tensor, ...]:
+    grads, inputs, _ = unflatten(BackwardInputs, args)
+    leaves = (inputs.inputs, inputs.weight_hh, inputs.h0)
+    return vjp(lambda x, w, h: lstm_sequence_reference(x, w, h, inputs.lengths, inputs.reverse), leaves, grads)
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    tape = output[len(Results._fields) :]
     ctx.reverse = inputs[-1]
-    ctx.save_for_backward(*inputs[:-1], *output[2:])
-    ctx.mark_non_differentiable(*output[2:])
+    ctx.save_for_backward(*inputs[:-1], *tape)
+    ctx.mark_non_differentiable(*tape)
     ctx.set_materialize_grads(False)  # it would make zeros for the tape
 
 
 def _gradient(op: Any, ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-    inputs, weight_hh, h0, lengths, *tape = ctx.saved_tensors
-    shapes = ((*inputs.shape[:2], h0.shape[0]), (inputs.shape[0], h0.shape[0]))
-    given = [inputs.new_zeros(shape) if g is None else g for g, shape in zip(grads, shapes)]
-    return (*op(*given, inputs, weight_hh, h0, lengths, ctx.reverse, *tape), None, None)
+    tensors, tape = ctx.saved_tensors[: len(Inputs._fields) - 1], ctx.saved_tensors[len(Inputs._fields) - 1 :]
+    inputs = unflatten(Inputs, (*tensors, ctx.reverse))
+    given = [
+        inputs.h0.new_zeros(shape) if grad is None else grad
+        for grad, shape in zip(grads, shapes(Results, inputs.sizes()))
+    ]
+    found = Gradients(*op(*given, *inputs, *tape))
+    return (*found, None, None)
 
 
-_INPUTS = "Tensor inputs, Tensor weight_hh, Tensor h0, Tensor lengths, bool reverse"
 _op = Op(
     "lstm_sequence",
-    schema=f"({_INPUTS}) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
-    backward_schema=f"(Tensor grad_states, Tensor grad_last, {_INPUTS}, Tensor gates, Tensor h, Tensor c)"
-    " -> (Tensor, Tensor, Tensor)",
-    reference=_lstm_sequence_reference,
+    schema=f"({schema(Inputs)}) -> {results_schema(Results, Tape)}",
+    backward_schema=f"({schema(BackwardInputs)}) -> {results_schema(Gradients)}",
+    reference=lstm_sequence_reference,
     check=_check,
     fake=_fake,
     backward_reference=_backward_reference,

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import math
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from aligndraw.ops._op import Op, check_loop, check_shape, check_sizes
-from aligndraw.ops.unroll import DecoderWeights, check_decoder, decode_reference, heads_columns
+from aligndraw.ops._decoder import DecoderWeights, check_decoder_sizes, decode_reference, decoder_sizes, head_columns
+from aligndraw.ops._fields import fields, flatten, results_schema, schema, shapes, unflatten
+from aligndraw.ops._op import Op, check_loop, check_shape, check_shapes, check_sizes
 from aligndraw.ops.write import write_reference
 
 
 class Drawn(NamedTuple):
-    """What T steps of sampling leave behind."""
+    """The results of T steps of sampling."""
 
     canvas: Tensor  # c_T [B, C, H, W], before the sigmoid
     patches: Tensor  # [B, T, C, p, p]
@@ -21,102 +23,113 @@ class Drawn(NamedTuple):
     weights: Tensor | None  # α [B, T, N]; None without attention
 
 
-def _unroll_prior_reference(
-    canvas: Tensor,
-    words: Tensor,
-    keys: Tensor | None,
-    lengths: Tensor,
-    noise: Tensor,
-    decoder_ih: Tensor,
-    decoder_hh: Tensor,
-    decoder_bias: Tensor,
-    decoder_h0: Tensor,
-    heads: Tensor,
-    heads_bias: Tensor,
-    score: Tensor | None,
-    write_size: int,
-) -> tuple[Tensor, ...]:
-    """Results as the op gives them, time first."""
+# The letters are those of `unroll` (_unroll_fields.py); `csrc/unroll_fields.h` is the other side.
+class Inputs(NamedTuple):
+    """The arguments."""
+
+    canvas: Annotated[Tensor, "[C, H, W]"]  # c_0
+    words: Annotated[Tensor, "[B, N, d]"]
+    keys: Annotated[Tensor | None, "[B, N, l]"]
+    lengths: Annotated[Tensor, "[B]"]
+    noise: Annotated[Tensor, "[B, T, z]"]
+    decoder: DecoderWeights
+    write_size: int
+
+    def sizes(self) -> dict[str, int]:
+        """Returns the sizes by letter, of arguments that fit."""
+        channels, height, width = self.canvas.shape
+        decoder = decoder_sizes(self.words, self.noise, self.decoder, channels, self.write_size)
+        return {**decoder, "H": height, "W": width}
+
+
+class Results(NamedTuple):
+    """The results, time first."""
+
+    canvas: Annotated[Tensor, "[B, C, H, W]"]  # c_T, before the sigmoid
+    patches: Annotated[Tensor, "[T, B, C, p, p]"]
+    windows: Annotated[Tensor, "[T, B, 5]"]
+    weights: Annotated[Tensor, "[T, B, A]"]  # α
+
+
+def unroll_prior_reference(*args: Any) -> tuple[Tensor, ...]:
+    """Returns the fields of `Results`, given those of `Inputs`."""
+    inputs = unflatten(Inputs, args)
+    canvas, noise, decoder, write_size = inputs.canvas, inputs.noise, inputs.decoder, inputs.write_size
     batch, channels = noise.shape[0], canvas.shape[0]
-    decoder = DecoderWeights(decoder_ih, decoder_hh, decoder_bias, decoder_h0, heads, heads_bias, score)
-    at = heads_columns(canvas, noise, write_size, score)
+    columns = head_columns(canvas, noise, write_size, decoder.score)
     c_t = canvas.expand(batch, -1, -1, -1)
-    h, c = decoder_h0.expand(batch, -1), decoder_h0.new_zeros(batch, decoder_h0.shape[0])
+    h = decoder.decoder_h0.expand(batch, -1)
+    c = h.new_zeros(batch, h.shape[1])
     mu = log_sigma = noise.new_zeros(batch, noise.shape[2])
-    said = torch.addmm(heads_bias, h, heads.mT)
-    done: list[tuple[Tensor, ...]] = []
+    heads = torch.addmm(decoder.heads_bias, h, decoder.heads.mT)
+    by_step: list[tuple[Tensor, ...]] = []
     for epsilon in noise.unbind(1):
         z = mu + log_sigma.exp() * epsilon
-        h, c, weights, said = decode_reference(z, said[:, at.query], h, c, words, keys, lengths, decoder, False)
-        mu, log_sigma = said[:, at.prior].tanh().chunk(2, 1)
-        patch = said[:, at.patch].reshape(batch, channels, write_size, write_size)
-        window = said[:, at.write_window]
+        h, c, weights, heads = decode_reference(
+            z, heads[:, columns.query], h, c, inputs.words, inputs.keys, inputs.lengths, decoder, False
+        )
+        mu, log_sigma = heads[:, columns.prior].tanh().chunk(2, 1)
+        patch = heads[:, columns.patch].reshape(batch, channels, write_size, write_size)
+        window = heads[:, columns.write_window]
         c_t = write_reference(patch, window, c_t)
-        done.append((patch, window, weights))
-    return c_t.contiguous(), *(torch.stack(t) for t in zip(*done))
+        by_step.append((patch, window, weights))
+    return c_t.contiguous(), *(torch.stack(t) for t in zip(*by_step))
 
 
 def _forward(namespace: str, *args: Any) -> tuple[Tensor, ...]:
-    """The loop on one backend's kernels."""
-    canvas, words, keys, lengths, noise, *weights, write_size = args
-    decoder = DecoderWeights(*weights)
+    """Returns the fields of `Results`, by the kernels of a namespace."""
+    inputs = unflatten(Inputs, args)
+    canvas, words, keys, noise, decoder = inputs.canvas, inputs.words, inputs.keys, inputs.noise, inputs.decoder
     kernels = getattr(torch.ops, namespace)
     attend, lstm_gates, write = kernels.attend.default, kernels.lstm_gates.default, kernels.write.default
-    (batch, steps, latents), channels = noise.shape, canvas.shape[0]
-    at = heads_columns(canvas, noise, write_size, decoder.score)
-    patches = canvas.new_empty(steps, batch, channels, write_size, write_size)
-    windows = canvas.new_empty(steps, batch, 5)
-    word_weights = canvas.new_empty(steps, batch, 0 if keys is None else words.shape[1])
+    batch, steps, latents = noise.shape
+    columns = head_columns(canvas, noise, inputs.write_size, decoder.score)
+    results = Results(*(canvas.new_empty(shape) for shape in shapes(Results, inputs.sizes())))
     of_latent, of_context = decoder.decoder_ih.mT.split([latents, words.shape[2]])
-    pushes = words @ of_context  # what each word adds to the gates
+    word_gates = words @ of_context
     h, c = decoder.decoder_h0.expand(batch, -1), canvas.new_zeros(batch, decoder.decoder_h0.shape[0])
-    said = torch.addmm(decoder.heads_bias, h, decoder.heads.mT)
-    said[:, at.prior] = 0  # the first prior is N(0, I)
+    heads = torch.addmm(decoder.heads_bias, h, decoder.heads.mT)
+    heads[:, columns.prior] = 0  # the first prior is N(0, I)
     c_t = canvas.expand(batch, -1, -1, -1)
     for t in range(steps):
-        mu, log_sigma = said[:, at.prior].tanh().chunk(2, 1)
+        mu, log_sigma = heads[:, columns.prior].tanh().chunk(2, 1)
         z = torch.addcmul(mu, log_sigma.exp(), noise[:, t])
         if keys is None:
-            push = pushes[:, 0]
+            context_gates = word_gates[:, 0]
         else:
-            push, word_weights[t] = attend(said[:, at.query], keys, decoder.score, pushes, lengths)
-        gates = torch.addmm(decoder.decoder_bias, z, of_latent).addmm_(h, decoder.decoder_hh.mT).add_(push)
+            query = heads[:, columns.query]
+            context_gates, results.weights[t] = attend(query, keys, decoder.score, word_gates, inputs.lengths)
+        gates = torch.addmm(decoder.decoder_bias, z, of_latent).addmm_(h, decoder.decoder_hh.mT).add_(context_gates)
         h, c = lstm_gates(gates, c)
-        said = torch.addmm(decoder.heads_bias, h, decoder.heads.mT)
-        patches[t] = said[:, at.patch].reshape(patches.shape[1:])
-        windows[t] = said[:, at.write_window]
-        c_t = write(patches[t], windows[t], c_t)
-    return c_t, patches, windows, word_weights
+        heads = torch.addmm(decoder.heads_bias, h, decoder.heads.mT)
+        results.patches[t] = heads[:, columns.patch].reshape(results.patches.shape[1:])
+        results.windows[t] = heads[:, columns.write_window]
+        c_t = write(results.patches[t], results.windows[t], c_t)
+    return results._replace(canvas=c_t)
 
 
 def _check(*args: Any) -> None:
-    canvas, words, keys, lengths, noise, *weights, write_size = args
-    decoder = DecoderWeights(*weights)
-    check_shape("unroll_prior", "canvas", canvas, "[C, H, W]", (None, None, None))
-    check_decoder("unroll_prior", words, keys, lengths, noise, decoder, canvas.shape[0], write_size)
-    step = 4 * decoder.decoder_h0.shape[0] + decoder.heads.shape[0] + words.shape[1] + canvas.shape.numel()
-    check_sizes("unroll_prior", "the drawings", (noise.shape[1], noise.shape[0], step))
-    others = {"words": words, "keys": keys, "noise": noise}
-    check_loop("unroll_prior", lengths, "canvas", canvas, **others, **decoder._asdict())
+    inputs = unflatten(Inputs, args)
+    canvas, decoder, op = inputs.canvas, inputs.decoder, "unroll_prior"
+    check_shape(op, "canvas", canvas, "[C, H, W]", (None, None, None))
+    check_decoder_sizes(op, inputs.words, inputs.keys, inputs.noise, decoder, canvas.shape[0], inputs.write_size)
+    sizes = inputs.sizes()
+    check_shapes(op, inputs, sizes)
+    per_row = 4 * sizes["n"] + sizes["R"] + sizes["N"] + math.prod(canvas.shape)
+    check_sizes(op, "the drawings", (sizes["T"], sizes["B"], per_row))
+    named = dict(zip((field.name for field in fields(Inputs)), flatten(inputs)[:-1]))
+    check_loop(op, named.pop("lengths"), "canvas", named.pop("canvas"), **named)
 
 
 def _fake(*args: Any) -> tuple[Tensor, ...]:
-    canvas, words, keys, _, noise, *_, write_size = args
-    (batch, steps, _), channels = noise.shape, canvas.shape[0]
-    return (
-        canvas.new_empty(batch, *canvas.shape),
-        canvas.new_empty(steps, batch, channels, write_size, write_size),
-        canvas.new_empty(steps, batch, 5),
-        canvas.new_empty(steps, batch, 0 if keys is None else words.shape[1]),
-    )
+    inputs = unflatten(Inputs, args)
+    return tuple(inputs.canvas.new_empty(shape) for shape in shapes(Results, inputs.sizes()))
 
 
 _op = Op(
     "unroll_prior",
-    schema="(Tensor canvas, Tensor words, Tensor? keys, Tensor lengths, Tensor noise, "
-    + ", ".join(f"Tensor {name}" for name in DecoderWeights._fields[:-1])
-    + ", Tensor? score, int write_size) -> (Tensor, Tensor, Tensor, Tensor)",
-    reference=_unroll_prior_reference,
+    schema=f"({schema(Inputs)}) -> {results_schema(Results)}",
+    reference=unroll_prior_reference,
     check=_check,
     fake=_fake,
     composite=(_forward, None),

@@ -8,13 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 from torch.optim.adam import adam
 
-from aligndraw.backends import backend_for
 from aligndraw.config import TrainingConfig
 from aligndraw.model import Model
-from aligndraw.ops import rounds_fast
+from aligndraw.ops import muon_, rmsprop_
 
 
 class RMSprop(torch.optim.Optimizer):
@@ -69,49 +67,8 @@ class RMSprop(torch.optim.Optimizer):
             if dense:
                 factors = torch.ones(len(dense)) if scales is None else torch.stack([scales[p] for p in dense])
                 squares, grads = [self.state[p]["v"] for p in dense], [p.grad for p in dense]
-                _update(dense, squares, grads, factors, found_inf=self.found_inf, **rule)
+                rmsprop_(dense, squares, grads, factors, found_inf=self.found_inf, **rule)
         return loss
-
-
-def _update(
-    params: list[Tensor],
-    squares: list[Tensor],
-    grads: list[Tensor],
-    scales: Tensor,
-    lr: Tensor | float,
-    decay: float,
-    eps: float,
-    found_inf: Tensor | None,
-) -> None:
-    """The rule for dense gradients: one pass over the memory in C++, else some."""
-    everything = [*params, *squares, *grads]
-    plain = all(t.dtype == torch.float32 and t.is_contiguous() and t.device.type == "cpu" for t in everything)
-    if plain and isinstance(lr, float) and backend_for("unroll", "cpu") == "cpp":
-        torch.ops.aligndraw.rmsprop_(params, squares, grads, scales.float(), lr, decay, eps)
-        return
-    scaled = list(torch._foreach_mul(grads, list(scales.to(params[0].device, params[0].dtype).unbind())))
-    scaled, lr, kept = _halting(found_inf, scaled, lr, decay)
-    torch._foreach_mul_(squares, kept)
-    torch._foreach_addcmul_(squares, scaled, scaled, 1 - decay)
-    roots = torch._foreach_add(squares, eps)
-    torch._foreach_sqrt_(roots)
-    if isinstance(lr, Tensor):
-        torch._foreach_div_(scaled, roots)
-        torch._foreach_mul_(scaled, lr)
-        torch._foreach_sub_(params, scaled)
-    else:
-        torch._foreach_addcdiv_(params, scaled, roots, -lr)
-
-
-def _halting(
-    found_inf: Tensor | None, grads: list[Tensor], lr: Tensor | float, decay: float
-) -> tuple[list[Tensor], Tensor | float, Tensor | float]:
-    """Gradients, step size and decay by which a step changes nothing where found_inf is 1; else as they are."""
-    if found_inf is None:
-        return grads, lr, decay
-    halted = found_inf.to(grads[0].dtype)
-    flat = torch.where(found_inf > 0, 0.0, _flatten_dense_tensors(grads))  # a NaN times 0 would be one
-    return list(_unflatten_dense_tensors(flat, grads)), lr * (1 - halted), decay + (1 - decay) * halted
 
 
 def _update_rows(
@@ -189,31 +146,8 @@ class Muon(torch.optim.Optimizer):
                 self.state[p]["momentum"] = torch.zeros_like(p)
         momenta = [self.state[p]["momentum"] for p in matrices]
         grads = [p.grad for p in matrices if p.grad is not None]
-        grads, lr, kept = _halting(self.found_inf, grads, lr, 0.95)
         steps = [lr * 0.4 * max(p.shape) ** 0.5 for p in matrices]
-        if self._dtype and all(p.is_cpu and p.dtype == torch.float32 for p in matrices) and rounds_fast("cpu"):
-            isa = torch.ops.aligndraw.isa()
-            torch.ops.aligndraw.muon_(matrices, momenta, [g.contiguous() for g in grads], kept, steps, isa)
-            return
-        torch._foreach_mul_(momenta, kept)
-        torch._foreach_add_(momenta, grads, alpha=0.05)
-        for p, ahead, step in zip(matrices, torch._foreach_lerp(grads, momenta, 0.95), steps):
-            p.sub_(orthogonal(ahead, self._dtype) * step)
-
-
-def orthogonal(g: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    """About U Vᵀ of the singular value decomposition U S Vᵀ of g, by products in `dtype`, g's own when None.
-
-    Five steps of X ← a X + (b X Xᵀ + c (X Xᵀ)²) X from g over its norm, with the coefficients of Jordan et al.: they
-    take singular values to between 0.7 and 1.2.
-    """
-    a, b, c = 3.4445, -4.7750, 2.0315
-    x = (g.mT if g.shape[0] > g.shape[1] else g).to(dtype or g.dtype)
-    x = x / x.norm().clamp(min=1e-7)
-    for _ in range(5):
-        square = x @ x.mT
-        x = torch.addmm(x, torch.addmm(square, square, square, beta=b, alpha=c), x, beta=a)
-    return (x.mT if g.shape[0] > g.shape[1] else x).to(g.dtype)
+        muon_(matrices, momenta, grads, 0.95, steps, self._dtype, self.found_inf)
 
 
 def build_optimizer(model: Model, config: TrainingConfig, precision: str) -> torch.optim.Optimizer:

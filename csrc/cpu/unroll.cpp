@@ -25,9 +25,9 @@ struct Arguments : UnrollArguments<T> {
 };
 
 template <class T>
-Caption<T> caption_of(const Arguments<T>& in, const T* said, int64_t b) {
+Caption<T> caption_of(const Arguments<T>& in, const T* outputs, int64_t b) {
   const auto& s = in.sizes;
-  return {said, in.keys + b * s.words * s.units, in.score, in.words + b * s.words * s.word_size,
+  return {outputs, in.keys + b * s.words * s.units, in.score, in.words + b * s.words * s.word_size,
           std::clamp<int64_t>(in.lengths[b], 1, s.words)};
 }
 
@@ -47,7 +47,7 @@ struct ForwardWorkspace {
 };
 
 template <class T>
-void run_forward(const Arguments<T>& in, const UnrollTape<T*>& out, T* last) {
+void run_forward(const Arguments<T>& in, const UnrollOutputs<T>& out) {
   const auto& s = in.sizes;
   const int64_t batch = s.batch, volume = s.volume(), heads = s.heads();
   const auto weight = [&](const T* data, int64_t rows, int64_t columns) {
@@ -63,23 +63,24 @@ void run_forward(const Arguments<T>& in, const UnrollTape<T*>& out, T* last) {
       in.exact_right(matrix(in.heads + s.units * s.decoder, heads - s.units, s.decoder));
   const Partition<ForwardWorkspace<T>> partition(
       batch, [&] { return std::make_unique<ForwardWorkspace<T>>(s); });
-  // What is said of h_dec after t steps is complete only now: its product has no bias yet.
+  // Until here the head outputs of h_dec after t steps are a product without its bias.
   const auto finish_heads = [&](int64_t t, int64_t b) {
-    T* const said = out.said + (t * batch + b) * heads;
-    add_row(said, in.heads_bias, heads);
+    T* const outputs = out.head_outputs + (t * batch + b) * heads;
+    add_row(outputs, in.heads_bias, heads);
     if (t == 0)
-      std::fill_n(said + s.prior_at(), 2 * s.latents, T(0));  // the first prior is N(0, I)
+      std::fill_n(outputs + s.prior_at(), 2 * s.latents, T(0));  // the first prior is N(0, I)
     else
-      tanh_row(said + s.prior_at(), 2 * s.latents);
-    if (t > 0) std::copy_n(said + s.write_window_at(), 5, out.windows + ((t - 1) * batch + b) * 5);
-    return said;
+      tanh_row(outputs + s.prior_at(), 2 * s.latents);
+    if (t > 0)
+      std::copy_n(outputs + s.write_window_at(), 5, out.windows + ((t - 1) * batch + b) * 5);
+    return outputs;
   };
-  const auto draw = [&](ForwardWorkspace<T>& workspace, int64_t t, int64_t b, const T* said) {
-    T* const canvas = (t < s.steps ? out.canvases + t * batch * volume : last) + b * volume;
+  const auto draw = [&](ForwardWorkspace<T>& workspace, int64_t t, int64_t b, const T* outputs) {
+    T* const canvas = (t < s.steps ? out.canvases + t * batch * volume : out.canvas) + b * volume;
     if (t == 0)
       std::copy_n(in.canvas, volume, canvas);
     else
-      forward_row(workspace.writer, said + s.patch_at(), said + s.write_window_at(),
+      forward_row(workspace.writer, outputs + s.patch_at(), outputs + s.write_window_at(),
                   out.canvases + ((t - 1) * batch + b) * volume, canvas);
     return canvas;
   };
@@ -91,11 +92,12 @@ void run_forward(const Arguments<T>& in, const UnrollTape<T*>& out, T* last) {
       return in.exact_left(part.of(data, columns));
     };
     const auto multiply_heads = [&](int64_t t) {
-      const auto said = part.of(out.said + t * batch * heads, heads);
+      const auto outputs = part.of(out.head_outputs + t * batch * heads, heads);
       const T* const h = out.decoder_h + t * batch * s.decoder;
-      multiply<T>({{said.columns_from(0, s.units), left(h, s.decoder), of_query},
-                   {said.columns_from(s.units, heads - s.units), exact(h, s.decoder), other_heads}},
-                  part.threads);
+      multiply<T>(
+          {{outputs.columns_from(0, s.units), left(h, s.decoder), of_query},
+           {outputs.columns_from(s.units, heads - s.units), exact(h, s.decoder), other_heads}},
+          part.threads);
     };
     part.each([&](ForwardWorkspace<T>&, int64_t b) {
       std::copy_n(in.encoder_h0, s.encoder, out.encoder_h + b * s.encoder);
@@ -124,15 +126,15 @@ void run_forward(const Arguments<T>& in, const UnrollTape<T*>& out, T* last) {
                *const decoder_h = out.decoder_h + row * s.decoder,
                *const decoder_c = out.decoder_c + row * s.decoder;
       part.each([&](ForwardWorkspace<T>& workspace, int64_t b) {
-        const T* const said = finish_heads(t, b);
-        const T* const canvas = draw(workspace, t, b, said);
+        const T* const outputs = finish_heads(t, b);
+        const T* const canvas = draw(workspace, t, b, outputs);
         T* const input = encoder_in + b * s.encoder_in();
-        forward_row(workspace.reader, {in.image + b * volume, canvas, said + s.read_window_at()},
+        forward_row(workspace.reader, {in.image + b * volume, canvas, outputs + s.read_window_at()},
                     input);
         std::copy_n(decoder_h + b * s.decoder, s.decoder, input + s.glimpse());
         T* const context = decoder_in + b * s.decoder_in() + s.latents;
         if (in.keys)
-          forward_row(caption_of(in, said, b), {s.words, s.units, s.word_size}, context,
+          forward_row(caption_of(in, outputs, b), {s.words, s.units, s.word_size}, context,
                       out.weights + (row + b) * s.words);
         else
           std::copy_n(in.words + b * s.word_size, s.word_size, context);
@@ -148,7 +150,7 @@ void run_forward(const Arguments<T>& in, const UnrollTape<T*>& out, T* last) {
       part.each([&](ForwardWorkspace<T>& workspace, int64_t b) {
         T* const q = posteriors + b * 2 * s.latents;
         add_row(q, in.posterior_bias, 2 * s.latents);
-        const T* const prior = out.said + (row + b) * heads + s.prior_at();
+        const T* const prior = out.head_outputs + (row + b) * heads + s.prior_at();
         forward_row(
             {q, q + s.latents, prior, prior + s.latents, in.noise + (b * s.steps + t) * s.latents},
             decoder_in + b * s.decoder_in(), workspace.kl_terms, workspace.ratio_terms, s.latents,
@@ -199,14 +201,14 @@ void sum_rows(const T* data, int64_t rows, int64_t columns, T* result) {
 }
 
 template <class T>
-void run_backward(const Arguments<T>& in, const UnrollTape<const T*>& tape,
-                  const UnrollGiven<T>& given, const UnrollGradPointers<T>& out) {
+void run_backward(const Arguments<T>& in, const UnrollTape<T>& tape,
+                  const UnrollResultGrads<T>& given, const UnrollGrads<T>& out) {
   const auto& s = in.sizes;
   const int64_t batch = s.batch, steps = s.steps, volume = s.volume(), heads = s.heads();
   const int64_t rows = steps * batch;
   const Buffer<T> d_encoder_gates(rows * 4 * s.encoder), d_posteriors(rows * 2 * s.latents);
   const Buffer<T> d_decoder_gates(rows * 4 * s.decoder), d_decoder_in(rows * s.decoder_in());
-  const Buffer<T> d_said((rows + batch) * heads), d_encoder_in(batch * s.encoder_in());
+  const Buffer<T> d_heads((rows + batch) * heads), d_encoder_in(batch * s.encoder_in());
   const Buffer<T> d_canvas(batch * volume), d_score(batch * s.units);
   const Buffer<T> d_h_enc(batch * s.encoder), d_h_dec(batch * s.decoder);
   const Buffer<T> d_c_enc(batch * s.encoder), d_c_enc_next(batch * s.encoder);
@@ -236,17 +238,17 @@ void run_backward(const Arguments<T>& in, const UnrollTape<const T*>& tape,
       std::fill_n(d_h_dec + b * s.decoder, s.decoder, T(0));
       std::fill_n(d_c_dec + b * s.decoder, s.decoder, T(0));
       std::fill_n(d_score + b * s.units, s.units, T(0));
-      // The last heads speak to no further step, and h0's draw nothing.
-      std::fill_n(d_said + b * heads, heads, T(0));
-      std::fill_n(d_said + (rows + b) * heads, heads, T(0));
+      // No step follows the last heads, and those of h0 draw nothing.
+      std::fill_n(d_heads + b * heads, heads, T(0));
+      std::fill_n(d_heads + (rows + b) * heads, heads, T(0));
       if (out.keys) std::fill_n(out.keys + b * s.words * s.units, s.words * s.units, T(0));
       if (out.image) std::fill_n(out.image + b * volume, volume, T(0));
     });
     const auto write_backward_at = [&](BackwardWorkspace<T>& workspace, int64_t t, int64_t b) {
-      const T* const said = tape.said + ((t + 1) * batch + b) * heads;
-      T* const d = d_said + ((t + 1) * batch + b) * heads;
-      backward_row(workspace.writer, d_canvas + b * volume, said + s.patch_at(),
-                   said + s.write_window_at(), d + s.patch_at(), d + s.write_window_at());
+      const T* const outputs = tape.head_outputs + ((t + 1) * batch + b) * heads;
+      T* const d = d_heads + ((t + 1) * batch + b) * heads;
+      backward_row(workspace.writer, d_canvas + b * volume, outputs + s.patch_at(),
+                   outputs + s.write_window_at(), d + s.patch_at(), d + s.write_window_at());
       add_row(d + s.write_window_at(), given.windows + (t * batch + b) * 5, 5);
     };
     const auto read_backward_at = [&](BackwardWorkspace<T>& workspace, int64_t t, int64_t b) {
@@ -254,11 +256,13 @@ void run_backward(const Arguments<T>& in, const UnrollTape<const T*>& tape,
       const int64_t at = (t * batch + b) * heads + s.read_window_at();
       backward_row(
           workspace.reader,
-          {in.image + b * volume, tape.canvases + (t * batch + b) * volume, tape.said + at}, input,
-          {out.image ? out.image + b * volume : nullptr, d_said + at, d_canvas + b * volume, true});
+          {in.image + b * volume, tape.canvases + (t * batch + b) * volume, tape.head_outputs + at},
+          input,
+          {out.image ? out.image + b * volume : nullptr, d_heads + at, d_canvas + b * volume,
+           true});
       add_row(d_h_dec + b * s.decoder, input + s.glimpse(), s.decoder);
     };
-    // The gradient of the cells, and room for that of the step before.
+    // The gradient of the cell states, and the array for that of the step before.
     struct Cells {
       T *d_c, *d_c_before;
     };
@@ -283,7 +287,7 @@ void run_backward(const Arguments<T>& in, const UnrollTape<const T*>& tape,
         write_backward_at(workspace, t, b);
       });
       const auto d_h = part.of(d_h_dec.data(), s.decoder);
-      multiply<T>({{d_h, left(d_said + (row + batch) * heads, heads), all_heads, true}},
+      multiply<T>({{d_h, left(d_heads + (row + batch) * heads, heads), all_heads, true}},
                   part.threads);
       lstm_backward(d_h_dec, decoder_cells, tape.decoder_gates, tape.decoder_c, row, decoder_gates,
                     s.decoder);
@@ -292,12 +296,12 @@ void run_backward(const Arguments<T>& in, const UnrollTape<const T*>& tape,
           {{part.of(decoder_in, s.decoder_in()), d_dec, decoder_ih}, {d_h, d_dec, decoder_hh}},
           part.threads);
       part.each([&](BackwardWorkspace<T>& workspace, int64_t b) {
-        const T* const said = tape.said + (row + b) * heads;
-        T* const d = d_said + (row + b) * heads;
-        const T *const d_z = decoder_in + b * s.decoder_in(), *const prior = said + s.prior_at();
+        const T* const outputs = tape.head_outputs + (row + b) * heads;
+        T* const d = d_heads + (row + b) * heads;
+        const T *const d_z = decoder_in + b * s.decoder_in(), *const prior = outputs + s.prior_at();
         if (in.keys)
           backward_row(d_z + s.latents, given.weights + (row + b) * s.words,
-                       caption_of(in, said, b), tape.weights + (row + b) * s.words,
+                       caption_of(in, outputs, b), tape.weights + (row + b) * s.words,
                        {s.words, s.units, s.word_size},
                        {d, out.keys + b * s.words * s.units, d_score + b * s.units, nullptr, true},
                        workspace.energies);
@@ -326,18 +330,19 @@ void run_backward(const Arguments<T>& in, const UnrollTape<const T*>& tape,
       read_backward_at(workspace, 0, b);
       T* const words = out.words + b * s.words * s.word_size;
       const T* const contexts = d_decoder_in + b * s.decoder_in() + s.latents;
-      const int64_t pitch = batch * s.decoder_in();
+      const int64_t row_stride = batch * s.decoder_in();
       if (in.keys) {
         product(Factor<T>{tape.weights + b * s.words, 1, batch * s.words},
-                Rows<const T>{contexts, pitch}, Rows<T>{words, s.word_size}, s.words, steps,
+                Rows<const T>{contexts, row_stride}, Rows<T>{words, s.word_size}, s.words, steps,
                 s.word_size);
       } else {
         std::fill_n(words, s.word_size, T(0));
-        for (int64_t t = 0; t < steps; ++t) add_row(words, contexts + t * pitch, s.word_size);
+        for (int64_t t = 0; t < steps; ++t) add_row(words, contexts + t * row_stride, s.word_size);
       }
     });
-    multiply<T>({{part.of(d_h_dec.data(), s.decoder), left(d_said.data(), heads), all_heads, true}},
-                part.threads);
+    multiply<T>(
+        {{part.of(d_h_dec.data(), s.decoder), left(d_heads.data(), heads), all_heads, true}},
+        part.threads);
   });
 
   // The gradient of each weight is one product over all steps.
@@ -364,11 +369,11 @@ void run_backward(const Arguments<T>& in, const UnrollTape<const T*>& tape,
   }
   weight_grad(out.posterior, over_steps(d_posteriors, rows, 2 * s.latents),
               tape.encoder_h + batch * s.encoder, s.encoder);
-  weight_grad(out.heads, over_steps(d_said, rows + batch, heads), tape.decoder_h, s.decoder);
+  weight_grad(out.heads, over_steps(d_heads, rows + batch, heads), tape.decoder_h, s.decoder);
   sum_rows<T>(d_enc, rows, 4 * s.encoder, out.encoder_bias);
   sum_rows<T>(d_dec, rows, 4 * s.decoder, out.decoder_bias);
   sum_rows<T>(d_posteriors, rows, 2 * s.latents, out.posterior_bias);
-  sum_rows<T>(d_said, rows + batch, heads, out.heads_bias);
+  sum_rows<T>(d_heads, rows + batch, heads, out.heads_bias);
   sum_rows<T>(d_h_enc, batch, s.encoder, out.encoder_h0);
   sum_rows<T>(d_h_dec, batch, s.decoder, out.decoder_h0);
   sum_rows<T>(d_canvas, batch, volume, out.canvas);
@@ -377,34 +382,30 @@ void run_backward(const Arguments<T>& in, const UnrollTape<const T*>& tape,
 
 }  // namespace
 
-UnrollResults unroll(ALIGNDRAW_UNROLL_PARAMETERS) {
-  const UnrollInputs in{ALIGNDRAW_UNROLL_ARGUMENTS};
+UnrollResultTuple unroll(ALIGNDRAW_UNROLL_PARAMETERS) {
+  const UnrollInputs in = ALIGNDRAW_UNROLL_ARGUMENTS;
   check_unroll("unroll", in);
   const auto make = [&](std::initializer_list<int64_t> shape) {
     return pooled(shape, in.image.scalar_type());
   };
   const auto run = [&]<class T>(T) {
-    return unroll_results<T>(in, make, [&](const UnrollTape<T*>& tape, T* last) {
-      run_forward(Arguments<T>(in), tape, last);
-    });
+    return unroll_results<T>(
+        in, make, [&](const UnrollOutputs<T>& out) { run_forward(Arguments<T>(in), out); });
   };
   return is_double(in.image) ? run(double()) : run(float());
 }
 
-UnrollGrads unroll_backward(ALIGNDRAW_UNROLL_GRAD_PARAMETERS) {
-  const UnrollInputs in{ALIGNDRAW_UNROLL_ARGUMENTS};
-  check_unroll("unroll_backward", in);
-  const std::array<Tensor, 5> grads{grad_canvas, grad_kl, grad_log_ratio, grad_windows,
-                                    grad_weights};
-  const std::array<Tensor, 12> tape{ALIGNDRAW_UNROLL_TAPE};
-  check_unroll_backward(in, grads, tape);
+UnrollGradTuple unroll_backward(ALIGNDRAW_UNROLL_BACKWARD_PARAMETERS) {
+  const UnrollBackwardInputs backward = ALIGNDRAW_UNROLL_BACKWARD_ARGUMENTS;
+  check_unroll_backward(backward);
   const auto run = [&]<class T>(T) {
-    return unroll_grads<T>(in, grads, tape, image_grad,
-                           [&](const auto& tape, const auto& given, const auto& out) {
-                             run_backward(Arguments<T>(in), tape, given, out);
+    return unroll_grads<T>(backward,
+                           [&](const UnrollTape<T>& tape, const UnrollResultGrads<T>& given,
+                               const UnrollGrads<T>& out) {
+                             run_backward(Arguments<T>(backward.in), tape, given, out);
                            });
   };
-  return is_double(in.image) ? run(double()) : run(float());
+  return is_double(backward.in.image) ? run(double()) : run(float());
 }
 
 }  // namespace aligndraw::cpu

@@ -21,7 +21,7 @@ struct Out {
   Type type;
 };
 
-// Of a glimpse [p, p] of an image [B, C, H, W]; p is `size`.
+// The sizes of a glimpse [p, p] of an image [B, C, H, W]; p is `size`.
 struct GlimpseSizes {
   int64_t batch, channels, height, width, size;
 };

@@ -9,7 +9,7 @@ namespace {
 
 using attention::threads, attention::warps;
 
-// A block a caption.
+// One block per caption.
 template <class F, class T = typename F::Number>
 __global__ void __launch_bounds__(threads, 1)
     forward(AttendInputs inputs, Out context, T* weights, AttendSizes sizes) {
@@ -23,8 +23,8 @@ __global__ void __launch_bounds__(threads, 1)
       weights + b * words, [&](int64_t j, T sum) { F::store(context, b * width + j, sum); });
 }
 
-// A block a caption. The captions' shares of the gradient of the score go to `score_parts`, [B, l];
-// `grad_energies` is [B, N].
+// One block per caption. `score_parts` [B, l] receives each caption's part of the score's gradient;
+// `grad_energies` [B, N] is workspace.
 template <class F, class T = typename F::Number>
 __global__ void __launch_bounds__(threads, 1)
     backward(In grad_context, In grad_weights, AttendInputs inputs, In weights, AttendOutputs grads,
@@ -55,12 +55,12 @@ __global__ void __launch_bounds__(threads, 1)
   }
 }
 
-// Adds up the captions' shares, a lane a unit, and a warp every so many captions.
+// Sums the captions' parts: one lane per unit, and each warp takes every `warps`th caption.
 template <class F, class T = typename F::Number>
 __global__ void __launch_bounds__(threads, 1)
     add_scores(const T* __restrict__ score_parts, Out grad_score, int64_t B, int64_t units) {
   SharedArrays shared;
-  T* const parts = shared.take<T>(threads);
+  T* const parts = shared.allocate<T>(threads);
   const int warp = threadIdx.x / warp_threads, lane = threadIdx.x % warp_threads;
   const int64_t j = int64_t(blockIdx.x) * warp_threads + lane;
   T sum = 0;

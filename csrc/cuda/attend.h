@@ -1,5 +1,5 @@
 // attend on raw memory: see ../attend.h for the contract, ../math/attend.h for the formulas. Both
-// return nullptr, or what CUDA says went wrong.
+// return nullptr, or CUDA's error message.
 #pragma once
 #include <cstdint>
 
@@ -17,7 +17,7 @@ struct AttendInputs {
   const int64_t* lengths;
 };
 
-// The gradients of the floating ones.
+// The gradients of the floating arguments.
 struct AttendOutputs {
   Out query, keys, score, values;
 };
@@ -26,7 +26,7 @@ struct AttendOutputs {
 const char* launch_attend(const AttendInputs& inputs, Out context, void* weights,
                           const AttendSizes& sizes, CUstream_st* stream);
 
-// grad_context [B, d], grad_weights [B, N], weights [B, N] -> the gradients. `scratch` has room for
+// grad_context [B, d], grad_weights [B, N], weights [B, N] -> the gradients. `scratch` holds
 // B (N + l) numbers of the type of the arithmetic.
 const char* launch_attend_backward(In grad_context, In grad_weights, const AttendInputs& inputs,
                                    In weights, const AttendOutputs& grads, void* scratch,

@@ -1,5 +1,5 @@
-// Attention of one caption by one block: what attend and the loops share. Every thread of the block
-// calls each function; `words` counts those of the caption, without padding.
+// Attention to one caption by one block, for attend and the loops. All threads of the block call
+// each function. `words` is the length of the caption without padding.
 #pragma once
 #include <cmath>
 
@@ -16,14 +16,15 @@ __device__ __forceinline__ int64_t clamped_length(const int64_t* lengths, int64_
   return length < 1 ? 1 : length > words ? words : length;
 }
 
-// weights [padded], and sum(j, x) for the `width` elements x = sum of weights[k] value(k, j).
-// Between barriers, `weights` holds the energies: captions of any length have room there.
+// Computes weights [padded], and calls sum(j, x) for the `width` elements x = sum over k of
+// weights[k] value(k, j). Before the softmax `weights` holds the energies, so that captions of any
+// length fit.
 template <class T, class Query, class Key, class Score, class Value, class Sum>
 __device__ __forceinline__ void forward(int64_t words, int64_t padded, int64_t units, int64_t width,
                                         const Query& query, const Key& key, const Score& score,
                                         const Value& value, T* weights, const Sum& sum) {
   const int thread = threadIdx.x, warp = thread / warp_threads, lane = thread % warp_threads;
-  for (int64_t k = warp; k < words; k += warps) {  // a warp a word
+  for (int64_t k = warp; k < words; k += warps) {  // one warp per word
     T energy = 0;
     for (int64_t j = lane; j < units; j += warp_threads)
       energy += math::energy(query(j), key(k, j), score(j));
@@ -32,7 +33,7 @@ __device__ __forceinline__ void forward(int64_t words, int64_t padded, int64_t u
   }
   __syncthreads();
 
-  // Every warp for itself: that costs less than to wait for one.
+  // Every warp sums for itself: that costs less than waiting for one warp.
   T largest = -INFINITY, total = 0;
   for (int64_t k = lane; k < words; k += warp_threads)
     largest = weights[k] > largest ? weights[k] : largest;
@@ -49,9 +50,9 @@ __device__ __forceinline__ void forward(int64_t words, int64_t padded, int64_t u
     sum(j, sum_of<T>(int(words), [&](int k) { return weights[k] * value(k, j); }));
 }
 
-// Given grad_weight(k) and the gradient grad_sum(j) of the sums: for each unit j, key_grad(k, j, x)
-// for all padded words, and unit_grads(j, of the query, of the score). `energies` is room for a
-// number a word.
+// Back from grad_weight(k) and the gradients grad_sum(j) of the sums. For each unit j it calls
+// key_grad(k, j, x) for all padded words, and unit_grads(j, gradient of the query, of the score).
+// `energies` [words] is workspace.
 template <class T, class GradSum, class GradWeight, class Query, class Key, class Score,
           class Value, class Weight, class KeyGrad, class UnitGrads>
 __device__ __forceinline__ void backward(int64_t words, int64_t padded, int64_t units,
@@ -61,7 +62,7 @@ __device__ __forceinline__ void backward(int64_t words, int64_t padded, int64_t 
                                          const Weight& weight, T* energies, const KeyGrad& key_grad,
                                          const UnitGrads& unit_grads) {
   const int thread = threadIdx.x, warp = thread / warp_threads, lane = thread % warp_threads;
-  for (int64_t k = warp; k < words; k += warps) {  // a warp a word
+  for (int64_t k = warp; k < words; k += warps) {  // one warp per word
     T grad = 0;
     for (int64_t j = lane; j < width; j += warp_threads) grad += grad_sum(j) * value(k, j);
     grad = warp_sum(grad);

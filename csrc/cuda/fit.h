@@ -1,15 +1,15 @@
-// Whether all steps of a loop can be one launch: no CUDA, no torch.
+// The grid of a launch that takes all steps of a loop: no CUDA, no torch.
 #pragma once
 #include <cstdint>
 
 namespace aligndraw::cuda {
 
-// The grid of such a launch, or why it has no room on the current device. `parts` blocks hold the
-// weights once in their shared memory; there are `groups` of so many, each with captions of its
-// own.
+// The grid, or the reason why the weights do not fit the current device. `parts` blocks hold the
+// weights once in their shared memory. The grid has `groups` of `parts` blocks, and each group has
+// captions of its own.
 struct Fit {
   int parts = 0, groups = 0;
-  int64_t shared = 0;  // bytes a block
+  int64_t shared = 0;  // bytes per block
   const char* reason = nullptr;
 };
 

@@ -1,6 +1,6 @@
-// What read and write share on the device: the filters of one window and the products with them, a
-// tile of 16 filters on 64 x 64 pixels at a time. No filter goes to global memory: a block makes
-// its own from the window's five numbers.
+// Glimpses on the device, for read and write: the filters of one window and the products with them,
+// in tiles of 16 filters on 64 x 64 pixels. No filter goes to global memory: a block makes its own
+// from the window's five numbers.
 #pragma once
 #include "../math/filterbank.h"
 #include "launch.h"
@@ -13,28 +13,28 @@ namespace glimpse {
 
 constexpr int threads = 256, warps = threads / warp_threads;
 constexpr int tile_filters = 16, tile_pixels = 64;
-constexpr int grad_count = 5;  // numbers that the gradient of a window is made of
-static_assert(tile_filters * tile_filters == threads, "a thread an element of a tile of the patch");
-// That share a multiprocessor: float64 takes twice the registers.
+constexpr int grad_count = 5;  // sums from which a window's gradient is made
+static_assert(tile_filters * tile_filters == threads, "one thread per element of a tile of the patch");
+// Blocks per multiprocessor: float64 needs twice the registers.
 template <class F>
 constexpr int blocks_at_once = sizeof(typename F::Number) == 4 ? 2 : 1;
 
-// Turns of a loop that a thread has under way.
+// Iterations of a loop that a thread unrolls.
 template <class T>
 constexpr int at_once = sizeof(T) == 4 ? 4 : 1;
 
-// Rows of pixels in shared memory. A column of them lies in different banks.
+// The stride of pixel rows in shared memory. The pixels of a column lie in different banks.
 constexpr int stride = tile_pixels + 1;
 
 __device__ __forceinline__ int tile_part(int64_t length, int64_t first, int tile) {
   return length - first < tile ? int(length - first) : tile;
 }
 
-// Some filters of one axis, in shared memory. Every thread calls each function.
+// Filters of one axis, in shared memory. All threads call each function.
 template <class T>
 struct Bank {
-  // mu and 1 / (sum + 1e-4); for gradients also how far it stands from the window's centre, the
-  // pixel nearest to mu, and the two offsets of math::Peak.
+  // mu and 1 / (sum + 1e-4). Gradients also use the distance from the window's centre, the pixel
+  // nearest to mu, and the two offsets of math::Peak.
   struct Filter {
     T centre, norm, reach, peak, offset, square_offset;
   };
@@ -54,8 +54,8 @@ struct Bank {
         centre(centre),
         spacing(grid.spacing),
         sharpness(grid.sharpness),
-        filters(shared.take<Filter>(tile_filters)),
-        taps(shared.take<T>(tile_filters * stride)) {}
+        filters(shared.allocate<Filter>(tile_filters)),
+        taps(shared.allocate<T>(tile_filters * stride)) {}
 
   static size_t bytes() {
     return shared_bytes<Filter>(tile_filters) + shared_bytes<T>(tile_filters * stride);
@@ -65,7 +65,7 @@ struct Bank {
     return math::gaussian(T(a + 1) - mu, sharpness);
   }
 
-  // Turns to the filters from `first` on: a warp a filter.
+  // Chooses the filters from `first` on, one warp per filter.
   template <bool for_grads = false>
   __device__ __forceinline__ void choose(int64_t first) {
     first_filter = first;
@@ -98,7 +98,7 @@ struct Bank {
     }
   }
 
-  // The chosen filters on the pixels from `first` on, and 0 beyond the axis.
+  // Evaluates the chosen filters on the pixels from `first` on; 0 beyond the axis.
   __device__ __forceinline__ void place(int64_t first) {
     first_pixel = first;
     pixel_count = tile_part(length, first, tile_pixels);
@@ -110,7 +110,7 @@ struct Bank {
     }
   }
 
-  // Takes in the gradient of the tap of chosen filter i on pixel a of the tile.
+  // Adds the gradient of the tap of chosen filter i on pixel a of the tile.
   __device__ __forceinline__ void add_grad(int i, int a, T grad, math::AxisGrads<T>& grads) const {
     const Filter& filter = filters[i];
     const math::Peak<T> peak{filter.peak, filter.peak - filter.centre};
@@ -122,8 +122,8 @@ struct Bank {
   }
 };
 
-// A window of the five numbers number(0) ..., its two banks, and rows of the width of a tile: what
-// every kernel needs.
+// A window of the five numbers number(0), ..., number(4): its two filter banks, and rows of the
+// width of a tile.
 template <class T>
 struct Window {
   T parameters[5];
@@ -139,15 +139,16 @@ struct Window {
         grid(math::grid(parameters, sizes.height, sizes.width)),
         y(shared, sizes.height, sizes, grid.y, grid),
         x(shared, sizes.width, sizes, grid.x, grid),
-        patch(shared.take<T>(tile_filters * tile_filters)),
-        rows(shared.take<T>(tile_filters * stride)) {}
+        patch(shared.allocate<T>(tile_filters * tile_filters)),
+        rows(shared.allocate<T>(tile_filters * stride)) {}
 
   static size_t bytes() {
     return 2 * Bank<T>::bytes() + shared_bytes<T>(tile_filters * tile_filters) +
            shared_bytes<T>(tile_filters * stride);
   }
 
-  // Calls for this thread's element n of a patch [size, size], if the chosen filters have it.
+  // Calls the function with this thread's element n of a patch [size, size], if the chosen filters
+  // cover it.
   template <class Call>
   __device__ __forceinline__ void for_element(const Call& call) const {
     const int j = threadIdx.x / tile_filters, i = threadIdx.x % tile_filters;
@@ -155,7 +156,7 @@ struct Window {
       call((y.first_filter + j) * y.size + x.first_filter + i);
   }
 
-  // The chosen filters' part of a patch.
+  // Loads the elements of a patch that the chosen filters cover.
   template <class Value>
   __device__ __forceinline__ void load_patch(const Value& value) const {
     for_element([&](int64_t n) { patch[threadIdx.x] = value(n); });
@@ -202,7 +203,7 @@ struct Window {
     }
   }
 
-  // The gradient of F_X, from that of the patch and the rows,
+  // Adds the gradient of F_X, from the patch's gradient and the rows.
   __device__ __forceinline__ void add_x_grads(math::AxisGrads<T>& grads) const {
 #pragma unroll at_once < T>
     for (int n = threadIdx.x; n < x.filter_count * tile_pixels; n += threads) {
@@ -215,7 +216,7 @@ struct Window {
     }
   }
 
-  // and that of F_Y, from the pixels and the widened patch.
+  // Adds the gradient of F_Y, from the pixels and the widened patch.
   __device__ __forceinline__ void add_y_grads(const T* pixels, const T* wide,
                                               math::AxisGrads<T>& grads) const {
 #pragma unroll at_once < T>
@@ -239,7 +240,7 @@ struct Numbers {
   }
 };
 
-// The tiles that pixels are drawn in, a block each.
+// The number of tiles of pixels: one block draws one tile.
 __host__ __device__ __forceinline__ int64_t tiles(int64_t length) {
   return (length + tile_pixels - 1) / tile_pixels;
 }
@@ -250,14 +251,14 @@ __host__ __device__ __forceinline__ int64_t tiles(const GlimpseSizes& s) {
 
 inline dim3 drawing_blocks(const GlimpseSizes& s) { return row_of(tiles(s)); }
 
-// F_Y^T K F_X in a tile of one plane, added up in registers over patches and their windows.
+// F_Y^T K F_X in a tile of one channel, summed in registers over patches and their windows.
 template <class T>
 struct Drawing {
   // A thread's pixels are in one column, `row_step` apart.
   static constexpr int row_step = threads / tile_pixels, count = tile_pixels / row_step;
   T sums[count] = {};
 
-  // In the tile from (top, left) on: patch(grid, n) are the elements of K, p x p of them.
+  // Adds K [p, p], with the elements patch(grid, n), in the tile from (top, left) on.
   template <class Patch>
   __device__ __forceinline__ void add(Window<T>& window, int64_t size, int64_t top, int64_t left,
                                       const Patch& patch) {
@@ -283,7 +284,7 @@ struct Drawing {
       }
   }
 
-  // pixel(n, at, drawn) for the thread's pixels: n of the plane, `at` in rows of shared memory.
+  // Calls pixel(n, at, drawn) for the thread's pixels: n in the channel, `at` in shared memory.
   template <class Pixel>
   __device__ __forceinline__ void for_pixels(const Window<T>& window, const Pixel& pixel) const {
     const auto &y = window.y, &x = window.x;
@@ -298,41 +299,41 @@ struct Drawing {
   }
 };
 
-// Which tile of which plane a block of drawing_blocks() draws.
+// The tile, and the channel b C + c, that a block of drawing_blocks() draws.
 struct Tile {
-  int64_t plane, top, left;
+  int64_t channel, top, left;
 
   __device__ __forceinline__ Tile(int64_t index, const GlimpseSizes& sizes) {
     const int64_t across = tiles(sizes.width), down = tiles(sizes.height);
-    plane = index / (across * down);
+    channel = index / (across * down);
     top = index % (across * down) / across * tile_pixels;
     left = index % across * tile_pixels;
   }
 };
 
-// One tile of one channel of an image: patch(plane, grid, n) are the elements of K, and
-// pixel(plane, n, drawn) gets each pixel, where plane = b C + c; number(b, i) is window b's.
+// Draws one tile of channel b C + c of a batch of images. number(b, i) is window b,
+// patch(channel, grid, n) are the elements of K, and pixel(channel, n, drawn) receives each pixel.
 template <class T, class Number, class Patch, class Pixel>
 __device__ __forceinline__ void draw(SharedArrays shared, int64_t index, const Number& number,
                                      const GlimpseSizes& sizes, const Patch& patch,
                                      const Pixel& pixel) {
   const Tile tile(index, sizes);
-  const int64_t b = tile.plane / sizes.channels;
+  const int64_t b = tile.channel / sizes.channels;
   Window<T> window(shared, [&](int i) { return number(b, i); }, sizes);
   Drawing<T> drawing;
   drawing.add(window, sizes.size, tile.top, tile.left,
-              [&](const math::Grid<T>& grid, int64_t n) { return patch(tile.plane, grid, n); });
-  drawing.for_pixels(window, [&](int64_t n, int, T drawn) { pixel(tile.plane, n, drawn); });
+              [&](const math::Grid<T>& grid, int64_t n) { return patch(tile.channel, grid, n); });
+  drawing.for_pixels(window, [&](int64_t n, int, T drawn) { pixel(tile.channel, n, drawn); });
 }
 
-// F_Y X F_X^T of one plane of an image: load(window, pixels) puts the tile of X that is in place
-// into shared memory, and result(grid, n, sum) gets the elements of the glimpse.
+// Forms F_Y X F_X^T of one channel X. load(window, pixels) puts the current tile of X into shared
+// memory, and result(grid, n, sum) receives the elements of the glimpse.
 template <class T, class Number, class Load, class Result>
-__device__ __forceinline__ void look(SharedArrays shared, const Number& number,
+__device__ __forceinline__ void read(SharedArrays shared, const Number& number,
                                      const GlimpseSizes& sizes, const Load& load,
                                      const Result& result) {
   Window<T> window(shared, number, sizes);
-  T* const pixels = shared.take<T>(tile_pixels * stride);
+  T* const pixels = shared.allocate<T>(tile_pixels * stride);
   auto &y = window.y, &x = window.x;
   for (int64_t j = 0; j < sizes.size; j += tile_filters)
     for (int64_t i = 0; i < sizes.size; i += tile_filters) {
@@ -355,22 +356,22 @@ __device__ __forceinline__ void look(SharedArrays shared, const Number& number,
 }
 
 template <class T>
-size_t looking_bytes() {
+size_t read_bytes() {
   return Window<T>::bytes() + shared_bytes<T>(tile_pixels * stride);
 }
 
-// The gradient of window b, given that of its glimpses, a block an image: patch(plane, grid, n) are
-// the elements of the gradients, with all factors, and store(i, grad) gets the five. `power` is
-// that of gamma among the factors.
+// Forms the gradient of window b from the gradients of its glimpses, with one block per image.
+// patch(channel, grid, n) are the elements of the gradients with all factors; `power` is the power
+// of gamma among the factors. store(i, grad) receives the five numbers.
 template <class T, class Number, class Store, class Pixel, class Patch, class Result>
 __device__ __forceinline__ void window_grads(SharedArrays shared, int64_t b, const Number& number,
                                              const Store& store, const GlimpseSizes& sizes,
-                                             int64_t planes, int power, const Pixel& pixel,
+                                             int64_t channels, int power, const Pixel& pixel,
                                              const Patch& patch, const Result& result) {
   Window<T> window(shared, number, sizes);
-  T* const pixels = shared.take<T>(tile_pixels * stride);
-  T* const wide = shared.take<T>(tile_filters * stride);  // the patch's gradient times F_X
-  T* const parts = shared.take<T>(grad_count * warps);
+  T* const pixels = shared.allocate<T>(tile_pixels * stride);
+  T* const wide = shared.allocate<T>(tile_filters * stride);  // the patch's gradient times F_X
+  T* const parts = shared.allocate<T>(grad_count * warps);
   auto &y = window.y, &x = window.x;
   math::AxisGrads<T> y_grads, x_grads;
   for (int64_t j = 0; j < sizes.size; j += tile_filters)
@@ -378,15 +379,15 @@ __device__ __forceinline__ void window_grads(SharedArrays shared, int64_t b, con
       __syncthreads();
       y.template choose<true>(j);
       x.template choose<true>(i);
-      for (int64_t plane = b * planes; plane < (b + 1) * planes; ++plane) {
+      for (int64_t channel = b * channels; channel < (b + 1) * channels; ++channel) {
         T sum = 0;
         for (int64_t r = 0; r < sizes.height; r += tile_pixels)
           for (int64_t a = 0; a < sizes.width; a += tile_pixels) {
             __syncthreads();
             y.place(r);
             x.place(a);
-            window.load_pixels(pixels, [&](int64_t n) { return pixel(plane, n); });
-            window.load_patch([&](int64_t n) { return patch(plane, window.grid, n); });
+            window.load_pixels(pixels, [&](int64_t n) { return pixel(channel, n); });
+            window.load_patch([&](int64_t n) { return patch(channel, window.grid, n); });
             __syncthreads();
             window.filter_rows(pixels);
             window.widen_patch(wide);
@@ -395,7 +396,7 @@ __device__ __forceinline__ void window_grads(SharedArrays shared, int64_t b, con
             window.add_x_grads(x_grads);
             window.add_y_grads(pixels, wide, y_grads);
           }
-        window.for_element([&](int64_t n) { result(plane, window.grid, n, sum); });
+        window.for_element([&](int64_t n) { result(channel, window.grid, n, sum); });
       }
     }
   T sums[grad_count] = {x_grads.centre, y_grads.centre, x_grads.spacing + y_grads.spacing,
@@ -412,7 +413,7 @@ __device__ __forceinline__ void window_grads(SharedArrays shared, int64_t b, con
 
 template <class T>
 size_t window_grads_bytes() {
-  return looking_bytes<T>() + shared_bytes<T>(tile_filters * stride) +
+  return read_bytes<T>() + shared_bytes<T>(tile_filters * stride) +
          shared_bytes<T>(grad_count * warps);
 }
 

@@ -7,14 +7,14 @@
 #include "../check.h"
 #include "array.h"
 
-// In libtorch_cuda, so absent under a CPU build of torch, where these ops are never called.
+// Part of libtorch_cuda. A CPU build of torch lacks it and never calls these ops.
 extern "C" __attribute__((weak)) int32_t aoti_torch_get_current_cuda_stream(int32_t device,
                                                                             void** stream);
 
 namespace aligndraw::cuda {
 
-// While it lives, the tensor's device is the current one. A CPU tensor, which the tests' stand-in
-// for the CUDA runtime works on, has no device and no stream.
+// Makes the tensor's device the current one while it lives. A CPU tensor, from the tests' stand-in
+// for the CUDA runtime, has no device and no stream.
 class OnDeviceOf {
  public:
   explicit OnDeviceOf(const Tensor& tensor) {
@@ -28,7 +28,7 @@ class OnDeviceOf {
     stream_ = static_cast<CUstream_st*>(stream);
   }
 
-  // PyTorch's current one.
+  // PyTorch's current stream.
   CUstream_st* stream() const { return stream_; }
 
  private:
@@ -52,7 +52,7 @@ inline Type type_of(const Tensor& tensor) {
 inline In input(const Tensor& tensor) { return {tensor.const_data_ptr(), type_of(tensor)}; }
 inline Out output(const Tensor& tensor) { return {tensor.mutable_data_ptr(), type_of(tensor)}; }
 
-// The dtype that the arithmetic is in, and results that are not stored in half precision.
+// The dtype of the arithmetic, and of results that are never stored in half precision.
 inline ScalarType arithmetic_type(const Tensor& tensor) {
   return tensor.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
 }

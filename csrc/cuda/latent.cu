@@ -12,7 +12,7 @@ namespace {
 
 constexpr int threads = 128;
 
-// A block a latent.
+// One block per latent.
 template <class F, class T = typename F::Number>
 __global__ void __launch_bounds__(threads, 1)
     forward(LatentInputs inputs, Out z, T* __restrict__ kl, T* __restrict__ log_ratio,
@@ -28,14 +28,14 @@ __global__ void __launch_bounds__(threads, 1)
     sums[1] += latent.log_ratio;
   }
   SharedArrays shared;
-  block_sum(sums, shared.take<T>(2 * threads / warp_threads));
+  block_sum(sums, shared.allocate<T>(2 * threads / warp_threads));
   if (threadIdx.x > 0) return;
   kl[b] = sums[0];
   log_ratio[b] = sums[1];
 }
 
-// A thread a component; blockIdx.y goes over the batch, in strides where that has more rows than a
-// grid may have (65,535).
+// One thread per component. blockIdx.y goes over the batch, in strides where the batch has more
+// rows than the grid (65,535).
 template <class F>
 __global__ void __launch_bounds__(threads, 1)
     backward(In grad_z, In grad_kl, In grad_log_ratio, LatentInputs inputs, LatentOutputs grads,

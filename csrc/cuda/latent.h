@@ -1,5 +1,5 @@
 // latent on raw memory: see ../latent.h for the contract, ../math/latent.h for the formulas. Both
-// return nullptr, or what CUDA says went wrong.
+// return nullptr, or CUDA's error message.
 #pragma once
 #include <cstdint>
 

@@ -1,7 +1,7 @@
-// How kernels are launched and lay out dynamic shared memory.
+// Launches of kernels, and the layout of their dynamic shared memory.
 //
 // Ordinary CUDA. The tests also compile the .cu files with g++ and run them on the CPU, where
-// <<<>>> and `extern __shared__` do not exist: hence launch() and SharedArrays, and the one #ifdef.
+// <<<>>> and `extern __shared__` do not exist. Hence launch(), SharedArrays and the one #ifdef.
 #pragma once
 #include <cooperative_groups.h>
 #include <cuda_runtime.h>
@@ -14,17 +14,17 @@
 
 namespace aligndraw::cuda {
 
-// The room that take<T>(count) needs; a launcher asks for the sum of all.
+// The bytes that allocate<T>(count) uses. A launcher requests the sum over its kernel's arrays.
 template <class T>
 __host__ __device__ constexpr size_t shared_bytes(size_t count) {
   return (count * sizeof(T) + 15) / 16 * 16;
 }
 
-// A block's dynamic shared memory as arrays, one take() after another, each on a 16-byte boundary.
+// A block's dynamic shared memory. Each allocate() returns the next array, on a 16-byte boundary.
 class SharedArrays {
  public:
   template <class T>
-  __device__ __forceinline__ T* take(size_t count) {
+  __device__ __forceinline__ T* allocate(size_t count) {
     const size_t offset = used_;
     used_ += shared_bytes<T>(count);
 #ifdef CUDA_ON_CPU
@@ -40,17 +40,17 @@ class SharedArrays {
   [[maybe_unused]] int taken_ = 0;
 };
 
-// A row of blocks. More than a grid may have are an error of the launch, and never some fewer.
+// A one-dimensional grid. A count above CUDA's limit fails at the launch and is never cut.
 inline dim3 row_of(int64_t blocks) { return dim3(unsigned(std::min<int64_t>(blocks, 1u << 31))); }
 
-// How much shared memory a kernel may have is state of the kernel, which each call sets for itself.
+// The limit of shared memory is state of a kernel. Each call sets it, under this lock.
 inline std::mutex& setting_shared() {
   static std::mutex mutex;
   return mutex;
 }
 
-// kernel<<<blocks, threads, shared, stream>>>(arguments...), with more than 48 KB of shared memory
-// allowed. In a cooperative launch every block is alive at once, for grid.sync().
+// kernel<<<blocks, threads, shared, stream>>>(arguments...), also with more than 48 KB of shared
+// memory. In a cooperative launch all blocks run at once, as grid.sync() needs.
 template <class... Parameters, class... Arguments>
 cudaError_t launch(void (*kernel)(Parameters...), dim3 blocks, dim3 threads, size_t shared,
                    cudaStream_t stream, bool cooperative, Arguments&&... arguments) {
@@ -73,12 +73,12 @@ cudaError_t launch(void (*kernel)(Parameters...), dim3 blocks, dim3 threads, siz
     config.numAttrs = 1;
     error = cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...);
   }
-  // The runtime also keeps the error for whoever asks next, which would be PyTorch.
+  // Clears the error: the runtime would report it again to PyTorch.
   if (error != cudaSuccess) cudaGetLastError();
   return error;
 }
 
-// What a launcher returns: nullptr, or what went wrong.
+// The result of a launcher: nullptr, or CUDA's error message.
 inline const char* report(cudaError_t error) {
   return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
 }

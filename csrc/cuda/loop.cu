@@ -10,8 +10,8 @@ namespace {
 
 constexpr int threads = 256, warps = threads / warp_threads;
 
-// A thread a column; blockIdx.y goes over the rows, in strides where they are more than a grid may
-// have.
+// One thread per column. blockIdx.y goes over the rows, in strides where there are more rows than
+// in the grid (65,535).
 dim3 blocks_of(int64_t rows, int64_t columns) {
   return dim3(unsigned((columns + threads - 1) / threads),
               unsigned(std::min<int64_t>(rows, 65535)));
@@ -23,22 +23,23 @@ __global__ void __launch_bounds__(threads)
   const int64_t j = int64_t(blockIdx.x) * threads + threadIdx.x;
   if (j >= columns) return;
   for (int64_t r = blockIdx.y; r < rows; r += gridDim.y)
-    store(to.data + r * to.pitch + j, from.data ? from.data[r * from.pitch + j] : T(0));
+    store(to.data + r * to.row_stride + j, from.data ? from.data[r * from.row_stride + j] : T(0));
 }
 
-// A lane a column, and a warp every so many rows.
+// One lane per column. Each warp sums every `warps`th row.
 template <class T>
 __global__ void __launch_bounds__(threads, 1)
     sum_rows(Rows<const T> data, int64_t rows, int64_t columns, T* __restrict__ result) {
   SharedArrays shared;
-  T* const parts = shared.take<T>(threads);
+  T* const parts = shared.allocate<T>(threads);
   const int warp = threadIdx.x / warp_threads, lane = threadIdx.x % warp_threads;
   const int64_t j = int64_t(blockIdx.x) * warp_threads + lane;
   T sum = 0;
   if (j < columns) {
     const int64_t mine = rows > warp ? (rows - warp + warps - 1) / warps : 0;
-    sum = sum_of<T>(int(mine),
-                    [&](int k) { return data.data[(warp + int64_t(k) * warps) * data.pitch + j]; });
+    sum = sum_of<T>(int(mine), [&](int k) {
+      return data.data[(warp + int64_t(k) * warps) * data.row_stride + j];
+    });
   }
   parts[threadIdx.x] = sum;
   __syncthreads();
@@ -64,7 +65,7 @@ __global__ void __launch_bounds__(threads)
   const int64_t j = int64_t(blockIdx.x) * threads + threadIdx.x;
   if (j >= n) return;
   for (int64_t b = blockIdx.y; b < batch; b += gridDim.y)
-    lstm_unit_backward(step, n, b, j, step.grad_h.data[b * step.grad_h.pitch + j]);
+    lstm_unit_backward(step, n, b, j, step.grad_h.data[b * step.grad_h.row_stride + j]);
 }
 
 }  // namespace

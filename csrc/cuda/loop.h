@@ -1,5 +1,5 @@
-// What the loops on a GPU launch between their products of matrices, on raw memory of float or
-// double. All return nullptr, or what CUDA says went wrong.
+// Kernels of the loops on a GPU between their matrix products, on raw memory of float or double.
+// All return nullptr, or CUDA's error message.
 #pragma once
 #include <cstdint>
 
@@ -7,11 +7,11 @@ struct CUstream_st;
 
 namespace aligndraw::cuda {
 
-// Rows of numbers, `pitch` elements apart; a pitch of 0 is one row over and over.
+// Rows of numbers, `row_stride` elements apart. A stride of 0 repeats one row.
 template <class T>
 struct Rows {
   T* data = nullptr;
-  int64_t pitch = 0;
+  int64_t row_stride = 0;
 };
 
 // to [rows, columns] = from, or 0 where `from` is null.
@@ -28,26 +28,28 @@ template <class T>
 const char* launch_sum_rows(Rows<const T> data, int64_t rows, int64_t columns, T* result,
                             CUstream_st* stream);
 
-// The rest of an LSTM's step, whose gates are the sum of some terms and the bias: h and the cell
-// state c_next, which may be c, and the gates where they are kept.
+// Finishes an LSTM's step. The gates are the sum of the terms and the bias.
 template <class T>
 struct LstmStep {
-  Rows<const T> terms[3];  // those that there are
-  const T *bias, *c;
-  T *gates, *h, *c_next;
+  Rows<const T> terms[3];  // [B, 4 units] each; a null one counts as 0
+  const T* bias;           // [4 units]
+  const T* c;              // [B, units]
+  T* gates;                // [B, 4 units]; null where they are not kept
+  T* h;                    // [B, units]
+  T* c_next;               // [B, units]; it may be c
 };
 template <class T>
 const char* launch_lstm_step(const LstmStep<T>& step, int64_t batch, int64_t units,
                              CUstream_st* stream);
 
-// Back through it: grad_c is that of c_next, and then of c. The gates' gradient goes to one or two
-// places.
+// Back through it.
 template <class T>
 struct LstmStepBackward {
-  Rows<const T> grad_h;
-  T* grad_c;
-  const T *gates, *c;
-  Rows<T> grad_gates[2];
+  Rows<const T> grad_h;   // [B, units]
+  T* grad_c;              // [B, units]: of c_next, replaced by that of c
+  const T* gates;         // [B, 4 units]
+  const T* c;             // [B, units]
+  Rows<T> grad_gates[2];  // [B, 4 units] each: one or two places for the same gradient
 };
 template <class T>
 const char* launch_lstm_step_backward(const LstmStepBackward<T>& step, int64_t batch, int64_t units,

@@ -11,8 +11,8 @@ namespace {
 
 constexpr int threads = 128;
 
-// A thread a unit; blockIdx.y goes over the batch, in strides where that has more rows than a grid
-// may have (65,535). T is the type of gates and h, S that of the cell state.
+// One thread per unit. blockIdx.y goes over the batch, in strides where the batch has more rows
+// than the grid (65,535). T is the type of gates and h, S that of the cell state.
 template <class T, class S>
 __global__ void __launch_bounds__(threads)
     forward(const T* __restrict__ gates, const S* __restrict__ c, T* __restrict__ h,

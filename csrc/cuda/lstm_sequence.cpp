@@ -1,4 +1,4 @@
-// The language model's loop on a GPU: two launches a word each way, one of them a product.
+// The language model's loop on a GPU: two launches per word each way, one of them a product.
 #include "lstm_sequence.h"
 
 #include "../lstm_sequence.h"
@@ -45,8 +45,8 @@ SequenceGrads backward(const Tensor& grad_states, const Tensor& grad_last, const
   const Tensor d_weight = torch::stable::empty_like(weight_hh);
   const Tensor d_first = torch::stable::new_empty(inputs, {m});
   const auto weight = matrix(weight_hh.const_data_ptr<T>(), 4 * m, m);
-  T* const d_gates = work.room(count * B * 4 * m);
-  T *const d_h = work.room(B * m), *const d_c = work.room(B * m);
+  T* const d_gates = work.allocate(count * B * 4 * m);
+  T *const d_h = work.allocate(B * m), *const d_c = work.allocate(B * m);
   work.copy({grad_last.const_data_ptr<T>(), m}, {d_h, m}, B, m);
   work.zero(d_c, B * m);
   for (int64_t step = B * m ? count - 1 : -1; step >= 0; --step) {

@@ -8,8 +8,8 @@ namespace {
 
 constexpr int threads = 128;
 
-// A thread a unit; blockIdx.y goes over the batch, in strides where that has more rows than a grid
-// may have (65,535).
+// One thread per unit. blockIdx.y goes over the batch, in strides where the batch has more rows
+// than the grid (65,535).
 template <class T>
 __global__ void __launch_bounds__(threads) forward(Word<T> word) {
   const int64_t n = word.units, j = int64_t(blockIdx.x) * threads + threadIdx.x;

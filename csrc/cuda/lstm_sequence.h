@@ -1,5 +1,5 @@
-// A word of lstm_sequence between the products of matrices, on raw memory of float or double: see
-// ../lstm_sequence.h for the contract. Both return nullptr, or what CUDA says went wrong.
+// One word of lstm_sequence between the matrix products, on raw memory of float or double: see
+// ../lstm_sequence.h for the contract. Both return nullptr, or CUDA's error message.
 #pragma once
 #include <cstdint>
 
@@ -7,26 +7,36 @@ struct CUstream_st;
 
 namespace aligndraw::cuda {
 
-// Word i of captions of N: inputs [B, N, 4m], lengths [B]. A caption that has no such word keeps h
-// and c.
+// Word i of captions of N words. A caption without this word keeps h and c.
 template <class T>
 struct Word {
-  const T *inputs, *h, *c;
-  const int64_t* lengths;
-  T *gates, *h_next, *c_next;  // gates holds the product with h, and then the gates
-  T *states, *last;            // [B, N, m]; last is null but for the word that is read last
+  const T* inputs;         // [B, N, 4m]
+  const T* h;              // [B, m]
+  const T* c;              // [B, m]
+  const int64_t* lengths;  // [B]
+  T* gates;                // [B, 4m]: holds the product with h, and then the gates
+  T* h_next;               // [B, m]
+  T* c_next;               // [B, m]
+  T* states;               // [B, N, m]
+  T* last;                 // [B, m]; null except at the word that is read last
   int64_t batch, count, units, i;
 };
 template <class T>
 const char* launch_word(const Word<T>& word, CUstream_st* stream);
 
-// Back through it. grad_h and grad_c are those of the states after the word; what is left of them
-// for the states before it, but for the product of the gates' gradient, takes their place.
+// Back through it. grad_h and grad_c are the gradients of the states after the word. The kernel
+// replaces them with those of the states before it, to which the product of grad_gates is still to
+// be added.
 template <class T>
 struct WordBackward {
-  const T *grad_states, *gates, *c;
-  const int64_t* lengths;
-  T *grad_h, *grad_c, *grad_gates, *grad_inputs;
+  const T* grad_states;    // [B, N, m]
+  const T* gates;          // [B, 4m]
+  const T* c;              // [B, m]
+  const int64_t* lengths;  // [B]
+  T* grad_h;               // [B, m]
+  T* grad_c;               // [B, m]
+  T* grad_gates;           // [B, 4m]
+  T* grad_inputs;          // [B, N, 4m]
   int64_t batch, count, units, i;
 };
 template <class T>

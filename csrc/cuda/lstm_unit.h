@@ -7,7 +7,7 @@
 
 namespace aligndraw::cuda {
 
-// `gates` are products that are in none of the terms.
+// `gates` are products beside the terms of the step.
 template <class T>
 __device__ __forceinline__ void lstm_unit(const LstmStep<T>& step, int64_t n, int64_t b, int64_t j,
                                           T (&gates)[4]) {
@@ -17,7 +17,7 @@ __device__ __forceinline__ void lstm_unit(const LstmStep<T>& step, int64_t n, in
     gates[g] += step.bias[column];
 #pragma unroll
     for (const Rows<const T>& term : step.terms)
-      if (term.data) gates[g] += term.data[b * term.pitch + column];
+      if (term.data) gates[g] += term.data[b * term.row_stride + column];
     if (step.gates) step.gates[b * 4 * n + column] = gates[g];
   }
   const auto next = math::lstm_gates(gates[0], gates[1], gates[2], gates[3], step.c[b * n + j]);
@@ -33,7 +33,7 @@ __device__ __forceinline__ void lstm_unit_backward(const LstmStepBackward<T>& st
                                               gate[2 * n], gate[3 * n], step.c[b * n + j]);
   for (const Rows<T>& place : step.grad_gates) {
     if (!place.data) continue;
-    T* const grad_gate = place.data + b * place.pitch + j;
+    T* const grad_gate = place.data + b * place.row_stride + j;
     grad_gate[0] = grad.i;
     grad_gate[n] = grad.f;
     grad_gate[2 * n] = grad.g;

@@ -1,4 +1,4 @@
-// The types that arrays hold, and the one that kernels calculate in: float, or double for double.
+// The element types of arrays, and the type of the arithmetic: float, or double for double.
 #pragma once
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -26,7 +26,7 @@ __device__ __forceinline__ float rounded_to_bfloat16(float x) {
 }
 __device__ __forceinline__ double rounded_to_bfloat16(double x) { return x; }
 
-// f<T>() for the T of an array that is not float64.
+// Calls f<T>() with the element type T of an array that is not float64.
 template <class F>
 auto with_type(Type type, const F& f) {
   switch (type) {
@@ -39,7 +39,7 @@ auto with_type(Type type, const F& f) {
   }
 }
 
-// f<T, S>() for the types of two arrays; float64 comes with float64 only.
+// Calls f<T, S>() with the element types of two arrays. float64 comes with float64 only.
 template <class F>
 auto with_types(Type first, Type second, const F& f) {
   if (first == Type::float64) return f.template operator()<double, double>();
@@ -48,7 +48,7 @@ auto with_types(Type first, Type second, const F& f) {
   });
 }
 
-// How a kernel gets at its arrays: all of them are of the type that it calculates in,
+// A kernel's access to its arrays. With Exact all of them have the type of the arithmetic.
 template <class T>
 struct Exact {
   using Number = T;
@@ -60,8 +60,8 @@ struct Exact {
   }
 };
 
-// or each is of a type of its own, not float64, that is known when the kernel runs. (A kernel for
-// every combination would be 81 of some.)
+// With Mixed each array has a type of its own, not float64, that is known when the kernel runs. One
+// kernel per combination would be up to 81 kernels.
 struct Mixed {
   using Number = float;
   static __device__ __forceinline__ float load(In array, int64_t i) {
@@ -86,7 +86,7 @@ struct Mixed {
   }
 };
 
-// f<F>() for the way to get at arrays of these types.
+// Calls f<F>() with the access F to arrays of these types.
 template <class F>
 auto with_access(std::initializer_list<Type> types, const F& f) {
   const auto all = [&](Type type) {

@@ -1,6 +1,6 @@
-// What kernels share that do all steps of a loop in one launch: their blocks keep the weights in
-// shared memory from the first step to the last, and wait for each other where a stage needs all of
-// another.
+// Parts of kernels that take all steps of a loop in one launch. Their blocks keep the weights in
+// shared memory from the first step to the last. They wait for each other where a stage needs the
+// results of all blocks.
 #pragma once
 #include <cooperative_groups.h>
 
@@ -16,11 +16,11 @@
 namespace aligndraw::cuda::persistent {
 
 constexpr int threads = 256, warps = threads / warp_threads;
-// The part of a product that a warp makes at once: a lane an element.
+// The tile of a product that a warp makes at once, one element per lane.
 constexpr int tile_rows = 4, tile_captions = 8;
 static_assert(tile_rows * tile_captions == warp_threads);
 
-// A part of `count` things.
+// The items [first, first + count).
 struct Part {
   int first, count;
 };
@@ -34,18 +34,19 @@ __host__ __device__ __forceinline__ int64_t largest_part(int64_t count, int64_t 
   return (count + parts - 1) / parts;
 }
 
-// Rows of a matrix in shared memory, of which the block has `rows` and room for the most that one
-// has. Those of bfloat16 are rounded, and so are the states that they are multiplied with.
+// Rows of a matrix in shared memory. The block has `rows` of them; its memory holds `capacity`, the
+// largest count of any block. Rows of bfloat16 are rounded, and so are the states that they are
+// multiplied with.
 template <class W>
 struct Kept {
   W* data;
   int rows, depth;
 
-  // element(r, k) of the matrix. Other warps see it after a barrier.
+  // element(r, k) is the matrix. Other warps see the rows after a barrier.
   template <class Element>
-  __device__ __forceinline__ Kept(SharedArrays& shared, int64_t room, int rows, int64_t depth,
+  __device__ __forceinline__ Kept(SharedArrays& shared, int64_t capacity, int rows, int64_t depth,
                                   const Element& element)
-      : data(shared.take<W>(room * depth)), rows(rows), depth(int(depth)) {
+      : data(shared.allocate<W>(capacity * depth)), rows(rows), depth(int(depth)) {
     const int warp = threadIdx.x / warp_threads, lane = threadIdx.x % warp_threads;
     for (int r = warp; r < rows; r += warps)
       for (int k = lane; k < depth; k += warp_threads) store(data + r * depth + k, element(r, k));
@@ -60,9 +61,10 @@ __device__ __forceinline__ T rounded_as(T x) {
     return x;
 }
 
-// Rows of `weights` times the states of some captions, [x_depth] of x and the others of y: calls
-// use(r, b, inside, sum) in the lane of row r and caption b of each tile, all lanes of a warp
-// together, also of those rows and captions that are not `inside`.
+// Multiplies rows of `weights` with the states of some captions. A state is x_depth numbers of x
+// and then the numbers of y. In the lane of row r and caption b of each tile it calls use(r, b,
+// inside, sum). All lanes of a warp make the call together; a lane beyond the last row or caption
+// is not `inside`.
 template <class T, class W, class Use>
 __device__ __forceinline__ void multiply(Kept<W> weights, Rows<const T> x, int x_depth,
                                          Rows<const T> y, Part captions, const Use& use) {
@@ -78,7 +80,7 @@ __device__ __forceinline__ void multiply(Kept<W> weights, Rows<const T> x, int x
     for (int part = 0; part < 2; ++part) {
       const Rows<const T>& states = part ? y : x;
       const int from = part ? x_depth : 0, depth = part ? weights.depth - x_depth : x_depth;
-      const T* const state = states.data + (captions.first + b0) * states.pitch;
+      const T* const state = states.data + (captions.first + b0) * states.row_stride;
       for (int k = lane; k < depth; k += warp_threads) {
         T weight[tile_rows];
 #pragma unroll
@@ -87,7 +89,7 @@ __device__ __forceinline__ void multiply(Kept<W> weights, Rows<const T> x, int x
 #pragma unroll
         for (int c = 0; c < tile_captions; ++c) {
           if (c >= count) continue;
-          const T factor = rounded_as<W>(state[c * states.pitch + k]);
+          const T factor = rounded_as<W>(state[c * states.row_stride + k]);
 #pragma unroll
           for (int r = 0; r < tile_rows; ++r) sums[r * tile_captions + c] += weight[r] * factor;
         }
@@ -103,7 +105,7 @@ __device__ __forceinline__ void multiply(Kept<W> weights, Rows<const T> states, 
   multiply(weights, states, weights.depth, {}, captions, use);
 }
 
-// What the lanes of a caption have, in each of them: an element a row of the tile.
+// Returns, in each lane of a caption, the x of all its lanes: one element per row of the tile.
 template <class T>
 __device__ __forceinline__ void gather(T x, T (&rows)[tile_rows]) {
   const int lane = threadIdx.x % warp_threads;
@@ -112,8 +114,8 @@ __device__ __forceinline__ void gather(T x, T (&rows)[tile_rows]) {
     rows[r] = __shfl_sync(~0u, x, r * tile_captions + lane % tile_captions);
 }
 
-// As many groups as there is room for, since each has its captions multiplied by itself: of at most
-// `most_parts` blocks, that take bytes(parts) of shared memory.
+// Returns the grid with the most groups that fit the device, since groups multiply their captions
+// independently. A group has at most `most_parts` blocks, each with bytes(parts) of shared memory.
 template <class... Parameters, class Bytes>
 Fit fit(void (*kernel)(Parameters...), int64_t batch, int64_t most_parts, const Bytes& bytes) {
   int device = 0, processors = 0, cooperates = 0, most = 0, blocks = 0;
@@ -145,7 +147,7 @@ Fit fit(void (*kernel)(Parameters...), int64_t batch, int64_t most_parts, const 
   return {int(parts), int(groups), shared, nullptr};
 }
 
-// call<W>() for what factors of T are kept as that may be rounded.
+// Calls call<W>() with the type in which shared memory holds weights that may be rounded.
 template <class T, class Call>
 auto with_kept(bool rounds, const Call& call) {
   if constexpr (sizeof(T) == sizeof(float))
@@ -153,7 +155,7 @@ auto with_kept(bool rounds, const Call& call) {
   return call.template operator()<T>();
 }
 
-// A kernel, whose last parameter is the number of parts, on the grid of `fit`.
+// Launches a kernel, whose last parameter is the number of parts, on the grid of `fit`.
 template <class... Parameters, class... Arguments>
 const char* launch(void (*kernel)(Parameters...), const Fit& fit, CUstream_st* stream,
                    const Arguments&... arguments) {
@@ -161,7 +163,7 @@ const char* launch(void (*kernel)(Parameters...), const Fit& fit, CUstream_st* s
                              size_t(fit.shared), stream, true, arguments..., fit.parts));
 }
 
-// Which part of the weights, and which captions, a block of the grid has.
+// The part of the weights and the captions that belong to a block of the grid.
 struct Place {
   int parts, index, groups, group;
 
@@ -177,17 +179,17 @@ struct Place {
   }
 };
 
-// What make() gives, which all threads call, in the block's shared memory.
+// Stores the result of make(), which all threads call, in the block's shared memory.
 template <class Make>
 __device__ __forceinline__ auto& in_shared(SharedArrays& shared, const Make& make) {
   const auto made = make();
-  auto* const place = shared.take<std::remove_const_t<decltype(made)>>(1);
+  auto* const place = shared.allocate<std::remove_const_t<decltype(made)>>(1);
   if (threadIdx.x == 0) *place = made;
   __syncthreads();
   return *place;
 }
 
-// stage(i) for each of `count` things, over the blocks of the grid.
+// Calls stage(i) for each of `count` items, spread over the blocks of the grid.
 template <class Stage>
 __device__ __forceinline__ void over_blocks(int64_t count, const Stage& stage) {
   for (int64_t i = blockIdx.x; i < count; i += gridDim.x) stage(i);

@@ -12,7 +12,7 @@ std::optional<Tensor> as_contiguous(const std::optional<Tensor>& tensor) {
   return tensor ? std::optional(aligndraw::as_contiguous(*tensor)) : std::nullopt;
 }
 
-// Without a canvas its type is the image's, so that the choice of a kernel does not hang on it.
+// Without a canvas its type is the image's, so that the choice of the kernel does not depend on it.
 In input_or_none(const std::optional<Tensor>& canvas, const Tensor& image) {
   return canvas ? input(*canvas) : In{nullptr, type_of(image)};
 }
@@ -29,8 +29,8 @@ Tensor read(Tensor image, Tensor window, int64_t size, std::optional<Tensor> can
   image = as_contiguous(image);
   window = as_contiguous(window);
   canvas = as_contiguous(canvas);
-  const int64_t planes = (canvas ? 2 : 1) * image.size(1);
-  const Tensor glimpse = torch::stable::new_empty(image, {image.size(0), planes, size, size});
+  const int64_t channels = (canvas ? 2 : 1) * image.size(1);
+  const Tensor glimpse = torch::stable::new_empty(image, {image.size(0), channels, size, size});
   check_launch("read", launch_read(input(image), input(window), input_or_none(canvas, image),
                                    output(glimpse), sizes_of(image, size), device.stream()));
   return glimpse;

@@ -5,54 +5,55 @@
 namespace aligndraw::cuda {
 namespace {
 
-// The planes that a glimpse is of: the channels of the image, then with a canvas those of the error
-// image, image - sigmoid(canvas).
+// The channels of a glimpse: those of the image, and with a canvas also those of the error image,
+// image - sigmoid(canvas).
 template <class F, class T = typename F::Number>
-struct Planes {
+struct GlimpseChannels {
   In image, canvas;
   int64_t channels, area;
 
   __host__ __device__ int64_t count() const { return canvas.data ? 2 * channels : channels; }
 
-  // Pixel n of plane `plane` = b count() + q.
-  __device__ __forceinline__ T operator()(int64_t plane, int64_t n) const {
-    if (!canvas.data) return F::load(image, plane * area + n);
-    const int64_t b = plane / (2 * channels), q = plane % (2 * channels);
+  // Pixel n of channel `channel` = b count() + q.
+  __device__ __forceinline__ T operator()(int64_t channel, int64_t n) const {
+    if (!canvas.data) return F::load(image, channel * area + n);
+    const int64_t b = channel / (2 * channels), q = channel % (2 * channels);
     const int64_t m = (b * channels + q % channels) * area + n;
-    const T seen = F::load(image, m);
-    return q < channels ? seen : seen - math::sigmoid(F::load(canvas, m));
+    const T pixel = F::load(image, m);
+    return q < channels ? pixel : pixel - math::sigmoid(F::load(canvas, m));
   }
 };
 
 template <class F>
 __global__ void __launch_bounds__(glimpse::threads, glimpse::blocks_at_once<F>)
-    forward(Planes<F> planes, In window, Out result, GlimpseSizes sizes) {
+    forward(GlimpseChannels<F> channels, In window, Out result, GlimpseSizes sizes) {
   using T = typename F::Number;
   const int64_t patch_size = sizes.size * sizes.size;
-  const int64_t plane = blockIdx.x;
-  glimpse::look<T>(
-      SharedArrays(), [&](int i) { return glimpse::Numbers<F>{window}(plane / planes.count(), i); },
-      sizes,
+  const int64_t channel = blockIdx.x;
+  glimpse::read<T>(
+      SharedArrays(),
+      [&](int i) { return glimpse::Numbers<F>{window}(channel / channels.count(), i); }, sizes,
       [&](const glimpse::Window<T>& in_place, T* pixels) {
-        in_place.load_pixels(pixels, [&](int64_t n) { return planes(plane, n); });
+        in_place.load_pixels(pixels, [&](int64_t n) { return channels(channel, n); });
       },
       [&](const math::Grid<T>& grid, int64_t n, T sum) {
-        F::store(result, plane * patch_size + n, grid.gamma * sum);
+        F::store(result, channel * patch_size + n, grid.gamma * sum);
       });
 }
 
 template <class F>
 __global__ void __launch_bounds__(glimpse::threads, 1)
-    backward_window(In grad, Planes<F> planes, In window, Out grad_window, GlimpseSizes sizes) {
+    backward_window(In grad, GlimpseChannels<F> channels, In window, Out grad_window,
+                    GlimpseSizes sizes) {
   using T = typename F::Number;
   const int64_t patch_size = sizes.size * sizes.size;
   const int64_t b = blockIdx.x;
   glimpse::window_grads<T>(
       SharedArrays(), b, [&](int i) { return glimpse::Numbers<F>{window}(b, i); },
-      [&](int i, T found) { F::store(grad_window, 5 * b + i, found); }, sizes, planes.count(), 1,
-      planes,
-      [&](int64_t plane, const math::Grid<T>& grid, int64_t n) {
-        return grid.gamma * F::load(grad, plane * patch_size + n);
+      [&](int i, T found) { F::store(grad_window, 5 * b + i, found); }, sizes, channels.count(), 1,
+      channels,
+      [&](int64_t channel, const math::Grid<T>& grid, int64_t n) {
+        return grid.gamma * F::load(grad, channel * patch_size + n);
       },
       [](int64_t, const math::Grid<T>&, int64_t, T) {});
 }
@@ -66,13 +67,15 @@ __global__ void __launch_bounds__(glimpse::threads, glimpse::blocks_at_once<F>)
   const int64_t patch_size = sizes.size * sizes.size;
   glimpse::draw<T>(
       SharedArrays(), blockIdx.x, glimpse::Numbers<F>{window}, sizes,
-      [&](int64_t plane, const math::Grid<T>& grid, int64_t n) {
-        if (!with_canvas) return grid.gamma * F::load(grad, plane * patch_size + n);
-        const int64_t first = plane + plane / channels * channels;
+      [&](int64_t channel, const math::Grid<T>& grid, int64_t n) {
+        if (!with_canvas) return grid.gamma * F::load(grad, channel * patch_size + n);
+        const int64_t first = channel + channel / channels * channels;
         return grid.gamma * (F::load(grad, first * patch_size + n) +
                              F::load(grad, (first + channels) * patch_size + n));
       },
-      [&](int64_t plane, int64_t n, T drawn) { F::store(grad_image, plane * area + n, drawn); });
+      [&](int64_t channel, int64_t n, T drawn) {
+        F::store(grad_image, channel * area + n, drawn);
+      });
 }
 
 template <class F>
@@ -83,13 +86,13 @@ __global__ void __launch_bounds__(glimpse::threads, glimpse::blocks_at_once<F>)
   const int64_t patch_size = sizes.size * sizes.size;
   glimpse::draw<T>(
       SharedArrays(), blockIdx.x, glimpse::Numbers<F>{window}, sizes,
-      [&](int64_t plane, const math::Grid<T>& grid, int64_t n) {
-        const int64_t error = plane + (plane / channels + 1) * channels;
+      [&](int64_t channel, const math::Grid<T>& grid, int64_t n) {
+        const int64_t error = channel + (channel / channels + 1) * channels;
         return grid.gamma * F::load(grad, error * patch_size + n);
       },
-      [&](int64_t plane, int64_t n, T drawn) {
-        const T seen = math::sigmoid(F::load(canvas, plane * area + n));
-        F::store(grad_canvas, plane * area + n, drawn * seen * (seen - 1));
+      [&](int64_t channel, int64_t n, T drawn) {
+        const T shown = math::sigmoid(F::load(canvas, channel * area + n));
+        F::store(grad_canvas, channel * area + n, drawn * shown * (shown - 1));
       });
 }
 
@@ -99,11 +102,11 @@ const char* launch_read(In image, In window, In canvas, Out glimpse, const Glimp
                         CUstream_st* stream) {
   return with_access({image.type, window.type, canvas.type}, [&]<class F>() -> const char* {
     using T = typename F::Number;
-    const Planes<F> planes{image, canvas, sizes.channels, sizes.height * sizes.width};
-    const int64_t blocks = sizes.batch * planes.count();
+    const GlimpseChannels<F> channels{image, canvas, sizes.channels, sizes.height * sizes.width};
+    const int64_t blocks = sizes.batch * channels.count();
     if (blocks == 0) return nullptr;
     return report(launch(forward<F>, row_of(blocks), dim3(glimpse::threads),
-                         glimpse::looking_bytes<T>(), stream, false, planes, window, glimpse,
+                         glimpse::read_bytes<T>(), stream, false, channels, window, glimpse,
                          sizes));
   });
 }
@@ -114,11 +117,11 @@ const char* launch_read_backward(In grad, In image, In window, In canvas, Out gr
   if (sizes.batch == 0) return nullptr;
   return with_access({grad.type, image.type, window.type, canvas.type}, [&]<class F>() {
     using T = typename F::Number;
-    const Planes<F> planes{image, canvas, sizes.channels, sizes.height * sizes.width};
+    const GlimpseChannels<F> channels{image, canvas, sizes.channels, sizes.height * sizes.width};
     const dim3 threads(glimpse::threads), blocks = glimpse::drawing_blocks(sizes);
     cudaError_t error =
         launch(backward_window<F>, row_of(sizes.batch), threads, glimpse::window_grads_bytes<T>(),
-               stream, false, grad, planes, window, grad_window, sizes);
+               stream, false, grad, channels, window, grad_window, sizes);
     const size_t shared = glimpse::Window<T>::bytes();
     if (error == cudaSuccess && grad_image.data && blocks.x > 0)
       error = launch(backward_image<F>, blocks, threads, shared, stream, false, grad, window,

@@ -1,4 +1,4 @@
-// Sums, of one thread and over those of a warp and of a block, in the same order every time.
+// Sums of a thread, of a warp and of a block, always in the same order.
 #pragma once
 #include <cuda_runtime.h>
 
@@ -6,7 +6,7 @@ namespace aligndraw::cuda {
 
 constexpr int warp_threads = 32;
 
-// term(0) + ... + term(n - 1), as four sums: shorter chains, and less to round.
+// term(0) + ... + term(n - 1), as four sums: shorter chains, and smaller rounding errors.
 template <class T, class Term>
 __device__ __forceinline__ T sum_of(int n, const Term& term) {
   T sums[4] = {};
@@ -42,7 +42,7 @@ __device__ __forceinline__ T warp_sums(T (&x)[warp_threads]) {
   }
 }
 
-// The largest of the warp, in every lane.
+// The largest x of the warp, in every lane.
 template <class T>
 __device__ __forceinline__ T warp_max(T x) {
   for (int lanes = warp_threads / 2; lanes > 0; lanes /= 2) {
@@ -52,7 +52,7 @@ __device__ __forceinline__ T warp_max(T x) {
   return x;
 }
 
-// Adds up `count` numbers a thread over the block, for thread 0 alone. `parts` is shared memory,
+// Sums `count` numbers per thread over the block, for thread 0 alone. `parts` is shared memory,
 // [count, warps of the block].
 template <class T, int count>
 __device__ __forceinline__ void block_sum(T (&x)[count], T* parts) {

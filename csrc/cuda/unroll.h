@@ -1,7 +1,8 @@
-// What the steps of unroll are made of between the products of matrices, and the whole of it in one
-// launch each way, on raw memory of float or double: see ../unroll.h for the contract. Functions
-// that launch return nullptr, or what CUDA says went wrong. Arrays are those of one step where
-// nothing else is said, [B, ...].
+// The stages of a step of unroll between its matrix products, and all steps in one launch each way,
+// on raw memory of float or double. ../unroll_fields.h has the shapes and ../unroll.h the contract.
+// Functions that launch return nullptr, or CUDA's error message.
+//
+// The arrays of a stage are those of one step. The letters of the shapes are in ../unroll_fields.h.
 #pragma once
 #include "../unroll_pointers.h"
 #include "fit.h"
@@ -9,176 +10,212 @@
 
 namespace aligndraw::cuda {
 
-// What each word adds to the decoder's gates [B, N, 4n] takes the place of the words' own: the
-// context is a sum of words, and the product of a sum is the sum of the products.
+// A word's gates are what the word adds to the decoder's gates: its product with the weights of the
+// context. The context is a weighted sum of words, so the sum of their gates, in the same weights,
+// replaces the product with the context.
 template <class T>
 struct Captions {
-  const T *words, *keys, *score, *pushes;  // keys and score are null without attention
-  const int64_t* lengths;
+  const T* words;          // [B, N, d]
+  const T* keys;           // [B, N, l]; null without attention
+  const T* score;          // [l]; null without attention
+  const T* word_gates;     // [B, N, 4n]
+  const int64_t* lengths;  // [B]
 };
 
-// The beginning of a step: what h_dec says is finished, the canvas drawn on and looked at, and the
-// caption read.
+// The read-and-attend stage, the first of a step: it finishes the head outputs, writes the canvas
+// of the step before, reads its glimpse, and attends to the caption.
 template <class T>
-struct Look {
-  Rows<const T> spoken;  // the heads' products with h_dec
-  const T *heads_bias, *decoder_h;
+struct ReadAttend {
+  Rows<const T> head_products;  // [B, R]: heads times h_dec
+  const T* heads_bias;          // [R]
+  const T* decoder_h;           // [B, n]
   Captions<T> captions;
-  const T* image;
-  Rows<const T> before;                     // the canvas before this step's write
-  bool draws;                               // there is such a write: not at the first step
-  T *said, *canvas, *windows, *encoder_in;  // windows are those of the write
-  T* weights;
-  Rows<T> context;
-  T* push;  // [B, 4n]
+  const T* image;             // [B, C, H, W]
+  Rows<const T> last_canvas;  // [B, C, H, W]: before the write
+  bool writes;                // false at the first step, which has no patch
+  T* head_outputs;            // [B, R]
+  T* canvas;                  // [B, C, H, W]: after the write
+  T* windows;                 // [B, 5]: of the write
+  T* encoder_in;              // [B, G + n]
+  T* weights;                 // [B, N]
+  Rows<T> context;            // [B, d]
+  T* context_gates;           // [B, 4n]
 };
 template <class T>
-const char* launch_look(const Look<T>& step, const UnrollSizes& sizes, CUstream_st* stream);
+const char* launch_stage(const ReadAttend<T>& stage, const UnrollSizes& sizes, CUstream_st* stream);
 
-// After the last step: what h_dec says, and the last write.
+// After the last step: finishes the head outputs and writes the last canvas.
 template <class T>
-const char* launch_last_write(const Look<T>& step, const UnrollSizes& sizes, CUstream_st* stream);
+const char* launch_last_write(const ReadAttend<T>& stage, const UnrollSizes& sizes,
+                              CUstream_st* stream);
 
-// The latent, from the product that is the posterior without its bias.
+// Draws the latent from the posterior.
 template <class T>
 struct Infer {
-  Rows<const T> product;
-  const T* bias;
-  Rows<const T> prior, noise;
-  T* posteriors;
-  Rows<T> z;
+  Rows<const T> product;  // [B, 2z]: the posterior without its bias
+  const T* bias;          // [2z]
+  Rows<const T> prior;    // [B, 2z]
+  Rows<const T> noise;    // [B, z]
+  T* posteriors;          // [B, 2z]
+  Rows<T> z;              // [B, z]
 };
 template <class T>
-const char* launch_infer(const Infer<T>& step, const UnrollSizes& sizes, CUstream_st* stream);
+const char* launch_stage(const Infer<T>& stage, const UnrollSizes& sizes, CUstream_st* stream);
 
-// Back through the read. The canvas' gradient is added to, and the image's where there is room for
-// it.
+// Back through the read. It adds to the gradients of the canvas and of the image.
 template <class T>
-struct LookBackward {
-  const T *image, *canvas;
-  Rows<const T> window;
-  const T* grad_glimpse;
-  T *grad_canvas, *grad_image;
-  Rows<T> grad_window;
+struct ReadBackward {
+  const T* image;         // [B, C, H, W]
+  const T* canvas;        // [B, C, H, W]
+  Rows<const T> window;   // [B, 5]
+  const T* grad_glimpse;  // [B, G]
+  T* grad_canvas;         // [B, C, H, W]
+  T* grad_image;          // [B, C, H, W], or null
+  Rows<T> grad_window;    // [B, 5]
 };
 template <class T>
-const char* launch_look_backward(const LookBackward<T>& step, const UnrollSizes& sizes,
-                                 CUstream_st* stream);
+const char* launch_stage(const ReadBackward<T>& stage, const UnrollSizes& sizes,
+                         CUstream_st* stream);
 
 // Back through the write.
 template <class T>
-struct DrawBackward {
-  const T *grad_canvas, *grad_windows;  // of the results
-  Rows<const T> patch, window;
-  Rows<T> grad_patch, grad_window;
+struct WriteBackward {
+  const T* grad_canvas;   // [B, C, H, W]
+  const T* grad_windows;  // [B, 5]: of the results
+  Rows<const T> patch;    // [B, C, p, p]
+  Rows<const T> window;   // [B, 5]
+  Rows<T> grad_patch;     // [B, C, p, p]
+  Rows<T> grad_window;    // [B, 5]
 };
 template <class T>
-const char* launch_draw_backward(const DrawBackward<T>& step, const UnrollSizes& sizes,
-                                 CUstream_st* stream);
+const char* launch_stage(const WriteBackward<T>& stage, const UnrollSizes& sizes,
+                         CUstream_st* stream);
 
-// Back through the attention and the latent, which do not depend on each other. The gradients of
-// the keys and of the score, by captions, are added to; `energies` is room for B N numbers.
+// Back through the attention and, at the same time, through the latent. It adds to the gradients of
+// keys and score.
 template <class T>
-struct RecallBackward {
+struct AttentionBackward {
   Captions<T> captions;
-  Rows<const T> said;  // before the step
-  const T *weights, *grad_weights;
-  Rows<const T> grad_push, grad_z;
-  const T *grad_kl, *grad_log_ratio, *posteriors;
-  Rows<const T> noise;
-  T *energies, *grad_keys, *grad_score;
-  Rows<T> grad_said, grad_posteriors, grad_noise;
-  bool prior_is_said;  // not that of the first step
+  Rows<const T> head_outputs;        // [B, R]: before the step
+  const T* weights;                  // [B, N]
+  const T* grad_weights;             // [B, N]
+  Rows<const T> grad_context_gates;  // [B, 4n]
+  Rows<const T> grad_z;              // [B, z]
+  const T* grad_kl;                  // [B]
+  const T* grad_log_ratio;           // [B]
+  const T* posteriors;               // [B, 2z]
+  Rows<const T> noise;               // [B, z]
+  T* energies;                       // [B, N]: workspace
+  T* grad_keys;                      // [B, N, l]
+  T* grad_score;                     // [B, l]
+  Rows<T> grad_heads;                // [B, R]: query and prior
+  Rows<T> grad_posteriors;           // [B, 2z]
+  Rows<T> grad_noise;                // [B, z]
+  bool has_prior;                    // false at the first step, whose prior is N(0, I)
 };
 template <class T>
-const char* launch_recall_backward(const RecallBackward<T>& step, const UnrollSizes& sizes,
-                                   CUstream_st* stream);
+const char* launch_stage(const AttentionBackward<T>& stage, const UnrollSizes& sizes,
+                         CUstream_st* stream);
 
-// A whole forward: both forms take the parts of its steps from here.
+// A whole forward. Launches per step and the launch of all steps take their stages from it.
 template <class T>
 struct Forward {
   UnrollPointers<T> in;
-  UnrollTape<T*> out;
-  const T* pushes;
-  T* last;         // the canvas after the last step
-  Rows<T> spoken;  // the heads' products with h_dec
-  T* push;         // what the caption adds to the decoder's gates
+  UnrollOutputs<T> out;
+  const T* word_gates;    // [B, N, 4n]
+  Rows<T> head_products;  // [B, R]: heads times h_dec
+  T* context_gates;       // [B, 4n]
 
-  // Also after the last step, with t = T.
-  ALIGNDRAW_INLINE Look<T> look(int64_t t) const {
+  // With t = T the stage after the last step.
+  ALIGNDRAW_INLINE ReadAttend<T> read_attend(int64_t t) const {
     const UnrollSizes& s = in.sizes;
     const int64_t B = s.batch, row = t * B, volume = s.volume();
-    Look<T> look{};
-    look.spoken = {spoken.data, spoken.pitch};
-    look.heads_bias = in.heads_bias;
-    look.image = in.image;
-    look.before =
+    ReadAttend<T> stage{};
+    stage.head_products = {head_products.data, head_products.row_stride};
+    stage.heads_bias = in.heads_bias;
+    stage.image = in.image;
+    stage.last_canvas =
         t ? Rows<const T>{out.canvases + (row - B) * volume, volume} : Rows<const T>{in.canvas, 0};
-    look.draws = t > 0;
-    look.said = out.said + row * s.heads();
-    look.canvas = t < s.steps ? out.canvases + row * volume : last;
-    look.windows = t ? out.windows + (row - B) * 5 : nullptr;
-    if (t == s.steps) return look;
-    look.decoder_h = out.decoder_h + row * s.decoder;
-    look.captions = {in.words, in.keys, in.score, pushes, in.lengths};
-    look.encoder_in = out.encoder_in + row * s.encoder_in();
-    look.weights = out.weights + row * s.words;
-    look.context = {out.decoder_in + row * s.decoder_in() + s.latents, s.decoder_in()};
-    look.push = push;
-    return look;
+    stage.writes = t > 0;
+    stage.head_outputs = out.head_outputs + row * s.heads();
+    stage.canvas = t < s.steps ? out.canvases + row * volume : out.canvas;
+    stage.windows = t ? out.windows + (row - B) * 5 : nullptr;
+    if (t == s.steps) return stage;
+    stage.decoder_h = out.decoder_h + row * s.decoder;
+    stage.captions = {.words = in.words,
+                      .keys = in.keys,
+                      .score = in.score,
+                      .word_gates = word_gates,
+                      .lengths = in.lengths};
+    stage.encoder_in = out.encoder_in + row * s.encoder_in();
+    stage.weights = out.weights + row * s.words;
+    stage.context = {out.decoder_in + row * s.decoder_in() + s.latents, s.decoder_in()};
+    stage.context_gates = context_gates;
+    return stage;
   }
 
-  // Without the products with the glimpse, h_dec and h_enc.
+  // The terms are still to come: products with glimpse, h_dec and h_enc.
   ALIGNDRAW_INLINE LstmStep<T> encode(int64_t t) const {
     const int64_t B = in.sizes.batch, row = t * B, e = in.sizes.encoder;
-    return {{},
-            in.encoder_bias,
-            out.encoder_c + row * e,
-            out.encoder_gates + row * 4 * e,
-            out.encoder_h + (row + B) * e,
-            out.encoder_c + (row + B) * e};
+    return {.terms = {},
+            .bias = in.encoder_bias,
+            .c = out.encoder_c + row * e,
+            .gates = out.encoder_gates + row * 4 * e,
+            .h = out.encoder_h + (row + B) * e,
+            .c_next = out.encoder_c + (row + B) * e};
   }
 
   ALIGNDRAW_INLINE Infer<T> infer(int64_t t, Rows<const T> product) const {
     const UnrollSizes& s = in.sizes;
     const int64_t row = t * s.batch;
-    return {product,
-            in.posterior_bias,
-            {out.said + row * s.heads() + s.prior_at(), s.heads()},
-            {in.noise + t * s.latents, s.steps * s.latents},
-            out.posteriors + row * 2 * s.latents,
-            {out.decoder_in + row * s.decoder_in(), s.decoder_in()}};
+    return {.product = product,
+            .bias = in.posterior_bias,
+            .prior = {out.head_outputs + row * s.heads() + s.prior_at(), s.heads()},
+            .noise = {in.noise + t * s.latents, s.steps * s.latents},
+            .posteriors = out.posteriors + row * 2 * s.latents,
+            .z = {out.decoder_in + row * s.decoder_in(), s.decoder_in()}};
   }
 
-  // Without the products with z and h_dec.
+  // Two terms are still to come: products with z and h_dec.
   ALIGNDRAW_INLINE LstmStep<T> decode(int64_t t) const {
     const int64_t B = in.sizes.batch, row = t * B, n = in.sizes.decoder;
-    return {{{in.keys ? push : pushes, 4 * n}, {}, {}},
-            in.decoder_bias,
-            out.decoder_c + row * n,
-            out.decoder_gates + row * 4 * n,
-            out.decoder_h + (row + B) * n,
-            out.decoder_c + (row + B) * n};
+    return {.terms = {{in.keys ? context_gates : word_gates, 4 * n}, {}, {}},
+            .bias = in.decoder_bias,
+            .c = out.decoder_c + row * n,
+            .gates = out.decoder_gates + row * 4 * n,
+            .h = out.decoder_h + (row + B) * n,
+            .c_next = out.decoder_c + (row + B) * n};
   }
 };
 
-// After the loop: the KLs and log ratios of all steps.
+// After the loop: KL and log ratio of all steps.
 template <class T>
 const char* launch_divergences(const Forward<T>& loop, CUstream_st* stream);
 
 // A whole backward, likewise.
+//
+// The gradients of all products with one state lie in one row, so that one product brings them back
+// to the state:
+//
+//   of_decoder [T + 1, B, R + 4e + 4n]:  heads | encoder gates | decoder gates     of h_dec
+//   of_encoder [T + 1, B, 2z + 4e]:      posterior | encoder gates                 of h_enc
 template <class T>
 struct Backward {
   UnrollPointers<T> in;
-  UnrollTape<const T*> tape;
-  UnrollGiven<T> given;
-  UnrollGradPointers<T> out;
-  const T* pushes;
-  // The gradients of all that comes of each state, [T + 1, B, columns]: of h_dec heads and the
-  // gates of both LSTMs, of h_enc posterior and gates.
-  T *of_decoder, *of_encoder;
-  T *h_dec, *c_dec, *h_enc, *c_enc, *canvas, *glimpse;
-  T *score, *energies;  // by captions
+  UnrollTape<T> tape;
+  UnrollResultGrads<T> given;
+  UnrollGrads<T> out;
+  const T* word_gates;  // [B, N, 4n]
+  T* of_decoder;        // [T + 1, B, R + 4e + 4n]
+  T* of_encoder;        // [T + 1, B, 2z + 4e]
+  T* h_dec;             // [B, n], as the next five a gradient that moves from step to step
+  T* c_dec;             // [B, n]
+  T* h_enc;             // [B, e]
+  T* c_enc;             // [B, e]
+  T* canvas;            // [B, C, H, W]
+  T* glimpse;           // [B, G]
+  T* score;             // [B, l]: the sum over the steps so far
+  T* energies;          // [B, N]: workspace
 
   ALIGNDRAW_INLINE int64_t decoder_columns() const {
     return in.sizes.heads() + 4 * in.sizes.encoder + 4 * in.sizes.decoder;
@@ -186,14 +223,14 @@ struct Backward {
   ALIGNDRAW_INLINE int64_t encoder_columns() const {
     return 2 * in.sizes.latents + 4 * in.sizes.encoder;
   }
-  // Of h_dec and of h_enc before step t.
+  // The rows of h_dec and of h_enc before step t.
   ALIGNDRAW_INLINE Rows<T> decoder(int64_t t) const {
     return {of_decoder + t * in.sizes.batch * decoder_columns(), decoder_columns()};
   }
   ALIGNDRAW_INLINE Rows<T> encoder(int64_t t) const {
     return {of_encoder + t * in.sizes.batch * encoder_columns(), encoder_columns()};
   }
-  // The gates of step t among them.
+  // The gates of step t in these rows.
   ALIGNDRAW_INLINE Rows<T> decoder_gates(int64_t t) const {
     return {decoder(t).data + in.sizes.heads() + 4 * in.sizes.encoder, decoder_columns()};
   }
@@ -201,81 +238,86 @@ struct Backward {
     return {encoder(t).data + 2 * in.sizes.latents, encoder_columns()};
   }
 
-  ALIGNDRAW_INLINE LookBackward<T> look(int64_t t) const {
+  ALIGNDRAW_INLINE ReadBackward<T> read(int64_t t) const {
     const UnrollSizes& s = in.sizes;
     const int64_t row = t * s.batch;
-    return {in.image,
-            tape.canvases + row * s.volume(),
-            {tape.said + row * s.heads() + s.read_window_at(), s.heads()},
-            glimpse,
-            canvas,
-            out.image,
-            {decoder(t).data + s.read_window_at(), decoder_columns()}};
+    return {.image = in.image,
+            .canvas = tape.canvases + row * s.volume(),
+            .window = {tape.head_outputs + row * s.heads() + s.read_window_at(), s.heads()},
+            .grad_glimpse = glimpse,
+            .grad_canvas = canvas,
+            .grad_image = out.image,
+            .grad_window = {decoder(t).data + s.read_window_at(), decoder_columns()}};
   }
 
-  ALIGNDRAW_INLINE DrawBackward<T> draw(int64_t t) const {
+  ALIGNDRAW_INLINE WriteBackward<T> write(int64_t t) const {
     const UnrollSizes& s = in.sizes;
     const int64_t row = t * s.batch, heads = s.heads();
-    const T* const said = tape.said + (row + s.batch) * heads;
-    T* const grad_said = decoder(t + 1).data;
-    return {canvas,
-            given.windows + row * 5,
-            {said + s.patch_at(), heads},
-            {said + s.write_window_at(), heads},
-            {grad_said + s.patch_at(), decoder_columns()},
-            {grad_said + s.write_window_at(), decoder_columns()}};
+    const T* const outputs = tape.head_outputs + (row + s.batch) * heads;
+    T* const grads = decoder(t + 1).data;
+    return {.grad_canvas = canvas,
+            .grad_windows = given.windows + row * 5,
+            .patch = {outputs + s.patch_at(), heads},
+            .window = {outputs + s.write_window_at(), heads},
+            .grad_patch = {grads + s.patch_at(), decoder_columns()},
+            .grad_window = {grads + s.write_window_at(), decoder_columns()}};
   }
 
   ALIGNDRAW_INLINE LstmStepBackward<T> decode(int64_t t) const {
     const int64_t row = t * in.sizes.batch, n = in.sizes.decoder;
-    return {{h_dec, n},
-            c_dec,
-            tape.decoder_gates + row * 4 * n,
-            tape.decoder_c + row * n,
-            {decoder_gates(t), {}}};
+    return {.grad_h = {h_dec, n},
+            .grad_c = c_dec,
+            .gates = tape.decoder_gates + row * 4 * n,
+            .c = tape.decoder_c + row * n,
+            .grad_gates = {decoder_gates(t), {}}};
   }
 
-  ALIGNDRAW_INLINE RecallBackward<T> recall(int64_t t, Rows<const T> grad_z) const {
+  ALIGNDRAW_INLINE AttentionBackward<T> attention(int64_t t, Rows<const T> grad_z) const {
     const UnrollSizes& s = in.sizes;
     const int64_t row = t * s.batch;
     const Rows<T> gates = decoder_gates(t);
-    return {{in.words, in.keys, in.score, pushes, in.lengths},
-            {tape.said + row * s.heads(), s.heads()},
-            tape.weights + row * s.words,
-            given.weights + row * s.words,
-            {gates.data, gates.pitch},
-            grad_z,
-            given.kl + row,
-            given.log_ratio + row,
-            tape.posteriors + row * 2 * s.latents,
-            {in.noise + t * s.latents, s.steps * s.latents},
-            energies,
-            out.keys,
-            score,
-            decoder(t),
-            encoder(t + 1),
-            {out.noise + t * s.latents, s.steps * s.latents},
-            t > 0};
+    return {.captions = {.words = in.words,
+                         .keys = in.keys,
+                         .score = in.score,
+                         .word_gates = word_gates,
+                         .lengths = in.lengths},
+            .head_outputs = {tape.head_outputs + row * s.heads(), s.heads()},
+            .weights = tape.weights + row * s.words,
+            .grad_weights = given.weights + row * s.words,
+            .grad_context_gates = {gates.data, gates.row_stride},
+            .grad_z = grad_z,
+            .grad_kl = given.kl + row,
+            .grad_log_ratio = given.log_ratio + row,
+            .posteriors = tape.posteriors + row * 2 * s.latents,
+            .noise = {in.noise + t * s.latents, s.steps * s.latents},
+            .energies = energies,
+            .grad_keys = out.keys,
+            .grad_score = score,
+            .grad_heads = decoder(t),
+            .grad_posteriors = encoder(t + 1),
+            .grad_noise = {out.noise + t * s.latents, s.steps * s.latents},
+            .has_prior = t > 0};
   }
 
   ALIGNDRAW_INLINE LstmStepBackward<T> encode(int64_t t) const {
     const int64_t row = t * in.sizes.batch, e = in.sizes.encoder;
-    return {{h_enc, e},
-            c_enc,
-            tape.encoder_gates + row * 4 * e,
-            tape.encoder_c + row * e,
-            {encoder_gates(t), {decoder(t).data + in.sizes.heads(), decoder_columns()}}};
+    return {
+        .grad_h = {h_enc, e},
+        .grad_c = c_enc,
+        .gates = tape.encoder_gates + row * 4 * e,
+        .c = tape.encoder_c + row * e,
+        .grad_gates = {encoder_gates(t), {decoder(t).data + in.sizes.heads(), decoder_columns()}}};
   }
 };
 
-// All steps in one launch, but for what follows the last one. With `rounds` the large products of
-// float are of factors rounded to bfloat16.
+// All steps in one launch, without the stage after the last one. With `rounds`, the large products
+// of float are of factors rounded to bfloat16.
 template <class T>
 Fit forward_fit(const UnrollSizes& sizes, bool rounds);
 template <class T>
 const char* launch_forward(const Forward<T>& loop, bool rounds, const Fit& fit,
                            CUstream_st* stream);
-// Also the gradients of both first hidden states, by captions: h_dec and h_enc.
+// It also leaves the gradients of both first hidden states in h_dec and h_enc.
 template <class T>
 Fit backward_fit(const UnrollSizes& sizes, bool rounds);
 template <class T>

@@ -1,6 +1,6 @@
-// All steps of a backward in one launch: the stages of unroll_stages.h, and between them the
-// products, of whose columns each block has its own. Barriers of the grid divide what needs all of
-// something.
+// All steps of a backward in one launch: the stages of unroll_stages.h and the products between
+// them. Each block forms its own columns of every product. A barrier of the grid stands where the
+// next stage reads results of other blocks.
 #include "lstm_unit.h"
 #include "persistent.h"
 #include "unroll_stages.h"
@@ -14,49 +14,51 @@ static_assert(persistent::threads == stages::threads, "products and stages share
 // The shared memory of a block. Row u of kept weights holds those from unit u to all its outputs.
 template <class T, class W>
 struct BackwardBlock {
-  Part captions, dec, drawn, enc, seen;
+  Part captions, decoder_part, latent_part, encoder_part, glimpse_part;
   Kept<W> of_decoder, of_latent, of_encoder, of_glimpse;
 
   __device__ __forceinline__ BackwardBlock(SharedArrays& shared, const Backward<T>& loop,
                                            const Place& place)
       : captions(place.captions(loop.in.sizes.batch)),
-        dec(place.of(loop.in.sizes.decoder)),
-        drawn(place.of(loop.in.sizes.latents)),
-        enc(place.of(loop.in.sizes.encoder)),
-        seen(place.of(loop.in.sizes.glimpse())),
+        decoder_part(place.of(loop.in.sizes.decoder)),
+        latent_part(place.of(loop.in.sizes.latents)),
+        encoder_part(place.of(loop.in.sizes.encoder)),
+        glimpse_part(place.of(loop.in.sizes.glimpse())),
         of_decoder(
-            shared, largest_part(loop.in.sizes.decoder, place.parts), dec.count,
+            shared, largest_part(loop.in.sizes.decoder, place.parts), decoder_part.count,
             loop.decoder_columns(),
             [&](int r, int k) {
               const auto& in = loop.in;
               const UnrollSizes& s = in.sizes;
-              const int64_t unit = dec.first + r, encoder_at = s.heads();
+              const int64_t unit = decoder_part.first + r, encoder_at = s.heads();
               const int64_t decoder_at = encoder_at + 4 * s.encoder;
               return k < encoder_at ? in.heads[k * s.decoder + unit]
                      : k < decoder_at
                          ? in.encoder_ih[(k - encoder_at) * s.encoder_in() + s.glimpse() + unit]
                          : in.decoder_hh[(k - decoder_at) * s.decoder + unit];
             }),
-        of_latent(shared, largest_part(loop.in.sizes.latents, place.parts), drawn.count,
-                  4 * loop.in.sizes.decoder,
-                  [&](int r, int k) {
-                    return loop.in.decoder_ih[k * loop.in.sizes.decoder_in() + drawn.first + r];
-                  }),
-        of_encoder(shared, largest_part(loop.in.sizes.encoder, place.parts), enc.count,
+        of_latent(
+            shared, largest_part(loop.in.sizes.latents, place.parts), latent_part.count,
+            4 * loop.in.sizes.decoder,
+            [&](int r, int k) {
+              return loop.in.decoder_ih[k * loop.in.sizes.decoder_in() + latent_part.first + r];
+            }),
+        of_encoder(shared, largest_part(loop.in.sizes.encoder, place.parts), encoder_part.count,
                    loop.encoder_columns(),
                    [&](int r, int k) {
                      const int64_t e = loop.in.sizes.encoder, gates_at = 2 * loop.in.sizes.latents;
-                     const int64_t unit = enc.first + r;
+                     const int64_t unit = encoder_part.first + r;
                      return k < gates_at ? loop.in.posterior[k * e + unit]
                                          : loop.in.encoder_hh[(k - gates_at) * e + unit];
                    }),
-        of_glimpse(shared, largest_part(loop.in.sizes.glimpse(), place.parts), seen.count,
-                   4 * loop.in.sizes.encoder, [&](int r, int k) {
-                     return loop.in.encoder_ih[k * loop.in.sizes.encoder_in() + seen.first + r];
-                   }) {}
+        of_glimpse(
+            shared, largest_part(loop.in.sizes.glimpse(), place.parts), glimpse_part.count,
+            4 * loop.in.sizes.encoder, [&](int r, int k) {
+              return loop.in.encoder_ih[k * loop.in.sizes.encoder_in() + glimpse_part.first + r];
+            }) {}
 
   static int64_t bytes(const UnrollSizes& s, int64_t parts) {
-    const Backward<T> loop{{s}};
+    const Backward<T> loop{.in = {.sizes = s}};
     return shared_bytes<BackwardBlock>(1) +
            shared_bytes<W>(largest_part(s.decoder, parts) * loop.decoder_columns()) +
            shared_bytes<W>(largest_part(s.latents, parts) * 4 * s.decoder) +
@@ -66,8 +68,8 @@ struct BackwardBlock {
   }
 };
 
-// A step is six stages: back through the read of the step after it; through its write; through
-// h_dec; through latent and caption; through h_enc; and to the glimpse.
+// A step is six stages: back through the read of the next step; the write; h_dec; latent and
+// attention; h_enc; and to the glimpse.
 template <class T, class W>
 __global__ void __launch_bounds__(persistent::threads, 1) backward(Backward<T> loop, int parts) {
   const auto grid = cooperative_groups::this_grid();
@@ -76,57 +78,57 @@ __global__ void __launch_bounds__(persistent::threads, 1) backward(Backward<T> l
   SharedArrays shared;
   auto& block = in_shared(shared, [&] { return BackwardBlock<T, W>(shared, loop, Place(parts)); });
 
-  const auto constant = [](Rows<T> rows) { return Rows<const T>{rows.data, rows.pitch}; };
+  const auto constant = [](Rows<T> rows) { return Rows<const T>{rows.data, rows.row_stride}; };
   for (int64_t t = s.steps - 1;; --t) {
     if (t + 1 < s.steps) {
-      const LookBackward<T> look = loop.look(t + 1);
-      over_blocks(stages::looks_backward(s),
-                  [&](int64_t i) { stages::look_backward(shared, look, s, i); });
+      const ReadBackward<T> read = loop.read(t + 1);
+      over_blocks(stages::read_backward_blocks(s),
+                  [&](int64_t i) { stages::read_backward(shared, read, s, i); });
       grid.sync();
     }
     if (t < 0) break;
-    const DrawBackward<T> draw = loop.draw(t);
-    over_blocks(s.batch, [&](int64_t b) { stages::draw_backward(shared, draw, s, b); });
+    const WriteBackward<T> write = loop.write(t);
+    over_blocks(s.batch, [&](int64_t b) { stages::write_backward(shared, write, s, b); });
     grid.sync();
 
     const LstmStepBackward<T> decode = loop.decode(t);
     multiply(block.of_decoder, constant(loop.decoder(t + 1)), block.captions,
              [&](int r, int64_t b, bool inside, T grad) {
-               if (inside) lstm_unit_backward(decode, n, b, block.dec.first + r, grad);
+               if (inside) lstm_unit_backward(decode, n, b, block.decoder_part.first + r, grad);
              });
     grid.sync();
 
-    const RecallBackward<T> recall = loop.recall(t, {});
-    multiply(block.of_latent, recall.grad_push, block.captions,
+    const AttentionBackward<T> attention = loop.attention(t, {});
+    multiply(block.of_latent, attention.grad_context_gates, block.captions,
              [&](int r, int64_t b, bool inside, T grad) {
                if (inside)
-                 stages::latent_backward(recall, s.latents, s.prior_at(), b, block.drawn.first + r,
-                                         grad);
+                 stages::latent_backward(attention, s.latents, s.prior_at(), b,
+                                         block.latent_part.first + r, grad);
              });
     if (loop.in.keys)
-      over_blocks(s.batch, [&](int64_t b) { stages::caption_backward(recall, s, b); });
+      over_blocks(s.batch, [&](int64_t b) { stages::caption_backward(attention, s, b); });
     grid.sync();
 
     const LstmStepBackward<T> encode = loop.encode(t);
     multiply(block.of_encoder, constant(loop.encoder(t + 1)), block.captions,
              [&](int r, int64_t b, bool inside, T grad) {
-               if (inside) lstm_unit_backward(encode, e, b, block.enc.first + r, grad);
+               if (inside) lstm_unit_backward(encode, e, b, block.encoder_part.first + r, grad);
              });
     grid.sync();
 
     multiply(block.of_glimpse, constant(loop.encoder_gates(t)), block.captions,
              [&](int r, int64_t b, bool inside, T grad) {
-               if (inside) loop.glimpse[b * s.glimpse() + block.seen.first + r] = grad;
+               if (inside) loop.glimpse[b * s.glimpse() + block.glimpse_part.first + r] = grad;
              });
     grid.sync();
   }
   multiply(block.of_decoder, constant(loop.decoder(0)), block.captions,
            [&](int r, int64_t b, bool inside, T grad) {
-             if (inside) loop.h_dec[b * n + block.dec.first + r] = grad;
+             if (inside) loop.h_dec[b * n + block.decoder_part.first + r] = grad;
            });
   multiply(block.of_encoder, constant(loop.encoder(0)), block.captions,
            [&](int r, int64_t b, bool inside, T grad) {
-             if (inside) loop.h_enc[b * e + block.enc.first + r] = grad;
+             if (inside) loop.h_enc[b * e + block.encoder_part.first + r] = grad;
            });
 }
 

@@ -1,6 +1,6 @@
-// All steps of a forward in one launch: the stages of unroll_stages.h, and between them the
-// products, of whose columns each block has its own. Barriers of the grid divide what needs all of
-// something.
+// All steps of a forward in one launch: the stages of unroll_stages.h and the products between
+// them. Each block forms its own columns of every product. A barrier of the grid stands where the
+// next stage reads results of other blocks.
 #include "lstm_unit.h"
 #include "persistent.h"
 #include "unroll_stages.h"
@@ -11,19 +11,19 @@ namespace {
 using namespace persistent;
 static_assert(persistent::threads == stages::threads, "products and stages share a launch");
 
-// What a block has in shared memory, this too, as registers are few. W is what the factors are kept
-// as that may be rounded; what makes priors, posteriors, windows and patches stays T.
+// The shared memory of a block; this struct lies there too, as registers are few. W is the type of
+// the weights that may be rounded. The weights of priors, posteriors, windows and patches stay T.
 template <class T, class W>
 struct ForwardBlock {
-  Part captions, asked, told, enc, drawn, dec;
+  Part captions, query_part, others_part, encoder_part, latent_part, decoder_part;
   Kept<W> query;
   Kept<T> others;
   Kept<W> encoder;
   Kept<T> posterior;
   Kept<W> decoder;
-  Look<T> look;  // of the step
+  ReadAttend<T> read_attend;  // of the step
 
-  // The row of a matrix [4 count, depth] of gates that row r of the units' is: all four in turn.
+  // Row r of a part has gate r % 4 of unit r / 4: this is its row in the matrix [4 count, depth].
   static __device__ __forceinline__ int64_t gate(Part units, int64_t count, int r) {
     return r % 4 * count + units.first + r / 4;
   }
@@ -31,34 +31,37 @@ struct ForwardBlock {
   __device__ __forceinline__ ForwardBlock(SharedArrays& shared, const UnrollPointers<T>& in,
                                           const Place& place)
       : captions(place.captions(in.sizes.batch)),
-        asked(place.of(in.sizes.units)),
-        told(place.of(in.sizes.heads() - in.sizes.units)),
-        enc(place.of(in.sizes.encoder)),
-        drawn(place.of(in.sizes.latents)),
-        dec(place.of(in.sizes.decoder)),
-        query(shared, largest_part(in.sizes.units, place.parts), asked.count, in.sizes.decoder,
-              [&](int r, int k) { return in.heads[(asked.first + r) * in.sizes.decoder + k]; }),
-        others(shared, largest_part(in.sizes.heads() - in.sizes.units, place.parts), told.count,
-               in.sizes.decoder,
+        query_part(place.of(in.sizes.units)),
+        others_part(place.of(in.sizes.heads() - in.sizes.units)),
+        encoder_part(place.of(in.sizes.encoder)),
+        latent_part(place.of(in.sizes.latents)),
+        decoder_part(place.of(in.sizes.decoder)),
+        query(
+            shared, largest_part(in.sizes.units, place.parts), query_part.count, in.sizes.decoder,
+            [&](int r, int k) { return in.heads[(query_part.first + r) * in.sizes.decoder + k]; }),
+        others(shared, largest_part(in.sizes.heads() - in.sizes.units, place.parts),
+               others_part.count, in.sizes.decoder,
                [&](int r, int k) {
-                 return in.heads[(in.sizes.units + told.first + r) * in.sizes.decoder + k];
+                 return in.heads[(in.sizes.units + others_part.first + r) * in.sizes.decoder + k];
                }),
-        encoder(shared, 4 * largest_part(in.sizes.encoder, place.parts), 4 * enc.count,
+        encoder(shared, 4 * largest_part(in.sizes.encoder, place.parts), 4 * encoder_part.count,
                 in.sizes.encoder_in() + in.sizes.encoder,
                 [&](int r, int k) {
-                  const int64_t row = gate(enc, in.sizes.encoder, r), seen = in.sizes.encoder_in();
-                  return k < seen ? in.encoder_ih[row * seen + k]
-                                  : in.encoder_hh[row * in.sizes.encoder + k - seen];
+                  const int64_t row = gate(encoder_part, in.sizes.encoder, r);
+                  const int64_t inputs = in.sizes.encoder_in();
+                  return k < inputs ? in.encoder_ih[row * inputs + k]
+                                    : in.encoder_hh[row * in.sizes.encoder + k - inputs];
                 }),
-        posterior(shared, 2 * largest_part(in.sizes.latents, place.parts), 2 * drawn.count,
+        posterior(shared, 2 * largest_part(in.sizes.latents, place.parts), 2 * latent_part.count,
                   in.sizes.encoder,
                   [&](int r, int k) {
-                    const int64_t row = r % 2 * in.sizes.latents + drawn.first + r / 2;
+                    const int64_t row = r % 2 * in.sizes.latents + latent_part.first + r / 2;
                     return in.posterior[row * in.sizes.encoder + k];
                   }),
-        decoder(shared, 4 * largest_part(in.sizes.decoder, place.parts), 4 * dec.count,
+        decoder(shared, 4 * largest_part(in.sizes.decoder, place.parts), 4 * decoder_part.count,
                 in.sizes.latents + in.sizes.decoder, [&](int r, int k) {
-                  const int64_t row = gate(dec, in.sizes.decoder, r), latents = in.sizes.latents;
+                  const int64_t row = gate(decoder_part, in.sizes.decoder, r),
+                                latents = in.sizes.latents;
                   return k < latents ? in.decoder_ih[row * in.sizes.decoder_in() + k]
                                      : in.decoder_hh[row * in.sizes.decoder + k - latents];
                 }) {}
@@ -70,18 +73,18 @@ struct ForwardBlock {
            shared_bytes<W>(4 * largest_part(e, parts) * (s.encoder_in() + e)) +
            shared_bytes<T>(2 * largest_part(s.latents, parts) * e) +
            shared_bytes<W>(4 * largest_part(n, parts) * (s.latents + n)) +
-           stages::looking_bytes<T>();
+           stages::read_attend_bytes<T>();
   }
 };
 
-// A step is five stages: what h_dec says; the canvas, the glimpse and the caption; h_enc; the
-// latent; h_dec. The rows of gates are in the order of units, those of the posterior mu and log
-// sigma in turn, so that a tile of a product has all that belongs together.
+// A step is five stages: head products; read-and-attend; h_enc; the latent; h_dec. The rows of
+// gates are in the order of units, and mu and log sigma of the posterior alternate, so that one
+// tile of a product has all rows of a unit.
 template <class T, class W>
 __global__ void __launch_bounds__(persistent::threads, 1) forward(Forward<T> loop, int parts) {
   const auto grid = cooperative_groups::this_grid();
   const UnrollSizes& s = loop.in.sizes;
-  const int64_t n = s.decoder, e = s.encoder, seen = s.encoder_in(), latents = s.latents;
+  const int64_t n = s.decoder, e = s.encoder, inputs = s.encoder_in(), latents = s.latents;
   SharedArrays shared;
   auto& block =
       in_shared(shared, [&] { return ForwardBlock<T, W>(shared, loop.in, Place(parts)); });
@@ -95,27 +98,28 @@ __global__ void __launch_bounds__(persistent::threads, 1) forward(Forward<T> loo
       lstm_unit(step, units, b, unit, gates);
   };
   for (int64_t t = 0;; ++t) {
-    if (threadIdx.x == 0 && t < s.steps) block.look = loop.look(t);
+    if (threadIdx.x == 0 && t < s.steps) block.read_attend = loop.read_attend(t);
     const int64_t row = t * s.batch;
     const Rows<const T> h_dec{loop.out.decoder_h + row * n, n};
-    const auto say = [&](int64_t first) {
+    const auto keep_products = [&](int64_t first) {
       return [&, first](int r, int64_t b, bool inside, T sum) {
-        if (inside) loop.spoken.data[b * loop.spoken.pitch + first + r] = sum;
+        if (inside) loop.head_products.data[b * loop.head_products.row_stride + first + r] = sum;
       };
     };
-    multiply(block.query, h_dec, block.captions, say(block.asked.first));
-    multiply(block.others, h_dec, block.captions, say(s.units + block.told.first));
+    multiply(block.query, h_dec, block.captions, keep_products(block.query_part.first));
+    multiply(block.others, h_dec, block.captions, keep_products(s.units + block.others_part.first));
     if (t == s.steps) return;
     grid.sync();
 
-    over_blocks(stages::looks(s), [&](int64_t i) { stages::look(shared, block.look, s, i); });
+    over_blocks(stages::read_attend_blocks(s),
+                [&](int64_t i) { stages::read_attend(shared, block.read_attend, s, i); });
     grid.sync();
 
     const LstmStep<T> encode = loop.encode(t);
-    multiply(block.encoder, Rows<const T>{block.look.encoder_in, seen}, int(seen),
+    multiply(block.encoder, Rows<const T>{block.read_attend.encoder_in, inputs}, int(inputs),
              {loop.out.encoder_h + row * e, e}, block.captions,
              [&](int r, int64_t b, bool inside, T sum) {
-               lstm(encode, e, block.enc.first + r / 4, b, inside, sum);
+               lstm(encode, e, block.encoder_part.first + r / 4, b, inside, sum);
              });
     grid.sync();
 
@@ -124,14 +128,14 @@ __global__ void __launch_bounds__(persistent::threads, 1) forward(Forward<T> loo
              [&](int r, int64_t b, bool inside, T mu) {
                const T log_sigma = __shfl_xor_sync(~0u, mu, tile_captions);
                if (inside && r % 2 == 0)
-                 stages::infer(infer, latents, b, block.drawn.first + r / 2, mu, log_sigma);
+                 stages::infer(infer, latents, b, block.latent_part.first + r / 2, mu, log_sigma);
              });
     grid.sync();
 
     const LstmStep<T> decode = loop.decode(t);
-    multiply(block.decoder, Rows<const T>{infer.z.data, infer.z.pitch}, int(latents), h_dec,
+    multiply(block.decoder, Rows<const T>{infer.z.data, infer.z.row_stride}, int(latents), h_dec,
              block.captions, [&](int r, int64_t b, bool inside, T sum) {
-               lstm(decode, n, block.dec.first + r / 4, b, inside, sum);
+               lstm(decode, n, block.decoder_part.first + r / 4, b, inside, sum);
              });
     grid.sync();
   }

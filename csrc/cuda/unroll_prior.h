@@ -1,53 +1,51 @@
-// Sampling between the products of matrices, and the whole of it in one launch, on raw memory of
-// float or double: see ../unroll_prior.h for the contract. Both forms end with launch_writes.
-// Functions that launch return nullptr, or what CUDA says went wrong.
+// Sampling on raw memory of float or double: the stages between the matrix products of a step, and
+// all steps in one launch. ../unroll_fields.h has the shapes and ../unroll_prior.h the contract.
+// Both forms end with launch_writes. Functions that launch return nullptr, or CUDA's error message.
 #pragma once
-#include "../unroll_sizes.h"
+#include "../unroll_pointers.h"
 #include "fit.h"
 #include "loop.h"
 
 namespace aligndraw::cuda {
 
-// The arguments and results of the loop, and `pushes`, what each word adds to the decoder's gates
-// [B, N, 4n]. Of the heads those of the read window, the last, are left out.
+// A whole loop. Of the heads the last, the read window, is left out.
 template <class T>
-struct Prior {
-  const T *keys, *score, *pushes;  // keys and score are null without attention
-  const int64_t* lengths;
-  const T *noise, *heads_bias, *decoder_bias;
-  T *patches, *windows, *weights;
+struct PriorLoop {
+  UnrollPriorPointers<T> in;
+  UnrollPriorOutputs<T> out;
+  const T* word_gates;  // [B, N, 4n]: what each word adds to the decoder's gates
 };
 
-// The beginning of step t: what h_dec says goes to the results, or to the latent, and the caption
-// is read. After the last step, with t = T, only the results.
+// The first stage of step t: it keeps patch and window of the step before, draws the latent, and
+// attends to the caption. After the last step, with t = T, it only keeps patch and window.
 template <class T>
-struct Think {
-  Prior<T> prior;
-  Rows<const T> spoken;  // the heads' products with h_dec
-  T *z, *push;           // [B, z], [B, 4n]
+struct PriorAttend {
+  PriorLoop<T> loop;
+  Rows<const T> head_products;  // [B, R - 5]: heads times h_dec
+  T* z;                         // [B, z]
+  T* context_gates;             // [B, 4n]
   int64_t t;
 };
 template <class T>
-const char* launch_think(const Think<T>& step, const UnrollSizes& sizes, CUstream_st* stream);
+const char* launch_stage(const PriorAttend<T>& stage, CUstream_st* stream);
 
 // All steps in one launch, whose blocks keep the weights in shared memory from the first step to
-// the last and wait for each other twice a step. `heads` and `decoder_hh` are matrices of n
-// columns, and decoder_ih has z + d.
+// the last and wait for each other twice per step.
 template <class T>
-struct Persistent {
-  Prior<T> prior;
-  const T *heads, *decoder_ih, *decoder_hh, *decoder_h0;
-  T *h, *c, *z, *energies;  // [2, B, n], [B, n], [B, z], [B, N, parts]
+struct PersistentPrior {
+  PriorLoop<T> loop;
+  T* h;         // [2, B, n]
+  T* c;         // [B, n]
+  T* z;         // [B, z]
+  T* energies;  // [B, N, parts]
 };
 template <class T>
 Fit persistent_fit(const UnrollSizes& sizes);
 template <class T>
-const char* launch_persistent(const Persistent<T>& loop, const UnrollSizes& sizes, const Fit& fit,
-                              CUstream_st* stream);
+const char* launch_persistent(const PersistentPrior<T>& loop, const Fit& fit, CUstream_st* stream);
 
-// canvas = first + all writes; no step looks at it, so all are drawn at once.
+// Writes all patches on c_0. No step reads the canvas, so one launch writes them all.
 template <class T>
-const char* launch_writes(const T* first, const T* patches, const T* windows, T* canvas,
-                          const UnrollSizes& sizes, CUstream_st* stream);
+const char* launch_writes(const PriorLoop<T>& loop, CUstream_st* stream);
 
 }  // namespace aligndraw::cuda

@@ -1,5 +1,5 @@
-// What a loop's driver needs of PyTorch: memory, products of matrices, and launches that are
-// checked. And which form a loop takes.
+// What the drivers of the loops call: PyTorch's memory, matrix products and checked launches; and
+// the choice between the two forms of a loop.
 #pragma once
 #include <cstdlib>
 #include <optional>
@@ -13,8 +13,9 @@
 
 namespace aligndraw::cuda {
 
-// The grid of one launch for all steps, where the loop goes so: as ALIGNDRAW_LOOP says, "launches"
-// or "persistent", for comparisons, or by "auto" what it takes `by_itself`, if make_fit() has room.
+// Returns the grid of one launch for all steps, or nothing where the loop takes launches per step.
+// ALIGNDRAW_LOOP forces "launches" or "persistent", for comparisons. "auto" takes one launch where
+// it does so `by_itself` and make_fit() finds enough shared memory.
 template <class MakeFit>
 std::optional<Fit> one_launch(const char* op, bool by_itself, const MakeFit& make_fit) {
   const char* const variable = std::getenv("ALIGNDRAW_LOOP");
@@ -28,45 +29,45 @@ std::optional<Fit> one_launch(const char* op, bool by_itself, const MakeFit& mak
   return {};
 }
 
-// A factor of a product: as it is, or rounded to bfloat16.
+// A GEMM operand: as it is, or rounded to bfloat16.
 template <class T>
-struct Factor {
+struct Operand {
   Matrix<const T> exact;
   Matrix<const BFloat16> rounded;
   bool is_rounded;
 
   int64_t rows() const { return is_rounded ? rounded.rows : exact.rows; }
   int64_t columns() const { return is_rounded ? rounded.columns : exact.columns; }
-  Factor transposed() const { return {exact.transposed(), rounded.transposed(), is_rounded}; }
-  Factor rows_from(int64_t first, int64_t count) const {
+  Operand transposed() const { return {exact.transposed(), rounded.transposed(), is_rounded}; }
+  Operand rows_from(int64_t first, int64_t count) const {
     return of([&](const auto& m) { return m.rows_from(first, count); });
   }
-  Factor columns_from(int64_t first, int64_t count) const {
+  Operand columns_from(int64_t first, int64_t count) const {
     return of([&](const auto& m) { return m.columns_from(first, count); });
   }
 
  private:
   template <class Part>
-  Factor of(const Part& part) const {
-    return is_rounded ? Factor{{}, part(rounded), true} : Factor{part(exact), {}, false};
+  Operand of(const Part& part) const {
+    return is_rounded ? Operand{{}, part(rounded), true} : Operand{part(exact), {}, false};
   }
 };
 
 template <class T>
 class Work {
  public:
-  // `rounds` asks for the large products of float to be of factors rounded to bfloat16.
+  // With `rounds`, the operands of large float products are rounded to bfloat16.
   Work(const char* op, const Tensor& like, bool rounds)
       : op_(op), like_(like), device_(like), rounds_(rounds && sizeof(T) == sizeof(float)) {}
 
-  // Uninitialised, until the end of the call.
-  T* room(int64_t count) {
+  // Uninitialised memory, which lives until the end of the call.
+  T* allocate(int64_t count) {
     kept_.push_back(torch::stable::new_empty(like_, {count}));
     return kept_.back().template mutable_data_ptr<T>();
   }
 
-  // The same for the roundings of so many numbers, where there are any.
-  BFloat16* rounding_room(int64_t count) {
+  // The same for `count` rounded numbers; null where nothing is rounded.
+  BFloat16* allocate_rounding(int64_t count) {
     if (!rounds_) return nullptr;
     kept_.push_back(torch::stable::new_empty(like_, {count}, ScalarType::BFloat16));
     return kept_.back().template mutable_data_ptr<BFloat16>();
@@ -80,25 +81,27 @@ class Work {
     check(launch_copy(from, to, rows, columns, stream()));
   }
   void zero(T* data, int64_t count) const { copy({}, {data}, 1, count); }
-  void sum_rows(const T* data, int64_t pitch, int64_t rows, int64_t columns, T* result) const {
-    check(launch_sum_rows(Rows<const T>{data, pitch}, rows, columns, result, stream()));
+  void sum_rows(const T* data, int64_t row_stride, int64_t rows, int64_t columns, T* result) const {
+    check(launch_sum_rows(Rows<const T>{data, row_stride}, rows, columns, result, stream()));
   }
 
-  // A matrix of contiguous rows or not as a factor, rounded into `room` where that is asked for.
-  Factor<T> factor(Matrix<const T> m, BFloat16* room) const {
+  // The matrix as an operand. Where the call rounds, `rounding` holds the rounded numbers.
+  Operand<T> operand(Matrix<const T> m, BFloat16* rounding) const {
     if constexpr (std::is_same_v<T, float>)
       if (rounds_) {
-        check(launch_round({m.data, m.row_stride}, room, m.rows, m.columns, stream()));
-        return {{}, matrix<const BFloat16>(room, m.rows, m.columns), true};
+        check(launch_round({m.data, m.row_stride}, rounding, m.rows, m.columns, stream()));
+        return {{}, matrix<const BFloat16>(rounding, m.rows, m.columns), true};
       }
     return {m, {}, false};
   }
-  Factor<T> factor(Matrix<const T> m) { return factor(m, rounding_room(m.rows * m.columns)); }
+  Operand<T> operand(Matrix<const T> m) {
+    return operand(m, allocate_rounding(m.rows * m.columns));
+  }
 
   void multiply(Matrix<T> result, Matrix<const T> a, Matrix<const T> b, bool adds = false) const {
     aligndraw::multiply(result, a, b, adds, like_.device());
   }
-  void multiply(Matrix<T> result, const Factor<T>& a, const Factor<T>& b) const {
+  void multiply(Matrix<T> result, const Operand<T>& a, const Operand<T>& b) const {
     if constexpr (std::is_same_v<T, float>)
       if (rounds_) return aligndraw::multiply(result, a.rounded, b.rounded, like_.device());
     multiply(result, a.exact, b.exact);
@@ -115,14 +118,19 @@ class Work {
   std::vector<Tensor> kept_;
 };
 
-// The matrices that one state is multiplied with, one upon the other, so that one product serves
-// all. Of the columns that come of them those in [exact, exact_end) are never rounded.
+// All weights that one state is multiplied with, stacked by rows, so that one product serves them
+// all:
+//
+//   weights [columns, units]        h_dec: heads, encoder_ih, decoder_hh     h_enc: posterior,
+//   encoder_hh
+//
+// The products of the rows in [exact, exact_end) are never of rounded operands.
 template <class T>
 class Consumers {
  public:
   struct Part {
     const T* data;
-    int64_t rows, pitch;
+    int64_t rows, row_stride;
   };
 
   Consumers(Work<T>& work, int64_t units, std::initializer_list<Part> parts, int64_t exact = 0,
@@ -130,45 +138,46 @@ class Consumers {
       : work_(work), exact_(exact), exact_end_(exact_end) {
     int64_t rows = 0;
     for (const Part& part : parts) rows += part.rows;
-    T* const all = work.room(rows * units);
+    T* const all = work.allocate(rows * units);
     rows = 0;
     for (const Part& part : parts) {
-      work.copy({part.data, part.pitch}, {all + rows * units, units}, part.rows, units);
+      work.copy({part.data, part.row_stride}, {all + rows * units, units}, part.rows, units);
       rows += part.rows;
     }
     weights_ = matrix<const T>(all, rows, units);
-    factor_ = work.factor(weights_);
+    operand_ = work.operand(weights_);
   }
 
   int64_t columns() const { return weights_.rows; }
 
-  // result [rows, columns] = state [rows, units] times the matrices; `room` is for as many states.
-  void forward(T* result, const T* state, int64_t rows, BFloat16* room) const {
+  // result [rows, columns] = state [rows, units] times the weights; `rounding` has the size of the
+  // states.
+  void forward(T* result, const T* state, int64_t rows, BFloat16* rounding) const {
     const auto states = matrix(state, rows, weights_.columns);
     const auto results = matrix(result, rows, columns());
-    const Factor<T> factor = work_.factor(states, room);
-    if (!work_.rounds()) return work_.multiply(results, factor, factor_.transposed());
+    const Operand<T> operand = work_.operand(states, rounding);
+    if (!work_.rounds()) return work_.multiply(results, operand, operand_.transposed());
     for (const auto& [from, end] :
          {std::pair<int64_t, int64_t>{0, exact_}, {exact_end_, columns()}})
       if (from < end)
-        work_.multiply(results.columns_from(from, end - from), factor,
-                       factor_.rows_from(from, end - from).transposed());
+        work_.multiply(results.columns_from(from, end - from), operand,
+                       operand_.rows_from(from, end - from).transposed());
     if (exact_ < exact_end_)
       work_.multiply(results.columns_from(exact_, exact_end_ - exact_), states,
                      weights_.rows_from(exact_, exact_end_ - exact_).transposed());
   }
 
-  // The state's gradient [rows, units], given those of the columns.
-  void backward(T* state, const T* grads, int64_t rows, BFloat16* room) const {
+  // The gradient of the state [rows, units] from those of its products [rows, columns].
+  void backward(T* state, const T* grads, int64_t rows, BFloat16* rounding) const {
     work_.multiply(matrix(state, rows, weights_.columns),
-                   work_.factor(matrix(grads, rows, columns()), room), factor_);
+                   work_.operand(matrix(grads, rows, columns()), rounding), operand_);
   }
 
  private:
   Work<T>& work_;
   int64_t exact_, exact_end_;
   Matrix<const T> weights_{};
-  Factor<T> factor_{};
+  Operand<T> operand_{};
 };
 
 }  // namespace aligndraw::cuda

@@ -12,15 +12,15 @@ __global__ void __launch_bounds__(glimpse::threads, glimpse::blocks_at_once<F>)
   const int64_t area = sizes.height * sizes.width, patch_size = sizes.size * sizes.size;
   glimpse::draw<T>(
       SharedArrays(), blockIdx.x, glimpse::Numbers<F>{window}, sizes,
-      [&](int64_t plane, const math::Grid<T>& grid, int64_t n) {
-        return F::load(patch, plane * patch_size + n) / grid.gamma;
+      [&](int64_t channel, const math::Grid<T>& grid, int64_t n) {
+        return F::load(patch, channel * patch_size + n) / grid.gamma;
       },
-      [&](int64_t plane, int64_t n, T drawn) {
-        F::store(result, plane * area + n, F::load(canvas, plane * area + n) + drawn);
+      [&](int64_t channel, int64_t n, T drawn) {
+        F::store(result, channel * area + n, F::load(canvas, channel * area + n) + drawn);
       });
 }
 
-// The gradient of the patch is a glimpse of that of the canvas.
+// The gradient of the patch is a glimpse of the canvas' gradient.
 template <class F>
 __global__ void __launch_bounds__(glimpse::threads, 1)
     backward(In grad, In patch, In window, Out grad_patch, Out grad_window, GlimpseSizes sizes) {
@@ -30,12 +30,12 @@ __global__ void __launch_bounds__(glimpse::threads, 1)
   glimpse::window_grads<T>(
       SharedArrays(), b, [&](int i) { return glimpse::Numbers<F>{window}(b, i); },
       [&](int i, T found) { F::store(grad_window, 5 * b + i, found); }, sizes, sizes.channels, -1,
-      [&](int64_t plane, int64_t n) { return F::load(grad, plane * area + n); },
-      [&](int64_t plane, const math::Grid<T>& grid, int64_t n) {
-        return F::load(patch, plane * patch_size + n) / grid.gamma;
+      [&](int64_t channel, int64_t n) { return F::load(grad, channel * area + n); },
+      [&](int64_t channel, const math::Grid<T>& grid, int64_t n) {
+        return F::load(patch, channel * patch_size + n) / grid.gamma;
       },
-      [&](int64_t plane, const math::Grid<T>& grid, int64_t n, T sum) {
-        F::store(grad_patch, plane * patch_size + n, sum / grid.gamma);
+      [&](int64_t channel, const math::Grid<T>& grid, int64_t n, T sum) {
+        F::store(grad_patch, channel * patch_size + n, sum / grid.gamma);
       });
 }
 

@@ -8,9 +8,9 @@ import torch
 from aligndraw import ops
 
 # The package's attributes of these names are the functions.
-unroll_reference = importlib.import_module("aligndraw.ops.unroll")._unroll_reference
-lstm_sequence_reference = importlib.import_module("aligndraw.ops.lstm_sequence")._lstm_sequence_reference
-unroll_prior_reference = importlib.import_module("aligndraw.ops.unroll_prior")._unroll_prior_reference
+unroll_reference = importlib.import_module("aligndraw.ops.unroll").unroll_reference
+lstm_sequence_reference = importlib.import_module("aligndraw.ops.lstm_sequence").lstm_sequence_reference
+unroll_prior_reference = importlib.import_module("aligndraw.ops.unroll_prior").unroll_prior_reference
 
 SHAPES = {
     "odd": {"B": 3, "C": 2, "H": 7, "W": 11, "N": 4, "T": 3, "p": 3, "q": 2},

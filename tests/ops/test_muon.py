@@ -3,16 +3,17 @@
 import pytest
 import torch
 
-from aligndraw.backends import ISAS, missing_reason
-from aligndraw.training.optimizer import orthogonal
+from aligndraw import ops
+from aligndraw.backends import ISAS, best_isa, missing_reason
+from aligndraw.ops import orthogonal
 
-pytestmark = pytest.mark.skipif(bool(missing_reason("unroll", "cpp", "cpu")), reason="no C++ ops here")
+pytestmark = pytest.mark.skipif(bool(missing_reason("muon_", "cpp", "cpu")), reason="no C++ ops here")
 
 SHAPES = [(40, 30), (30, 40), (1, 5), (5, 1), (1, 1), (64, 64), (65, 33), (100, 257), (0, 3)]
 
 
 def muon_(parameters, momenta, gradients, steps, isa="portable"):
-    if ISAS.index(isa) > torch.ops.aligndraw.best_isa():
+    if ISAS.index(isa) > ISAS.index(best_isa()):
         pytest.skip(f"no {isa} here")
     torch.ops.aligndraw.muon_(parameters, momenta, gradients, 0.95, steps, ISAS.index(isa))
 
@@ -63,6 +64,16 @@ def test_no_gradient_no_step():
     before = p.clone()
     muon_([p], [m], [torch.zeros(9, 4)], [1.0])
     assert torch.equal(p, before) and not m.any()
+
+
+@pytest.mark.parametrize("halted", [True, False])
+def test_found_inf_halts_it(halted):
+    p, m, g = torch.randn(9, 4), torch.randn(9, 4), torch.randn(9, 4)
+    before = p.clone(), m.clone()
+    if halted:
+        g[3, 2] = torch.nan
+    ops.muon_([p], [m], [g], 0.95, [0.1], torch.bfloat16, torch.tensor(float(halted)))
+    assert [torch.equal(p, before[0]), torch.equal(m, before[1])] == [halted] * 2
 
 
 def test_refuses():

@@ -29,7 +29,7 @@ def messages():
 def test_sizes_that_overflow_get_one_message_on_every_backend(messages):
     """A glimpse of 2³¹ × 2³¹ aborted the process, one of 2³⁰ went on for ever, empty arrays got wrong sizes."""
     rule = "must have sizes below 2**31 with a product of at most 2**40, got"
-    for name, found in {**messages["overflows"], **messages["only cpp"]}.items():
+    for name, found in messages["overflows"].items():
         argument, sizes = name.split(" [")
         assert set(found) == {f"{argument} {rule} [{sizes}"}
 

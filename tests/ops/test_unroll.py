@@ -9,9 +9,10 @@ from loop_cases import ONE_UNIT, SHAPES, double, error, flat, leaves, make, prio
 import aligndraw
 from aligndraw import ops
 from aligndraw.backends import missing_reason
+from aligndraw.ops import _unroll_composed
 
-# The package's attributes of these names are the functions.
-loop, prior_loop = (importlib.import_module(f"aligndraw.ops.{name}") for name in ("unroll", "unroll_prior"))
+# The package's attribute of this name is the function.
+prior_loop = importlib.import_module("aligndraw.ops.unroll_prior")
 pytestmark = pytest.mark.skipif(bool(missing_reason("unroll", "cpp", "cpu")), reason="no C++ ops here")
 
 
@@ -93,12 +94,12 @@ def test_made_of_the_other_ops_it_is_the_same(align, bf16, ones):
     args = make("odd", align, bf16=bf16, ones=ones)
     args = tuple(t.detach() if isinstance(t, torch.Tensor) else t for t in flat(args))
     results = torch.ops.aligndraw.unroll(*args)
-    same = loop._forward("aligndraw", *args)
+    same = _unroll_composed.forward("aligndraw", *args)
     assert max(error(a, b) for a, b in zip(same, results, strict=True)) < 1e-12
     grads = [torch.randn_like(r) for r in results[:5]]
     arguments = (*grads, *args, results[4], *results[5:], True)
     ours = torch.ops.aligndraw.unroll_backward(*arguments)
-    composed = loop._backward("aligndraw", *arguments)
+    composed = _unroll_composed.backward("aligndraw", *arguments)
     assert max(error(a, b) for a, b in zip(composed, ours, strict=True)) < 1e-11
 
 

@@ -1,5 +1,4 @@
-// What h_dec says in the loops' kernels: the heads, which are products until someone adds their
-// bias.
+// Head outputs in the loops' kernels: products with h_dec, to which each reader adds the bias.
 #pragma once
 #include "../unroll_sizes.h"
 #include "array.h"
@@ -7,14 +6,14 @@
 
 namespace aligndraw::cuda {
 
-// Column j of row b, but for the prior's tanh.
+// outputs(b, j) is column j of row b, before the prior's tanh.
 template <class T>
-struct Spoken {
-  Rows<const T> products;
-  const T* bias;
+struct HeadOutputs {
+  Rows<const T> products;  // [B, R]
+  const T* bias;           // [R]
 
   ALIGNDRAW_INLINE T operator()(int64_t b, int64_t j) const {
-    return products.data[b * products.pitch + j] + bias[j];
+    return products.data[b * products.row_stride + j] + bias[j];
   }
 };
 

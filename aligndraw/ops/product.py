@@ -1,0 +1,79 @@
+"""product: left rightᵀ, the product of the loops."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from aligndraw.backends import ISAS, cpp_or_reference, served_isa
+from aligndraw.ops._op import PlainOp, check_shape, check_sizes
+
+
+def product_reference(left: Tensor, right: Tensor, bf16: bool, isa: int = 0) -> Tensor:
+    """`product` in plain PyTorch, for any device and dtype: the specification. Only factors of float32 are rounded."""
+    right = right.mT
+    if not bf16 or left.dtype != torch.float32:
+        return left @ right
+    wants_gradient = torch.is_grad_enabled() and (left.requires_grad or right.requires_grad)
+    if left.is_cuda and not wants_gradient:  # for PyTorch has none of the next product
+        return torch.mm(left.bfloat16(), right.bfloat16(), out_dtype=torch.float32)
+    return left.bfloat16().float() @ right.bfloat16().float()
+
+
+def _check(left: Tensor, right: Tensor, bf16: bool, isa: int) -> None:
+    check_shape("product", "left", left, "[m, k]", (None, None))
+    check_shape("product", "right", right, "[n, k]", (None, left.shape[1]))
+    kind = str(left.dtype).removeprefix("torch.")
+    if left.dtype != torch.float32 and (bf16 or left.dtype != torch.float64):
+        raise RuntimeError(f"product: left must be float32{'' if bf16 else ' or float64'}, got {kind}")
+    if right.dtype != left.dtype:
+        got = str(right.dtype).removeprefix("torch.")
+        raise RuntimeError(f"product: right must be {kind} like left, got {got}")
+    check_sizes("product", "the product", (left.shape[0], right.shape[0]))
+
+
+def _fake(left: Tensor, right: Tensor, bf16: bool, isa: int) -> Tensor:
+    return left.new_empty(left.shape[0], right.shape[0])
+
+
+_op = PlainOp(
+    "product",
+    schema="(Tensor left, Tensor right, bool bf16, int isa) -> Tensor",
+    reference=product_reference,
+    check=_check,
+    fake=_fake,
+)
+
+
+def product(left: Tensor, right: Tensor, bf16: bool = False, isa: str | None = None) -> Tensor:
+    """left rightᵀ: result[i, j] = Σ_k left[i, k] right[j, k]. It has no derivatives.
+
+    In C++ the bits of a row depend neither on the other rows nor on the number of threads.
+
+    Args:
+        left: [m, k], float32, or float64 without `bf16`.
+        right: [n, k], the same dtype.
+        bf16: round both factors to bfloat16, and sum in float32.
+        isa: the instruction set that the C++ product takes, one of `aligndraw.backends.ISAS` that this machine has;
+            None: the one that serves.
+
+    Returns:
+        [m, n], in the dtype of the factors.
+
+    Raises:
+        RuntimeError: shapes or dtypes do not fit, the machine lacks the instruction set, or a gradient is asked for.
+    """
+    return _op(left, right, bf16, isa_number(isa) if _op.backend(left) == "cpp" else 0)  # type: ignore[no-any-return]
+
+
+def isa_number(isa: str | None) -> int:
+    """Returns the number of an instruction set in C++; None is the one that serves."""
+    name = isa or served_isa()
+    if name not in ISAS:
+        raise RuntimeError(f"product: isa must be one of {', '.join(ISAS)}, got {name}")
+    return ISAS.index(name)
+
+
+def rounds_fast(device: str) -> bool:
+    """Whether products of rounded factors are faster than others: in C++ on CPUs with AVX512_BF16 or AMX."""
+    return cpp_or_reference("product", device) == "cpp" and isa_number(None) >= ISAS.index("avx512_bf16")
