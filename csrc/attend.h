@@ -1,8 +1,8 @@
-// attend in C++: its signatures, and its checks.
+// attend in C++: its signatures and its checks.
 //
 //   forward:   query [B, l], keys [B, N, l], score [l], values [B, N, d], lengths int64 [B]
 //              ->  context [B, d], weights [B, N]
-//   backward:  grad_context, grad_weights, the same, weights
+//   backward:  grad_context, grad_weights, the arguments, weights
 //              ->  the gradients of query, keys, score and values
 //
 // The context has the dtype of values. Strides are free, and B may be 0. The arithmetic and the

@@ -1,9 +1,9 @@
-// Argument checks. A failed one throws a std::runtime_error, a RuntimeError in Python, that says
+// Argument checks. A failed check throws a std::runtime_error, which is a RuntimeError in Python:
 //
-//   <op>: <argument> must <rule>, got <what came>
+//   <op>: <argument> must <rule>, got <value>
 //
-// word for word as the reference ops say it. (STD_TORCH_CHECK is not used: it puts the C++
-// function, file and line before the message.)
+// The reference ops raise the same words. STD_TORCH_CHECK would put the C++ function, file and line
+// before them.
 #pragma once
 #include <torch/csrc/stable/device.h>
 
@@ -72,9 +72,9 @@ inline std::string device_text(const Tensor& tensor) {
 
 constexpr int64_t any = -1;
 
-// With one size of at most 2^31 - 1 and the product of all at most 2^40, every product of sizes
-// that an op forms for its working memory fits 64 bits. A 0 counts as 1: the other sizes of an
-// empty array are multiplied, too.
+// With each size at most 2^31 - 1 and their product at most 2^40, every product of sizes that an op
+// forms for its workspace fits 64 bits. A 0 counts as 1: ops also multiply the other sizes of an
+// empty array.
 constexpr int64_t largest_size = INT32_MAX, largest_product = int64_t(1) << 40;
 
 inline void check_sizes(const char* op, const char* name, Sizes sizes) {
@@ -87,7 +87,8 @@ inline void check_sizes(const char* op, const char* name, Sizes sizes) {
   }
 }
 
-// `letters` is the shape as documented, "[B, C, H, W]", and `sizes` what each must be, or `any`.
+// `letters` is the documented shape, "[B, C, H, W]"; each of `sizes` is the required size, or
+// `any`.
 inline void check_shape(const char* op, const char* name, const Tensor& tensor,
                         const std::string& letters, std::initializer_list<int64_t> sizes) {
   const auto fits = [](int64_t wanted, int64_t size) { return wanted == any || wanted == size; };
@@ -123,14 +124,14 @@ inline void check_dtype(const char* op, const Argument& argument, const Argument
          dtype_text(type));
 }
 
-// For what an update rule changes in place.
+// For tensors that an update rule changes in place.
 inline void check_plain(const char* op, const Argument& argument) {
   const Tensor& tensor = argument.tensor;
   if (tensor.scalar_type() != ScalarType::Float || !tensor.is_contiguous() || !tensor.is_cpu())
     fail(op, ": ", argument.name, " must be contiguous float32 tensors on the CPU");
 }
 
-// Every tensor is floating point and on the first one's device; float64 comes with float64 only.
+// All tensors are floating point, on one device, and either all float64 or none.
 inline void check_float(const char* op, std::initializer_list<Argument> arguments) {
   const Argument& first = *arguments.begin();
   for (const Argument& argument : arguments) {

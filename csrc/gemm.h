@@ -1,5 +1,5 @@
-// Products of matrices of any strides: PyTorch's own, for float and double, on a CPU and on a GPU;
-// of bfloat16 with sums and result in float.
+// PyTorch's products of matrices of any strides, on a CPU and on a GPU: of float, of double, and of
+// bfloat16 with sums and result in float.
 #pragma once
 #include <torch/csrc/inductor/aoti_torch/generated/c_shim_cpu.h>
 #include <torch/headeronly/util/BFloat16.h>
@@ -10,7 +10,7 @@
 
 #include "check.h"
 
-// In libtorch_cuda, so absent under a CPU build of torch, where nothing is on a GPU.
+// Part of libtorch_cuda. A CPU build of torch lacks them and never calls them.
 extern "C" {
 __attribute__((weak)) AOTITorchError aoti_torch_cuda_mm_out(AtenTensorHandle out,
                                                             AtenTensorHandle self,
@@ -56,15 +56,15 @@ Matrix<T> matrix(T* data, int64_t rows, int64_t columns) {
   return {data, rows, columns, columns};
 }
 
-// `count` matrices of one shape, `pitch` elements apart.
+// `count` matrices of one shape, `stride` elements apart.
 template <class T>
 struct Matrices {
   Matrix<T> first;
-  int64_t count, pitch;
+  int64_t count, stride;
 };
 
-// PyTorch looks for the device of a pointer that is not null, also where there are no elements, and
-// a null one that was moved by an offset lies on none.
+// PyTorch asks for the device of every pointer that is not null, also of an array without elements.
+// Null plus an offset lies on no device.
 template <class T>
 Tensor tensor_at(T* data, std::initializer_list<int64_t> sizes,
                  std::initializer_list<int64_t> strides, Device device) {
@@ -98,8 +98,8 @@ void multiply(Matrix<T> result, Matrix<const T> a, Matrix<const T> b, bool adds 
   if (error) fail("a product of matrices failed in PyTorch");
 }
 
-// result = a b of factors of bfloat16, with sums in float. A CPU has no such product: it widens
-// them.
+// result = a b of bfloat16, with sums in float. PyTorch has no such product on a CPU: there the
+// operands are widened.
 inline void multiply(Matrix<float> result, Matrix<const BFloat16> a, Matrix<const BFloat16> b,
                      Device device) {
   const Tensor out = tensor_of(result, device), left = tensor_of(a, device);
@@ -112,12 +112,12 @@ inline void multiply(Matrix<float> result, Matrix<const BFloat16> a, Matrix<cons
   if (error) fail("a product of bfloat16 matrices failed in PyTorch");
 }
 
-// The same of as many matrices each.
+// The same of `count` matrices each.
 template <class T>
 void multiply(Matrices<T> result, Matrices<const T> a, Matrices<const T> b, Device device) {
   const auto tensor = [&](const auto& m) {
     return tensor_at(m.first.data, {m.count, m.first.rows, m.first.columns},
-                     {m.pitch, m.first.row_stride, m.first.col_stride}, device);
+                     {m.stride, m.first.row_stride, m.first.col_stride}, device);
   };
   const Tensor out = tensor(result), left = tensor(a), right = tensor(b);
   const auto bmm = device.type() == on_cpu ? aoti_torch_cpu_bmm_out : aoti_torch_cuda_bmm_out;

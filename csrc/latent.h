@@ -1,7 +1,8 @@
-// latent in C++: its signatures, and its checks.
+// latent in C++: its signatures and its checks.
 //
-//   forward:   mu_q, log_sigma_q, mu_p, log_sigma_p, noise [B, z]  ->  z [B, z], kl [B], log_ratio
-//   [B] backward:  grad_z, grad_kl, grad_log_ratio, the same  ->  the gradients of the five
+//   forward:   mu_q, log_sigma_q, mu_p, log_sigma_p, noise [B, z]
+//              ->  z [B, z], kl [B], log_ratio [B]
+//   backward:  grad_z, grad_kl, grad_log_ratio, the arguments  ->  the gradients of the arguments
 //
 // z has the dtype of mu_q. Strides are free, and B may be 0. The arithmetic, kl and log_ratio are
 // float32, or float64 when all are.

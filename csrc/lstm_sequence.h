@@ -1,5 +1,5 @@
-// lstm_sequence in C++: its signatures, and its checks. Arguments, results and tape:
-// aligndraw/ops/lstm_sequence.py.
+// lstm_sequence in C++: its signatures and its checks. aligndraw/ops/lstm_sequence.py is the
+// contract.
 //
 // All floating tensors are float32, or all float64. Strides are free, and B may be 0.
 #pragma once

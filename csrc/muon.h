@@ -1,4 +1,4 @@
-// The update rule for matrices: aligndraw/training/optimizer.py.
+// muon_ in C++: aligndraw/ops/muon.py is the contract.
 #pragma once
 #include <vector>
 
@@ -6,10 +6,8 @@
 
 namespace aligndraw::cpu {
 
-// In place, for each parameter with its momentum m and gradient g: m = momentum m + (1 - momentum)
-// g, p = p - step O, where O is the orthogonal factor of momentum m + (1 - momentum) g by five
-// steps of a Newton-Schulz iteration in products of rounded factors, by the ISA of a number that is
-// not above `best_isa`. All are contiguous float32 matrices.
+// All tensors are contiguous float32 matrices. The operands of the products are rounded to
+// bfloat16. isa_number is at most that of best_isa().
 void muon_(std::vector<Tensor> parameters, std::vector<Tensor> momenta,
            std::vector<Tensor> gradients, double momentum, std::vector<double> steps,
            int64_t isa_number);

@@ -1,9 +1,9 @@
-// read in C++: its signatures, and its checks.
+// read in C++: its signatures and its checks.
 //
 //   forward:   image [B, C, H, W], window [B, 5], size p, canvas like image or none
 //              ->  glimpse [B, C, p, p], or [B, 2C, p, p] with a canvas
-//   backward:  grad of the glimpse, the same, whether the image's gradient is wanted
-//              ->  grad_image, grad_window, grad_canvas; empty tensors for those not wanted
+//   backward:  grad of the glimpse, the arguments, whether the image's gradient is wanted
+//              ->  grad_image, grad_window, grad_canvas; an empty tensor where not wanted
 //
 // The glimpse and its gradient have the dtype of the image. Strides are free, and B may be 0. The
 // arithmetic is float32, or float64 when all are.

@@ -1,4 +1,4 @@
-// The kernels of each device. The ops themselves are defined in Python (aligndraw/ops).
+// Registers the kernels of each device. Python (aligndraw/ops) defines the ops.
 #include <torch/csrc/stable/library.h>
 
 #include "attend.h"

@@ -1,4 +1,4 @@
-// The few tensor operations that every op's C++ starts with.
+// Tensor operations with which every op begins.
 #pragma once
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -11,7 +11,7 @@ using torch::stable::Tensor;
 
 inline bool is_double(const Tensor& tensor) { return tensor.scalar_type() == ScalarType::Double; }
 
-// The same tensor where nothing is to be done: these calls go through PyTorch's dispatcher.
+// Both return the tensor itself where nothing changes: PyTorch's calls go through its dispatcher.
 inline Tensor as_contiguous(const Tensor& tensor) {
   return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor);
 }

@@ -1,4 +1,4 @@
-// write in C++: its signatures, and its checks.
+// write in C++: its signatures and its checks.
 //
 //   forward:   patch [B, C, p, p], window [B, 5], canvas [B, C, H, W]  ->  the new canvas
 //   backward:  grad of the new canvas, patch, window  ->  grad_patch, grad_window

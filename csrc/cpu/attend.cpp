@@ -131,8 +131,8 @@ Four run_backward(const Tensor& grad_context, const Tensor& grad_weights, const 
   const CaptionGrads<T> first{grad_query.mutable_data_ptr<T>(), grad_keys.mutable_data_ptr<T>(),
                               grad_score.mutable_data_ptr<T>(), grad_values.mutable_data_ptr<T>(),
                               false};
-  // The gradient of the score is summed in parts of as many captions each, so that the order of the
-  // sum does not depend on the threads.
+  // Each part of the score's gradient sums equally many captions, so that the order of the sum does
+  // not depend on the threads.
   constexpr int64_t captions_a_part = 2;
   const int64_t part_count = (batch + captions_a_part - 1) / captions_a_part;
   const Buffer<T> parts(part_count * sizes.units);

@@ -1,4 +1,4 @@
-// attend, one caption at a time: what the op and the unrolled loop share.
+// attend, one caption at a time, for the op and the loops.
 #pragma once
 #include "cpu.h"
 
@@ -11,23 +11,27 @@ struct AttendSizes {
 // One caption of the batch.
 template <class T>
 struct Caption {
-  const T *query, *keys, *score, *values;
+  const T* query;   // [l]
+  const T* keys;    // [N, l]
+  const T* score;   // [l]
+  const T* values;  // [N, d]
   int64_t length;
 };
 
-// The gradient of the score is added to, and where asked for that of the keys; that of the values
-// is left out where there is no room for it.
 template <class T>
 struct CaptionGrads {
-  T *query, *keys, *score, *values;
-  bool adds_keys;
+  T* query;        // [l]
+  T* keys;         // [N, l]
+  T* score;        // [l]: added to
+  T* values;       // [N, d], or null: not wanted
+  bool adds_keys;  // the keys' gradient is added to
 };
 
 void forward_row(const Caption<float>& caption, const AttendSizes& sizes, float* context,
                  float* weights);
 void forward_row(const Caption<double>& caption, const AttendSizes& sizes, double* context,
                  double* weights);
-// grad_energies is room for a number a word.
+// grad_energies [N] is workspace.
 void backward_row(const float* grad_context, const float* grad_weights,
                   const Caption<float>& caption, const float* weights, const AttendSizes& sizes,
                   const CaptionGrads<float>& grads, float* grad_energies);

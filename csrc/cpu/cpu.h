@@ -1,5 +1,5 @@
-// What the CPU ops share: the versions of a loop for each generation of processor, and the tensors
-// in the type that the loops work in.
+// Parts of all CPU ops: versions of a loop for each generation of processor, threads, scratch
+// memory, and tensors in the type of the arithmetic.
 #pragma once
 #include <algorithm>
 #include <atomic>
@@ -11,8 +11,9 @@
 #include "../tensor.h"
 #include "pool.h"
 
-// Before a function that is no template: compiles it for AVX-512, for AVX2 and for any x86-64, and
-// the loader takes the best that the machine runs. g++ before 12 does not know the levels' names.
+// Stands before a function that is no template. The function is compiled for AVX-512, for AVX2 and
+// for any x86-64, and the loader chooses the best one that the machine runs. g++ before 12 does not
+// know the names of the levels.
 #if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__)
 #if __GNUC__ >= 12
 #define ALIGNDRAW_CLONES \
@@ -26,13 +27,13 @@
 
 namespace aligndraw::cpu {
 
-// Contiguous, and float64 where it was, else float32.
+// The tensor, contiguous; a type other than float64 becomes float32.
 inline Tensor for_arithmetic(const Tensor& tensor) {
   return as_contiguous(is_double(tensor) ? tensor : as_type(tensor, ScalarType::Float));
 }
 
-// torch's, except that what `range` throws arrives as it was thrown: PyTorch's C interface turns it
-// into an error of its own and writes the first to the terminal.
+// torch's parallel_for. An exception of `range` reaches the caller unchanged: PyTorch's C interface
+// would replace it by an error of its own and print it on the terminal.
 template <class F>
 void parallel_for(int64_t begin, int64_t end, int64_t grain, const F& range) {
   std::atomic_flag threw = ATOMIC_FLAG_INIT;
@@ -47,44 +48,43 @@ void parallel_for(int64_t begin, int64_t end, int64_t grain, const F& range) {
   if (thrown) std::rethrow_exception(thrown);
 }
 
-// Calls range(begin, end) on torch's threads, for parts of 0 ... rows - 1; a thread gets some 4096
-// elements at least.
+// Calls range(begin, end) on torch's threads, for parts of 0 ... rows - 1. A part has at least
+// about 4096 elements.
 template <class F>
-void for_row_ranges(int64_t rows, int64_t elements_a_row, const F& range) {
-  const int64_t grain = std::max<int64_t>(1, 4096 / std::max<int64_t>(1, elements_a_row));
+void for_row_ranges(int64_t rows, int64_t elements_per_row, const F& range) {
+  const int64_t grain = std::max<int64_t>(1, 4096 / std::max<int64_t>(1, elements_per_row));
   parallel_for(0, rows, grain, range);
 }
 
 // Calls row(b) for every b < rows on torch's threads.
 template <class F>
-void for_each_row(int64_t rows, int64_t elements_a_row, const F& row) {
-  for_row_ranges(rows, elements_a_row, [&row](int64_t begin, int64_t end) {
+void for_each_row(int64_t rows, int64_t elements_per_row, const F& row) {
+  for_row_ranges(rows, elements_per_row, [&row](int64_t begin, int64_t end) {
     for (int64_t b = begin; b < end; ++b) row(b);
   });
 }
 
-// Working memory: uninitialised, from the start of a cache line.
+// Scratch memory: uninitialised, from the start of a cache line.
 template <class T>
 class Buffer {
  public:
   explicit Buffer(int64_t size) {
     const size_t bytes = bytes_of(size == 0 ? 1 : size, sizeof(T));
-    data_ = {static_cast<T*>(take(bytes)), {bytes}};
+    data_ = {static_cast<T*>(allocate(bytes)), {bytes}};
   }
   T* data() const { return data_.get(); }
   operator T*() const { return data(); }
 
  private:
-  struct Give {
+  struct Release {
     size_t bytes;
-    void operator()(T* data) const { give(data, bytes); }
+    void operator()(T* data) const { release(data, bytes); }
   };
-  std::unique_ptr<T[], Give> data_{nullptr, {0}};
+  std::unique_ptr<T[], Release> data_{nullptr, {0}};
 };
 
-// While one lives, this thread's arithmetic takes subnormal numbers for 0. What is far from a
-// window is weighed with products of tiny numbers, and a subnormal one costs a hundred times what
-// others do.
+// While one lives, this thread's arithmetic treats subnormal numbers as 0. Pixels far from a window
+// have tiny weights, and arithmetic on subnormal numbers is a hundred times slower.
 class FlushSubnormals {
 #if defined(__x86_64__)
  public:
@@ -108,7 +108,7 @@ class FlushSubnormals {
 #endif
 };
 
-// term(0) + ... + term(n - 1), in the order that is best for vectors.
+// term(0) + ... + term(n - 1), in an order that suits vectors.
 template <class T, class F>
 ALIGNDRAW_INLINE T sum_of(int64_t n, const F& term) {
   T total = 0;

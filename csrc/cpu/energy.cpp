@@ -62,8 +62,8 @@ ALIGNDRAW_WIDE void forward_wide(const Caption<float>& caption, int64_t units, f
   }
 }
 
-// Word by word, so that memory is read and written in order; the words after the next are fetched
-// before they are asked for, since calculating and waiting for memory take about as long.
+// Goes word by word, so that memory is read and written in order. It prefetches the words after the
+// next one, since arithmetic and memory take about equally long.
 ALIGNDRAW_WIDE void backward_wide(const float* grad, const Caption<float>& caption, int64_t units,
                                   const CaptionGrads<float>& grads) {
   const auto [query, keys, score, values, length] = caption;

@@ -4,11 +4,11 @@
 
 namespace aligndraw::cpu {
 
-// A number a word.
+// One energy per word.
 void energies(const Caption<float>& caption, int64_t units, float* result);
 void energies(const Caption<double>& caption, int64_t units, double* result);
 
-// The gradients of query, keys and score, those of the other words' keys excepted.
+// The gradients of query, score and the caption's own keys.
 void energies_backward(const float* grad, const Caption<float>& caption, int64_t units,
                        const CaptionGrads<float>& grads);
 void energies_backward(const double* grad, const Caption<double>& caption, int64_t units,

@@ -1,4 +1,4 @@
-// latent, one row at a time: what the op and the unrolled loop share.
+// latent, one row at a time, for the op and the loops.
 #pragma once
 #include "cpu.h"
 
@@ -15,7 +15,7 @@ struct LatentRowGrads {
   T *mu_q, *log_sigma_q, *mu_p, *log_sigma_p, *noise;
 };
 
-// kl_terms and ratio_terms are room for n numbers each.
+// kl_terms [n] and ratio_terms [n] are workspace.
 void forward_row(const LatentRow<float>& row, float* z, float* kl_terms, float* ratio_terms,
                  int64_t n, float* kl, float* log_ratio);
 void forward_row(const LatentRow<double>& row, double* z, double* kl_terms, double* ratio_terms,

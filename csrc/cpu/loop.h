@@ -1,4 +1,4 @@
-// What the unrolled loops share: parts of a batch, and operations on rows.
+// Parts of the loops: the partition of a batch over threads, and operations on rows.
 #pragma once
 #include <memory>
 #include <vector>
@@ -15,8 +15,8 @@ void add_row(double* row, const double* other, int64_t n);
 void tanh_row(float* row, int64_t n);
 void tanh_row(double* row, int64_t n);
 
-// Rows of a batch that go through a loop together: by one thread, or by all threads with a barrier
-// after each stage.
+// Rows of a batch that go through a loop together. One thread takes them, or all threads with a
+// barrier after each stage.
 template <class Workspace>
 class Part {
  public:
@@ -56,10 +56,10 @@ class Part {
   const int64_t workspace_count_;
 };
 
-// A batch in parts, with a workspace for each of torch's threads. No row's result depends on
-// others, so that each thread takes its rows through the whole loop without waiting. Where a thread
-// would have few rows, which would not pay for reading all weights, the threads share the work of
-// each stage.
+// The partition of a batch over torch's threads, with a workspace per thread. No row's result
+// depends on other rows, so each thread takes its rows through the whole loop without waiting. A
+// thread with few rows would spend its time on reading the weights. There the threads share each
+// stage.
 template <class Workspace>
 class Partition {
  public:

@@ -1,5 +1,5 @@
-// lstm_gates, one row at a time: what the op and the unrolled loop share. `gates` and `grad_gates`
-// hold i, f, g and o one after another, n units each.
+// lstm_gates, one row at a time, for the op and the loops. `gates` and `grad_gates` hold i, f, g
+// and o one after another, n units each.
 #pragma once
 #include "cpu.h"
 

@@ -99,7 +99,7 @@ SequenceGrads backward(const Tensor& grad_states, const Tensor& grad_last, const
       std::swap(d_cell, d_cell_before);
     }
   });
-  const T* const d_last = count % 2 ? d_h_next : d_h;  // of the first word
+  const T* const d_last = count % 2 ? d_h_next : d_h;  // at the first word
   const Matrix<const T> d_all = matrix<const T>(d_gates, count * batch, 4 * m);
   const Matrix<const T> h_all = matrix(h.const_data_ptr<T>(), count * batch, m);
   multiply<T>({{matrix(d_weight.mutable_data_ptr<T>(), 4 * m, m),

@@ -11,7 +11,7 @@ namespace {
 constexpr int64_t block = Tiles::block, half = block / 2;
 constexpr int64_t tile = half * half;  // pairs of rounded numbers
 
-// A square of float numbers, and tiles made of it; a row of a tile is 16 pairs.
+// A square of float numbers and its tiles. A row of a tile is 16 pairs.
 using Square = float[block][block];
 using Row = Vector<float, half>;
 using Bits = Vector<uint32_t, half>;
@@ -56,7 +56,7 @@ ALIGNDRAW_CLONES float follow(float* __restrict m, const float* __restrict g, in
   });
 }
 
-// Panels of tiles: of each 16 rows, those of all depth follow one another.
+// Panels of tiles: a panel holds the tiles of 16 rows, by depth.
 struct Panels {
   int64_t depth;
   uint32_t* data;
@@ -71,10 +71,10 @@ void product(BlockKernel kernel, const Panels& left, int64_t i, const Panels& ri
   kernel(lefts, rights, 2, left.depth, sums[0], block, false);
 }
 
-// A matrix X of R x C blocks, R no more than C, in the forms in which the products read it.
+// A matrix X of R x C blocks, R <= C, in the layouts that the products read.
 class Iteration {
  public:
-  // Pairs of the memory that it works in.
+  // The size of its workspace, in pairs.
   static int64_t size(int64_t rows, int64_t columns) {
     return (4 * columns + 3 * rows) * rows * 2 * tile;
   }
@@ -91,7 +91,7 @@ class Iteration {
     s_ = {rows, memory + 4 * count + 2 * squares};
   }
 
-  // Takes X's block (i, j).
+  // Sets block (i, j) of X.
   void put(int64_t i, int64_t j, const Square& square) { put(i, j, square, x_columns_); }
 
   // X = 3.4445 X - 4.7750 A X + 2.0315 A² X, A = X Xᵀ (Jordan et al., 2024)
@@ -116,7 +116,7 @@ class Iteration {
     std::swap(x_columns_.data, next_columns_.data);
   }
 
-  // Gives X's block (i, j).
+  // Reads block (i, j) of X.
   void get(int64_t i, int64_t j, Square& square) const {
     std::fill_n(square[0], block * block, 0.0f);
     combine(square, 0, 1, x_.at(2 * i, j), x_.at(2 * i + 1, j));
@@ -161,7 +161,7 @@ class Iteration {
     put_rows(rows, j, i, turned);
   }
 
-  // Block (i, j) of the rows, as the right factor of a product has it.
+  // Block (i, j) of the rows, in the layout of a right operand.
   static void turn(const Panels& rows, int64_t i, int64_t j, const Panels& turned) {
     for (int64_t p : {2 * i, 2 * i + 1}) transpose(rows.at(p, j), half, turned.at(p, j), half);
   }
@@ -194,7 +194,7 @@ void update(float* p, float* m, const float* g, int64_t rows, int64_t columns, f
 
   const bool tall = rows > columns;
   Iteration x(blocks(std::min(rows, columns)), blocks(std::max(rows, columns)), memory, isa);
-  // Calls work(b, i, j) for every block (i, j) of the parameter, which is X's block b[0], b[1].
+  // Calls work(b, i, j) for every block (i, j) of the parameter; b is the block's index in X.
   const auto each_block = [&](const auto& work) {
     parallel_for(0, blocks(rows) * blocks(columns), 1, [&](int64_t begin, int64_t end) {
       for (int64_t n = begin; n < end; ++n) {

@@ -14,7 +14,7 @@ constexpr size_t most_kept = 1 << 30;
 
 class Pool {
  public:
-  void* take(size_t bytes) {
+  void* allocate(size_t bytes) {
     const std::lock_guard lock(mutex_);
     const auto found = free_.find(bytes);
     if (found == free_.end()) return nullptr;
@@ -25,7 +25,7 @@ class Pool {
     return data;
   }
 
-  // Gives all that is kept back to the allocator.
+  // Releases all that is kept back to the allocator.
   void clear() {
     const std::lock_guard lock(mutex_);
     for (const auto& [bytes, blocks] : free_)
@@ -34,7 +34,7 @@ class Pool {
     kept_ = 0;
   }
 
-  bool give(void* data, size_t bytes) {
+  bool release(void* data, size_t bytes) {
     const std::lock_guard lock(mutex_);
     if (kept_ + bytes > most_kept) return false;
     free_[bytes].push_back(data);
@@ -80,15 +80,15 @@ size_t bytes_of(int64_t count, size_t element) {
   return size_t(count) * element;
 }
 
-void* take(size_t bytes) {
+void* allocate(size_t bytes) {
   if (bytes < small) return fresh(bytes);
   bytes = rounded(bytes);
-  void* const kept = pool().take(bytes);
+  void* const kept = pool().allocate(bytes);
   return kept ? kept : fresh(bytes);
 }
 
-void give(void* data, size_t bytes) {
-  if (bytes < small || !pool().give(data, rounded(bytes))) ::operator delete(data, alignment);
+void release(void* data, size_t bytes) {
+  if (bytes < small || !pool().release(data, rounded(bytes))) ::operator delete(data, alignment);
 }
 
 Tensor pooled(Sizes shape, ScalarType type) {
@@ -103,9 +103,9 @@ Tensor pooled(Sizes shape, ScalarType type) {
   }
   const size_t bytes =
       bytes_of(empty ? 0 : count, type == ScalarType::Double ? sizeof(double) : sizeof(float));
-  return torch::stable::from_blob(take(bytes), shape, {strides.data(), strides.size()},
+  return torch::stable::from_blob(allocate(bytes), shape, {strides.data(), strides.size()},
                                   torch::stable::Device(torch::headeronly::DeviceType::CPU), type,
-                                  [bytes](void* data) { give(data, bytes); });
+                                  [bytes](void* data) { release(data, bytes); });
 }
 
 }  // namespace aligndraw::cpu

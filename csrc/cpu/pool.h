@@ -1,5 +1,5 @@
-// Large arrays that come and go with every call of an op. They are kept for the next call: Linux
-// clears each page that a process gets anew, which takes about as long as a loop's own use of it.
+// The pool of large arrays. Memory that an op releases is kept for its next call: Linux clears each
+// new page of a process, which takes about as long as a loop's own use of the page.
 #pragma once
 #include <cstddef>
 
@@ -7,15 +7,15 @@
 
 namespace aligndraw::cpu {
 
-// The bytes of so many elements; fails where no memory holds them.
+// The bytes of `count` elements. Fails where no memory holds them.
 size_t bytes_of(int64_t count, size_t element);
-// Uninitialised memory from the start of a cache line, of `bytes` or a little more. Fails where
-// there is none.
-void* take(size_t bytes);
-// Gives back what `take` gave for as many bytes. At most 1 GiB is kept.
-void give(void* data, size_t bytes);
+// Allocates at least `bytes` of uninitialised memory, from the start of a cache line. Fails where
+// there is no memory.
+void* allocate(size_t bytes);
+// Releases back what `take` gave for as many bytes. At most 1 GiB is kept.
+void release(void* data, size_t bytes);
 
-// Uninitialised tensors of float64 or else float32, whose memory goes back when the last view goes.
+// An uninitialised tensor of float64 or float32. Its memory returns to the pool with its last view.
 Tensor pooled(Sizes shape, ScalarType type);
 inline Tensor pooled_like(const Tensor& tensor) {
   return pooled(tensor.sizes(), tensor.scalar_type());

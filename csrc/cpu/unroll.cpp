@@ -12,14 +12,14 @@ namespace aligndraw::cpu {
 
 namespace {
 
-// The arguments, with the matrices among them as factors.
+// The arguments, with their matrices as operands of products.
 template <class T>
 struct Arguments : UnrollArguments<T> {
   using UnrollArguments<T>::UnrollArguments, UnrollArguments<T>::bf16, UnrollArguments<T>::sizes;
 
   Left<T> left(Matrix<const T> matrix) const { return {matrix, bf16}; }
   Right<T> right(Matrix<const T> matrix) const { return {matrix, bf16}; }
-  // Priors, posteriors and windows come of products that are never rounded.
+  // The operands of priors, posteriors and windows are never rounded.
   static Left<T> exact_left(Matrix<const T> matrix) { return {matrix, false}; }
   static Right<T> exact_right(Matrix<const T> matrix) { return {matrix, false}; }
 };
@@ -75,7 +75,8 @@ void run_forward(const Arguments<T>& in, const UnrollOutputs<T>& out) {
       std::copy_n(outputs + s.write_window_at(), 5, out.windows + ((t - 1) * batch + b) * 5);
     return outputs;
   };
-  const auto draw = [&](ForwardWorkspace<T>& workspace, int64_t t, int64_t b, const T* outputs) {
+  const auto write_canvas = [&](ForwardWorkspace<T>& workspace, int64_t t, int64_t b,
+                                const T* outputs) {
     T* const canvas = (t < s.steps ? out.canvases + t * batch * volume : out.canvas) + b * volume;
     if (t == 0)
       std::copy_n(in.canvas, volume, canvas);
@@ -105,7 +106,7 @@ void run_forward(const Arguments<T>& in, const UnrollOutputs<T>& out) {
       std::fill_n(out.encoder_c + b * s.encoder, s.encoder, T(0));
       std::fill_n(out.decoder_c + b * s.decoder, s.decoder, T(0));
     });
-    // The rest of an LSTM's step after its products: h and c before it are followed by those after.
+    // Finishes an LSTM's step after its products. h and c of the step lie behind those before it.
     const auto finish_lstm = [&](T* all_gates, const T* bias, T* h, T* c, int64_t units) {
       part.each([=](ForwardWorkspace<T>&, int64_t b) {
         T* const gates = all_gates + b * 4 * units;
@@ -127,7 +128,7 @@ void run_forward(const Arguments<T>& in, const UnrollOutputs<T>& out) {
                *const decoder_c = out.decoder_c + row * s.decoder;
       part.each([&](ForwardWorkspace<T>& workspace, int64_t b) {
         const T* const outputs = finish_heads(t, b);
-        const T* const canvas = draw(workspace, t, b, outputs);
+        const T* const canvas = write_canvas(workspace, t, b, outputs);
         T* const input = encoder_in + b * s.encoder_in();
         forward_row(workspace.reader, {in.image + b * volume, canvas, outputs + s.read_window_at()},
                     input);
@@ -164,7 +165,7 @@ void run_forward(const Arguments<T>& in, const UnrollOutputs<T>& out) {
       multiply_heads(t + 1);
     }
     part.each([&](ForwardWorkspace<T>& workspace, int64_t b) {
-      draw(workspace, s.steps, b, finish_heads(s.steps, b));
+      write_canvas(workspace, s.steps, b, finish_heads(s.steps, b));
     });
   });
 }
@@ -184,7 +185,7 @@ struct BackwardWorkspace {
   Buffer<T> prior, energies;
 };
 
-// result [columns] = the sum of the rows. Sums of 64 rows are summed, for the sake of precision.
+// result [columns] = the sum of the rows. It sums the sums of 64 rows, for precision.
 template <class T>
 void sum_rows(const T* data, int64_t rows, int64_t columns, T* result) {
   for_row_ranges(columns, rows, [=](int64_t begin, int64_t end) {
@@ -262,7 +263,7 @@ void run_backward(const Arguments<T>& in, const UnrollTape<T>& tape,
            true});
       add_row(d_h_dec + b * s.decoder, input + s.glimpse(), s.decoder);
     };
-    // The gradient of the cell states, and the array for that of the step before.
+    // The gradient of the cell states, and the array for the step before.
     struct Cells {
       T *d_c, *d_c_before;
     };

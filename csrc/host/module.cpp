@@ -34,8 +34,8 @@ struct Size {
   std::int64_t height, width;
 };
 
-// canvas [batch, H, W] is blank but for digit first[b] of digits [count, h, w] and, written over
-// it, digit second[b] unless that is -1. rows and columns [batch, 2] are their top left corners.
+// canvas [batch, H, W] shows digit first[b] of digits [count, h, w] on a blank ground, and digit
+// second[b] over it unless that is -1. rows and columns [batch, 2] are their top left corners.
 void place_digits(const std::uint8_t* digits, std::int64_t count, Size digit,
                   const std::int64_t* first, const std::int64_t* second, const std::int64_t* rows,
                   const std::int64_t* columns, std::uint8_t* canvas, std::int64_t batch,
@@ -139,10 +139,10 @@ void check_points(std::int64_t shape, std::int64_t first, std::int64_t count, st
                               " from " + std::to_string(first) + " on");
 }
 
-// Pictures planes [batch, 3, H, W]: see aligndraw.data.painting.
+// Pictures channels [batch, 3, H, W]: see aligndraw.data.painting.
 void paint_all(const std::uint8_t* rows, const std::int16_t* points, std::int64_t point_count,
                const std::int64_t* shapes, std::int64_t shape_count, const std::uint8_t* colours,
-               std::uint8_t* planes, std::int64_t batch, Size size) {
+               std::uint8_t* channels, std::int64_t batch, Size size) {
   if (batch == 0 && shape_count > 0) check_picture(0, shapes[0], 0, 0);
   aligndraw::Painting painting(size.height, size.width);
   std::int64_t shape = 0;
@@ -162,7 +162,7 @@ void paint_all(const std::uint8_t* rows, const std::int16_t* points, std::int64_
         painting.polygon(points + 2 * first, count, colours + 3 * shape);
       }
     }
-    painting.develop(planes + 3 * b * size.height * size.width);
+    painting.develop(channels + 3 * b * size.height * size.width);
   }
 }
 
@@ -180,15 +180,15 @@ py::array_t<std::uint8_t> paint(const py::object& rows_argument, const py::objec
   }
   const py::ssize_t batch = rows.shape(0);
   const Size size{rows.shape(1), width};
-  py::array_t<std::uint8_t> planes(
+  py::array_t<std::uint8_t> channels(
       {batch, py::ssize_t{3}, py::ssize_t{size.height}, py::ssize_t{width}});
-  std::uint8_t* const target = planes.mutable_data();
+  std::uint8_t* const target = channels.mutable_data();
   {
     const py::gil_scoped_release release;
     paint_all(rows.data(), points.data(), points.shape(0), shapes.data(), count, colours.data(),
               target, batch, size);
   }
-  return planes;
+  return channels;
 }
 
 }  // namespace

@@ -15,8 +15,8 @@ constexpr std::int64_t samples = 4;               // in a pixel, along a row and
 constexpr std::int64_t pitch = unit / samples;    // from one sample to the next
 constexpr std::int64_t first_sample = pitch / 2;  // coordinate of the first
 
-// One picture at sixteen samples a pixel. All arithmetic is in whole numbers, so that every machine
-// paints the same bytes.
+// One picture at sixteen samples per pixel. All arithmetic is in whole numbers, so that every
+// machine paints the same bytes.
 class Painting {
  public:
   Painting(std::int64_t height, std::int64_t width)
@@ -77,8 +77,8 @@ class Painting {
     }
   }
 
-  // The mean colour of each pixel, rounded half up, as planes [3, H, W].
-  void develop(std::uint8_t* planes) const {
+  // The mean colour of each pixel, rounded half up, as channels [3, H, W].
+  void develop(std::uint8_t* channels) const {
     const std::int64_t width = columns_ / samples, size = height_ * width;
     for (std::int64_t pixel = 0; pixel < size; ++pixel) {
       const Colour* corner =
@@ -92,7 +92,7 @@ class Painting {
       }
       constexpr int area = samples * samples;
       for (int c = 0; c < 3; ++c) {
-        planes[c * size + pixel] = static_cast<std::uint8_t>((sums[c] + area / 2) / area);
+        channels[c * size + pixel] = static_cast<std::uint8_t>((sums[c] + area / 2) / area);
       }
     }
   }

@@ -15,7 +15,7 @@ struct EnergyGrads {
   T key, score;  // the query's is the key's
 };
 
-// The tangent is computed again: kept, it would be [B, N, l] numbers a step.
+// Computes the tangent again: a tape of it would be [B, N, l] numbers per step.
 template <class T>
 ALIGNDRAW_INLINE EnergyGrads<T> energy_backward(T grad, T query, T key, T score) {
   const auto [value, slope] = tanh_and_slope(key + query);

@@ -2,8 +2,9 @@
 // p = N(mu_p, sigma_p^2) and sigma = exp(log_sigma):
 //
 //   z         = mu_q + sigma_q noise
-//   kl        = (((mu_q - mu_p) / sigma_p)^2 + (sigma_q / sigma_p)^2 - 1) / 2 + log_sigma_p -
-//   log_sigma_q log_ratio = (((z - mu_p) / sigma_p)^2 - noise^2) / 2 + log_sigma_p - log_sigma_q
+//   kl        = (((mu_q - mu_p) / sigma_p)^2 + (sigma_q / sigma_p)^2 - 1) / 2
+//               + log_sigma_p - log_sigma_q
+//   log_ratio = (((z - mu_p) / sigma_p)^2 - noise^2) / 2 + log_sigma_p - log_sigma_q
 //
 // T is float or double.
 #pragma once

@@ -25,8 +25,8 @@ struct LstmGrads {
   T i, f, g, o, c;
 };
 
-// The gradients of the five inputs, given those of h and c'. The activations are computed again:
-// that is cheaper than the memory traffic of keeping them.
+// The gradients of the five inputs, from those of h and c'. It computes the activations again,
+// which costs less than the memory traffic of keeping them.
 template <class T>
 ALIGNDRAW_INLINE LstmGrads<T> lstm_gates_backward(T grad_h, T grad_c, T i, T f, T g, T o, T c) {
   const T in = sigmoid(i), forget = sigmoid(f), candidate = tanh(g), out = sigmoid(o);

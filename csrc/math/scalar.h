@@ -1,7 +1,7 @@
 // exp, tanh and sigmoid for every kernel, on the host and on the device. No torch, no CUDA headers.
 //
 // The host's float functions are branch-free, so that g++ turns a loop over them into vector code;
-// the device has CUDA's own. Double is for checks, and takes the standard library's.
+// the device uses CUDA's own. Double is for checks, and uses the standard library.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -69,7 +69,7 @@ struct TanhAndSlope {
   T tanh, slope;  // slope = 1 - tanh^2
 };
 
-// For loops that are little else: on the host in two thirds of the time of tanh, and within 3 ulp.
+// For loops that consist mostly of tanh: on the host two thirds of the time of tanh, within 3 ulp.
 // The slope is as exact, and 0 where tanh rounds to 1.
 ALIGNDRAW_INLINE TanhAndSlope<float> tanh_and_slope(float x) {
 #if defined(__CUDA_ARCH__)
