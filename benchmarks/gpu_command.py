@@ -79,7 +79,7 @@ class Report:
     environment: dict[str, str]
     end: float
     target: Path | None = None
-    wheel: Path | None = None
+    wheels: Sequence[Path] = ()
     dry: bool = False
     results: dict[str, Any] = field(default_factory=dict)
 

@@ -149,7 +149,7 @@ def run_stages(report: Report, stages: Mapping[str, Stage], save: Callable[[dict
     found = report.results["stages"] = {name: {"status": NOT_MEASURED, "log": ""} for name in stages}
     for name, stage in stages.items():
         left = report.end - time.monotonic()
-        if found.get("install", {}).get("status") in ("failed", "cut short"):
+        if found.get("install", {}).get("status") == "failed":
             found[name]["log"] = "the package could not be installed"
         elif left < GRACE:
             found[name]["log"] = "the time was up"
@@ -199,13 +199,16 @@ def parse(given: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--plan", action="store_true", help="prints the stages and their limits, and ends")
     parser.add_argument("--dry", action="store_true", help="runs the stages on the CPU: no figure is of a GPU")
     parser.add_argument("--seconds", type=float, help="for everything together (default: the limits' sum)")
-    parser.add_argument("--wheel", type=Path, help="installs this file; builds the package where it does not run")
+    parser.add_argument(
+        "--wheel", type=Path, nargs="+", default=[], metavar="WHEEL",
+        help="installs the package's wheel, and others that it needs; builds the package where it does not run",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, help="folder of the report (default: benchmarks/results)")
     parser.add_argument("--target", type=Path, help="install into this folder, not into Python's environment")
     parser.add_argument("--commit", help="written as the commit, where the sources come without git")
     options = parser.parse_args(given)
-    if options.wheel and not options.wheel.is_file():
-        parser.error(f"--wheel: there is no file {options.wheel}")
+    if missing := [str(wheel) for wheel in options.wheel if not wheel.is_file()]:
+        parser.error(f"--wheel: there is no file {', '.join(missing)}")
     options.plan_name = "only" if options.only else "brief" if options.brief else "rest"
     options.stages = options.only or PLANS[options.plan_name]
     return options
@@ -231,7 +234,7 @@ def main(arguments: Sequence[str] | None = None, runner: Runner | None = None) -
             environment,
             end,
             target=options.target and options.target.resolve(),
-            wheel=options.wheel and options.wheel.resolve(),
+            wheels=[wheel.resolve() for wheel in options.wheel],
             dry=options.dry,
         )
         found = report.child("probe", seconds=PROBE)

@@ -13,7 +13,7 @@ import gpu_cases
 import torch
 from gpu_stages import Say
 
-from aligndraw import AlignDRAW, AlignDRAWConfig, TrainingConfig, ops, use_backend
+from aligndraw import AlignDRAW, AlignDRAWConfig, TrainingConfig, ops
 from aligndraw.data import MNISTCaptions, load_digits
 from aligndraw.training import Trainer
 from aligndraw.training.fit import fit
@@ -26,18 +26,6 @@ ODD = (2, 7, 11, 4, 5, 6, 3, 5, 5)  # C, H, W, p, N, l, d, n, z
 
 def compiled_backend(device: str) -> str:
     return "cuda" if device == "cuda" else "cpp"
-
-
-def load(device: str = "cuda") -> None:
-    """Runs a kernel of the installed library.
-
-    Raises:
-        RuntimeError: it does not load, has no code for this device, or computes another value.
-    """
-    with use_backend(compiled_backend(device)):
-        h, c = ops.lstm_gates(torch.zeros(2, 12, device=device), torch.ones(2, 3, device=device))
-    if not torch.equal(c.cpu(), torch.full((2, 3), 0.5)):
-        raise RuntimeError(f"lstm_gates of zeros must leave half of the cell state, got {c.cpu().tolist()}")
 
 
 def touch(backends: Sequence[str], say: Say, device: str = "cuda") -> None:

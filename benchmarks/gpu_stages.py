@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import faulthandler
+import importlib.util
 import json
 import sys
 import time
@@ -19,7 +20,11 @@ from typing import Any
 
 from report import identity, json_files
 
-AGAIN = 3  # an exit code
+AGAIN, LACKING = 3, 4  # exit codes
+NEEDED = {  # modules beside torch and the package, and the distributions that hold them
+    "numpy": "numpy", "safetensors": "safetensors", "PIL": "pillow", "tqdm": "tqdm", "pytest": "pytest",
+    "hypothesis": "hypothesis",
+}  # fmt: skip
 HANGS = 60.0  # seconds: a case that takes longer hangs, but for those under torch.compile
 MEASUREMENTS = ("ops", "model", "more ops", "more model", "compiled")
 Say = Callable[..., None]
@@ -40,6 +45,26 @@ def probe(dry: bool = False) -> dict[str, Any]:
     import machine
 
     return machine.describe("cuda")
+
+
+def load(device: str = "cuda") -> None:
+    """Runs a kernel of the installed library. Ends with LACKING where a package that the report needs is not there.
+
+    Raises:
+        RuntimeError: the library does not load, has no code for this device, or computes another value.
+    """
+    lacking = [name for module, name in NEEDED.items() if importlib.util.find_spec(module) is None]
+    if lacking:
+        print(f"the report needs {', '.join(lacking)}: install them, or give their wheels to --wheel")
+        sys.exit(LACKING)
+    import torch
+
+    from aligndraw import ops, use_backend
+
+    with use_backend("cuda" if device == "cuda" else "cpp"):
+        h, c = ops.lstm_gates(torch.zeros(2, 12, device=device), torch.ones(2, 3, device=device))
+    if not torch.equal(c.cpu(), torch.full((2, 3), 0.5)):
+        raise RuntimeError(f"lstm_gates of zeros must leave half of the cell state, got {c.cpu().tolist()}")
 
 
 def sayer(out: Path, stage: str) -> Say:
@@ -153,6 +178,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.stage == "probe":
         print(json.dumps(probe(options.dry)))
         return
+    if options.stage == "load":
+        load("cpu" if options.dry else "cuda")
+        return
     import gpu_runs
 
     device, playing = "cuda", contextlib.nullcontext()
@@ -162,9 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         device, playing = "cpu", gpu_dry.played()
     say = sayer(options.out, options.stage)
     with playing:
-        if options.stage == "load":
-            gpu_runs.load(device)
-        elif options.stage == "touch":
+        if options.stage == "touch":
             gpu_runs.touch(options.backends, say, device)
         elif options.stage == "step":
             gpu_runs.step(device)

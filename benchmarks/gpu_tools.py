@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gpu_command import NOT_MEASURED, Done, Report
-from gpu_stages import read_lines
+from gpu_stages import LACKING, read_lines
 
 ROOT = Path(__file__).parents[1]
 BUILD_SECONDS = 240  # a build on the spot takes it from the stages at the end
@@ -18,34 +18,41 @@ LOAD_SECONDS = 60
 
 
 def install(report: Report, seconds: float) -> dict[str, Any]:
-    """Installs the wheel, or the source tree where there is no wheel or a kernel of it does not run here."""
-    attempts: list[tuple[str, Path | None]] = [("built here", ROOT)]
-    if report.wheel:
-        attempts.insert(0, (report.wheel.name, report.wheel))
+    """Installs the wheels, or the source tree where there is no wheel or a kernel of it does not run here."""
+    attempts: list[tuple[str, Sequence[Path]]] = [("built here", [ROOT])]
+    if report.wheels:
+        attempts.insert(0, (report.wheels[0].name, report.wheels))
     if report.dry:
-        attempts = [("as it was", None)]
+        attempts = [("as it was", [])]
     found: dict[str, Any] = {"status": "failed", "seconds": 0.0, "log": "", "info": "", "installed": ""}
-    where = ["--target", report.target, "--upgrade"] if report.target else ["--force-reinstall"]
-    options = ["--no-index", "--no-deps", "--no-build-isolation", *where]
-    archs = report.results["machine"]["compute_capability"].replace(".", "")
-    for name, what in attempts:
-        limit = max(seconds, min(BUILD_SECONDS, report.left())) if what == ROOT else seconds
-        steps: list[Callable[[], Done]] = [lambda: report.child("load", seconds=min(LOAD_SECONDS, report.left()))]
-        if what is not None:
-            command = ("-m", "pip", "install", *options, what)
-            environment = {"ALIGNDRAW_BUILD_CUDA": "1", "ALIGNDRAW_CUDA_ARCHS": archs}
-            steps.insert(0, lambda c=command, s=limit, e=environment: report.python(*c, seconds=s, **e))
-        for step in steps:
-            done = step()
+    for name, paths in attempts:
+        done = _installed(
+            report, paths, max(seconds, min(BUILD_SECONDS, report.left())) if paths == [ROOT] else seconds
+        )
+        found["seconds"] += done.seconds
+        if done.code == 0:
+            done = report.child("load", seconds=min(LOAD_SECONDS, report.left()))
             found["seconds"] += done.seconds
-            if done.code != 0:
-                break
         if done.code == 0:
             info = report.python("-m", "aligndraw.info", seconds=min(LOAD_SECONDS, report.left()))
             return {**found, "status": "done", "installed": name, "info": info.output}
         found["log"] += f"{name}: {done.status}\n{done.tail}\n"
-        found["status"] = done.status
+        if done.code == LACKING:
+            break
     return found
+
+
+def _installed(report: Report, paths: Sequence[Path], seconds: float) -> Done:
+    """What pip says to these wheels or trees; nothing where there are none."""
+    if not paths:
+        return Done(0, 0.0, "")
+    where = ["--target", report.target, "--upgrade"] if report.target else ["--force-reinstall"]
+    return report.python(
+        *("-m", "pip", "install", "--no-index", "--no-deps", "--no-build-isolation", *where, *paths),
+        seconds=seconds,
+        ALIGNDRAW_BUILD_CUDA="1",
+        ALIGNDRAW_CUDA_ARCHS=report.results["machine"]["compute_capability"].replace(".", ""),
+    )
 
 
 # ---- tests ----

@@ -299,6 +299,20 @@ def test_a_wheel_that_does_not_run_here_is_built_on_the_spot(report, tmp_path):
     assert found["installed"] == "built here" and found["log"] == f"{wheel.name}: failed\nundefined symbol\n"
 
 
+def test_a_package_that_lacks_another_is_not_built_again(report, tmp_path):
+    wheel = tmp_path / "aligndraw-1-cp312.whl"
+    wheel.touch()
+    machine = Machine(load=Done(gpu_stages.LACKING, 1.0, "the report needs tqdm: install them"))
+    code, _, page = report(machine, "--wheel", str(wheel))
+    assert code == 1 and installed(machine) == [wheel.name]
+    assert cells(page, "install")[3] == "the report needs tqdm: install them"
+
+
+def test_an_installation_that_takes_too_long_is_a_failure(report):
+    code, _, page = report(Machine(pip=Done(None, 240.0, "compiling")))
+    assert code == 1 and cells(page, "model")[3] == "the package could not be installed"
+
+
 def test_a_wheel_that_is_not_there_is_said_at_once(capsys):
     with pytest.raises(SystemExit):
         gpu_report.main(["--wheel", "none.whl"])

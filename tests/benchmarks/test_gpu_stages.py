@@ -197,10 +197,18 @@ def test_a_half_written_line_leaves_the_next_one_whole(tmp_path):
 
 
 def test_a_library_whose_kernel_is_wrong_does_not_load(monkeypatch):
-    gpu_runs.load("cpu")
+    gpu_stages.load("cpu")
     monkeypatch.setattr(ops, "lstm_gates", lambda gates, c: (c, c))
     with pytest.raises(RuntimeError, match="must leave half of the cell state"):
-        gpu_runs.load("cpu")
+        gpu_stages.load("cpu")
+
+
+def test_packages_that_the_report_lacks_are_named(monkeypatch, capsys):
+    monkeypatch.setattr(gpu_stages, "NEEDED", {"torch": "torch", "no_such_module": "no-such-distribution"})
+    with pytest.raises(SystemExit) as ended:
+        gpu_stages.load("cpu")
+    assert ended.value.code == gpu_stages.LACKING
+    assert capsys.readouterr().out.startswith("the report needs no-such-distribution: install them")
 
 
 DRY = {
