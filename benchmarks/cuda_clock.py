@@ -10,14 +10,16 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from machine import spread
+from machine import RISE, spread
 
 Call = Callable[[], object]
+DEVICE = "cuda"
+SECONDS, ROUNDS = 0.1, 5  # of each measurement at least
 KERNEL, COPY, FILL, EMPTY = 0, 1, 2, 5  # of cudaGraphNodeType; an empty node joins others
 
 
-def measure(call: Call, seconds: float = 0.1, cold: bool = True) -> dict[str, Any]:
-    """The times of one call, each {"median", "p20", "p80"} in seconds.
+def measure(call: Call, cold: bool = True) -> dict[str, Any]:
+    """The times of one call, each {"median", "p20", "p80"} in seconds, after RISE seconds of calls to warm up.
 
     called: as Python calls it, in bursts, launches included.
     replayed: from a CUDA graph, so without launches, and with what the call before left in the L2 cache.
@@ -36,11 +38,12 @@ def measure(call: Call, seconds: float = 0.1, cold: bool = True) -> dict[str, An
     call()
     torch.cuda.synchronize()
     times: dict[str, Any] = {"peak_mib": (torch.cuda.max_memory_allocated() - before) / 2**20}
-    times |= {"called": _bursts(call, seconds), "replayed": None, "cold": None, "launches": None}
+    _warm_up(call)
+    times |= {"called": _bursts(call, SECONDS), "replayed": None, "cold": None, "launches": None}
     try:
-        times |= _replayed(call, seconds)
+        times |= _replayed(call, SECONDS)
         if cold:
-            times["cold"] = _cold(call, seconds)
+            times["cold"] = _cold(call, SECONDS)
     except Exception as problem:  # it waits for the GPU, say
         times["reason"] = first_line(problem)
     return times
@@ -62,12 +65,20 @@ def _elapsed(call: Call, count: int) -> float:
     return 1e-3 * start.elapsed_time(end) / count
 
 
+def _warm_up(call: Call) -> None:
+    """Keeps the GPU at work until its clock has risen: it falls while a result is checked on the CPU."""
+    spun = 0.0
+    while spun < RISE:
+        count = max(1, round(1e-2 / max(_elapsed(call, 1), 1e-6)))
+        spun += count * _elapsed(call, count)
+
+
 def _bursts(call: Call, seconds: float) -> dict[str, float]:
     """Bursts of a millisecond at least, after as many calls to warm up."""
     once = _elapsed(call, 3)
     count = max(1, round(1e-3 / once))
     _elapsed(call, count)
-    rounds = max(5, min(100, round(seconds / (count * once))))
+    rounds = max(ROUNDS, min(100, round(seconds / (count * once))))
     return spread([_elapsed(call, count) for _ in range(rounds)])
 
 
@@ -110,7 +121,7 @@ def _node_kinds(graph: int) -> list[int]:
 
 def _cold(call: Call, seconds: float) -> dict[str, float]:
     """With the time of the reading that empties the cache, measured alone, taken off."""
-    other = torch.ones(2 * torch.cuda.get_device_properties(0).L2_cache_size // 4, device="cuda")
+    other = torch.ones(2 * torch.cuda.get_device_properties(0).L2_cache_size // 4, device=DEVICE)
     repeats = 10
 
     def flush_and_call() -> None:

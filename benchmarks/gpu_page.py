@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from gpu_command import NOT_MEASURED
 from report import (
     REFERENCES,
     duration,
@@ -19,7 +20,7 @@ from report import (
     worst_first,
 )
 
-NOT_MEASURED = "not measured"
+DRY = "**A dry run on the CPU at small sizes: no figure on this page is of a GPU.**"
 
 
 def markdown(results: Mapping[str, Any]) -> str:
@@ -29,19 +30,17 @@ def markdown(results: Mapping[str, Any]) -> str:
     clocks = [found["after"] for found in stages.values() if found.get("after")]
     parts = [
         f"# {machine['gpu']}",
+        *([DRY] if results.get("dry") else []),
         f"{machine_line(machine)}.\nCommand: `{results['command']}`, {results['started']}.",
         _clocks("At the start", machine) + "".join("\n" + _clocks("After measuring", c) for c in clocks[-1:]),
         table(("stage", "result", "time", "remark"), rows),
-        "## Tests",
-        _tests(stages["tests"]),
-        "## compute-sanitizer",
-        _sanitizer(stages["sanitizer"]),
     ]
-    for stage, title in (("ops", "Ops"), ("model", "Model"), ("compiled", "Model under torch.compile")):
-        parts += [f"## {title}", _measured(stages[stage])]
-    parts += ["## The paper's training on MNIST with captions", _paper(stages["paper"])]
-    if stages["build"].get("info"):
-        parts += ["## Installation", f"```\n{stages['build']['info'].rstrip()}\n```"]
+    for stage, (title, render) in SECTIONS.items():
+        if stage in stages:
+            parts += [f"## {title}", render(stages[stage])]
+    info = stages.get("install", {}).get("info")
+    if info:
+        parts += ["## Installation", f"Installed: {stages['install']['installed']}.", f"```\n{info.rstrip()}\n```"]
     return "\n\n".join(parts) + "\n"
 
 
@@ -65,6 +64,7 @@ def _tests(found: Mapping[str, Any]) -> str:
     counts = ", ".join(f"{count} {kind.lower()}" for kind, count in found["counts"].items()) or "none ran"
     lines = [counts + (", then the time was up." if found["status"] == "cut short" else ".")]
     lines += [f"- failed: `{test}`" for test in found["failures"]]
+    lines += [f"- running when the time was up: `{found['unended']}`"] if found["unended"] else []
     lines += [f"- skipped, {count}: {reason}" for reason, count in found["skips"].items()]
     return "\n".join(lines)
 
@@ -85,8 +85,30 @@ def _paper(found: Mapping[str, Any]) -> str:
     how = f"without CUDA graphs ({run['ungraphed']})" if run["ungraphed"] else "by CUDA graphs"
     whole = run["updates"] == run["total"]
     done = f"All {run['total']:,} updates" if whole else f"{run['updates']:,} of {run['total']:,} updates"
+    bound = "" if run["bound"] is None else f" The last update's bound: {run['bound']:.1f} nats."
     ended = "." if whole else ", then the time was up: the whole run was not measured."
-    return f"{done} of batch 100, {how}, in {run['seconds']:.1f} s with the making of the data{ended}"
+    return f"{done} of batch 100, {how}, in {run['seconds']:.1f} s with the making of the data{ended}{bound}"
+
+
+def _profile(found: Mapping[str, Any]) -> str:
+    """The largest kernels of an update."""
+    if not found.get("kernels"):
+        return f"{NOT_MEASURED.capitalize()}."
+    whole = found["kernel_seconds"]
+    rows = [
+        [f"`{k['name'][:120]}`", str(k["launches"]), duration(k["seconds"]), f"{k['seconds'] / whole:.0%}"]
+        for k in found["kernels"]
+    ]
+    how = f" Not replayed: {found['ungraphed']}." if found["ungraphed"] else ""
+    head = f"{found['launches']} launches, {duration(whole)} in kernels together.{how}"
+    return head + "\n\n" + table(("kernel", "launches", "time", "share"), rows)
+
+
+def _counters(found: Mapping[str, Any]) -> str:
+    if not found.get("counters"):
+        return f"{NOT_MEASURED.capitalize()}."
+    rows = [[f"`{k}`", metric, value] for k, metrics in found["counters"].items() for metric, value in metrics.items()]
+    return table(("kernel", "counter", "value"), rows)
 
 
 TIMES = ("called", "replayed")
@@ -163,3 +185,20 @@ def _launches(row: Mapping[str, Any]) -> str:
 
 def _time(row: Mapping[str, Any]) -> list[str]:
     return [duration(row["median"]), ratio(row["vs_eager"]), ratio(row["vs_compiled"])]
+
+
+SECTIONS = {
+    "tests": ("Tests", _tests),
+    "all tests": ("Tests", _tests),
+    "persistent": ("Tests of the loops of one launch", _tests),
+    "ops": ("Ops", _measured),
+    "more ops": ("Ops", _measured),
+    "model": ("Model", _measured),
+    "more model": ("Model", _measured),
+    "compiled": ("Model under torch.compile", _measured),
+    "profile": ("Kernels of one update", _profile),
+    "paper": ("The paper's training on MNIST with captions", _paper),
+    "counters": ("Hardware counters", _counters),
+    "sanitizer": ("compute-sanitizer", _sanitizer),
+    "races": ("compute-sanitizer", _sanitizer),
+}

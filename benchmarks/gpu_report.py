@@ -1,13 +1,14 @@
-"""Everything that a machine with an NVIDIA GPU can add, in one command:
+"""Everything that a machine with an NVIDIA GPU can add, in two commands:
 
-    python benchmarks/gpu_report.py
+    python benchmarks/gpu_report.py --brief --wheel aligndraw-….whl     # the first eight minutes
+    python benchmarks/gpu_report.py                                     # the rest
 
-builds and installs the package with CUDA, runs the test suite, times the ops, the model and the paper's training, and
-writes `benchmarks/results/<GPU>.json` and `.md`, anew after each stage. It needs no network. What takes minutes of its
-own is asked for by name:
+installs the package, tests its kernels, times the ops, the model and the paper's training, and writes
+`benchmarks/results/<GPU>-brief.json` and `.md` (`-rest` for the second), anew after each stage. Figures of a stage
+that runs stand in `.jsonl`, what the commands print in `.log`. It needs no network.
 
-    python benchmarks/gpu_report.py --only build,sanitizer
-    python benchmarks/gpu_report.py --only build,compiled
+    python benchmarks/gpu_report.py --brief --plan     # the stages and their limits; needs no GPU
+    python benchmarks/gpu_report.py --brief --dry      # the same code on the CPU, at small sizes
 
 Exit code: 0 nothing failed, 1 something did, 2 there is no CUDA device and nothing was measured.
 """
@@ -15,165 +16,62 @@ Exit code: 0 nothing failed, 1 something did, 2 there is no CUDA device and noth
 from __future__ import annotations
 
 import argparse
-import contextlib
 import datetime
+import functools
 import json
 import os
 import re
 import shlex
-import shutil
-import signal
-import subprocess
 import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpu_page import NOT_MEASURED, markdown
+from gpu_command import NOT_MEASURED, Report, Runner, last_json, run
+from gpu_page import markdown
 from gpu_stages import AGAIN, read_lines
-from report import identity, json_files, write_text
+from gpu_tools import DEVICE_TESTS, PERSISTENT, QUICK, REST, ROOT, counters, install, sanitizer, tests
+from report import identity, write_text
 
-ROOT = Path(__file__).parents[1]
-CHILD = Path(__file__).with_name("gpu_stages.py")
-# Of the time, relative to each other. Nothing can run without the build; what it leaves goes to the others.
-SHARES = {"build": 20, "tests": 5, "ops": 6, "model": 8, "sanitizer": 20, "paper": 6, "compiled": 20}
-DEFAULT = ("build", "tests", "ops", "model", "paper")
-SECONDS = 510
 FACTS = ("plan", "machine", "ceilings", "stage_seconds", "stage_failed", "after")  # of a measurement, beside its rows
-GRACE = 15  # seconds between asking a stage to end and ending it
+GRACE = 5  # seconds between asking a stage to end and ending it
+HANGS = 20  # seconds that one case may take
+PROBE = 60  # seconds
 
 
 @dataclass(frozen=True)
-class Done:
-    """A command that ended. `code` is None when its time was up."""
+class Stage:
+    """A part of a report.
 
-    code: int | None
-    seconds: float
-    output: str
+    Attributes:
+        seconds: that it takes at most.
+        question: that it answers.
+    """
 
-    @property
-    def status(self) -> str:
-        return "cut short" if self.code is None else "failed" if self.code else "done"
-
-    @property
-    def tail(self) -> str:
-        return "\n".join(self.output.strip().splitlines()[-15:])
+    seconds: int
+    question: str
+    find: Callable[[Report, float], dict[str, Any]]
 
 
-Runner = Callable[[Sequence[str], float, Mapping[str, str]], Done]
-
-
-def run(command: Sequence[str], seconds: float, environment: Mapping[str, str]) -> Done:
-    """Runs a command away from the source tree; it and what it started are ended when the time is up."""
-    began = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+", errors="replace") as log:
-        process = subprocess.Popen(
-            command, stdout=log, stderr=subprocess.STDOUT, cwd=folder, env=environment, start_new_session=True
-        )
-        try:
-            code: int | None = process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            code = None
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        log.seek(0)
-        return Done(code, time.monotonic() - began, log.read())
-
-
-@dataclass
-class Report:
-    """What is known so far; `results` is the JSON file."""
-
-    runner: Runner
-    folder: Path  # for what the stages hand over
-    target: Path | None
-    environment: dict[str, str]
-    results: dict[str, Any] = field(default_factory=dict)
-
-    def python(self, *arguments: object, seconds: float, **environment: str) -> Done:
-        return self.runner([sys.executable, *map(str, arguments)], seconds, {**self.environment, **environment})
-
-
-def answer(output: str) -> Any:
-    """The last line that is JSON; None where there is none."""
-    for line in reversed(output.splitlines()):
-        if line.startswith(("[", "{")):
-            with contextlib.suppress(ValueError):
-                return json_files.parse_json(line)
-    return None
-
-
-# ---- stages: each returns what it found, with a `status` ----
-
-
-def build(report: Report, seconds: float) -> dict[str, Any]:
-    """The package with CUDA for this GPU; the build stops where CUDA cannot be compiled."""
-    where = ["--target", report.target, "--upgrade"] if report.target else []
-    done = report.python(
-        *("-m", "pip", "install", "--no-index", "--no-deps", "--no-build-isolation", *where, ROOT),
-        seconds=seconds,
-        ALIGNDRAW_BUILD_CUDA="1",
-        ALIGNDRAW_CUDA_ARCHS=report.results["machine"]["compute_capability"].replace(".", ""),
-    )
-    return {
-        "status": done.status,
-        "seconds": done.seconds,
-        "log": "" if done.code == 0 else done.tail,
-        "info": report.python("-m", "aligndraw.info", seconds=60).output if done.code == 0 else "",
-    }
-
-
-# What needs the GPU first: of a file and its folder among the arguments of one run, pytest keeps the folder alone.
-# Python puts the folder that it runs in before the installed package.
-SUITE = """
-import sys; sys.path = [p for p in sys.path if p]
-import pytest
-first, rest, *options = sys.argv[1:]
-codes = [pytest.main([*options, first]), pytest.main([*options, rest, "--ignore", first])]
-sys.exit(max(codes))
-"""
-OUTCOME = re.compile(r"^(\S+::.*?) (PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS)\b", re.MULTILINE)
-SKIPPED = re.compile(r"^SKIPPED \[(\d+)\] \S+?: (.*)$", re.MULTILINE)
-
-
-def tests(report: Report, seconds: float) -> dict[str, Any]:
-    """The whole suite, what needs the GPU first. A run that is cut short still counts what it got to."""
-    first, rest = ROOT / "tests/ops/test_device.py", ROOT / "tests"
-    done = report.python("-c", SUITE, first, rest, "-v", "-rs", "-p", "no:cacheprovider", seconds=seconds)
-    outcomes = {test: outcome for test, outcome in OUTCOME.findall(done.output)}
-    counts = {kind: sum(1 for o in outcomes.values() if o == kind) for kind in sorted(set(outcomes.values()))}
-    skips: dict[str, int] = {}
-    for count, reason in SKIPPED.findall(done.output):
-        skips[reason] = skips.get(reason, 0) + int(count)
-    failures = [test for test, outcome in outcomes.items() if outcome in ("FAILED", "ERROR")]
-    return {
-        "status": "failed" if failures else done.status,
-        "seconds": done.seconds,
-        "counts": counts,
-        "failures": failures,
-        "skips": skips,
-        "log": done.tail if done.code or failures else "",
-    }
+def measured(stage: str) -> Callable[[Report, float], dict[str, Any]]:
+    return functools.partial(measure, stage)
 
 
 def measure(stage: str, report: Report, seconds: float) -> dict[str, Any]:
-    """Rows of one of gpu_stages' measurements; what the time did not reach stays without figures.
+    """Rows of one of gpu_stages' measurements; cases that the time did not reach stay without figures.
 
     A process that ends before the time is up is followed by another, as long as each begins a case at least.
     """
-    out = report.folder / f"{stage}.jsonl"
     spent, begun, lost, logs = 0.0, 0, [], []
     while True:
         left = seconds - spent
-        arguments = (CHILD, stage, "--out", out, "--seconds", f"{max(1.0, left - GRACE):.0f}")
-        done = report.python(*arguments, seconds=left)
+        done = report.child(stage, "--seconds", f"{max(1.0, left - GRACE):.0f}", "--hangs", HANGS, seconds=left)
         spent += done.seconds
-        lines, before = read_lines(out), begun
+        lines, before = read_lines(report.lines, stage), begun
         begun = sum("begun" in line for line in lines)
         broke = done.code not in (0, None, AGAIN)
         if broke:
@@ -183,12 +81,12 @@ def measure(stage: str, report: Report, seconds: float) -> dict[str, Any]:
         if not done.code or begun == before or seconds - spent < 2 * GRACE:
             break
     facts = {fact: line[fact] for line in lines for fact in FACTS if fact in line}
-    measured = {identity(line): line for line in [*lines, *lost] if "op" in line}
+    rows_by_case = {identity(line): line for line in [*lines, *lost] if "op" in line}
     missed = {"reason": f"{NOT_MEASURED}: " + ("the stage broke off" if broke else "the time was up")}
     planned = {identity(case): case for case in facts.pop("plan", [])}
-    rows = [measured.get(key, {**case, **missed}) for key, case in planned.items()]
+    rows = [rows_by_case.get(key, {**case, **missed}) for key, case in planned.items()]
     failed = broke or "stage_failed" in facts or any("wrong" in row or "failed" in row for row in rows)
-    whole = done.code == 0 and planned.keys() <= measured.keys()
+    whole = done.code == 0 and planned.keys() <= rows_by_case.keys()
     return {
         "status": "failed" if failed else "done" if whole else "cut short",
         "seconds": spent,
@@ -198,146 +96,151 @@ def measure(stage: str, report: Report, seconds: float) -> dict[str, Any]:
     }
 
 
-SUMMARY = re.compile(r"^=+ (?:ERROR|RACECHECK) SUMMARY: (.*)$", re.MULTILINE)
-
-
-def sanitizer(report: Report, seconds: float) -> dict[str, Any]:
-    """compute-sanitizer's memcheck over one call of every kernel, and its racecheck over those in C++.
-
-    Racecheck counts as an error what Triton's reductions do: lanes that write the same word at the same time.
-    """
-    tool = shutil.which("compute-sanitizer") or shutil.which("compute-sanitizer", path="/usr/local/cuda/bin")
-    if tool is None:
-        return {"status": NOT_MEASURED, "log": "compute-sanitizer is not on the PATH: it comes with the CUDA toolkit"}
-    environment = {**report.environment, "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}  # each tensor its own allocation
-    found: dict[str, Any] = {"status": "done", "seconds": 0.0, "tools": {}}
-    for check, backends in (("memcheck", ("cuda", "triton")), ("racecheck", ("cuda",))):
-        command = [tool, "--tool", check, "--error-exitcode", "9", sys.executable, str(CHILD), "touch"]
-        command += ["--backends", *backends]
-        done = report.runner(command, (seconds - found["seconds"]) / (2 if check == "memcheck" else 1), environment)
-        summary = SUMMARY.findall(done.output)
-        found["tools"][check] = {
-            "status": done.status,
-            "summary": summary[-1] if summary else "no summary",
-            "kernels": answer(done.output) or [],
-            "log": done.tail if done.code else "",
-        }
-        found["seconds"] += done.seconds
-    statuses = {tool["status"] for tool in found["tools"].values()}
-    found["status"] = next(s for s in ("failed", "cut short", "done") if s in statuses)
-    return found
-
-
 def paper(report: Report, seconds: float) -> dict[str, Any]:
-    """The paper's whole training on MNIST with captions, by the clock on the wall."""
-    out = report.folder / "paper.json"
-    arguments = (CHILD, "paper", "--out", out, "--seconds", f"{max(1.0, seconds - 2 * GRACE):.0f}")
-    done = report.python(*arguments, seconds=seconds)
-    run = json_files.read_json(out) if done.code == 0 else {}
+    """The paper's training on MNIST with captions, by the clock on the wall, as far as it gets."""
+    asked = 0.0 if report.dry else max(1.0, seconds - 2 * GRACE)
+    done = report.child("paper", "--seconds", f"{asked:.0f}", seconds=seconds)
+    lines = read_lines(report.lines, "paper")
+    run = lines[-1] if lines else {}
+    whole = run and run["updates"] == run["total"]
     return {
-        "status": "cut short" if run and run["updates"] < run["total"] else done.status,
+        "status": "cut short" if done.code == 0 and not whole else done.status,
         "seconds": done.seconds,
         "run": run,
         "log": done.tail if done.code else "",
     }
 
 
-# What each stage is there to find out.
-QUESTIONS = {
-    "build": "whether the package builds here",
-    "tests": "every kernel on a GPU against float64",
-    "ops": "times of each op in CUDA and Triton",
-    "model": "training and sampling of all presets at batches 1, 16, 100 and 1024 by launches, in one persistent "
-    "launch, with bf16, in TF32 and by Triton; launches a step, peak memory, fractions of the rates of copies and "
-    "products, the cost of one stage between barriers of the grid",
-    "sanitizer": "compute-sanitizer's findings",
-    "paper": "the paper's training by the clock on the wall",
-    "compiled": "the model under torch.compile",
-}
-STAGES: dict[str, Callable[[Report, float], dict[str, Any]]] = {
-    "build": build,
-    "tests": tests,
-    "ops": lambda report, seconds: measure("ops", report, seconds),
-    "model": lambda report, seconds: measure("model", report, seconds),
-    "sanitizer": sanitizer,
-    "paper": paper,
-    "compiled": lambda report, seconds: measure("compiled", report, seconds),
-}
+def profile(report: Report, seconds: float) -> dict[str, Any]:
+    """The kernels of one replayed update, the largest first."""
+    done = report.child("profile", seconds=seconds)
+    lines = read_lines(report.lines, "profile")
+    found = {key: value for line in lines[-1:] for key, value in line.items() if key != "stage"}
+    return {"status": done.status, "seconds": done.seconds, **found, "log": done.tail if done.code else ""}
 
 
-def run_stages(report: Report, only: Sequence[str], seconds: float, save: Callable[[dict[str, Any]], None]) -> None:
-    """Runs the stages in order; one that ends early leaves its time to those after it."""
-    end = time.monotonic() + seconds
-    stages = report.results["stages"] = {
-        stage: {"status": NOT_MEASURED, "log": "" if stage in only else "not asked for"} for stage in STAGES
-    }
-    asked = [stage for stage in STAGES if stage in only]
-    for i, stage in enumerate(asked):
-        left = end - time.monotonic()
-        if stages["build"]["status"] in ("failed", "cut short"):
-            stages[stage]["log"] = "the package could not be built"
+# In this order; the last one takes what time is left.
+BRIEF = {
+    "install": Stage(60, "whether the package runs here", install),
+    "tests": Stage(60, "each kernel against float64, without float16; Triton's once", tests(DEVICE_TESTS, "-k", QUICK)),
+    "persistent": Stage(30, "the loops of one launch against float64", tests(DEVICE_TESTS, "-x", "-k", PERSISTENT)),
+    "ops": Stage(40, "each op and its gradient at batch 100: PyTorch, CUDA, Triton", measured("ops")),
+    "model": Stage(120, "MNIST's and COCO's training at batch 100 in all forms; sampling", measured("model")),
+    "profile": Stage(15, "the kernels of one replayed update", profile),
+    "paper": Stage(85, "the paper's training by the clock on the wall", paper),
+    "counters": Stage(40, "hardware counters of the three largest kernels", counters),
+    "sanitizer": Stage(30, "memcheck of one call of each CUDA kernel", sanitizer(("memcheck", ["cuda"]))),
+}
+BOTH = (("memcheck", ["triton"]), ("racecheck", ["cuda"]))
+OTHERS = {
+    "install": Stage(60, "whether the package runs here", install),
+    "all tests": Stage(90, "every device test, persistent ones apart", tests(DEVICE_TESTS, "-k", REST)),
+    "more ops": Stage(90, "each op at batches 1 to 1024, and under torch.compile", measured("more ops")),
+    "more model": Stage(110, "all presets at batches 1 to 1024 in the forms that are left", measured("more model")),
+    "compiled": Stage(150, "the model under torch.compile", measured("compiled")),
+    "races": Stage(70, "memcheck of Triton's kernels, racecheck of CUDA's", sanitizer(*BOTH)),
+}
+PLANS = {"brief": BRIEF, "rest": OTHERS}
+STAGES = {**OTHERS, **BRIEF}
+
+
+def run_stages(report: Report, stages: Mapping[str, Stage], save: Callable[[dict[str, Any]], None]) -> None:
+    """Runs stages in order, each within its limit and the time that is left."""
+    found = report.results["stages"] = {name: {"status": NOT_MEASURED, "log": ""} for name in stages}
+    for name, stage in stages.items():
+        left = report.end - time.monotonic()
+        if found.get("install", {}).get("status") == "failed":
+            found[name]["log"] = "the package could not be installed"
         elif left < GRACE:
-            stages[stage]["log"] = "the time was up"
+            found[name]["log"] = "the time was up"
         else:
-            share = SHARES[stage] / sum(SHARES[later] for later in asked[i:])
-            print(f"{stage}: at most {left * share:.0f} s", flush=True)
+            seconds = left if name == list(stages)[-1] else min(left, stage.seconds)
+            print(f"{name}: at most {seconds:.0f} s", flush=True)
             try:
-                stages[stage] = STAGES[stage](report, left * share)
+                found[name] = stage.find(report, seconds)
             except Exception:
-                stages[stage] = {"status": "failed", "log": traceback.format_exc()}
-            print(f"{stage}: {stages[stage]['status']}", flush=True)
+                found[name] = {"status": "failed", "log": traceback.format_exc()}
+            print(f"{name}: {found[name]['status']}", flush=True)
         save(report.results)
 
 
 # ---- the command ----
 
 
+def plan_page(stages: Mapping[str, Stage]) -> str:
+    """The stages with their limits in seconds, and the sum."""
+    width = max(map(len, stages)) + 2
+    lines = [f"{'stage':{width}}{'s':>4}  question"]
+    lines += [f"{name.replace(' ', '_'):{width}}{stage.seconds:4}  {stage.question}" for name, stage in stages.items()]
+    return "\n".join([*lines, f"{'together':{width}}{sum(stage.seconds for stage in stages.values()):4}"])
+
+
 def file_name(gpu: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", gpu.lower()).strip("-")
-
-
-def save(results: Mapping[str, Any], folders: Iterable[Path]) -> None:
-    stem = file_name(results["machine"]["gpu"])
-    for folder in folders:
-        write_text(folder / f"{stem}.json", json.dumps(results, indent=1) + "\n")
-        write_text(folder / f"{stem}.md", markdown(results))
 
 
 def exit_code(results: Mapping[str, Any]) -> int:
     return 1 if any(found["status"] == "failed" for found in results["stages"].values()) else 0
 
 
-def stage_list(text: str) -> list[str]:
-    names = text.split(",")
+def stage_list(text: str) -> dict[str, Stage]:
+    names = text.replace("_", " ").split(",")
     unknown = [stage for stage in names if stage not in STAGES]
     if unknown:
         raise argparse.ArgumentTypeError(f"no stage {', '.join(map(repr, unknown))}; there are {', '.join(STAGES)}")
-    return names
+    return {name: stage for name, stage in STAGES.items() if name in names}
 
 
-def main(arguments: Sequence[str] | None = None, runner: Runner = run) -> int:
+def parse(given: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--brief", action="store_true", help="the stages most worth having, in eight minutes")
+    which.add_argument("--only", type=stage_list, metavar="STAGE,…", help=f"of {', '.join(STAGES)}")
+    parser.add_argument("--plan", action="store_true", help="prints the stages and their limits, and ends")
+    parser.add_argument("--dry", action="store_true", help="runs the stages on the CPU: no figure is of a GPU")
+    parser.add_argument("--seconds", type=float, help="for everything together (default: the limits' sum)")
     parser.add_argument(
-        "--only", type=stage_list, default=list(DEFAULT), metavar="STAGE,…",
-        help=f"of {', '.join(STAGES)} (default: {', '.join(DEFAULT)}; the others take minutes each)",
+        "--wheel", type=Path, nargs="+", default=[], metavar="WHEEL",
+        help="installs the package's wheel, and others that it needs; builds the package where it does not run",
     )  # fmt: skip
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="for everything together (default: %(default)s)")
-    parser.add_argument("--out", type=Path, action="append", default=[], help="another folder for the report")
+    parser.add_argument("--out", type=Path, help="folder of the report (default: benchmarks/results)")
     parser.add_argument("--target", type=Path, help="install into this folder, not into Python's environment")
-    parser.add_argument("--commit", help="what to write as the commit, where the sources come without git")
-    given = sys.argv[1:] if arguments is None else arguments
+    parser.add_argument("--commit", help="written as the commit, where the sources come without git")
     options = parser.parse_args(given)
+    if missing := [str(wheel) for wheel in options.wheel if not wheel.is_file()]:
+        parser.error(f"--wheel: there is no file {', '.join(missing)}")
+    options.plan_name = "only" if options.only else "brief" if options.brief else "rest"
+    options.stages = options.only or PLANS[options.plan_name]
+    return options
+
+
+def main(arguments: Sequence[str] | None = None, runner: Runner | None = None) -> int:
+    given = sys.argv[1:] if arguments is None else arguments
+    options = parse(given)
+    if options.plan:
+        print(plan_page(options.stages))
+        return 0
+    seconds = options.seconds or sum(stage.seconds for stage in options.stages.values())
+    end = time.monotonic() + seconds
+    out = options.out or (Path(tempfile.mkdtemp(prefix="gpu-report-")) if options.dry else ROOT / "benchmarks/results")
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(Path(folder, "inductor"))}
         if options.target:
-            options.target = options.target.resolve()
-            paths = [str(options.target), os.environ.get("PYTHONPATH", "")]
+            paths = [str(options.target.resolve()), os.environ.get("PYTHONPATH", "")]
             environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-        report = Report(runner, Path(folder), options.target, environment)
-        found = report.python(CHILD, "probe", seconds=120)
-        machine = (answer(found.output) if found.code == 0 else None) or {"reason": found.tail}
+        report = Report(
+            runner or run,
+            Path(folder, "probe.jsonl"),
+            environment,
+            end,
+            target=options.target and options.target.resolve(),
+            wheels=[wheel.resolve() for wheel in options.wheel],
+            dry=options.dry,
+        )
+        found = report.child("probe", seconds=PROBE)
+        machine = (last_json(found.output) if found.code == 0 else None) or {"reason": found.tail}
         if "reason" in machine:
-            unknown = "; ".join(QUESTIONS[stage] for stage in options.only)
+            unknown = "; ".join(stage.question for stage in options.stages.values())
             reason = " ".join(machine["reason"].split())
             print(f"gpu_report: nothing was measured: {reason}. Still unmeasured: {unknown}", file=sys.stderr)
             return 2
@@ -347,10 +250,21 @@ def main(arguments: Sequence[str] | None = None, runner: Runner = run) -> int:
             "machine": machine,
             "command": shlex.join(["python", "benchmarks/gpu_report.py", *given]),
             "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "dry": options.dry,
         }
-        folders = [ROOT / "benchmarks/results", *options.out]
-        run_stages(report, options.only, options.seconds, lambda results: save(results, folders))
-    print("\n".join(str(folder / file_name(machine["gpu"])) + ".md" for folder in folders))
+        out.mkdir(parents=True, exist_ok=True)
+        stem = out.resolve() / f"{file_name(machine['gpu'])}-{options.plan_name}"
+        report.lines = stem.with_suffix(".jsonl")
+        for old in (report.lines, stem.with_suffix(".log")):
+            old.unlink(missing_ok=True)  # an earlier run's
+        report.runner = runner or functools.partial(run, log=stem.with_suffix(".log"))
+
+        def save(results: Mapping[str, Any]) -> None:
+            write_text(stem.with_suffix(".json"), json.dumps(results, indent=1) + "\n")
+            write_text(stem.with_suffix(".md"), markdown(results))
+
+        run_stages(report, options.stages, save)
+    print(stem.with_suffix(".md"))
     return exit_code(report.results)
 
 

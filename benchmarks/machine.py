@@ -14,9 +14,8 @@ from typing import Any
 
 import torch
 
-from aligndraw.training.precision import float32_products
-
 ROOT = Path(__file__).parents[1]
+RISE = 0.1  # seconds of work in which an idle GPU reaches its clock
 # As Linux spells them.
 VECTORS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "asimdhp", "bf16", "sve", "sve2")
 
@@ -90,6 +89,8 @@ def ceilings(device: str) -> dict[str, float]:
 
     found = {"copy_gb_s": 8e-9 * numbers / copying, "product_gflop_s": product(*factors)}
     if device == "cuda":
+        from aligndraw.training.precision import float32_products  # the rest serves a machine without the package
+
         found["bf16_product_gflop_s"] = product(*factors.bfloat16())
         with float32_products(tf32=True):
             found["tf32_product_gflop_s"] = product(*factors)
@@ -97,15 +98,21 @@ def ceilings(device: str) -> dict[str, float]:
 
 
 def median_seconds(call: Callable[[], object], device: str, rounds: int = 7) -> float:
-    """By the host's clock, the device waited for; the first two rounds are not counted."""
-    samples = []
-    for _ in range(rounds + 2):
+    """By the host's clock, the device waited for. The rounds of the first RISE seconds, two at least, do not count."""
+    samples: list[float] = []
+    warmed, start = 0, time.perf_counter()
+    while warmed < 2 or time.perf_counter() - start < RISE:
+        call()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        warmed += 1
+    for _ in range(rounds):
         began = time.perf_counter()
         call()
         if device == "cuda":
             torch.cuda.synchronize()
         samples.append(time.perf_counter() - began)
-    return statistics.median(samples[2:])
+    return statistics.median(samples)
 
 
 def spread(samples: Sequence[float]) -> dict[str, float]:

@@ -67,8 +67,8 @@ def build(folder: Path) -> None:
     """Puts the libraries that can be made here, and `_build.json`, into `folder`.
 
     The environment decides: ALIGNDRAW_BUILD_CPP and ALIGNDRAW_BUILD_CUDA are `auto` (if possible),
-    `0` (no) or `1` (or stop), ALIGNDRAW_CUDA_ARCHS lists compute capabilities ("80;90"), and CXX
-    names the C++ compiler.
+    `0` (no) or `1` (or stop), ALIGNDRAW_CUDA_ARCHS lists compute capabilities ("80;90") or is `all`, and
+    CXX names the C++ compiler.
     """
     cpp_required = _choice("ALIGNDRAW_BUILD_CPP") == "1"
     cuda_required = _choice("ALIGNDRAW_BUILD_CUDA") == "1"
@@ -238,13 +238,28 @@ def _nvcc() -> str:
 
 
 def _archs(nvcc: str) -> list[str]:
-    """The compute capabilities to compile for, oldest first."""
+    """The compute capabilities to compile for, oldest first: those of the GPUs here, where nvcc knows them all."""
     known = re.findall(r"compute_(\d+)", _run([nvcc, "--list-gpu-arch"], "its list"))
+    every = [arch for arch in CUDA_ARCHS if arch in known]
     asked = re.findall(r"\w+", os.environ.get("ALIGNDRAW_CUDA_ARCHS", ""))
+    if asked == ["all"]:
+        return every
     for arch in asked:
         if arch.rstrip("af") not in known:
-            sys.exit(f"ALIGNDRAW_CUDA_ARCHS must name some of {';'.join(known)}, got {arch!r}")
-    return asked or [arch for arch in CUDA_ARCHS if arch in known]
+            sys.exit(f"ALIGNDRAW_CUDA_ARCHS must be all or name some of {';'.join(known)}, got {arch!r}")
+    here = _gpus()
+    return asked or (sorted(here, key=int) if here and here <= set(known) else every)
+
+
+def _gpus() -> set[str]:
+    """The compute capabilities of the GPUs that nvidia-smi shows."""
+    command = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return set()
+    lines = done.stdout.split("\n") if done.returncode == 0 else []
+    return {line.strip().replace(".", "") for line in lines if line.strip()}
 
 
 def _pybind11() -> Path:

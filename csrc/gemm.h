@@ -29,6 +29,9 @@ __attribute__((weak)) AOTITorchError aoti_torch_cuda_bmm_out(AtenTensorHandle ou
                                                              AtenTensorHandle mat2);
 }
 
+// In libtorch_cpu, but not in that of 2.11: the text of the exception behind the last error code.
+extern "C" __attribute__((weak)) const char* torch_exception_get_what_without_backtrace();
+
 namespace aligndraw {
 
 using torch::headeronly::BFloat16;
@@ -77,6 +80,14 @@ Tensor tensor_at(T* data, std::initializer_list<int64_t> sizes,
                                   {strides.begin(), strides.size()}, device, type);
 }
 
+// Raises the cause of an error code; PyTorch 2.11 prints it instead.
+inline void check_product(AOTITorchError error) {
+  if (error == AOTI_TORCH_SUCCESS) return;
+  const bool known = torch_exception_get_what_without_backtrace;
+  fail("a product of matrices failed in PyTorch: ",
+       known ? torch_exception_get_what_without_backtrace() : "the line above says why");
+}
+
 constexpr auto on_cpu = torch::headeronly::DeviceType::CPU;
 
 template <class T>
@@ -93,9 +104,8 @@ void multiply(Matrix<T> result, Matrix<const T> a, Matrix<const T> b, bool adds 
   const bool here = device.type() == on_cpu;
   const auto mm = here ? aoti_torch_cpu_mm_out : aoti_torch_cuda_mm_out;
   const auto addmm = here ? aoti_torch_cpu_addmm_out : aoti_torch_cuda_addmm_out;
-  const auto error = adds ? addmm(out.get(), out.get(), left.get(), right.get(), 1, 1)
-                          : mm(out.get(), left.get(), right.get());
-  if (error) fail("a product of matrices failed in PyTorch");
+  check_product(adds ? addmm(out.get(), out.get(), left.get(), right.get(), 1, 1)
+                     : mm(out.get(), left.get(), right.get()));
 }
 
 // result = a b of bfloat16, with sums in float. PyTorch has no such product on a CPU: there the
@@ -105,11 +115,10 @@ inline void multiply(Matrix<float> result, Matrix<const BFloat16> a, Matrix<cons
   const Tensor out = tensor_of(result, device), left = tensor_of(a, device);
   const Tensor right = tensor_of(b, device);
   const auto wide = [](const Tensor& t) { return torch::stable::to(t, ScalarType::Float); };
-  const auto error = device.type() == on_cpu
-                         ? aoti_torch_cpu_mm_out(out.get(), wide(left).get(), wide(right).get())
-                         : aoti_torch_cuda_mm_dtype_out(out.get(), left.get(), right.get(),
-                                                        aoti_torch_dtype_float32());
-  if (error) fail("a product of bfloat16 matrices failed in PyTorch");
+  check_product(device.type() == on_cpu
+                    ? aoti_torch_cpu_mm_out(out.get(), wide(left).get(), wide(right).get())
+                    : aoti_torch_cuda_mm_dtype_out(out.get(), left.get(), right.get(),
+                                                   aoti_torch_dtype_float32()));
 }
 
 // The same of `count` matrices each.
@@ -121,7 +130,7 @@ void multiply(Matrices<T> result, Matrices<const T> a, Matrices<const T> b, Devi
   };
   const Tensor out = tensor(result), left = tensor(a), right = tensor(b);
   const auto bmm = device.type() == on_cpu ? aoti_torch_cpu_bmm_out : aoti_torch_cuda_bmm_out;
-  if (bmm(out.get(), left.get(), right.get())) fail("a product of matrices failed in PyTorch");
+  check_product(bmm(out.get(), left.get(), right.get()));
 }
 
 }  // namespace aligndraw

@@ -5,10 +5,12 @@ import os
 import sys
 import time
 
+import gpu_command
 import gpu_report
 import gpu_stages
+import gpu_tools
 import pytest
-from gpu_report import Done
+from gpu_command import Done
 
 MACHINE = {
     "device": "cuda", "cpu": "A CPU", "cpus": 16, "threads": 16, "python": "3.12", "torch": "2.11.0+cu130",
@@ -40,33 +42,66 @@ def timed(form, called, replayed, **more):
     return row(form, **times, **facts, compile_seconds=None, **more)
 
 
-KINDS = ("probe", "pip", "aligndraw.info", "pytest", "touch", "ops", "model", "compiled", "paper")
+KINDS = (
+    "probe",
+    "pip",
+    "load",
+    "aligndraw.info",
+    "pytest",
+    "touch",
+    "profile",
+    "step",
+    "ops",
+    "model",
+    "compiled",
+    "paper",
+)
 ROWS = [timed("eager", 8e-5, 4e-5), timed("compiled", 2e-5, 1e-5), timed("cuda", 1e-5, 2e-5)]
+KERNEL = "void aligndraw::cuda::(anonymous namespace)::read_attend<float>(Step<float>, int)"
+COUNTERS = """\
+==PROF== Connected to process 1
+"ID","Kernel Name","Section Name","Metric Name","Metric Unit","Metric Value"
+"0","read_attend","GPU Speed Of Light Throughput","Duration","us","10.2"
+"0","read_attend","Occupancy","Registers Per Thread","register/thread","239"
+"1","read_attend","GPU Speed Of Light Throughput","Duration","us","99"
+"""
 
 
 class Machine:
     """Answers every command that a report gives; `change` replaces what it says to one of them."""
 
     def __init__(self, **change):
-        self.change, self.commands, self.environments = change, [], []
+        self.change, self.commands, self.environments, self.given = change, [], [], {}
         self.code = None  # of a measurement that ends early
 
     def __call__(self, command, seconds, environment):
         self.commands.append(list(command))
         self.environments.append(dict(environment))
-        kind = next(k for k in KINDS if k in str(command))
-        answer = self.change.get(kind, getattr(self, kind.replace(".", "_"))())
-        if isinstance(answer, dict):  # what became of a run
-            with open(command[command.index("--out") + 1], "w") as file:
-                json.dump(answer, file)
+        kind = self.kind(command)
+        self.given.setdefault(kind, []).append(seconds)
+        answer = self.change.get(kind.replace(".", "_"), getattr(self, kind.replace(".", "_"))())
+        if isinstance(answer, list) and isinstance(answer[0], Done):  # one after another
+            answer = answer.pop(0)
+        if isinstance(answer, dict):  # one line
+            self.write(command, [answer])
             answer = Done(0, 70.0, "")
         if isinstance(answer, list):  # lines of a measurement
-            out = command[command.index("--out") + 1]
             plan = {"plan": [{k: r[k] for k in row("x")} for r in ROWS]}
-            with open(out, "w") as file:
-                file.write("\n".join(json.dumps(line) for line in [plan, *answer]) + '\n{"half a li')
+            self.write(command, [plan, *answer])
             answer = Done(self.code if len(answer) < 4 else 0, 9.0, "Segmentation fault" if self.code else "")
         return answer
+
+    def kind(self, command):
+        if any(str(part).endswith("gpu_stages.py") for part in command):
+            stage = next(c for c, part in zip(command[1:], command) if str(part).endswith("gpu_stages.py"))
+            return stage.removeprefix("more ")
+        return next(k for k in KINDS if k in str(command))
+
+    def write(self, command, lines):
+        stage = next(c for c, part in zip(command[1:], command) if str(part).endswith("gpu_stages.py"))
+        with open(command[command.index("--out") + 1], "a") as file:
+            file.writelines(json.dumps({"stage": stage, **line}) + "\n" for line in lines)
+            file.write('{"half a li\n')
 
     def probe(self):
         return Done(0, 1.0, "a warning\n" + json.dumps(MACHINE) + "\n")
@@ -79,6 +114,9 @@ class Machine:
     def pip(self):
         return Done(0, 20.0, "Successfully installed")
 
+    def load(self):
+        return Done(0, 4.0, "")
+
     def aligndraw_info(self):
         return Done(0, 1.0, "op  cuda\nread  yes\n")
 
@@ -86,13 +124,20 @@ class Machine:
         return Done(0, 30.0, SUITE.format(outcome="PASSED"))
 
     def touch(self):
-        return Done(0, 5.0, '["read cuda", "write triton"]\n========= ERROR SUMMARY: 0 errors\n')
+        return Done(0, 5.0, "========= ERROR SUMMARY: 0 errors\n")
 
     def ops(self):
         ceilings = {"copy_gb_s": 4000.0, "product_gflop_s": 50000.0}
         return [{"machine": MACHINE, "ceilings": ceilings}, *ROWS, {"after": {"clocks.sm": "1980 MHz"}}]
 
     model = compiled = ops
+
+    def profile(self):
+        kernels = [{"name": KERNEL, "launches": 32, "seconds": 6e-4}, {"name": "gemm", "launches": 90, "seconds": 2e-4}]
+        return {"kernels": kernels, "launches": 122, "kernel_seconds": 8e-4, "ungraphed": ""}
+
+    def step(self):
+        return Done(0, 9.0, COUNTERS)
 
     def paper(self):
         return {"updates": 15000, "total": 15000, "seconds": 61.5, "bound": 99.0, "ungraphed": ""}
@@ -102,15 +147,18 @@ class Machine:
 def report(tmp_path, monkeypatch):
     """Runs the command; gives its exit code, JSON and page."""
     monkeypatch.setattr(gpu_report, "ROOT", tmp_path)
-    monkeypatch.setattr(gpu_report.shutil, "which", lambda name, path=None: f"/bin/{name}")
+    monkeypatch.setattr(gpu_tools.shutil, "which", lambda name, path=None: f"/bin/{name}")
 
-    def run(machine, *arguments):
-        code = gpu_report.main(list(arguments), machine)
+    def run(machine, *arguments, plan="brief"):
+        given = ["--brief", *arguments] if plan == "brief" else list(arguments)
+        code = gpu_report.main(given, machine)
         folder = tmp_path / "benchmarks" / "results"
-        stem = folder / "acme-x100-80gb"
+        stem = folder / f"acme-x100-80gb-{plan}"
         if not folder.exists():
             return code, None, None
-        assert sorted(p.name for p in folder.iterdir()) == [f"{stem.name}.json", f"{stem.name}.md"]
+        names = {p.name for p in folder.iterdir()}
+        assert {f"{stem.name}.json", f"{stem.name}.md"} <= names
+        assert names <= {f"{stem.name}.{ending}" for ending in ("json", "md", "jsonl", "log")}
         return code, json.loads(stem.with_suffix(".json").read_text()), stem.with_suffix(".md").read_text()
 
     return run
@@ -129,7 +177,7 @@ def test_no_gpu_measures_nothing(report, capsys):
     said = capsys.readouterr().err
     assert said.startswith("gpu_report: nothing was measured: torch 2.13.0 sees no CUDA device. Still unmeasured: ")
     assert said.count("\n") == 1 and said.endswith("\n")
-    assert "persistent" in said and "torch.compile" not in said  # what was not asked for
+    assert "the loops of one launch" in said and "torch.compile" not in said  # which the second command does
     assert len(machine.commands) == 1
 
 
@@ -140,15 +188,11 @@ def test_a_broken_python_measures_nothing(report, capsys):
 
 def test_a_whole_run(report, tmp_path):
     machine = Machine()
-    code, results, page = report(machine, "--commit", "f00", "--out", str(tmp_path / "other"))
-    assert not machine.touched()
+    code, results, page = report(machine, "--commit", "f00")
     assert code == 0
-    assert (tmp_path / "other" / "acme-x100-80gb.md").read_text() == page
-    statuses = {stage: found["status"] for stage, found in results["stages"].items()}
-    by_name = ("sanitizer", "compiled")
-    assert statuses == {**dict.fromkeys(gpu_report.DEFAULT, "done"), **dict.fromkeys(by_name, "not measured")}
-    for stage in by_name:
-        assert cells(page, stage) == [stage, "not measured", "–", "not asked for"]
+    assert {stage: found["status"] for stage, found in results["stages"].items()} == dict.fromkeys(
+        ("install", "tests", "persistent", "ops", "model", "profile", "paper", "counters", "sanitizer"), "done"
+    )
     assert "ACME X100 (80GB), driver 1.2, CUDA 13.0" in page and "commit f00." in page
     assert "At the start: clocks.sm 345 MHz." in page and "After measuring: clocks.sm 1980 MHz." in page
     assert "2 passed, 1 skipped." in page and "- skipped, 3: read has no cuda kernel" in page
@@ -157,6 +201,50 @@ def test_a_whole_run(report, tmp_path):
     assert cells(page, "read mnist B=100 trained forward", "cuda")[2:] == expected
     assert "read  yes" in page
     assert "All 15,000 updates of batch 100, by CUDA graphs, in 61.5 s with the making of the data." in page
+    assert "The last update's bound: 99.0 nats." in page
+    assert "122 launches, 800 µs in kernels together." in page
+    assert cells(page, f"`{KERNEL}`")[1:] == ["32", "600 µs", "75%"]
+    assert machine.touched() == {"memcheck": ["cuda"]}
+    assert "dry run" not in page.lower()
+
+
+def test_the_first_launch_of_each_large_kernel_has_its_counters(report):
+    machine = Machine()
+    _, _, page = report(machine)
+    (ncu,) = (command for command in machine.commands if "step" in command)
+    assert ncu[0] == "/bin/ncu" and ncu[ncu.index("--kernel-name") + 1] == "regex:^(gemm|read_attend)$"
+    assert cells(page, "`read_attend`", "Duration")[2] == "10.2 us"
+    assert cells(page, "`read_attend`", "Registers Per Thread")[2] == "239 register/thread"
+
+
+@pytest.mark.parametrize(
+    ("kernel", "name"),
+    [
+        (KERNEL, "read_attend"),
+        ("void gemmSN_NN_kernel<float, 128, 2>(cublasGemmParams)", "gemmSN_NN_kernel"),
+        ("sm90_xmma_gemm_f32f32_tf32f32", "sm90_xmma_gemm_f32f32_tf32f32"),
+        ("void at::native::elementwise_kernel<128, 2, at::native::foo(int)::{lambda}>(int)", "elementwise_kernel"),
+    ],
+)
+def test_a_kernel_is_known_to_ncu_by_its_function(kernel, name):
+    assert gpu_tools.function_name(kernel) == name
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [({"profile": Done(1, 3.0, "no CUPTI")}, "the profile named no kernel"), ({}, "ncu is not on")],
+)
+def test_without_kernels_or_ncu_there_are_no_counters(report, monkeypatch, change, reason):
+    if not change:
+        monkeypatch.setattr(gpu_tools.shutil, "which", lambda name, path=None: None)
+    _, results, page = report(Machine(**change))
+    found = results["stages"]["counters"]
+    assert found["status"] == "not measured" and reason in found["log"]
+
+
+def test_counters_that_cannot_be_read_are_a_failure(report):
+    code, results, _ = report(Machine(step=Done(0, 9.0, "==ERROR== LibraryNotLoaded")))
+    assert code == 1 and "LibraryNotLoaded" in results["stages"]["counters"]["log"]
 
 
 def test_the_model_has_its_rates_launches_and_stage(report):
@@ -183,42 +271,108 @@ def test_the_build_asks_for_cuda_and_the_rest_uses_it(report, tmp_path):
     assert machine.environments[build]["ALIGNDRAW_CUDA_ARCHS"] == "90"
     for environment in machine.environments:
         assert environment["PYTHONPATH"].split(os.pathsep)[0] == str(tmp_path / "site")
-    assert all(str(c[0]) in (sys.executable, "/bin/compute-sanitizer") for c in machine.commands)
+    assert all(str(c[0]) in (sys.executable, "/bin/compute-sanitizer", "/bin/ncu") for c in machine.commands)
+
+
+def installed(machine):
+    """The last argument of each command of pip."""
+    return [str(command[-1]).rpartition("/")[2] for command in machine.commands if "pip" in command]
+
+
+def test_a_wheel_that_runs_is_not_built_again(report, tmp_path):
+    wheel = tmp_path / "aligndraw-1-cp312.whl"
+    wheel.touch()
+    machine = Machine()
+    _, results, page = report(machine, "--wheel", str(wheel))
+    assert installed(machine) == [wheel.name] and f"Installed: {wheel.name}." in page
+
+
+def test_a_wheel_that_does_not_run_here_is_built_on_the_spot(report, tmp_path):
+    """With more time than the stage has by itself: all others need the package."""
+    wheel = tmp_path / "aligndraw-1-cp312.whl"
+    wheel.touch()
+    machine = Machine(load=[Done(1, 4.0, "undefined symbol"), Done(0, 4.0, "")])
+    code, results, page = report(machine, "--wheel", str(wheel))
+    found = results["stages"]["install"]
+    assert code == 0 and installed(machine) == [wheel.name, gpu_tools.ROOT.name]
+    assert machine.given["pip"] == [60, gpu_tools.BUILD_SECONDS]
+    assert found["installed"] == "built here" and found["log"] == f"{wheel.name}: failed\nundefined symbol\n"
+
+
+def test_a_package_that_lacks_another_is_not_built_again(report, tmp_path):
+    wheel = tmp_path / "aligndraw-1-cp312.whl"
+    wheel.touch()
+    machine = Machine(load=Done(gpu_stages.LACKING, 1.0, "the report needs tqdm: install them"))
+    code, _, page = report(machine, "--wheel", str(wheel))
+    assert code == 1 and installed(machine) == [wheel.name]
+    assert cells(page, "install")[3] == "the report needs tqdm: install them"
+
+
+def test_an_installation_that_takes_too_long_is_a_failure(report):
+    code, _, page = report(Machine(pip=Done(None, 240.0, "compiling")))
+    assert code == 1 and cells(page, "model")[3] == "the package could not be installed"
+
+
+def test_a_wheel_that_is_not_there_is_said_at_once(capsys):
+    with pytest.raises(SystemExit):
+        gpu_report.main(["--wheel", "none.whl"])
+    assert "--wheel: there is no file none.whl" in capsys.readouterr().err
 
 
 def test_a_failed_build_leaves_the_rest_unmeasured(report):
     machine = Machine(pip=Done(1, 20.0, "compiling\naligndraw: nvcc was not found"))
     code, results, page = report(machine)
     assert code == 1
-    assert cells(page, "build") == ["build", "failed", "20 s", "aligndraw: nvcc was not found"]
-    assert cells(page, "ops") == ["ops", "not measured", "–", "the package could not be built"]
-    assert page.count("\n\nNot measured.\n") == 6 and "×" not in page
+    assert cells(page, "install") == ["install", "failed", "20 s", "aligndraw: nvcc was not found"]
+    assert cells(page, "ops") == ["ops", "not measured", "–", "the package could not be installed"]
+    assert page.count("\n\nNot measured.\n") == 8 and "×" not in page
 
 
-def test_a_package_that_cannot_describe_itself_is_built_all_the_same(report):
-    _, results, page = report(Machine(**{"aligndraw.info": Done(1, 1.0, "Traceback\nKeyError: 'cuda'")}))
+def test_a_package_that_cannot_describe_itself_is_used_all_the_same(report):
+    _, results, page = report(Machine(aligndraw_info=Done(1, 1.0, "Traceback\nKeyError: 'cuda'")))
     assert results["stages"]["ops"]["status"] == "done" and "KeyError: 'cuda'" in page.split("## Installation")[1]
 
 
-def test_what_needs_the_gpu_is_tested_first(tmp_path, monkeypatch):
-    """By pytest itself, on a small suite."""
-    for name in ("a/test_a.py", "ops/test_device.py", "ops/test_other.py"):
-        path = tmp_path / "tests" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"def test_it(): assert {'other' not in name}\n")
-    (tmp_path / "pyproject.toml").write_text('[tool.pytest.ini_options]\naddopts = "--import-mode=importlib"\n')
-    monkeypatch.setattr(gpu_report, "ROOT", tmp_path)
-    outputs = []
+@pytest.fixture(scope="module")
+def collected():
+    """The parts of test names that a selection of the device tests takes, by the test's function."""
 
-    def run(command, seconds, environment):
-        outputs.append(gpu_report.run(command, seconds, environment))
-        return outputs[-1]
+    def collect(selection):
+        command = (sys.executable, "-c", gpu_tools.PYTEST, str(gpu_tools.DEVICE_TESTS), "-k", selection)
+        done = gpu_command.run((*command, "--collect-only", "-q", "-p", "no:cacheprovider"), 120.0, dict(os.environ))
+        names = [
+            test.rpartition("::")[2].removesuffix("]").partition("[")
+            for test in gpu_tools.COLLECTED.findall(done.output)
+        ]
+        assert done.code == 0 and names
+        return [(function, parameters) for function, _, parameters in names]
 
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
-    found = gpu_report.tests(gpu_report.Report(run, tmp_path, None, environment), 60.0)
-    order = [test.rpartition("/")[2] for test, _ in gpu_report.OUTCOME.findall(outputs[0].output)]
-    assert order == ["test_device.py::test_it", "test_a.py::test_it", "test_other.py::test_it"]
-    assert found["status"] == "failed" and found["counts"] == {"FAILED": 1, "PASSED": 2}
+    return collect
+
+
+def test_the_quick_selection_has_every_kernel_and_triton_once(collected):
+    found = collected(gpu_tools.QUICK)
+    exact = [parameters for function, parameters in found if function.startswith("test_as_exact")]
+    ops = ("read", "write", "attend", "lstm_gates", "latent")
+    assert not [p for _, p in found if "fp16" in p or "persistent" in p]
+    assert {p.split("-")[0] for p in exact if "-cuda-" in p} == set(ops)
+    assert {p.split("-")[2] for p in exact if "-cuda-" in p} == {"fp32", "fp64", "bf16"}
+    assert sorted(p for p in exact if "triton" in p) == sorted(f"{op}-triton-fp32-odd-trained" for op in ops)
+    loops = [p for function, p in found if function == "test_the_loops_equal_the_steps"]
+    assert [p for p in loops if "triton" in p] == ["triton-odd-True"] and len(loops) == 13
+
+
+def test_the_persistent_loops_are_tested_apart(collected):
+    found = collected(gpu_tools.PERSISTENT)
+    assert len(found) == 17 and all(parameters.startswith("persistent") for _, parameters in found)
+
+
+def test_a_test_that_hangs_is_named(report):
+    """The last one that began, where the time was up."""
+    hung = "tests/ops/test_device.py::test_a[x] PASSED   [ 50%]\ntests/ops/test_device.py::test_b[persistent-wide] "
+    _, results, page = report(Machine(pytest=Done(None, 30.0, hung)))
+    assert results["stages"]["persistent"]["status"] == "cut short"
+    assert "- running when the time was up: `tests/ops/test_device.py::test_b[persistent-wide]`" in page
 
 
 def test_failed_tests_are_named(report):
@@ -278,15 +432,14 @@ class Children(Machine):
 
     def __init__(self, *children):
         super().__init__()
-        self.children, self.given = list(children), []
+        self.children, self.seconds = list(children), []
 
     def __call__(self, command, seconds, environment):
         if "ops" not in command:
             return super().__call__(command, seconds, environment)
-        self.given.append(seconds)
+        self.seconds.append(seconds)
         code, lines = self.children.pop(0)
-        with open(command[command.index("--out") + 1], "a") as file:
-            file.writelines(json.dumps(line) + "\n" for line in lines)
+        self.write(command, lines)
         return Done(code, 9.0, "Fatal Python error: Aborted" if code == -6 else "")
 
 
@@ -300,7 +453,7 @@ def test_a_case_that_takes_its_process_along_leaves_the_others_theirs(report):
     )
     code, results, page = report(machine)
     assert code == 1 and not machine.children
-    assert machine.given[1:] == [pytest.approx(machine.given[0] - 9 * i) for i in (1, 2)]
+    assert machine.seconds == [40, 31, 22]
     ops = results["stages"]["ops"]
     assert (ops["status"], ops["seconds"], ops["log"]) == ("failed", 27.0, "Fatal Python error: Aborted")
     assert [r["form"] for r in ops["rows"] if "called" in r] == ["eager", "cuda"]
@@ -326,7 +479,7 @@ def test_a_process_that_begins_nothing_is_not_followed_by_another(report):
 
 def test_another_process_is_given_time_or_not_begun(report):
     machine = Children((gpu_stages.AGAIN, [PLAN, BEGUN[0], ROWS[0]]))
-    _, results, page = report(machine, "--only", "ops", "--seconds", "38")
+    _, results, page = report(machine, "--only", "ops", "--seconds", "18", plan="only")
     assert results["stages"]["ops"]["status"] == "cut short"
     assert cells(page, "read mnist B=100 trained forward", "cuda")[2] == "not measured: the time was up"
 
@@ -342,7 +495,7 @@ def test_a_stage_that_raises_is_its_own_failure(report, monkeypatch):
     def breaks(report, seconds):
         raise KeyError("plan")
 
-    monkeypatch.setitem(gpu_report.STAGES, "ops", breaks)
+    monkeypatch.setitem(gpu_report.BRIEF, "ops", gpu_report.Stage(40, "", breaks))
     code, results, page = report(Machine())
     assert code == 1 and results["stages"]["model"]["status"] == "done"
     assert cells(page, "ops") == ["ops", "failed", "–", "KeyError: 'plan'"]
@@ -357,32 +510,27 @@ def test_a_call_that_cannot_be_captured_has_no_replayed_time(report):
     assert line[12] == "not counted"
 
 
-SANITIZER = ("--only", "build,sanitizer")
-
-
 def test_the_sanitizer_looks_for_races_in_the_kernels_in_cpp(report):
-    """What it prints after the kernels' names, also in brackets, does no harm."""
-    said = '["read cuda", "write triton"]\n[the end]\n========= ERROR SUMMARY: 0 errors\n'
-    machine = Machine(touch=Done(0, 5.0, said))
-    code, _, page = report(machine, *SANITIZER)
-    assert code == 0 and "- racecheck: done, 0 errors; kernels of read cuda, write triton" in page
-    assert machine.touched() == {"memcheck": ["cuda", "triton"], "racecheck": ["cuda"]}
+    machine = Machine(touch={"kernel": "read cuda"})
+    _, _, page = report(machine, "--only", "races", plan="only")
+    assert "- racecheck of cuda: done, no summary; kernels of read cuda" in page
+    assert machine.touched() == {"memcheck": ["triton"], "racecheck": ["cuda"]}
 
 
 def test_the_sanitizer_finds_something(report):
     machine = Machine(touch=Done(9, 5.0, "Invalid read\n========= ERROR SUMMARY: 3 errors\n"))
-    code, _, page = report(machine, *SANITIZER)
-    assert code == 1 and "- memcheck: failed, 3 errors; kernels of no op" in page
+    code, _, page = report(machine)
+    assert code == 1 and "- memcheck of cuda: failed, 3 errors; kernels of no op" in page
 
 
 def test_without_the_sanitizer(report, monkeypatch):
-    monkeypatch.setattr(gpu_report.shutil, "which", lambda name, path=None: None)
-    code, _, page = report(Machine(), *SANITIZER)
+    monkeypatch.setattr(gpu_tools.shutil, "which", lambda name, path=None: None)
+    code, _, page = report(Machine())
     assert code == 0 and cells(page, "sanitizer")[3].startswith("compute-sanitizer is not on the PATH")
 
 
 def test_a_cut_run_leaves_what_it_had(report, tmp_path):
-    """The report is written after each stage."""
+    """The report is written after each stage, and the figures of the stage that ran stand in its lines."""
 
     class Cut(Machine):
         def model(self):
@@ -390,8 +538,10 @@ def test_a_cut_run_leaves_what_it_had(report, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         report(Cut())
-    results = json.loads((tmp_path / "benchmarks" / "results" / "acme-x100-80gb.json").read_text())
-    assert [found["status"] for found in results["stages"].values()] == ["done"] * 3 + ["not measured"] * 4
+    stem = tmp_path / "benchmarks" / "results" / "acme-x100-80gb-brief"
+    results = json.loads(stem.with_suffix(".json").read_text())
+    assert [found["status"] for found in results["stages"].values()] == ["done"] * 4 + ["not measured"] * 5
+    assert len(gpu_stages.read_lines(stem.with_suffix(".jsonl"), "ops")) == 6
 
 
 def test_a_run_that_was_not_whole_says_so(report):
@@ -409,31 +559,33 @@ def test_a_run_that_broke_off_has_no_figures(report):
 
 def test_only_some_stages(report):
     machine = Machine()
-    _, results, page = report(machine, "--only", "compiled,tests")
-    assert [s for s, found in results["stages"].items() if found["status"] == "done"] == ["tests", "compiled"]
+    _, results, page = report(machine, "--only", "compiled,all_tests", plan="only")
+    assert {stage: found["status"] for stage, found in results["stages"].items()} == dict.fromkeys(
+        ("all tests", "compiled"), "done"
+    )
     assert not any("pip" in c for c in machine.commands)
 
 
 def test_unknown_stage(capsys):
     with pytest.raises(SystemExit):
         gpu_report.main(["--only", "tests,fun"])
-    assert "no stage 'fun'; there are build, tests, ops, model, sanitizer, paper, compiled" in capsys.readouterr().err
+    assert "no stage 'fun'; there are install, all tests, more ops" in capsys.readouterr().err
 
 
-def test_the_time_is_shared_and_never_passed(report):
-    given = {}
+def test_the_second_command_does_what_is_left(report):
+    machine = Machine()
+    code, results, _ = report(machine, plan="rest")
+    assert code == 0 and not set(results["stages"]) & set(gpu_report.BRIEF) - {"install"}
 
-    class Slow(Machine):
-        def __call__(self, command, seconds, environment):
-            done = super().__call__(command, seconds, environment)
-            given[str(command)] = seconds
-            return done
 
-    report(Slow(), "--seconds", "100")
-    shared = {command: s for command, s in given.items() if "probe" not in command and "aligndraw.info" not in command}
-    assert len(shared) == 5 and all(seconds <= 100 for seconds in shared.values())
-    assert 40 < given[next(command for command in given if "pip" in command)] < 50
-    code, _, page = report(Machine(), "--seconds", "5")
+def test_each_stage_has_its_limit_and_the_last_one_what_is_left(report):
+    machine = Machine()
+    report(machine)
+    given = {kind: round(seconds[0]) for kind, seconds in machine.given.items()}
+    assert given["pytest"] == 60 and machine.given["pytest"][1] == 30
+    assert (given["ops"], given["model"], given["profile"], given["paper"], given["step"]) == (40, 120, 15, 85, 40)
+    assert 400 < given["touch"] <= 480  # nothing took time
+    code, _, page = report(Machine(), "--seconds", "4")
     assert cells(page, "ops") == ["ops", "not measured", "–", "the time was up"]
 
 
@@ -441,7 +593,7 @@ def test_a_command_is_ended_with_what_it_started(tmp_path):
     arguments = [sys.executable, "-c", SLEEP, str(tmp_path / "pid")]
     script = f"import subprocess; print('here', flush=True); subprocess.run({arguments!r})"
     began = time.monotonic()
-    done = gpu_report.run([sys.executable, "-c", script], 2.0, dict(os.environ))
+    done = gpu_command.run([sys.executable, "-c", script], 2.0, dict(os.environ))
     assert done.code is None and done.status == "cut short" and done.output == "here\n"
     assert time.monotonic() - began < 10
     child = int((tmp_path / "pid").read_text())
@@ -465,7 +617,7 @@ def running(pid):
 
 def test_a_command_runs_away_from_the_sources():
     script = "import os; print(os.getcwd()); raise SystemExit(3)"
-    done = gpu_report.run([sys.executable, "-c", script], 30, dict(os.environ))
+    done = gpu_command.run([sys.executable, "-c", script], 30, dict(os.environ))
     assert done.code == 3 and done.status == "failed"
     assert done.output.strip() != os.getcwd()
 
@@ -480,27 +632,10 @@ def test_this_machine_is_probed():
     assert found.get("reason", "").count("\n") == 0
 
 
-def test_the_plan_starts_with_what_matters_most():
-    from gpu_stages import plan
-
-    ops = [case for _, case in plan("ops")]
-    assert len({case.op for case in ops}) == 5
-    slow = next(i for i, case in enumerate(ops) if case.form == "compiled")
-    assert {case.batch for case in ops[:slow]} == {100} and ops[slow].batch == 100
-    assert all(case.batch != 100 for case in ops[slow:] if case.form != "compiled")
-    model = [case for _, case in plan("model")]
-    assert model[0].batch == 100 and not any(case.form == "compiled" for case in model)
-    assert {case.batch for case in model} == {1, 16, 100, 1024}
-    compiled = [case for _, case in plan("compiled")]
-    assert {(c.preset, c.batch) for c in compiled} == {(p, b) for p in ("mnist", "coco") for b in (1, 16, 100, 1024)}
-    assert (compiled[0].preset, compiled[0].batch) == ("mnist", 100)
-
-
-def test_loops_that_may_hang_come_after_the_other_forms(monkeypatch):
-    import cases
-    from gpu_stages import plan
-
-    monkeypatch.setattr(cases, "missing_reason", lambda op, backend, device: "")
-    forms = [c.form for _, c in plan("model") if c.batch == 100 and c.preset in cases.PRESETS]
-    first = next(i for i, form in enumerate(forms) if form.startswith("persistent"))
-    assert first > len(forms) / 2 and all(form.startswith("persistent") for form in forms[first:])
+def test_what_a_command_prints_stands_in_the_log_as_it_comes(tmp_path):
+    """After the output of the commands before it, which is not taken for its own."""
+    log = tmp_path / "log"
+    for word in ("first", "second"):
+        done = gpu_command.run([sys.executable, "-c", f"print('{word}')"], 20.0, dict(os.environ), log)
+        assert done.output == f"{word}\n"
+    assert log.read_text() == "first\nsecond\n"

@@ -1,14 +1,16 @@
-"""The measuring process and its clock, with a GPU that is played by the CPU and a clock that tells made-up times."""
+"""The measuring process, with a GPU that is played by the CPU."""
 
 import faulthandler
-import json
 import subprocess
 import sys
 
 import bench_latent
 import bench_lstm
+import bench_model
 import cases
 import cuda_clock
+import gpu_cases
+import gpu_runs
 import gpu_stages
 import machine
 import products
@@ -31,9 +33,11 @@ def played(monkeypatch, tmp_path):
     def run(seconds=60.0, stage="ops", form="eager"):
         benchmarks = (bench_lstm.BENCHMARK, bench_latent.BENCHMARK)
         found = [(b, cases.Case(b.op, "mnist", 2, "", "forward", form, "cpu")) for b in benchmarks]
-        monkeypatch.setattr(gpu_stages, "plan", lambda stage: found)
+        monkeypatch.setattr(gpu_cases, "plan", lambda stage, device: found)
         gpu_stages.measure(stage, tmp_path / "out", seconds)
-        return gpu_stages.read_lines(tmp_path / "out")
+        lines = gpu_stages.read_lines(tmp_path / "out", stage)
+        assert {line.pop("stage") for line in lines} == {stage}
+        return lines
 
     return run
 
@@ -103,7 +107,7 @@ def test_a_failed_capture_leaves_the_other_cases_to_another_process(played, monk
 
 
 def test_what_hangs_is_ended():
-    script = "import time, gpu_stages as g; g.HANGS = 0.1\nwith g._ending_what_hangs(): time.sleep(60)"
+    script = "import time, gpu_stages as g\nwith g._ending_what_hangs(0.1): time.sleep(60)"
     done = subprocess.run([sys.executable, "-c", script], cwd=cases.__file__.rpartition("/")[0], capture_output=True)
     assert done.returncode == 1 and b"Timeout" in done.stderr
 
@@ -122,10 +126,10 @@ def test_every_case_is_watched_but_a_compiler(played, monkeypatch):
 def test_a_stage_of_the_loops_is_timed_last_and_fails_alone(played, monkeypatch):
     built = cases.built
     monkeypatch.setattr(cases, "built", lambda op, device: ["cuda"] if op == "unroll_prior" else built(op, device))
-    monkeypatch.setattr(gpu_stages, "stage_seconds", raising(RuntimeError("too many blocks")))
+    monkeypatch.setattr(gpu_runs, "stage_seconds", raising(RuntimeError("too many blocks")))
     lines = played(stage="model")
     assert sum("called" in line for line in lines) == 2 and lines[-1] == {"stage_failed": "too many blocks"}
-    monkeypatch.setattr(gpu_stages, "stage_seconds", lambda: 2e-6)
+    monkeypatch.setattr(gpu_runs, "stage_seconds", lambda device: 2e-6)
     assert played(stage="model")[-1] == {"stage_seconds": 2e-6}
 
 
@@ -135,114 +139,37 @@ def test_products_need_no_generator_of_the_gpu(monkeypatch):
     products.call([(1, (2, 3, 4))], "meta")()
 
 
-@pytest.fixture
-def clock(monkeypatch):
-    """torch.cuda without a GPU; a call takes what `took` says."""
-    took = {}
-    for name in ("synchronize", "reset_peak_memory_stats"):
-        monkeypatch.setattr(torch.cuda, name, lambda: None)
-    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: 2**20)
-    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 4 * 2**20)
-    monkeypatch.setattr(cuda_clock, "_launches", lambda graph, repeats: {"launches": 7})
-    monkeypatch.setattr(cuda_clock, "_elapsed", lambda call, count: took[call])
-    return took
-
-
-def test_a_call_that_cannot_be_captured_keeps_its_other_time(clock, monkeypatch):
-    def call():
-        pass
-
-    clock[call] = 2e-4
-    problem = RuntimeError("operation not permitted when stream is capturing\nand so on")
-    monkeypatch.setattr(cuda_clock, "_captured", raising(problem))
-    found = cuda_clock.measure(call)
-    assert found.pop("called") == {"median": 2e-4, "p20": 2e-4, "p80": 2e-4}
-    reason = "operation not permitted when stream is capturing"
-    assert found == {"peak_mib": 3.0, "launches": None, "replayed": None, "cold": None, "reason": reason}
-
-
-def test_a_replayed_time_is_that_of_one_call(clock, monkeypatch):
-    def call():
-        pass
-
-    class Graph:
-        def replay(self):
-            pass
-
-    graph = Graph()
-    replay = graph.replay
-    graph.replay = replay
-    clock[call], clock[replay] = 2.5e-4, 8e-4
-    monkeypatch.setattr(cuda_clock, "_captured", lambda body, repeats: repeats == 4 and graph)
-    found = cuda_clock._replayed(call, 0.1)
-    assert found["replayed"]["median"] == pytest.approx(2e-4) and found["launches"] == 7
-
-
-class Runtime:
-    """CUDA's, for a graph with nodes of these kinds, whose handles are 1, 2, …"""
-
-    def __init__(self, kinds, code=0):
-        self.kinds, self.code = kinds, code
-
-    def cudaGraphGetNodes(self, graph, nodes, count):
-        assert graph.value == 77
-        if nodes is None:
-            count._obj.value = len(self.kinds)
-        else:
-            nodes[:] = range(1, len(self.kinds) + 1)
-        return self.code
-
-    def cudaGraphNodeGetType(self, node, kind):
-        kind._obj.value = self.kinds[node.value - 1]
-        return 0
-
-
-class Graph:
-    def raw_cuda_graph(self):
-        return 77
-
-
-@pytest.mark.parametrize(
-    ("runtime", "found"),
-    [
-        (Runtime([0, 5, 2, 0, 5, 1]), {"launches": 2}),
-        (Runtime([]), {"launches": 0}),
-        (Runtime([0, 4]), {"launches": None, "uncounted": "nodes of the kinds [0, 4] stand in the graph"}),
-        (Runtime([], code=1), {"launches": None, "uncounted": "cudaGraphGetNodes returned 1"}),
-    ],
-)
-def test_launches_are_what_the_graph_of_two_calls_has(monkeypatch, runtime, found):
-    monkeypatch.setattr(cuda_clock.ctypes, "CDLL", lambda name: runtime)
-    assert cuda_clock._launches(Graph(), 2) == found
-
-
-def test_without_a_cuda_runtime_nothing_is_counted(monkeypatch):
-    monkeypatch.setattr(cuda_clock.ctypes, "CDLL", lambda name: object())
-    found = cuda_clock._launches(Graph(), 2)
-    assert found["launches"] is None and "cudaGraphGetNodes" in found["uncounted"]
-
-
 def test_a_stage_is_what_more_steps_take(monkeypatch):
     """Two stages a step, and whatever a call costs besides."""
     monkeypatch.setattr(ops, "unroll_prior", lambda *arguments: arguments[4].shape[1])
     replayed = lambda call, cold: {"replayed": {"median": 5.0 + 3.0 * call()}}  # noqa: E731
     monkeypatch.setattr(cuda_clock, "measure", replayed)
-    assert gpu_stages.stage_seconds("cpu", steps=4) == 1.5
+    assert gpu_runs.stage_seconds("cpu", steps=4) == 1.5
     monkeypatch.setattr(cuda_clock, "measure", lambda call, cold: {"replayed": None, "reason": "it waits"})
     with pytest.raises(RuntimeError, match="it waits"):
-        gpu_stages.stage_seconds("cpu")
+        gpu_runs.stage_seconds("cpu")
 
 
 def test_what_a_stage_is_measured_with_is_valid(monkeypatch):
     monkeypatch.setattr(cuda_clock, "measure", lambda call, cold: {"replayed": {"median": float(len(call()))}})
-    assert gpu_stages.stage_seconds("cpu") == 0.0
+    assert gpu_runs.stage_seconds("cpu") == 0.0
 
 
-def test_a_run_without_time_says_how_far_it_came(tmp_path):
-    gpu_stages.paper(tmp_path / "out", 0.0, "cpu")
-    found = json.loads((tmp_path / "out").read_text())
+def lines_of(stage, run, tmp_path, *arguments):
+    """What a run of gpu_runs says."""
+    run(gpu_stages.sayer(tmp_path / "out", stage), *arguments)
+    return gpu_stages.read_lines(tmp_path / "out", stage)
+
+
+@pytest.fixture
+def without_cuda(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+
+
+def test_a_run_without_time_says_how_far_it_came(tmp_path, without_cuda):
+    (found,) = lines_of("paper", gpu_runs.paper, tmp_path, 0.0, "cpu")
     assert found.pop("seconds") > 0 and 100 < found.pop("bound") < 10_000
-    assert found == {"updates": 1, "total": 15000, "ungraphed": "there are no CUDA graphs on cpu"}
+    assert found == {"stage": "paper", "updates": 1, "total": 15000, "ungraphed": "there are no CUDA graphs on cpu"}
 
 
 def test_a_run_that_is_killed_keeps_its_figures_so_far(monkeypatch, tmp_path):
@@ -254,9 +181,62 @@ def test_a_run_that_is_killed_keeps_its_figures_so_far(monkeypatch, tmp_path):
             on_update(Update(index, 0, 3.0, 4.0 + index, 0.0, 0.0))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("aligndraw.training.fit.fit", killed)
-    monkeypatch.setattr(gpu_stages, "PROGRESS_EVERY", 2)
+    monkeypatch.setattr(gpu_runs, "fit", killed)
+    monkeypatch.setattr(gpu_runs, "PROGRESS_EVERY", 2)
     with pytest.raises(KeyboardInterrupt):
-        gpu_stages.paper(tmp_path / "out", 60.0, "cpu")
-    found = json.loads((tmp_path / "out").read_text())
-    assert (found["updates"], found["bound"]) == (4, 10.0)
+        gpu_runs.paper(gpu_stages.sayer(tmp_path / "out", "paper"), 60.0, "cpu")
+    found = gpu_stages.read_lines(tmp_path / "out", "paper")
+    assert [(line["updates"], line["bound"]) for line in found] == [(2, 8.0), (4, 10.0)]
+
+
+def test_a_half_written_line_leaves_the_next_one_whole(tmp_path):
+    """A process that is killed in its writing is followed by another one on the same file."""
+    (tmp_path / "out").write_text('{"stage": "ops", "plan": [')
+    gpu_stages.sayer(tmp_path / "out", "model")(after={})
+    assert gpu_stages.read_lines(tmp_path / "out", "model") == [{"stage": "model", "after": {}}]
+
+
+def test_a_library_whose_kernel_is_wrong_does_not_load(monkeypatch):
+    gpu_stages.load("cpu")
+    monkeypatch.setattr(ops, "lstm_gates", lambda gates, c: (c, c))
+    with pytest.raises(RuntimeError, match="must leave half of the cell state"):
+        gpu_stages.load("cpu")
+
+
+def test_packages_that_the_report_lacks_are_named(monkeypatch, capsys):
+    monkeypatch.setattr(gpu_stages, "NEEDED", {"torch": "torch", "no_such_module": "no-such-distribution"})
+    with pytest.raises(SystemExit) as ended:
+        gpu_stages.load("cpu")
+    assert ended.value.code == gpu_stages.LACKING
+    assert capsys.readouterr().out.startswith("the report needs no-such-distribution: install them")
+
+
+DRY = {
+    "load": 0, "touch": 7, "step": 0, "profile": 1, "paper": 1, "ops": 43, "model": 33,
+}  # fmt: skip
+
+
+@pytest.fixture
+def own_models():
+    """The benchmark keeps its last model and truth, and other tests give the presets other sizes."""
+    yield [cache.cache_clear() for cache in (bench_model._model, bench_model._truth)]
+    for cache in (bench_model._model, bench_model._truth):
+        cache.cache_clear()
+
+
+@pytest.mark.parametrize("stage", DRY)
+def test_each_stage_runs_dry(stage, tmp_path, own_models):
+    """Every line of a stage on the CPU, so that a slip of the pen costs no GPU its hour; and CUDA is itself again."""
+    event = torch.cuda.Event
+    arguments = ("--out", tmp_path / "out", "--seconds", 0 if stage == "paper" else 100, "--dry")
+    gpu_stages.main([stage, *map(str, arguments)])
+    lines = gpu_stages.read_lines(tmp_path / "out", stage)
+    assert len(lines) == DRY[stage] and torch.cuda.Event is event
+    problems = ("failed", "wrong", "reason", "stage_failed")
+    assert [line[problem] for line in lines for problem in problems if problem in line] == []
+    if stage in gpu_stages.MEASUREMENTS:
+        plan = lines[0]["plan"]
+        assert len(plan) == sum("called" in line for line in lines) and all(c["preset"] == "quick" for c in plan)
+    if stage == "profile":
+        (found,) = lines
+        assert found["kernels"][0]["seconds"] <= found["kernel_seconds"] and found["launches"] > 100

@@ -13,6 +13,7 @@ if not torch.cuda.is_available():
     pytest.skip("torch sees no CUDA device", allow_module_level=True)
 
 BACKENDS = ("reference", "cuda", "triton")
+DTYPES = {"fp32": torch.float32, "fp64": torch.float64, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @pytest.fixture(params=BACKENDS)
@@ -199,7 +200,7 @@ def test_a_graphed_sampler_draws_what_sample_draws(monkeypatch, form):
 # The last, since Triton compiles each of its kernels for each of these types.
 @pytest.mark.parametrize("window", ["initial", "trained", "off_image", "clamped"])
 @pytest.mark.parametrize("shape", ["odd", "one", "none", "large"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
 def test_as_exact_as_the_reference_on_the_cpu(op, backend, dtype, shape, window, make, as_exact):
     if window != "trained" and op not in ("read", "write"):
         pytest.skip("no window")

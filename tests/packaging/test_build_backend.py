@@ -123,3 +123,51 @@ def test_a_wrong_setting_is_refused(build, monkeypatch):
 def test_switched_off(build, monkeypatch):
     monkeypatch.setenv("ALIGNDRAW_BUILD_CPP", "0")
     assert "ALIGNDRAW_BUILD_CPP=0" in build()["cpp_reason"]
+
+
+@pytest.fixture
+def archs(tmp_path, monkeypatch):
+    """The architectures of a build whose nvcc knows some, where nvidia-smi shows GPUs of these capabilities."""
+    monkeypatch.delenv("ALIGNDRAW_CUDA_ARCHS", raising=False)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+
+    def program(name, text):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+        return str(tmp_path / name)
+
+    nvcc = program("nvcc", "printf 'compute_%s\\n' 75 80 86 90 100 120")
+
+    def ask(*capabilities, fails=False):
+        program("nvidia-smi", "exit 9" if fails else f"printf '%s\\n' {' '.join(capabilities)}")
+        return native._archs(nvcc)
+
+    return ask
+
+
+ALL = ["80", "90", "100", "120"]
+
+
+def test_where_gpus_are_visible_the_build_is_for_them_alone(archs):
+    """It once took three times as long, for GPUs that are not there."""
+    assert archs("9.0") == ["90"]
+    assert archs("12.0", "8.6", "8.6") == ["86", "120"]
+
+
+def test_without_a_gpu_or_a_driver_the_build_is_for_all(archs):
+    assert archs() == ALL and archs(fails=True) == ALL
+
+
+def test_a_gpu_that_the_compiler_does_not_know_leaves_the_build_to_all(archs):
+    """A newer one runs the intermediate code of the last architecture."""
+    assert archs("13.0", "9.0") == ALL and archs("[N/A]") == ALL
+
+
+def test_a_build_for_others_names_its_architectures(archs, monkeypatch):
+    monkeypatch.setenv("ALIGNDRAW_CUDA_ARCHS", "all")
+    assert archs("9.0") == ALL
+    monkeypatch.setenv("ALIGNDRAW_CUDA_ARCHS", "80;90a")
+    assert archs("9.0") == ["80", "90a"]
+    monkeypatch.setenv("ALIGNDRAW_CUDA_ARCHS", "70")
+    with pytest.raises(SystemExit, match="ALIGNDRAW_CUDA_ARCHS must be all or name some of 75;80;.*, got '70'"):
+        archs("9.0")
