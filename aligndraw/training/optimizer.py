@@ -1,4 +1,4 @@
-"""The update rule of the paper's authors, gradient clipping, and the course of the learning rate."""
+"""The optimizers, gradient clipping and the learning-rate schedule."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from aligndraw.ops import rounds_fast
 
 
 class RMSprop(torch.optim.Optimizer):
-    """v ← 0.9 v + 0.1 g²; p ← p − lr · g / √(v + 1e-6), as the authors run it.
+    """v ← 0.9 v + 0.1 g²; p ← p − lr · g / √(v + 1e-6), as the paper's authors run it.
 
-    `torch.optim.RMSprop` differs: its ε stands outside the root. A sparse gradient (of a table of words) costs what its
-    rows cost: a row that has none keeps its value under the rule, and its v falls behind until it has one again.
+    `torch.optim.RMSprop` adds ε outside the root. A sparse gradient (of a table of words) costs time in proportion to
+    its rows: the other rows keep their values, and their v catches up when they next have a gradient.
 
     Args:
-        params: as in any torch optimizer.
+        params: as for any torch optimizer.
         lr: step size.
         decay: of v.
-        eps: under the root.
+        eps: added under the root.
 
     Attributes:
-        found_inf: as in torch's fused optimizers: where it is a tensor of 1, a step changes nothing, whatever the
-            gradients, and the host need not know.
+        found_inf: as for torch's fused optimizers. Where it is a tensor of 1, a step changes nothing, whatever the
+            gradients, and without a look from the host.
     """
 
     found_inf: Tensor | None = None
@@ -43,11 +43,11 @@ class RMSprop(torch.optim.Optimizer):
     def step(  # type: ignore[override]
         self, closure: Callable[[], float] | None = None, scales: Mapping[Tensor, Tensor] | None = None
     ) -> float | None:
-        """One update of every parameter that has a gradient.
+        """Updates every parameter that has a gradient.
 
         Args:
-            closure: computes the loss anew.
-            scales: factors of the gradients, by parameter, instead of scaled gradients.
+            closure: recomputes the loss.
+            scales: factors of the gradients by parameter, instead of scaled gradients.
         """
         loss = None
         if closure is not None:
@@ -83,7 +83,7 @@ def _update(
     eps: float,
     found_inf: Tensor | None,
 ) -> None:
-    """The rule for dense gradients: one pass over the memory in C++, else some."""
+    """Applies the rule to dense gradients: in one pass over the memory in C++, in several in PyTorch."""
     everything = [*params, *squares, *grads]
     plain = all(t.dtype == torch.float32 and t.is_contiguous() and t.device.type == "cpu" for t in everything)
     if plain and isinstance(lr, float) and backend_for("unroll", "cpu") == "cpp":
@@ -106,18 +106,21 @@ def _update(
 def _halting(
     found_inf: Tensor | None, grads: list[Tensor], lr: Tensor | float, decay: float
 ) -> tuple[list[Tensor], Tensor | float, Tensor | float]:
-    """Gradients, step size and decay by which a step changes nothing where found_inf is 1; else as they are."""
+    """Returns gradients, step size and decay with which a step changes nothing where found_inf is 1; else as given."""
     if found_inf is None:
         return grads, lr, decay
     halted = found_inf.to(grads[0].dtype)
-    flat = torch.where(found_inf > 0, 0.0, _flatten_dense_tensors(grads))  # a NaN times 0 would be one
+    flat = torch.where(found_inf > 0, 0.0, _flatten_dense_tensors(grads))  # NaN · 0 is NaN
     return list(_unflatten_dense_tensors(flat, grads)), lr * (1 - halted), decay + (1 - decay) * halted
 
 
 def _update_rows(
     p: Tensor, state: dict[str, Tensor], scale: Tensor | float, lr: float, decay: float, eps: float
 ) -> None:
-    """The rule for the rows of a sparse gradient; `late` has how many updates each row's v has missed."""
+    """Applies the rule to the rows of a sparse gradient.
+
+    `late` counts the updates that the v of each row has missed.
+    """
     assert p.grad is not None
     if "late" not in state:
         state["late"] = p.new_zeros(len(p))
@@ -132,19 +135,19 @@ def _update_rows(
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon for matrices (Jordan et al., 2024), Adam for all else (Kingma and Ba, 2015).
+    """Muon for matrices (Jordan et al., 2024), Adam for all other parameters (Kingma and Ba, 2015).
 
     m ← 0.95 m + 0.05 g; W ← W − lr · 0.4 √max(rows, columns) · O, where O is the orthogonal factor of 0.05 g + 0.95 m,
-    by five steps of a Newton–Schulz iteration: all its singular values are near 1. With 0.2 √… a step would be as large
-    as one of Adam's (Liu et al., 2025); twice that trains faster here (docs/training.md).
+    by five steps of a Newton–Schulz iteration, which bring all singular values near 1. With 0.2 √… a step would be as
+    large as one of Adam's (Liu et al., 2025); twice that trains faster here (docs/training.md).
 
     With `bf16`, matrices on a CPU with AVX512_BF16 or AMX take a step in one call of C++ (csrc/cpu/muon.cpp).
 
     Args:
-        params: as in any torch optimizer.
-        matrices: those among them that Muon serves, [rows, columns] each.
+        params: as for any torch optimizer.
+        matrices: those of them that Muon updates, [rows, columns] each.
         lr: step size.
-        bf16: whether the iteration's products are in bfloat16, which it is made to bear.
+        bf16: forms the products of the iteration in bfloat16, which it tolerates.
 
     Attributes:
         found_inf: as `RMSprop.found_inf`.
@@ -153,14 +156,14 @@ class Muon(torch.optim.Optimizer):
     found_inf: Tensor | None = None
 
     def __init__(self, params: Any, matrices: Iterable[Tensor], lr: float = 1e-3, bf16: bool = False) -> None:
-        # A state that is loaded goes where the parameters are; Adam's count of steps only where its rule is the fused.
+        # "fused" makes a loaded count of Adam's steps follow the parameters to their device.
         super().__init__(params, {"lr": lr, "fused": True})
         self._matrices = set(matrices)
         self._dtype = torch.bfloat16 if bf16 else None
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One update of every parameter that has a gradient."""
+        """Updates every parameter that has a gradient."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -202,10 +205,12 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(g: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    """About U Vᵀ of the singular value decomposition U S Vᵀ of g, by products in `dtype`, g's own when None.
+    """Returns approximately U Vᵀ of the singular value decomposition g = U S Vᵀ, with products in `dtype` (None.
 
-    Five steps of X ← a X + (b X Xᵀ + c (X Xᵀ)²) X from g over its norm, with the coefficients of Jordan et al.: they
-    take singular values to between 0.7 and 1.2.
+    That of g).
+
+    Five steps of X ← a X + (b X Xᵀ + c (X Xᵀ)²) X from g over its norm, with the coefficients of Jordan et al., bring
+    all singular values to between 0.7 and 1.2.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     x = (g.mT if g.shape[0] > g.shape[1] else g).to(dtype or g.dtype)
@@ -238,7 +243,7 @@ def build_optimizer(model: Model, config: TrainingConfig, precision: str) -> tor
 
 
 def learning_rate(config: TrainingConfig, update: int) -> float:
-    """The step size of update 0, 1, ...: constant and then a tenth ("step"), or a half cosine ("cosine")."""
+    """Returns the step size of update 0, 1, ...: constant and then a tenth ("step"), or a half cosine ("cosine")."""
     if config.schedule == "step":
         return config.learning_rate * (0.1 if update >= config.drop_epoch * config.updates_per_epoch else 1.0)
     done = min(1.0, update / max(1, config.epochs * config.updates_per_epoch))
@@ -246,9 +251,9 @@ def learning_rate(config: TrainingConfig, update: int) -> float:
 
 
 def clip_scales(parameters: Iterable[nn.Parameter], config: TrainingConfig) -> tuple[Tensor, dict[Tensor, Tensor]]:
-    """The gradients' global norm, and by parameter the factor that brings its gradient down to `clip_norm`.
+    """Returns the global norm of the gradients, and by parameter the factor that clips its gradient to `clip_norm`.
 
-    Clipped are all gradients together ("global") or each alone ("per_tensor").
+    `config.clip` is "global" for one norm of all gradients, or "per_tensor" for a norm per gradient.
     """
     with_grads, grads = [], []
     for p in parameters:

@@ -48,7 +48,9 @@ def commands():
     blocks = re.findall(r"^```sh\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     for line in "".join(blocks).splitlines():
         words = shlex.split(line)
-        if words[0] == "torchrun":  # what it starts is the command itself; several processes: tests/cli/evaluate/test_tables.py
+        if (
+            words[0] == "torchrun"
+        ):  # what it starts is the command itself; several processes: tests/cli/evaluate/test_tables.py
             words = words[words.index("-m") + 1 :]
         assert words[0] == "aligndraw", line
         yield words[1:]
