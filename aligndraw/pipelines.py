@@ -309,7 +309,7 @@ def _with_sentences(model: ModelConfig) -> tuple[ModelConfig, SentenceReader | N
     """
     if model.sentences == "caption":
         if model.sentence_units:
-            raise ValueError(f"sentences must say what makes vectors of {model.sentence_units} numbers, got 'caption'")
+            raise ValueError(f"sentences must name an encoder of {model.sentence_units} numbers, got 'caption'")
         return model, None
     specification = absolute_specification(model.sentences)
     reader = _open_sentences(specification, model.sentence_units)

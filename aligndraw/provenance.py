@@ -27,7 +27,7 @@ def training_data(notes: Mapping[str, Any], validation_size: int) -> DataSet:
         record = data_of(notes)
     except ValueError as error:
         raise ValueError(
-            f"the model does not say what it was trained on: name the data (--data); its notes: {error}"
+            f"the model does not name its training data: name them (--data); its notes: {error}"
         ) from error
     data = recorded_data_set(record, validation_size)
     if record["sha256"] not in (None, data.record["sha256"]):
@@ -63,7 +63,7 @@ def training_images(
             raise ValueError("its seed or its epoch_size is negative")
     except ValueError as error:
         raise ValueError(
-            f"the model does not say which pictures of {data.name} it was trained on: its notes: {error}"
+            f"the model does not name its training pictures of {data.name}: its notes: {error}"
         ) from error
     missing = min(limit or 20_000, size * epochs)
     parts: list[NDArray[np.uint8]] = []

@@ -198,7 +198,7 @@ def _novel(arguments: argparse.Namespace, pipelines: Pipelines, groups: Groups) 
 
 def _swap(arguments: argparse.Namespace, pipelines: Pipelines, groups: Groups) -> Image.Image:
     (pipeline,) = pipelines.values()
-    heading = "Word swaps. What changes between captions is in colour; the pictures of a column have the same noise."
+    heading = "Word swaps. Changed words are in colour; the pictures of a column have the same noise."
     return rows_figure(heading, [Group(_swapped(arguments, pipeline, group)) for group in groups])
 
 

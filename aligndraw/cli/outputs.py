@@ -46,7 +46,7 @@ def check_file(path: Path) -> None:
 
 
 def model_name(folder: Path | None) -> str:
-    """Returns what messages and files call the model of --model."""
+    """Returns the name of the model of --model in messages and files."""
     return f"shipped {SHIPPED.name}" if folder is None else str(folder)
 
 

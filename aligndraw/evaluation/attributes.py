@@ -1,4 +1,4 @@
-"""Attribute accuracy: the share of scene pictures that show what their captions say, by the scene reader.
+"""Attribute accuracy: the share of scene pictures that show their captions, by the scene reader.
 
 A picture is *right* when its object, its colour and its place (the ground under it, or the sky) are those that its
 caption names; every caption names all three. See docs/evaluation.md.
@@ -38,7 +38,7 @@ class AttributeAccuracy:
     """How well pictures of scenes show their captions.
 
     Attributes:
-        shares: of pictures that show what their captions name, by group: the keys of `GROUPS`.
+        shares: of pictures that show their captions, by group: the keys of `GROUPS`.
         accuracy: the same shares for real pictures, which a perfect model would reach. Empty where the reader's record
             has none.
     """

@@ -1,4 +1,4 @@
-"""The outcomes of held-out digits: what a model draws at places where training never showed them.
+"""The outcomes of held-out digits: drawings of digits at places where training never showed them.
 
 Docs/evaluation.md.
 """
@@ -75,11 +75,11 @@ class Confusion:
 
     def __str__(self) -> str:
         """Returns the outcomes in per cent, and the most frequent readings of each place."""
-        lines = ["  digits at the place where they are held out; what is drawn there, in per cent:"]
+        lines = ["  outcomes of held-out digits at their places, in per cent:"]
         lines += [
             f"    {text:<42}{100 * self.outcomes[outcome] / self.count:>6.1f}" for outcome, text in OUTCOMES.items()
         ]
-        lines.append("  what the reader finds there, in per cent:")
+        lines.append("  readings at these places, in per cent:")
         for (place, digit), found in self.instead.items():
             total = sum(found.values())
             commonest = sorted(found.items(), key=lambda item: -item[1])[:4]

@@ -1,4 +1,4 @@
-"""Fidelity: the share of pictures that show what their captions say, by the digit reader.
+"""Fidelity: the share of pictures that show their captions, by the digit reader.
 
 A picture is *faithful* when every place that its caption names holds the named digit, and every other place is empty.
 See docs/evaluation.md.
@@ -169,7 +169,7 @@ class Fidelity:
         for group, text in GROUPS.items():
             real = self.accuracy.get(group, "unknown")
             lines.append(f"  {text:<34}{self.faithful[group]!s:>12}{real!s:>22}")
-        lines.append("  Real pictures are what the digit reader makes of flawless ones.")
+        lines.append("  real pictures: the shares of real pictures, as the digit reader reads them")
         lines.append("  named digits that stand at their place, by place and by digit:")
         for place, digit in zip_longest(self.places.items(), self.digits.items(), fillvalue=("", "")):
             lines.append(f"    {place[0]:<14}{place[1]!s:>12}{digit[0]:>8}{digit[1]!s:>14}")

@@ -109,5 +109,5 @@ class Parts:
         return np.concatenate([self._read(self.path(part.name)) for part in parts])
 
     def _read(self, path: Path) -> NDArray[Any]:
-        with reading(path, "not what was computed: remove it, and start again"):
+        with reading(path, "not the computed result: remove it, and start again"):
             return load_array(path)

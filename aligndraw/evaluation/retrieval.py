@@ -59,7 +59,7 @@ class Retrieval:
             ValueError: a score is not a finite number.
         """
         if not scores.isfinite().all():
-            raise ValueError("scores must be finite numbers, got others: the model or an image is of no use")
+            raise ValueError("scores must be finite numbers, got others: the model or an image is unusable")
         return cls((scores >= scores.gather(1, true[:, None])).sum(1) - 1, scores.shape[1])
 
     def recall(self, count: int) -> Share:
@@ -147,7 +147,7 @@ def shortlists(features: NDArray[Any], size: int = SHORTLIST) -> NDArray[np.int6
     """
     check_int("size", size, 1)
     if not np.isfinite(features).all():
-        raise ValueError("features must be finite numbers, got others: the network or an image is of no use")
+        raise ValueError("features must be finite numbers, got others: the network or an image is unusable")
     if features.ndim != 2 or not 1 <= size <= len(features):
         raise ValueError(f"features must be [n, d] with n of at least size {size}, got {list(features.shape)}")
     itself = np.arange(len(features))

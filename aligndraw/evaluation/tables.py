@@ -260,7 +260,7 @@ class TableRow:
         values = {name: done.read(parts) for name, parts in measures.items()}
         for name, array in values.items():
             if not np.isfinite(array).all():
-                raise ValueError(f"the model is of no use: its {name} are not finite numbers")
+                raise ValueError(f"the model is unusable: its {name} are not finite numbers")
         estimates = {name: Estimate.of(torch.from_numpy(v)) for name, v in values.items() if name.startswith("bound")}
         sharpened = [estimate for name, estimate in estimates.items() if name.startswith("bound-sharpened")]
         candidates = data.lists[data.image_index]

@@ -78,7 +78,7 @@ class CaptionedSharpener:
             specification = sentences or entry(trained, "specification", str, type(None), default=None)
         if specification is None:
             raise ValueError(
-                f"the sharpener in {folder} does not say what reads its captions: aligndraw sharpen takes "
+                f"the sharpener in {folder} does not name its sentence encoder: aligndraw sharpen takes "
                 "--sentences, and sharpener_from_released notes it (sentences=...)"
             )
         wanted = trained.get("language")

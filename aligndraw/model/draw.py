@@ -166,7 +166,7 @@ class AlignDRAW(Model):
 
         "" where it is one op.
 
-        The one op computes what `step` computes, but nothing can observe or change it between steps. So the model runs
+        The one op gives the results of `step`, but nothing can observe or change it between steps. So the model runs
         step by step with hooks on its parts, with parts of other types, and without a kernel. Under autocast to
         bfloat16 the op "unroll" rounds the factors of its large products (see `ops.unroll`); "unroll_prior" rounds
         nothing.

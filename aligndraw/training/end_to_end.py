@@ -22,8 +22,8 @@ class EndToEndTrainer(Trainer):
     """Trains a `RefinedDRAW` on KL + NLL of the refined pictures + adversarial · E[−log D(m, s)].
 
     D is the discriminator of a sharpener, s the sentence, m the refined picture of the posterior's latents. Before each
-    update of the model, D takes one step of gradient descent on telling m from x. With `config.adversarial` = 0 there
-    is no discriminator.
+    update of the model, D takes one step of gradient descent on discriminating m from x. With `config.adversarial` = 0
+    there is no discriminator.
 
     Args:
         model: trained in place, from its present parameters.

@@ -77,7 +77,7 @@ class Resumable(ABC, Generic[_U]):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what `state_dict` returned; the next update is then the one that followed it."""
+        """Restores a `state_dict`; the next update is then the one that followed it."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         for name, tensor in self.average.items():

@@ -234,8 +234,8 @@ def _run_bound(arguments: argparse.Namespace) -> int:
         tell(_bound_table(sharpened.bounds, arguments.samples, COMBINATIONS))
     for stage, score in scores.items():
         for kind, accuracy in score.attributes.items():
-            what = "pictures" if stage == "drawn" else "sharpened ones"
-            tell(f"\n{what} that show what their captions say, {COMBINATIONS[kind]}, in per cent: more is better")
+            pictures = "pictures" if stage == "drawn" else "sharpened pictures"
+            tell(f"\n{pictures} that show their captions, {COMBINATIONS[kind]}, in per cent: more is better")
             tell(accuracy)
     if reader is not None:
         tell("  real pictures: the shares of real pictures, as the scene reader reads them")

@@ -286,7 +286,7 @@ def test_a_damaged_part(compare, command, scenes, tmp_path):
     part = next((tmp_path / "out" / "parts").glob("*/similarity-*.npy"))
     part.write_bytes(part.read_bytes()[:-8])
     status, _, err = command("tables", "--data", "scenes", "--model", f"a={scenes}", "-o", tmp_path / "out", *SMALL)
-    assert status == 1 and f"{part} is not what was computed: remove it, and start again" in err
+    assert status == 1 and f"{part} is not the computed result: remove it, and start again" in err
     part.unlink()
     compare(f"a={scenes}")
 
