@@ -1,7 +1,7 @@
 """alignDRAW, generating images from captions with attention (Mansimov et al., ICLR 2016), on custom kernels.
 
-Everything is imported when it is first used, torch too: `import aligndraw` alone takes no time, and
-`aligndraw.pipelines.Pipeline` is there without another import. `import aligndraw.ops` defines `torch.ops.aligndraw`.
+Modules are imported when they are first used, torch included: `import aligndraw` alone takes no time, and
+`aligndraw.pipelines.Pipeline` needs no further import. `import aligndraw.ops` defines `torch.ops.aligndraw`.
 """
 
 import importlib

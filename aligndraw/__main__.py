@@ -1,4 +1,4 @@
-"""`python -m aligndraw` is the command `aligndraw`."""
+"""Makes `python -m aligndraw` the command `aligndraw`."""
 
 import sys
 

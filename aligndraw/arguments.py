@@ -1,4 +1,4 @@
-"""Checks of the arguments of public functions, each in one line: the argument, the rule and the value that came."""
+"""Checks of arguments of public functions. A message names the argument, the rule and the value, in one line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SEEDS = 2**63
 
 
 def check_int(name: str, value: Any, least: int, below: int | None = None) -> None:
-    """Raises ValueError unless `value` is a whole number of at least `least`, and below `below` where that is given."""
+    """Raises ValueError unless `value` is a whole number of at least `least`, and below `below` where given."""
     try:
         number = None if isinstance(value, bool) else operator.index(value)
     except TypeError:

@@ -1,7 +1,7 @@
-"""Which implementation serves an op, and why another does not.
+"""The backend of each op on each device, and the reason where a backend is absent.
 
-Backends, fastest first, by device: a CPU tensor is served by `cpp`, a CUDA tensor by `cuda`, then `triton`;
-`reference`, plain PyTorch, serves every device and is the specification of the others.
+The backends in order of preference: `cpp` for CPU tensors; `cuda`, then `triton`, for CUDA tensors; `reference`, plain
+PyTorch, on every device. The reference is the specification of the others.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ NAMESPACES = {"cpp": "aligndraw", "cuda": "aligndraw", "triton": "aligndraw_trit
 _BY_DEVICE = {"cpu": ("cpp", "reference"), "cuda": ("cuda", "triton", "reference")}
 _BUILT = {"cpp": bool, "cuda": bool, "cpp_reason": str, "cuda_reason": str}
 _HERE = Path(__file__).parent
-# The instruction sets that the C++ products have kernels for, by their numbers in C++; each includes those before it.
+# The instruction sets of the kernels of C++ products, in the order of their numbers in C++; each includes the earlier.
 ISAS = ("portable", "avx2", "avx512", "avx512_bf16", "amx")
 
 
 def _build_record() -> dict[str, Any]:
-    """What the build wrote of itself; nothing when this is an unbuilt source tree, or the record is damaged."""
+    """Returns the record of the build; an empty one where the source tree is unbuilt, or the record is damaged."""
     path = _HERE / "_build.json"
     reason = "this source tree has not been built: run `pip install .`"
     if path.is_file():
@@ -43,7 +43,7 @@ def _build_record() -> dict[str, Any]:
 
 
 def _load_library() -> str:
-    """Loads the compiled kernels; returns the reason where that cannot be done."""
+    """Loads the compiled kernels; returns "", or the reason why they do not load."""
     found = sorted(_HERE.glob("_C*.so"))
     if not found:
         return str(BUILD["cpp_reason"])
@@ -62,7 +62,7 @@ _library_reason = _load_library()
 
 
 def missing_reason(op: str, backend: str, device: str) -> str:
-    """Why `backend` cannot serve `op` ("write", "attend", ...) on a device type ("cpu", "cuda"); "" when it can."""
+    """Why `backend` cannot run `op` ("write", "attend", ...) on a device type ("cpu", "cuda"); "" when it can."""
     if backend == "reference":
         return ""
     if backend == "triton":
@@ -102,9 +102,9 @@ _choices: dict[tuple[str, str], str] = {}
 
 
 def backend_for(op: str, device: str) -> str:
-    """The backend that serves `op` on a device type: the forced one, else the fastest that is built.
+    """Returns the backend of `op` on a device type: the forced one, else the first in order of preference.
 
-    Raises RuntimeError when a backend is forced that cannot serve it; the message says why and what mends it.
+    Raises RuntimeError where a backend is forced that cannot run the op; the message says why and what to do.
     """
     if torch.compiler.is_compiling():
         return _choose(op, device, _forced)  # the compiler guards on _forced
@@ -126,7 +126,7 @@ def _choose(op: str, device: str, forced: str | None) -> str:
     if forced is None:
         order = _BY_DEVICE.get(device, ("reference",))
         return next(b for b in order if not missing_reason(op, b, device))
-    if forced not in BACKENDS:  # use_backend has checked: this came from the environment
+    if forced not in BACKENDS:  # from the environment; use_backend checks its own
         raise RuntimeError(f"ALIGNDRAW_BACKEND must be one of {', '.join(BACKENDS)}, got {forced!r}")
     reason = missing_reason(op, forced, device)
     if reason:
@@ -134,7 +134,7 @@ def _choose(op: str, device: str, forced: str | None) -> str:
     return forced
 
 
-# What torch.compiler.assume_constant_result does, which imports the whole compiler: most of `import aligndraw`'s time.
+# torch.compiler.assume_constant_result does the same, but imports the compiler: most of `import aligndraw`'s time.
 _choose._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
@@ -150,8 +150,8 @@ def _force(name: str | None) -> None:
 def use_backend(name: str) -> Iterator[None]:
     """Runs every op inside the `with` block on one backend: "reference", "cpp", "cuda" or "triton".
 
-    It holds for the whole process. An op that the backend cannot serve raises RuntimeError when called.
-    The environment variable ALIGNDRAW_BACKEND does the same for a whole run.
+    It applies to the whole process. An op that the backend cannot run raises RuntimeError when called. The environment
+    variable ALIGNDRAW_BACKEND sets the backend of a whole process.
     """
     before = _forced
     _force(name)

@@ -1,8 +1,6 @@
-"""What a model is and how it is trained: frozen dataclasses, and the paper's values for them.
+"""The configurations of models and of their training, with the paper's values.
 
-`Config` and `setting` are for other configurations too (`aligndraw.lapgan.config`, `aligndraw.training.skipthoughts`).
-
-Every field carries the sentence that the command line shows as its help.
+The help of each field is that of its option on the command line.
 """
 
 from __future__ import annotations
@@ -17,12 +15,12 @@ _C = TypeVar("_C", bound="Config")
 
 
 class ModelConfig(Config):
-    """What the configurations of models share.
+    """The base of the configurations of models.
 
     Attributes:
-        KIND: as `to_dict` names it; a dictionary without one is of a drawing model.
-        in_steps: whether the model draws in steps.
-        caption_units: size of the vectors that a caption consists of.
+        KIND: the entry "kind" of `to_dict`; a dictionary without one belongs to a drawing model.
+        in_steps: true for a model that draws in steps.
+        caption_units: size of the vectors of a caption.
     """
 
     KIND: ClassVar[str]
@@ -43,7 +41,7 @@ class ModelConfig(Config):
 
     @property
     def title(self) -> str:
-        """What the paper calls such a model."""
+        """The paper's name of the model."""
         raise NotImplementedError
 
     @property
@@ -51,12 +49,12 @@ class ModelConfig(Config):
         return self.sentence_units or 2 * self.language_units
 
     def to_dict(self) -> dict[str, Any]:
-        """The kind and the fields as plain Python values, ready for JSON."""
+        """Returns the kind and the fields as plain Python values, ready for JSON."""
         return {"kind": self.KIND, **super().to_dict()}
 
     @classmethod
     def from_dict(cls: type[_C], values: dict[str, Any]) -> _C:
-        """The configuration that `to_dict` described. Raises ValueError for an unknown field, or another kind."""
+        """Returns the configuration of a `to_dict`. Raises ValueError for an unknown field, or another kind."""
         kind = entry(values, "kind", str, default=AlignDRAWConfig.KIND)
         if kind != cls.KIND:  # type: ignore[attr-defined]
             raise ValueError(f"{cls.__name__} is of kind {cls.KIND!r}, got {kind!r}")  # type: ignore[attr-defined]
@@ -69,7 +67,7 @@ class ModelConfig(Config):
 
 
 def model_config(values: dict[str, Any]) -> ModelConfig:
-    """The configuration of a model, of whatever kind, that its `to_dict` described.
+    """Returns the configuration of a `to_dict` of any kind of model.
 
     Raises:
         ValueError: there is no such kind, or a field is wrong.
@@ -83,17 +81,19 @@ def model_config(values: dict[str, Any]) -> ModelConfig:
 
 _SENTENCES = setting(
     "caption",
-    "what makes the vector of a caption: caption, the model's own language model; or a sentence encoder, "
+    "reader of captions: caption, the model's own language model; or a sentence encoder, "
     "combined-skip:DIR, uni-skip:DIR, bi-skip:DIR, vectors:FILE or transformer:NAME",
 )
-_SENTENCE_UNITS = setting(0, "d, size of a sentence encoder's vectors; 0 for the encoder's own, or for none")
+_SENTENCE_UNITS = setting(
+    0, "d, size of the vectors of a sentence encoder; 0 to take the encoder's own, or without one"
+)
 
 
 @dataclass(frozen=True)
 class AlignDRAWConfig(ModelConfig):
     """The shape of a model (the paper's Table 2) and the choices that the paper leaves open.
 
-    `AlignDRAWConfig.preset(name)` gives a named one; `replace(field=value)` changes some fields.
+    `AlignDRAWConfig.preset(name)` returns a named one; `replace(field=value)` changes fields.
     """
 
     KIND = "draw"
@@ -102,29 +102,29 @@ class AlignDRAWConfig(ModelConfig):
     image_size: tuple[int, int] = setting((60, 60), "height and width of the canvas, in pixels")
     channels: int = setting(1, "channels of the image: 1 for grey, 3 for colour")
     steps: int = setting(32, "T, the number of drawing steps")
-    read_size: int = setting(8, "p of the read glimpse: a grid of p x p Gaussian filters")
-    write_size: int = setting(8, "p of the patch that is written at each step")
+    read_size: int = setting(8, "p of the glimpse, which a grid of p x p Gaussian filters reads")
+    write_size: int = setting(8, "p of the patch written at each step")
     window_span: float = setting(
         0.0,
-        "pixels from the first to the last filter of both grids, whose sigma is then half their spacing; 0 for windows "
-        "whose size is drawn from the state at each step, as in the paper",
+        "pixels from the first to the last filter of both grids, with sigma half the spacing; 0 for windows whose size "
+        "depends on the state at each step, as in the paper",
     )
     encoder_units: int = setting(300, "units of the inference LSTM")
     decoder_units: int = setting(300, "n, units of the generative LSTM")
-    latent_units: int = setting(150, "size of the latent z of one step")
+    latent_units: int = setting(150, "size of the latent z of a step")
     language_units: int = setting(128, "m, units of the language LSTM in each direction")
-    align_units: int = setting(512, "l, size of the alignment between words and drawing state")
-    vocabulary_size: int = setting(22, "K, number of different words")
+    align_units: int = setting(512, "l, hidden units of the attention to words")
+    vocabulary_size: int = setting(22, "K, number of words in the vocabulary")
     align: bool = setting(True, "attend to the words at each step; false gives noalignDRAW")
     word_values: str = setting(
         "states",
-        "what is read of a word that is attended to: states, the language model's at the word, as in the paper; or "
-        "embeddings, a vector of the word alone, so that the other words decide only where to attend",
+        "values of the attention: states, the language model's states at the words, as in the paper; or embeddings, a "
+        "vector per word, so that the other words decide only where to attend",
         ("states", "embeddings"),
     )
     sentences: str = _SENTENCES
     sentence_units: int = _SENTENCE_UNITS
-    likelihood: str = setting("bernoulli", "observation model of a pixel given the canvas", ("bernoulli", "gaussian"))
+    likelihood: str = setting("bernoulli", "distribution of a pixel given the canvas", ("bernoulli", "gaussian"))
     observation_variance: float = setting(1.0, "variance of a pixel under the gaussian likelihood")
     canvas_init: float = setting(-10.0, "initial value of the learned first canvas, before the sigmoid")
     conventions: str = setting(
@@ -148,16 +148,16 @@ class AlignDRAWConfig(ModelConfig):
 
     @property
     def title(self) -> str:
-        """What the paper calls such a model."""
+        """The paper's name of the model."""
         return "alignDRAW" if self.align else "skipthoughtDRAW" if self.sentences != "caption" else "noalignDRAW"
 
     @classmethod
     def preset(cls, name: str) -> AlignDRAWConfig:
-        """A named configuration.
+        """Returns a named configuration.
 
-        `mnist`, `coco`: the rows of the paper's Table 2. `quick`: MNIST with captions with a quarter of the steps, of
-        the alignment units and of the latents, for a laptop; `best`: the same with 12 steps. `scenes`: 32x32 in
-        colour, for a laptop. Raises ValueError for another name.
+        `mnist`, `coco`: the rows of the paper's Table 2. `quick`: MNIST with captions with a quarter of the steps,
+        alignment units and latents, for a laptop; `best`: the same with 12 steps. `scenes`: 32x32 in colour, for a
+        laptop. Raises ValueError for another name.
         """
         return preset_named(_MODELS, name)
 
@@ -178,13 +178,13 @@ class RefinedConfig(AlignDRAWConfig):
 
     @property
     def title(self) -> str:
-        """What is refined, and that it is."""
+        """The paper's name of the drawing model, and that it is refined."""
         return f"end-to-end refined {super().title}"
 
 
 @dataclass(frozen=True)
 class VAEConfig(ModelConfig):
-    """What the two variational auto-encoders share: one latent, and pixels under least squares."""
+    """The base of the two variational auto-encoders: one latent, and a least-squares loss on pixels."""
 
     in_steps = False
     steps = 1
@@ -194,10 +194,10 @@ class VAEConfig(ModelConfig):
     channels: int = setting(3, "channels of the image: 1 for grey, 3 for colour")
     latent_units: int = setting(275, "size of the latent z")
     language_units: int = setting(128, "m, units of the language LSTM in each direction")
-    vocabulary_size: int = setting(25323, "K, number of different words")
+    vocabulary_size: int = setting(25323, "K, number of words in the vocabulary")
     sentences: str = _SENTENCES
     sentence_units: int = _SENTENCE_UNITS
-    likelihood: str = setting("gaussian", "observation model of a pixel given the latent", ("bernoulli", "gaussian"))
+    likelihood: str = setting("gaussian", "distribution of a pixel given the latent", ("bernoulli", "gaussian"))
     observation_variance: float = setting(1.0, "variance of a pixel under the gaussian likelihood")
     canvas_init: float = setting(0.0, "initial value of the learned mean of all images, before the sigmoid")
 
@@ -212,11 +212,11 @@ class FullyConnectedVAEConfig(VAEConfig):
     KIND = "fc-vae"
     title = "Fully-Connected VAE"
 
-    hidden_units: int = setting(1000, "units of each of the two hidden layers, of the encoder and of the decoder")
+    hidden_units: int = setting(1000, "units of each of the two hidden layers of the encoder and of the decoder")
 
     @classmethod
     def preset(cls, name: str) -> FullyConnectedVAEConfig:
-        """`coco`, or the smaller `scenes`, for a laptop. Raises ValueError for another name."""
+        """Returns `coco`, or the smaller `scenes`, for a laptop. Raises ValueError for another name."""
         return preset_named(_FULLY_CONNECTED, name)
 
 
@@ -235,7 +235,7 @@ class ConvolutionalVAEConfig(VAEConfig):
 
     @classmethod
     def preset(cls, name: str) -> ConvolutionalVAEConfig:
-        """`coco`, or the smaller `scenes`, for a laptop. Raises ValueError for another name."""
+        """Returns `coco`, or the smaller `scenes`, for a laptop. Raises ValueError for another name."""
         return preset_named(_CONVOLUTIONAL, name)
 
 
@@ -247,27 +247,27 @@ PRECISIONS = ("float32", "tf32", "bf16", "auto")
 
 @dataclass(frozen=True)
 class TrainingConfig(Config):
-    """How a model is trained. `TrainingConfig.preset(name)` gives a named recipe."""
+    """How a model is trained. `TrainingConfig.preset(name)` returns a named recipe."""
 
-    epochs: int = setting(150, "passes over epoch_size examples")
-    epoch_size: int = setting(10_000, "examples drawn anew for each epoch")
-    batch_size: int = setting(100, "examples in one update")
+    epochs: int = setting(150, "epochs of epoch_size examples")
+    epoch_size: int = setting(10_000, "examples per epoch; each epoch draws new ones")
+    batch_size: int = setting(100, "examples per update")
     optimizer: str = setting(
         "rmsprop",
-        "rmsprop as the authors run it; adam; or muon, with adam for all that is no matrix",
+        "rmsprop as the authors run it; adam; or muon, with adam for biases and other non-matrix parameters",
         ("rmsprop", "adam", "muon"),
     )
-    learning_rate: float = setting(1e-3, "step size at the start")
+    learning_rate: float = setting(1e-3, "initial step size")
     schedule: str = setting(
         "step",
-        "step: learning_rate x 0.1 after drop_epoch epochs; cosine: down to a hundredth at the end",
+        "step: learning_rate x 0.1 after drop_epoch epochs; cosine: falls to a hundredth at the end",
         ("step", "cosine"),
     )
-    drop_epoch: int = setting(110, "epochs before the step schedule drops the learning rate")
-    clip_norm: float = setting(10.0, "largest norm of a gradient before it is scaled down; 0 for none")
+    drop_epoch: int = setting(110, "epochs before the step schedule lowers the learning rate")
+    clip_norm: float = setting(10.0, "norm to which larger gradients are scaled down; 0 for no clipping")
     clip: str = setting(
         "per_tensor",
-        "each tensor's own norm, as the authors run it, or that over all parameters together",
+        "per_tensor: each gradient by its own norm, as the authors run it; global: all by their joint norm",
         ("per_tensor", "global"),
     )
     init: str = setting(
@@ -275,24 +275,21 @@ class TrainingConfig(Config):
         "paper: every parameter N(0, 0.01^2); fan_in: weights N(0, 0.7^2 / inputs)",
         ("paper", "fan_in"),
     )
-    kl_warmup: float = setting(0.0, "updates over which the weight of the KL grows from 0 to 1")
+    kl_warmup: float = setting(0.0, "updates in which the weight of the KL grows from 0 to 1")
     weight_decay: float = setting(
         0.0,
-        "each update takes this times the learning rate of every matrix away from it, beside the gradient's step; "
-        "0 for none",
+        "decoupled weight decay: each update subtracts weight_decay x learning rate x W from each matrix W; 0 for none",
     )
     ema: float = setting(
-        0.0, "decay an update of a running mean of the weights, which is then scored and saved; 0 for none"
+        0.0, "decay per update of a moving average of the weights, which is evaluated and saved; 0 for none"
     )
     precision: str = setting(
         "float32",
-        "of the large matrix products: float32; bf16 or, on NVIDIA GPUs, tf32, of factors rounded to bfloat16 or TF32 "
-        "with sums in float32; or auto, bf16 where that is faster (CPUs with AVX512_BF16 or AMX), else float32",
+        "of the factors of large matrix products: float32; bf16; tf32, on NVIDIA GPUs; or auto, bf16 where that is "
+        "faster (CPUs with AVX512_BF16 or AMX), else float32. Sums are in float32",
         PRECISIONS,
     )
-    patience: int = setting(
-        0, "epochs without a better bound on validation pictures before training stops; 0 for never"
-    )
+    patience: int = setting(0, "epochs without a better validation bound before training stops; 0 to never stop early")
 
     def __post_init__(self) -> None:
         self._check()
@@ -314,38 +311,40 @@ class TrainingConfig(Config):
 
     @classmethod
     def preset(cls, name: str) -> TrainingConfig:
-        """A named recipe.
+        """Returns a named recipe.
 
         `paper`, `coco`: RMSprop at 1e-3, then 1e-4 (appendix B), on MNIST with captions, and on COCO, each of its
-        captions once an epoch. `quick`: Muon with a cosine schedule, for about five minutes on two cores; `best`: the
-        same for 10,080 updates; `scenes`: as quick, for 19,200 updates; `vae`: Adam for 12,800. Raises ValueError
-        for another name.
+        captions once per epoch. `quick`: Muon with a cosine schedule, for about five minutes on two cores; `best`: the
+        same for 10,080 updates; `scenes`: as quick, for 19,200 updates; `vae`: Adam for 12,800. Raises ValueError for
+        another name.
         """
         return preset_named(_RECIPES, name)
 
 
 @dataclass(frozen=True)
 class EndToEndConfig(TrainingConfig):
-    """How a drawing model and its refining generator are trained on from where they stand, together."""
+    """How a drawing model and its refiner are trained on together, from their present parameters."""
 
-    epochs: int = setting(8, "passes over epoch_size examples")
-    epoch_size: int = setting(12_800, "examples drawn anew for each epoch")
-    batch_size: int = setting(64, "examples in one update")
+    epochs: int = setting(8, "epochs of epoch_size examples")
+    epoch_size: int = setting(12_800, "examples per epoch; each epoch draws new ones")
+    batch_size: int = setting(64, "examples per update")
     optimizer: str = setting("adam", "rmsprop as the authors run it; adam; or muon", ("rmsprop", "adam", "muon"))
-    learning_rate: float = setting(2e-4, "step size at the start")
+    learning_rate: float = setting(2e-4, "initial step size")
     schedule: str = setting(
         "cosine",
-        "step: learning_rate x 0.1 after drop_epoch epochs; cosine: down to a hundredth at the end",
+        "step: learning_rate x 0.1 after drop_epoch epochs; cosine: falls to a hundredth at the end",
         ("step", "cosine"),
     )
-    precision: str = setting("auto", "of the large matrix products and of convolutions, as elsewhere", PRECISIONS)
+    precision: str = setting(
+        "auto", "of the factors of large matrix products and convolutions, as of other trainings", PRECISIONS
+    )
     adversarial: float = setting(
-        0.0, "weight, in nats, of a discriminator's cross-entropy on refined pictures beside the bound; 0 for none"
+        0.0, "weight, in nats, of the cross-entropy of a discriminator on refined pictures; 0 for no discriminator"
     )
     discriminator_channels: int = setting(
         64, "channels of each hidden convolution of the discriminator", formerly="discriminator_planes"
     )
-    discriminator_rate: float = setting(0.02, "step size of the discriminator's gradient descent")
+    discriminator_rate: float = setting(0.02, "step size of the gradient descent of the discriminator")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,6 +1,6 @@
-"""The authors' released parameters: 33 named arrays, to and from an `AlignDRAW`; 8 of their sharpener.
+"""The authors' released parameters: 33 named arrays, to and from an `AlignDRAW`; and 8 of their sharpener.
 
-Their matrices stand inputs × outputs, their windows in the order (g̃_X, g̃_Y, log δ̃, log σ², log γ).
+Their matrices are inputs × outputs, their windows in the order (g̃_X, g̃_Y, log δ̃, log σ², log γ).
 """
 
 from __future__ import annotations
@@ -80,12 +80,12 @@ def from_released(
     steps: int = 32,
     image_size: tuple[int, int] | None = None,
 ) -> AlignDRAW:
-    """Builds the model that the authors' parameters describe; its sizes are read off the arrays.
+    """Returns the model of the authors' parameters, with the sizes of the arrays.
 
     Args:
-        arrays: the 33 released names -> arrays, in any floating dtype, which the model takes over.
+        arrays: the 33 released names -> arrays, in any floating dtype; the model takes over float64, else float32.
         conventions: "paper", or "released" for the window grid and language model of the authors' code.
-        steps: T, which no array tells.
+        steps: T, which no array determines.
         image_size: (H, W); a square when None.
 
     Raises:
@@ -95,7 +95,7 @@ def from_released(
     config = _config(given, conventions, steps, image_size)
     dtype = torch.float64 if given["c0"].dtype == np.float64 else torch.float32
     latent = config.latent_units
-    with torch.device("meta"):  # without memory: a few arrays of no elements can tell any size
+    with torch.device("meta"):  # without memory: small files may claim any size
         shapes = _views(dict(AlignDRAW(config).named_parameters()), latent)
     for name, target in shapes.items():
         _check_shape(name, given[name], list(_to_theirs(name, target).shape))
@@ -107,7 +107,7 @@ def from_released(
 
 
 def to_released(model: AlignDRAW, grads: bool = False) -> dict[str, NDArray[np.floating]]:
-    """The model's parameters, or their gradients, under the authors' names and in their layouts.
+    """Returns the model's parameters, or their gradients, under the authors' names and in their layouts.
 
     Raises:
         ValueError: the model has no alignment, or with `grads` a parameter has no gradient.
@@ -143,7 +143,7 @@ def _check_shape(name: str, array: NDArray[Any], wanted: list[int]) -> None:
 
 
 def _views(ours: Mapping[str, Tensor], latent: int) -> dict[str, Tensor]:
-    """For each released name, the tensor of ours, or the part of one, that holds its numbers."""
+    """Returns for each released name our tensor, or the part of one, that holds its numbers."""
     views = {name: ours[own] for name, own in _NAMES.items()}
     views["W_z_hdec"], views["W_s_hdec"] = views["W_z_hdec"][:, :latent], views["W_s_hdec"][:, latent:]
     return views
@@ -210,7 +210,7 @@ def _config(
 
 
 def _root(count: int, channels: int) -> int:
-    """The side of `channels` equal squares that hold `count` numbers; 0 when there is none."""
+    """Returns the side of `channels` equal squares that hold `count` numbers; 0 when there is none."""
     side = math.isqrt(max(count, 0) // channels)
     return side if side * side * channels == count else 0
 
@@ -218,17 +218,17 @@ def _root(count: int, channels: int) -> int:
 def sharpener_from_released(
     arrays: Mapping[str, ArrayLike], image_size: tuple[int, int] | None = None, sentences: str | None = None
 ) -> Sharpener:
-    """Builds the sharpener that the authors' `gan.hdf5` describes; its sizes are read off the arrays.
+    """Returns the sharpener of the authors' `gan.hdf5`, with the sizes of the arrays.
 
         with h5py.File("gan.hdf5") as file:
             sharpener_from_released(file, sentences="combined-skip:DIR").save("sharpener")
 
-    Their convolutions flip what the file holds, and Theano's flips it back: it is taken as it stands.
+    The filters are taken as they are: their code flips them, and so does Theano's convolution.
 
     Args:
-        arrays: the 8 released names -> arrays, in any floating dtype, which the sharpener takes over.
+        arrays: the 8 released names -> arrays, in any floating dtype; the sharpener takes over float64, else float32.
         image_size: (H, W); a square when None.
-        sentences: what reads captions for it, as for `aligndraw.text.sentences.open_encoder`; noted with it.
+        sentences: the sentence encoder, as for `aligndraw.text.sentences.open_encoder`; kept in the notes.
 
     Raises:
         ValueError: a name is missing or unknown, a shape does not fit the others, or the image size is ambiguous.

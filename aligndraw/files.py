@@ -1,7 +1,7 @@
-"""Files and folders that appear whole or not at all; arrays and the weights of modules, read without pickle.
+"""Files and folders that appear whole or not at all; arrays and tensors, read without pickle.
 
-What is not whole yet lies beside its place in a folder `.aligndraw-…`, and the process that fills it holds the lock
-`.aligndraw-…/lock`. A kill leaves the folder but ends the lock: `sweep` removes the folders whose lock nobody holds.
+An unfinished file lies beside its place in a folder `.aligndraw-…`, and the process that writes it holds the lock
+`.aligndraw-…/lock`. A kill leaves the folder but releases the lock: `sweep` removes folders whose lock nobody holds.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import torch
 from numpy.typing import DTypeLike, NDArray
 from torch import Tensor, nn
 
-# What packed data may take in memory: so many bytes, or so many times the file. No data of use is packed more tightly.
+# Unpacked data may take FREE_BYTES, or RATIO times the size of the file. No useful data is packed more tightly.
 FREE_BYTES, RATIO = 2**28, 100
 
 _M = TypeVar("_M", bound=nn.Module)
@@ -39,9 +39,9 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of a file system t
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yields a path for a new file or folder, which takes the place of `path` when the block ends well.
+    """Yields a path for a new file or folder, which replaces `path` when the block ends without an error.
 
-    Until then, and if the block fails, `path` stays as it was. A new folder replaces an old one with all that is in it.
+    Until then, and after an error, `path` stays as it was. A new folder replaces an old one with all its contents.
 
     Raises:
         OSError: the place cannot be written.
@@ -50,7 +50,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
         new, old = place / _NEW, place / _OLD / path.name
         yield new
         try:
-            if new.is_dir() and path.is_dir():  # the system replaces files, but no folder with something in it
+            if new.is_dir() and path.is_dir():  # the system replaces files, but no non-empty folder
                 old.parent.mkdir()
                 path.rename(old)
             new.replace(path)
@@ -62,8 +62,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def scratch(parent: Path) -> Iterator[Path]:
-    """Yields a fresh folder in `parent` for what is not whole yet. It goes when the block ends; after a kill, `sweep`
-    removes it.
+    """Yields a fresh folder in `parent` for unfinished files. The block's end removes it; after a kill, `sweep` does.
 
     Raises:
         OSError: the folder cannot be made.
@@ -75,12 +74,12 @@ def scratch(parent: Path) -> Iterator[Path]:
             stack.callback(shutil.rmtree, place, ignore_errors=True)
             with suppress(FileNotFoundError, BlockingIOError):
                 stack.enter_context(locked(place / _LOCK))
-                break  # it was not swept before it was locked
+                break  # no other process swept it before the lock
         yield place
 
 
 def sweep(folder: Path) -> None:
-    """Removes what killed processes left unfinished in a folder, and puts back what they were about to replace."""
+    """Removes unfinished files of killed processes from a folder, and restores files they were about to replace."""
     for place in folder.glob(f"{_SCRATCH}*"):
         with suppress(OSError), (place / _LOCK).open("a") as lock:
             if not _acquire(lock):
@@ -92,7 +91,7 @@ def sweep(folder: Path) -> None:
 
 
 def discard(folder: Path) -> None:
-    """Removes a folder, which is gone at once as a whole; what a kill leaves of it, `sweep` removes.
+    """Removes a folder at once, as a whole; `sweep` removes the remains after a kill.
 
     Raises:
         OSError: there is no such folder, or it cannot be moved.
@@ -104,9 +103,9 @@ def discard(folder: Path) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Holds a lock file, which is made if need be. The lock ends with the block or the process.
+    """Holds a lock file, which is made if need be, until the end of the block or of the process.
 
-    On a file system without locks nothing is held, and nothing is swept.
+    On a file system without locks nothing is held, and `sweep` removes nothing.
 
     Raises:
         BlockingIOError: another process holds it.
@@ -123,7 +122,7 @@ def locked(path: Path) -> Iterator[None]:
                     raise
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                    break  # the process that held it before has not removed it
+                    break  # its former holder has not removed it
         yield
 
 
@@ -131,7 +130,7 @@ if os.name == "posix":
     import fcntl
 
     def _acquire(file: IO[Any]) -> bool:
-        """Locks an open file; False where another process holds it."""
+        """Locks an open file; returns False where another process holds it."""
         try:
             fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -151,7 +150,7 @@ else:
 
 @contextmanager
 def reading(path: str | Path, what: str) -> Iterator[None]:
-    """A ValueError "PATH is WHAT: why" for whatever goes wrong inside but a missing file.
+    """Turns all errors in the block, except a missing file, into one ValueError "PATH is WHAT: why".
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -161,14 +160,14 @@ def reading(path: str | Path, what: str) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise
-    # Damage shows as half a dozen kinds of exception: zip, zlib, header, memory, end of file.
+    # Damage raises half a dozen kinds of exception: zip, zlib, header, memory, end of file.
     except Exception as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise ValueError(f"{path} is {what}: {reason}") from error
 
 
 def read_text(path: str | Path) -> str:
-    """The text of a UTF-8 file, without the mark that some programs begin it with.
+    """Returns the text of a UTF-8 file, without a byte order mark.
 
     Raises:
         OSError: it cannot be read.
@@ -183,19 +182,19 @@ def read_text(path: str | Path) -> str:
 
 
 def check_unpacked(path: str | Path, size: int, what: str = "it") -> None:
-    """Raises ValueError where data of a file would take far more memory than the file.
+    """Raises ValueError where the data of a file would take far more memory than the file.
 
     Args:
         path: of the file.
-        size: of the data, in bytes, as the file itself tells it.
-        what: they are called.
+        size: of the data in bytes, as the file itself states it.
+        what: its name in the message.
     """
     if size > max(FREE_BYTES, RATIO * Path(path).stat().st_size):
         raise ValueError(f"{what} would take {size:,} bytes, more than {RATIO} times the file: unpack it first")
 
 
 def load_array(path: str | Path, mapped: bool = False) -> NDArray[Any]:
-    """The array of a .npy file, in memory or mapped; inside `reading`."""
+    """Returns the array of a .npy file, in memory or mapped; call it inside `reading`."""
     array = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
     if not isinstance(array, np.ndarray):
         array.close()
@@ -204,7 +203,7 @@ def load_array(path: str | Path, mapped: bool = False) -> NDArray[Any]:
 
 
 def load_archive(path: str | Path, *names: str) -> list[NDArray[Any]]:
-    """Arrays of a .npz file by name; inside `reading`."""
+    """Returns arrays of a .npz file by name; call it inside `reading`."""
     archive = np.load(path, allow_pickle=False)
     if isinstance(archive, np.ndarray):
         raise ValueError("it is a single array")
@@ -223,10 +222,10 @@ def load_archive(path: str | Path, *names: str) -> list[NDArray[Any]]:
 
 
 def h5_array(file: Any, name: str) -> NDArray[Any]:
-    """An array of an open HDF5 file, which may neither point to other files nor take far more memory than it has bytes.
+    """Returns an array of an open HDF5 file.
 
     Raises:
-        ValueError: there is none such.
+        ValueError: there is no such array, it lies in another file, or it would take far more memory than the file.
     """
     import h5py
 
@@ -238,15 +237,15 @@ def h5_array(file: Any, name: str) -> NDArray[Any]:
         raise ValueError(f"it has no data set {name!r}")
     if found.is_virtual or found.external:
         raise ValueError(f"{name} must lie in the file itself")
-    # A piece that is packed by itself may be larger than the whole.
+    # A packed chunk may be larger than the whole array.
     check_unpacked(file.filename, max(found.size, math.prod(found.chunks or ())) * found.dtype.itemsize, name)
     return np.asarray(found)
 
 
 def write_array(path: Path, shape: tuple[int, ...], dtype: DTypeLike, blocks: Iterable[NDArray[Any]]) -> str:
-    """Writes a .npy file of blocks of rows one after the other, never held whole.
+    """Writes a .npy file from blocks of rows, which are never all in memory.
 
-    `np.save` and `tofile` are silent where a full disk has no room for the last few kilobytes. A mapped file on a full
+    `np.save` and `tofile` do not report a disk that is full for the last few kilobytes. A memory-mapped file on a full
     disk kills the process.
 
     Returns:
@@ -272,7 +271,7 @@ def write_array(path: Path, shape: tuple[int, ...], dtype: DTypeLike, blocks: It
 
 
 def save_array(path: Path, array: NDArray[Any]) -> str:
-    """`write_array` of one array."""
+    """Writes one array with `write_array`; returns the SHA-256 of the file."""
     return write_array(path, array.shape, array.dtype, [array])
 
 
@@ -285,13 +284,13 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     metadata = dict(metadata or {})
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
     content = safetensors.torch.save(tensors, {**metadata, _CHECKSUM: _checksum(tensors, metadata)})
-    path.write_bytes(content)  # `save_file` hides a full disk in an error of its own
+    path.write_bytes(content)  # `save_file` reports a full disk as another error
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a .safetensors file, on the CPU, and its metadata.
+    """Returns the tensors of a .safetensors file, on the CPU, and its metadata.
 
-    Files of earlier versions and of other programs have no checksum, and are read without one.
+    Files of version 0.1 and of other programs have no checksum, and are read without one.
 
     Raises:
         OSError: the file cannot be read.
@@ -306,13 +305,13 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             raise ValueError("its tensors are not those that were written: its checksum is another")
     except OSError:
         raise
-    except Exception as error:  # each version of the library has its own
+    except Exception as error:  # of a class that differs between versions of the library
         raise ValueError(f"{path} is damaged or no safetensors file: {' '.join(str(error).split())}") from error
     return tensors, metadata
 
 
 def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
-    """SHA-256 of the metadata and of the names, dtypes, shapes and bytes of tensors."""
+    """Returns the SHA-256 of the metadata and of the names, dtypes, shapes and bytes of tensors."""
     digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())

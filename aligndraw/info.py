@@ -1,4 +1,7 @@
-"""What this installation can do and why it cannot do the rest: `aligndraw info`, `python -m aligndraw.info`."""
+"""The capabilities of this installation, with reasons for missing ones.
+
+`aligndraw info`, `python -m aligndraw.info`.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ ENVIRONMENT = {
 
 
 def page() -> str:
-    """The whole page, lines without trailing white space."""
+    """Returns the whole page, lines without trailing white space."""
     facts = [
         ("aligndraw", f"{aligndraw.__version__} in {Path(aligndraw.__file__).parent}"),
         ("python", platform.python_version()),
@@ -60,11 +63,11 @@ def page() -> str:
 
 def main() -> None:
     """Prints the page."""
-    print("\n".join(map(escape, page().split("\n"))))  # of environment variables, too
+    print("\n".join(map(escape, page().split("\n"))))  # it shows environment variables
 
 
 def no_cuda_reason() -> str:
-    """Why there is no CUDA device, with what mends it; "" when there is one."""
+    """Why there is no CUDA device, and what to do; "" when there is one."""
     if torch.version.cuda is None:
         return f"torch {torch.__version__} was built without CUDA: install a CUDA build of torch"
     if not torch.cuda.is_available():
@@ -89,14 +92,14 @@ def _cpu() -> str:
 
 
 def _isa() -> str:
-    """The instruction set of the C++ products, and the last one that this machine has."""
+    """Returns the instruction set of the C++ products, and the best one of this machine."""
     reason = missing_reason("product", "cpp", "cpu")
     if reason:
         return f"none: {reason}"
     best = best_isa()
     try:
         served = served_isa()
-    except RuntimeError as error:  # ALIGNDRAW_ISA names none of this machine's
+    except RuntimeError as error:  # ALIGNDRAW_ISA names one that the machine lacks
         return f"none: {error}"
     return f"{served} serves the C++ products, this machine has {best}"
 
@@ -129,7 +132,7 @@ def _build() -> list[tuple[str, str]]:
 
 
 def _op_row(op: str, notes: list[str]) -> list[str]:
-    """`yes` or the number of a note for each backend, then the choice on each device; notes are added to."""
+    """Returns "yes" or a note's number per backend, then the chosen backend per device; adds to the notes."""
 
     def note(text: str) -> str:
         if text not in notes:
@@ -149,13 +152,13 @@ def _op_row(op: str, notes: list[str]) -> list[str]:
 
 
 def _absence(op: str, backend: str) -> str:
-    """Why a backend cannot serve an op on this machine; "" when it can."""
+    """Why a backend cannot run an op on this machine; "" when it can."""
     at_home = {"reference": "cpu", "cpp": "cpu", "cuda": "cuda"}.get(backend, _devices()[-1])
     return missing_reason(op, backend, at_home) or (no_cuda_reason() if at_home == "cuda" else "")
 
 
 def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """The rows with their cells aligned."""
+    """Returns the rows with aligned cells."""
     widths = [max(map(len, column)) for column in zip(*rows)]
     return ["  ".join(c.ljust(w) for c, w in zip(row, widths)).rstrip() for row in rows]
 

@@ -1,6 +1,6 @@
-"""JSON from files that may be damaged or foreign: one reader, and one list of what can go wrong.
+"""Reading of JSON files that may be damaged or foreign, with one list of possible errors.
 
-It imports nothing but the standard library, so that programs without the package can load it.
+It imports only the standard library, so that programs without the package can load it.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-# Raised where JSON is read, and where values that are missing or of other types are taken out of it.
+# The errors of reading JSON, and of taking missing values, or values of other types, out of it.
 FAULTS = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
-DEPTH = 100  # of lists and objects inside each other, at most
+DEPTH = 100  # most levels of nested lists and objects
 
 _KINDS = {
     str: "text",
@@ -29,10 +29,10 @@ _REQUIRED = object()
 
 
 def parse_json(text: str | bytes, pairs: Callable[[list[tuple[str, Any]]], Any] = dict) -> Any:
-    """The value of a JSON text, all numbers finite.
+    """Returns the value of a JSON text with finite numbers.
 
     Args:
-        pairs: makes an object of its keys and values.
+        pairs: makes an object from its keys and values.
 
     Raises:
         ValueError: it is something else; the message is one line.
@@ -50,18 +50,18 @@ def parse_json(text: str | bytes, pairs: Callable[[list[tuple[str, Any]]], Any] 
 
 
 def read_json(path: Path) -> Any:
-    """`parse_json` of a file.
+    """Returns the value of a JSON file, as `parse_json` does.
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is something else; the message doesn't name it, which `naming` does.
+        ValueError: it is something else. The message does not name the file; `naming` adds its name.
     """
     return parse_json(path.read_bytes())
 
 
 @contextmanager
 def naming(path: Path, what: str, kind: type[ValueError] = ValueError) -> Iterator[None]:
-    """Makes of everything in `FAULTS` one error of a kind: "PATH is WHAT: why", in one line."""
+    """Turns the errors of `FAULTS` in the block into one error of a kind: "PATH is WHAT: why", in one line."""
     try:
         yield
     except FAULTS as error:
@@ -70,13 +70,13 @@ def naming(path: Path, what: str, kind: type[ValueError] = ValueError) -> Iterat
 
 
 def entry(record: Any, name: str, *kinds: type, default: Any = _REQUIRED) -> Any:
-    """A value of an object.
+    """Returns a value of an object.
 
     Args:
         record: the object.
         name: its key.
-        kinds: the types that the value may have: str, int, float, which an int has too, bool, list, dict, type(None).
-        default: for an object that lacks the key; without a default that is an error.
+        kinds: the types that the value may have: str, int, float (which includes int), bool, list, dict, type(None).
+        default: for an object without the key; without a default a missing key is an error.
 
     Raises:
         ValueError: `record` is no object, the key is missing, or the value is of another type.
@@ -95,7 +95,7 @@ def entry(record: Any, name: str, *kinds: type, default: Any = _REQUIRED) -> Any
 
 
 def wanted_like(value: Any, default: Any) -> str:
-    """What a value in place of a default must be and is not, or ""."""
+    """Returns the rule that a value in place of a default breaks; "" where it breaks none."""
     if isinstance(default, bool):
         return "" if isinstance(value, bool) else "true or false"
     if isinstance(default, int):

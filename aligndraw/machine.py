@@ -1,4 +1,4 @@
-"""The machine that this process runs on."""
+"""The processor of this machine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def processor() -> str:
-    """The processor's name, as in "AMD EPYC 9355"; where it is not known, its architecture."""
+    """Returns the processor's name, as in "AMD EPYC 9355"; where it is unknown, its architecture."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         for line in cpuinfo.read_text().splitlines():

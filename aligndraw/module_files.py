@@ -35,28 +35,28 @@ def write_module(
 
 
 def _shapes(build: Callable[[dict[str, Any]], nn.Module], record: dict[str, Any]) -> dict[str, torch.Size]:
-    """The shapes of the parameters and buffers of a module, for which nothing is allocated, whatever its sizes."""
+    """Returns the shapes of a module's parameters and buffers, without allocating them, whatever their sizes."""
     try:
         with torch.device("meta"):
             return {name: tensor.shape for name, tensor in build(record).state_dict().items()}
-    except (RuntimeError, TypeError) as error:  # PyTorch's, of sizes that are too large, have its own stack below them
+    except (RuntimeError, TypeError) as error:  # PyTorch's message continues with its own stack
         raise ValueError(str(error).partition("\n")[0]) from error
 
 
 def read_module(
     folder: Path, names: tuple[str, str], kind: str, format: str, build: Callable[[dict[str, Any]], _M]
 ) -> tuple[_M, dict[str, Any]]:
-    """Reads what `write_module` wrote.
+    """Returns the module and the record that `write_module` wrote.
 
     Args:
         names: of the weights and of the record.
-        kind: what messages call it.
-        format: what the record must say that it is.
-        build: makes the module of the record; it is called twice, first for the shapes alone. Where an entry of the
+        kind: the module's name in messages.
+        format: the required entry "format" of the record.
+        build: returns the module of a record. It is called twice, first for the shapes alone. Where an entry of the
             record is missing or wrong, it raises one of `json_files.FAULTS`.
 
     Returns:
-        the module in float32 on the CPU, and the record, which has "notes".
+        the module in float32 on the CPU, and the record, with "notes".
 
     Raises:
         FileNotFoundError: one of the two files is missing.
@@ -76,7 +76,7 @@ def read_module(
     wrong = sorted(k for k in wanted.keys() | state.keys() if k not in state or wanted.get(k) != state[k].shape)
     if wrong:
         raise ValueError(f"{weights} does not fit {config.name} beside it: look at {', '.join(wrong[:3])}")
-    with torch.random.fork_rng(devices=()):  # the first parameters are drawn, and replaced at once
+    with torch.random.fork_rng(devices=()):  # `build` draws parameters, which are replaced at once
         module = build(record)
     module.load_state_dict({k: v.float() for k, v in state.items()})
     return module, record

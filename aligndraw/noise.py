@@ -1,4 +1,4 @@
-"""Random streams: one for a batch, or one an image, so that a picture never depends on its neighbours."""
+"""Random streams: one per batch or one per image, so that a picture never depends on its neighbours."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ Generators = torch.Generator | Sequence[torch.Generator] | int | None
 
 
 def stream(seed: int, index: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """The random stream number `index` under a seed. Streams of different numbers are independent."""
+    """Returns random stream number `index` of a seed. Streams of different numbers are independent."""
     state = np.random.SeedSequence((seed, index)).generate_state(1, np.uint64)
     return torch.Generator(device).manual_seed(int(state[0]) >> 1)
 
 
 def draw_noise(batch: int, size: Sequence[int], generator: Generators, like: Tensor) -> Tensor:
-    """Standard normal noise [batch, *size] with the dtype and device of `like`.
+    """Returns standard normal noise [batch, *size] with the dtype and device of `like`.
 
     Raises:
         ValueError: a list of generators whose length is not the batch's, or a negative seed.
@@ -34,7 +34,7 @@ def draw_noise(batch: int, size: Sequence[int], generator: Generators, like: Ten
         # on the CPU, so that a seed gives the same picture on every device
         generator = [stream(generator, i) for i in range(batch)]
     if len(generator) != batch:
-        raise ValueError(f"generator must be a list with one generator an image, {batch}, got {len(generator)}")
+        raise ValueError(f"generator must be a list with one generator per image, {batch}, got {len(generator)}")
     if batch == 0:
         return like.new_empty(0, *size)
     return torch.stack(

@@ -1,4 +1,4 @@
-"""From captions to pictures, and from data to a model: what the command line does, for Python."""
+"""Pipelines for Python, as the command line runs them: from captions to pictures, and from data to a model."""
 
 from __future__ import annotations
 
@@ -39,15 +39,14 @@ _C = TypeVar("_C", bound=ModelConfig)
 
 @dataclass(frozen=True, eq=False)
 class Pipeline:
-    """A model with what reads captions for it: `Pipeline.load().draw(["a caption"]).images`.
+    """A model with a reader of captions: `Pipeline.load().draw(["a caption"]).images`.
 
     Attributes:
         model: of any kind.
-        vocabulary: the words that it knows; of a model that reads vectors of sentences, those of its training.
+        vocabulary: the model's words; for a model of sentence vectors, those of its training data.
         notes: how the model came about.
-        sharpen: what is made of the images, given the caption of each; such as an
-            `aligndraw.lapgan.captioned.CaptionedSharpener`.
-        sentences: what makes vectors of captions, for a model that reads such.
+        sharpen: maps captions and images to sharp images, such as an `aligndraw.lapgan.captioned.CaptionedSharpener`.
+        sentences: encodes captions, for a model of sentence vectors.
     """
 
     model: PictureModel
@@ -64,11 +63,11 @@ class Pipeline:
     def load(
         cls, folder: str | Path | None = None, device: torch.device | str = "cpu", sentences: str | None = None
     ) -> Pipeline:
-        """Reads a model from a folder, or the one that ships with the package, and moves it to a device.
+        """Returns the model of a folder, or the one that ships with the package, on a device.
 
         Args:
-            sentences: what makes vectors of captions, as for `aligndraw.text.sentences.open_encoder`, where that of the
-                training has moved.
+            sentences: the sentence encoder, as for `aligndraw.text.sentences.open_encoder`, where that of the training
+                has moved.
 
         Raises:
             FileNotFoundError: there is no model in the folder.
@@ -107,11 +106,11 @@ class Pipeline:
 
     @property
     def reader(self) -> CaptionReader:
-        """What makes of captions what the model takes."""
+        """The reader of captions: the sentence encoder's, or the vocabulary."""
         return self.sentences or self.vocabulary
 
     def read(self, examples: Examples) -> Examples:
-        """Examples as the model takes them."""
+        """Returns examples in the form that the model takes."""
         return self.sentences.examples(examples) if self.sentences else examples
 
     def draw(
@@ -122,21 +121,20 @@ class Pipeline:
         temperature: float = 1.0,
         steps: int | None = None,
     ) -> Drawing:
-        """Draws n pictures of each caption: first those of the first caption, then of the second, ...
+        """Draws n pictures per caption: first those of the first caption, then of the second, ...
 
-        Picture i of every caption comes from the same noise, which `seed` and i alone determine: it
-        depends neither on n nor on the other captions, and two captions show what their words change.
+        Picture i of every caption comes from the same noise, which only `seed` and i determine. It depends neither on n
+        nor on the other captions, so two captions show the effect of their words.
 
         Args:
-            captions: in words of the vocabulary, or that the sentence encoder can read.
-            n: pictures of each caption, at least 1.
+            captions: in words of the vocabulary, or readable by the sentence encoder.
+            n: pictures per caption, at least 1.
             seed: at least 0, below 2^63.
             temperature: factor of the prior's σ, at least 0; 0 draws the mean.
-            steps: T, at least 1, when not the model's.
+            steps: T, at least 1; None for the model's.
 
         Raises:
-            ValueError: an argument is out of range; `aligndraw.text.CaptionError`, for a caption
-                that cannot be read.
+            ValueError: an argument is out of range; `aligndraw.text.CaptionError`, for a caption that cannot be read.
         """
         check_int("n", n, 1)
         check_seed(seed)
@@ -164,12 +162,12 @@ class Pipeline:
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """A training, its folder locked: from `new_run` or `resumed_run`.
+    """A training with its locked run folder, from `new_run` or `resumed_run`.
 
     Attributes:
-        data: what it is trained and scored on, as the model reads it.
-        sentences: what makes vectors of captions, for a model that reads such.
-        remarks: what whoever resumes it should know, a line each: of damaged checkpoints, of other conditions.
+        data: the training and validation data, in the form that the model takes.
+        sentences: encodes captions, for a model of sentence vectors.
+        remarks: lines for the user who resumes it: damaged checkpoints, changed conditions.
     """
 
     run: Run
@@ -196,7 +194,7 @@ class Job:
 
     @property
     def pipeline(self) -> Pipeline:
-        """Of the model as it stands."""
+        """A pipeline of the model in training."""
         return Pipeline(self.trainer.model, self.data.source.vocabulary, sentences=self.sentences)
 
 
@@ -220,14 +218,14 @@ def new_run(
             train(job)
         Pipeline.load("seven").draw(["the digit seven is at the top left of the image"])
 
-    When the block ends in an error before the first checkpoint, everything that was made goes again.
+    An error in the block before the first checkpoint removes all that was made.
 
     Args:
-        model: of any kind; its sentence encoder is opened, and its place and size noted.
+        model: of any kind; its sentence encoder is opened, and its path and size are noted.
         data: from `aligndraw.data.open_data_set`.
         seed: of the parameters, the examples and the noise.
-        overwrite: remove a run or a model that the folder holds.
-        start: the parameters to begin with; they are drawn where it is None.
+        overwrite: removes a run or a model in the folder.
+        start: the initial parameters; None draws them.
         notes: kept in `run.json`.
 
     Raises:
@@ -246,18 +244,18 @@ def new_run(
         notes = {"data": data.record, "validation_size": size, "versions": versions, **notes}
         run = Run.create(folder, model, training, seed, overwrite, **notes)
         with run.begun():
-            if start is not None:  # else the folder alone would not say where training began
+            if start is not None:  # a resumed training needs the initial parameters
                 run.checkpoint(trainer)
             yield Job(run, trainer, data, sentences)
 
 
 @contextmanager
 def resumed_run(folder: str | Path, device: torch.device | str = "cpu") -> Iterator[Job]:
-    """Takes a training up where its newest whole checkpoint is.
+    """Resumes a training from its newest whole checkpoint.
 
     Raises:
-        ValueError: as `RunError`, there is no run in the folder, or it is damaged or in use; the
-            data that it began with are gone or others.
+        ValueError: as `RunError`, there is no run in the folder, it is damaged or in use, or its data are gone or have
+            changed.
     """
     run = Run.open(Path(folder))
     with naming(Path(folder) / RUN, "damaged or foreign", RunError):
@@ -298,20 +296,20 @@ def train(
 
 
 def config_for(model: _C, data: DataSet) -> _C:
-    """The model with the image size, the channels and the number of words of a data set."""
+    """Returns the configuration with the image size, channels and vocabulary size of a data set."""
     channels, *size = data.image_shape
     return model.replace(image_size=tuple(size), channels=channels, vocabulary_size=len(data.source.vocabulary))
 
 
 def _with_sentences(model: ModelConfig) -> tuple[ModelConfig, SentenceReader | None]:
-    """What makes vectors of captions for a model, None for one that reads words; and the model with its place and size.
+    """Returns the configuration with its sentence encoder's path and size, and the reader; None for a model of words.
 
     Raises:
         ValueError: there is no such encoder, or its vectors are of another size than the model's.
     """
     if model.sentences == "caption":
         if model.sentence_units:
-            raise ValueError(f"sentences must say what makes vectors of {model.sentence_units} numbers, got 'caption'")
+            raise ValueError(f"sentences must name an encoder of {model.sentence_units} numbers, got 'caption'")
         return model, None
     specification = absolute_specification(model.sentences)
     reader = _open_sentences(specification, model.sentence_units)
@@ -319,7 +317,7 @@ def _with_sentences(model: ModelConfig) -> tuple[ModelConfig, SentenceReader | N
 
 
 def _open_sentences(specification: str, units: int) -> SentenceReader:
-    """What makes vectors of captions, of `units` numbers if these are not 0; errors as in `_with_sentences`."""
+    """Returns a reader of `units` numbers per vector, of any number for 0; errors as in `_with_sentences`."""
     try:
         reader = SentenceReader(open_encoder(specification))
     except OSError as error:
@@ -332,7 +330,7 @@ def _open_sentences(specification: str, units: int) -> SentenceReader:
 
 
 def _read_by(sentences: SentenceReader | None, data: DataSet) -> DataSet:
-    """The data set as a model takes it. Raises CaptionError where what is to be shown cannot be read."""
+    """Returns the data set in the form that a model takes. Raises CaptionError for an unreadable preview caption."""
     if sentences is None:
         return data
     sentences.encode_batch([caption for caption, _ in data.preview_captions])
@@ -341,11 +339,11 @@ def _read_by(sentences: SentenceReader | None, data: DataSet) -> DataSet:
 
 
 def joined(pipeline: Pipeline, sharpener: str | Path, epsilon: float = RefinedConfig.epsilon) -> RefinedDRAW:
-    """A drawing model and the generator of a sharpener in one model, for `new_run(..., start=...)` to train on.
+    """Returns a drawing model and a sharpener's generator as one model, for `new_run(..., start=...)` to train on.
 
     Args:
         pipeline: of the drawing model.
-        sharpener: a folder, of one that was trained with the captions as this model reads them.
+        sharpener: a folder; the sharpener must have been trained with this model's reading of captions.
         epsilon: of `aligndraw.config.RefinedConfig`.
 
     Raises:
@@ -369,7 +367,7 @@ def _trainer(
     device: torch.device | str,
     start: Model | None = None,
 ) -> Trainer:
-    """A fresh trainer."""
+    """Returns a fresh trainer."""
     channels, *size = data.image_shape
     words = len(data.source.vocabulary)
     for name, rule, fits in (
@@ -393,7 +391,7 @@ def _trainer(
 
 @contextmanager
 def _removed_if_idle(folder: Path) -> Iterator[None]:
-    """Removes a folder that the block made, and its lock, unless there is a run in it at the end."""
+    """Removes a folder that the block made, and its lock, unless it holds a run at the end."""
     made = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         yield

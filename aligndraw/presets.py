@@ -1,4 +1,4 @@
-"""The presets of drawing models and VAEs: for each data set and name, models with their recipes."""
+"""The presets of drawing models and VAEs: models with their recipes, by data set and name."""
 
 from __future__ import annotations
 

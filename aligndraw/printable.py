@@ -1,25 +1,25 @@
-"""Text of the outside world, such as names of files and captions, for terminals, messages and text files."""
+"""Escaped text for terminals, messages and text files, of names of files, captions and other input."""
 
 from __future__ import annotations
 
 import re
 
-# Control characters, the ends of lines and paragraphs, what turns the direction of writing, halves of characters.
+# Control characters, line and paragraph separators, marks that change the direction of writing, lone surrogates.
 _OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 
 
 def escape(text: object) -> str:
-    """The text of an object in one line, with escapes for all characters that a terminal obeys rather than shows."""
+    """Returns the text of an object in one line, with escapes for characters that control a terminal."""
     return _OBEYED.sub(_escape, str(text))
 
 
 def one_line(text: object) -> str:
-    """`escape`, with one space for white space of any length, ends of lines among it."""
+    """Returns `escape` of the text, with white space of any length, line ends included, as one space."""
     return escape(" ".join(str(text).split()))
 
 
 def _escape(match: re.Match[str]) -> str:
     code = ord(match[0])
-    if 0xDC80 <= code < 0xDD00:  # a byte of a file's name that is no UTF-8
+    if 0xDC80 <= code < 0xDD00:  # a byte of a file name that is not UTF-8
         return f"\\x{code - 0xDC00:02x}"
     return ascii(match[0])[1:-1]

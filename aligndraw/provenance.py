@@ -21,13 +21,13 @@ def training_data(notes: Mapping[str, Any], validation_size: int) -> DataSet:
         validation_size: as for `open_data_set`.
 
     Raises:
-        ValueError: the notes do not name the data, or the data are gone, damaged or others.
+        ValueError: the notes do not name the data, or the data are gone, damaged or changed.
     """
     try:
         record = data_of(notes)
     except ValueError as error:
         raise ValueError(
-            f"the model does not say what it was trained on: name the data (--data); its notes: {error}"
+            f"the model does not name its training data: name them (--data); its notes: {error}"
         ) from error
     data = recorded_data_set(record, validation_size)
     if record["sha256"] not in (None, data.record["sha256"]):
@@ -39,16 +39,16 @@ def training_data(notes: Mapping[str, Any], validation_size: int) -> DataSet:
 def training_images(
     notes: Mapping[str, Any], limit: int | None = None, name: str | None = None, path: str | None = None
 ) -> NDArray[np.uint8]:
-    """Images that a model was trained on, uint8 [n, C, H, W], in the order in which it saw them.
+    """Returns images that a model was trained on, uint8 [n, C, H, W], in the order of its training.
 
     Args:
         notes: of the model.
-        limit: how many; by default all of stored ones, and the first 20,000 of those composed while training runs.
-        name, path: of the data set, as in `open_data_set`, where the notes do not say it or it has moved.
+        limit: their number; by default all of stored ones, and the first 20,000 of generated ones.
+        name, path: of the data set, as in `open_data_set`, where the notes do not name it or it has moved.
 
     Raises:
-        ValueError: the notes do not name the data, or the seed of those that are composed while training runs; or
-            the data are gone, damaged or others.
+        ValueError: the notes do not name the data, or the seed of generated ones; or the data are gone, damaged or
+            changed.
     """
     if limit is not None:
         check_int("limit", limit, 1)
@@ -63,7 +63,7 @@ def training_images(
             raise ValueError("its seed or its epoch_size is negative")
     except ValueError as error:
         raise ValueError(
-            f"the model does not say which pictures of {data.name} it was trained on: its notes: {error}"
+            f"the model does not name its training pictures of {data.name}: its notes: {error}"
         ) from error
     missing = min(limit or 20_000, size * epochs)
     parts: list[NDArray[np.uint8]] = []
@@ -75,7 +75,7 @@ def training_images(
 
 
 def data_of(record: Any) -> dict[str, str | None]:
-    """Returns name, path, checksum and bans of the data set that a run or the notes of a model name.
+    """Returns name, path, checksum and bans of the data set in the record of a run or the notes of a model.
 
     Raises:
         ValueError: they are missing, or of another type.

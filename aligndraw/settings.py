@@ -23,20 +23,20 @@ def setting(default: Any, help: str, choices: tuple[str, ...] = (), formerly: st
 
 
 class Config:
-    """What configurations share: a plain dictionary form, and fields that are checked by name and type."""
+    """The base of all configurations: fields checked by name and type, and a dictionary form."""
 
     __dataclass_fields__: dict[str, dataclasses.Field[Any]]
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as plain Python values, ready for JSON."""
+        """Returns the fields as plain Python values, ready for JSON."""
         return {name: list(v) if isinstance(v, tuple) else v for name, v in vars(self).items()}
 
     @classmethod
     def from_dict(cls: type[_C], values: dict[str, Any]) -> _C:
-        """The configuration that `to_dict` described.
+        """Returns the configuration of a `to_dict`, of this version or of version 0.1.
 
         Raises:
-            ValueError: it is none, a field is unknown, or a value is of another type.
+            ValueError: it is no dictionary, a field is unknown, or a value is of another type.
         """
         if not isinstance(values, dict):
             raise ValueError(f"{cls.__name__} must be an object of fields, got {type(values).__name__}")
@@ -54,7 +54,7 @@ class Config:
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
     def replace(self: _C, **changes: Any) -> _C:
-        """A copy with some fields changed. Raises ValueError for an unknown field."""
+        """Returns a copy with some fields changed. Raises ValueError for an unknown field."""
         return type(self).from_dict({**self.to_dict(), **changes})
 
     def _check(self) -> None:
@@ -69,6 +69,7 @@ class Config:
 
 
 def preset_named(table: dict[str, _C], name: str) -> _C:
+    """Returns the preset of a table. Raises ValueError for an unknown name."""
     if name not in table:
         raise ValueError(f"there is no preset {name!r}; there are {', '.join(table)}")
     return table[name]

@@ -1,4 +1,4 @@
-"""The trainings of sharpeners and LAPGANs, built from the settings that their `run.json` keeps."""
+"""The trainings of sharpeners and LAPGANs, built from the settings in their `run.json`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from aligndraw.training.run import TrainingSetup
 
 
 def default_preset(data: Path) -> str:
-    """Returns the preset of a sharpener for images in a place."""
+    """Returns the default preset of a sharpener for the images at a path."""
     scenes = data.is_dir() and CaptionedImages.open(data).origin.get("kind") == "scenes"
     return "scenes" if scenes else "published"
 
@@ -42,14 +42,15 @@ class AdversarialSetup(TrainingSetup):
 
     Args:
         settings: "data" and "drawn_by", paths; "sentences", as for `open_encoder`; "seed".
-        model: fitted to the images and to the vectors of the sentences.
+        model: its image size, channels and sentence units are replaced by those of the data.
         recipe: the schedule.
         device: of the networks.
 
     Attributes:
         examples: images and captions.
         encoder: of the captions.
-        pipeline: of the drawing model that reads the captions, or whose pictures are sharpened; None for neither.
+        pipeline: of the drawing model that reads the captions or makes the reconstructions; None where neither is
+            needed.
         network: the generators, with their notes.
 
     Raises:
@@ -109,7 +110,7 @@ class AdversarialSetup(TrainingSetup):
         return open_examples(path)
 
     def build(self, model: SharpenerConfig) -> None:
-        """Sets `network` and `trainer`; the default generator is seeded."""
+        """Sets `network` and `trainer`. The caller has seeded the default generator."""
         raise NotImplementedError
 
 
@@ -127,10 +128,12 @@ class SharpenerSetup(AdversarialSetup):
         self.trainer = SharpenerTrainer(*networks, self.examples, self.encoder, self.recipe, self.settings["seed"])
 
     def reconstruct(self, on_images: Callable[[int], object]) -> None:
-        """Draws the images that are sharpened, where they are reconstructions; `on_images` is called as they are done.
+        """Computes the reconstructions that the sharpener trains on.
+
+        Calls `on_images` with numbers of images just done.
 
         Raises:
-            ValueError: the model is no drawing model, or does not draw images of this shape.
+            ValueError: the model is no drawing model, or draws images of another shape.
         """
         assert self.pipeline is not None and has_bound(self.pipeline.model)
         model, reader, seed = self.pipeline.model, self.pipeline.reader, self.settings["seed"]

@@ -1,4 +1,4 @@
-"""Sharpening a batch of images, 128 planes and sentences of 4800 numbers: the paper's 32 x 32 in colour, and MNIST's.
+"""Sharpening a batch of images, 128 hidden channels, sentences of 4800: the paper's 32 x 32 in colour, and MNIST's.
 
 The forms are `eager`, the module as it stands; `folded`, without the plane of its noise and, on a CPU, with the second
 convolution by spectra; `folded-bf16`, in bfloat16, held against the module in bfloat16.
@@ -85,8 +85,8 @@ def _error(result: Tensor, truth: Tensor) -> float:
 
 def _work(config: SharpenerConfig, batch: int) -> dict[str, int]:
     """What the convolutions without the noise and the sentence's plane come to as they are written down."""
-    planes, pixels = config.hidden_channels, config.image_size[0] * config.image_size[1]
-    taps = 49 * (1 + config.channels) * planes + 49 * planes**2 + 25 * planes * config.channels
+    hidden, pixels = config.hidden_channels, config.image_size[0] * config.image_size[1]
+    taps = 49 * (1 + config.channels) * hidden + 49 * hidden**2 + 25 * hidden * config.channels
     return {"flops": 2 * batch * pixels * (taps + config.sentence_units), "bytes": 0}
 
 

@@ -1,7 +1,6 @@
-"""The command line: `aligndraw sample`, `sharpen`, `train`, `data`, `eval`,
-`figures`, `tables` and `info`.
+"""The command line: `aligndraw sample`, `sharpen`, `train`, `data`, `eval`, `figures`, `tables` and `info`.
 
-What the user can mend ends in one line on stderr; a traceback means a fault of the library.
+An error that the user can correct is one line on stderr; a traceback is a fault of the library.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ COMMANDS = {
     "sample": ("command_sample", "draw pictures of captions"),
     "sharpen": ("command_sharpen", "sharpen pictures that were drawn before"),
     "train": ("train", "train a model and save it into a folder"),
-    "data": ("command_data", "bring pictures with captions into a folder to train on"),
+    "data": ("command_data", "store pictures with captions in a folder to train on"),
     "eval": ("evaluate", "measure how good a model is"),
     "figures": ("command_figures", "draw the figures of the paper"),
     "tables": ("evaluate.tables", "compare models: the paper's Tables 1 and 3"),
-    "info": ("command_info", "what this installation can do, and why it cannot do the rest"),
+    "info": ("command_info", "list the backends, devices and settings of this installation"),
 }
 
 
@@ -35,10 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command.
 
     Returns:
-        the exit status: 0; 1 for what went wrong; 2 for a wrong command line (some of these are
-        raised as SystemExit); 130 for an interruption, 141 when nobody reads the output any more.
+        the exit status: 0; 1 for an error; 2 for a wrong command line (some are raised as SystemExit); 130 for an
+        interruption; 141 when the output is closed.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):  # file names need not be valid text
+    if isinstance(sys.stdout, io.TextIOWrapper):  # file names may be invalid text
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         arguments = _parser().parse_args(argv)
@@ -51,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         tell("aligndraw: interrupted", error=True)
         return 130
     except BrokenPipeError:
-        # Else the interpreter complains when it flushes the stream at its end.
+        # Otherwise the interpreter reports an error when it flushes the stream at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
@@ -77,7 +76,7 @@ def _parser() -> Parser:
 
 
 class _Command(Parser):
-    """A command, whose module says more of it when it is called: importing torch takes seconds."""
+    """A command whose module is imported when the command is called: importing torch takes seconds."""
 
     def __init__(self, module: str = "", **settings: Any) -> None:
         super().__init__(**settings)

@@ -1,4 +1,4 @@
-"""Captions that the user gives: from a file, and checked against the words that a model knows."""
+"""Captions from the user: read from a file, and checked with a model's reader."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aligndraw.text import CaptionError
 
 
 def read_lines(file: Path) -> list[str]:
-    """The lines of a file of captions, without the white space around them."""
+    """Returns the lines of a file of captions, without surrounding white space."""
     try:
         lines = file.read_bytes().removesuffix(b"\n").split(b"\n")
     except OSError as error:
@@ -26,7 +26,7 @@ def read_lines(file: Path) -> list[str]:
 
 
 def check_readable(reader: CaptionReader, captions: Iterable[tuple[int, str]], file: Path | None) -> None:
-    """Raises a Failure for the first caption that cannot be read; each is given with its line."""
+    """Raises Failure for the first caption that the reader cannot read; each comes with its line number."""
     for line, caption in captions:
         try:
             reader.encode_batch([caption])

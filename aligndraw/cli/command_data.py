@@ -1,4 +1,4 @@
-"""`aligndraw data`: pictures and captions from anywhere to a folder that training reads."""
+"""`aligndraw data`: stores pictures and captions of any origin in a folder that training reads."""
 
 from __future__ import annotations
 
@@ -25,26 +25,30 @@ from aligndraw.data.sets import REQUIRED_SPLITS
 from aligndraw.data.stored_scenes import export_scenes, store_scenes
 from aligndraw.printable import one_line
 
-MAX_SKIPPED_LINES = 3  # that the terminal shows
-SHEET = "sheet.png"  # beside the stored images, for people to look at
+MAX_SKIPPED_LINES = 3  # shown on the terminal
+SHEET = "sheet.png"  # a contact sheet beside the stored images
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the command to its parser."""
     sets = parser.add_subparsers(title="data sets", metavar="DATASET", required=True)
-    parser = _parser(sets, "scenes", "colour pictures of things in places, drawn by this program", _scenes)
+    parser = _parser(
+        sets, "scenes", "colour pictures of one object before a sky and a ground, painted by this program", _scenes
+    )
     parser.add_argument(
-        "--images", type=int_at_least(1), default=20_000, metavar="N", help="for training [%(default)s]"
+        "--images", type=int_at_least(1), default=20_000, metavar="N", help="training images [%(default)s]"
     )
     parser.add_argument(
         "--captions",
         type=int_at_least(1),
         default=CAPTIONS_PER_IMAGE,
         metavar="N",
-        help="of each picture [%(default)s]",
+        help="captions per picture [%(default)s]",
     )
     add_seed(parser, "of the scenes")
-    parser.add_argument("--coco", type=Path, metavar="DIR", help="write them in COCO's format too: PNG files and JSON")
+    parser.add_argument(
+        "--coco", type=Path, metavar="DIR", help="also export them in COCO's format: PNG files and JSON"
+    )
 
     parser = _parser(sets, "coco", "COCO's images and caption annotations", _coco)
     _add_images(parser)
@@ -54,15 +58,15 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         required=True,
         metavar="FILE",
-        help="captions_train2014.json captions_val2014.json: validation and test are drawn from the last file, and "
-        "from a single one training too",
+        help="captions_train2014.json captions_val2014.json; validation and test images are drawn from the last file, "
+        "and a single file supplies training images, too",
     )
     parser.add_argument(
         "--captions",
         type=int_at_least(1),
         default=CAPTIONS_PER_IMAGE,
         metavar="N",
-        help="of each image, the first ones [%(default)s]",
+        help="captions per image, the first ones [%(default)s]",
     )
 
     parser = _parser(sets, "folder", "any images with a table of captions", _folder)
@@ -72,7 +76,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="FILE",
-        help=".csv, .tsv or .jsonl with file_name and caption, and split if the images are divided already",
+        help=".csv, .tsv or .jsonl with file_name and caption; and split, if the images are divided already",
     )
 
     parser = _parser(sets, "released", "the arrays that the authors of alignDRAW released", _released)
@@ -87,14 +91,16 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 
 def _parser(sets: Any, name: str, what: str, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = sets.add_parser(name, help=what, description=f"Stores {what}.")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to make")
-    parser.add_argument("--overwrite", action="store_true", help="replace captioned images in that folder")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder of the data set, made by this command"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace captioned images in the folder")
     parser.set_defaults(run=run)
     return parser
 
 
 def _add_images(parser: argparse.ArgumentParser) -> None:
-    """What is common to image files."""
+    """Adds the options of data sets of image files."""
     parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of the image files")
     parser.add_argument(
         "--size",
@@ -102,29 +108,29 @@ def _add_images(parser: argparse.ArgumentParser) -> None:
         nargs=2,
         default=(32, 32),
         metavar=("H", "W"),
-        help="of the stored images [32 32]",
+        help="size of the stored images [32 32]",
     )
     parser.add_argument(
-        "--crop", action="store_true", help="cut to the middle, where an image has other proportions [squash it]"
+        "--crop", action="store_true", help="crop images of other proportions to their centre [squash them]"
     )
     parser.add_argument(
         "--min-count",
         type=int_at_least(1),
         default=1,
         metavar="N",
-        help="how often a word must be in the training captions not to become [UNK] [%(default)s]",
+        help="least count of a word in the training captions; rarer words become [UNK] [%(default)s]",
     )
     for split in ("validation", "test"):
         parser.add_argument(
-            f"--{split}", type=int_at_least(0), metavar="N", help=f"images for {split} [a tenth, at most 5000]"
+            f"--{split}", type=int_at_least(0), metavar="N", help=f"{split} images [a tenth, at most 5000]"
         )
-    parser.add_argument("--threads", type=int_at_least(1), metavar="N", help="that read images [one a core]")
+    parser.add_argument("--threads", type=int_at_least(1), metavar="N", help="threads that read images [one per core]")
     parser.add_argument(
         "--allow-skipped",
         type=fraction,
         default=MAX_SKIPPED,
         metavar="SHARE",
-        help="of the captions that may be left out, because they or their images are of no use [%(default)s]",
+        help="share of the captions that may be left out because they, or their images, are unusable [%(default)s]",
     )
 
 
@@ -182,7 +188,7 @@ def _store(arguments: argparse.Namespace, collection: Collection, plan: dict[str
                 on_images=bar.update,
             )
     except KeyboardInterrupt:
-        tell("\nwhat is read so far is kept: the same command goes on from there", error=True)
+        tell("\nthe images read so far are kept: the same command resumes with them", error=True)
         raise
     return _print_summary(data, collection.skipped)
 
@@ -194,7 +200,7 @@ def _bar(images: int | None) -> Iterator[tqdm]:
 
 
 def _print_summary(data: CaptionedImages, skipped: list[str]) -> int:
-    """Says what was written and what was left out."""
+    """Prints the sizes of a data set and the omissions; returns the exit status."""
     for line in skipped[:MAX_SKIPPED_LINES]:
         tell(f"skipped: {one_line(line)}", error=True)
     if len(skipped) > MAX_SKIPPED_LINES:
@@ -207,7 +213,7 @@ def _print_summary(data: CaptionedImages, skipped: list[str]) -> int:
     tell(f"look at {data.folder / SHEET}: {shown} of the stored images with their captions")
     missing = [split for split in REQUIRED_SPLITS if split not in data.sizes]
     if missing:
-        tell(f"it has no {missing[0]} split, without which nothing can be trained on it")
+        tell(f"it has no {missing[0]} split, which training needs")
         return 0
     tell(f"next: aligndraw train captioned --data {shlex.quote(str(data.folder))}")
     return 0

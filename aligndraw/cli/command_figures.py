@@ -1,4 +1,4 @@
-"""`aligndraw figures`: the figures of the paper, drawn by models of one's own."""
+"""`aligndraw figures`: draws the figures of the paper with the user's models."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from aligndraw.pipelines import Pipeline
 from aligndraw.provenance import training_images
 from aligndraw.viz import Group, Row, attention_figure, attention_panel, changed_words, rows_figure, save_png
 
-MAX_PICTURES = 64  # side by side; few programs show a larger file
+MAX_PICTURES = 64  # side by side: few programs open larger files
 
 Pipelines = Mapping[str, Pipeline]
 
@@ -53,15 +53,15 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data",
         metavar="{scenes,mnist,DIR}",
-        help="what the model was trained on: by name, or a folder that `aligndraw data` wrote [as the model says]",
+        help="training data of the model: a name, or a folder that `aligndraw data` wrote [as the model's notes say]",
     )
     parser.add_argument(
         "--images",
         type=int_at_least(1),
         metavar="N",
-        help="training images to look among [all that are stored; of scenes and digits the first 20000]",
+        help="training images to search [all stored ones; of scenes and digits the first 20000]",
     )
-    parser = _add(figures, "attention", "the canvas after some steps, and what each word weighed in them", _attention)
+    parser = _add(figures, "attention", "the canvas after some steps, with the weight of each word", _attention)
     parser.add_argument(
         "--at",
         type=int_at_least(1),
@@ -80,9 +80,9 @@ def _add(
     draw: Callable[[argparse.Namespace, Pipelines, Groups], Image.Image],
     several: bool = False,
 ) -> argparse.ArgumentParser:
-    """A parser with the options that figures share."""
+    """Adds the parser of a figure, with the options of all figures."""
     parser: argparse.ArgumentParser = figures.add_parser(
-        name, help=what, description=f"Draws {what}. Without captions it takes some that fit the model's words."
+        name, help=what, description=f"Draws {what}. Without captions it uses default ones in the model's words."
     )
     if several:
         parser.add_argument(
@@ -91,23 +91,25 @@ def _add(
             nargs="+",
             required=True,
             metavar="NAME=DIR",
-            help="folders of models, each with the name that stands beside its pictures",
+            help="folders of models, each with the name beside its pictures",
         )
     else:
         add_model(parser)
         add_sentences(parser)
-    parser.add_argument("--caption", action="append", metavar="TEXT", help="in quotes; again for one more")
+    parser.add_argument(
+        "--caption", action="append", metavar="TEXT", help="a caption in quotes; repeat the option for more"
+    )
     parser.add_argument(
         "--captions-file",
         type=Path,
         metavar="FILE",
-        help="UTF-8 text, a caption a line, instead; an empty line begins another group",
+        help="UTF-8 text with one caption per line, instead; an empty line separates groups",
     )
     if draw is not _attention:
         parser.add_argument(
-            "-n", type=int_at_least(1), default=8, metavar="N", help="pictures of each caption [%(default)s]"
+            "-n", type=int_at_least(1), default=8, metavar="N", help="pictures per caption [%(default)s]"
         )
-    add_seed(parser, "picture i of every caption has the noise of the seed and i")
+    add_seed(parser, "seed of the noise; picture i of every caption depends on the seed and i alone")
     parser.add_argument(
         "--sharpen", type=Path, metavar="DIR", help="sharpen the pictures with the sharpener in this folder"
     )
@@ -148,7 +150,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _loaded(arguments: argparse.Namespace) -> Pipelines:
-    """The models by name, sharpened where that is asked for."""
+    """Returns the pipelines by name, with the sharpener of --sharpen."""
     if hasattr(arguments, "models"):
         folders = dict(arguments.models)
         if len(folders) < len(arguments.models):
@@ -165,7 +167,7 @@ def _loaded(arguments: argparse.Namespace) -> Pipelines:
 
 
 def _captions(arguments: argparse.Namespace, pipelines: Pipelines) -> Groups:
-    """Captions in groups that are compared with each other, which every model can express."""
+    """Returns captions that every model can read, in groups to compare."""
     file: Path | None = arguments.captions_file
     if file is not None and arguments.caption is not None:
         raise Failure("captions must be given one way: with --caption, or with --captions-file FILE", status=2)
@@ -196,7 +198,7 @@ def _novel(arguments: argparse.Namespace, pipelines: Pipelines, groups: Groups) 
 
 def _swap(arguments: argparse.Namespace, pipelines: Pipelines, groups: Groups) -> Image.Image:
     (pipeline,) = pipelines.values()
-    heading = "Word swaps. What changes between captions is in colour; the pictures of a column have the same noise."
+    heading = "Word swaps. Changed words are in colour; the pictures of a column have the same noise."
     return rows_figure(heading, [Group(_swapped(arguments, pipeline, group)) for group in groups])
 
 
@@ -265,7 +267,7 @@ def _sharpening(arguments: argparse.Namespace, pipelines: Pipelines, groups: Gro
 
 
 def _swapped(arguments: argparse.Namespace, pipeline: Pipeline, group: Sequence[FigureCaption]) -> list[Row]:
-    """A row a caption, with the words marked in which it differs from the others of the group."""
+    """Returns one row per caption, with the words marked in which it differs from the rest of its group."""
     marks = changed_words([entry.caption for entry in group])
     return [
         Row(entry.caption, _pictures(arguments, pipeline, entry.caption), entry.remark, marked)
@@ -279,7 +281,7 @@ def _pictures(arguments: argparse.Namespace, pipeline: Pipeline, caption: str) -
 
 
 def _drawn(arguments: argparse.Namespace, pipeline: Pipeline, caption: str, n: int) -> Drawing:
-    """Each caption is drawn by itself, so that its pictures are the same to the bit in whatever company."""
+    """Draws one caption by itself, so that its pictures do not depend on other captions, to the bit."""
     return pipeline.draw([caption], n, arguments.seed)
 
 

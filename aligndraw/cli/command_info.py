@@ -1,4 +1,4 @@
-"""`aligndraw info`: what this installation can do."""
+"""`aligndraw info`: the capabilities of this installation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`aligndraw sample`: captions to a sheet of pictures, or to an archive of arrays."""
+"""`aligndraw sample`: draws captions, into a sheet of pictures or an archive of arrays."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from aligndraw.model import Drawing
 from aligndraw.pipelines import Pipeline
 from aligndraw.viz import attention_figure, attention_panel, save_animation, save_png
 
-MAX_PICTURES = 4096  # on a sheet: more make a file that few programs open
-BATCH_SIZE = 100  # pictures of an archive
+MAX_PICTURES = 4096  # on a sheet: few programs open larger files
+BATCH_SIZE = 100  # pictures per batch of an archive
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
@@ -36,20 +36,21 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         "Draws pictures of captions and writes them as one PNG file, or as arrays into an .npz archive."
     )
     parser.epilog = 'example: aligndraw sample "the digit seven is at the bottom left of the image"'
-    parser.add_argument("captions", nargs="*", metavar="CAPTION", help="in quotes; words as in training")
-    parser.add_argument("--captions-file", type=Path, metavar="FILE", help="UTF-8 text, a caption a line, instead")
     parser.add_argument(
-        "-n", type=int_at_least(1), metavar="N", help="pictures of each caption [16; of those of a file 1]"
+        "captions", nargs="*", metavar="CAPTION", help="a caption in quotes, in words of the training captions"
     )
+    parser.add_argument(
+        "--captions-file", type=Path, metavar="FILE", help="UTF-8 text with one caption per line, instead"
+    )
+    parser.add_argument("-n", type=int_at_least(1), metavar="N", help="pictures per caption [16; from a file 1]")
     parser.add_argument(
         "-o",
         type=path_with_suffix(".png", ".npz"),
         default=Path("out.png"),
         metavar="FILE",
-        help="a .png file; or an .npz archive of images, float32 [n, C, H, W] in [0, 1], and their captions "
-        "[%(default)s]",
+        help="a .png sheet; or an .npz archive of images, float32 [n, C, H, W] in [0, 1], and captions [%(default)s]",
     )
-    add_seed(parser, "picture i of a caption depends on the seed and i alone")
+    add_seed(parser, "seed of the noise; picture i of a caption depends on the seed and i alone")
     add_model(parser)
     add_sentences(parser)
     parser.add_argument(
@@ -57,19 +58,19 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         type=float_at_least(0),
         default=1.0,
         metavar="X",
-        help="factor of the spread of the latents: 0 draws the mean [%(default)s]",
+        help="factor of the standard deviation of the latents; 0 draws the mean [%(default)s]",
     )
     parser.add_argument(
         "--animate",
         type=path_with_suffix(".gif"),
         metavar="FILE",
-        help="also a .gif of the canvas over the steps, with the windows",
+        help="also write a .gif of the canvas over the steps, with the windows",
     )
     parser.add_argument(
         "--attention",
         type=path_with_suffix(".png"),
         metavar="FILE",
-        help="also a .png of the words' weights over the steps, for the first picture",
+        help="also write a .png of the attention weights over the steps, for the first picture",
     )
     parser.add_argument("--steps", type=int_at_least(1), metavar="T", help="drawing steps [as in training]")
     parser.add_argument(
@@ -107,7 +108,7 @@ def _run(arguments: argparse.Namespace) -> int:
             raise Failure(f"--{option} needs a model that draws in steps, got a {config.title}", status=2)
     options = {k: getattr(arguments, k) for k in ("seed", "temperature", "steps")}
     if archive and arguments.animate is arguments.attention is None:
-        # Captions that are drawn in one batch take less time; how a picture rounds may then depend on the others.
+        # Batches of captions are faster, but the rounding of a picture may depend on its batch.
         size = 1 if pipeline.model.mixes_captions else max(1, BATCH_SIZE // n)
         batches = [captions[start : start + size] for start in range(0, len(captions), size)]
         write_archive(arguments.o, captions, n, [pipeline.draw(batch, n, **options).images for batch in batches])
@@ -126,7 +127,7 @@ def _write_all(
     drawings: Sequence[Drawing],
     **options: Any,
 ) -> None:
-    """Writes each file that the command line names, from the same drawings."""
+    """Writes the files that the command line names, from the same drawings."""
     if arguments.o.name.lower().endswith(".npz"):
         write_archive(arguments.o, captions, n, [drawing.images for drawing in drawings])
     else:
@@ -142,4 +143,4 @@ def _write_all(
         with writing(arguments.attention):
             figure = attention_figure([attention_panel(drawings[0], 0, words)])
             save_png(figure, arguments.attention, {"Caption": captions[0]})
-        tell(f"wrote {arguments.attention}: how much each word of {captions[0]!r} weighed in each step")
+        tell(f"wrote {arguments.attention}: the weight of each word of {captions[0]!r} in each step")

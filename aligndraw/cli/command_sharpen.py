@@ -1,4 +1,4 @@
-"""`aligndraw sharpen`: pictures that were drawn before, made sharp."""
+"""`aligndraw sharpen`: sharpens pictures that were drawn before."""
 
 from __future__ import annotations
 
@@ -23,40 +23,39 @@ from aligndraw.lapgan.examples import ArchivedExamples
 from aligndraw.pipelines import Pipeline
 from aligndraw.viz import save_png
 
-SENTENCES = "what makes vectors of captions, caption being the language model of --model"
+SENTENCES = "sentence encoder of the captions; caption is the language model of --model"
 BATCH_SIZE = 100  # pictures sharpened together
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the command to its parser."""
     parser.description = (
-        "Adds to pictures the details that a sharpener makes of them and of their captions. The sharpener "
-        "is one that `aligndraw train sharpener` made."
+        "Adds details to pictures, given their captions, with a sharpener of `aligndraw train sharpener`."
     )
     parser.epilog = "example: aligndraw sharpen out.npz --sharpener sharpener -o sharp.npz"
     parser.add_argument(
         "input",
         type=Path,
         metavar="FILE",
-        help="an .npz archive as `aligndraw sample -o FILE.npz` writes it; or a .png of one picture, with --caption",
+        help="an .npz archive of `aligndraw sample -o FILE.npz`; or a .png of one picture, with --caption",
     )
     parser.add_argument("--sharpener", type=Path, required=True, metavar="DIR", help="folder of the sharpener")
-    parser.add_argument("-o", type=Path, required=True, metavar="FILE", help="a file of the same kind")
-    parser.add_argument("--caption", metavar="TEXT", help="of the picture in a .png file")
+    parser.add_argument("-o", type=Path, required=True, metavar="FILE", help="file to write, of the same kind")
+    parser.add_argument("--caption", metavar="TEXT", help="caption of the picture in a .png file")
     add_sentences(parser, SENTENCES, "as the sharpener was trained")
     add_model(parser)
     parser.add_argument(
         "--dtype",
         choices=("float32", "bfloat16"),
         default="float32",
-        help="of the convolutions; bfloat16 is quicker where the processor has it [%(default)s]",
+        help="dtype of the convolutions; bfloat16 is faster where the processor has it [%(default)s]",
     )
     add_device(parser)
     parser.set_defaults(run=_run)
 
 
 def with_sharpener(pipeline: Pipeline, folder: Path, device: str) -> Pipeline:
-    """A pipeline whose pictures come out sharp. Raises ValueError or FileNotFoundError where the two do not fit."""
+    """Returns the pipeline with a sharpener. Raises ValueError or FileNotFoundError where the two do not fit."""
     sharpen = CaptionedSharpener.load(folder, pipeline.model.language, pipeline.vocabulary, device=device)
     ours, theirs = ((c.channels, *c.image_size) for c in (sharpen.config, pipeline.model.config))
     if ours != theirs:
@@ -67,7 +66,7 @@ def with_sharpener(pipeline: Pipeline, folder: Path, device: str) -> Pipeline:
 
 
 def with_shared_sharpener(pipelines: Mapping[str, Pipeline], folder: Path, device: str) -> dict[str, Pipeline]:
-    """The same of several: one sharpener for all, with the first that can read captions for it."""
+    """Returns the pipelines with one sharpener for all, opened with the first model that can read its captions."""
     refusal = None
     for pipeline in pipelines.values():
         try:
@@ -123,7 +122,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _picture(path: Path, channels: int) -> torch.Tensor:
-    """A .png file as [1, C, H, W] in [0, 1]."""
+    """Returns a .png file as [1, C, H, W] in [0, 1]."""
     try:
         with suppress_pillow_warnings():
             levels = read_levels(path, channels)

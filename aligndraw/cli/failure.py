@@ -1,4 +1,4 @@
-"""How a command ends that cannot do what it was asked."""
+"""Failures: errors of commands that the user can correct."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 
 class Failure(Exception):
-    """Something that the user can mend: the message becomes one line, the status that of the process."""
+    """An error that the user can correct. The message becomes one line, the status that of the process."""
 
     def __init__(self, message: str, status: int = 1) -> None:
         super().__init__(message)
@@ -16,7 +16,7 @@ class Failure(Exception):
 
 @contextmanager
 def failing(*kinds: type[Exception], status: int = 1) -> Iterator[None]:
-    """Makes a Failure of the errors by which the library refuses what the user gave."""
+    """Turns errors of the library in the block into a Failure."""
     try:
         yield
     except kinds as error:

@@ -1,4 +1,4 @@
-"""The captions of each figure where the user gives none: for scenes, for MNIST with captions, and the paper's own."""
+"""The default captions of each figure: of scenes, of MNIST with captions, and the paper's own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aligndraw.text import UNKNOWN, CaptionError, Vocabulary
 
 
 class FigureCaption(NamedTuple):
-    """A caption and what is to be said of it."""
+    """A caption of a figure, with a remark."""
 
     caption: str
     remark: str = ""
@@ -22,7 +22,7 @@ Groups = Sequence[Sequence[FigureCaption]]
 
 
 def _swapped(sentence: str, *words: str) -> list[FigureCaption]:
-    """A sentence with each of the words in its gap."""
+    """Returns a sentence with each of the words in its gap."""
     return [FigureCaption(sentence.format(word)) for word in words]
 
 
@@ -114,12 +114,12 @@ _PAPER: Mapping[str, Groups] = {
     ],
     "models": [[FigureCaption("a group of people walk on a beach with surf boards")]],
 }
-_SAME = {"sharpening": "background"}  # figures that have the captions of another
+_SAME = {"sharpening": "background"}  # figures with the captions of another
 FIGURES = (*_PAPER, "sharpening")
 
 
 def default_captions(figure: str, vocabulary: Vocabulary) -> Groups:
-    """The captions of a figure: of scenes or digits for a model that knows no other words, else the paper's.
+    """Returns the captions of a figure: of scenes or digits for a model with their vocabulary, else the paper's.
 
     Raises:
         Failure: the model does not know the words of the paper's captions.

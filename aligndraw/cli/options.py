@@ -1,4 +1,4 @@
-"""Options of the commands: one for every field of a configuration, and those that commands share."""
+"""Options of the commands: one per field of a configuration, and the shared ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _C = TypeVar("_C", bound=Config)
 
 
 def int_at_least(least: int | None = None) -> Callable[[str], int]:
-    """The type of an option that is a whole number, of at least `least`."""
+    """Returns the type of an option: an integer of at least `least`, of any value for None."""
 
     def parse(text: str) -> int:
         rule = "a whole number" if least is None else f"a whole number of at least {least}"
@@ -36,7 +36,7 @@ def int_at_least(least: int | None = None) -> Callable[[str], int]:
 
 
 def float_at_least(least: float | None = None) -> Callable[[str], float]:
-    """The type of an option that is a finite number, of at least `least`."""
+    """Returns the type of an option: a finite number of at least `least`, of any value for None."""
 
     def parse(text: str) -> float:
         rule = "a number" if least is None else f"a number of at least {least:g}"
@@ -52,7 +52,7 @@ def float_at_least(least: float | None = None) -> Callable[[str], float]:
 
 
 def fraction(text: str) -> float:
-    """The type of an option that is a number from 0 to 1."""
+    """The type of an option: a number from 0 to 1."""
     try:
         value = float(text)
     except ValueError:
@@ -63,7 +63,7 @@ def fraction(text: str) -> float:
 
 
 def path_with_suffix(*suffixes: str) -> Callable[[str], Path]:
-    """The type of an option that is a file with one of these endings."""
+    """Returns the type of an option: a path with one of these suffixes."""
 
     def parse(text: str) -> Path:
         if not text.lower().endswith(suffixes):
@@ -74,7 +74,7 @@ def path_with_suffix(*suffixes: str) -> Callable[[str], Path]:
 
 
 def name_and_folder(text: str) -> tuple[str, Path]:
-    """The type of an option that is NAME=DIR; a folder alone is called by its own name."""
+    """The type of an option: NAME=DIR, or a folder, which gives the name."""
     path = Path(text)
     if path.is_dir() or "=" not in text:
         return path.name, path
@@ -97,7 +97,7 @@ def add_seed(parser: argparse.ArgumentParser, help: str, default: int | None = 0
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """--model, the folder of a trained one."""
+    """Adds --model, the folder of a trained model."""
     parser.add_argument(
         "--model",
         type=Path,
@@ -108,15 +108,15 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 def add_sentences(
     parser: argparse.ArgumentParser,
-    what: str = "what makes vectors of captions, for a model that reads such",
+    what: str = "sentence encoder, for a model of sentence vectors",
     default: str = "as in training",
 ) -> None:
-    """--sentences, what reads the captions."""
+    """Adds --sentences, the sentence encoder."""
     parser.add_argument("--sentences", metavar="KIND", help=f"{what}: {KINDS} [{default}]")
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
-    """--device, refused where there is none such."""
+    """Adds --device, which refuses a missing device."""
 
     def parse(text: str) -> str:
         if text not in ("cpu", "cuda"):
@@ -130,19 +130,19 @@ def add_device(parser: argparse.ArgumentParser) -> None:
         type=parse,
         default="cpu",
         metavar="{cpu,cuda}",
-        help="where to compute [%(default)s]",
+        help="device of all computations [%(default)s]",
     )
 
 
 def fields(config: Config | type[Config]) -> list[dataclasses.Field[Any]]:
-    """The fields of a configuration."""
+    """Returns the fields of a configuration."""
     return list(config.__dataclass_fields__.values())
 
 
 def add_config(
     parser: argparse.ArgumentParser, title: str, presets: Mapping[str, _C], without: Collection[str] = ()
 ) -> None:
-    """One option for every field of a configuration, but those `without`; what is not given is from the preset."""
+    """Adds one option per field of a configuration, except those `without`; the presets supply the defaults."""
     group = parser.add_argument_group(title)
     for field in fields(next(iter(presets.values()))):
         if field.name in without:
@@ -161,7 +161,7 @@ def add_config(
 
 
 def add_renamed(parser: Any, old: str, new: str) -> None:
-    """Adds an option of version 0.1 that is refused with one line, which names its new name."""
+    """Adds an option of version 0.1, which is refused with one line that names the new option."""
     parser.add_argument(old, action=_Renamed, nargs="?", const=new, dest=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
 
@@ -179,17 +179,17 @@ def add_presets(
 
 
 def apply_overrides(preset: _C, arguments: argparse.Namespace) -> _C:
-    """The preset with the fields that the command line gives.
+    """Returns the preset with the fields of the command line.
 
     Raises:
-        ValueError: the fields do not fit, or not together.
+        ValueError: a field is wrong, or the fields do not fit together.
     """
     given = {f.name: getattr(arguments, f.name, None) for f in fields(preset)}
     return preset.replace(**{name: value for name, value in given.items() if value is not None})
 
 
 def describe_backends(device: str) -> str:
-    """The backends that serve the ops on a device, as text; a Failure when the forced one cannot."""
+    """Returns the backends of the ops on a device, as text; raises Failure where the forced one cannot run an op."""
     with failing(RuntimeError, ValueError):
         served = {op: backend_for(op, device) for op in OPS}
     if len(set(served.values())) == 1:

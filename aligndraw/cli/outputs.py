@@ -1,4 +1,4 @@
-"""What commands write: the place is tried before the work begins, and errors name it."""
+"""The files that commands write. A command checks their places before its work; errors name the files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MAX_SIDE = 256  # pixels of a stored image on a sheet
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Makes a Failure that names the path of whatever keeps the block from writing it."""
+    """Turns errors of writing in the block into a Failure that names the path."""
     try:
         yield
     except BrokenPipeError:  # of the terminal
@@ -37,7 +37,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def check_file(path: Path) -> None:
-    """Raises a Failure when the file cannot be written."""
+    """Raises Failure where the file cannot be written."""
     with writing(path):
         if path.is_dir():
             raise Failure(f"cannot write {path}: it is a folder")
@@ -46,12 +46,15 @@ def check_file(path: Path) -> None:
 
 
 def model_name(folder: Path | None) -> str:
-    """Returns what messages and files call the model of --model."""
+    """Returns the name of the model of --model in messages and files."""
     return f"shipped {SHIPPED.name}" if folder is None else str(folder)
 
 
 def draw_one_by_one(pipeline: Pipeline, captions: Sequence[str], n: int = 1, **options: Any) -> list[Drawing]:
-    """Draws each caption by itself, so that its pictures are the same to the bit in any company; options of `draw`."""
+    """Draws each caption by itself, so that its pictures do not depend on other captions, to the bit.
+
+    Options of `draw`.
+    """
     return [pipeline.draw([caption], n, **options) for caption in captions]
 
 
@@ -66,18 +69,18 @@ def write_sheet(
     temperature: float = 1.0,
     steps: int | None = None,
 ) -> None:
-    """Writes the sheet of the pictures of captions, each with a remark or "", as a PNG file.
+    """Writes a PNG sheet of the pictures of captions, each caption with a remark or "".
 
     Args:
-        drawings: of each caption, from `draw_one_by_one`.
-        pipeline, model: that drew them, and its name.
-        seed, temperature, steps: the options that they were drawn with.
+        drawings: one per caption, from `draw_one_by_one`.
+        pipeline, model: that drew them, and the model's name.
+        seed, temperature, steps: the options of the drawings.
     """
     blocks = [
         Captioned(caption, drawing.images.cpu().numpy(), remark)
         for (caption, remark), drawing in zip(captions, drawings, strict=True)
     ]
-    with failing(ValueError):  # a model of pictures that are neither grey nor coloured
+    with failing(ValueError):  # pictures of other than 1 or 3 channels
         sheet = contact_sheet(blocks)
     texts = {
         "Software": f"aligndraw {aligndraw.__version__}",
@@ -92,9 +95,9 @@ def write_sheet(
 
 
 def write_stored_sheet(path: Path, data: CaptionedImages) -> int:
-    """Writes a sheet of stored images, each with its captions and its split, as a PNG file; returns their number.
+    """Writes a PNG sheet of stored images, each with its captions and its split; returns their number.
 
-    The images are spread evenly over each split, and large ones are shown in every k-th pixel.
+    The images are spread evenly over each split; large ones are shown in every k-th pixel.
     """
     blocks: list[Captioned] = []
     coarser = math.ceil(max(data.image_shape[1:]) / MAX_SIDE)
@@ -112,10 +115,10 @@ def write_stored_sheet(path: Path, data: CaptionedImages) -> int:
 
 
 def write_archive(path: Path, captions: Sequence[str], n: int, images: Sequence[Tensor]) -> None:
-    """Writes an .npz archive of n pictures of each caption.
+    """Writes an .npz archive of n pictures per caption.
 
-    `images` float32 [n len(captions), C, H, W] in [0, 1] and `captions`, one of each picture; first the n of the first
-    caption, then those of the second, ...
+    It holds `images` float32 [n len(captions), C, H, W] in [0, 1] and `captions`, one per picture: first the n pictures
+    of the first caption, then those of the second, ...
     """
     arrays = np.concatenate([part.float().cpu().numpy() for part in images])
     with writing(path), atomic_write(path) as temporary, temporary.open("wb") as file:

@@ -1,4 +1,4 @@
-"""The one way in which commands print."""
+"""Printing to the terminal, for all commands."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from aligndraw.printable import escape
 
 
 def tell(text: object, error: bool = False, flush: bool = False) -> None:
-    """Prints lines, with escapes for what a terminal would obey: they may have names and captions in them.
+    """Prints lines, with escapes for control characters, which names and captions may contain.
 
     Args:
-        error: to stderr.
-        flush: at once.
+        error: prints to stderr.
+        flush: flushes the stream.
     """
     shown = "\n".join(map(escape, str(text).split("\n")))
     print(shown, file=sys.stderr if error else sys.stdout, flush=flush)

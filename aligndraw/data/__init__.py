@@ -1,4 +1,4 @@
-"""Data sets: pictures with captions."""
+"""Data sets of pictures with captions."""
 
 from aligndraw.data.batches import CaptionReader, Examples, Resident, Source, as_images, to_parts, to_tensors
 from aligndraw.data.captioned import CaptionedImages, CaptionedSplit, DataError

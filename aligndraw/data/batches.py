@@ -1,4 +1,4 @@
-"""From stored pictures to what a model takes, and what every data set offers."""
+"""The interfaces of data sets, and the conversion of their batches to tensors."""
 
 from __future__ import annotations
 
@@ -19,55 +19,55 @@ class Examples(Protocol):
     def __len__(self) -> int: ...
 
     def batch(self, index: slice, /) -> tuple[NDArray[np.uint8], NDArray[Any], NDArray[np.int64]]:
-        """Pictures uint8 [B, C, H, W], word ids int64 [B, N] padded with 0, and lengths int64 [B].
+        """Returns pictures uint8 [B, C, H, W], word ids int64 [B, N] padded with 0, and lengths int64 [B].
 
-        Or, in place of word ids, vectors of sentences float32 [B, d] (`aligndraw.data.sentences`).
+        Sentence vectors float32 [B, d] may take the place of word ids (`aligndraw.data.sentences`).
         """
 
     def captions(self, index: slice = ..., /) -> list[str]:
-        """The captions as text; all by default."""
+        """Returns the captions as text; all by default."""
 
 
 @runtime_checkable
 class Resident(Examples, Protocol):
-    """Examples whose pictures a device makes by itself of what lies there once.
+    """Examples whose pictures a device composes from images that lie in its memory.
 
     Attributes:
-        images: uint8, what the pictures are made of.
+        images: uint8, the images to compose from.
     """
 
     images: NDArray[np.uint8]
 
     def texts(self, index: slice, /) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Word ids int64 [B, N] padded with 0, and lengths int64 [B]."""
+        """Returns word ids int64 [B, N] padded with 0, and lengths int64 [B]."""
 
     def parts(self, index: slice, /) -> tuple[NDArray[np.int64], ...]:
-        """What each picture is made of, int64 [B, ...]."""
+        """Returns the parts of each picture, int64 [B, ...], such as indices of images and places."""
 
     @staticmethod
     def compose(images: Tensor, *parts: Tensor) -> Tensor:
-        """Pictures uint8 [B, C, H, W] of `images` and `parts` on one device, without waiting for it."""
+        """Returns pictures uint8 [B, C, H, W] from `images` and `parts` on one device, without waiting for it."""
 
 
 class Source(Protocol):
-    """Where examples come from."""
+    """A source of training examples."""
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """Of the word ids."""
+        """The words of the word ids."""
 
     def epoch(self, seed: int, epoch: int = 0, size: int = 10_000) -> Examples:
-        """`size` examples, fully determined by (seed, epoch)."""
+        """Returns `size` examples, fully determined by (seed, epoch)."""
 
     def all_captions(self) -> Sequence[str] | None:
-        """Every caption that an epoch may hold, where they can be listed."""
+        """Returns every caption that an epoch may hold; None where they are too many to list."""
 
 
 class CaptionReader(Protocol):
-    """What makes of captions what a model takes: a `Vocabulary`, or a `SentenceReader`."""
+    """Encodes captions for a model: a `Vocabulary` or a `SentenceReader`."""
 
     def encode_batch(self, captions: Sequence[str], /) -> tuple[Tensor, Tensor]:
-        """Word ids int64 [B, N] or vectors of sentences float32 [B, d], and lengths int64 [B]."""
+        """Returns word ids int64 [B, N] or sentence vectors float32 [B, d], and lengths int64 [B]."""
         ...
 
 
@@ -78,12 +78,12 @@ def to_tensors(examples: Examples, index: slice) -> tuple[Tensor, Tensor, Tensor
 
 
 def to_parts(examples: Resident, index: slice) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
-    """The same with what images are made of in place of images."""
+    """Returns a slice of examples: parts for `Resident.compose`, and captions for `Model.encode_captions`."""
     words, lengths = examples.texts(index)
     parts = tuple(torch.from_numpy(part) for part in examples.parts(index))
     return parts, torch.from_numpy(words), torch.from_numpy(lengths)
 
 
 def as_images(pictures: Tensor) -> Tensor:
-    """Pictures uint8 as images float32 in [0, 1]."""
+    """Pictures uint8 -> images float32 in [0, 1]."""
     return pictures.float() / 255

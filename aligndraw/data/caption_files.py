@@ -1,9 +1,9 @@
-"""Any images with a table of captions: .csv or .tsv with a head line, or .jsonl with an object a line.
+"""Images with a table of captions: .csv or .tsv with a header, or .jsonl with one object per line.
 
 file_name,caption,split
 cats/1.jpg,"a cat, asleep",train
 
-A table is read strictly: a row that could mean two things is left out and named, and so is the way to mend it.
+Ambiguous rows are left out; the message names the row and the remedy.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from aligndraw.data.image_names import ImageNames
 from aligndraw.files import read_text
 from aligndraw.json_files import parse_json
 
-# The names that a column may have.
+# The accepted names of columns.
 FILE, CAPTION, SPLIT = ("file_name", "file", "image"), ("caption", "captions", "text"), "split"
 SEPARATORS = ",;\t"
 _IMAGE = re.compile(r"\.(png|jpe?g|gif|bmp|tiff?|webp|p[bgpn]m)$", re.IGNORECASE)
 
-# Lines with what each holds, or with what is wrong there.
+# Line numbers, each with its entry or with a message about its fault.
 _Rows = Iterator[tuple[int, "dict[str, Any] | str"]]
 
 
 def read_captions(
     images: Path, captions: Path, *, validation: int | None = None, test: int | None = None
 ) -> Collection:
-    """What a table tells of images.
+    """Returns the images and captions of a table.
 
     Args:
-        images: the folder that the file names begin in.
+        images: the folder that file names are relative to.
         captions: .csv, .tsv or .jsonl; columns or keys `file_name` (or file, image), `caption` (or captions, text; in
             .jsonl also a list of them), and, if the images are divided already, `split`.
         validation: images for validation where there is no split, as for `image_files.random_split`.
@@ -58,7 +58,7 @@ def read_captions(
     collection = Collection(files=names.files, likely_cause=names.likely_cause)
     used: set[str] = set()  # splits
     splits: dict[str, str | None] = {}
-    lines: dict[str, int] = {}  # on which an image comes first
+    lines: dict[str, int] = {}  # the first line of each image
     texts: dict[str, dict[str, str]] = {}  # the captions of each image, by their words
 
     def skip(line: int, why: str, lost: int = 1) -> None:
@@ -106,7 +106,7 @@ def read_captions(
 
 
 def _value(entry: dict[str, Any], names: Sequence[str]) -> Any:
-    """What an entry has under one of these names."""
+    """Returns the value of an entry under one of these names."""
     given = [name for name in names if name in entry]
     filled = [name for name in given if entry[name] not in (None, "", [])]
     if len(filled) > 1:
@@ -118,7 +118,7 @@ def _value(entry: dict[str, Any], names: Sequence[str]) -> Any:
 
 
 def _count(entry: dict[str, Any] | str) -> int:
-    """The captions of an entry, or 1 where there is no telling."""
+    """Returns the number of captions in an entry, or 1 where it is unknown."""
     texts = [entry[name] for name in CAPTION if name in entry] if isinstance(entry, dict) else []
     return max(1, sum(len(text) if isinstance(text, list) else 1 for text in texts))
 
@@ -186,7 +186,7 @@ def _row(head: list[str], cells: list[str]) -> dict[str, Any] | str:
 
 
 def _check_inner_line(file: Path, row: int, line: int, cells: list[str], where: int) -> None:
-    """Raises a DataError where a later line of a row looks like a row itself: a quote that never closed took it in."""
+    """Raises DataError where a later line of a row looks like a row itself: an unclosed quote has swallowed it."""
     if len(cells) > max(1, where) and _IMAGE.search(cells[where].strip()):
         raise DataError(
             f"{file}, line {row}: a double quote opens here and does not close before line {line}, which is a row of "

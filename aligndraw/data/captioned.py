@@ -1,14 +1,14 @@
-"""Images with captions in a folder: the one form that every captioned data set is stored in.
+"""Images with captions in a folder, the storage format of all captioned data sets.
 
-manifest.json              what it is, images and captions of each split, size and SHA-256 of each file
+manifest.json              origin; images and captions of each split; size and SHA-256 of each file
 tokenizer.json             the vocabulary (aligndraw.text.tokenizer_json)
-train-images.npy           uint8 [n, C, H, W], read as it is needed
-train-captions.txt         UTF-8, one caption a line, as it was written
-train-words.npy            int32, the word ids of all captions, one after the other
+train-images.npy           uint8 [n, C, H, W], memory-mapped
+train-captions.txt         UTF-8, one caption per line, as it was written
+train-words.npy            int32, the concatenated word ids of all captions
 train-lengths.npy          int32 [k], words of each caption
 train-image-index.npy      int64 [k], the image of each caption
 
-and the same five for the other splits, usually validation and test. `CaptionedImages.open` reads such a folder,
+and the same five files for the other splits, usually validation and test. `CaptionedImages.open` reads a folder,
 `CaptionedWriter` (aligndraw.data.captioned_writer) writes it.
 """
 
@@ -44,11 +44,11 @@ IMAGES, CAPTIONS, WORDS, LENGTHS, INDEX = (
 
 
 class DataError(ValueError):
-    """A data set is damaged, foreign or of no use; the message is one line and names the file."""
+    """A data set is damaged, foreign or unusable; the message is one line and names the file."""
 
 
 class _Text:
-    """The lines of a file, read when the first is asked for."""
+    """The lines of a file, read at the first access."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -60,10 +60,10 @@ class _Text:
 
 @dataclass(frozen=True, eq=False)
 class CaptionedSplit:
-    """Examples, each a caption with its image; an image stands in as many as it has captions.
+    """Examples of one split, each a caption with its image. An image has as many examples as captions.
 
     Attributes:
-        images: uint8 [n, C, H, W], in a file that is read as it is needed.
+        images: uint8 [n, C, H, W], memory-mapped.
         image_index: int64 [k], the image of each example.
         lengths: int64 [k], words of its caption.
         vocabulary: of the word ids.
@@ -82,11 +82,11 @@ class CaptionedSplit:
         return len(self.lengths)
 
     def batch(self, index: slice | NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
-        """Images uint8 [B, C, H, W], word ids int64 [B, N] padded with 0, and lengths int64 [B]."""
+        """Returns images uint8 [B, C, H, W], word ids int64 [B, N] padded with 0, and lengths int64 [B]."""
         return np.asarray(self.images[self.image_index[index]]), *self.texts(index)
 
     def texts(self, index: slice | NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Word ids int64 [B, N] padded with 0, and lengths int64 [B]."""
+        """Returns word ids int64 [B, N] padded with 0, and lengths int64 [B]."""
         lengths = self.lengths[index]
         words = self._words[ranges(self._first[index], lengths)]
         return pad_rows(words.astype(np.int64), lengths), lengths
@@ -101,20 +101,20 @@ class CaptionedSplit:
         return images[parts[0]]
 
     def captions(self, index: slice | NDArray[np.int64] = slice(None)) -> list[str]:
-        """The captions as they were written."""
+        """Returns the captions as they were written."""
         return [self._text.lines[i] for i in self._line[index].tolist()]
 
     def all_captions(self) -> list[str]:
-        """`captions`: an epoch has no others."""
+        """Returns `captions()`, which are all captions of every epoch."""
         return self.captions()
 
     def select(self, index: slice | NDArray[np.int64]) -> CaptionedSplit:
-        """Some of the examples, in this order; the images stay the same."""
+        """Returns examples by position, in the given order; the images stay the same."""
         fields = ("image_index", "lengths", "_first", "_line")
         return dataclasses.replace(self, **{name: getattr(self, name)[index] for name in fields})
 
     def epoch(self, seed: int, epoch: int = 0, size: int = 10_000) -> CaptionedSplit:
-        """`size` examples, fully determined by (seed, epoch): none comes again before every other has come."""
+        """Returns `size` examples, fully determined by (seed, epoch). None repeats before all others have come."""
         check_seed(seed)
         check_int("epoch", epoch, 0)
         check_int("size", size, 1)
@@ -128,12 +128,12 @@ class CaptionedImages:
     """A folder of captioned images.
 
     Attributes:
-        folder: where it is.
+        folder: its path.
         vocabulary: of the word ids.
         image_shape: C, H, W.
         sizes: images and captions of each split.
-        origin: what the folder was made from.
-        checksum: SHA-256 of the manifest, and so of everything.
+        origin: how the folder was made.
+        checksum: SHA-256 of the manifest, which holds the checksums of all other files.
     """
 
     folder: Path
@@ -146,7 +146,7 @@ class CaptionedImages:
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> CaptionedImages:
-        """Reads the manifest and the vocabulary, and looks whether every file has its size; `split` reads the rest.
+        """Reads the manifest and the vocabulary, and checks the size of every file; `split` reads the rest.
 
         Raises:
             DataError: there is no such folder, or a file of it is missing, damaged or foreign.
@@ -190,12 +190,12 @@ class CaptionedImages:
         return cls(folder, vocabulary, (channels, height, width), sizes, origin, checksum, files)
 
     def verify(self) -> None:
-        """Reads every split, as `split` does."""
+        """Reads and checks every split."""
         for name in self.sizes:
             self.split(name)
 
     def split(self, name: str) -> CaptionedSplit:
-        """The examples of a split, in the order of their images, after a look at every byte of it.
+        """Returns the examples of a split, in the order of their images, after checking every byte.
 
         Raises:
             ValueError: there is no such split.
@@ -242,7 +242,7 @@ class CaptionedImages:
 
 
 def _check(path: Path, sha256: str) -> None:
-    """Raises a DataError where a file has another checksum."""
+    """Raises DataError where a file has another checksum."""
     if file_checksum(path) != sha256:
         raise DataError(f"{path} is damaged: its checksum is not the manifest's")
 
@@ -254,7 +254,7 @@ def _count(value: Any) -> int:
 
 
 def file_checksum(path: Path) -> str:
-    """SHA-256 of a file."""
+    """Returns the SHA-256 of a file."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):

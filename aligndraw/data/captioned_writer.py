@@ -1,4 +1,4 @@
-"""Writes folders of captioned images (aligndraw.data.captioned): whole or not at all, and taken up where it stopped."""
+"""Writes folders of captioned images (aligndraw.data.captioned), whole or not at all; an interrupted writer resumes."""
 
 from __future__ import annotations
 
@@ -34,28 +34,27 @@ from aligndraw.files import atomic_write, discard, locked, save_array, scratch, 
 from aligndraw.printable import one_line
 from aligndraw.text import MAX_WORDS, UNKNOWN, Vocabulary, words_of, write_tokenizer
 
-SKIPPED = "skipped.txt"  # what the data set had besides, each with the reason, where there is any
-_LIST = re.compile(r"""[\[({]\s*['"].*['"]\s*,?\s*[\])}]""", re.DOTALL)  # as Python and JSON write lists of texts
+SKIPPED = "skipped.txt"  # the captions and images left out, each with the reason
+_LIST = re.compile(r"""[\[({]\s*['"].*['"]\s*,?\s*[\])}]""", re.DOTALL)  # a list of strings in Python or JSON
 _CHUNK_SIZE = 4096  # images copied together
 
 
 class CaptionedWriter:
-    """Collects images in a folder beside the data set's place, and puts the data set there when it is whole.
+    """Collects images in a folder beside the data set's place, and moves the whole data set to its place.
 
         with CaptionedWriter("faces", (3, 32, 32), plan={"from": "my camera"}) as writer:
             writer.store("train", ["a.jpg"], images)
             writer.finish({"train": [("a.jpg", "a face .")]})
 
-    The data set depends on captions and images alone, not on the order in which images were stored, nor on how often
-    that was interrupted.
+    The data set depends on captions and images alone, neither on the order of storing nor on interruptions.
 
     Args:
-        folder: where to; there must be nothing, or, with `overwrite`, captioned images at most.
+        folder: the place of the data set; it must be absent or empty, or, with `overwrite`, hold captioned images.
         image_shape: C, H, W.
-        plan: what is to be made, ready for JSON; it becomes the folder's `origin`.
-        resumable: collect the images in `.<name>.partial`, where they stay when the block ends in an error; the next
-            writer of the same plan has them (`stored`).
-        overwrite: replace captioned images that the folder holds.
+        plan: describes the data set, ready for JSON; it becomes the folder's `origin`.
+        resumable: collects the images in `.<name>.partial`, which an error in the block leaves in place; the next
+            writer of the same plan starts with them (`stored`).
+        overwrite: replaces captioned images in the folder.
 
     Raises:
         DataError: the folder is taken, or another process writes it.
@@ -92,13 +91,13 @@ class CaptionedWriter:
 
     @contextmanager
     def _passing(self) -> Iterator[ImageStore]:
-        """Yields a store that goes with the block."""
+        """Yields a store that exists for the block."""
         with scratch(self.folder.parent) as place:
             yield self._opened(place)
 
     @contextmanager
     def _lasting(self) -> Iterator[ImageStore]:
-        """Yields the store in `.<name>.partial`, which stays if it has images when the block ends in an error."""
+        """Yields the store in `.<name>.partial`, which an error in the block leaves in place if it has images."""
         self._partial.mkdir(exist_ok=True)
         try:
             with self._lock():
@@ -110,10 +109,10 @@ class CaptionedWriter:
                     if not images:
                         discard(self._partial)
                     raise
-                with suppress(OSError):  # the data set is in its place; the next writer removes what is left
+                with suppress(OSError):  # the data set is in its place; the next writer removes the rest
                     discard(self._partial)
         finally:
-            with suppress(OSError):  # it is empty where not even the lock could be made
+            with suppress(OSError):  # it is empty if the lock could not be made
                 self._partial.rmdir()
 
     def _opened(self, place: Path) -> ImageStore:
@@ -129,14 +128,14 @@ class CaptionedWriter:
             yield
 
     def _remove_leftover(self) -> None:
-        """Removes the images that the data set in the folder was made of, which a stop just after that has left."""
+        """Removes the images of the finished data set, which a stop just after finishing has left."""
         made = closed_as(self._partial)
         if made is not None and (self.folder / MANIFEST).is_file() and file_checksum(self.folder / MANIFEST) == made:
             with self._lock():
                 discard(self._partial)
 
     def stored(self, split: str) -> Mapping[str, int]:
-        """The keys of the images that a split has, with their rows."""
+        """Returns the keys of the stored images of a split, with their rows."""
         return self._images.rows(split)
 
     def store(self, split: str, keys: Sequence[str], images: NDArray[np.uint8]) -> None:
@@ -155,19 +154,19 @@ class CaptionedWriter:
         encode: Callable[[str], list[int]] | None = None,
         skipped: Sequence[str] = (),
     ) -> CaptionedImages:
-        """Writes the data set, reads it back, and puts it in its place.
+        """Writes the data set, verifies it, and moves it to its place.
 
         Args:
-            captions: of each split, keys of images with captions, in the order that the images are to have. Captions
-                of an image that is not stored are left out, and so is an image without any.
-            min_count: how often a word must be in the captions of the first split to be in the vocabulary.
+            captions: of each split, keys of images with captions, in the order of the images. Captions of images that
+                are not stored are left out, and so are images without captions.
+            min_count: least count of a word in the captions of the first split for it to be in the vocabulary.
             vocabulary: a given one instead.
-            encode: the word ids of a caption, when not those of the vocabulary.
-            skipped: what was left out and why, a line each, for `skipped.txt`.
+            encode: returns the word ids of a caption, instead of the vocabulary.
+            skipped: one line per omission, for `skipped.txt`.
 
         Raises:
-            DataError: a split has captions, but none of an image that is stored; or there is no caption at all.
-            ValueError: a caption is of no use: `caption_error` tells beforehand.
+            DataError: a split has captions, but none of a stored image; or there is no caption at all.
+            ValueError: a caption is unusable; `caption_error` finds it beforehand.
         """
         listed = {split: list(pairs) for split, pairs in captions.items()}
         kept = {
@@ -211,7 +210,7 @@ class CaptionedWriter:
         encode: Callable[[str], list[int]],
         checksums: dict[str, str],
     ) -> dict[str, int]:
-        """Writes the files of a split and adds their checksums; returns how many images and captions it has."""
+        """Writes the files of a split and adds their checksums; returns its numbers of images and captions."""
         row = {key: i for i, key in enumerate(dict.fromkeys(key for key, _ in pairs))}
         numbered = sorted(((row[key], text) for key, text in pairs), key=lambda pair: pair[0])
         ids = [encode(text) for _, text in numbered]
@@ -237,11 +236,11 @@ class CaptionedWriter:
                 return
         if not self.overwrite:
             raise DataError(f"{self.folder} exists already: give another folder, or --overwrite")
-        CaptionedImages.open(self.folder)  # nothing else is ever removed
+        CaptionedImages.open(self.folder)  # the writer removes nothing but captioned images
 
 
 def caption_error(caption: object) -> str:
-    """What keeps a caption from being stored, or ""."""
+    """Returns why a caption cannot be stored; "" where it can."""
     if not isinstance(caption, str):
         return f"the caption is no text but {type(caption).__name__}"
     if _LIST.fullmatch(caption.strip()):
@@ -251,12 +250,12 @@ def caption_error(caption: object) -> str:
     count = len(words_of(caption))
     if count == 0:
         return "the caption has no words"
-    # One is kept for a full stop.
+    # One word is reserved for a full stop.
     return f"the caption has {count} words, more than {MAX_WORDS - 1}" if count >= MAX_WORDS else ""
 
 
 def _counted(captions: Iterable[str], min_count: int) -> Vocabulary:
-    """`UNKNOWN`, then the words that are frequent enough, the most frequent first."""
+    """Returns `UNKNOWN` and the words that are frequent enough, the most frequent first."""
     counts = Counter(word for caption in captions for word in words_of(caption))
     frequent = [word for word, count in counts.items() if count >= min_count]
     return Vocabulary((UNKNOWN, *sorted(frequent, key=lambda word: (-counts[word], word))))

@@ -32,16 +32,16 @@ def read_coco(
     validation: int | None = None,
     test: int | None = None,
 ) -> Collection:
-    """What annotation files tell of images.
+    """Returns the images and captions of annotation files.
 
-    Images for validation and test are drawn from the last file. Those of the files before it are for training; or, if
-    it is the only one, the rest of its own.
+    Validation and test images are drawn from the last file. The files before it are for training; a single file
+    supplies all three splits.
 
     Args:
-        images: the folder that the file names begin in, or that has a folder as in the name of the annotation file:
-            "train2014" for captions_train2014.json.
+        images: the folder that file names are relative to; or its parent, with a folder named after the annotation
+            file: "train2014" for captions_train2014.json.
         annotations: files.
-        captions: of an image at most; those that come first.
+        captions: at most per image; the first ones.
         validation: images for validation, as for `image_files.random_split`.
         test: images for testing.
 
@@ -90,7 +90,7 @@ def write_coco(folder: Path, name: str, pictures: NDArray[np.uint8], captions: S
 def _read_annotations(
     file: Path, image_names: ImageNames, known: set[str], collection: Collection
 ) -> tuple[list[str], dict[str, list[str]]]:
-    """The images of a file, but for those known from another, and the captions of each."""
+    """Returns the images of a file, except known ones, and the captions of each."""
     record = _load(file)
     subfolder = image_names.folder / file.stem.removeprefix("captions_")
     names: dict[Any, str] = {}
@@ -148,5 +148,5 @@ def _load(file: Path) -> dict[str, list[Any]]:
 
 
 def _entries(items: Iterable[Any]) -> Iterable[dict[str, Any]]:
-    """The entries of a list; what is none counts as an empty one."""
+    """Yields the entries of a list; one that is no object becomes {}."""
     return (item if isinstance(item, dict) else {} for item in items)

@@ -1,7 +1,7 @@
-"""Digits assigned to places on blank canvases.
+"""Pastes digits at positions on blank canvases.
 
-`composite` is the compiled form (`csrc/host/module.cpp`) where it is built, and otherwise
-`composite_reference`: the same bytes and the same errors. `composite_tensors` gives the same bytes on any device.
+`composite` is the compiled form (`csrc/host/module.cpp`) where it is built, and otherwise `composite_reference`, with
+the same bytes and the same errors. `composite_tensors` gives the same bytes on any device.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def composite_reference(
     height: int,
     width: int,
 ) -> NDArray[np.uint8]:
-    """Canvas b is blank but for digit first[b] and, written over it, digit second[b].
+    """Returns canvases: canvas b is blank except for digit first[b] and, pasted over it, digit second[b].
 
     Args:
         digits: uint8 [n, h, w].
@@ -36,8 +36,7 @@ def composite_reference(
         uint8 [B, H, W].
 
     Raises:
-        ValueError: an argument of another type, shape or layout, an index that names no digit,
-            or a digit that would leave the canvas.
+        ValueError: an argument of another type, shape or layout, an index of no digit, or a digit beyond the canvas.
     """
     check_array("digits", digits, "uint8", "[n, h, w]", (None, None, None))
     check_array("first", first, "int64", "[B]", (None,))
@@ -63,7 +62,7 @@ def composite_reference(
 
 
 def composite_tensors(digits: Tensor, which: Tensor, rows: Tensor, columns: Tensor, height: int, width: int) -> Tensor:
-    """As `composite`, of tensors on one device, without a look at their values: it neither checks nor waits.
+    """As `composite`, of tensors on one device. It reads no value, so it neither checks nor waits.
 
     Args:
         digits: uint8 [n, h, w].
@@ -89,6 +88,7 @@ def composite_tensors(digits: Tensor, which: Tensor, rows: Tensor, columns: Tens
 
 
 def check_array(name: str, array: object, dtype: str, shape: str, sizes: tuple[int | None, ...]) -> None:
+    """Raises ValueError unless `array` is a C-contiguous array of a dtype and of sizes, None for any."""
     if isinstance(array, np.ndarray):
         fits = array.ndim == len(sizes) and all(
             size in (None, got) for size, got in zip(sizes, array.shape, strict=True)
@@ -116,6 +116,6 @@ def _check_position(name: str, value: int, last: int) -> None:
 
 try:
     from aligndraw._host import composite as composite  # type: ignore[import-not-found]
-# Not ImportError: a compiled module that is there but does not load is a fault to be seen.
+# Not ImportError: a compiled module that fails to load is an error to report.
 except ModuleNotFoundError:
     composite = composite_reference

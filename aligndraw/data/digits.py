@@ -1,4 +1,4 @@
-"""Handwritten digits: the 10,000 that ship with the package, or the caller's own."""
+"""Handwritten digits: the 10,000 of the package, or the caller's own."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Digits:
 
 
 def load_digits(path: str | os.PathLike[str] | None = None) -> Digits:
-    """Reads digits.
+    """Returns the digits of a file or folder.
 
     Args:
         path: an .npz archive with the arrays `images` and `labels`; a folder with MNIST's IDX files
@@ -74,7 +74,7 @@ def load_digits(path: str | os.PathLike[str] | None = None) -> Digits:
         form, read = f"file {{}} must be an .npz archive with {array}", _read_npz
     try:
         return Digits(*(np.ascontiguousarray(a) for a in read(file)))
-    # Damage shows as half a dozen kinds of exception: zip, zlib, header, memory, encoding.
+    # Damage raises half a dozen kinds of exception: zip, zlib, header, memory, encoding.
     except Exception as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise ValueError(f"digits {form.format(file)}: {reason}") from error

@@ -1,4 +1,4 @@
-"""Collections of image files with their captions, stored as folders of captioned images."""
+"""Collections of image files with captions, stored as folders of captioned images."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ MAX_SKIPPED = 0.05  # share of the captions that may be left out
 
 @dataclass
 class Collection:
-    """Image files and what is said of them.
+    """Image files and their captions.
 
     Attributes:
-        captions: of each split, names of images with captions.
-        files: where each image is.
-        skipped: what is left out, each with the reason.
-        lost: captions that are left out.
-        likely_cause: says in a few words, or "", why so much is left out.
+        captions: of each split, pairs of an image name and a caption.
+        files: the file of each image.
+        skipped: one line per omission, with the reason.
+        lost: the number of captions left out.
+        likely_cause: returns the likely cause of many omissions in a few words, or "".
     """
 
     captions: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
@@ -42,12 +42,15 @@ class Collection:
     likely_cause: Callable[[], str] = lambda: ""
 
     def skip(self, what: str, why: str, lost: int = 0) -> None:
-        """Leaves out something that `lost` captions are lost with."""
+        """Notes an omission, with which `lost` captions are lost."""
         self.skipped.append(f"{what}: {why}")
         self.lost += lost
 
     def check_lost(self, allowed: float, unread: int = 0) -> None:
-        """Raises a DataError where more than this share of the captions is lost; `unread` of them are in `captions`."""
+        """Raises DataError where more than the allowed share of the captions is lost.
+
+        `unread` of them are in `captions`.
+        """
         lost, total = self.lost + unread, self.lost + sum(map(len, self.captions.values()))
         if lost > allowed * total:
             raise DataError(
@@ -56,7 +59,7 @@ class Collection:
             )
 
     def example(self) -> str:
-        """A line of `skipped` with the most frequent reason, and the likely cause, as the end of a message."""
+        """Returns a line of `skipped` with the most frequent reason, and the likely cause, as the end of a message."""
         reasons = Counter(line.rpartition(": ")[2] for line in self.skipped)
         such = [f", such as {line}" for line in self.skipped if line.endswith(reasons.most_common(1)[0][0])]
         cause = self.likely_cause()
@@ -64,17 +67,17 @@ class Collection:
 
 
 def random_split(names: Sequence[str], validation: int | None = None, test: int | None = None) -> dict[str, list[str]]:
-    """Images into train, validation and test: always the same ones, drawn without regard to their order.
+    """Returns names divided at random into train, validation and test; the division depends on their number alone.
 
     Args:
         names: of the images.
-        validation: how many; when None a tenth of them, at least 1 of 3 and at most 5,000.
+        validation: the number; when None a tenth of them, at least 1 of 3 and at most 5,000.
         test: as validation.
 
     Raises:
-        DataError: there are not so many.
+        DataError: there are too few.
     """
-    few = min(MAX_EVALUATION_IMAGES, len(names) // 10) or min(1, len(names) // 3)  # one of three to nine
+    few = min(MAX_EVALUATION_IMAGES, len(names) // 10) or min(1, len(names) // 3)  # 1 of 3 to 9
     held_out = {"validation": few if validation is None else validation, "test": few if test is None else test}
     if sum(held_out.values()) > len(names):
         wanted = " and ".join(f"{n:,} for {split}" for split, n in held_out.items())
@@ -99,24 +102,24 @@ def store_collection(
     allow_skipped: float = MAX_SKIPPED,
     on_images: Callable[[int], object] = lambda images: None,
 ) -> CaptionedImages:
-    """Reads the images and stores them with their captions; one that cannot be read is skipped.
+    """Reads the images and stores them with their captions; skips unreadable images.
 
-    Interrupted, it keeps what it has read, and the same call takes it up there.
+    After an interruption the same call resumes with the images read so far.
 
     Args:
-        collection: what cannot be read is added to its `skipped`.
+        collection: unreadable images are added to its `skipped`.
         folder: where to.
-        plan: what is stored, for the manifest.
+        plan: describes the collection, for the manifest.
         size: H, W.
         crop: as for `read_image`.
-        min_count: how often a word must be in the training captions to be in the vocabulary.
-        threads: that read images; one a core when None.
-        overwrite: replace captioned images that the folder holds.
+        min_count: least count of a word in the training captions for it to be in the vocabulary.
+        threads: that read images; None for one per core.
+        overwrite: replaces captioned images in the folder.
         allow_skipped: the share of all captions that may be left out.
-        on_images: called with a number of images just done, or found done.
+        on_images: called with the number of images just done, or found done.
 
     Raises:
-        DataError: the folder is taken, too much has to be left out, or nothing is left of a split.
+        DataError: the folder is taken, too many captions are left out, or a split is left empty.
         OSError: it cannot be written.
     """
     collection.check_lost(allow_skipped)
@@ -124,12 +127,12 @@ def store_collection(
     def read(name: str) -> NDArray[np.uint8] | str:
         try:
             return read_image(collection.files[name], size, crop)
-        # Damage shows as a dozen kinds of exception, some of them Pillow's own.
+        # Damage raises a dozen kinds of exception, some of them Pillow's own.
         except Exception as error:
             return str(error).partition("\n")[0] or type(error).__name__
 
     def key(name: str) -> str:
-        """Another one after a change of the file, so that an image from before the change does not stay."""
+        """Returns a key that changes with the file, so that a stored image is never out of date."""
         with suppress(OSError):
             status = collection.files[name].stat()
             return f"{name} {status.st_size} {status.st_mtime_ns}"

@@ -1,4 +1,4 @@
-"""The image files that a data set names: each under one name, and none outside the folder."""
+"""The image files of a data set: one name per file, and no file outside the folder."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _MAX_SEARCHED = 1_000_000  # files, in search of a missing one
 
 
 class ImageNames:
-    """The images of a folder that have been found by name.
+    """Images of a folder, found by name.
 
     Args:
-        folder: that names begin in.
+        folder: that names are relative to.
 
     Attributes:
-        files: where each image is.
-        missing: names of which there is no file.
+        files: the file of each image.
+        missing: names without a file.
 
     Raises:
         DataError: there is no such folder.
@@ -35,14 +35,14 @@ class ImageNames:
         self.files: dict[str, Path] = {}
         self.missing: list[str] = []
         self._root = os.path.realpath(folder)
-        self._found: dict[tuple[str, Path | None], str] = {}  # as captions name an image again and again
+        self._found: dict[tuple[str, Path | None], str] = {}  # a cache: several captions name the same image
         self._alike: dict[str, list[str]] = {}
 
     def find(self, name: object, second: Path | None = None) -> str:
-        """The one name of an image, however it is spelled: that by which it was found first.
+        """Returns the canonical name of an image: the first spelling under which it was found.
 
         Args:
-            second: a folder to look in after the first.
+            second: another folder to search.
 
         Raises:
             ValueError: it is no file name, leads out of the folder, or there is no such file.
@@ -57,7 +57,7 @@ class ImageNames:
         return self._found[usual, second]
 
     def likely_cause(self) -> str:
-        """Where the first missing file may be instead, for a message; "" if nothing is missing or like it."""
+        """Returns where the first missing file may be instead, for a message; "" if nothing is missing or similar."""
         if not self.missing:
             return ""
         wanted, similar, seen = posixpath.basename(self.missing[0]), "", 0
@@ -85,7 +85,7 @@ class ImageNames:
         if not places:
             self.missing.append(usual)
             raise ValueError(reason)
-        # Of two the one that is not empty.
+        # A non-empty file before an empty one.
         return min(places, key=lambda found: found[0])[1]
 
     def _first_name(self, usual: str, place: Path, real: str) -> str:
@@ -99,10 +99,10 @@ class ImageNames:
 
 
 def safe_name(name: object) -> str:
-    """A file name of somebody's data set in its usual spelling: "t/0.jpg" for "./t//0.jpg" and "t\\\\0.jpg".
+    """Returns a file name in its canonical spelling: "t/0.jpg" for "./t//0.jpg" and "t\\0.jpg".
 
     Raises:
-        ValueError: it is none, or leads elsewhere.
+        ValueError: it is no file name, or leads out of the folder.
     """
     if not isinstance(name, str) or "\0" in name or len(name) > 1000:
         raise ValueError("it is no file name")

@@ -1,6 +1,6 @@
-"""Image files as arrays.
+"""Decoding of image files to arrays.
 
-Every image file is opened here, so that one place decides which kinds are read and how much memory one may take.
+All image files are opened here, so that one place limits their formats and their memory.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
-# Pillow's other kinds are not read: some start programs (EPS: Ghostscript), and few of their decoders are looked after.
+# Pillow's other formats are not read: some start programs (EPS: Ghostscript), and few of their decoders are maintained.
 KINDS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
-MAX_PIXELS = 80_000_000  # of a file: Pillow warns of more, and such an image takes a gigabyte
+MAX_PIXELS = 80_000_000  # per file: Pillow warns of more, which takes a gigabyte
 MAX_SIDE = 65_535  # pixels
-LARGE = 16_000_000  # pixels; of images with more, one at a time is decoded
+LARGE = 16_000_000  # pixels; larger images are decoded one at a time
 
 _one_large_image = threading.Lock()
-_LUMA = np.array([0.299, 0.587, 0.114])  # of red, green and blue in grey, as in JPEG
+_LUMA = np.array([0.299, 0.587, 0.114])  # weights of red, green and blue in grey, as in JPEG
 
 # TIFF's tags, and two of their values.
 _BITS, _PHOTOMETRIC, _TILE_WIDTH, _TILE_LENGTH, _SAMPLE_FORMAT = 258, 262, 322, 323, 339
@@ -34,16 +34,16 @@ _WHITE_IS_ZERO, _SIGNED = 0, 2
 
 
 class ImageError(ValueError):
-    """An image file that is of no use; the message is one line and says why."""
+    """An image file is unusable; the message is one line and says why."""
 
 
 def read_image(path: Path, size: tuple[int, int], crop: bool = False) -> NDArray[np.uint8]:
-    """An image file in colour, uint8 [3, H, W]: each pixel is the mean of the area that it covers.
+    """Returns an image file in colour, uint8 [3, H, W]; each pixel is the mean over its area.
 
     Args:
         path: of one of the KINDS.
         size: H, W.
-        crop: cut to the middle of these proportions first; otherwise the image is squashed into them.
+        crop: crops to the centre of these proportions first; otherwise the image is squashed.
 
     Raises:
         ImageError: it is damaged, too large, or of another kind.
@@ -58,7 +58,7 @@ def read_image(path: Path, size: tuple[int, int], crop: bool = False) -> NDArray
             first = (pixels.shape[axis] - extent) // 2
             pixels = pixels.take(range(first, first + extent), axis)
     means: NDArray[Any] = pixels
-    # An axis that grows comes last, so that nothing between is larger than the file or the result.
+    # A growing axis comes last, so that no intermediate array is larger than the file or the result.
     for axis in (0, 1) if size[0] <= len(pixels) else (1, 0):
         means = _area_means(means.swapaxes(0, axis), size[axis]).swapaxes(0, axis)
     levels = np.rint(means * np.float32(255 / white)).astype(np.uint8)  # [H, W, C]
@@ -66,10 +66,10 @@ def read_image(path: Path, size: tuple[int, int], crop: bool = False) -> NDArray
 
 
 def read_levels(path: Path, channels: int) -> NDArray[np.float32]:
-    """An image file at its own size, float32 [C, H, W] in [0, 1], in grey (C = 1) or in colour (C = 3).
+    """Returns an image file at its own size, float32 [C, H, W] in [0, 1], in grey (C = 1) or in colour (C = 3).
 
     Raises:
-        as `read_image`.
+        ImageError, OSError: as for `read_image`.
     """
     pixels = decode_image(path)
     levels = pixels / np.float64(np.iinfo(pixels.dtype).max)
@@ -80,15 +80,15 @@ def read_levels(path: Path, channels: int) -> NDArray[np.float32]:
 
 
 def decode_image(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """The first picture of a file, upright and on white.
+    """Returns the first picture of a file, upright and on white.
 
     Returns:
         uint8 or uint16 [h, w, C], where 255 or 65535 is white; C is 1 for grey and 3 for colour.
 
     Raises:
-        as `read_image`.
+        ImageError, OSError: as for `read_image`.
     """
-    # Given a name, Pillow 13 maps the file, and scrambles the pixels of a TIFF file that lies on its side.
+    # Given a path, Pillow 13 maps the file, and scrambles the pixels of a rotated TIFF file.
     with path.open("rb") as stream:
         try:
             file = Image.open(stream, formats=KINDS)
@@ -102,7 +102,7 @@ def decode_image(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
             raise ImageError(f"it is damaged or no {kinds} or {KINDS[-1]} file") from error
         except Image.DecompressionBombError as error:
             raise ImageError(f"it has more than {MAX_PIXELS:,} pixels") from error
-        # Damage shows as a dozen kinds of exception.
+        # Damage raises a dozen kinds of exception.
         except Exception as error:
             reason = str(error).partition("\n")[0] or type(error).__name__
             raise ImageError(f"it is damaged: {reason}") from error
@@ -110,9 +110,9 @@ def decode_image(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
 
 @contextmanager
 def suppress_pillow_warnings() -> Iterator[None]:
-    """Keeps Pillow's warnings from the terminal, as each image that cannot be read has a line of its own.
+    """Suppresses Pillow's warnings: each unreadable image has a message of its own.
 
-    Warnings are a matter of the whole process: enter this before threads begin to read.
+    Warnings are process-wide, so enter this before threads begin to read.
     """
     log, nowhere = logging.getLogger("PIL"), logging.NullHandler()
     log.addHandler(nowhere)
@@ -125,7 +125,7 @@ def suppress_pillow_warnings() -> Iterator[None]:
 
 
 def _check_size(file: ImageFile) -> None:
-    """Raises ImageError for an image that would take too much memory; only the header has been read."""
+    """Raises ImageError for an image that would take too much memory, from its header alone."""
     pixels = file.width * file.height
     if pixels > MAX_PIXELS:
         raise ImageError(f"it has {pixels:,} pixels, more than {MAX_PIXELS:,}")
@@ -137,21 +137,21 @@ def _check_size(file: ImageFile) -> None:
 
 
 def _tag(file: ImageFile, number: int, default: int) -> int:
-    """A tag of a TIFF file, the first of several values; other files have none."""
+    """Returns a tag of a TIFF file, the first of several values; other files have none."""
     value = getattr(file, "tag_v2", {}).get(number, default)
     return int(value[0] if isinstance(value, tuple) else value)
 
 
 def _samples(file: ImageFile) -> NDArray[Any]:
-    """The pixels as they are stored, on white: uint8 or uint16 [h, w, C]."""
-    stored = file.tile[0][3] if file.format == "PNG" and file.tile else ""  # such as "L;4"; known before they are read
+    """Returns the stored pixels, on white: uint8 or uint16 [h, w, C]."""
+    stored = file.tile[0][3] if file.format == "PNG" and file.tile else ""  # such as "L;4"; `load` forgets it
     file.load()
     kind = ""
     if file.mode == "F":
         kind = "floating-point numbers"
     elif _tag(file, _SAMPLE_FORMAT, 1) == _SIGNED:
         kind = "signed whole numbers"
-    elif file.mode == "I" and file.format not in ("PNG", "PPM"):  # whose 16 bits Pillow keeps in 32
+    elif file.mode == "I" and file.format not in ("PNG", "PPM"):  # Pillow keeps their 16 bits in 32
         kind = "whole numbers of 32 bits"
     if kind:
         raise ImageError(f"it holds {kind}, and nothing says which is white: save it with 8 or 16 bits a sample")
@@ -167,7 +167,7 @@ def _samples(file: ImageFile) -> NDArray[Any]:
             grey[grey == clear] = 65535
         return grey[..., None]
     if file.has_transparency_data:
-        # A PNG file names the transparent grey or colour in its own bits, Pillow's pixels have eight.
+        # A PNG file gives the transparent colour in its own bit depth; Pillow's pixels have 8 bits.
         if stored in ("1", "L;2", "L;4"):
             bits = int(stored[-1])
             file.info["transparency"] = min(clear, 2**bits - 1) * 255 // (2**bits - 1)
@@ -180,16 +180,16 @@ def _samples(file: ImageFile) -> NDArray[Any]:
 
 
 def _orientation(file: ImageFile) -> int:
-    """How the camera was held, 1…8 as in EXIF; 1, upright, where the file does not say so legibly."""
+    """Returns the orientation of the camera, 1…8 as in EXIF; 1, upright, where it is missing or illegible."""
     try:
         return int(file.getexif().get(ExifTags.Base.Orientation, 1))
-    # Damage to the block shows as half a dozen kinds of exception; the picture itself is whole.
+    # Damage to this block raises half a dozen kinds of exception; the picture itself is whole.
     except Exception:
         return 1
 
 
 def _upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Pixels [h, w, C], turned or mirrored as an orientation asks for."""
+    """Returns pixels [h, w, C], rotated or mirrored by an EXIF orientation."""
     if orientation in (3, 4, 6, 7):
         pixels = pixels[::-1]
     if orientation in (2, 3, 7, 8):
@@ -198,9 +198,9 @@ def _upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
 
 
 def _area_means(values: NDArray[Any], count: int) -> NDArray[np.float32]:
-    """Means [count, …] over `count` equal parts of the first axis; what a border divides counts in proportion."""
+    """Returns means [count, …] over `count` equal parts of the first axis; a divided element counts in proportion."""
     flat = values.reshape(len(values), -1)
-    step = max(1, 2**20 // flat.shape[1])  # few numbers are floats at a time
+    step = max(1, 2**20 // flat.shape[1])  # limits the floats in memory
     means = np.zeros((count, flat.shape[1]), np.float32)
     for mean, (first, weights) in zip(means, _parts(len(values), count)):
         for start in range(0, len(weights), step):
@@ -211,7 +211,7 @@ def _area_means(values: NDArray[Any], count: int) -> NDArray[np.float32]:
 
 @lru_cache(64)
 def _parts(extent: int, count: int) -> list[tuple[int, NDArray[np.float32]]]:
-    """Of each of `count` equal parts of an axis its first element, and the share of each of its elements in it."""
+    """Returns for each of `count` equal parts of an axis its first element, and the share of each of its elements."""
     parts = []
     for part in range(count):
         low, high = part * extent, (part + 1) * extent  # in units of 1/count of an element

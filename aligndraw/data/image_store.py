@@ -1,10 +1,10 @@
-"""Images under keys, stored block by block in files that grow: what is stored survives a stop at any moment.
+"""A store of images under keys, in files that grow block by block. Stored images survive a stop at any moment.
 
 journal.jsonl   the plan; then per block {"split": "train", "keys": ["a.jpg", ...], "sha256": of its keys and pixels}
-train.raw       uint8, the blocks of the split one after the other
+train.raw       uint8, the concatenated blocks of the split
 
-The journal alone says what is stored. The line of a block is written after its pixels, and each write begins where the
-journal says that the file ends, whatever a stopped write has left behind that place.
+The journal alone lists the stored blocks. The line of a block is written after its pixels. Each write begins at the end
+of the file according to the journal, and so overwrites the rest of an interrupted write.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ JOURNAL = "journal.jsonl"
 
 @dataclass(frozen=True)
 class _Block:
-    """Images that were stored together: their keys, and the place of the first among those of the split."""
+    """Images that were stored together: their keys, and the row of the first in its split."""
 
     split: str
     keys: list[str]
@@ -37,12 +37,12 @@ class _Block:
 
 
 class ImageStore:
-    """The images in a folder, which another process must not write to.
+    """The images in a folder that no other process writes to.
 
     Args:
-        folder: exists; it may hold images of the same plan, and images of another plan are removed.
+        folder: exists; it may hold images of the same plan. Images of another plan are removed.
         image_shape: C, H, W.
-        plan: what the images are of, ready for JSON.
+        plan: describes the images, ready for JSON.
 
     Raises:
         OSError: the folder cannot be written.
@@ -51,7 +51,7 @@ class ImageStore:
     def __init__(self, folder: Path, image_shape: tuple[int, int, int], plan: Mapping[str, Any]) -> None:
         self.folder, self.image_shape = folder, image_shape
         self._size = int(np.prod(image_shape))
-        self._end = 0  # of what is good in the journal, in bytes
+        self._end = 0  # of the valid part of the journal, in bytes
         self._blocks: list[_Block] = []
         self._counts: dict[str, int] = {}
         self._rows: dict[str, dict[str, int]] = {}
@@ -69,11 +69,11 @@ class ImageStore:
         return bool(self._blocks)
 
     def rows(self, split: str) -> Mapping[str, int]:
-        """The keys of the images that a split has, with their rows in `pixels`."""
+        """Returns the keys of the images of a split, with their rows in `pixels`."""
         return self._rows.get(split, {})
 
     def append(self, split: str, keys: Sequence[str], images: NDArray[np.uint8]) -> None:
-        """Adds images uint8 [n, C, H, W] to a split. An image whose key is there already takes its place.
+        """Adds images uint8 [n, C, H, W] to a split. A new image replaces an old one with the same key.
 
         Raises:
             OSError: they cannot be written; the store is as before.
@@ -85,10 +85,10 @@ class ImageStore:
         self._add(block)
 
     def pixels(self, split: str) -> NDArray[np.uint8]:
-        """The stored images of a split, uint8 [n, C, H, W], mapped from their file.
+        """Returns the stored images of a split, uint8 [n, C, H, W], memory-mapped.
 
         Raises:
-            DataError: they are not those that were stored.
+            DataError: they have changed since they were stored.
         """
         for block in self._blocks:
             if block.split == split and not self._is_intact(block):
@@ -97,7 +97,7 @@ class ImageStore:
         return np.memmap(self._raw(split), np.uint8, "r", shape=shape)
 
     def close(self, sha256: str) -> None:
-        """Notes that a data set with this checksum was made of the images; see `closed_as`."""
+        """Notes the checksum of the data set made from the images; see `closed_as`."""
         self._log(_line({"closed": sha256}))
 
     def _add(self, block: _Block) -> None:
@@ -106,7 +106,7 @@ class ImageStore:
         self._rows.setdefault(block.split, {}).update({key: block.first + i for i, key in enumerate(block.keys)})
 
     def _take_up(self, lines: Sequence[bytes]) -> None:
-        """Goes by the journal up to the first line that is no block or whose pixels are not there."""
+        """Reads the journal up to the first line that is no block or whose pixels are missing."""
         for line in lines:
             with suppress(*FAULTS):
                 record = parse_json(line)
@@ -133,14 +133,14 @@ class ImageStore:
 
 
 def closed_as(folder: Path) -> str | None:
-    """The checksum of the data set that was made of the images in a folder, if there is one."""
+    """Returns the checksum of the data set made from the images in a folder, if there is one."""
     with suppress(*FAULTS):
         return str(parse_json(_lines(folder)[-1])["closed"])
     return None
 
 
 def _lines(folder: Path) -> list[bytes]:
-    """The whole lines of the journal; one that was cut off is left out."""
+    """Returns the whole lines of the journal; an unfinished one is left out."""
     try:
         return [line for line in (folder / JOURNAL).read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
     except FileNotFoundError:
@@ -156,7 +156,7 @@ def _checksum(split: str, keys: list[str], pixels: bytes) -> str:
 
 
 def _write_at(path: Path, offset: int, data: bytes) -> None:
-    """Makes these bytes the end of a file, from an offset on."""
+    """Replaces the end of a file, from an offset on, by these bytes."""
     with path.open("ab") as file:
         file.truncate(offset)
         file.write(data)

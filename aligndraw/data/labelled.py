@@ -1,7 +1,7 @@
-"""Images with classes: scenes with their objects, and CIFAR-10 as it is distributed.
+"""Images with classes: scenes with their objects, and CIFAR-10 in its distributed forms.
 
 cifar-10-batches-py/   data_batch_1 ... data_batch_5, test_batch: Python 2 pickles
-cifar-10-batches-bin/  data_batch_1.bin ..., test_batch.bin: 3,073 bytes an image, the class before the pixels
+cifar-10-batches-bin/  data_batch_1.bin ..., test_batch.bin: 3,073 bytes per image, the class before the pixels
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _CIFAR_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog"
 
 @dataclass(frozen=True, eq=False)
 class LabelledImages:
-    """Images with classes, the same in every epoch but for their order.
+    """Images with classes, the same in every epoch except for their order.
 
     Attributes:
         images: uint8 [n, C, H, W].
@@ -48,7 +48,10 @@ class LabelledImages:
         return self.images.shape[1:]
 
     def epoch(self, seed: int, epoch: int, size: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """`size` images and their classes, fully determined by (seed, epoch); none again before every other came."""
+        """Returns `size` images and their classes, fully determined by (seed, epoch).
+
+        None repeats before all others have come.
+        """
         rng = np.random.default_rng([seed, epoch])
         passes = [rng.permutation(len(self.labels)) for _ in range(-(-size // len(self.labels)))]
         rows = np.concatenate(passes)[:size]
@@ -56,7 +59,7 @@ class LabelledImages:
 
 
 class LabelledScenes:
-    """Scenes of all combinations, a quarter of them held out from models, with the object of each."""
+    """Scenes of all combinations, a quarter of them held out from models, labelled with their object."""
 
     classes = tuple(map(str, ATTRIBUTES["object"]))
     image_shape = (3, SIDE, SIDE)
@@ -66,7 +69,7 @@ class LabelledScenes:
         self._split = split
 
     def epoch(self, seed: int, epoch: int, size: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """`size` pictures and their classes, fully determined by (seed, epoch)."""
+        """Returns `size` pictures and their classes, fully determined by (seed, epoch)."""
         few = size // 4
         parts = [Scenes(self._split).epoch(seed, epoch, size - few)]
         if few:
@@ -80,7 +83,7 @@ class LabelledScenes:
 def open_labelled(
     folder: str | os.PathLike[str] | None,
 ) -> tuple[LabelledImages | LabelledScenes, LabelledImages | LabelledScenes]:
-    """Returns images to train on and images to test on: CIFAR-10 from a folder, or scenes where there is none.
+    """Returns training and test images: CIFAR-10 from a folder, or scenes without one.
 
     Raises:
         DataError: as for `read_cifar`.
@@ -89,7 +92,7 @@ def open_labelled(
 
 
 def read_cifar(folder: str | os.PathLike[str]) -> tuple[LabelledImages, LabelledImages]:
-    """CIFAR-10's images to train on, and those to test on, from its Python or its binary files.
+    """Returns CIFAR-10's training and test images, from its Python or its binary files.
 
     Raises:
         DataError: a file is missing, damaged or foreign.
@@ -97,7 +100,7 @@ def read_cifar(folder: str | os.PathLike[str]) -> tuple[LabelledImages, Labelled
     folder = Path(folder)
     forms = ((_read_pickle, ""), (_read_binary, ".bin"))
     kinds = [(read, [folder / f"{name}{ending}" for name in _CIFAR_FILES]) for read, ending in forms]
-    # An empty file or a folder of that name is not the file.
+    # An empty file, or a folder of that name, counts as missing.
     lacking = [[path.name for path in paths if not (path.is_file() and path.stat().st_size)] for _, paths in kinds]
     fewest = min(lacking, key=len)
     if fewest:
@@ -134,7 +137,7 @@ def _read_pickle(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
 
 
 def _checked(path: Path, pixels: Any, labels: Any) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Images [n, 3, 32, 32] and labels [n] of n rows of pixels."""
+    """Returns images [n, 3, 32, 32] and labels [n] from n rows of pixels."""
     pixels, labels = np.asarray(pixels), np.asarray(labels)
     good = pixels.dtype == np.uint8 and pixels.ndim == 2 and pixels.shape[1] == np.prod(_CIFAR_SHAPE)
     if not good or labels.shape != pixels.shape[:1] or labels.dtype.kind not in "iu" or not len(labels):

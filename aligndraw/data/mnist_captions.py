@@ -1,11 +1,11 @@
 """MNIST with captions (alignDRAW, appendix A): one or two digits on a 60x60 canvas.
 
-Template k, digits and offsets are drawn anew for every epoch by the rule of the paper's authors:
-k uniform over the eight templates, both digits uniform over the split, all redrawn together while
-the placement is not wanted. A template's digits stand at *places* (`PLACES`).
+Each epoch draws template, digits and offsets by the rule of the paper's authors: the template uniformly from eight,
+both digits uniformly from the split, and all of them again until the placement is of the wanted kind. The digits of a
+template stand at *places* (`PLACES`).
 
-A placement is **held out** if it shows a digit that its template bans (`Bans`): a model must combine a
-digit that it knows with a place that it knows. See docs/data.md.
+A placement is **held out** if it shows a digit that its template bans (`Bans`): a model must then combine a known digit
+with a known place. See docs/data.md.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _DIGIT_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "
 
 
 class Place(NamedTuple):
-    """Where a digit may stand: inclusive ranges of its top row and left column in pixels."""
+    """The positions of a digit at a place: inclusive ranges of its top row and left column in pixels."""
 
     rows: tuple[int, int]
     columns: tuple[int, int]
@@ -83,14 +83,14 @@ _WHERE = [(PLACES[t.first], PLACES[t.second] if t.second else _NO_PLACE) for t i
 _ROWS = np.array([[place.rows for place in pair] for pair in _WHERE])  # [8, 2, (first, last)]
 _COLUMNS = np.array([[place.columns for place in pair] for pair in _WHERE])
 _TWO_DIGITS = np.array([t.second is not None for t in TEMPLATES])  # [8]
-# Two digits side by side are level with each other, two stacked ones in line.
+# Two digits side by side share their row, two stacked digits their column.
 _SAME_ROW = (_ROWS[:, 0] == _ROWS[:, 1]).all(1) & _TWO_DIGITS
 _SAME_COLUMN = (_COLUMNS[:, 0] == _COLUMNS[:, 1]).all(1) & _TWO_DIGITS
 
 
 @dataclass(frozen=True)
 class Bans:
-    """Which digits training never shows, and where.
+    """The digits that training never shows, by template.
 
     Attributes:
         name: its key in `BANS`.
@@ -107,7 +107,7 @@ class Bans:
 
     @classmethod
     def at_places(cls, name: str, *digits: int) -> Bans:
-        """One banned digit per place, in the order of `PLACES`: both wordings of a picture share their bans."""
+        """Returns one banned digit per place, in the order of `PLACES`; both wordings of a picture share their bans."""
         left, right, top, bottom, *corners = digits
         return cls(name, (left, right, left, right, top, bottom, top, bottom, *corners))
 
@@ -118,8 +118,8 @@ class Bans:
         return np.array([*zip(pairs[::2], pairs[1::2]), *((digit, 10) for digit in corners)])
 
 
-# At no place do two of the sets of one digit per place ban the same digit: each of them adds 3, 5 or 7 to the digits of
-# the first, modulo 10. "authors" is one draw of the authors' rule, np.random.default_rng(0).integers(11, size=12).
+# The sets of one digit per place ban different digits at each place: they add 3, 5 or 7, modulo 10, to those of the
+# first. "authors" is one draw of the authors' rule, np.random.default_rng(0).integers(11, size=12).
 _BANS = (
     Bans.at_places("strict", 2, 5, 8, 3, 6, 4, 1, 9),
     Bans("authors", (9, 7, 5, 2, 3, 0, 0, 0, 1, 8, 7, 10)),
@@ -132,18 +132,18 @@ STRICT = BANS["strict"]
 
 
 def bans_named(name: str) -> Bans:
-    """The set of bans of this name. Raises ValueError where there is none."""
+    """Returns the bans of a name. Raises ValueError where there are none."""
     _check_choice("bans", name, tuple(BANS))
     return BANS[name]
 
 
 def caption(template: int, a: int, b: int = -1, words: bool = False) -> str:
-    """The caption of a placement, its words separated by spaces.
+    """Returns the caption of a placement, its words separated by spaces.
 
     Args:
         template: 0…7, a position in `TEMPLATES`.
         a: the first digit.
-        b: the second digit, -1 where the template speaks of one.
+        b: the second digit, -1 for a template of one digit.
         words: "seven" instead of "7".
     """
     _check_placement(template, a, b)
@@ -152,14 +152,14 @@ def caption(template: int, a: int, b: int = -1, words: bool = False) -> str:
 
 
 def is_held_out(template: ArrayLike, a: ArrayLike, b: ArrayLike = -1, bans: Bans = STRICT) -> NDArray[np.bool_]:
-    """Whether a placement is kept out of training; arguments as in `caption`, or arrays [n]."""
+    """Returns whether placements are kept out of training; arguments as in `caption`, or arrays [n]."""
     _check_placement(template, a, b)
     banned = bans.table[np.asarray(template)]
     return np.asarray(np.equal(a, banned[..., 0]) | np.equal(b, banned[..., 1]))
 
 
 def all_placements(placements: Placements | Literal["all"] = "all", bans: Bans = STRICT) -> list[tuple[int, int, int]]:
-    """Every (template, a, b) of the task, b = -1 for none: under the strict bans 360 seen and 80 held out."""
+    """Returns every (template, a, b), with b = -1 for none: under the strict bans 360 seen and 80 held out."""
     _check_choice("placements", placements, ("seen", "held_out", "all"))
     return [
         (k, a, b)
@@ -173,13 +173,13 @@ def all_placements(placements: Placements | Literal["all"] = "all", bans: Bans =
 def all_captions(
     placements: Placements | Literal["all"] = "all", words: bool = False, bans: Bans = STRICT
 ) -> list[str]:
-    """The captions of `all_placements(placements, bans)`, in its order."""
+    """Returns the captions of `all_placements(placements, bans)`, in its order."""
     return [caption(*placement, words=words) for placement in all_placements(placements, bans)]
 
 
 @cache
 def _caption_ids() -> NDArray[np.int64]:
-    """Word ids by template, a and b [8, 10, 11, 12]; b = -1 counts from the end."""
+    """Returns word ids by template, a and b [8, 10, 11, 12]; b = -1 counts from the end."""
     ids = np.zeros((len(TEMPLATES), 10, 11, 12), np.int64)
     for placement in all_placements():
         ids[placement] = VOCABULARY.encode(caption(*placement))
@@ -188,10 +188,10 @@ def _caption_ids() -> NDArray[np.int64]:
 
 @dataclass(frozen=True, eq=False)
 class MNISTExamples:
-    """n pictures with captions, composed when a batch of them is asked for.
+    """n pictures with captions, composed batch by batch.
 
     Args:
-        images: uint8 [·, 28, 28], the digits that `digits` numbers.
+        images: uint8 [·, 28, 28], indexed by `digits`.
         template: int64 [n].
         digits: int64 [n, 2], -1 for no second digit.
         labels: int64 [n, 2], the digits shown, -1 for none.
@@ -210,14 +210,14 @@ class MNISTExamples:
         return len(self.template)
 
     def batch(self, index: slice | NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
-        """Pictures uint8 [B, 1, 60, 60], word ids int64 [B, 12] and lengths int64 [B], all 12."""
+        """Returns pictures uint8 [B, 1, 60, 60], word ids int64 [B, 12] and lengths int64 [B], all 12."""
         digits, rows, columns = self.parts(index)
         first, second = (np.ascontiguousarray(digits[:, which]) for which in (0, 1))
         pictures = composite(self.images, first, second, rows, columns, CANVAS, CANVAS)
         return pictures[:, None], *self.texts(index)
 
     def texts(self, index: slice | NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Word ids int64 [B, 12] and lengths int64 [B], all 12."""
+        """Returns word ids int64 [B, 12] and lengths int64 [B], all 12."""
         labels = self.labels[index]
         words = _caption_ids()[self.template[index], labels[:, 0], labels[:, 1]]
         return words, np.full(len(words), words.shape[1])
@@ -233,19 +233,19 @@ class MNISTExamples:
         return composite_tensors(images, digits, rows, columns, CANVAS, CANVAS)[:, None]
 
     def captions(self, index: slice = slice(None)) -> list[str]:
-        """The captions as text."""
+        """Returns the captions as text."""
         pairs = zip(self.template[index].tolist(), self.labels[index].tolist(), strict=True)
         return [caption(k, a, b) for k, (a, b) in pairs]
 
 
 class MNISTCaptions:
-    """The source of examples: one split of the digits, one kind of placement.
+    """A source of examples: one split of the digits, one kind of placement.
 
     Args:
-        digits: more than 2,000, the last 2,000 of which are never in "train".
+        digits: more than 2,000; the last 2,000 are never in "train".
         split: "train", "validation" (1,000 digits) or "test" (1,000 digits).
         placements: "seen", the placements to train on, or "held_out".
-        bans: which placements are held out.
+        bans: the rule of held-out placements.
     """
 
     vocabulary = VOCABULARY
@@ -272,7 +272,7 @@ class MNISTCaptions:
             )
 
     def epoch(self, seed: int, epoch: int = 0, size: int = 10_000) -> MNISTExamples:
-        """`size` examples, fully determined by (seed, epoch) and the digits."""
+        """Returns `size` examples, fully determined by (seed, epoch) and the digits."""
         check_seed(seed)
         check_int("epoch", epoch, 0)
         check_int("size", size, 1)
@@ -281,11 +281,11 @@ class MNISTCaptions:
         return MNISTExamples(self.digits.images, template, digits, labels, *_draw_offsets(rng, template))
 
     def for_placements(self, placements: Sequence[tuple[int, int, int]], seed: int = 0) -> MNISTExamples:
-        """One example per placement, with digits of the split drawn for it.
+        """Returns one example per placement, with random digits of the split.
 
         Args:
             placements: triples of template, a and b, held out or not.
-            seed: of the digits and of where they stand.
+            seed: of the digits and of their positions.
 
         Raises:
             ValueError: there is no such placement, or the split has no such digit.
@@ -304,13 +304,13 @@ class MNISTCaptions:
         return MNISTExamples(self.digits.images, template, digits, labels, *_draw_offsets(rng, template))
 
     def all_captions(self) -> list[str]:
-        """Those of the placements that an epoch may hold."""
+        """Returns the captions of all placements that an epoch may hold."""
         return all_captions(self.placements, bans=self.bans)
 
     def _draw_placements(
         self, rng: np.random.Generator, size: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Templates [n], digits [n, 2] and labels [n, 2] by rejection of whole draws."""
+        """Returns templates [n], digits [n, 2] and labels [n, 2], by rejection of whole draws."""
         drawn: list[NDArray[np.int64]] = []
         missing = size
         while missing > 0:
@@ -328,7 +328,7 @@ class MNISTCaptions:
 
 
 def _draw_offsets(rng: np.random.Generator, template: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Top rows and left columns [n, 2] for templates [n]."""
+    """Returns top rows and left columns [n, 2] for templates [n]."""
     rows, columns = (rng.integers(x[template, :, 0], x[template, :, 1], endpoint=True) for x in (_ROWS, _COLUMNS))
     for axis, same in ((rows, _SAME_ROW), (columns, _SAME_COLUMN)):
         axis[:, 1] = np.where(same[template], axis[:, 0], axis[:, 1])
@@ -338,7 +338,7 @@ def _draw_offsets(rng: np.random.Generator, template: NDArray[np.int64]) -> tupl
 def evaluation_sets(
     digits: Digits, split: Split = "test", seed: int = 0, size: int = 1000, bans: Bans = STRICT
 ) -> dict[str, MNISTExamples]:
-    """The fixed sets to score a model on, `size` examples each: "seen" and "held_out"."""
+    """Returns the fixed evaluation sets of `size` examples each: "seen" and "held_out"."""
     return {
         placements: MNISTCaptions(digits, split, placements, bans).epoch(seed, size=size)
         for placements in get_args(Placements)

@@ -1,4 +1,4 @@
-"""Full MNIST, in the two forms in which it is handed round: LeCun's IDX files, and the alignDRAW authors' mnist.h5."""
+"""Readers of full MNIST in both common forms: LeCun's IDX files, and the alignDRAW authors' mnist.h5."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _PARTS = ("train", "t10k")
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
-    """The array of an IDX file of bytes, gzipped or not.
+    """Returns the array of an IDX file of bytes, gzipped or not.
 
     Raises:
-        ValueError: the file is no such thing, or its length is not what its header says.
+        ValueError: it is no such file, or its length differs from its header's.
         EOFError, and others of gzip: it is damaged.
     """
     with path.open("rb") as file:
@@ -31,7 +31,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
         shape = np.frombuffer(file.read(4 * start[3]), ">u4", count=start[3]).tolist()
         size = math.prod(shape)
         check_unpacked(path, size, path.name)
-        content = file.read(size + 1)  # one more, to see that there is none and that gzip's checksum is right
+        content = file.read(size + 1)  # one more byte checks for the end of the file, and gzip's checksum
     if len(content) != size:
         got = len(content) if len(content) < size else "more"
         raise ValueError(f"{path.name} should hold {size} bytes of data, got {got}")
@@ -39,9 +39,9 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
 
 
 def read_idx_folder(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Images uint8 [n, 28, 28] and labels uint8 [n] of `train-images-idx3-ubyte` and its three companions.
+    """Returns images uint8 [n, 28, 28] and labels uint8 [n] of `train-images-idx3-ubyte` and its three companions.
 
-    The training files alone will do; the t10k files follow them, so that the last digits are the test set's.
+    The training files suffice; the t10k files follow them, so that the last digits are the test set's.
 
     Raises:
         ValueError: a file is missing or damaged.
@@ -60,19 +60,19 @@ def read_idx_folder(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 
 def _files(folder: Path, name: str) -> list[Path]:
-    """The files of this name, in both spellings in circulation, packed or not."""
+    """Returns the files of a name, in both common spellings, gzipped or not."""
     spellings = (name, name.replace("-idx", ".idx"))
     paths = [folder / f"{spelling}{ending}" for spelling in spellings for ending in ("", ".gz")]
     return [path for path in paths if path.is_file()]
 
 
 def _first_good(paths: list[Path]) -> NDArray[np.uint8]:
-    """What the first file holds that is whole: an empty or half a file may lie beside the good one."""
+    """Returns the array of the first undamaged file: an empty or incomplete file may lie beside the good one."""
     failure: Exception | None = None
     for path in paths:
         try:
             return read_idx(path)
-        # Damage shows as half a dozen kinds of exception: gzip, zlib, header, end of file.
+        # Damage raises half a dozen kinds of exception: gzip, zlib, header, end of file.
         except Exception as error:
             failure = failure or error
     assert failure is not None  # there is at least one path
@@ -80,7 +80,7 @@ def _first_good(paths: list[Path]) -> NDArray[np.uint8]:
 
 
 def read_authors_h5(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Images and labels of mnist.h5: train and train_labels, then validation and validation_labels.
+    """Returns images and labels of mnist.h5: train and train_labels, then validation and validation_labels.
 
     Raises:
         ValueError: it is no such file, or h5py is not installed.

@@ -1,7 +1,7 @@
-"""Flat shapes painted on small pictures, one over the other, with smooth edges.
+"""Paints flat shapes over each other on small pictures, with smooth edges.
 
-`paint` is the compiled form (`csrc/host/paint.h`) where it is built, and otherwise `paint_reference`: the same bytes
-and the same errors.
+`paint` is the compiled form (`csrc/host/paint.h`) where it is built, and otherwise `paint_reference`, with the same
+bytes and the same errors.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from aligndraw.data.compositing import check_array
 
-UNIT = 64  # of coordinates, in a pixel
-SAMPLES = 4  # in a pixel, along a row and along a column
+UNIT = 64  # coordinates per pixel
+SAMPLES = 4  # per pixel, along a row and along a column
 
 
 def paint_reference(
@@ -22,10 +22,10 @@ def paint_reference(
     colours: NDArray[np.uint8],
     width: int,
 ) -> NDArray[np.uint8]:
-    """Paints the shapes of each picture in their order; a pixel is the mean of 16 samples, rounded half up.
+    """Paints the shapes of each picture in order; a pixel is the mean of 16 samples, rounded half up.
 
     Args:
-        rows: uint8 [B, H, 3], the colour of each row of a picture before anything is painted on it.
+        rows: uint8 [B, H, 3], the background colour of each row of a picture.
         points: int16 [P, 2], x then y in 1/64 pixel from the top left corner.
         shapes: int64 [S, 3]: picture, first point, number of points; pictures in ascending order. Three points or more
             are a polygon, filled by the even-odd rule; two are an ellipse: its centre and its half axes.
@@ -68,7 +68,7 @@ def _ellipse(shape: NDArray[np.int64], x: NDArray[np.int64], y: NDArray[np.int64
     (across, down), (a, b) = shape
     if a <= 0 or b <= 0:
         return np.zeros(np.broadcast_shapes(x.shape, y.shape), np.bool_)
-    # Within the box first: beyond it the squares may overflow.
+    # Outside the box the squares may overflow.
     near = (abs(x - across) <= a) & (abs(y - down) <= b)
     sides = np.where(near, (x - across) ** 2 * b * b + (y - down) ** 2 * a * a, a * a * b * b + 1)
     return np.asarray(sides <= a * a * b * b)
@@ -86,6 +86,6 @@ def _polygon(corners: NDArray[np.int64], x: NDArray[np.int64], y: NDArray[np.int
 
 try:
     from aligndraw._host import paint as paint  # type: ignore[import-not-found]
-# Not ImportError: a compiled module that is there but does not load is a fault to be seen.
+# Not ImportError: a compiled module that fails to load is an error to report.
 except ModuleNotFoundError:
     paint = paint_reference

@@ -1,4 +1,4 @@
-"""Pickles of others, read without running what is in them: anything but plain values is refused before it is made."""
+"""Safe reading of foreign pickles: everything except plain values is refused before it is made, and no code runs."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from aligndraw.data.captioned import DataError
 
 
 def load_pickle(path: Path, arrays: bool = False) -> Any:
-    """What a pickle holds, of Python 2 or 3: dictionaries, lists, tuples, words, numbers and NumPy's numbers.
+    """Returns the contents of a pickle of Python 2 or 3.
+
+    Dictionaries, lists, tuples, words, numbers and NumPy's numbers.
 
     Args:
-        arrays: whether NumPy's arrays of numbers may be in it too; what then stands for one is for `np.asarray`.
+        arrays: accepts NumPy arrays of numbers, too; `np.asarray` converts their stand-ins.
 
     Raises:
         DataError: it is missing, damaged, or holds anything else.
@@ -29,15 +31,15 @@ def load_pickle(path: Path, arrays: bool = False) -> Any:
         return (_WithArrays if arrays else _Plain)(io.BytesIO(content), encoding="latin1").load()
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
-    # What a damaged pickle makes its reader do ends in any of a dozen exceptions.
+    # A damaged pickle raises any of a dozen exceptions.
     except Exception as error:
         raise DataError(f"{path} must be a pickle of plain values: {error or type(error).__name__}") from error
 
 
 def _check_numbers(content: bytes) -> None:
-    """Raises UnpicklingError for a number of a value, by which it is called again, that is beyond the pickle's length.
+    """Raises UnpicklingError for a memo index beyond the length of the pickle.
 
-    The reader makes a table as long as the largest of them.
+    The reader allocates a table as long as the largest memo index.
     """
     for kind, number, _ in pickletools.genops(content):
         if "PUT" in kind.name and number is not None and number > len(content):
@@ -45,12 +47,14 @@ def _check_numbers(content: bytes) -> None:
 
 
 class _Plain(pickle.Unpickler):
-    """Makes nothing but plain values: whatever a pickle asks for by name is refused, NumPy's numbers apart."""
+    """Makes plain values alone: it refuses all names in a pickle but those of NumPy's numbers."""
 
     def find_class(self, module: str, name: str) -> Any:
         wanted = f"{module}.{name}"
         if wanted in ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"):
-            return lambda kind, content: _number(kind, content)  # a pickle may set attributes of what it is given
+            return lambda kind, content: _number(
+                kind, content
+            )  # a pickle may set attributes of a function; hence a fresh one
         if wanted == "numpy.dtype":
             return _Kind
         if wanted == "_codecs.encode":  # Python 3's way to bytes in an old protocol
@@ -62,7 +66,7 @@ class _Plain(pickle.Unpickler):
 
 
 class _Kind:
-    """Stands for a NumPy dtype: of numbers, in the order of bytes that its state tells."""
+    """A stand-in for a NumPy dtype of numbers, with the byte order of its state."""
 
     def __init__(self, name: str, *_: Any) -> None:
         self.name, self.order = str(name), "<"
@@ -84,7 +88,7 @@ def _number(kind: _Kind, content: str | bytes) -> int | float:
 
 
 class _WithArrays(_Plain):
-    """Makes arrays of numbers too."""
+    """Makes arrays of numbers, too."""
 
     def find_class(self, module: str, name: str) -> Any:
         wanted = f"{module}.{name}"
@@ -94,7 +98,7 @@ class _WithArrays(_Plain):
 
 
 class _Array:
-    """Stands for a NumPy array."""
+    """A stand-in for a NumPy array."""
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, kind, fortran, content = state

@@ -1,13 +1,13 @@
 """The data that the authors of alignDRAW released with their code: NumPy arrays and Python 2 pickles.
 
 train-images-32x32.npy   [n, 3072] in [0, 1], the channels red, green and blue one after the other
-train-captions.npy       [k, N], word ids, of which a caption has as many as its length says
+train-captions.npy       [k, N], word ids, valid up to the length of each caption
 train-captions-len.npy   [k] or [k, 1]
 train-cap2im.pkl         {caption: image}
 dictionary.pkl           {word: id}
 
-and the first four for dev and test. A pickle may hold plain dictionaries, lists, words and numbers; anything else in
-it is refused before it is made.
+and the first four for dev and test. A pickle may hold plain dictionaries, lists, words and numbers; anything else is
+refused before it is made.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ def store_released(
     overwrite: bool = False,
     on_images: Callable[[int], object] = lambda images: None,
 ) -> CaptionedImages:
-    """Stores the released arrays as captioned images, every word with the id that it has.
+    """Stores the released arrays as captioned images, with the released word ids.
 
     Args:
-        source: the folder with the files; dev and test are left out where it has no file of them.
+        source: the folder with the files; dev and test are left out where they have no file.
         folder: where to.
-        overwrite: replace captioned images that the folder holds.
-        on_images: called with a number of images just done.
+        overwrite: replaces captioned images in the folder.
+        on_images: called with the number of images just done.
 
     Raises:
         DataError: a file is missing, damaged or foreign, or the folder is taken.
@@ -72,7 +72,7 @@ def store_released(
 
 
 def _vocabulary(path: Path) -> Vocabulary:
-    """The words in the order of their ids; ids without a word get one that no caption has."""
+    """Returns the words in the order of their ids; an id without a word gets one that no caption has."""
     dictionary = load_pickle(path)
     if not isinstance(dictionary, dict) or not dictionary:
         raise DataError(f"{path} must hold a dictionary from words to ids, got {type(dictionary).__name__}")
@@ -92,7 +92,7 @@ def _vocabulary(path: Path) -> Vocabulary:
 
 
 def _captions(source: Path, name: str, images: int, vocabulary: Vocabulary) -> list[tuple[str, str]]:
-    """Images with captions of a split."""
+    """Returns pairs of an image and a caption of a split."""
     ids = _load(source / f"{name}-captions.npy", "iuf", (None, None))
     lengths = _load(source / f"{name}-captions-len.npy", "iuf", None).reshape(-1).astype(np.int64)
     image_of = load_pickle(source / f"{name}-cap2im.pkl")
@@ -113,7 +113,7 @@ def _captions(source: Path, name: str, images: int, vocabulary: Vocabulary) -> l
 
 
 def _load(path: Path, kinds: str, shape: tuple[int | None, ...] | None) -> NDArray[Any]:
-    """An array of numbers, mapped from its file."""
+    """Returns an array of numbers, memory-mapped."""
     try:
         with reading(path, "no NumPy array"):
             array = load_array(path, mapped=True)

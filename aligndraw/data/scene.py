@@ -1,4 +1,4 @@
-"""A scene: one object before a sky and a ground; the values that it may have, and the combinations held out."""
+"""A scene: one object before a sky and a ground; its possible values, and the combinations held out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SIDE = 32  # height and width of a picture
 
 
 class Scene(NamedTuple):
-    """What a picture shows. `flying` is above the ground; otherwise the object stands on it."""
+    """The contents of a picture. A flying object is above the ground, others stand on it."""
 
     object: str
     colour: str
@@ -22,7 +22,7 @@ class Scene(NamedTuple):
 
     @property
     def place(self) -> str:
-        """Where the object is: "sky", or the ground that it stands on."""
+        """The place of the object: "sky", or the ground that it stands on."""
         return "sky" if self.flying else self.ground
 
 
@@ -39,7 +39,7 @@ COLOURS = {
 
 
 class Sky(NamedTuple):
-    """A sky: its colours overhead and at the horizon, its light, what else is in it, and the colour of that."""
+    """A sky: its colours overhead and at the horizon, its light, further things in it, and their colour."""
 
     top: tuple[int, int, int]
     bottom: tuple[int, int, int]
@@ -54,7 +54,7 @@ SKIES = {
     "sunset": Sky((120, 70, 130), (250, 160, 80), "low sun", ("cloud",), (216, 110, 110)),
     "night": Sky((10, 14, 46), (38, 44, 92), "moon", ("stars",)),
 }
-# Colours far off and near, and the sprite laid over them.
+# Colours far and near, and the sprite over them.
 GROUNDS = {
     "grass": ((110, 186, 80), (70, 146, 54), "grass"),
     "sand": ((240, 216, 150), (226, 190, 120), "sand"),
@@ -66,7 +66,7 @@ SIZES = {"small": (4.6, 5.6), "large": (8.0, 9.2)}  # pixels of half an object's
 SIDES = {"left": (8.5, 10.0), "middle": (15.0, 17.0), "right": (22.0, 23.5)}  # pixels
 HORIZON = (18.5, 22.0)  # pixels from the top
 
-# For each object: the colour that it never has in training, and the place where it never is.
+# For each object, the colour and the place that it never has in training.
 HELD_OUT = {
     "bus": ("green", "sea"),
     "car": ("pink", "snow"),
@@ -99,6 +99,6 @@ ATTRIBUTES: dict[str, tuple[str | bool, ...]] = {
 
 
 def is_held_out(scene: Scene) -> bool:
-    """Whether a scene is kept out of training."""
+    """Returns whether a scene is kept out of training."""
     colour, place = HELD_OUT[scene.object]
     return scene.colour == colour or scene.place == place

@@ -36,7 +36,7 @@ _VERBS = {
 }
 _STANDS = ("is standing", "stands")
 _FLIES = ("is flying", "flies", "is floating", "hovers")
-_FLOATS = ("is floating", "floats")  # whatever is at sea
+_FLOATS = ("is floating", "floats")  # for all objects at sea
 _SIZE_WORDS = {"small": ("small", "little", "tiny"), "large": ("large", "big", "huge")}
 _ON = {
     "grass": ("on the grass", "on a green field", "on a lawn"),
@@ -73,17 +73,17 @@ TEMPLATES = (
     "a picture of a {size} {colour} {noun} {place} {side} .",
     "a {colour} {noun} {place} .",
 )
-# Where a template has them: left out one time in so many.
+# A template's size is left out one time in 2, its side and sky one time in 4.
 _LEFT_OUT = {"size": 2, "side": 4, "sky": 4}
 
 
 def caption(scene: Scene, choices: Sequence[int] = (0,) * 10) -> str:
-    """A caption of a scene, its words separated by spaces.
+    """Returns a caption of a scene, its words separated by spaces.
 
     Args:
-        scene: what to tell of.
-        choices: which wording is taken, ten whole numbers, each counted round: template, noun, verb, size, place, side
-            and sky, then whether size, side and sky are left out.
+        scene: to describe.
+        choices: of the wording, ten whole numbers, each taken modulo its options: template, noun, verb, size, place,
+            side and sky, then the omission of size, side and sky.
     """
     template, noun, verb, size, place, side, sky, *_ = choices
     sentence = _pick(TEMPLATES, template)
@@ -105,7 +105,7 @@ def caption(scene: Scene, choices: Sequence[int] = (0,) * 10) -> str:
 
 
 def named_attributes(choices: Sequence[int]) -> set[str]:
-    """The values of a `Scene` that its caption in this wording tells; choices as in `caption`."""
+    """Returns the attributes of a `Scene` that its caption in this wording names; choices as in `caption`."""
     sentence = _pick(TEMPLATES, choices[0])
     optional = {
         part
@@ -120,7 +120,7 @@ def _pick(options: Sequence[str], choice: int) -> str:
 
 
 def _all_words() -> Vocabulary:
-    """Every word that a caption can have."""
+    """Returns the vocabulary of all captions."""
     tables = (NOUNS, _VERBS, _SIZE_WORDS, _ON, _OVER, _UNDER, _WHERE, {"": (*_STANDS, *_FLIES, *_FLOATS, *COLOURS)})
     phrases = [phrase for table in tables for phrases in table.values() for phrase in phrases]
     words = {word for phrase in (*phrases, *TEMPLATES, "an flying") for word in phrase.split()}

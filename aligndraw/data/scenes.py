@@ -1,8 +1,8 @@
 """Scenes: 32x32 colour pictures of one object before a sky and a ground, with captions in several wordings.
 
-What a scene shows is drawn anew for every epoch: object, colour, sky, ground, size and side uniformly, flying or not,
-all redrawn together while the combination is not wanted. A combination is **held out** if the object has the one
-colour, or is at the one place, that `HELD_OUT` names for it: no training picture shows it so. See docs/data.md.
+Each epoch draws object, colour, sky, ground, size, side and flying uniformly, and all of them again until the
+combination is of the wanted kind. A combination is **held out** if the object has the colour, or is at the place, that
+`HELD_OUT` lists for it: no training picture shows it. See docs/data.md.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ _JITTER = 12  # largest change of red, green and blue from the named colour
 
 @dataclass(frozen=True, eq=False)
 class SceneExamples:
-    """n scenes with captions, painted when a batch of them is asked for.
+    """n scenes with captions, painted batch by batch.
 
-    L layers are painted one over the other: light, other things in the sky, ground, shadow, object, surf.
+    L layers are painted over each other: light, other things in the sky, ground, shadow, object, surf.
 
     Args:
         attributes: int64 [n, 7], positions of a `Scene`'s values in `ATTRIBUTES`.
         choices: int64 [n, 10], the wording of each caption.
         rows: uint8 [n, 32, 3], the colours of sky and ground in each row of a picture.
-        sprites: int64 [n, L], positions in `sprites.OBJECTS` and, after those, `sprites.SCENERY`.
-        origins: float64 [n, L, 2], where a sprite's (0, 0) is, x before y, in pixels from the top left corner.
-        scales: float64 [n, L, 2], pixels of a sprite's unit, to the right and down.
+        sprites: int64 [n, L], positions in `sprites.OBJECTS` followed by `sprites.SCENERY`.
+        origins: float64 [n, L, 2], the position of a sprite's (0, 0), x before y, in pixels from the top left corner.
+        scales: float64 [n, L, 2], pixels per unit of a sprite, to the right and down.
         colours: float64 [n, L, 3], the main colour of each sprite, 0 to 255.
     """
 
@@ -58,7 +58,7 @@ class SceneExamples:
 
     @classmethod
     def of(cls, scenes: Sequence[Scene], seed: int = 0) -> SceneExamples:
-        """Pictures and captions of given scenes; the seed chooses what a scene leaves open."""
+        """Returns pictures and captions of given scenes; the seed determines all that a scene leaves open."""
         for scene in scenes:
             for (name, values), value in zip(ATTRIBUTES.items(), scene):
                 _check_choice(name, value, values)
@@ -70,29 +70,29 @@ class SceneExamples:
         return len(self.attributes)
 
     def batch(self, index: slice | NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
-        """Pictures uint8 [B, 3, 32, 32], word ids int64 [B, N] padded with 0, and lengths int64 [B]."""
+        """Returns pictures uint8 [B, 3, 32, 32], word ids int64 [B, N] padded with 0, and lengths int64 [B]."""
         ids, lengths = VOCABULARY.encode_batch(self.captions(index))
         return self.pictures(index), ids.numpy(), lengths.numpy()
 
     def scenes(self, index: slice | NDArray[np.int64] = slice(None)) -> list[Scene]:
-        """What is to be seen."""
+        """Returns the scenes."""
         return [
             Scene(*(values[i] for values, i in zip(ATTRIBUTES.values(), row)))
             for row in self.attributes[index].tolist()
         ]
 
     def captions(self, index: slice | NDArray[np.int64] = slice(None)) -> list[str]:
-        """The captions as text."""
+        """Returns the captions as text."""
         return [caption(*both) for both in zip(self.scenes(index), self.choices[index].tolist())]
 
     def reworded(self, seed: int) -> SceneExamples:
-        """The same pictures with captions in other words."""
+        """Returns the same pictures with captions in other words."""
         choices = np.random.default_rng(seed).integers(0, _OPTIONS, self.choices.shape)
         return dataclasses.replace(self, choices=choices)
 
     def pictures(self, index: slice | NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Uint8 [B, 3, 32, 32] of a slice or of positions."""
-        # Sprites, shapes and points of all pictures, each in one array.
+        """Returns pictures uint8 [B, 3, 32, 32] of a slice or of positions."""
+        # One array each for the sprites, shapes and points of all pictures.
         table, sprite = _sprites(), self.sprites[index].reshape(-1)
         number = np.diff(table.first_shape)[sprite]
         shape = ranges(table.first_shape[sprite], number)
@@ -120,10 +120,10 @@ class SceneExamples:
 
 
 class Scenes:
-    """The source of examples: one split, one kind of combination.
+    """A source of examples: one split, one kind of combination.
 
     Args:
-        split: "train", "validation" or "test", whose pictures differ in every chance but not in kind.
+        split: "train", "validation" or "test", which differ in their random draws alone.
         combinations: "seen", those to train on, or "held_out".
     """
 
@@ -135,7 +135,7 @@ class Scenes:
         self.split, self.combinations = split, combinations
 
     def epoch(self, seed: int, epoch: int = 0, size: int = 10_000) -> SceneExamples:
-        """`size` examples, fully determined by (seed, epoch) and the split."""
+        """Returns `size` examples, fully determined by (seed, epoch) and the split."""
         check_seed(seed)
         check_int("epoch", epoch, 0)
         check_int("size", size, 1)
@@ -144,10 +144,10 @@ class Scenes:
         return _compose(rng, attributes)
 
     def all_captions(self) -> None:
-        """Too many to list."""
+        """Returns None: there are too many to list."""
 
     def _draw_attributes(self, rng: np.random.Generator, size: int) -> NDArray[np.int64]:
-        """Attributes [size, 7] by rejection of whole draws."""
+        """Returns attributes [size, 7], by rejection of whole draws."""
         drawn: list[NDArray[np.int64]] = []
         missing = size
         while missing > 0:
@@ -158,7 +158,7 @@ class Scenes:
 
 
 def evaluation_scenes(split: Split = "test", seed: int = 0, size: int = 1000) -> dict[str, SceneExamples]:
-    """The fixed sets to score a model on, `size` examples each: "seen" and "held_out"."""
+    """Returns the fixed evaluation sets of `size` examples each: "seen" and "held_out"."""
     return {kind: Scenes(split, kind).epoch(seed, size=size) for kind in get_args(Combinations)}
 
 
@@ -171,7 +171,7 @@ _PAINTS = np.array(list(PAINTS.values()), np.float64)
 
 
 def _held_out(attributes: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """`is_held_out` of attributes [n, 7]."""
+    """Returns `is_held_out` of attributes [n, 7]."""
     places = (*GROUNDS, "sky")
     pairs = (HELD_OUT[name] for name in OBJECTS)
     banned = np.array([(list(COLOURS).index(colour), places.index(place)) for colour, place in pairs])
@@ -181,7 +181,7 @@ def _held_out(attributes: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 
 class _Sprites(NamedTuple):
-    """All sprites as tables: the shapes of a sprite, the points of a shape, and the points."""
+    """All sprites as tables: the shapes of each sprite, the points of each shape, and the points."""
 
     numbers: dict[str, int]
     heights: NDArray[np.float64]  # of the objects
@@ -189,7 +189,7 @@ class _Sprites(NamedTuple):
     first_point: NDArray[np.int64]  # [shapes + 1]
     paint: NDArray[np.int64]  # [shapes], a position in PAINTS
     points: NDArray[np.float64]  # [points, 2], y down
-    is_axes: NDArray[np.bool_]  # [points]: not a point but the half axes of an ellipse
+    is_axes: NDArray[np.bool_]  # [points]: true for the half axes of an ellipse
 
 
 @cache
@@ -212,13 +212,13 @@ def _sprites() -> _Sprites:
 
 
 def _top(shape: Shape) -> float:
-    """How far up a shape goes."""
+    """Returns the height of the top of a shape."""
     heights = [y for _, y in shape.points]
     return sum(heights) if len(heights) == 2 else max(heights)
 
 
 def _compose(rng: np.random.Generator, attributes: NDArray[np.int64]) -> SceneExamples:
-    """Chooses what the attributes leave open: the wording, and places, sizes and colours of everything."""
+    """Draws all that the attributes leave open: the wording, and places, sizes and colours of all layers."""
     n, numbers = len(attributes), _sprites().numbers
     choices = rng.integers(0, _OPTIONS, (n, _CHOICES))
     object_, colour, sky, ground, size, side, flying = attributes.T
@@ -232,7 +232,7 @@ def _compose(rng: np.random.Generator, attributes: NDArray[np.int64]) -> SceneEx
     horizon = between(np.array(HORIZON))
     scale = between(np.array(list(SIZES.values()))[size])
     x = between(np.array(list(SIDES.values()))[side])
-    # An object in the sky keeps within the picture, above the ground where there is room.
+    # A flying object stays inside the picture, and above the ground if it fits.
     highest = _sprites().heights[object_] * scale + 1
     lowest = np.maximum(horizon - 1.5, highest)
     y = np.where(flying, rng.uniform(highest, lowest), np.minimum(horizon + rng.uniform(3.5, 8, n), 30.5))
@@ -272,7 +272,7 @@ def _compose(rng: np.random.Generator, attributes: NDArray[np.int64]) -> SceneEx
 
 
 def _rows(horizon: NDArray[np.float64], *colours: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """The colours of the rows [n, 32, 3]: sky from the top to the horizon [n], ground from far to near."""
+    """Returns the colours of the rows [n, 32, 3]: sky from the top to the horizon [n], ground from far to near."""
     top, bottom, far, near = (c[:, None] for c in colours)
     middle, edge = np.arange(SIDE)[:, None] + 0.5, horizon[:, None, None]
     up = np.clip(middle / edge, 0, 1)

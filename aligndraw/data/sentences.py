@@ -1,8 +1,8 @@
-"""Examples whose captions are vectors of a sentence encoder, in place of word ids.
+"""Examples with sentence vectors in place of word ids.
 
-How a vector rounds may depend on the captions that it is made together with, and training resumes to the same bits. So
-a `_Table` makes vectors in blocks that its list of captions alone determines: all captions of a data set where their
-vectors fit into `CACHE_BYTES`, else those of one epoch, in their order.
+The rounding of a vector may depend on the captions in its batch, and a resumed training must see the same bits. So a
+`_Table` encodes captions in blocks that depend on its list of captions alone: all captions of a data set where their
+vectors fit into `CACHE_BYTES`, else those of one epoch, in order.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ BLOCK = 256  # captions encoded together
 
 
 class SentenceReader:
-    """What reads captions for a model with `sentence_units`: it stands where a `Vocabulary` does for others."""
+    """Encodes captions for a model with `sentence_units`, as a `Vocabulary` does for other models."""
 
     def __init__(self, encoder: SentenceEncoder) -> None:
         self._encoder = encoder
         self.units = encoder.units
 
     def encode_batch(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Vectors float32 [B, d], and lengths int64 [B], all 1.
+        """Returns vectors float32 [B, d], and lengths int64 [B], all 1.
 
         Raises:
             CaptionError: the encoder cannot read a caption.
@@ -39,18 +39,18 @@ class SentenceReader:
         return self._encoder.encode(captions), torch.ones(len(captions), dtype=torch.int64)
 
     def source(self, source: Source) -> Source:
-        """The same source, with vectors."""
+        """Returns the source with sentence vectors."""
         captions = source.all_captions()
         table = None if captions is None else _Table(self._encoder, captions)
         return _Source(source, self._encoder, table if table is None or table.fits else None)
 
     def examples(self, examples: Examples) -> Examples:
-        """The same examples, with vectors."""
+        """Returns the examples with sentence vectors."""
         return _Examples(examples, _Table(self._encoder, examples.captions()))
 
 
 class _Table:
-    """Vectors of captions, made when they are first asked for, those of a block together."""
+    """Vectors of captions, encoded block by block at their first use."""
 
     def __init__(self, encoder: SentenceEncoder, captions: Sequence[str]) -> None:
         self._encoder, self._captions = encoder, list(dict.fromkeys(captions))
@@ -60,7 +60,7 @@ class _Table:
 
     @property
     def fits(self) -> bool:
-        """Whether all vectors can be kept."""
+        """Returns whether all vectors fit into the cache."""
         return len(self._captions) <= self._max_blocks * BLOCK
 
     def __call__(self, captions: Sequence[str]) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""The data sets that training knows by name."""
+"""The data sets of training, by name."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ PREVIEW_COUNT = 12  # preview captions at most
 REQUIRED_SPLITS = "train", "validation"  # of captioned images
 VALIDATION_SIZE = 1000  # examples of each validation set
 
-# Template, a, b: the corners, and both wordings of both relations; then template and b of captions whose a is banned.
+# Template, a, b: the corners, and both wordings of both relations. _BANNED: template and b, for captions with banned a.
 _PLACEMENTS = (
     (4, 3, -1), (6, 7, -1), (7, 0, -1), (5, 5, -1),
     (0, 1, 8), (1, 4, 6), (2, 7, 2), (3, 5, 9),
 )  # fmt: skip
 _BANNED = ((4, -1), (7, -1), (0, 7), (2, 0))
 NEVER_SEEN = "never seen in training"
-# Colours, grounds and skies; one thing in other colours and places; and combinations held out of training.
+# One object in several colours and places, other objects, and combinations held out of training.
 _SCENES = (
     ("a large red bus is parked on the road under a blue sky", ""),
     ("a large blue bus is parked on the road under a blue sky", ""),
@@ -59,16 +59,16 @@ _SCENES = (
 
 @dataclass(frozen=True, eq=False)
 class DataSet:
-    """What a model is trained and scored on. `open_data_set` makes one.
+    """The training and validation data of a model. `open_data_set` makes one.
 
     Attributes:
         name: "mnist", "scenes" or "captioned".
-        title: as text calls it.
+        title: its name in text.
         image_shape: C, H, W.
-        source: of the examples to train on.
+        source: of the training examples.
         validation_sets: examples by kind. Each epoch of a training ends with their bound; patience reads the first.
         preview_captions: captions that training draws after each epoch, each with a remark or "".
-        record: name, path and checksum, for `open_data_set` to find it again; of "mnist" the name of the bans, too.
+        record: name, path and checksum, from which `recorded_data_set` opens it again; for "mnist" also the bans.
     """
 
     name: str
@@ -86,16 +86,16 @@ def open_data_set(
     validation_size: int = VALIDATION_SIZE,
     bans: str | None = None,
 ) -> DataSet:
-    """A data set by its name.
+    """Returns a data set by name.
 
     Args:
         name: "mnist", MNIST with captions; "scenes"; or "captioned", a folder of captioned images.
         path: of the folder; for "mnist", of digits for `load_digits`, by default those of the package.
         validation_size: examples of each validation set.
-        bans: for "mnist", the name in `BANS` of those that say what training never shows; "strict" when None.
+        bans: for "mnist", a name in `BANS`; "strict" when None.
 
     Raises:
-        ValueError: there is no such data set or file, or it is damaged or of no use.
+        ValueError: there is no such data set or file, or it is damaged or unusable.
     """
     check_int("validation_size", validation_size, 1)
     place = None if path is None else Path(path)
@@ -119,7 +119,7 @@ def open_data_set(
 
 
 def recorded_data_set(record: Mapping[str, str | None], validation_size: int = VALIDATION_SIZE) -> DataSet:
-    """The data set with this `DataSet.record`, which may be from before there were bans; errors as `open_data_set`."""
+    """Returns the data set of a `DataSet.record`, of this version or an earlier one; errors as for `open_data_set`."""
     return open_data_set(str(record["name"]), record.get("path"), validation_size, record.get("bans"))
 
 
@@ -155,7 +155,7 @@ def _captioned(path: Path, validation_size: int) -> DataSet:
     if missing:
         raise DataError(f"{path} must have a train and a validation split, got no {missing[0]}")
     train, validation = data.split("train"), data.split("validation")
-    # Captions without unknown words; where validation has none, as in a very small set, those of training.
+    # Captions without unknown words; if validation has none, as in a very small set, those of training.
     captions = (text for split in (validation, train) for text in split.epoch(0, size=len(split)).captions())
     shown = list(islice(filter(partial(_is_known, data.vocabulary), captions), PREVIEW_COUNT))
     if not shown:

@@ -1,4 +1,4 @@
-"""What scenes are made of: objects and scenery as flat shapes.
+"""The sprites of scenes: objects and scenery as flat shapes.
 
 A sprite is a list of shapes, later ones over earlier ones. x runs to the right and y up, in units of half an object's
 width; an object stands on y = 0 and is centred on x = 0.
@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-# Red, green, blue. The first three are places for what a picture chooses: an object's colour, darker and lighter.
+# Red, green, blue. The first three stand for the colour of an object in a picture: plain, darker and lighter.
 PAINTS = {
     "main": (0, 0, 0),
     "shade": (0, 0, 0),
@@ -43,7 +43,7 @@ Sprite = Sequence[Shape]
 
 
 def _fill(paint: str, points: str) -> Shape:
-    """A polygon from "x,y x,y …"."""
+    """Returns a polygon from "x,y x,y …"."""
     return Shape(paint, _points(points))
 
 
@@ -56,7 +56,7 @@ def _box(paint: str, left: float, bottom: float, right: float, top: float) -> Sh
 
 
 def _stroke(paint: str, width: float, points: str | Sequence[tuple[float, float]]) -> list[Shape]:
-    """A line with round ends and joints."""
+    """Returns a line with round ends and joints."""
     line = _points(points) if isinstance(points, str) else tuple(points)
     shapes = [_disc(paint, x, y, width / 2) for x, y in line]
     for (x1, y1), (x2, y2) in zip(line, line[1:]):
@@ -68,7 +68,7 @@ def _stroke(paint: str, width: float, points: str | Sequence[tuple[float, float]
 
 
 def _edged(*shapes: Shape, paint: str = "shade", width: float = 0.12) -> list[Shape]:
-    """Shapes with one outline round them all, half of its width outside, so that no background swallows them."""
+    """Returns shapes with one outline around them all, half of its width outside, against any background."""
     rims: list[Shape] = []
     for shape in shapes:
         if len(shape.points) == 2:
@@ -85,7 +85,7 @@ def _points(text: str) -> tuple[tuple[float, float], ...]:
 
 
 def _circle(radius: float, count: int) -> tuple[tuple[float, float], ...]:
-    """Points on a circle, from the right and up."""
+    """Returns points on a circle, counterclockwise from the right."""
     angles = [2 * math.pi * i / count for i in range(count)]
     return tuple((radius * math.cos(a), radius * math.sin(a)) for a in angles)
 
@@ -250,7 +250,7 @@ OBJECTS: dict[str, Sprite] = {
 
 
 def _repeated(columns: Iterable[float], shapes: Sprite) -> list[Shape]:
-    """Shapes again and again, moved to the right."""
+    """Returns copies of shapes, moved to the right."""
     return [
         Shape(paint, tuple((x + column * (len(points) != 2 or not i), y) for i, (x, y) in enumerate(points)))
         for column in columns
@@ -258,7 +258,7 @@ def _repeated(columns: Iterable[float], shapes: Sprite) -> list[Shape]:
     ]
 
 
-# In pixels, y up, but for shadow and surf, which are as wide as the object.
+# In pixels, y up; shadow and surf are as wide as the object.
 SCENERY: dict[str, Sprite] = {
     "nothing": [],
     "sun": [_disc("gold", 0, 0, 2.6)],

@@ -1,4 +1,4 @@
-"""Scenes as a folder of captioned images, and as COCO's files."""
+"""Scenes stored as captioned images, and exported as COCO's files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHUNK_SIZE = 500  # pictures painted and stored together
 
 
 def scene_splits(images: int, seed: int = 0) -> dict[str, SceneExamples]:
-    """So many scenes to train on, and a tenth of that, at most 1,000, for validation, test and of held-out kind.
+    """Returns `images` training scenes; and a tenth, at most 1,000, for validation, test and held-out combinations.
 
     Raises:
         ValueError: images is below 1.
@@ -37,15 +37,15 @@ def store_scenes(
     overwrite: bool = False,
     on_images: Callable[[int], object] = lambda images: None,
 ) -> CaptionedImages:
-    """Stores scenes as captioned images: `scene_splits`, each picture with several captions.
+    """Stores the scenes of `scene_splits` as captioned images, each picture with several captions.
 
     Args:
         folder: where to.
         images: for training.
         seed: of the scenes.
-        captions: of a picture.
-        overwrite: replace captioned images that the folder holds.
-        on_images: called with a number of images just done.
+        captions: per picture.
+        overwrite: replaces captioned images in the folder.
+        on_images: called with the number of images just done.
 
     Raises:
         DataError: the folder is taken.
@@ -66,7 +66,7 @@ def store_scenes(
 
 
 def export_scenes(folder: Path, images: int = 20_000, seed: int = 0, *, captions: int = 5) -> None:
-    """Writes the same scenes as PNG files with annotations in COCO's format; train, and validation and test as val.
+    """Writes the scenes of `scene_splits` as PNG files with annotations in COCO's format.
 
     Raises:
         DataError: the folder exists.
@@ -87,5 +87,5 @@ def _check_absent(folder: Path) -> None:
 
 
 def captions_per_scene(examples: SceneExamples, captions: int) -> list[tuple[str, ...]]:
-    """So many captions of each scene, its own first."""
+    """Returns `captions` captions of each scene, its own first."""
     return list(zip(examples.captions(), *(examples.reworded(k).captions() for k in range(1, captions))))

@@ -1,1 +1,1 @@
-"""Scores: the variational bound, and the fidelity of pictures to their captions."""
+"""Evaluation: the variational bound, fidelity of pictures to captions, retrieval, similarity and sharpness."""

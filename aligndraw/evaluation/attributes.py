@@ -1,7 +1,7 @@
-"""Attribute accuracy: the share of pictures of scenes that show what their captions say, as the scene reader sees them.
+"""Attribute accuracy: the share of scene pictures that show their captions, by the scene reader.
 
-A picture is *right* when its object, its colour and its place, the ground that it stands on or the sky, are those of
-its caption, which every caption tells. docs/evaluation.md.
+A picture is *right* when its object, its colour and its place (the ground under it, or the sky) are those that its
+caption names; every caption names all three. See docs/evaluation.md.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ GROUPS = {
 
 @dataclass(frozen=True)
 class AttributeAccuracy:
-    """What pictures of scenes show of their captions.
+    """How well pictures of scenes show their captions.
 
     Attributes:
-        shares: pictures that show what their captions tell, by group: the keys of `GROUPS`.
-        accuracy: the same of real pictures, as the reader sees them: what a perfect model would score. Empty where
-            the reader does not say.
+        shares: of pictures that show their captions, by group: the keys of `GROUPS`.
+        accuracy: the same shares for real pictures, which a perfect model would reach. Empty where the reader's record
+            has none.
     """
 
     shares: Mapping[str, Share]
@@ -50,12 +50,12 @@ class AttributeAccuracy:
     def of(
         cls, readings: Tensor, examples: SceneExamples, record: Mapping[str, Any] | None = None
     ) -> AttributeAccuracy:
-        """Of what a reader sees.
+        """Returns the accuracy of a reader's readings.
 
         Args:
-            readings: int64 [n · P, 7], of P pictures of each example, those of an example together.
+            readings: int64 [n · P, 7], of P pictures per example, those of an example in a row.
             examples: n.
-            record: the accuracy on real pictures, by group, as `Share.to_dict` gives it.
+            record: the accuracy on real pictures, by group, as from `Share.to_dict`.
 
         Raises:
             ValueError: the numbers of readings and examples do not fit, or are 0.
@@ -80,14 +80,14 @@ class AttributeAccuracy:
         return cls(shares, {group: Share(s["hits"], s["count"]) for group, s in (record or {}).items()})
 
     def __str__(self) -> str:
-        """A table in per cent, the reader's own accuracy beside the score."""
+        """Returns a table in per cent, with the shares of real pictures beside the model's."""
         lines = [f"  {'':<34}{'this model':>12}{'real pictures':>22}"]
         for group, text in GROUPS.items():
             lines.append(f"  {text:<34}{self.shares[group]!s:>12}{self.accuracy.get(group, 'unknown')!s:>22}")
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, ready for JSON."""
+        """Returns plain numbers, ready for JSON."""
         return {name: {k: share.to_dict() for k, share in table.items()} for name, table in vars(self).items()}
 
 
@@ -103,18 +103,18 @@ def score_attributes(
     batch_size: int = 100,
     on_batch: Callable[[int], object] = lambda pictures: None,
 ) -> dict[str, AttributeAccuracy]:
-    """Draws n pictures of the caption of each example and reads them.
+    """Draws n pictures of the caption of each example and reads their attributes.
 
     Args:
         model: of scenes, on any device.
-        captions: what reads captions for the model, such as its vocabulary.
+        captions: the reader of captions, such as the model's vocabulary.
         examples: "seen" and "held_out", from `evaluation_scenes`.
         n, seed, batch_size, sharpen: as in `draw_each`.
         reader: on the model's device; by default the one that ships with the package.
         on_batch: called with the number of pictures just read.
 
     Raises:
-        ValueError: a number out of range; a model of other pictures; `CaptionError`, for a caption that cannot be read.
+        ValueError: a number out of range; a model of other pictures; `CaptionError`, for an unreadable caption.
     """
     shape = [model.config.channels, *model.config.image_size]
     if shape != [3, SIDE, SIDE]:
@@ -133,7 +133,7 @@ def score_attributes(
 def score_scene_reader(
     reader: SceneReader, split: Split = "test", n: int = 1000, seed: int = 0
 ) -> dict[str, AttributeAccuracy]:
-    """The same of n real pictures of each kind, "seen" and "held_out", as the reader, on the CPU, reads them.
+    """Returns the accuracy of n real pictures of each kind, "seen" and "held_out", by a reader on the CPU.
 
     Raises:
         ValueError: n or seed out of range.

@@ -17,19 +17,19 @@ from aligndraw.evaluation.drawing import Sharpen
 from aligndraw.model import Bound, Model
 from aligndraw.noise import stream
 
-EPSILON = 1e-6  # after sharpening, the mean of a pixel is kept so far from 0 and 1
+EPSILON = 1e-6  # after sharpening, means of pixels are clipped to [EPSILON, 1 - EPSILON]
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over images and its standard error, in nats an image."""
+    """A mean over images and its standard error, in nats per image."""
 
     mean: float
     error: float
 
     @classmethod
     def of(cls, values: Tensor) -> Estimate:
-        """Of one value an image [n]; one image has no standard error, which is then not a number."""
+        """Returns the estimate of one value per image [n]; the standard error of a single image is NaN."""
         values = values.double()
         spread = values.std().item() if len(values) > 1 else math.nan
         return cls(values.mean().item(), spread / math.sqrt(len(values)))
@@ -38,16 +38,16 @@ class Estimate:
         return f"{self.mean:.2f} ± {self.error:.2f}"
 
     def to_dict(self) -> dict[str, float | None]:
-        """Plain numbers, ready for JSON, which has none for what is not a number."""
+        """Returns plain numbers, ready for JSON: a NaN is None."""
         return {"mean": self.mean, "error": None if math.isnan(self.error) else self.error}
 
 
 @dataclass(frozen=True)
 class BoundReport:
-    """What `estimate_bound` found, in nats an image; lower is better for `bound`, `kl` and `nll`.
+    """The bound on a set of images, in nats per image; lower is better for `bound`, `kl` and `nll`.
 
-    `bound` is KL + NLL, an upper bound of −log p(x | y); `importance` is minus the importance-weighted bound of
-    `samples` samples (Burda et al., 2016), tighter in expectation.
+    `bound` is KL + NLL, an upper bound of −log p(x | y). `importance` is minus the importance-weighted bound of
+    `samples` samples (Burda et al., 2016), which is tighter in expectation.
     """
 
     bound: Estimate
@@ -59,13 +59,13 @@ class BoundReport:
     samples: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, ready for JSON."""
+        """Returns plain numbers, ready for JSON."""
         estimates = {k: v.to_dict() for k, v in vars(self).items() if isinstance(v, Estimate)}
         return {**estimates, "kl_steps": self.kl_steps, "images": self.images, "samples": self.samples}
 
 
 def clipped(sharpen: Callable[[Tensor], Tensor], epsilon: float = EPSILON) -> Callable[[Tensor], Tensor]:
-    """A sharpener of images as `Model.bound` takes it: what it makes of them clipped to [ε, 1 − ε], in float64.
+    """Returns a sharpener for `Model.bound`: its images are clipped to [ε, 1 − ε], in float64.
 
     Raises:
         ValueError: ε is not above 0 and below 1/2.
@@ -87,18 +87,20 @@ def estimate_bound(
     epsilon: float = EPSILON,
     on_batch: Callable[[int], object] = lambda images: None,
 ) -> BoundReport:
-    """The bound of a model on examples; with a sharpener that of the sharpened pictures (section 3.3, Table 3).
+    """Returns the bound of a model on examples.
 
-    After sharpening, −log p(x | y, Z) is that of pixels whose means are the sharpened picture, clipped to [ε, 1 − ε]:
-    where it were 0 or 1, any other pixel would be impossible. The KL is that of the latents, unchanged.
+    With a sharpener, that of the sharpened pictures (section 3.3, Table 3).
+
+    After sharpening, the sharpened picture, clipped to [ε, 1 − ε], gives the means of the pixels: a mean of 0 or 1
+    would make any other pixel impossible. The KL stays that of the latents.
 
     Args:
         model: on any device.
         examples: pictures with captions.
         samples: L of Eq. 15, and of the importance-weighted bound.
         seed: of the noise: image i always gets the same, whatever the batch size.
-        batch_size: images at a time.
-        sharpen: what is made of σ(c_T), given the captions.
+        batch_size: images per batch.
+        sharpen: maps captions and σ(c_T) to sharp images.
         epsilon: ε, above 0 and below 1/2.
         on_batch: called with the number of images just done.
 
@@ -136,10 +138,10 @@ def each_bound(
     epsilon: float = EPSILON,
     positions: range | None = None,
 ) -> Iterator[Bound]:
-    """What `estimate_bound` takes the means of, batch by batch; arguments as there.
+    """Yields the bounds of batches, whose means `estimate_bound` returns; arguments as there.
 
     Args:
-        positions: of the examples, where not all are wanted.
+        positions: of the examples to use; None for all.
     """
     for name, value in (("samples", samples), ("batch_size", batch_size)):
         check_int(name, value, 1)

@@ -1,4 +1,7 @@
-"""What a model draws instead of the digits that training never showed at their places. docs/evaluation.md."""
+"""The outcomes of held-out digits: drawings of digits at places where training never showed them.
+
+Docs/evaluation.md.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from torch import Tensor
 from aligndraw.data import PLACES, TEMPLATES, Bans
 from aligndraw.evaluation.reader import NOTHING
 
-# What may come of a digit that is held out at its place, in the order in which it is decided.
+# The outcomes of a digit held out at its place; the first that applies counts.
 OUTCOMES = {
     "right": "the digit at its place",
     "elsewhere": "the digit at another place",
@@ -23,13 +26,13 @@ OUTCOMES = {
 
 @dataclass(frozen=True)
 class Confusion:
-    """What stands at the places of held-out digits; a picture of two such digits counts twice.
+    """Readings at the places of held-out digits; a picture of two such digits counts twice.
 
     Attributes:
-        outcomes: how often each of `OUTCOMES` came about. "elsewhere": the place does not hold the digit, and a place
-            that should not hold it does. "another": the place holds another digit. Training has shown it there, as
-            bans keep one digit from a place of a template.
-        instead: how often each reading came about, by place and held-out digit: 0…9, or `NOTHING`.
+        outcomes: counts of `OUTCOMES`. "elsewhere": the digit is missing at its place and stands at a place that should
+            not hold it. "another": the place holds another digit, which training has shown there, as bans keep one
+            digit from a place of a template.
+        instead: counts of readings, 0…9 or `NOTHING`, by place and held-out digit.
     """
 
     outcomes: Mapping[str, int]
@@ -42,12 +45,12 @@ class Confusion:
 
     @classmethod
     def of(cls, readings: Tensor, placements: Sequence[tuple[int, int, int]], bans: Bans) -> Confusion:
-        """Of what a reader sees.
+        """Returns the confusion of a reader's readings.
 
         Args:
             readings: int64 [P, 8], of P pictures.
-            placements: P triples of template, a and b, of what the captions of the pictures say.
-            bans: which placements are held out.
+            placements: P triples of template, a and b, from the captions of the pictures.
+            bans: the rule of held-out placements.
         """
         places = list(PLACES)
         outcomes = dict.fromkeys(OUTCOMES, 0)
@@ -71,12 +74,12 @@ class Confusion:
         return cls(outcomes, {key: dict(sorted(found.items())) for key, found in instead.items()})
 
     def __str__(self) -> str:
-        """The outcomes in per cent, and the commonest readings of each place."""
-        lines = ["  digits at the place where they are held out; what is drawn there, in per cent:"]
+        """Returns the outcomes in per cent, and the most frequent readings of each place."""
+        lines = ["  outcomes of held-out digits at their places, in per cent:"]
         lines += [
             f"    {text:<42}{100 * self.outcomes[outcome] / self.count:>6.1f}" for outcome, text in OUTCOMES.items()
         ]
-        lines.append("  what the reader finds there, in per cent:")
+        lines.append("  readings at these places, in per cent:")
         for (place, digit), found in self.instead.items():
             total = sum(found.values())
             commonest = sorted(found.items(), key=lambda item: -item[1])[:4]
@@ -85,7 +88,10 @@ class Confusion:
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, ready for JSON: keys of `instead` are as "2 at left", readings "0" to "9" or "none"."""
+        """Returns plain numbers, ready for JSON.
+
+        Keys of `instead` are as "2 at left", readings "0" to "9" or "none".
+        """
         return {
             "outcomes": dict(self.outcomes),
             "instead": {
@@ -96,6 +102,6 @@ class Confusion:
 
 
 def _named(template: int, a: int, b: int) -> list[tuple[str, int]]:
-    """The places that a caption names, each with its digit."""
+    """Returns the places that a caption names, each with its digit."""
     first, second = TEMPLATES[template].first, TEMPLATES[template].second
     return [(first, a)] if second is None else [(first, a), (second, b)]

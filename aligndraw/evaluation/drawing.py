@@ -1,4 +1,4 @@
-"""What evaluations have in common: pictures drawn of the captions of examples, as they are or sharpened."""
+"""Drawing for evaluations: pictures of the captions of examples, as drawn or sharpened."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aligndraw.data import CaptionReader, Examples, to_tensors
 from aligndraw.model import PictureModel
 from aligndraw.noise import stream
 
-Sharpen = Callable[[Sequence[str], Tensor], Tensor]  # captions and images [n, C, H, W] in [0, 1] -> as many images
+Sharpen = Callable[[Sequence[str], Tensor], Tensor]  # captions, images [n, C, H, W] in [0, 1] -> images of that shape
 
 
 def draw_each(
@@ -25,22 +25,22 @@ def draw_each(
     reader: CaptionReader | None = None,
     positions: range | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Draws n pictures of the caption of each example, those of an example together.
+    """Draws n pictures of the caption of each example, those of an example in a row.
 
     Picture j of example i comes from random stream i + len(examples) · j, whatever n and the batch size.
 
     Args:
         model: on any device.
-        examples: as the model takes them, or as `reader` makes them.
-        n: pictures of each caption.
+        examples: in the form that the model takes, or that `reader` reads.
+        n: pictures per caption.
         seed: of the noise.
-        batch_size: pictures drawn at a time.
-        sharpen: what is made of them, given their captions.
-        reader: of the captions, where the examples are not as the model takes them.
-        positions: of the examples, where not all are wanted.
+        batch_size: pictures per batch.
+        sharpen: maps captions and pictures to sharp ones.
+        reader: of the captions, where the examples are not in the form that the model takes.
+        positions: of the examples to use; None for all.
 
     Yields:
-        of a batch of pictures the true images of their captions, [B, C, H, W] in [0, 1] on the CPU, and the pictures.
+        for each batch the true images of the captions, [B, C, H, W] in [0, 1] on the CPU, and the drawn pictures.
 
     Raises:
         ValueError: a number out of range, or no examples.

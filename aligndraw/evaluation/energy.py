@@ -1,4 +1,4 @@
-"""Gradient energy: how much neighbouring pixels differ, in real and in drawn pictures. Blurry ones have less."""
+"""Gradient energy: how much neighbouring pixels differ, in real and in drawn pictures. Blurry pictures have less."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from aligndraw.model import PictureModel
 
 @dataclass(frozen=True)
 class Energy:
-    """The gradient energy of the true images of captions and of the pictures drawn of them, as means with errors."""
+    """The gradient energy of the true images of captions, and of pictures drawn from them."""
 
     real: Estimate
     drawn: Estimate
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, ready for JSON."""
+        """Returns plain numbers, ready for JSON."""
         return {kind: estimate.to_dict() for kind, estimate in vars(self).items()}
 
 
 def gradient_energy(images: Tensor) -> Tensor:
-    """Mean squared forward differences, down and across: mean (x_{i+1,j} − x_ij)² + mean (x_{i,j+1} − x_ij)².
+    """Returns mean squared forward differences, down and across: mean (x_{i+1,j} − x_ij)² + mean (x_{i,j+1} − x_ij)².
 
     Args:
         images: [B, C, H, W], floats, H and W at least 2.
 
     Returns:
-        [B]. For pixels in [0, 1] it is in [0, 2].
+        [B], in [0, 2] for pixels in [0, 1].
     """
     return sum(images.diff(dim=dim).square().flatten(1).mean(1) for dim in (2, 3))  # type: ignore[return-value]
 
@@ -50,7 +50,9 @@ def score_energy(
     batch_size: int = 100,
     on_batch: Callable[[int], object] = lambda pictures: None,
 ) -> Energy:
-    """Draws n pictures of the caption of each example; other arguments and errors as in `draw_each`.
+    """Returns the gradient energy of n drawn pictures per example and of its image.
+
+    Arguments and errors as in `draw_each`.
 
     Args:
         on_batch: called with the number of pictures just drawn.

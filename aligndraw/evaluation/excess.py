@@ -1,7 +1,7 @@
-"""What held-out placements cost a model beyond what their digits and their wording cost it anyway. docs/evaluation.md.
+"""The excess of held-out placements: their cost beyond the cost of their digits and wording. docs/evaluation.md.
 
-The set of held-out placements has more pictures of two digits than the seen one, and other digits. Its bound is higher
-for these reasons alone. The excess is free of them.
+Held-out placements have more pictures of two digits than seen ones, and other digits. These two causes alone make their
+bound higher; the excess leaves them out.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from aligndraw.model import Model
 
 @dataclass(frozen=True)
 class Excess:
-    """Means over pictures of held-out placements, in nats per picture, of the measured less the expected."""
+    """Measured less expected costs: means over pictures of held-out placements, in nats per picture."""
 
     kl: Estimate
     nll: Estimate
     bound: Estimate
 
     def to_dict(self) -> dict[str, dict[str, float | None]]:
-        """Plain numbers, ready for JSON."""
+        """Returns plain numbers, ready for JSON."""
         return {name: estimate.to_dict() for name, estimate in vars(self).items()}
 
 
@@ -44,21 +44,21 @@ def score_excess(
     batch_size: int = 100,
     on_batch: Callable[[int], object] = lambda pictures: None,
 ) -> Mapping[str, Excess]:
-    """The excess of a model of MNIST with captions: of "one_digit" and of "two_digits", where bans hold some out.
+    """Returns the excess of "one_digit" and "two_digits" placements, where bans hold some out.
 
-    Takes the bound of n pictures of each placement, 2n where it is of one digit. Least squares on the seen ones say
-    what a template, its digit a and its digit b cost, as a sum of three numbers. For the held-out ones this sum is
-    expected. The standard errors are those of the choice of held-out pictures.
+    Measures the bound on n pictures of each placement, 2n where it has one digit. Least squares on the seen placements
+    models the cost as a sum of three numbers, of template, digit a and digit b. This sum is the expected cost of a
+    held-out placement. The standard errors are those of the choice of held-out pictures.
 
     Args:
         model: of grey pictures of 60 x 60 pixels, on any device.
         digits: the digits that it was trained with.
-        split: which of them.
+        split: of the digits.
         n: pictures per placement.
         seed: of the pictures and of the noise.
-        read: makes of examples with word ids what the model takes.
-        bans: which placements are held out.
-        batch_size: pictures at a time.
+        read: converts examples with word ids to the form that the model takes.
+        bans: the rule of held-out placements.
+        batch_size: pictures per batch.
         on_batch: called with the number of pictures just done.
 
     Raises:
@@ -76,14 +76,14 @@ def score_excess(
 
 
 def excess_placements(n: int) -> list[tuple[int, int, int]]:
-    """Those whose bounds `score_excess` takes, as often as it takes them."""
+    """Returns the placements of the pictures that `score_excess` measures, with repetitions."""
     return [placement for placement in all_placements() for _ in range(n if placement[2] >= 0 else 2 * n)]
 
 
 def excess_of(
     measured: NDArray[np.float64], placements: list[tuple[int, int, int]], bans: Bans
 ) -> Mapping[str, Excess]:
-    """As `score_excess`, of KL, NLL and bound [P, 3] of pictures of P placements."""
+    """Returns the excess of KL, NLL and bound [P, 3], measured on pictures of P placements."""
     template, a, b = np.array(placements).T
     two, held_out = b >= 0, is_held_out(template, a, b, bans)
     pictures = np.arange(len(template))

@@ -1,13 +1,13 @@
-"""A feature space in which pictures are near: the last fully connected layer of a network that tells classes apart.
+"""A feature space for nearest pictures: the last fully connected layer of an image classifier.
 
-The paper looks for pictures among those nearest to them in that space, of a network for CIFAR-10 in the manner of VGG
-with batch normalisation and dropout (cifar.torch). This is that network, for images of any size. Theirs sees YUV with
-local contrast normalisation; this one sees RGB, each channel with mean 0 and variance 1 over its training images.
+The paper searches nearest pictures in that space of a VGG-like network for CIFAR-10 with batch normalisation and
+dropout (cifar.torch). This is that network, for images of any size. Theirs reads YUV with local contrast normalisation;
+this one reads RGB, each channel normalised to mean 0 and variance 1 over its training images.
 
     64 64 | 128 128 | 256 256 256 | 512 512 512 | 512 512 512 | 512, classes
 
-Each number is a 3 x 3 convolution with batch normalisation and a ReLU, | is 2 x 2 max pooling, the last two are fully
-connected. How it is trained: `aligndraw.training.features`.
+Each number is a 3 x 3 convolution with batch normalisation and a ReLU, | is 2 x 2 max pooling, the last two layers are
+fully connected. `aligndraw.training.features` trains it.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class FeaturesConfig(Config):
 
     image_size: tuple[int, int] = setting((32, 32), "height and width of the images, in pixels")
     channels: int = setting(3, "channels of the images: 1 for grey, 3 for colour")
-    classes: int = setting(10, "classes that the network tells apart")
+    classes: int = setting(10, "number of classes")
     hidden_channels: int = setting(
         64, "channels of the first convolutions; the last have eight times as many", formerly="planes"
     )
-    dropout: float = setting(1.0, "factor of the shares that drop out in training, 0.3 to 0.5; 0 for none")
+    dropout: float = setting(1.0, "factor of the dropout rates of 0.3 to 0.5; 0 for no dropout")
 
     def __post_init__(self) -> None:
         self._check()
@@ -79,7 +79,7 @@ class FeatureNetwork(SavedModule):
         self.classes = nn.Linear(channels, config.classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits [B, classes] of images [B, C, H, W] in [0, 1]."""
+        """images [B, C, H, W] in [0, 1] -> logits [B, classes]."""
         logits: Tensor = self.classes(self.dropout(self._hidden(images)))
         return logits
 
@@ -91,11 +91,11 @@ class FeatureNetwork(SavedModule):
         *,
         on_batch: Callable[[int], object] = lambda images: None,
     ) -> NDArray[np.float32]:
-        """The outputs of the last fully connected layer before the classes.
+        """Returns the outputs of the last fully connected layer before the classes.
 
         Args:
             images: uint8 [n, C, H, W], in memory or mapped.
-            batch_size: images at a time.
+            batch_size: images per batch.
             on_batch: called with the number of images just done.
 
         Returns:

@@ -1,7 +1,7 @@
-"""Fidelity: the share of pictures that show what their captions say, as the digit reader sees them.
+"""Fidelity: the share of pictures that show their captions, by the digit reader.
 
-A picture is *faithful* when every place that its caption names holds the named digit and every
-other place is empty. docs/evaluation.md.
+A picture is *faithful* when every place that its caption names holds the named digit, and every other place is empty.
+See docs/evaluation.md.
 """
 
 from __future__ import annotations
@@ -51,20 +51,20 @@ GROUPS = {
     "held_out_one_digit": "held-out placements, one digit",
     "held_out_two_digits": "held-out placements, two digits",
 }
-# Those that are the same captions under all bans: the reader's record has its accuracy under the strict ones alone.
+# Groups of the same captions under all bans. The reader's record has accuracies under the strict bans alone.
 _FREE_OF_BANS = ("all", "one_digit", "two_digits")
 
 
 @dataclass(frozen=True)
 class Share:
-    """`hits` of `count`."""
+    """`hits` out of `count`."""
 
     hits: int
     count: int
 
     @property
     def mean(self) -> float:
-        """p = hits / count; not a number for a count of 0."""
+        """p = hits / count; NaN for a count of 0."""
         return self.hits / self.count if self.count else math.nan
 
     @property
@@ -73,11 +73,11 @@ class Share:
         return math.sqrt(self.mean * (1 - self.mean) / self.count) if self.count else math.nan
 
     def __str__(self) -> str:
-        """In per cent."""
+        """Returns mean ± error in per cent."""
         return f"{100 * self.mean:.1f} ± {100 * self.error:.1f}" if self.count else "–"
 
     def to_dict(self) -> dict[str, float | int | None]:
-        """Plain numbers, ready for JSON; None for what is not a number."""
+        """Returns plain numbers, ready for JSON: a NaN is None."""
         known = self.count > 0
         return {
             "mean": self.mean if known else None,
@@ -89,18 +89,17 @@ class Share:
 
 @dataclass(frozen=True)
 class Fidelity:
-    """What pictures show of their captions.
+    """How well pictures show their captions.
 
     Attributes:
-        faithful: pictures that are faithful, by group: the keys of `GROUPS`.
-        places: of the captions that name a place, those whose pictures show the named digit
-            there, by place.
-        digits: of the naming of a digit, those where the picture shows it at its place, by digit.
-        empty: of the places that captions do not name, those that are empty.
-        accuracy: real pictures that the reader finds faithful, by group: what a perfect model
-            would score. Empty where the reader does not say; of the groups that are other captions under other
-            bans, known under the strict ones alone.
-        confusion: what stands at the places of digits that are held out there.
+        faithful: the share of faithful pictures, by group: the keys of `GROUPS`.
+        places: by place, the share of pictures that show the digit which their caption names there.
+        digits: by digit, the share of pictures that show it at the place which their caption names.
+        empty: the share of places not named by captions that are empty.
+        accuracy: the share of real pictures that the reader finds faithful, by group, which a perfect model would
+            reach. Empty where the reader's record has none. Groups that depend on the bans are known under the strict
+            ones alone.
+        confusion: readings at the places of held-out digits.
     """
 
     faithful: Mapping[str, Share]
@@ -118,13 +117,13 @@ class Fidelity:
         record: Mapping[str, Any] | None = None,
         bans: Bans = STRICT,
     ) -> Fidelity:
-        """Of what a reader sees.
+        """Returns the fidelity of a reader's readings.
 
         Args:
             readings: int64 [P, 8], of P pictures.
-            placements: P, what the captions of the pictures say.
+            placements: P, from the captions of the pictures.
             record: of the reader (`DigitReader.record`).
-            bans: which placements are held out.
+            bans: the rule of held-out placements.
 
         Raises:
             ValueError: the numbers of readings and placements differ, or are 0.
@@ -165,12 +164,12 @@ class Fidelity:
         )
 
     def __str__(self) -> str:
-        """Tables in per cent, the reader's own accuracy beside the score."""
+        """Returns tables in per cent, with the shares of real pictures beside the model's."""
         lines = [f"  {'':<34}{'this model':>12}{'real pictures':>22}"]
         for group, text in GROUPS.items():
             real = self.accuracy.get(group, "unknown")
             lines.append(f"  {text:<34}{self.faithful[group]!s:>12}{real!s:>22}")
-        lines.append("  Real pictures are what the digit reader makes of flawless ones.")
+        lines.append("  real pictures: the shares of real pictures, as the digit reader reads them")
         lines.append("  named digits that stand at their place, by place and by digit:")
         for place, digit in zip_longest(self.places.items(), self.digits.items(), fillvalue=("", "")):
             lines.append(f"    {place[0]:<14}{place[1]!s:>12}{digit[0]:>8}{digit[1]!s:>14}")
@@ -180,7 +179,7 @@ class Fidelity:
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, ready for JSON."""
+        """Returns plain numbers, ready for JSON."""
         tables = ("faithful", "places", "digits", "accuracy")
         return {
             **{t: {k: v.to_dict() for k, v in getattr(self, t).items()} for t in tables},
@@ -190,7 +189,7 @@ class Fidelity:
 
 
 def _wanted(template: int, a: int, b: int) -> list[int]:
-    """What the eight places must hold, as readings."""
+    """Returns the readings of the eight places in a faithful picture."""
     wanted = dict.fromkeys(PLACES, NOTHING)
     wanted[TEMPLATES[template].first] = a
     second = TEMPLATES[template].second
@@ -224,23 +223,22 @@ def score_fidelity(
 ) -> Fidelity:
     """Draws n pictures of every caption of MNIST with captions and reads them.
 
-    Picture i of a caption comes from a random stream of its own: it depends neither on n, nor on
-    the other captions, nor on the batch size.
+    Picture i of a caption comes from a random stream of its own: it depends neither on n, nor on the other captions,
+    nor on the batch size.
 
     Args:
         model: of grey pictures of 60 x 60 pixels, on any device.
-        captions: what reads captions for the model, such as its vocabulary.
-        placements: the captions of placements seen in training, of held-out ones, or all 440.
-        n: pictures of each caption.
+        captions: the reader of captions, such as the model's vocabulary.
+        placements: "seen", "held_out", or "all" 440.
+        n: pictures per caption.
         seed: of the noise.
-        bans: which placements are held out.
+        bans: the rule of held-out placements.
         reader: on the model's device; by default the one that ships with the package.
-        batch_size: pictures drawn at a time.
+        batch_size: pictures per batch.
         on_batch: called with the number of pictures just scored.
 
     Raises:
-        ValueError: a number out of range; a model of other pictures or a vocabulary without one of
-            the words.
+        ValueError: a number out of range; a model of other pictures; a vocabulary without one of the words.
     """
     for name, value in (("n", n), ("batch_size", batch_size)):
         check_int(name, value, 1)
@@ -267,13 +265,13 @@ def score_fidelity(
 
 
 def score_reader(reader: DigitReader, digits: Digits, split: Split = "test", n: int = 10, seed: int = 0) -> Fidelity:
-    """The fidelity of real pictures, n of every caption: the share that the reader reads right.
+    """Returns the fidelity of n real pictures of every caption: the share that the reader reads right.
 
     Args:
         reader: on the CPU.
-        digits: the digits composed.
-        split: which of them.
-        n: pictures of each caption.
+        digits: composed into the pictures.
+        split: of the digits.
+        n: pictures per caption.
         seed: of the choice of digits and of their offsets.
 
     Raises:
@@ -282,7 +280,7 @@ def score_reader(reader: DigitReader, digits: Digits, split: Split = "test", n: 
     check_int("n", n, 1)
     readings, shown = [], []
     for placements in get_args(Placements):
-        # Enough for n of a caption that comes up in one of 2,000 draws.
+        # Enough for n pictures of a caption with a probability of 1/2,000 per draw.
         examples = MNISTCaptions(digits, split, placements).epoch(seed, size=2000 * (n + 10))
         found: dict[Placement, list[int]] = defaultdict(list)
         for i, (k, (a, b)) in enumerate(zip(examples.template.tolist(), examples.labels.tolist())):

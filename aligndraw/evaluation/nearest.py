@@ -1,4 +1,4 @@
-"""Nearest neighbours by exact search: does a model draw training images anew? (paper, Figure 4)"""
+"""Nearest neighbours by exact search, to see whether a model copies training images (paper, Figure 4)."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def nearest_images(
     *,
     on_chunk: Callable[[int], object] = lambda images: None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The `count` images nearest to each query by Euclidean distance; of equally near ones the earlier.
+    """Returns the `count` images nearest to each query by Euclidean distance; the earlier image wins a tie.
 
     Args:
-        queries: [q, ...], of any shape and real dtype. Uint8, where images are, stands for value / 255.
-        images: [n, ...], in memory or mapped; only `chunk` of them are looked at together.
+        queries: [q, ...], of any shape and real dtype. Uint8, like that of the images, stands for value / 255.
+        images: [n, ...], in memory or mapped; read `chunk` by `chunk`.
         count: from 1 to n.
-        chunk: images at a time.
-        on_chunk: called with the number of images just looked at.
+        chunk: images read together.
+        on_chunk: called with the number of images just read.
 
     Returns:
         positions int64 [q, count], nearest first, and distances float64 [q, count].
@@ -49,7 +49,7 @@ def nearest_images(
     where = torch.empty(len(wanted), 0, dtype=torch.int64)
     for start in range(0, len(images), chunk):
         part = _rows(images[start : start + chunk])
-        # |a|² − 2 a·b + |b|² in float64, which is exact for the whole numbers of uint8 images.
+        # |a|² − 2 a·b + |b|² in float64, exact for uint8 images.
         distances = norms + part.square().sum(1) - 2 * wanted @ part.T
         positions = torch.arange(start, start + len(part)).expand(len(wanted), -1)
         best, order = torch.cat([best, distances], 1).sort(dim=1, stable=True)
@@ -60,5 +60,5 @@ def nearest_images(
 
 
 def _rows(values: NDArray[Any]) -> torch.Tensor:
-    """Float64 [n, d]."""
+    """Returns float64 [n, d]."""
     return torch.from_numpy(np.asarray(values).reshape(len(values), -1).astype(np.float64))

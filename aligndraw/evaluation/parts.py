@@ -1,7 +1,7 @@
-"""Work in parts: each is done once, by one of several processes, and kept in a file of its own.
+"""Work in parts: each part is computed once, by one of several processes, and kept in a file of its own.
 
-Started with `torchrun --nproc-per-node N -m aligndraw ...`, N processes share the parts. What a part yields depends on
-the part alone, so that the results do not depend on how many there were, nor on how often they were interrupted.
+`torchrun --nproc-per-node N -m aligndraw ...` starts N processes that share the parts. The result of a part depends on
+the part alone, neither on the number of processes nor on interruptions.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from torch import distributed
 
 from aligndraw.files import atomic_write, load_array, reading, save_array
 
-_TIMEOUT = timedelta(days=30)  # of a process that waits for the others
+_TIMEOUT = timedelta(days=30)  # of the barrier
 
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """One of `size` processes that work together, the one of this rank."""
+    """The rank of this process among `size` processes."""
 
     rank: int = 0
     size: int = 1
 
     def barrier(self) -> None:
-        """Until all processes have come here."""
+        """Waits until all processes have called it."""
         if self.size > 1:
             distributed.barrier()
 
 
 @contextmanager
 def process_group(threads: int = 1) -> Iterator[ProcessGroup]:
-    """The processes that `torchrun` started, joined by gloo; this one alone where it did not.
+    """Yields the process group of `torchrun`, joined by gloo; a group of this process alone without torchrun.
 
     Args:
-        threads: of each process; how sums round depends on it.
+        threads: of each process; the rounding of sums depends on their number.
     """
     size, before = int(os.environ.get("WORLD_SIZE", 1)), torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -58,12 +58,12 @@ def process_group(threads: int = 1) -> Iterator[ProcessGroup]:
 
 @dataclass(frozen=True)
 class Part:
-    """Something to be done.
+    """A unit of work.
 
     Attributes:
-        name: of its file, without the ending; may have folders.
-        work: how much it is, in bounds and pictures.
-        compute: what it yields.
+        name: of its file, without the suffix; may contain folders.
+        work: its size, in bounds and pictures.
+        compute: returns the result.
     """
 
     name: str
@@ -72,23 +72,23 @@ class Part:
 
 
 class Parts:
-    """A folder with what was done."""
+    """A folder of results."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def path(self, name: str) -> Path:
-        """Of the file of a part."""
+        """Returns the file of a part."""
         return self.folder / f"{name}.npy"
 
     def share(self, parts: Sequence[Part], group: ProcessGroup) -> list[Part]:
-        """Those of the parts that this process has to do: every `group.size`-th of what is not done."""
+        """Returns the parts of this process: every `group.size`-th of the missing ones."""
         missing = [part for part in parts if not self.path(part.name).is_file()]
-        group.barrier()  # before anyone does a part that another has yet to look for
+        group.barrier()  # no process computes a part before all have listed the missing ones
         return missing[group.rank :: group.size]
 
     def do(self, part: Part) -> None:
-        """Does a part and keeps what it yields; whole or not at all.
+        """Computes a part and writes its result, whole or not at all.
 
         Raises:
             OSError: it cannot be written.
@@ -100,14 +100,14 @@ class Parts:
             save_array(temporary, values)
 
     def read(self, parts: Sequence[Part]) -> NDArray[Any]:
-        """What the parts yielded, one after the other.
+        """Returns the concatenated results of parts.
 
         Raises:
-            FileNotFoundError: a part is not there.
-            ValueError: a part is damaged.
+            FileNotFoundError: a result is missing.
+            ValueError: a result is damaged.
         """
         return np.concatenate([self._read(self.path(part.name)) for part in parts])
 
     def _read(self, path: Path) -> NDArray[Any]:
-        with reading(path, "not what was computed: remove it, and start again"):
+        with reading(path, "not the computed result: remove it, and start again"):
             return load_array(path)

@@ -1,8 +1,8 @@
-"""The digit reader: which digit, or nothing, stands at each of the eight places of a picture.
+"""The digit reader: the digit, or nothing, at each of the eight places of a picture.
 
-One small network looks at a window around each place, so that it reads all places alike: a digit
-at a place where no training picture of a model has it is as legible as anywhere else. How it is
-trained: `aligndraw.training.digit_reader`, docs/evaluation.md.
+One small network looks at a window around each place, so it reads all places alike: a digit is as legible at a place
+where no training picture of a model has it as anywhere else. `aligndraw.training.digit_reader` trains it;
+docs/evaluation.md.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ SHIPPED = WEIGHTS / "reader" / "reader.safetensors"
 
 _R = TypeVar("_R", bound="Reader")
 _MARGIN = 2  # pixels seen on each side of a digit that stands in the middle of its place
-WINDOW = SIDE + 2 * _MARGIN  # side of what is seen of a place, in pixels
-_PAD = 1  # pixels by which the outermost windows leave the canvas
+WINDOW = SIDE + 2 * _MARGIN  # side of the window of a place, in pixels
+_PAD = 1  # pixels by which the outermost windows exceed the canvas
 _STARTS = [
     (sum(place.rows) // 2 - _MARGIN + _PAD, sum(place.columns) // 2 - _MARGIN + _PAD) for place in PLACES.values()
 ]
 
 
 class Reader(nn.Module):
-    """A network that says what pictures show, in one file with the record of how well it does.
+    """A network that reads pictures, stored in one file with a record of its accuracy.
 
     Attributes:
         record: how the reader came about and how well it reads; empty for a new one.
     """
 
-    title: ClassVar[str]  # what messages call it
-    format: ClassVar[str]  # what its file says that it is
+    title: ClassVar[str]  # its name in messages
+    format: ClassVar[str]  # the entry "format" of its file
     shipped: ClassVar[Path]
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ class Reader(nn.Module):
 
     @classmethod
     def load(cls: type[_R], path: Path | None = None) -> _R:
-        """Reads what `save` wrote, by default the reader of the package; ready to read, on the CPU.
+        """Returns the reader that `save` wrote, by default the one of the package; in evaluation mode, on the CPU.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -111,7 +111,7 @@ class DigitReader(Reader):
         self.layers = layers.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits [B, 8, 11] of pictures [B, 1, 60, 60] in [0, 1].
+        """pictures [B, 1, 60, 60] in [0, 1] -> logits [B, 8, 11].
 
         Raises:
             ValueError: pictures of another shape.
@@ -122,7 +122,7 @@ class DigitReader(Reader):
 
     @staticmethod
     def windows(images: Tensor) -> Tensor:
-        """What `layers` sees of each place, [B, 8, 1, 32, 32]; arguments as in `forward`."""
+        """Returns the windows of all places, [B, 8, 1, 32, 32]; arguments as in `forward`."""
         if images.dim() != 4 or images.shape[1:] != (1, CANVAS, CANVAS):
             raise ValueError(f"images must have shape [B, 1, {CANVAS}, {CANVAS}], got {list(images.shape)}")
         padded = functional.pad(images, (_PAD,) * 4)
@@ -130,18 +130,18 @@ class DigitReader(Reader):
 
     @torch.no_grad()
     def read(self, images: Tensor) -> Tensor:
-        """Readings int64 [B, 8] of pictures; arguments as in `forward`."""
+        """Returns readings int64 [B, 8] of pictures; arguments as in `forward`."""
         return readings(self(images))
 
 
 def readings(logits: Tensor) -> Tensor:
-    """Logits [..., 11] to int64 [...]: the digit whose probability exceeds 1/2, else `NOTHING`."""
+    """Logits [..., 11] -> readings int64 [...]: the digit whose probability exceeds 1/2, else `NOTHING`."""
     probability, digit = logits.softmax(-1)[..., :NOTHING].max(-1)
     return digit.where(probability > 0.5, NOTHING)
 
 
 def convolution(inputs: int, outputs: int, size: int, stride: int = 1) -> tuple[nn.Module, ...]:
-    """A convolution with normalisation and ReLU, its output as large as its input over the stride."""
+    """Returns a convolution with normalisation and ReLU; its output is as large as its input over the stride."""
     return (
         nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False),
         nn.BatchNorm2d(outputs),

@@ -1,13 +1,13 @@
 """Retrieval of images given captions by the likelihood ratio (paper, section 4.1.3 and Table 1).
 
-An image x is scored for a caption y by L(x | y) − L(x), L being the variational lower bound of log p: without the
-second term, images that are probable under any caption would come first. It is either of
+The score of an image x for a caption y is L(x | y) − L(x), where L is the variational lower bound of log p. Without the
+second term, images that are probable under any caption would come first. There are two choices of L(x):
 
     L(x) = L(x | ȳ)                      the paper's; ȳ is the mean sentence representation of the training set
     L(x) = log 1/R Σ_r exp L(x | y_r)    the marginal, p(x) = E_y p(x | y), by R captions y_r of the training set
 
-No caption of training is like ȳ, and what a model makes of it is arbitrary; the marginal asks for nothing that it has
-not learned. All bounds of an image take the same noise, so that it falls out of the comparison.
+No training caption resembles ȳ, so a model's response to it is arbitrary; the marginal uses training captions alone.
+All bounds of an image use the same noise, which cancels in the comparison.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ MARGINAL = 64  # captions of a marginal
 
 @dataclass(frozen=True, eq=False)
 class Retrieval:
-    """How far down each caption finds its image.
+    """The ranks at which captions find their images.
 
     Attributes:
-        ranks: int64 [k], the candidates before the true image; 0 is best. A tie counts as before it, so that a model
-            that scores all alike finds nothing.
+        ranks: int64 [k], the number of candidates before the true image; 0 is best. A tie counts as before it, so that
+            a model with equal scores finds nothing.
         candidates: images that each caption chooses from.
     """
 
@@ -53,17 +53,20 @@ class Retrieval:
 
     @classmethod
     def of(cls, scores: Tensor, true: Tensor) -> Retrieval:
-        """Of scores [k, s], higher is better, and the position of the true image among the s candidates, int64 [k].
+        """Returns the retrieval of scores [k, s], higher is better, and positions of the true images, int64 [k].
 
         Raises:
             ValueError: a score is not a finite number.
         """
         if not scores.isfinite().all():
-            raise ValueError("scores must be finite numbers, got others: the model or an image is of no use")
+            raise ValueError("scores must be finite numbers, got others: the model or an image is unusable")
         return cls((scores >= scores.gather(1, true[:, None])).sum(1) - 1, scores.shape[1])
 
     def recall(self, count: int) -> Share:
-        """R@K: captions whose image is among the first `count`, rank < K. By chance it is K / candidates."""
+        """Returns R@K, the share of captions whose image is among the first `count`: rank < K.
+
+        By chance it is K / candidates.
+        """
         return Share(int((self.ranks < count).sum()), len(self.ranks))
 
     @property
@@ -72,21 +75,21 @@ class Retrieval:
         return math.floor(float(np.median(self.ranks.numpy()))) + 1
 
     def __str__(self) -> str:
-        """In per cent, with what chance gives."""
+        """Returns shares in per cent, beside those of chance."""
         shares = (f"R@{k} {self.recall(k)} (chance {100 * min(1, k / self.candidates):.0f})" for k in RECALLS)
         return f"{', '.join(shares)}, median rank {self.median_rank} of {self.candidates}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, ready for JSON."""
+        """Returns plain numbers, ready for JSON."""
         recalls = {f"R@{k}": self.recall(k).to_dict() for k in RECALLS}
         return {**recalls, "median_rank": self.median_rank, "candidates": self.candidates, "captions": len(self.ranks)}
 
 
 class Reference(NamedTuple):
-    """The captions of L(x): ȳ alone, from `mean_caption`, or R of training, from `Model.encode_captions`."""
+    """The captions of L(x): ȳ alone, from `mean_caption`, or R of training, from `encode_examples`."""
 
     captions: Caption  # R rows
-    sentences: Tensor | None = None  # the same as a sharpener reads them, [R, d]
+    sentences: Tensor | None = None  # the same captions, encoded for a sharpener, [R, d]
 
 
 @torch.no_grad()
@@ -97,10 +100,10 @@ def mean_caption(
     *,
     on_batch: Callable[[int], object] = lambda captions: None,
 ) -> Caption:
-    """ȳ, the mean sentence representation of the captions of examples, as one row for `Model.bound` and `Reference`.
+    """Returns ȳ, the mean sentence representation of the captions of examples, as one row for `Reference`.
 
-    Without align a sentence is represented by the vector that the decoder sees. With align it is the mean of its words
-    h_lang, and ȳ is passed as a sequence of one vector, so that α = 1.
+    Without align, a sentence is represented by the vector that the decoder reads. With align, it is represented by the
+    mean of its words h_lang, and ȳ is a sequence of one vector, with α = 1.
 
     Raises:
         ValueError: no examples, or a model of the released conventions, in which a caption's representation depends on
@@ -118,21 +121,19 @@ def mean_caption(
         sentence += caption.sentence.double().sum(0)
         on_batch(len(lengths))
     mean, last = ((t / len(examples)).to(model.canvas.dtype)[None] for t in (total, sentence))
-    return model.caption_from_vectors(mean)._replace(
-        sentence=last
-    )  # what refines pictures reads the sentence, align or not
+    return model.caption_from_vectors(mean)._replace(sentence=last)  # the refiner reads the sentence, with align too
 
 
 @torch.no_grad()
 def encode_examples(model: Model, examples: Examples) -> Caption:
-    """The captions of examples, a row each, for the marginal of a `Reference`."""
+    """Returns the captions of examples, one row each, for the marginal of a `Reference`."""
     _, words, lengths = examples.batch(slice(0, len(examples)))
     device = model.canvas.device
     return model.encode_captions(torch.from_numpy(words).to(device), torch.from_numpy(lengths).to(device))
 
 
 def shortlists(features: NDArray[Any], size: int = SHORTLIST) -> NDArray[np.int64]:
-    """For each of n images the images nearest to it by Euclidean distance in a feature space, itself first.
+    """Returns for each of n images the images nearest to it in a feature space by Euclidean distance, itself first.
 
     Args:
         features: [n, d], any real dtype.
@@ -146,14 +147,14 @@ def shortlists(features: NDArray[Any], size: int = SHORTLIST) -> NDArray[np.int6
     """
     check_int("size", size, 1)
     if not np.isfinite(features).all():
-        raise ValueError("features must be finite numbers, got others: the network or an image is of no use")
+        raise ValueError("features must be finite numbers, got others: the network or an image is unusable")
     if features.ndim != 2 or not 1 <= size <= len(features):
         raise ValueError(f"features must be [n, d] with n of at least size {size}, got {list(features.shape)}")
     itself = np.arange(len(features))
     if size == 1:
         return itself[:, None]
     found, _ = nearest_images(features, features, min(size, len(features)))
-    # An image that others are equal to need not come first, and may even be missing.
+    # With equal images, an image need not come first in its own list, and may be missing.
     order = np.argsort(found != itself[:, None], axis=1, kind="stable")
     lists = np.take_along_axis(found, order, 1)
     missing = lists[:, 0] != itself
@@ -163,7 +164,7 @@ def shortlists(features: NDArray[Any], size: int = SHORTLIST) -> NDArray[np.int6
 
 
 def read_shortlists(path: Path, images: int) -> NDArray[np.int64]:
-    """Shortlists from a .npy file of whole numbers [n, s], row i those of image i.
+    """Returns the shortlists of a .npy file of whole numbers [n, s]; row i belongs to image i.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -176,16 +177,16 @@ def read_shortlists(path: Path, images: int) -> NDArray[np.int64]:
 
 @dataclass(frozen=True, eq=False)
 class Likelihoods:
-    """Lower bounds L(x | y) of images with captions.
+    """Lower bounds L(x | y) of images given captions.
 
     Args:
         model: on any device.
         images: uint8 [n, C, H, W], in memory or mapped.
-        samples: of the latents, of which a bound is the mean.
-        seed: image i takes stream i, whatever the caption and the batch size.
-        batch_size: pairs of an image and a caption, times samples, at a time.
-        sharpen: images [B, C, H, W] and sentences [B, d] to sharp images, whose likelihood is then taken; None for that
-            of the pictures as they are drawn.
+        samples: of the latents, over which a bound is a mean.
+        seed: image i uses stream i, whatever the caption and the batch size.
+        batch_size: pairs of an image and a caption, times samples, per batch.
+        sharpen: maps images [B, C, H, W] and sentences [B, d] to sharp images, for the likelihood of sharpened
+            pictures; None for that of pictures as drawn.
         epsilon: for sharpened pictures, as in `estimate_bound`.
         on_batch: called with the number of bounds just taken.
 
@@ -213,12 +214,12 @@ class Likelihoods:
     def conditional(
         self, words: Tensor, lengths: Tensor, candidates: NDArray[np.int64], sentences: Tensor | None = None
     ) -> Tensor:
-        """L(x | y) in nats of each caption with each of its candidates, [k, s].
+        """Returns L(x | y) in nats of each caption with each of its candidates, [k, s].
 
         Args:
-            words, lengths: the k captions, as `Model.encode_captions` takes them.
+            words, lengths: the k captions, in the form of `Model.encode_captions`.
             candidates: int64 [k, s], the images that each caption is scored with.
-            sentences: the captions as the sharpener reads them, [k, d].
+            sentences: the captions, encoded for the sharpener, [k, d].
 
         Raises:
             ValueError: shapes do not fit.
@@ -237,11 +238,11 @@ class Likelihoods:
 
     @torch.no_grad()
     def baseline(self, reference: Reference, index: NDArray[np.int64] | None = None) -> Tensor:
-        """L(x) = log 1/R Σ_r exp L(x | y_r) in nats, float64 [n]; of one caption it is L(x | y_1).
+        """Returns L(x) = log 1/R Σ_r exp L(x | y_r) in nats, float64 [n]; for one caption it is L(x | y_1).
 
         Args:
             reference: the R captions.
-            index: int64, which of the images; all when None.
+            index: int64, positions of images; None for all.
         """
         index = np.arange(len(self.images)) if index is None else index
         captions, device = reference.captions, self.model.canvas.device
@@ -255,7 +256,7 @@ class Likelihoods:
     def _bounds(
         self, index: NDArray[np.int64], rows: Tensor, caption: Callable[[Tensor], Caption], sentences: Tensor | None
     ) -> Tensor:
-        """L(x | y) of images with the captions in these rows, pair by pair, on the CPU."""
+        """Returns L(x | y) pair by pair, of images and of captions by row, on the CPU."""
         model, parts = self.model, []
         device, batch_size = model.canvas.device, max(1, self.batch_size // self.samples)
         for start in range(0, len(index), batch_size):
@@ -283,16 +284,16 @@ def retrieve(
     lists: NDArray[np.int64] | None = None,
     sentences: Tensor | None = None,
 ) -> list[Retrieval]:
-    """Retrieval of the n images of `likelihoods` by k captions, one for each reference.
+    """Returns one retrieval per reference, of the n images of `likelihoods` by k captions.
 
     Args:
         references: of L(x).
         words, lengths, sentences: as in `Likelihoods.conditional`.
         image_index: int64 [k], the image of each caption; when None, caption i is of image i.
-        lists: int64 [n, s], among which images each image is to be found, from `shortlists`; all when None.
+        lists: int64 [n, s], the candidates of each image, from `shortlists`; None for all images.
 
     Raises:
-        ValueError: shapes do not fit; a shortlist has an image twice, not its own, or one that does not exist.
+        ValueError: shapes do not fit; a shortlist repeats an image, lacks its own, or names one that does not exist.
     """
     count = len(likelihoods.images)
     true = np.arange(count) if image_index is None else np.asarray(image_index)
@@ -320,7 +321,7 @@ def _check_model(model: Model) -> None:
 
 
 def _checked(lists: NDArray[Any], images: int, name: str) -> NDArray[np.int64]:
-    """Shortlists, if they are such of so many images."""
+    """Returns shortlists int64 [n, s] of `images` images; raises ValueError where they are wrong."""
     if lists.ndim != 2 or len(lists) != images or not np.issubdtype(lists.dtype, np.integer):
         got = f"{lists.dtype} {list(lists.shape)}"
         raise ValueError(f"{name} must be whole numbers [n, s], a row for each of {images} images, got {got}")

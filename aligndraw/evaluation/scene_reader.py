@@ -1,6 +1,6 @@
-"""The scene reader: object, colour, sky, ground, size, side and flying or not, as a small network sees them.
+"""The scene reader: a small network that reads object, colour, sky, ground, size, side and flying from a picture.
 
-How it is trained: `aligndraw.training.scene_reader`, docs/evaluation.md.
+`aligndraw.training.scene_reader` trains it; docs/evaluation.md.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from aligndraw.data.scene import ATTRIBUTES, SIDE
 from aligndraw.evaluation.reader import WEIGHTS, Reader, convolution
 
-UNSURE = -1  # the reading of an attribute of which no value's probability exceeds 1/2
+UNSURE = -1  # the reading of an attribute none of whose values has a probability above 1/2
 
 _VALUES = [len(values) for values in ATTRIBUTES.values()]
 
@@ -40,7 +40,7 @@ class SceneReader(Reader):
         self.layers = layers.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits [B, 40] of pictures [B, 3, 32, 32] in [0, 1].
+        """pictures [B, 3, 32, 32] in [0, 1] -> logits [B, 40].
 
         Raises:
             ValueError: pictures of another shape.
@@ -52,12 +52,12 @@ class SceneReader(Reader):
 
     @torch.no_grad()
     def read(self, images: Tensor) -> Tensor:
-        """Int64 [B, 7], positions of the values in `ATTRIBUTES`, or `UNSURE`; arguments as in `forward`."""
+        """Returns int64 [B, 7], positions of the values in `ATTRIBUTES`, or `UNSURE`; arguments as in `forward`."""
         probable = [part.softmax(1).max(1) for part in by_attribute(self(images))]
         return torch.stack([value.where(p > 0.5, UNSURE) for p, value in probable], 1)
 
 
 def by_attribute(logits: Tensor) -> tuple[Tensor, ...]:
-    """Logits [B, 40] as those of each attribute, [B, values]."""
+    """Logits [B, 40] -> logits of each attribute, [B, values]."""
     parts: tuple[Tensor, ...] = logits.split(_VALUES, 1)
     return parts

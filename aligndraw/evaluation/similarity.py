@@ -24,9 +24,9 @@ class Similarity:
 
     Attributes:
         mean: in [-1, 1], higher is better.
-        spread: the standard deviation over all pairs, the ± of the paper's Table 1; no standard error.
+        spread: the standard deviation over all pairs, the ± of the paper's Table 1; not a standard error.
         captions: k.
-        samples: pictures of each caption.
+        samples: pictures per caption.
     """
 
     mean: float
@@ -38,17 +38,17 @@ class Similarity:
         return f"{self.mean:.3f} ± {self.spread:.3f}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, ready for JSON."""
+        """Returns plain numbers, ready for JSON."""
         return dict(vars(self))
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:
-    """Structural similarity of pictures (Wang et al., 2004), mean over the pixels and the channels.
+    """Returns the structural similarity of pictures (Wang et al., 2004), a mean over the pixels and the channels.
 
         (2 μ_a μ_b + C₁) (2 σ_ab + C₂) / ((μ_a² + μ_b² + C₁) (σ_a² + σ_b² + C₂)),  C₁ = 0.01², C₂ = 0.03²
 
-    with means, variances and covariance (of the population) under a Gaussian of σ = 1.5 in windows of 11 x 11 pixels
-    that lie wholly inside the picture.
+    Means, population variances and covariance are weighted by a Gaussian of σ = 1.5, in windows of 11 x 11 pixels that
+    lie inside the picture.
 
     Args:
         a, b: [..., C, H, W] in [0, 1], H and W at least 11; their leading shapes are broadcast.
@@ -57,7 +57,7 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
         [...], in [-1, 1].
 
     Raises:
-        ValueError: pictures of other or too small shapes.
+        ValueError: pictures of different or too small shapes.
     """
     if a.dim() < 3 or a.shape[-3:] != b.shape[-3:] or min(a.shape[-2:]) < WINDOW:
         raise ValueError(
@@ -91,11 +91,11 @@ def score_similarity(
     sharpen: Sharpen | None = None,
     on_batch: Callable[[int], object] = lambda pictures: None,
 ) -> Similarity:
-    """Draws pictures of the caption of each example and compares each with its true image.
+    """Returns the similarity of drawn pictures to the true image of their caption.
 
     Args:
         model, examples, seed, batch_size, sharpen: as in `draw_each`.
-        samples: pictures of each caption; the paper has 50.
+        samples: pictures per caption; the paper has 50.
         on_batch: called with the number of pictures just compared.
 
     Raises:

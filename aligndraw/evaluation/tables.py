@@ -1,4 +1,4 @@
-"""The paper's Tables 1 and 3 of one model: what is computed for them, in parts, and what becomes of it."""
+"""The paper's Tables 1 and 3 for one model: the parts to compute, and the row of their results."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ from aligndraw.text import Vocabulary
 Lists = Callable[[NDArray[np.uint8]], NDArray[np.int64]]  # images [n, C, H, W] to shortlists [n, s]
 
 SPLITS = ("train", "validation", "test")
-BLOCK = 100  # examples of a part
+BLOCK = 100  # examples per part
 BATCH_SIZE = 500  # bounds or pictures
 MEAN_CAPTION_SCENES = 20_000  # whose captions are averaged for the mean caption
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How much is looked at, and with which noise.
+    """The sizes of the comparison, and its seed.
 
     Attributes:
-        images: of each split; on scenes of each kind of combination too.
-        marginal: training captions that the marginal of retrieval is of.
-        samples: of the latents, of which bounds are means.
-        drawn: pictures of a caption that are compared with its true image.
-        pictures: of a caption that are read for their attributes.
+        images: per split; on scenes also per kind of combination.
+        marginal: training captions of the marginal of retrieval.
+        samples: of the latents, over which bounds are means.
+        drawn: pictures per caption that are compared with its true image.
+        pictures: per caption, whose attributes are read.
         seed: of the examples and of the noise.
-        epsilon: after sharpening, the mean of a pixel is kept so far from 0 and 1.
+        epsilon: after sharpening, means of pixels are clipped to [epsilon, 1 - epsilon].
     """
 
     images: int = 1000
@@ -58,19 +58,19 @@ class Protocol:
 
 @dataclass(frozen=True, eq=False)
 class TableData:
-    """What models are compared on.
+    """The data on which models are compared.
 
     Attributes:
-        title: as text calls it.
+        title: its name in text.
         vocabulary, image_shape: of a model for it.
-        splits: those whose bound is taken; the captions of "test" are those that retrieve and that are drawn.
-        captions: of the training set, for their mean representation.
-        marginal: some of the training set, drawn at random, for its captions.
-        images: uint8 [n, C, H, W], among which the captions of "test" look for theirs.
+        splits: examples for the bound; the captions of "test" also retrieve and are drawn.
+        captions: training examples for the mean caption.
+        marginal: random training examples, for the captions of the marginal.
+        images: uint8 [n, C, H, W], among which the captions of "test" search for theirs.
         image_index: int64 [k], the image of each of these captions.
         lists: int64 [n, s], as from `shortlists`.
-        scenes: by kind of combination, those whose pictures are read for their attributes.
-        record: what is to be known to repeat it.
+        scenes: by kind of combination, examples whose drawn attributes are read.
+        record: the origin of the data, for `plan.json`.
     """
 
     title: str
@@ -87,7 +87,7 @@ class TableData:
 
     @classmethod
     def of_scenes(cls, protocol: Protocol, lists: Lists) -> TableData:
-        """Scenes: train, validation and test of seen combinations, and attributes of held-out ones too."""
+        """Returns scenes: train, validation and test of seen combinations, held-out combinations for attributes."""
         seed, size = protocol.seed, protocol.images
         kinds = evaluation_scenes("test", seed, size)
         splits: dict[str, Examples] = {name: Scenes(name).epoch(seed, size=size) for name in ("train", "validation")}
@@ -109,7 +109,7 @@ class TableData:
 
     @classmethod
     def of_folder(cls, folder: Path, protocol: Protocol, lists: Lists) -> TableData:
-        """Captioned images: so many captions of each split, drawn without repetition.
+        """Returns captioned images of each split, drawn without repetition.
 
         Raises:
             ValueError: a split is missing, or the folder is damaged.
@@ -138,12 +138,12 @@ class TableData:
 
 
 class ModelParts:
-    """What the tables need of a model.
+    """The parts of one model's rows.
 
     Args:
         key: the folder of its parts.
-        model: on any device. Where it gives pictures no probabilities, as a LAPGAN, similarity and attributes are all.
-        read: what makes of examples such as the model takes: `Pipeline.read`.
+        model: on any device. One without a bound, such as a LAPGAN, has only similarity and attributes.
+        read: converts examples to the model's inputs: `Pipeline.read`.
         sharpen: for the bound after sharpening, with the key of its parts.
     """
 
@@ -187,11 +187,11 @@ class ModelParts:
 
     @property
     def parts(self) -> list[Part]:
-        """All of them."""
+        """All parts."""
         return [part for parts in self.measures.values() for part in parts]
 
     def _bounds(self, model: Model, examples: Examples, sharpen: Sharpen | None, block: range) -> NDArray[np.float64]:
-        """Lower bounds of log p(x | y), in nats [B]."""
+        """Returns lower bounds of log p(x | y), in nats [B]."""
         p = self.protocol
         batch_size = max(1, BATCH_SIZE // p.samples)
         found = each_bound(
@@ -200,7 +200,7 @@ class ModelParts:
         return torch.cat([-(bound.kl + bound.nll) for bound in found]).double().cpu().numpy()
 
     def _likelihoods(self, likelihoods: Likelihoods, test: Examples, block: range) -> NDArray[np.float32]:
-        """L(x | y) of captions with the images of their shortlists, [B, s]."""
+        """Returns L(x | y) of captions with the images of their shortlists, [B, s]."""
         _, words, lengths = test.batch(slice(block.start, block.stop))
         candidates = self.data.lists[self.data.image_index[block.start : block.stop]]
         return likelihoods.conditional(torch.from_numpy(words), torch.from_numpy(lengths), candidates).numpy()
@@ -208,18 +208,18 @@ class ModelParts:
     def _baselines(
         self, likelihoods: Likelihoods, reference: Callable[[], Reference], block: range
     ) -> NDArray[np.float64]:
-        """L(x) of images, [B]."""
+        """Returns L(x) of images, [B]."""
         return likelihoods.baseline(reference(), np.arange(block.start, block.stop)).numpy()
 
     def _similarities(self, test: Examples, block: range) -> NDArray[np.float64]:
-        """SSIM of each picture drawn with the true image of its caption, [B, drawn]."""
+        """Returns the SSIM of each drawn picture with the true image of its caption, [B, drawn]."""
         p = self.protocol
         pairs = draw_each(self.model, test, p.drawn, p.seed, BATCH_SIZE, positions=block)
         values = torch.cat([ssim(drawn.double().cpu(), images.double()) for images, drawn in pairs])
         return values.view(len(block), p.drawn).numpy()
 
     def _readings(self, reader: Callable[[], SceneReader], scenes: Examples, block: range) -> NDArray[np.int64]:
-        """What the scene reader sees, [B · pictures, 7]."""
+        """Returns the scene reader's readings of drawn pictures, [B · pictures, 7]."""
         p = self.protocol
         pairs = draw_each(self.model, scenes, p.pictures, p.seed, BATCH_SIZE, positions=block)
         return torch.cat([reader().read(drawn.float()).cpu() for _, drawn in pairs]).numpy()
@@ -227,7 +227,7 @@ class ModelParts:
 
 @dataclass(frozen=True)
 class TableRow:
-    """What the tables say of a model; what was not computed is None or missing.
+    """The results of one model; None, or missing, where not computed.
 
     Attributes:
         retrieval: of test captions, by L(x | y) − L(x | ȳ).
@@ -237,7 +237,7 @@ class TableRow:
         bounds: lower bounds of log p, by split; higher is better.
         sharpened: the bound on test after sharpening.
         attributes: of scenes, by kind of combination.
-        constant: nats of the bound that the width of Gaussian pixels alone makes; None for Bernoulli pixels.
+        constant: nats of the bound that depend on the variance of Gaussian pixels alone; None for Bernoulli pixels.
     """
 
     retrieval: Retrieval | None
@@ -251,16 +251,16 @@ class TableRow:
 
     @classmethod
     def of(cls, done: Parts, model: ModelParts) -> TableRow:
-        """Of parts that are all done.
+        """Returns the row of finished parts.
 
         Raises:
-            ValueError: some are not, or the model is of no use.
+            ValueError: a part is damaged, or the model has results that are not finite.
         """
         data, measures = model.data, model.measures
         values = {name: done.read(parts) for name, parts in measures.items()}
         for name, array in values.items():
             if not np.isfinite(array).all():
-                raise ValueError(f"the model is of no use: its {name} are not finite numbers")
+                raise ValueError(f"the model is unusable: its {name} are not finite numbers")
         estimates = {name: Estimate.of(torch.from_numpy(v)) for name, v in values.items() if name.startswith("bound")}
         sharpened = [estimate for name, estimate in estimates.items() if name.startswith("bound-sharpened")]
         candidates = data.lists[data.image_index]
@@ -288,7 +288,7 @@ class TableRow:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, ready for JSON."""
+        """Returns plain numbers, ready for JSON."""
         return {
             "retrieval": self.retrieval and self.retrieval.to_dict(),
             "retrieval_marginal": self.retrieval_marginal and self.retrieval_marginal.to_dict(),

@@ -1,1 +1,1 @@
-"""Sharp images from blurry ones by a Laplacian pyramid of adversarial networks (LAPGAN; Denton et al., 2015)."""
+"""Sharpening of blurry images by a Laplacian pyramid of adversarial networks (LAPGAN; Denton et al., 2015)."""

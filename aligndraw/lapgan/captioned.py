@@ -1,4 +1,4 @@
-"""A sharpener together with what reads captions for it."""
+"""A sharpener together with the sentence encoder of its captions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class CaptionedSharpener:
         dtype: of the convolutions.
 
     Attributes:
-        network: images and sentences to sharp images.
+        network: maps images and sentences to sharp images.
     """
 
     def __init__(self, sharpener: Sharpener, encoder: SentenceEncoder, dtype: torch.dtype = torch.float32) -> None:
@@ -34,7 +34,7 @@ class CaptionedSharpener:
         self.network, self._encoder = FastSharpener(sharpener, dtype), encoder
 
     def __call__(self, captions: Sequence[str], images: Tensor) -> Tensor:
-        """Images [n, C, H, W] in [0, 1], made sharp.
+        """Returns sharp images.
 
         Args:
             captions: n of them.
@@ -46,9 +46,9 @@ class CaptionedSharpener:
         return self.network(images, self.sentences(captions).to(images.device))
 
     def sentences(self, captions: Sequence[str]) -> Tensor:
-        """What the encoder makes of captions, float32 [n, d] on the CPU; errors are its own."""
+        """Returns the encoded captions, float32 [n, d] on the CPU; errors are those of the encoder."""
         captions = check_captions(captions)
-        each = {caption: i for i, caption in enumerate(dict.fromkeys(captions))}  # what comes again is read once
+        each = {caption: i for i, caption in enumerate(dict.fromkeys(captions))}  # equal captions are encoded once
         return self._encoder.encode(list(each))[[each[caption] for caption in captions]]
 
     @classmethod
@@ -65,11 +65,11 @@ class CaptionedSharpener:
         """Reads a sharpener, and opens the encoder that it was trained with.
 
         Args:
-            language, vocabulary: of the model that draws; None where it has no language model.
+            language, vocabulary: of the drawing model; None where it has no language model.
             sentences: as for `aligndraw.text.sentences.open_encoder`, where the encoder's files have moved.
 
         Raises:
-            FileNotFoundError: a file is not there.
+            FileNotFoundError: a file is missing.
             ValueError: a file is damaged, or the encoder is not the one of the training.
         """
         sharpener = Sharpener.load(folder)
@@ -78,7 +78,7 @@ class CaptionedSharpener:
             specification = sentences or entry(trained, "specification", str, type(None), default=None)
         if specification is None:
             raise ValueError(
-                f"the sharpener in {folder} does not say what reads its captions: aligndraw sharpen takes "
+                f"the sharpener in {folder} does not name its sentence encoder: aligndraw sharpen takes "
                 "--sentences, and sharpener_from_released notes it (sentences=...)"
             )
         wanted = trained.get("language")
@@ -90,12 +90,12 @@ class CaptionedSharpener:
 
 
 def sentence_notes(specification: str, language: nn.Module | None = None) -> dict[str, Any]:
-    """What `load` looks for among the notes of a sharpener, under "sentences"."""
+    """Returns the entry "sentences" of a sharpener's notes, which `load` reads."""
     return {"specification": specification, "language": language and checksum(language)}
 
 
 def checksum(model: nn.Module) -> str:
-    """SHA-256 of the parameters of a model."""
+    """Returns the SHA-256 of the parameters of a model."""
     digest = hashlib.sha256()
     for name, tensor in model.state_dict().items():
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())

@@ -1,4 +1,4 @@
-"""The shapes of the sharpening networks and how they are trained."""
+"""The configurations of the sharpening networks and of their training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aligndraw.settings import Config, setting
 
 @dataclass(frozen=True)
 class SharpenerConfig(Config):
-    """One level of residuals: its generator and its discriminator. The defaults are the paper's, for COCO."""
+    """One residual level: its generator and its discriminator. The defaults are the paper's, for COCO."""
 
     image_size: tuple[int, int] = setting((32, 32), "height and width of the images, in pixels")
     channels: int = setting(3, "channels of the images: 1 for grey, 3 for colour")
@@ -33,9 +33,9 @@ class LAPGANConfig(SharpenerConfig):
 
     title, in_steps, steps = "LAPGAN", False, 1
 
-    sentences: str = setting("caption", "what makes the vector of a caption: as of a drawing model")
+    sentences: str = setting("caption", "reader of captions: as for a drawing model")
     hidden_channels: int = setting(64, "channels of each hidden convolution of the finer level", formerly="planes")
-    noise_units: int = setting(100, "size of the coarser level's noise")
+    noise_units: int = setting(100, "size of the noise of the coarser level")
     generator_units: int = setting(8000, "units of both hidden layers of the coarser level's generator")
     discriminator_units: int = setting(1600, "units of both hidden layers of the coarser level's discriminator")
 
@@ -44,24 +44,24 @@ class LAPGANConfig(SharpenerConfig):
 class AdversarialConfig(Config):
     """How a generator is trained against its discriminator.
 
-    The defaults are those of LAPGAN's released code; what it lacks is off unless it is asked for.
+    The defaults are those of LAPGAN's released code. Options that it lacks are off by default.
     """
 
-    epochs: int = setting(6, "passes over as many images as there are, drawn at random")
-    batch_size: int = setting(128, "images that each network sees in an update; of the discriminator's, half are real")
+    epochs: int = setting(6, "epochs; each draws as many images at random as there are")
+    batch_size: int = setting(128, "images per update of each network; half of the discriminator's are real")
     optimizer: str = setting("sgd", "sgd, gradient descent; or adam, whose beta1 is the momentum", ("sgd", "adam"))
-    learning_rate: float = setting(0.02, "step size at the start")
-    decay: float = setting(4e-5, "after each epoch the step size is divided by 1 + decay, down to 1e-6")
-    momentum: float = setting(0.0, "in the first epoch; the gradient counts 1 - momentum")
-    momentum_step: float = setting(8e-4, "added to the momentum after each epoch")
+    learning_rate: float = setting(0.02, "initial step size")
+    decay: float = setting(4e-5, "each epoch divides the step size by 1 + decay, down to 1e-6")
+    momentum: float = setting(0.0, "momentum in the first epoch; the gradient has the weight 1 - momentum")
+    momentum_step: float = setting(8e-4, "increase of the momentum per epoch")
     momentum_limit: float = setting(0.7, "largest momentum")
     l1_weight: float = setting(
-        0.0, "weight, beside the generator's cross-entropy, of the mean absolute difference from the real image"
+        0.0, "weight of the mean absolute difference from the real image in the generator's loss"
     )
     precision: str = setting(
         "auto",
-        "of the convolutions: float32; bf16 or, on NVIDIA GPUs, tf32, of numbers rounded to bfloat16 or TF32; or auto, "
-        "bf16 where that is faster (CPUs with AVX512_BF16 or AMX), else float32",
+        "of the convolutions: float32; bf16; tf32, on NVIDIA GPUs; or auto, bf16 where that is faster (CPUs with "
+        "AVX512_BF16 or AMX), else float32",
         PRECISIONS,
     )
 
@@ -79,11 +79,11 @@ class AdversarialConfig(Config):
                 raise ValueError(f"{name} must be at least 0 and below 1, got {getattr(self, name)!r}")
 
     def learning_rate_in(self, epoch: int) -> float:
-        """The step size in epoch 0, 1, ..."""
+        """Returns the step size in epoch 0, 1, ..."""
         return max(self.learning_rate / (1 + self.decay) ** epoch, 1e-6)
 
     def momentum_in(self, epoch: int) -> float:
-        """The momentum in epoch 0, 1, ..."""
+        """Returns the momentum in epoch 0, 1, ..."""
         return max(self.momentum, min(self.momentum + self.momentum_step * epoch, self.momentum_limit))
 
 
@@ -93,11 +93,11 @@ class SharpeningConfig(AdversarialConfig):
 
     coarse: str = setting(
         "pyramid",
-        "what is sharpened in training: pyramid, real images after up(down(x)); or reconstructions, what the drawing "
-        "model makes of them, as blurry as what it draws",
+        "blurry inputs in training: pyramid, up(down(x)) of real images x; or reconstructions of them by the drawing "
+        "model, as blurry as its drawings",
         ("pyramid", "reconstructions"),
     )
-    noise: float = setting(1.0, "half the range of the noise in training; a trained sharpener is given 0")
+    noise: float = setting(1.0, "half the range of the noise in training; a trained sharpener gets none")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -105,7 +105,7 @@ class SharpeningConfig(AdversarialConfig):
             raise ValueError(f"noise must not be negative, got {self.noise!r}")
 
 
-# Of the sharpener and of LAPGAN, sizes and recipes. The first is the default, but for sharpeners of scenes.
+# Sizes and recipes of the sharpener and of LAPGAN. The first is the default, except for sharpeners of scenes.
 SHARPENERS = {
     "published": (SharpenerConfig(), SharpeningConfig()),
     "scenes": (

@@ -1,6 +1,6 @@
 """The two discriminators: logits that an image is real, given a sentence.
 
-That of a residual level judges the finer image, coarse + residual, not the residual by itself.
+The discriminator of a residual level judges the finer image, coarse + residual.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class ResidualDiscriminator(nn.Module):
 
 
 class TopDiscriminator(nn.Module):
-    """pixels | sentence -> two layers of ReLU units with dropout -> one linear unit."""
+    """[pixels, sentence] -> two layers of ReLU units with dropout -> one linear unit."""
 
     def __init__(self, config: LAPGANConfig) -> None:
         super().__init__()
@@ -58,6 +58,6 @@ class TopDiscriminator(nn.Module):
 
     def forward(self, sentences: Tensor, images: Tensor) -> Tensor:
         """sentences [B, d], images [B, C, h, w] -> logits [B]."""
-        # About 0, as LAPGAN standardises pixels: else how bright they all are hides how they differ.
+        # Centred on 0, as LAPGAN standardises pixels; otherwise the mean brightness hides the differences.
         logits: Tensor = self.layers(torch.cat([2 * images.flatten(1) - 1, sentences], 1)).squeeze(1)
         return logits

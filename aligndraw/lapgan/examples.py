@@ -1,4 +1,4 @@
-"""Images with captions to train a sharpener on, or to sharpen."""
+"""Images with captions, to train a sharpener on or to sharpen."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from aligndraw.files import load_archive, reading
 
 
 class CaptionedExamples(Protocol):
-    """Images with captions, as many as there are captions.
+    """Pairs of an image and a caption.
 
     Attributes:
-        checksum: SHA-256 of where they are from.
+        checksum: SHA-256 of their source.
     """
 
     checksum: str
@@ -28,12 +28,12 @@ class CaptionedExamples(Protocol):
     def __len__(self) -> int: ...
 
     def batch(self, rows: NDArray[np.int64]) -> tuple[Tensor, Sequence[str]]:
-        """Images float32 [B, C, H, W] in [0, 1] and their captions."""
+        """Returns images float32 [B, C, H, W] in [0, 1] and their captions."""
         ...
 
 
 def open_examples(path: str | Path) -> CaptionedExamples:
-    """The archive, or the training split of the folder, that a path leads to; errors are those of the two."""
+    """Returns the examples of an archive, or of the training split of a folder; errors are those of the two classes."""
     return StoredExamples(path) if Path(path).is_dir() else ArchivedExamples(path)
 
 
@@ -52,7 +52,7 @@ class StoredExamples:
         return len(self._split)
 
     def batch(self, rows: NDArray[np.int64]) -> tuple[Tensor, Sequence[str]]:
-        """Images float32 [B, C, H, W] in [0, 1] and their captions, as they were written."""
+        """Returns images float32 [B, C, H, W] in [0, 1] and their captions."""
         images = np.asarray(self._split.images[self._split.image_index[rows]])
         return as_images(torch.from_numpy(images)), self._split.captions(rows)
 
@@ -91,5 +91,5 @@ class ArchivedExamples:
         return len(self.captions)
 
     def batch(self, rows: NDArray[np.int64]) -> tuple[Tensor, Sequence[str]]:
-        """Images float32 [B, C, H, W] in [0, 1] and their captions."""
+        """Returns images float32 [B, C, H, W] in [0, 1] and their captions."""
         return self.images[torch.from_numpy(rows)], [self.captions[row] for row in rows.tolist()]

@@ -33,21 +33,21 @@ class ResidualGenerator(nn.Module):
         return residuals
 
     def generate(self, sentences: Tensor, noise: Tensor, images: Tensor) -> Tensor:
-        """Images [B, C, H, W] that have those given in common up to their finest details."""
+        """Returns images [B, C, H, W] that replace the finest details of given ones."""
         return self.sharpen(sentences, noise, pyramid.coarse(images))
 
     def sharpen(self, sentences: Tensor, noise: Tensor, coarse: Tensor) -> Tensor:
-        """Coarse images [B, C, H, W] with what they lack, not clipped."""
+        """Returns coarse images [B, C, H, W] plus their residuals, not clipped."""
         residuals: Tensor = self(sentences, noise, coarse)
         return coarse + residuals
 
     def noise(self, batch: int, generator: torch.Generator | None = None) -> Tensor:
-        """Uniform in [−1, 1), [batch, 1, H, W], as LAPGAN trains with; drawn on the CPU."""
+        """Returns noise uniform in [−1, 1), [batch, 1, H, W], as in LAPGAN's training; drawn on the CPU."""
         return _uniform((batch, 1, *self.size), generator)
 
 
 class TopGenerator(nn.Module):
-    """Images of the pyramid's coarse end, h x w: noise | sentence -> two layers of ReLU units -> pixels."""
+    """Images of the coarsest level, h x w: [noise, sentence] -> two layers of ReLU units -> pixels."""
 
     def __init__(self, config: LAPGANConfig) -> None:
         super().__init__()
@@ -68,12 +68,12 @@ class TopGenerator(nn.Module):
         return images
 
     def generate(self, sentences: Tensor, noise: Tensor, images: Tensor) -> Tensor:
-        """Images [B, C, h, w] that have nothing in common with those given."""
+        """Returns images [B, C, h, w] from noise and sentences alone."""
         small: Tensor = self(sentences, noise)
         return small
 
     def noise(self, batch: int, generator: torch.Generator | None = None) -> Tensor:
-        """Uniform in [−1, 1), [batch, noise_units]; drawn on the CPU."""
+        """Returns noise uniform in [−1, 1), [batch, noise_units]; drawn on the CPU."""
         return _uniform((batch, self.noise_units), generator)
 
 

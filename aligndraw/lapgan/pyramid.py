@@ -1,6 +1,6 @@
-"""The Laplacian pyramid: a picture as a small one and what each doubling of its size misses (Denton et al., 2015).
+"""The Laplacian pyramid: a small picture, and the residuals that each doubling of its size lacks (Denton et al., 2015).
 
-Down is a box average, up is bilinear with the corners aligned, as in the library that LAPGAN was written with.
+`down` is a box average, `up` is bilinear with aligned corners, as in the library of LAPGAN's code.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ Size = tuple[int, int]  # H, W
 
 
 def halved(size: Size) -> Size:
-    """The size of the next coarser level: half, rounded up."""
+    """Returns the size of the next coarser level: half, rounded up."""
     return (size[0] + 1) // 2, (size[1] + 1) // 2
 
 
 def down(images: Tensor, size: Size | None = None) -> Tensor:
-    """Averages over boxes: pixel i of h is the mean of [iH/h, (i+1)H/h), pixels cut by its ends counting in part.
+    """Returns averages over boxes: pixel i of h is the mean over [iH/h, (i+1)H/h), weighted by overlap.
 
     Args:
         images: [B, C, H, W], floats.
@@ -32,7 +32,7 @@ def down(images: Tensor, size: Size | None = None) -> Tensor:
         [B, C, h, w].
 
     Raises:
-        ValueError: another shape, or a size that is larger.
+        ValueError: another shape, or a larger size.
     """
     height, width = _size(images)
     h, w = size or halved((height, width))
@@ -43,7 +43,7 @@ def down(images: Tensor, size: Size | None = None) -> Tensor:
 
 
 def up(images: Tensor, size: Size) -> Tensor:
-    """Interpolates linearly between pixels, the corners staying where they are.
+    """Interpolates linearly between pixels; the corners keep their places.
 
     Args:
         images: [B, C, h, w], floats.
@@ -57,19 +57,19 @@ def up(images: Tensor, size: Size) -> Tensor:
 
 
 def coarse(images: Tensor) -> Tensor:
-    """up(down(x)): the images [B, C, H, W] without their finest details."""
+    """Returns up(down(x)): the images [B, C, H, W] without their finest details."""
     return up(down(images), _size(images))
 
 
 def build(images: Tensor, levels: int) -> tuple[list[Tensor], Tensor]:
-    """Takes images apart: r_k = x_k − up(down(x_k)), x_{k+1} = down(x_k), from x_1 = images.
+    """Decomposes images: r_k = x_k − up(down(x_k)), x_{k+1} = down(x_k), from x_1 = images.
 
     Args:
         images: [B, C, H, W], floats.
         levels: number of residuals, at least 0.
 
     Returns:
-        the residuals r_1, r_2, ..., finest first, and the image that is left, `halved` so often.
+        the residuals r_1, r_2, ..., finest first, and the remaining image, `halved` that often.
     """
     check_int("levels", levels, 0)
     residuals = []
@@ -81,7 +81,7 @@ def build(images: Tensor, levels: int) -> tuple[list[Tensor], Tensor]:
 
 
 def reconstruct(residuals: Sequence[Tensor], images: Tensor) -> Tensor:
-    """The images that `build` took apart: x_k = up(x_{k+1}) + r_k."""
+    """Returns the images that `build` decomposed: x_k = up(x_{k+1}) + r_k."""
     for residual in reversed(residuals):
         images = up(images, _size(residual)) + residual
     return images
@@ -96,8 +96,8 @@ def _size(images: Tensor) -> Size:
 
 
 def _boxes(pixels: int, fewer: int, like: Tensor) -> Tensor:
-    """[fewer, pixels], the share of each pixel in each box."""
-    # Ends of boxes and pixels in units of 1/fewer pixel are whole numbers, so that no share is off by rounding.
+    """Returns [fewer, pixels], the share of each pixel in each box."""
+    # In units of 1/fewer pixel all ends of boxes and pixels are whole numbers, so no share is rounded.
     box = torch.arange(fewer)[:, None] * pixels
     pixel = torch.arange(pixels) * fewer
     shared = torch.minimum(box + pixels, pixel + fewer) - torch.maximum(box, pixel)

@@ -1,4 +1,4 @@
-"""The sharpener: what a blurry image lacks, given what its caption says, added to it."""
+"""The sharpener: adds to a blurry image the details that its caption implies."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Sharpener(SavedModule):
 
 
 def check_inputs(config: SharpenerConfig, images: Tensor, sentences: Tensor) -> None:
-    """Raises ValueError where images or sentences are not those of a configuration."""
+    """Raises ValueError where images or sentences do not fit a configuration."""
     wanted = [config.channels, *config.image_size]
     if images.dim() != 4 or list(images.shape[1:]) != wanted:
         raise ValueError(f"images must have shape [B, {str(wanted)[1:]}, got {list(images.shape)}")

@@ -1,4 +1,7 @@
-"""The models: the paper's, in its order, language, align, glimpse, latent, draw; and its baselines."""
+"""The models: the paper's, whose modules are language, align, glimpse, latent and draw in its order.
+
+And its baselines.
+"""
 
 from aligndraw.config import (
     AlignDRAWConfig,
@@ -29,7 +32,7 @@ __all__ = [
 
 
 def build_model(config: ModelConfig) -> Model:
-    """The model that a configuration describes, with fresh parameters."""
+    """Returns the model of a configuration, with fresh parameters."""
     match config:
         case RefinedConfig():
             return RefinedDRAW(config)

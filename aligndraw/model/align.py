@@ -1,4 +1,4 @@
-"""The align operator: at each step, which words matter (Eq. 2, 6, 7)."""
+"""The align operator: soft attention over the words of a caption at each step (Eq. 2, 6, 7)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class WordAttention(nn.Module):
     """α = softmax_k(v · tanh(U h_lang_k + W h + b)), s = Σ_k α_k h_lang_k.
 
     Args:
-        units: of the state h that asks.
+        units: of the state h.
         word_units: of a word's representation, 2m.
         align_units: l.
     """
@@ -25,7 +25,7 @@ class WordAttention(nn.Module):
         nn.init.normal_(self.score, std=align_units**-0.5)
 
     def keys(self, words: Tensor) -> Tensor:
-        """U h_lang, once a caption: [B, N, 2m] -> [B, N, l]."""
+        """Returns U h_lang [B, N, l] of words [B, N, 2m]; computed once per caption."""
         return self.key(words)  # type: ignore[no-any-return]
 
     def forward(self, h: Tensor, keys: Tensor, words: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

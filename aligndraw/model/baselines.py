@@ -2,9 +2,8 @@
 
     z ~ N(μ(x, s), σ(x, s)²),  x ~ N(σ(c(z, s)), 1),  prior N(0, I)
 
-s is the vector of a caption: the last states of the model's own language LSTM, or that of a sentence encoder
-(`config.sentence_units`). The paper says no more of them than their names and that pixels are under least squares; the
-sizes are ours.
+s is the vector of a caption: the last states of the model's own language LSTM, or the output of a sentence encoder
+(`config.sentence_units`). The paper gives only their names and a least-squares loss on pixels; the sizes are ours.
 """
 
 from __future__ import annotations
@@ -20,18 +19,18 @@ from aligndraw.model.latent import Posterior
 
 
 class VAE(Model):
-    """What the two share; subclasses are the networks around the latent (`encode`, `decode`)."""
+    """The base of both; a subclass supplies the networks before and behind the latent (`encode`, `decode`)."""
 
     def __init__(self, config: VAEConfig, hidden: int) -> None:
         super().__init__(config)
         self.posterior = Posterior(hidden, config.latent_units)
 
     def encode(self, images: Tensor, sentence: Tensor) -> Tensor:
-        """x [B, C, H, W], s [B, d] -> what the posterior is linear in."""
+        """x [B, C, H, W], s [B, d] -> the posterior's input, [B, hidden]."""
         raise NotImplementedError
 
     def decode(self, z: Tensor, sentence: Tensor) -> Tensor:
-        """z [B, z], s [B, d] -> what is added to the learned canvas, [B, C, H, W]."""
+        """z [B, z], s [B, d] -> the picture before the sigmoid, less the learned canvas, [B, C, H, W]."""
         raise NotImplementedError
 
     def execution_mode(self) -> str:
@@ -46,13 +45,13 @@ class VAE(Model):
         return Inference(self._canvas(z, caption), kl[:, None], log_ratio[:, None])
 
     def draw(self, caption: Caption, noise: Tensor) -> Drawing:
-        """As `Model.draw`: images, and nothing of steps."""
+        """As `Model.draw`: images, without steps."""
         canvas = self._canvas(noise[:, 0], caption)
         return Drawing(self.canvas.clone().expand_as(canvas), canvas)
 
     @torch.no_grad()
     def reset_parameters(self, init: str = "paper") -> None:
-        """As `Model.reset_parameters`; with "fan_in" what is before a ReLU has weights N(0, 2/inputs)."""
+        """As `Model.reset_parameters`; with "fan_in" layers before a ReLU have weights N(0, 2/inputs)."""
         super().reset_parameters(init)
         if init == "fan_in":
             for module in self._relu_layers():
@@ -62,12 +61,12 @@ class VAE(Model):
         return self.canvas + self.decode(z, caption.sentence).to(self.canvas.dtype)
 
     def _relu_layers(self) -> list[nn.Linear | nn.Conv2d | nn.ConvTranspose2d]:
-        """The layers whose outputs go through a ReLU."""
+        """Returns the layers whose outputs go through a ReLU."""
         raise NotImplementedError
 
 
 class FullyConnectedVAE(VAE):
-    """Two hidden layers of ReLUs each way; the sentence joins the pixels, and the latent.
+    """Two hidden layers of ReLUs on each side; the encoder reads [x, s], the decoder [z, s].
 
     Args:
         config: the shape of the model.
@@ -115,7 +114,7 @@ class ConvolutionalVAE(VAE):
         self.convolutions = nn.ModuleList(nn.Conv2d(a, b, 5, 2, 2) for a, b in zip(inputs, channels))
         self.inner = nn.Linear(config.latent_units + config.caption_units, inner)
         self.deconvolutions = nn.ModuleList(
-            # A side of 2n or 2n − 1 has become n.
+            # The encoder has made n of a side of 2n or 2n − 1.
             nn.ConvTranspose2d(b, a, 5, 2, 2, (1 - size[0] % 2, 1 - size[1] % 2), bias=i > 0)
             for i, (a, b, size) in reversed(list(enumerate(zip(outputs, channels, sizes))))
         )  # the last one's bias is the canvas

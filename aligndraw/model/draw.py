@@ -1,7 +1,7 @@
 """alignDRAW: the conditional DRAW network that attends to the words of a caption (section 3.2).
 
-`AlignDRAW.step` is the paper's, one line an equation. It is the specification: it runs on any device and dtype. Where
-`ops.unroll` can, it takes all steps at once, to the same result.
+`AlignDRAW.step` is the specification: one line per equation of the paper, on any device and dtype. Where `ops.unroll`
+applies, the model runs all steps as one op, with the same result.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_
 
 
 class State(NamedTuple):
-    """What one step hands to the next."""
+    """The state between two steps."""
 
     canvas: Tensor  # c [B, C, H, W], before the sigmoid
     encoder: tuple[Tensor, Tensor] | None  # h, c [B, encoder units]; None when nothing is read
@@ -36,7 +36,7 @@ class State(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What one step leaves behind."""
+    """The intermediate results of one step."""
 
     kl: Tensor | None  # [B], nats; None when sampling
     log_ratio: Tensor | None  # log q(z) − log p(z) [B], nats; None when sampling
@@ -47,10 +47,10 @@ class Step(NamedTuple):
 
 
 class AlignDRAW(Model):
-    """The model of the paper, alignDRAW, and its two variants, which see one constant vector instead of words.
+    """The model of the paper, alignDRAW, and two variants that read one constant vector instead of words.
 
-    With `config.align` false it is noalignDRAW, whose vector is the last states of its own language model; with
-    `config.sentence_units` too it is skipthoughtDRAW, whose vectors come from a sentence encoder.
+    With `config.align` false it is noalignDRAW, which reads the last states of its own language model; with
+    `config.sentence_units` as well it is skipthoughtDRAW, which reads the vectors of a sentence encoder.
 
     Args:
         config: the shape of the model.
@@ -81,7 +81,7 @@ class AlignDRAW(Model):
         return self.align is not None
 
     def initial_state(self, batch: int, encode: bool = True) -> State:
-        """The state before the first step: learned h₀ and c₀, and the prior N(0, I) of the first latent."""
+        """Returns the state before the first step: learned h₀ and c₀, and the prior N(0, I) of the first latent."""
         standard = self.canvas.new_zeros(batch, self.config.latent_units)
         return State(
             self.canvas.expand(batch, -1, -1, -1),
@@ -92,16 +92,16 @@ class AlignDRAW(Model):
         )
 
     def step(self, caption: Caption, state: State, noise: Tensor, image: Tensor | None = None) -> tuple[State, Step]:
-        """One step of drawing.
+        """Runs one drawing step.
 
         Args:
             caption: from `encode_captions`.
-            state: from `first` or the step before.
+            state: from `initial_state` or the step before.
             noise: ε, [B, z].
-            image: x, [B, C, H, W]: z is drawn from the posterior given x; without an image, from the prior.
+            image: x, [B, C, H, W]. Given an image, z comes from the posterior; without one, from the prior.
 
         Returns:
-            the next state, and what the step did.
+            the next state, and the intermediate results of the step.
         """
         h_dec = state.decoder[0]
         kl = log_ratio = read_window = weights = None
@@ -123,7 +123,7 @@ class AlignDRAW(Model):
         return following, Step(kl, log_ratio, read_window, write_window, patch, weights)
 
     def infer(self, images: Tensor, caption: Caption, noise: Tensor) -> Inference:
-        """As `Model.infer`: all steps as one op where it can serve, else one by one."""
+        """As `Model.infer`: all steps as one op where possible, else one by one."""
         if not self.fallback_reason("unroll"):
             encoder, decoder = self._encoder_weights(), self._decoder_weights()
             done = ops.unroll(
@@ -140,7 +140,7 @@ class AlignDRAW(Model):
         return Inference(state.canvas, kl_steps, log_ratios)
 
     def draw(self, caption: Caption, noise: Tensor) -> Drawing:
-        """As `Model.draw`: all steps as one op where it can serve, else one by one."""
+        """As `Model.draw`: all steps as one op where possible, else one by one."""
         if not self.fallback_reason("unroll_prior"):
             drawn = ops.unroll_prior(
                 self.canvas, *self._words(caption), noise, self._decoder_weights(), self.write.size
@@ -162,11 +162,14 @@ class AlignDRAW(Model):
         return f"step by step ({reason})" if reason else "all steps as one op"
 
     def fallback_reason(self, loop: str) -> str:
-        """Why the loop "unroll" (of `forward`) or "unroll_prior" (of `sample`) runs step by step; "" when it is one op.
+        """Why the loop "unroll" (of `forward`) or "unroll_prior" (of `sample`) runs step by step.
 
-        One op computes what the steps do, and nothing can look in between: hooks on the model's parts and parts of
-        other types go step by step, and so does what has no kernel. Under autocast to bfloat16 the one op rounds the
-        factors of its large products ("unroll", see `ops.unroll`) or nothing ("unroll_prior").
+        "" where it is one op.
+
+        The one op gives the results of `step`, but nothing can observe or change it between steps. So the model runs
+        step by step with hooks on its parts, with parts of other types, and without a kernel. Under autocast to
+        bfloat16 the op "unroll" rounds the factors of its large products (see `ops.unroll`); "unroll_prior" rounds
+        nothing.
         """
         device = self.canvas.device.type
         if self.config.conventions != "paper":
@@ -187,7 +190,7 @@ class AlignDRAW(Model):
         return ""
 
     def _parts(self) -> list[tuple[str, nn.Module, type[nn.Module]]]:
-        """The modules that the steps call, and the types whose arithmetic `ops.unroll` knows."""
+        """Returns the modules that `step` calls, each with the type whose arithmetic `ops.unroll` implements."""
         parts: list[tuple[str, nn.Module, type[nn.Module]]] = [
             ("read", self.read, GlimpseRead),
             ("read.window", self.read.window, WindowHead),
@@ -213,7 +216,7 @@ class AlignDRAW(Model):
         return None if self.align is None else self.align.keys(words)
 
     def _words(self, caption: Caption) -> tuple[Tensor, Tensor | None, Tensor]:
-        """words, keys and lengths as `ops.unroll` takes them."""
+        """Returns words, keys and lengths in the form of `ops.unroll`."""
         words = caption.sentence[:, None] if caption.keys is None else caption.words
         return words, caption.keys, caption.lengths
 

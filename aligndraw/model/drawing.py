@@ -12,13 +12,13 @@ from aligndraw import ops
 
 
 class Drawing:
-    """Pictures drawn from captions, and how they came about.
+    """Pictures drawn from captions, with the steps in which they were drawn.
 
     Attributes:
         images: σ(c_T), [B, C, H, W] in [0, 1].
         weights: α, [B, T, N]; None for a model without align.
         windows: of the writes, [B, T, 5]; None for a model that does not draw in steps.
-        patches: [B, T, C, p, p]; None for such a model too.
+        patches: [B, T, C, p, p]; None for a model that does not draw in steps.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Drawing:
 
     @property
     def canvases(self) -> Tensor:
-        """c_1 ... c_T, [B, T, C, H, W] before the sigmoid; formed on first access.
+        """c_1 ... c_T, [B, T, C, H, W] before the sigmoid; computed on first access.
 
         Raises:
             ValueError: the model does not draw in steps.
@@ -53,7 +53,7 @@ class Drawing:
 
     @classmethod
     def joined(cls, drawings: Sequence[Drawing]) -> Drawing:
-        """Returns the pictures of several drawings as one, without the weights of the words, whose numbers differ."""
+        """Returns several drawings as one, without attention weights, whose numbers of words differ."""
         new = copy.copy(drawings[0])
         new._canvases = new.weights = None
         for name in ("images", "patches", "windows"):
@@ -64,7 +64,7 @@ class Drawing:
         return new
 
     def cloned(self, words: int) -> Drawing:
-        """The same in memory of its own, with the weights of the first `words` words."""
+        """Returns a copy with its own memory, with the attention weights of the first `words` words."""
         new = copy.copy(self)
         new._canvases = None
         for name in ("_first", "images", "patches", "windows"):

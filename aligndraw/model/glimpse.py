@@ -1,4 +1,4 @@
-"""The read and write operators: a window and, for writing, a patch, both from the drawing state (Eq. 4, 8, 10, 11)."""
+"""The read and write operators: glimpses, patches and their windows, from the drawing state (Eq. 4, 8, 10, 11)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from aligndraw.model.recurrent import Head
 
 
 def released_window(window: Tensor, size: int, height: int, width: int) -> Tensor:
-    """The window whose grid stands where the authors' released code puts it.
+    """Returns the window whose grid lies where the authors' released code puts it.
 
-    Their pixels count from 0 and their grid starts half a step to a whole step early: g becomes
+    Their pixels count from 0, and their grid starts half a step to a whole step early: g becomes
     g + 1 − δ (1 + ⌊p/2⌋ − p/2).
     """
     spacing = (max(height, width) - 1) / (size - 1) if size > 1 else 0.0
@@ -27,15 +27,15 @@ def released_window(window: Tensor, size: int, height: int, width: int) -> Tenso
 class WindowHead(Head):
     """The window of a state: g̃_X, g̃_Y, log σ², log δ̃, log γ, linear in h.
 
-    With `span` the grid has a fixed size, and three rows are learned: of g̃_X, g̃_Y and log γ. A patch can then reach no
-    further than its window, so that only the window says where it stands.
+    With `span` the grid has a fixed size, and only g̃_X, g̃_Y and log γ are learned. A patch then reaches no further
+    than its window, so that the window alone places it.
 
     Args:
         units: of the state h.
         size: p, filters per axis.
-        span: distance from the first to the last filter, divided by that from the first to the last pixel of the longer
-            side of the image; 0 for a learned size.
-        side: pixels of that longer side.
+        span: distance from the first to the last filter, over the distance from the first to the last pixel of the
+            longer side of the image; 0 for a learned size.
+        side: pixels of the longer side.
     """
 
     def __init__(self, units: int, size: int, span: float = 0.0, side: int = 1) -> None:
@@ -44,7 +44,7 @@ class WindowHead(Head):
         self.log_size = (2 * math.log(span * (side - 1) / (size - 1) / 2), math.log(span)) if span else None
 
     def affine(self) -> tuple[Tensor, Tensor]:
-        """Weight [5, n] and bias [5] of all five numbers."""
+        """Returns weight [5, n] and bias [5] of all five numbers."""
         if self.log_size is None:
             return self.weight, self.bias
         weight, bias = self.weight, self.bias
@@ -60,10 +60,10 @@ class WindowHead(Head):
 
 
 class GlimpseRead(nn.Module):
-    """r = read(x, x̂, h): a p x p glimpse of the image, and of the error image when there is a canvas.
+    """r = read(x, x̂, h): a p x p glimpse of the image and, given a canvas, of the error image.
 
     Args:
-        units: of the state h that looks.
+        units: of the state h.
         size: p.
         conventions: "paper", or "released" for the window grid of the authors' released code.
         span, side: as for `WindowHead`.
@@ -83,10 +83,10 @@ class GlimpseRead(nn.Module):
 
 
 class GlimpseWrite(nn.Module):
-    """write(h): a patch K and the window through which it is added to the canvas.
+    """write(h): a patch K, and the window through which it is added to the canvas.
 
     Args:
-        units: of the state h that draws.
+        units: of the state h.
         size: p.
         channels: C.
         conventions: "paper", or "released" for the window grid of the authors' released code.

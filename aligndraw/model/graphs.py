@@ -1,4 +1,4 @@
-"""CUDA graphs: what a function of tensors launches, recorded once for each shape of its arguments and then replayed."""
+"""CUDA graphs: functions of tensors, recorded once per shape of their arguments and then replayed."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ LENGTH_MULTIPLE = 4  # captions are padded to a multiple of it, so that one grap
 
 
 class Recorder(Protocol):
-    """What records a call."""
+    """Records calls of functions."""
 
     def warm_up(self, function: Callable[..., Any], inputs: tuple[Tensor, ...]) -> Any:
-        """function(*inputs), so that all that is made at a first call is there."""
+        """Returns function(*inputs), and makes all that a first call makes."""
 
     def record(self, function: Callable[..., Any], inputs: tuple[Tensor, ...]) -> Callable[[], Any]:
-        """What does function(*inputs) anew at each call, with what is then in the inputs' memory."""
+        """Returns a replay: each call computes function(*inputs) anew from the present contents of the inputs."""
 
 
 class CudaRecorder:
@@ -49,7 +49,7 @@ class CudaRecorder:
                 with torch.cuda.graph(graph, stream=torch.cuda.Stream()):
                     result = function(*inputs)
             except BaseException:
-                torch.cuda.set_stream(current)  # which torch leaves undone where CUDA refuses the recording
+                torch.cuda.set_stream(current)  # torch does not restore it where the recording fails
                 raise
 
         def replay() -> Any:
@@ -60,15 +60,15 @@ class CudaRecorder:
 
 
 class Graphs:
-    """Functions that are recorded at the second call of a kind; the first warms up.
+    """Functions that are recorded at the second call of a kind; the first call warms up.
 
     Args:
         device: of the functions' inputs.
-        limit: recordings that are kept; the one that was not used for longest goes first.
+        limit: recordings kept; the least recently used one goes first.
         recorder: CUDA's by default.
 
     Attributes:
-        reason: why nothing is recorded and every function called as it is; "" where that is not so.
+        reason: why every function is called as it is and nothing is recorded; "" where calls are recorded.
     """
 
     def __init__(self, device: torch.device, limit: int, recorder: Recorder | None = None) -> None:
@@ -82,18 +82,19 @@ class Graphs:
         return len(self._recorded)
 
     def forget(self) -> None:
-        """Drops all recordings: for when other tensors have come into the place of those that the functions use."""
+        """Drops all recordings; call it when tensors that the functions use have been replaced by others."""
         self._warm.clear()
         self._recorded.clear()
 
     def run(self, kind: Hashable, function: Callable[..., Any], *inputs: Tensor) -> Any:
-        """function(*inputs), with the inputs on the device.
+        """Returns function(*inputs), with the inputs on the device.
 
         Args:
-            kind: calls of one kind and of inputs of the same shapes launch the same, but for what is in the inputs.
+            kind: identifies the function: two calls of one kind with inputs of the same shapes may differ only in the
+                inputs.
 
         Returns:
-            the result; of a recording, in memory that the next call of the kind overwrites.
+            the result. Of a recording it lies in memory that the next call of the kind overwrites.
         """
         if self.reason:
             return function(*(t.to(self.device) for t in inputs))
@@ -105,7 +106,7 @@ class Graphs:
             own = tuple(t.to(self.device, copy=True) for t in inputs)
             try:
                 self._recorded[key] = own, self.recorder.record(function, own)
-            except RuntimeError as error:  # of torch and of CUDA: nothing has run
+            except RuntimeError as error:  # raised by torch and by CUDA; nothing has run
                 self.reason = f"CUDA cannot record it: {str(error).strip().splitlines()[0]}"
                 return function(*own)
             if len(self._recorded) > self.limit:
@@ -128,13 +129,13 @@ def pad_captions(captions: Tensor) -> Tensor:
 
 
 class GraphedSampler:
-    """`Model.sample` by CUDA graphs, one for each batch size, number of steps and bucket of caption lengths.
+    """`Model.sample` by CUDA graphs, one per batch size, number of steps and bucket of caption lengths.
 
-    Elsewhere than on a GPU, and where a model goes step by step, it is `sample` itself.
+    On other devices, and where a model runs step by step, it is `sample` itself.
 
     Args:
-        model: whose parameters may change in place.
-        limit: graphs that are kept.
+        model: its parameters may change in place.
+        limit: graphs kept.
         recorder: CUDA's by default.
     """
 
@@ -150,7 +151,7 @@ class GraphedSampler:
         temperature: float = 1.0,
         steps: int | None = None,
     ) -> Drawing:
-        """As `Model.sample`; the results are the caller's."""
+        """As `Model.sample`; the caller owns the results."""
         model, graphs = self.model, self.graphs
         check_real("temperature", temperature, 0)
         if steps is not None:
@@ -159,7 +160,7 @@ class GraphedSampler:
             return model.sample(captions, lengths, generator=generator, temperature=temperature, steps=steps)
         size = (model.config.steps if steps is None else steps, model.config.latent_units)
         noise = draw_noise(len(captions), size, generator, model.canvas) * temperature
-        addresses = tuple(p.data_ptr() for p in model.parameters())  # a graph knows memory, not names
+        addresses = tuple(p.data_ptr() for p in model.parameters())  # a graph refers to memory addresses
 
         def drawn(captions: Tensor, lengths: Tensor, noise: Tensor) -> Drawing:
             return model.sample(captions, lengths, noise=noise)

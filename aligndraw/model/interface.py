@@ -1,7 +1,7 @@
-"""What every model of pictures given captions offers: the bound, and pictures drawn from the prior.
+"""The interface of all models of pictures given captions: the bound, and sampling from the prior.
 
-A caption reaches a model in one of two forms: as word ids, which its own language model reads, or as the vector of a
-sentence encoder (`config.sentence_units`). `Model.encode_captions` takes either; all that follows sees a `Caption`.
+A caption reaches a model as word ids, which the model's language model reads, or as the vector of a sentence encoder
+(`config.sentence_units`). `Model.encode_captions` accepts both; all other functions take a `Caption`.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ from aligndraw.model.language import LanguageModel, WordEmbedding, WordLSTM
 from aligndraw.model.recurrent import LSTMCell
 from aligndraw.noise import Generators, draw_noise
 
-Refine = Callable[[Tensor], Tensor]  # pictures [B, C, H, W] in [0, 1] -> as many
+Refine = Callable[[Tensor], Tensor]  # pictures [B, C, H, W] in [0, 1] -> pictures of the same shape
 
 
 class Caption(NamedTuple):
-    """What a model needs of a batch of captions, computed once. A sentence vector is a caption of one word."""
+    """An encoded batch of captions, computed once. A sentence vector is a caption of one word."""
 
-    words: Tensor  # what attention reads: h_lang, or embeddings of the words [B, N, 2m]
+    words: Tensor  # the values of attention: h_lang, or embeddings of the words [B, N, 2m]
     keys: Tensor | None  # U h_lang [B, N, l]; None without align
     lengths: Tensor  # [B]
     sentence: Tensor  # last states of both directions [B, 2m], or the vector of a sentence encoder [B, d]
 
     def repeat(self, times: int) -> Caption:
-        """Each caption `times` times, those of one together."""
+        """Returns each caption `times` times in a row."""
         keys = None if self.keys is None else self.keys.repeat_interleave(times, 0)
         words, lengths, sentence = (t.repeat_interleave(times, 0) for t in (self.words, self.lengths, self.sentence))
         return Caption(words, keys, lengths, sentence)
 
     def rows(self, index: Tensor) -> Caption:
-        """The captions at these positions, int64 [R]."""
+        """Returns the captions at positions int64 [R]."""
         return Caption(*(None if t is None else t[index] for t in self))  # type: ignore[arg-type]
 
     def mean_words(self) -> Tensor:
-        """One vector a caption: the mean of its words where the model attends to them, else `sentence`."""
+        """Returns one vector per caption: the mean of its words where the model attends to words, else `sentence`."""
         if self.keys is None:
             return self.sentence
         there = torch.arange(self.words.shape[1], device=self.lengths.device) < self.lengths[:, None]
@@ -51,7 +51,7 @@ class Caption(NamedTuple):
 
 
 class Inference(NamedTuple):
-    """A picture as the posterior's latents paint it."""
+    """The canvas from a sample of the posterior's latents, with the KL."""
 
     canvas: Tensor  # c_T [B, C, H, W], before the sigmoid
     kl_steps: Tensor  # [B, T], nats
@@ -59,7 +59,7 @@ class Inference(NamedTuple):
 
 
 class Bound(NamedTuple):
-    """The variational bound of a batch, in nats; log p(x | y) ≥ −(kl + nll)."""
+    """The variational bound of a batch, in nats: log p(x | y) ≥ −(kl + nll)."""
 
     kl: Tensor  # [B], summed over the steps
     kl_steps: Tensor  # [B, T]
@@ -69,14 +69,14 @@ class Bound(NamedTuple):
 
 
 class PictureModel(Protocol):
-    """What draws pictures of captions: a `Model`, or a `LAPGAN`.
+    """A model that draws pictures of captions: a `Model` or a `LAPGAN`.
 
     Attributes:
-        config: channels, image_size, title and sentences among it.
-        language: reads word ids; None where captions are vectors of sentences.
-        attends: has attention weights of the words.
-        mixes_captions: the pictures of a caption depend on the others of its batch.
-        has_bound: is a `Model`, which gives pictures a variational bound.
+        config: with channels, image_size, title and sentences.
+        language: reads word ids; None where captions are sentence vectors.
+        attends: true for a model with attention weights of the words.
+        mixes_captions: true where the pictures of a caption depend on the other captions of its batch.
+        has_bound: true for a `Model`, which has a variational bound.
     """
 
     config: Any
@@ -107,17 +107,17 @@ class PictureModel(Protocol):
 
 
 def has_bound(model: PictureModel) -> TypeGuard[Model]:
-    """Whether a model is a `Model`."""
+    """Returns whether a model is a `Model`."""
     return model.has_bound
 
 
 class Model(nn.Module):
-    """Pictures x given captions y through latents Z: subclasses say how x is inferred and drawn (`infer`, `draw`).
+    """Pictures x given captions y through latents Z. A subclass supplies inference and drawing (`infer`, `draw`).
 
     Attributes:
         config: the shape of the model.
-        language: what reads word ids; None where captions are vectors of sentences.
-        canvas: a learned first canvas [C, H, W], before the sigmoid.
+        language: reads word ids; None where captions are sentence vectors.
+        canvas: the learned first canvas [C, H, W], before the sigmoid.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -132,37 +132,42 @@ class Model(nn.Module):
 
     @property
     def attends(self) -> bool:
-        """Whether the model attends to words, and so has weights of them."""
+        """True for a model that attends to words, and so has weights of them."""
         return False
 
     @property
     def mixes_captions(self) -> bool:
-        """Whether what is read of a caption depends on the others of its batch."""
+        """True where the encoding of a caption depends on the other captions of its batch."""
         return self.language is not None and self.language.released
 
     def execution_mode(self) -> str:
-        """How `forward` computes, in a few words."""
+        """Returns how `forward` computes, in a few words."""
         raise NotImplementedError
 
     def fallback_reason(self, loop: str) -> str:
-        """Why the loop "unroll" (of `forward`) or "unroll_prior" (of `sample`) runs step by step; "" where not."""
+        """Why the loop "unroll" (of `forward`) or "unroll_prior" (of `sample`) runs step by step.
+
+        "" where it does not.
+        """
         return ""
 
     def infer(self, images: Tensor, caption: Caption, noise: Tensor) -> Inference:
-        """Images [B, C, H, W] and noise ε [B, T, z] of checked shapes -> what the posterior makes of them."""
+        """Images [B, C, H, W] and noise ε [B, T, z], of checked shapes -> canvas, KL and log ratio of the posterior."""
         raise NotImplementedError
 
     def draw(self, caption: Caption, noise: Tensor) -> Drawing:
-        """Noise ε [B, T, z] of checked shape -> pictures from the prior."""
+        """Noise ε [B, T, z], of checked shape -> pictures from the prior."""
         raise NotImplementedError
 
     @torch.no_grad()
     def reset_parameters(self, init: str = "paper") -> None:
-        """Draws new parameters from torch's default generator; the first canvas is `config.canvas_init` everywhere.
+        """Draws new parameters from torch's default generator.
+
+        The first canvas becomes `config.canvas_init` everywhere.
 
         Args:
-            init: "paper", every parameter N(0, 0.01²) (appendix B); or "fan_in", weights N(0, 0.7²/inputs) but for the
-                heads of the windows, biases 0 and those of the forget gates 1.
+            init: "paper", every parameter N(0, 0.01²) (appendix B); or "fan_in", weights N(0, 0.7²/inputs) except the
+                heads of the windows, biases 0, and biases of forget gates 1.
         """
         for parameter in self.parameters():
             parameter.normal_(0, 0.01)
@@ -185,17 +190,17 @@ class Model(nn.Module):
                 module.bias[module.bias.shape[0] // 4 : module.bias.shape[0] // 2] = 1
 
     def make_sparse(self, sparse: bool) -> None:
-        """Sets whether the gradients of the tables of words are sparse tensors, of the rows that a batch has."""
+        """Sets whether word tables have sparse gradients, which hold only the rows of a batch's words."""
         for part in self.modules():
             if isinstance(part, (WordLSTM, WordEmbedding)):
                 part.sparse = sparse
 
     def encode_captions(self, captions: Tensor, lengths: Tensor | None = None) -> Caption:
-        """Reads captions. Once a caption, it is a small part of the work, and stays in full precision under autocast.
+        """Encodes captions. This small part of the work stays in full precision under autocast.
 
         Args:
-            captions: word ids, int64 [B, N]; or, with `config.sentence_units`, vectors of sentences [B, d].
-            lengths: words of each caption, int64 [B]; all N when None. Vectors have none.
+            captions: word ids, int64 [B, N]; or, with `config.sentence_units`, sentence vectors [B, d].
+            lengths: words of each caption, int64 [B]; all N when None. Sentence vectors have none.
 
         Raises:
             ValueError: captions, lengths or their shapes do not fit the model.
@@ -208,7 +213,7 @@ class Model(nn.Module):
             return Caption(self._values(captions, states), self._keys(states), lengths, sentence)
 
     def caption_from_vectors(self, vectors: Tensor) -> Caption:
-        """Captions of which one vector each is known [B, 2m or d], such as means: sequences of one word, α = 1."""
+        """Returns captions of one vector each [B, 2m or d], such as means: sequences of one word, α = 1."""
         ones = torch.ones(len(vectors), dtype=torch.int64, device=vectors.device)
         return Caption(vectors[:, None], self._keys(vectors[:, None]), ones, vectors)
 
@@ -223,23 +228,23 @@ class Model(nn.Module):
         samples: int = 1,
         refine: Refine | None = None,
     ) -> Bound:
-        """The variational bound of images given their captions (Eq. 9, 14; Eq. 15 for several samples).
+        """Returns the variational bound of images given their captions (Eq. 9, 14; Eq. 15 for several samples).
 
         Args:
             images: x, [B, C, H, W] in [0, 1], any floating dtype.
             captions, lengths: as in `encode_captions`.
-            noise: ε, [B, T, z] ([B · samples, T, z] for several samples, those of an image together): makes this a pure
-                function. It also sets the number of steps.
-            generator: of the noise: one generator, a list with one an image, or an integer seed, which gives each image
-                a stream of its own.
-            samples: L, samples of Z an image; kl and nll are their means.
-            refine: what is made of σ(c_T), [B · samples, C, H, W], those of an image together, before it is taken for
-                the mean of the pixels: such as a sharpener (section 3.3). Under the Bernoulli likelihood it must keep
-                clear of 0 and 1.
+            noise: ε, [B, T, z]; or [B · samples, T, z], the samples of an image in a row. With noise the call is a pure
+                function. T sets the number of steps.
+            generator: of the noise: one generator, a list with one per image, or an integer seed, which gives each
+                image a stream of its own.
+            samples: L, samples of Z per image; kl and nll are their means.
+            refine: maps σ(c_T) [B · samples, C, H, W], the samples of an image in a row, to the means of the pixels,
+                such as a sharpener does (section 3.3). Under the Bernoulli likelihood the means must lie clear of 0 and
+                1.
 
         Raises:
-            ValueError: shapes or values do not fit: pixels outside [0, 1] or not a number, ids outside the vocabulary.
-                Values are looked at on the CPU only: a look at the GPU's would stall it.
+            ValueError: shapes or values do not fit, such as pixels outside [0, 1] or ids outside the vocabulary. Values
+                are checked on the CPU only, because a check would stall a GPU.
         """
         return self.bound(images, self.encode_captions(captions, lengths), noise, generator, samples, refine)
 
@@ -252,7 +257,7 @@ class Model(nn.Module):
         samples: int = 1,
         refine: Refine | None = None,
     ) -> Bound:
-        """`forward` for captions from `encode_captions`, or for other sentence representations in the same form."""
+        """As `forward`, for captions from `encode_captions` or `caption_from_vectors`."""
         self._check_images(images, len(caption.lengths))
         check_int("samples", samples, 1)
         images = images.to(self.canvas.dtype)
@@ -280,14 +285,14 @@ class Model(nn.Module):
         temperature: float = 1.0,
         steps: int | None = None,
     ) -> Drawing:
-        """Draws one picture for each caption from the prior (Eq. 1-5); x = σ(c_T) is the mean of the pixels.
+        """Draws one picture per caption from the prior (Eq. 1-5); x = σ(c_T) is the mean of the pixels.
 
         Args:
             captions, lengths: as in `encode_captions`.
             noise: ε, [B, T, z]; sets the number of steps.
             generator: as in `forward`.
             temperature: factor of the prior's σ, at least 0; 0 draws the mean.
-            steps: T, at least 1, when not the configuration's.
+            steps: T, at least 1; None for that of the configuration.
 
         Raises:
             ValueError: shapes or values do not fit.
@@ -299,15 +304,15 @@ class Model(nn.Module):
         return self.draw(caption, self._noise(noise, generator, captions.shape[0], 1, steps) * temperature)
 
     def _values(self, captions: Tensor, states: Tensor) -> Tensor:
-        """What attention reads of words with ids [B, N] and states h_lang [B, N, 2m]."""
+        """Returns the values of attention for words with ids [B, N] and states h_lang [B, N, 2m]."""
         return states
 
     def _keys(self, words: Tensor) -> Tensor | None:
-        """U h_lang of words [B, N, 2m]; None without align."""
+        """Returns U h_lang of words [B, N, 2m]; None without align."""
         return None
 
     def _nll(self, canvas: Tensor, images: Tensor, refine: Refine | None) -> Tensor:
-        """−log p(x | Z), [B]: Bernoulli(σ(c_T)) (Eq. 5), or N(σ(c_T), σ²) (the paper's footnote 1)."""
+        """Returns −log p(x | Z), [B]: Bernoulli(σ(c_T)) (Eq. 5), or N(σ(c_T), σ²) (the paper's footnote 1)."""
         bernoulli = self.config.likelihood == "bernoulli"
         if bernoulli and refine is None:
             terms = functional.binary_cross_entropy_with_logits(canvas, images, reduction="none")
@@ -393,12 +398,12 @@ class Model(nn.Module):
 
 
 def _checks_values(tensor: Tensor) -> bool:
-    """Whether its values are checked: a look at a GPU's would stall it, and a compiler has none."""
+    """Returns whether to check a tensor's values: not on a GPU, which the check would stall, nor under a compiler."""
     return tensor.is_cpu and tensor.numel() > 0 and not torch.compiler.is_compiling()
 
 
 def _range(tensor: Tensor) -> tuple[float, float]:
-    """The smallest value and the largest; under a transform of torch.func, those of all its examples."""
+    """Returns the smallest and the largest value; under a transform of torch.func, those of all examples."""
     tensor = tensor.detach()
     while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
         tensor = torch._C._functorch.get_unwrapped(tensor)

@@ -9,7 +9,7 @@ from aligndraw import ops
 
 
 class WordLSTM(nn.Module):
-    """An LSTM whose input is a word: a row of `words` [K, 4m] takes the place of W_ih times a one-hot vector."""
+    """An LSTM that reads words: row w of `words` [K, 4m] stands for W_ih times a one-hot vector."""
 
     def __init__(self, vocabulary_size: int, units: int) -> None:
         super().__init__()
@@ -31,17 +31,17 @@ class WordLSTM(nn.Module):
             ids: int64 [B, N].
             lengths: int64 [B].
             h0: [m], the first hidden state.
-            backwards: the direction of reading.
+            backwards: reads from the last word to the first.
 
         Returns:
-            the state at each word [B, N, m], meaningless from word `length` on, and the last state [B, m].
+            the state at each word [B, N, m], undefined from word `length` on, and the last state [B, m].
         """
         inputs = nn.functional.embedding(ids, self.words, sparse=self.sparse) + self.bias  # [B, N, 4m]
         return ops.lstm_sequence(inputs, self.weight_hh, h0, lengths, backwards)
 
 
 class WordEmbedding(nn.Module):
-    """A vector per word of the vocabulary, `words` [K, d]."""
+    """One vector per word of the vocabulary, `words` [K, d]."""
 
     def __init__(self, vocabulary_size: int, units: int) -> None:
         super().__init__()
@@ -55,9 +55,9 @@ class WordEmbedding(nn.Module):
 
 
 class LanguageModel(nn.Module):
-    """h_lang: for each word the states of both directions at that word.
+    """h_lang: for each word, the states of both directions at that word.
 
-    With `conventions="released"` the second LSTM reads forwards, and reads for caption b the caption B − 1 − b, as the
+    With `conventions="released"` the second LSTM reads forwards, and reads caption B − 1 − b for caption b, as the
     authors' released code does; the captions of a batch must then be equally long.
     """
 
@@ -69,7 +69,10 @@ class LanguageModel(nn.Module):
         self.released = conventions == "released"
 
     def forward(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """ids int64 [B, N], lengths int64 [B] -> h_lang [B, N, 2m], sentence [B, 2m]: the last states of both."""
+        """ids int64 [B, N], lengths int64 [B] -> h_lang [B, N, 2m], sentence [B, 2m].
+
+        The last states of both directions.
+        """
         ahead, last_ahead = self.forward_lstm(ids, lengths, self.h0, backwards=False)
         other = ids.flip(0) if self.released else ids
         back, last_back = self.backward_lstm(other, lengths, self.h0, backwards=not self.released)

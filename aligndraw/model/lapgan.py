@@ -1,4 +1,4 @@
-"""LAPGAN as a model of its own: pictures of sentences without an `AlignDRAW` (a baseline in the paper, 4.1.3)."""
+"""LAPGAN as a model by itself: pictures from sentences without an `AlignDRAW` (a baseline of the paper, 4.1.3)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NAMES = "lapgan.safetensors", "lapgan.json"
 
 
 class GeneratedImages(Drawing):
-    """Pictures that were not drawn in steps: `images`, and nothing of how they came about."""
+    """A drawing without steps: it has `images` alone."""
 
     def __init__(self, images: Tensor) -> None:
         self.images = images
@@ -33,14 +33,13 @@ class GeneratedImages(Drawing):
 class LAPGAN(SavedModule):
     """A pyramid of two levels: x_2 = G_2(s, ε_2), of half the size; x_1 = up(x_2) + G_1(s, ε_1, up(x_2)).
 
-    Each level is trained by itself on real images
-    (`aligndraw.training.adversarial.PyramidTrainer`): `top` on those that
-    `pyramid.down` makes, `residual` on whole ones.
+    Each level trains independently on real images (`aligndraw.training.adversarial.PyramidTrainer`): `top` on those
+    from `pyramid.down`, `residual` on full-size ones.
 
     Args:
         vocabulary: of the captions.
-        language: that of another model, whose last states are the sentences; a copy is kept, which is not trained. None
-            where a sentence encoder reads the captions.
+        language: of another model; its last states are the sentences. The LAPGAN keeps a copy, which is not trained.
+            None where a sentence encoder reads the captions.
     """
 
     FILES, FORMAT, TITLE = NAMES, "aligndraw lapgan 2", "LAPGAN"
@@ -56,7 +55,7 @@ class LAPGAN(SavedModule):
         self.language = None if language is None else copy.deepcopy(language).requires_grad_(False)
 
     def forward(self, sentences: Tensor, top_noise: Tensor, noise: Tensor) -> Tensor:
-        """Images of sentences.
+        """Returns the images of sentences.
 
         Args:
             sentences: [B, d].
@@ -64,7 +63,7 @@ class LAPGAN(SavedModule):
             noise: [B, 1, H, W], ε_1.
 
         Returns:
-            [B, C, H, W], as the generators leave them: not confined to [0, 1].
+            [B, C, H, W], not clipped to [0, 1].
         """
         coarse = pyramid.up(self.top(sentences, top_noise), self.config.image_size)
         residuals: Tensor = self.residual(sentences, noise, coarse)
@@ -72,10 +71,10 @@ class LAPGAN(SavedModule):
 
     @torch.no_grad()
     def generate(self, sentences: Tensor, generators: Sequence[torch.Generator], temperature: float = 1.0) -> Tensor:
-        """Draws an image [C, H, W] in [0, 1] of each sentence: sentences [B, d] -> [B, C, H, W].
+        """Draws one image per sentence: sentences [B, d] -> [B, C, H, W] in [0, 1].
 
         Args:
-            generators: of the noise, one an image, on the CPU, so that a seed gives the same pictures on every device.
+            generators: of the noise, one per image, on the CPU, so that a seed gives the same pictures on every device.
             temperature: factor of the noise.
 
         Raises:
@@ -99,16 +98,16 @@ class LAPGAN(SavedModule):
         temperature: float = 1.0,
         steps: int | None = None,
     ) -> Drawing:
-        """Draws one picture for each caption.
+        """Draws one picture per caption.
 
         Args:
-            captions: word ids, int64 [B, N]; or, without a language model, vectors of sentences [B, d].
+            captions: word ids, int64 [B, N]; or, without a language model, sentence vectors [B, d].
             lengths: words of each caption, int64 [B]; all N when None.
-            generator, temperature: as in `imagine`.
-            steps: None; there are none.
+            generator, temperature: as in `generate`.
+            steps: must be None.
 
         Raises:
-            ValueError: shapes do not fit, or steps are asked for.
+            ValueError: shapes do not fit, or `steps` is given.
         """
         if steps is not None:
             raise ValueError(f"steps must be left out: a LAPGAN does not draw in steps, got {steps}")

@@ -1,4 +1,4 @@
-"""The distributions of a step's latent: posterior (Eq. 13) and prior (Eq. 1)."""
+"""The distributions of the latent of a step: posterior (Eq. 13) and prior (Eq. 1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The two building blocks that every part of the model shares."""
+"""The two building blocks of all parts of the model: an LSTM cell and a full-precision linear map."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from aligndraw import ops
 
 
 class LSTMCell(nn.Module):
-    """An LSTM with forget gates whose first hidden state is learned; its first cell state is zero.
+    """An LSTM with forget gates; its first hidden state is learned, its first cell state is zero.
 
-    Gates stand in the order i, f, g, o. Parameters: `weight_ih` [4n, k], `weight_hh` [4n, n], `bias` [4n], `h0` [n].
+    The order of the gates is i, f, g, o. Parameters: `weight_ih` [4n, k], `weight_hh` [4n, n], `bias` [4n], `h0` [n].
     """
 
     def __init__(self, inputs: int, units: int) -> None:
@@ -29,7 +29,7 @@ class LSTMCell(nn.Module):
         nn.init.zeros_(self.h0)
 
     def initial_state(self, batch: int) -> tuple[Tensor, Tensor]:
-        """h [B, n] and c [B, n] before the first step."""
+        """Returns h [B, n] and c [B, n] before the first step."""
         return self.h0.expand(batch, -1), self.h0.new_zeros(batch, self.h0.shape[0])
 
     def forward(self, input: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -38,7 +38,7 @@ class LSTMCell(nn.Module):
 
 
 class Head(nn.Linear):
-    """A linear map that autocast leaves in full precision: windows and Gaussian parameters do not survive bfloat16."""
+    """A linear map in full precision under autocast too: windows and Gaussian parameters do not survive bfloat16."""
 
     def forward(self, input: Tensor) -> Tensor:
         with torch.autocast(input.device.type, enabled=False):

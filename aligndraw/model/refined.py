@@ -2,8 +2,8 @@
 
     p(x | Z, y) = Bernoulli(m) or N(m, σ²),  m = clip(σ(c_T) + G(s, 0, σ(c_T)), ε, 1 − ε)
 
-G is the residual generator of a sharpener (`aligndraw.lapgan.generator`), s the sentence that the model itself reads. A
-sharpener that is added afterwards makes the bound worse (paper, Table 3); here both parts learn from it.
+G is the residual generator of a sharpener (`aligndraw.lapgan.generator`); s is the sentence from the model's language
+model. A sharpener added after training makes the bound worse (paper, Table 3); here the bound trains both parts.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from aligndraw.noise import Generators
 
 
 class RefinedDRAW(AlignDRAW):
-    """An `AlignDRAW` with `refiner`, the generator of what its pictures lack.
+    """An `AlignDRAW` with `refiner`, a residual generator that sharpens its pictures.
 
     Args:
         config: the shape of both.
@@ -39,7 +39,7 @@ class RefinedDRAW(AlignDRAW):
 
     @classmethod
     def of(cls, model: AlignDRAW, generator: ResidualGenerator, epsilon: float = RefinedConfig.epsilon) -> RefinedDRAW:
-        """A model of copies of the two: its pictures are those that the generator makes of the model's.
+        """Returns a model of copies of a drawing model and a generator that refines its pictures.
 
         Raises:
             ValueError: the generator is for other pictures or sentences.
@@ -57,9 +57,9 @@ class RefinedDRAW(AlignDRAW):
         return refined.to(model.canvas)
 
     def refine(self, images: Tensor, sentences: Tensor) -> Tensor:
-        """m of σ(c_T) [B, C, H, W] and sentences [B, d].
+        """Returns m of σ(c_T) [B, C, H, W] and sentences [B, d].
 
-        What is clipped still has a gradient where it points back inside, else a pixel once outside would stay there.
+        Clipping keeps the gradients that point back inside; otherwise a pixel once outside would stay there.
         """
         noise = images.new_zeros(len(images), 1, *self.config.image_size)
         residuals = self.refiner(sentences, noise, images).to(images.dtype)
@@ -75,7 +75,7 @@ class RefinedDRAW(AlignDRAW):
         samples: int = 1,
         refine: Refine | None = None,
     ) -> Bound:
-        """As `Model.bound`; `refine` is applied to pictures that are refined already."""
+        """As `Model.bound`; `refine` maps pictures that are refined already."""
         sentences = caption.sentence.repeat_interleave(samples, 0)
 
         def both(drawn: Tensor) -> Tensor:
@@ -92,9 +92,9 @@ class RefinedDRAW(AlignDRAW):
 
 
 class _Clip(torch.autograd.Function):
-    """x clipped to [ε, 1 − ε]; outside, descent along the gradient may bring x back but not drive it further away.
+    """x clipped to [ε, 1 − ε], with the gradient of x outside where descent moves x back inside.
 
-    In forward mode it is what clipping is: constant outside.
+    In forward mode it has the derivative of clipping: 0 outside.
     """
 
     generate_vmap_rule = True

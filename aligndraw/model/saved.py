@@ -1,4 +1,4 @@
-"""A model in a folder: `model.safetensors`, and `config.json` with its configuration and vocabulary beside it."""
+"""Models in folders: weights in `model.safetensors`, configuration, vocabulary and notes in `config.json`."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def save_model(
     """Writes a model into a folder, which is made if need be; each file appears whole or not at all.
 
     Args:
-        dtype: of the stored floats, when not the model's: float16 halves the file.
-        notes: anything JSON can hold about how the model came about, kept in `config.json` under "notes".
+        dtype: of the stored floats; None for the model's own. float16 halves the file.
+        notes: how the model came about, any value that JSON can hold; stored in `config.json` under "notes".
 
     Raises:
         OSError: the folder cannot be written.
@@ -43,7 +43,7 @@ def save_model(
 
 
 def load_model(folder: str | Path) -> tuple[Model, Vocabulary, dict[str, Any]]:
-    """Reads what `save_model` wrote: the model in float32 on the CPU, its vocabulary, its notes.
+    """Returns the model that `save_model` wrote, in float32 on the CPU, its vocabulary and its notes.
 
     Raises:
         FileNotFoundError: there is no model in the folder.

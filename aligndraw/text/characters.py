@@ -1,8 +1,8 @@
-"""Classes of characters that no version of Unicode changes, for regular expressions here and in tokenizer files.
+"""Character classes that no version of Unicode changes, for regular expressions here and in tokenizer files.
 
-Python's `\\w` has no combining marks, so that it breaks Hindi, Thai and decomposed accents apart; and every library
-follows a version of Unicode of its own. So the classes are written out here: each string lists code points and ranges
-in hexadecimal, and the insides of a class, such as `LETTER`, are for the brackets of a regular expression.
+Python's `\\w` lacks combining marks, so it splits Hindi, Thai and decomposed accents; and each library follows its own
+version of Unicode. So the classes are listed here: each string holds code points and ranges in hexadecimal, and
+constants such as `LETTER` go inside the brackets of a regular expression.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import cache
 
 
 def _insides(listed: str) -> str:
-    """A list of hexadecimal code points and ranges as the brackets of a regular expression take them."""
+    """Returns hexadecimal code points and ranges in the form that goes inside the brackets of a regular expression."""
     return "".join("-".join(chr(int(end, 16)) for end in part.split("-")) for part in listed.split())
 
 
@@ -145,7 +145,7 @@ FEFD-FF00 FFBF-FFC1 FFC8-FFC9 FFD0-FFD1 FFD8-FFD9 FFDD-FFDF FFE7 FFEF FFFE-FFFF 
 1EEA4 1EEAA 1EEBC-1EEEF 1EEF2-1EFFF 1FB93 1FBFB-1FFFF 2FA1E-2FFFF 40000-EFFFF FFFFE-FFFFF 10FFFE-10FFFF
 """
 )
-REPLACEMENT = "\ufffd"  # stands for each unsettled character
+REPLACEMENT = "\ufffd"  # replaces each unsettled character
 FINAL_SIGMA = rf"(?<=[{LETTER}])σ(?![{LETTER}])"
 
 
@@ -155,16 +155,16 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 
 def normalized(text: str, lower: bool) -> str:
-    """The text in normal form C, without hidden characters and with `REPLACEMENT` for unsettled ones.
+    """Returns the text in normal form C, without hidden characters and with `REPLACEMENT` for unsettled ones.
 
     Args:
-        lower: in lower case, too; a final sigma is ς.
+        lower: in lower case, too, with ς for a final sigma.
     """
     if text.isascii():
         return text.lower() if lower else text
     text = _compiled(f"[{HIDDEN}]").sub("", text)
     text = _compiled(f"[{UNSETTLED}\ud800-\udfff]").sub(REPLACEMENT, text)
     if lower:
-        text = text.replace("Σ", "σ").lower()  # Python's own rule of the final sigma looks further than a pattern can
+        text = text.replace("Σ", "σ").lower()  # Python's rule of the final sigma is beyond a regular expression
     text = unicodedata.normalize("NFC", text)
     return _compiled(FINAL_SIGMA).sub("ς", text) if lower else text

@@ -1,10 +1,10 @@
-"""Captions as vectors: one small interface, and what can stand behind it.
+"""Sentence encoders: captions to vectors.
 
 | specification | vectors | d |
 |---|---|---|
 | caption | the last states of the model's own language LSTM, forward and backward | 2m |
 | combined-skip:DIR, uni-skip:DIR, bi-skip:DIR | skip-thoughts (`aligndraw.text.skipthoughts`) | 4800, 2400, 2400 |
-| vectors:FILE | computed before, in an .npz archive | theirs |
+| vectors:FILE | precomputed, in an .npz archive | theirs |
 | transformer:NAME | a model of the package sentence-transformers | its |
 """
 
@@ -27,7 +27,7 @@ _BATCH_SIZE = 256  # captions
 
 
 class SentenceEncoder(Protocol):
-    """Captions to vectors.
+    """Encodes captions as vectors.
 
     Attributes:
         units: d.
@@ -37,7 +37,7 @@ class SentenceEncoder(Protocol):
     def units(self) -> int: ...
 
     def encode(self, captions: Sequence[str]) -> Tensor:
-        """float32 [n, d] on the CPU, one row a caption.
+        """Returns float32 [n, d] on the CPU, one row per caption.
 
         Raises:
             CaptionError: a lone string, no captions, or one that it cannot encode.
@@ -48,14 +48,14 @@ class SentenceEncoder(Protocol):
 def open_encoder(
     specification: str, language: nn.Module | None = None, vocabulary: Vocabulary | None = None
 ) -> SentenceEncoder:
-    """The encoder that a specification of the table above names.
+    """Returns the encoder of a specification in the table above.
 
     Args:
-        language, vocabulary: those of a model, for "caption".
+        language, vocabulary: of a model, for "caption".
 
     Raises:
-        ValueError: there is none such, it needs a model or a package that is not there, or its files are damaged.
-        FileNotFoundError: its files are not there.
+        ValueError: there is no such encoder, it needs a model or a package that is missing, or its files are damaged.
+        FileNotFoundError: its files are missing.
     """
     kind, _, where = specification.partition(":")
     if specification == "caption":
@@ -72,7 +72,7 @@ def open_encoder(
 
 
 def absolute_specification(specification: str) -> str:
-    """The same encoder, wherever the process stands that opens it."""
+    """Returns the specification with an absolute path."""
     kind, _, where = specification.partition(":")
     if where and (kind == "vectors" or kind.endswith("-skip")):
         return f"{kind}:{os.path.abspath(where)}"
@@ -80,10 +80,10 @@ def absolute_specification(specification: str) -> str:
 
 
 class CaptionState:
-    """What a drawing model has read of a caption: the last states of its language LSTM in both directions.
+    """The last states of a model's language LSTM, in both directions.
 
     Args:
-        language: as `aligndraw.model.language.LanguageModel`.
+        language: an `aligndraw.model.language.LanguageModel`.
     """
 
     def __init__(self, language: Any, vocabulary: Vocabulary) -> None:
@@ -93,7 +93,7 @@ class CaptionState:
 
     @torch.no_grad()
     def encode(self, captions: Sequence[str]) -> Tensor:
-        """As `SentenceEncoder`; a `CaptionError` names words that the model does not know, if it has none for such."""
+        """As `SentenceEncoder`; a `CaptionError` names unknown words, unless the vocabulary has `UNKNOWN`."""
         captions = check_captions(captions)
         # The language model of the released conventions mixes the captions of a batch.
         batch_size = 1 if getattr(self._language, "released", False) else _BATCH_SIZE
@@ -106,7 +106,7 @@ class CaptionState:
 
 
 class StoredVectors:
-    """Vectors of an .npz archive: `captions`, strings [n], and `vectors`, floats [n, d], one of each caption."""
+    """Vectors of an .npz archive: `captions`, strings [n], and `vectors`, floats [n, d], one per caption."""
 
     def __init__(self, path: str | Path) -> None:
         self._path = Path(path)
@@ -137,7 +137,7 @@ class StoredVectors:
 
 
 class Transformer:
-    """A model of the package sentence-transformers, by its name or folder."""
+    """A model of the package sentence-transformers, by name or folder."""
 
     def __init__(self, name: str) -> None:
         try:

@@ -1,15 +1,15 @@
 """Skip-thought vectors (Kiros et al., 2015), from files of the released form:
 
-dictionary.txt            a word a line
-utable.npy, btable.npy    a vector of each word [K, e]; gigabytes, of which only the rows of words that occur are read
+dictionary.txt            one word per line
+utable.npy, btable.npy    a vector per word [K, e]; gigabytes, of which only the rows of occurring words are read
 uni_skip.npz              encoder_{W [e, 2d], b [2d], U [d, 2d], Wx [e, d], Ux [d, d], bx [d]}
 bi_skip.npz               the same, and encoder_r_… for the reversed sentence
 
-The cell, the halves of W, U and b being those of r and u, is that of `torch.nn.GRU` from a state of zeros:
+The first halves of W, U and b belong to r, the second to u. The cell is that of `torch.nn.GRU` from a state of zeros:
 
     r, u = σ(x W + h U + b);  h ← u h + (1 − u) tanh(x Wx + bx + r (h Ux))
 
-`aligndraw train skipthoughts` writes such files. Sentences are split as `aligndraw.text.words.treebank_words` does.
+`aligndraw train skipthoughts` writes these files. `aligndraw.text.words.treebank_words` splits sentences.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ from aligndraw.text.words import RULE, legacy_rule, treebank_words, word_rule
 DICTIONARY, END, UNKNOWN = "dictionary.txt", "<eos>", "UNK"
 FILES = {"uni": ("uni_skip.npz", "utable.npy"), "bi": ("bi_skip.npz", "btable.npy")}
 _MODELS = {"uni": ["uni"], "bi": ["bi"], "combined": ["uni", "bi"]}
-# What the .npz files of newer versions hold besides: by which rule sentences are split, and the checksums of the
-# dictionary and of each row of the table.
+# Further entries of our .npz files: the rule that splits sentences, and the checksums of the dictionary and of each row
+# of the table.
 WORD_RULE, DICTIONARY_SUM, ROW_SUMS = "word_rule", "dictionary_sha256", "table_crc32"
 _BATCH_SIZE = 128  # sentences
 
 
 class SkipThoughts:
-    """Sentences to vectors: uni [n, d], bi [n, 2d], forward | reverse, or combined, uni | bi; each of length 1.
+    """Sentences to vectors: uni [n, d], bi [n, 2d] (forward, reverse), or combined (uni, bi); uni and bi have norm 1.
 
     Args:
         folder: with the files of the model; tables stay on disk.
         model: "uni", "bi" or "combined".
 
     Raises:
-        FileNotFoundError: a file is not there.
+        FileNotFoundError: a file is missing.
         ValueError: a file is damaged or does not fit the others.
     """
 
@@ -80,7 +80,7 @@ class SkipThoughts:
 
     @torch.no_grad()
     def encode(self, captions: Sequence[str]) -> Tensor:
-        """float32 [n, d]. Raises CaptionError, a ValueError, for a lone string or a sentence without words."""
+        """Returns float32 [n, d]. Raises CaptionError, a ValueError, for a lone string or a sentence without words."""
         captions = check_captions(captions)
         different = {caption: treebank_words(caption, self._rule) for caption in captions}
         for caption, words in different.items():
@@ -98,7 +98,7 @@ class SkipThoughts:
 
 
 def to_gru(arrays: Mapping[str, NDArray[np.floating]], prefixes: Sequence[str]) -> nn.GRU:
-    """The released arrays of one encoder, or of both directions, as an `nn.GRU` that is given [B, N, e].
+    """Returns the released arrays of one encoder, or of both directions, as an `nn.GRU` with inputs [B, N, e].
 
     Raises:
         ValueError: the shapes do not fit each other.
@@ -121,7 +121,7 @@ def to_gru(arrays: Mapping[str, NDArray[np.floating]], prefixes: Sequence[str]) 
 
 
 def _checked_shapes(arrays: Mapping[str, NDArray[np.floating]], prefixes: Sequence[str]) -> tuple[int, int]:
-    """e and d of the arrays of an encoder, once all have the shapes that follow; a GRU would be made of any sizes."""
+    """Returns e and d of the arrays of an encoder; raises ValueError where a shape does not follow from them."""
     first = arrays[f"{prefixes[0]}_Wx"]
     if first.ndim != 2:
         raise ValueError(f"{prefixes[0]}_Wx must have 2 dimensions, got {list(first.shape)}")
@@ -136,7 +136,7 @@ def _checked_shapes(arrays: Mapping[str, NDArray[np.floating]], prefixes: Sequen
 
 
 def from_gru(gru: nn.GRU, prefixes: Sequence[str]) -> dict[str, NDArray[np.floating]]:
-    """What `to_gru` reads; PyTorch's second bias must be zero."""
+    """Returns the arrays that `to_gru` reads; PyTorch's second bias must be zero."""
     arrays = {}
     for suffix, prefix in zip(("", "_reverse"), prefixes):
         inputs, hidden, bias = (
@@ -150,7 +150,7 @@ def from_gru(gru: nn.GRU, prefixes: Sequence[str]) -> dict[str, NDArray[np.float
 
 
 def prefixes(name: str) -> list[str]:
-    """Of the arrays of the model "uni" or "bi"."""
+    """Returns the prefixes of the arrays of the model "uni" or "bi"."""
     return ["encoder"] if name == "uni" else ["encoder", "encoder_r"]
 
 
@@ -166,9 +166,9 @@ def write_skipthoughts(
 
     Args:
         arrays: as from `from_gru`, and the vectors of the trained words as `Wemb`.
-        words: the dictionary.
+        words: the vocabulary.
         table: the vectors of the words, in blocks [n, e].
-        rule: by which sentences are split into words.
+        rule: that splits sentences into words.
 
     Raises:
         OSError: a file cannot be written.
@@ -192,7 +192,7 @@ def write_skipthoughts(
 
 
 def _encoder(path: Path) -> tuple[nn.GRU, dict[str, Any]]:
-    """The encoder, and what the file says of the others."""
+    """Returns the encoder of a file, and its entries about the other files."""
     parts = prefixes("bi" if path.name == FILES["bi"][0] else "uni")
     names = [f"{part}_{name}" for part in parts for name in ("W", "b", "U", "Wx", "Ux", "bx")]
     read: dict[str, Callable[[Any], Any]] = {
@@ -208,11 +208,11 @@ def _encoder(path: Path) -> tuple[nn.GRU, dict[str, Any]]:
 
 
 class _Table:
-    """The vectors of words, in their file; those that are read are checked.
+    """The vectors of words, in their file; each vector is checked when it is read.
 
     Args:
-        words: how many there must be.
-        sums: the CRC-32 of each vector, where they are known.
+        words: the required number of vectors.
+        sums: the CRC-32 of each vector, where the file has them.
     """
 
     def __init__(self, path: Path, words: int, sums: NDArray[np.uint32] | None) -> None:
@@ -225,7 +225,7 @@ class _Table:
         self.units = found[1]
 
     def __getitem__(self, rows: Sequence[int]) -> Tensor:
-        """float32 [N, e]. Raises ValueError where one is damaged."""
+        """Returns float32 [N, e]. Raises ValueError where one is damaged."""
         vectors = np.ascontiguousarray(self._vectors[list(rows)])
         for row, vector in zip(rows, vectors):
             if self._sums is not None and zlib.crc32(vector) != self._sums[row]:
@@ -234,7 +234,7 @@ class _Table:
 
 
 def _read(gru: nn.GRU, table: _Table, rows: Sequence[Sequence[int]]) -> Tensor:
-    """The last states [B, d] after words [B][N], both directions side by side."""
+    """Returns the last states [B, d] after words [B][N], both directions concatenated."""
     inputs = [table[row] for row in rows]
     lengths = torch.tensor([len(row) for row in rows])
     packed = pack_padded_sequence(pad_sequence(inputs, batch_first=True), lengths, True, enforce_sorted=False)

@@ -1,8 +1,8 @@
-"""A vocabulary as a file that Hugging Face's `tokenizers` reads, and back; neither way needs that library.
+"""Vocabularies as files of Hugging Face's `tokenizers`, written and read without that library.
 
-`tokenizers.Tokenizer.from_file(path).encode(text).ids` are then the ids of `words_of(text)`, with that of `UNKNOWN` for
-words that are not in the vocabulary, of any text and whatever version of Unicode the library follows. Three things only
-`Vocabulary.encode` does: it supplies the full stop, knows the other spelling of numbers, and splits an ending off.
+`tokenizers.Tokenizer.from_file(path).encode(text).ids` are the ids of `words_of(text)`, with that of `UNKNOWN` for
+other words, for any text and any version of Unicode in the library. Only `Vocabulary.encode` adds the full stop, knows
+the other spelling of numbers, and splits endings off.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from aligndraw.text.words import RULE, legacy_rule, word_rule
 
 
 def write_tokenizer(vocabulary: Vocabulary, path: str | os.PathLike[str]) -> None:
-    """Writes a word-level tokenizer: lower case, words and punctuation marks, `UNKNOWN` for what is not in it.
+    """Writes a word-level tokenizer: lower case, words and punctuation marks, `UNKNOWN` for other words.
 
     Raises:
         OSError: the file cannot be written.
@@ -47,9 +47,9 @@ def _pre_tokenizer(rule: int) -> dict[str, Any]:
 
 
 def read_tokenizer(path: str | os.PathLike[str]) -> Vocabulary:
-    """The words of a word-level tokenizer, whose ids must be 0, 1, 2, ...
+    """Returns the words of a word-level tokenizer, whose ids must be 0, 1, 2, ...
 
-    Those of an earlier version keep its rule, unless the newest reads them alike.
+    Words of an earlier version keep its rule, unless the newest rule reads them alike.
 
     Raises:
         OSError: the file cannot be read.

@@ -1,4 +1,4 @@
-"""The words that a model knows, and captions as lists of their ids."""
+"""Vocabularies: a model's words, and captions as lists of word ids."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from aligndraw.text.words import ENDING, RULE, legacy_rule, word_rule, words_of
 
 # Several times the longest caption of the usual sets (COCO's has 57 words).
 MAX_WORDS = 256
-UNKNOWN = "[UNK]"  # the usual word for whatever is not in a vocabulary
+UNKNOWN = "[UNK]"  # stands for all words outside a vocabulary
 
 _NUMBER_WORDS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
@@ -36,16 +36,16 @@ class CaptionError(ValueError):
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """An ordered set of words; a word's id is its position.
+    """An ordered set of words; the id of a word is its position.
 
-    A caption is lower-cased, its punctuation split off and its white space ignored (`aligndraw.text.words`). A number
-    up to twenty may be written as a word or as a numeral: "seven" and "7" both mean whichever of the
-    two is in the vocabulary. The final "." may be left out. Where "man's" is no word but "man" and "'s" are, it is
-    those two, and "don't" may be "do" and "n't".
+    Captions are lower-cased, punctuation is split off and white space is ignored (`aligndraw.text.words`). A number up
+    to twenty may be a word or a numeral: "seven" and "7" both mean the one in the vocabulary. The final "." is
+    optional. Where "man's" is unknown but "man" and "'s" are known, it is read as the two, and "don't" as "do" and
+    "n't".
 
     Args:
         words: distinct, non-empty and free of white space.
-        rule: by which captions are split into words, 1 or 2; 1 is for vocabularies made by it.
+        rule: that splits captions into words, 1 or 2; 1 is for vocabularies of version 0.1.
     """
 
     words: tuple[str, ...]
@@ -75,29 +75,29 @@ class Vocabulary:
         return self._ids.get(word, self._ids.get(_OTHER_SPELLING.get(word, "")))
 
     def _parts(self, token: str) -> list[str]:
-        """A token, or its two parts where they alone are words."""
+        """Returns a token, or its two parts where only they are known."""
         match = None if token in self._ids else _WITH_ENDING.fullmatch(token)
         parts = [match[1], match[2].replace("’", "'")] if match else []
         return parts if parts and all(part in self._ids for part in parts) else [token]
 
     def index(self, word: str) -> int:
-        """The id of one word as `encode` would give it; CaptionError if it is unknown."""
+        """Returns the id that `encode` gives a word; raises CaptionError if it is unknown."""
         found = self._find(word)
         if found is None:
             raise CaptionError(f"unknown word {_quote(word)}; {self._hint([word])}")
         return found
 
     def encode(self, caption: str, max_words: int = MAX_WORDS, unknown: str | None = None) -> list[int]:
-        """The ids of a caption's words, the final "." supplied where the vocabulary has one.
+        """Returns the ids of a caption's words, with a final "." where the vocabulary has one.
 
         Args:
             caption: any text.
-            max_words: how many it may have.
-            unknown: the word that stands for those that are not in the vocabulary, which has it; None refuses them.
+            max_words: most words of a caption.
+            unknown: a word of the vocabulary that stands for unknown ones; None refuses them.
 
         Raises:
-            CaptionError: not a string, without words, longer than `max_words`, or with unknown
-                words, all of which are named with the vocabulary's nearest ones.
+            CaptionError: not a string, without words, longer than `max_words`, or with unknown words, which are all
+                named with the nearest words of the vocabulary.
         """
         if not isinstance(caption, str):
             raise CaptionError(f"caption must be a string, got {type(caption).__name__}")
@@ -112,7 +112,7 @@ class Vocabulary:
         instead = None if unknown is None else self._ids[unknown]
         known = [i for i in (instead if i is None else i for i in ids) if i is not None]
         if len(known) < len(ids):
-            # A dict keeps the caption's order and drops repetitions.
+            # A dict keeps the order and drops repetitions.
             strange = list(dict.fromkeys(t for t, i in zip(tokens, ids, strict=True) if i is None))
             raise CaptionError(
                 f"unknown word{'s' * (len(strange) > 1)} {_quote_all(strange)} "
@@ -123,7 +123,7 @@ class Vocabulary:
     def encode_batch(
         self, captions: Sequence[str], max_words: int = MAX_WORDS, unknown: str | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Word ids int64 [B, N], padded on the right with 0, and lengths int64 [B].
+        """Returns word ids int64 [B, N], padded on the right with 0, and lengths int64 [B].
 
         Raises:
             CaptionError: as `encode`; also for a lone string or no captions at all.
@@ -134,7 +134,7 @@ class Vocabulary:
         return torch.tensor(padded), torch.tensor([len(row) for row in rows])
 
     def decode(self, ids: Iterable[int] | Tensor) -> str:
-        """The words of ids joined by spaces: of a padded row [N], pass `row[:length]`.
+        """Returns the words of ids joined by spaces: of a padded row [N], pass `row[:length]`.
 
         Raises:
             ValueError: an id outside 0 … len(self) - 1.
@@ -147,12 +147,14 @@ class Vocabulary:
         return " ".join(words)
 
     def to_dict(self) -> dict[str, Any]:
-        """A form that `json.dumps` accepts and `from_dict` reads."""
+        """Returns a form that `json.dumps` accepts and `from_dict` reads."""
         return {"words": list(self.words), "rule": self.rule}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any] | list[str]) -> Vocabulary:
-        """The vocabulary that `to_dict` wrote, or an earlier version: without a rule, or the list of words alone.
+        """Returns the vocabulary of a `to_dict` of any version.
+
+        Without a rule, or the list of words alone, in earlier ones.
 
         Raises:
             ValueError: it is anything else.
@@ -170,7 +172,7 @@ class Vocabulary:
     def _hint(self, unknown: Sequence[str]) -> str:
         size = f"the vocabulary has {len(self)} words"
         near = {
-            # Cut, because comparing takes time in proportion to the word's length.
+            # Cut, because comparing takes time in proportion to the length.
             word: difflib.get_close_matches(word[:40], self.words, cutoff=0.5)
             for word in unknown[:8]
         }
@@ -185,10 +187,10 @@ class Vocabulary:
 
 
 def check_captions(captions: Iterable[str]) -> list[str]:
-    """The captions as a list.
+    """Returns the captions as a list.
 
     Raises:
-        CaptionError: a lone string, which would be taken for its letters; no captions; or one that is no string.
+        CaptionError: a lone string, whose letters would count as captions; no captions; or one that is no string.
     """
     if isinstance(captions, str):
         raise CaptionError(f"captions must be a list of strings, got one string: use [{_quote(captions)}]")
@@ -202,7 +204,7 @@ def check_captions(captions: Iterable[str]) -> list[str]:
 
 
 def _quote(text: str, limit: int = 60) -> str:
-    """The text in double quotes, on one line, cut to the limit."""
+    """Returns the text in double quotes, on one line, cut to the limit."""
     line = " ".join(text.split())
     line = line if len(line) <= limit else line[: limit - 3] + "..."
     quoted = line.replace("\\", "\\\\").replace('"', '\\"')

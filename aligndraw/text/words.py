@@ -1,14 +1,14 @@
-"""What a word of a caption is. Our ids and the tokenizer files that we write share this one definition.
+"""The definition of a word, which our ids and our tokenizer files share.
 
 By rule 2, the present one, hidden characters are left out, and the text is in lower case and normal form C.
 A word is then
 
 - a run of letters, marks and digits, with apostrophes and hyphens inside: "dog's", "हिन्दी";
-- a letter with its marks, of a script that puts no space between words: "猫", "ที่";
+- a letter with its marks, of a script without spaces between words: "猫", "ที่";
 - any other character with its marks: ".", "€".
 
-Rule 1 is that of earlier versions: `\\w` and `str.lower` of Python. It splits a word at each combining mark and follows
-the version of Unicode that Python has. Vocabularies made by it keep it, unless both rules read their words alike.
+Rule 1 is that of version 0.1: Python's `\\w` and `str.lower`. It splits a word at each combining mark and depends on
+Python's version of Unicode. Vocabularies of rule 1 keep it, unless both rules read their words alike.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from typing import Any
 
 from aligndraw.text.characters import FINAL_SIGMA, HIDDEN, LETTER, MARK, REPLACEMENT, SPACE, UNSETTLED, normalized
 
-# What the Penn Treebank splits off a word: "man 's", "do n't".
+# The endings that the Penn Treebank splits off: "man 's", "do n't".
 ENDING = r"['’](?:s|re|ve|ll|d|m)"
 
 
 @dataclass(frozen=True)
 class WordRule:
-    """How a text is split.
+    """A rule that splits text into words.
 
     Args:
         number: of the rule.
-        lowered: puts a text into lower case.
-        kept: the same, but for upper and lower case.
-        letter: a character of a word that may have several, as a regular expression.
-        visible: all but white space.
-        single: a word of one letter or symbol.
-        normalizer: `lowered` in the words of the library `tokenizers`.
+        lowered: normalises a text, in lower case.
+        kept: normalises a text, with its case.
+        letter: a regular expression for a character of a word of several characters.
+        visible: a regular expression for any character but white space.
+        single: a regular expression for a word of one letter or symbol.
+        normalizer: `lowered` as a normalizer of the library `tokenizers`.
     """
 
     number: int
@@ -49,18 +49,18 @@ class WordRule:
 
     @property
     def pattern(self) -> str:
-        """A word: an ending that stands alone, a word with its inner apostrophes and hyphens, or a single one."""
+        """A word: an ending that stands alone, a word with its inner apostrophes and hyphens, or a single character."""
         alone = rf"(?<!{self.visible}){ENDING}(?!{self.visible})"
         return rf"{alone}|{self.letter}+(?:['’-]{self.letter}+)*|{self.single}"
 
     @cached_property
     def find(self) -> Callable[[str], list[str]]:
-        """All words of a text in lower case."""
+        """Finds all words of a text in lower case."""
         return re.compile(self.pattern).findall
 
     @cached_property
     def find_treebank(self) -> Callable[[str], list[str]]:
-        """All words as the Penn Treebank has them: "don't" is do n't, "it's" is it 's; "3,000.5" is one."""
+        """Finds all words as in the Penn Treebank: "don't" is do n't, "it's" is it 's; "3,000.5" is one."""
         w, end = self.letter, f"(?!{self.letter})"
         parts = (
             rf"{w}+?(?=(?i:n't){end})|(?i:n't){end}|(?i:'(?:s|re|ve|ll|d|m)){end}",
@@ -98,7 +98,7 @@ RULE = max(_RULES)
 
 
 def word_rule(number: int) -> WordRule:
-    """A rule by its number.
+    """Returns a rule by its number.
 
     Raises:
         ValueError: there is none.
@@ -110,19 +110,22 @@ def word_rule(number: int) -> WordRule:
 
 
 def words_of(caption: str, rule: int = RULE) -> list[str]:
-    """A caption's words in lower case, its punctuation marks among them."""
+    """Returns a caption's words in lower case, punctuation marks included."""
     found = word_rule(rule)
     return found.find(found.lowered(caption))
 
 
 def treebank_words(sentence: str, rule: int = RULE) -> list[str]:
-    """A sentence's words as the Penn Treebank has them, upper and lower case kept, as skip-thoughts are trained."""
+    """Returns a sentence's words as in the Penn Treebank, with their case, as skip-thoughts are trained."""
     found = word_rule(rule)
     return found.find_treebank(found.kept(sentence))
 
 
 def legacy_rule(words: Sequence[str]) -> int:
-    """The rule for words that an earlier version stored: the newest that reads them and their characters alike."""
+    """Returns the rule for words without a recorded rule.
+
+    The newest that reads them and their characters as rule 1 does.
+    """
     strange = [word for word in words if not word.isascii()]
     among = (f"a{character}a" for character in sorted(set("".join(strange))))
     text = " ".join((*strange, *among))

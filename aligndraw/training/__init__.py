@@ -1,4 +1,4 @@
-"""Training: the loop, the update rule, the schedule."""
+"""Training: trainers, optimizers, schedules, checkpoints and run folders."""
 
 from aligndraw.training.optimizer import Muon, RMSprop, build_optimizer, clip_scales, learning_rate
 from aligndraw.training.trainer import Trainer, Update, train

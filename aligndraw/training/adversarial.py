@@ -1,8 +1,8 @@
-"""Generators against discriminators, by the schedule of LAPGAN's released code.
+"""Adversarial training of generators and discriminators, by the schedule of LAPGAN's released code.
 
-The discriminator's update sees as many real images as fakes and is the binary cross-entropy of the two; the generator's
-is that of fakes with the targets of real images, and where it is asked for l1_weight · mean |fake − x|, x being the
-real image of the fake's caption. Every fake has noise, an image and a caption of its own.
+Discriminator loss: binary cross-entropy on half a batch of real images and half a batch of fakes. Generator loss:
+binary cross-entropy of fakes against the target "real", plus l1_weight · mean |fake − x|, where x is the real image
+with the fake's caption. Each fake has its own noise, image and caption.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from aligndraw.training.state import Resumable, check_finite
 
 @dataclass(frozen=True)
 class Update:
-    """What one update reports; losses in nats, accuracies as shares of correct judgements."""
+    """The figures of one update: losses in nats; accuracies, the discriminator's shares of right classifications."""
 
     index: int  # from 0
     epoch: int  # from 0
@@ -45,7 +45,7 @@ class Update:
     momentum: float
 
     def numbers(self) -> dict[str, float]:
-        """All but where it stands."""
+        """Returns the losses, the accuracies and the schedule."""
         return {name: value for name, value in vars(self).items() if name not in ("index", "epoch")}
 
 
@@ -53,15 +53,15 @@ METRICS = [f.name for f in fields(Update) if f.name.endswith(("loss", "accuracy"
 
 
 class AdversarialTrainer(Resumable[Update]):
-    """Two networks in training: after each `update`, all that the next one depends on is in `state_dict`.
+    """Trains one generator against one discriminator. `state_dict` holds all that the next `update` depends on.
 
     Args:
         generator, discriminator: of one level of the pyramid; trained in place.
-        source: of the real images.
-        encoder: of their captions.
+        source: real images with captions.
+        encoder: of the captions.
         config: the schedule.
-        seed: of all that is drawn.
-        prepare: what a level sees of images [B, C, H, W].
+        seed: of rows, noise and dropout.
+        prepare: maps images [B, C, H, W] to those of the level.
         precision: the resolved one, where another trainer has it; None resolves that of the configuration.
     """
 
@@ -94,7 +94,7 @@ class AdversarialTrainer(Resumable[Update]):
         return self.config.epochs * self.updates_per_epoch
 
     def update(self) -> Update:
-        """One update of the discriminator, then one of the generator.
+        """Updates the discriminator, then the generator.
 
         Raises:
             FloatingPointError: a loss, a gradient or a parameter is not finite; the last checkpoint still is.
@@ -108,10 +108,10 @@ class AdversarialTrainer(Resumable[Update]):
             momentum_options = {"momentum": momentum, "dampening": momentum}
         for group in self.optimizer.param_groups:
             group.update(lr=rate, **momentum_options)
-        generator = stream(self.seed, self.index)  # resuming needs no history
+        generator = stream(self.seed, self.index)  # a resumed training draws the same
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices), float32_products(self.precision == "tf32"):
-            torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))  # of the dropout
+            torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))  # for dropout
             real, sentences = self._real(self._rows(half, generator))
             with torch.no_grad():
                 fake, fake_sentences, _ = self._fake(half, generator)
@@ -123,7 +123,7 @@ class AdversarialTrainer(Resumable[Update]):
             fake, fake_sentences, real = self._fake(2 * half, generator)
             logits = self._discriminate(fake_sentences, fake)
             generator_loss = binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
-            distance = (fake - real).abs().mean()  # from what the fakes were made of
+            distance = (fake - real).abs().mean()  # L1 distance
             self._step(self.generator, generator_loss + config.l1_weight * distance)
         numbers = (discriminator_loss.detach(), generator_loss.detach(), correct[:half], correct[half:])
         measured = dict(zip(METRICS, torch.stack([number.float().mean() for number in numbers]).tolist()))
@@ -139,7 +139,7 @@ class AdversarialTrainer(Resumable[Update]):
         return self.prepare(images.to(self.device)), self.encoder.encode(captions).to(self.device)
 
     def _fake(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Fakes, their sentences, and the real images that they were made of."""
+        """Returns `count` fakes, their sentences, and the real images with the same captions."""
         rows = self._rows(count, generator)
         images, sentences = self._real(rows)
         noise = self.generator.noise(count, generator).to(self.device)
@@ -155,7 +155,7 @@ class AdversarialTrainer(Resumable[Update]):
         return logits.float()
 
     def _step(self, network: nn.Module, loss: Tensor) -> None:
-        """One step of the parameters of one network alone: the optimizer passes over those without a gradient."""
+        """Steps the parameters of one network; the optimizer skips the others, which have no gradient."""
         parameters = list(network.parameters())
         gradients = torch.autograd.grad(loss, parameters)
         check_finite("gradients", gradients, self.index, loss)
@@ -167,14 +167,14 @@ class AdversarialTrainer(Resumable[Update]):
 
 
 class SharpenerTrainer(AdversarialTrainer):
-    """A sharpener in training.
+    """Trains a sharpener.
 
     Args:
         generator, discriminator, source, encoder, config, seed: as for `AdversarialTrainer`.
 
     Attributes:
         reconstructions: of each image of the source, uint8 [n, C, H, W], from
-            `aligndraw.training.reconstructions.reconstruct`: for a configuration by which they are what is sharpened.
+            `aligndraw.training.reconstructions.reconstruct`. Needed where `config.coarse` is "reconstructions".
     """
 
     config: SharpeningConfig
@@ -193,7 +193,12 @@ class SharpenerTrainer(AdversarialTrainer):
         self.reconstructions: NDArray[np.uint8] | None = None
 
     def coarse(self, images: Tensor, rows: NDArray[np.int64]) -> Tensor:
-        """What is sharpened of examples, float32 [B, C, H, W]: of their images, or where they stand in the source."""
+        """Returns the blurry inputs of examples, float32 [B, C, H, W].
+
+        Args:
+            images: the real images [B, C, H, W], of which `pyramid.coarse` makes the inputs.
+            rows: int64 [B], positions in the source, which select reconstructions.
+        """
         if self.config.coarse == "pyramid":
             return pyramid.coarse(images)
         assert self.reconstructions is not None
@@ -210,7 +215,7 @@ def _optimizer(networks: nn.Module, config: AdversarialConfig) -> torch.optim.Op
 
 @dataclass(frozen=True)
 class PyramidUpdate:
-    """What an update of both levels of a LAPGAN reports."""
+    """The figures of one update of both levels of a LAPGAN."""
 
     levels: Mapping[str, Update]  # "top" and "residual"
 
@@ -219,21 +224,21 @@ class PyramidUpdate:
         return self.levels["top"].index
 
     def numbers(self) -> dict[str, float]:
-        """What each level measured, under names such as top_generator_loss, and the schedule, which is one."""
+        """Returns the figures of each level, under names such as top_generator_loss, and their common schedule."""
         measured = {f"{name}_{k}": getattr(u, k) for name, u in self.levels.items() for k in METRICS}
         first = self.levels["top"]
         return {**measured, "learning_rate": first.learning_rate, "momentum": first.momentum}
 
 
 class PyramidTrainer(Resumable["PyramidUpdate"]):
-    """Both levels of a LAPGAN in training, each by itself, one update of each at a time.
+    """Trains both levels of a LAPGAN independently; an update updates each level once.
 
     Args:
-        model: trained in place, all but its language model.
+        model: trained in place; its language model stays as it is.
         source, encoder, config, seed: as for `AdversarialTrainer`.
 
     Attributes:
-        levels: "top" sees images that `pyramid.down` makes, "residual" whole ones.
+        levels: "top" trains on images from `pyramid.down`, "residual" on full-size ones.
     """
 
     def __init__(
@@ -255,7 +260,7 @@ class PyramidTrainer(Resumable["PyramidUpdate"]):
         networks = nn.ModuleDict({name: level.model for name, level in self.levels.items()})
         super().__init__(networks, _optimizer(networks, config), precision)
         for level in self.levels.values():
-            level.optimizer = self.optimizer  # one state to keep
+            level.optimizer = self.optimizer  # checkpoints hold one optimizer
         self.config = config
 
     @property
@@ -268,7 +273,7 @@ class PyramidTrainer(Resumable["PyramidUpdate"]):
         return self.levels["top"].total
 
     def update(self) -> PyramidUpdate:
-        """One update of each level; errors are those of `AdversarialTrainer.update`."""
+        """Updates each level once; errors are those of `AdversarialTrainer.update`."""
         done = {}
         for name, level in self.levels.items():
             level.index = self.index
@@ -278,19 +283,19 @@ class PyramidTrainer(Resumable["PyramidUpdate"]):
 
 
 class SharpenerRun(RunFolder[SharpenerConfig, SharpeningConfig]):
-    """A training of a sharpener. `sharpener.safetensors` and `sharpener.json` are those of the last epoch."""
+    """The run folder of a sharpener; `sharpener.safetensors` and `sharpener.json` hold that of the last epoch."""
 
     MODEL, TRAINING = SharpenerConfig, SharpeningConfig
 
 
 class LAPGANRun(RunFolder[LAPGANConfig, AdversarialConfig]):
-    """A training of a LAPGAN. `lapgan.safetensors` and `lapgan.json` are those of the last epoch."""
+    """The run folder of a LAPGAN; `lapgan.safetensors` and `lapgan.json` hold that of the last epoch."""
 
     MODEL, TRAINING = LAPGANConfig, AdversarialConfig
 
 
 def log_epoch(run: RunFolder[Any, Any], trainer: Resumable[Any], epoch: int) -> dict[str, float]:
-    """Adds the mean losses and accuracies of the epoch that the last update ends to the metrics; returns them."""
+    """Returns the mean losses and accuracies of the epoch that has just ended; adds them to the metrics of the run."""
     lines = [m for m in run.metrics() if trainer.index - trainer.updates_per_epoch < m["update"] and "epoch" not in m]
     names = [name for name in lines[0] if name.endswith(tuple(METRICS))]
     means = {name: float(np.mean([line[name] for line in lines if name in line])) for name in names}

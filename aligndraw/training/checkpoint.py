@@ -1,8 +1,8 @@
-"""Checkpoints: all that the next update depends on, in a folder that is complete or absent.
+"""Checkpoints: folders, complete or absent, that hold all that the next update depends on.
 
 <name>/
     state.safetensors   "model/<parameter>", "average/…", "auxiliary/…", "optimizer/<parameter>/<key>"
-    state.json          {"index": updates done, "optimizer": its class, "conditions": what their last bits depend on}
+    state.json          {"index": updates done, "optimizer": its class, "conditions": see aligndraw.training.conditions}
     manifest.json       size and SHA-256 of the two
 """
 
@@ -31,17 +31,17 @@ STATE, NUMBERS, MANIFEST = "state.safetensors", "state.json", "manifest.json"
 
 
 class CheckpointError(ValueError):
-    """A checkpoint is damaged, or not one of this training; the message names the file and what is wrong."""
+    """A checkpoint is damaged or belongs to another training; the message names the file and the fault."""
 
 
 def save_checkpoint(trainer: Resumable[Any], folder: Path) -> None:
-    """Writes a checkpoint; an interruption at any moment leaves a whole one or none.
+    """Writes a checkpoint. An interruption at any moment leaves a complete one or none.
 
     Raises:
         OSError: it cannot be written.
     """
     with suppress(CheckpointError):
-        _verified(folder)  # the same update makes the same checkpoint
+        _verified(folder)  # of the same update, so the same
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
     numbers = {"index": trainer.index, "optimizer": _optimizer(trainer), "conditions": current_conditions(trainer)}
@@ -58,10 +58,10 @@ def save_checkpoint(trainer: Resumable[Any], folder: Path) -> None:
 
 
 def load_checkpoint(trainer: Resumable[Any], folder: Path) -> str:
-    """Puts a trainer of the same configuration where the saved one was.
+    """Restores a trainer of the same configuration to the state of a checkpoint.
 
     Returns:
-        one line that says why it may not go on to the same bits; "" where it does.
+        one line that says why resuming may not be bit-exact; "" where it is.
 
     Raises:
         CheckpointError: a file is missing, damaged, or does not fit the trainer.
@@ -76,7 +76,7 @@ def load_checkpoint(trainer: Resumable[Any], folder: Path) -> str:
         index = entry(numbers, "index", int)
         if index < 0:
             raise ValueError(f"'index' must be at least 0, got {index}")
-        kept_by = entry(numbers, "optimizer", str, default=_optimizer(trainer))  # earlier versions did not say
+        kept_by = entry(numbers, "optimizer", str, default=_optimizer(trainer))  # version 0.1 does not record it
         changed = difference(entry(numbers, "conditions", dict, default={}), current_conditions(trainer))
     if kept_by != _optimizer(trainer):
         raise CheckpointError(f"{folder} is of another configuration: its optimizer is {kept_by}")
@@ -104,12 +104,12 @@ def load_checkpoint(trainer: Resumable[Any], folder: Path) -> str:
 
 
 def checkpoints(folder: Path) -> Iterator[Path]:
-    """The checkpoints in a folder, newest first."""
+    """Yields the checkpoints in a folder, newest first."""
     yield from sorted(folder.glob("update-*"), reverse=True)
 
 
 def _tensors(trainer: Resumable[Any], fresh: bool = False) -> dict[str, Tensor]:
-    """Every tensor of a trainer under its name in the file; `fresh` leaves out what an optimizer makes as it goes."""
+    """Returns every tensor of a trainer by its name in the file; `fresh` leaves out the optimizer's state."""
     state = trainer.state_dict()
     tensors = {f"{kind}/{n}": t for kind in _KINDS for n, t in state[kind].items()}
     if not fresh:

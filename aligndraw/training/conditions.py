@@ -1,5 +1,7 @@
-"""What the last bits of a training depend on besides its record and its data: in other conditions sums are rounded
-otherwise, and a training that goes on ends equal to rounding only."""
+"""The conditions that the last bits of a training depend on, besides its settings and its data.
+
+Under other conditions sums round differently, so a resumed training matches the uninterrupted one only up to rounding.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +17,15 @@ from aligndraw.machine import processor
 from aligndraw.ops import LOOPS, OPS
 from aligndraw.training.state import Resumable
 
-# By these variables the libraries that PyTorch calls choose their instructions.
+# Environment variables that select the instructions of the libraries below PyTorch.
 VARIABLES = ("ATEN_CPU_CAPABILITY", "DNNL_MAX_CPU_ISA", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA")
 
 
 def current_conditions(trainer: Resumable[Any]) -> dict[str, str]:
-    """The conditions of a trainer's updates in this process, by name.
+    """Returns the conditions of a trainer's updates in this process, by name.
 
-    "aligndraw" and "torch" are versions, "ops" the backends that serve the device. On a CPU there are "threads",
-    "processor" and "instructions".
+    "aligndraw" and "torch" are versions; "ops" are the backends of the device; "precision" is the trainer's. On a CPU
+    there are also "threads", "processor" and "instructions".
     """
     device = next(trainer.model.parameters()).device
     found = {
@@ -42,7 +44,7 @@ def current_conditions(trainer: Resumable[Any]) -> dict[str, str]:
 
 
 def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """One line that says which conditions have changed; "" where none has.
+    """Returns one line that names the conditions that have changed; "" where none has.
 
     A condition that only one side has is not compared.
     """

@@ -2,9 +2,9 @@
 
     python -m aligndraw.training.digit_reader
 
-It learns from windows, composed from the training digits alone. Most hold a digit at their place,
-some also a piece of a digit from another place; the others hold nothing, such a piece alone, or a
-*smudge*: what is no digit, but made of ink. See docs/evaluation.md.
+The training windows are composed from the training digits alone. Most show a digit at their place, some of them with a
+piece of a digit from a neighbouring place. The others show no digit: nothing, a piece of a neighbour, or a *smudge*,
+which is ink that forms no digit. See docs/evaluation.md.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ _MIDDLES = torch.tensor([(sum(p.columns) / 2, sum(p.rows) / 2) for p in PLACES.v
 
 
 class Windows(NamedTuple):
-    """What the reader sees of places, with what it shall make of them."""
+    """Windows with their targets."""
 
     pictures: Tensor  # [M, 1, 32, 32] in [0, 1]
-    wanted: Tensor  # int64 [M], the digit or NOTHING
-    smudged: Tensor  # bool [M], whether the place holds a smudge
+    targets: Tensor  # int64 [M], the digit or NOTHING
+    smudged: Tensor  # bool [M], true where the place holds a smudge
 
 
 class Composer:
-    """Random windows, fully determined by the digits and a seed.
+    """Composes random windows, fully determined by the digits and a seed.
 
     Args:
         images: uint8 [n, 28, 28].
         labels: uint8 [n].
-        seed: of everything drawn.
+        seed: of all random choices.
     """
 
     def __init__(self, images: NDArray[np.uint8], labels: NDArray[np.uint8], seed: int) -> None:
@@ -57,7 +57,10 @@ class Composer:
         self._generator = torch.Generator().manual_seed(seed)
 
     def batch(self, count: int) -> Windows:
-        """`count` new windows: 70% with a digit, 15% with a smudge, half with a piece of a neighbour."""
+        """Returns `count` new windows: 70 % with a digit, 15 % with a smudge.
+
+        Half of them with a piece of a neighbour.
+        """
         kind = self._uniform(count)
         named, smudged = kind < 0.7, kind > 0.85
         index, beside = self._integers(len(self.labels), 2, count)
@@ -65,7 +68,7 @@ class Composer:
         pieces[smudged] = self._smudges(index[smudged])
         place, other = self._integers(len(PLACES), 2, count)
         away = _MIDDLES[other] - _MIDDLES[place]
-        # Digits that overlap would make the wanted reading doubtful.
+        # Overlapping digits would make the target ambiguous.
         near = away.abs().amax(1) < (SIDE * named).clamp(min=1)
         neighbours = self.images[beside] * ((self._uniform(count) < 0.5) & ~near)[:, None, None]
         pictures = self._set(pieces * (named | smudged)[:, None, None], torch.zeros(count, 2))
@@ -82,9 +85,12 @@ class Composer:
         return torch.randint(end, shape, generator=self._generator)
 
     def _smudges(self, index: Tensor) -> Tensor:
-        """Of each digit [M] one of four kinds of what is none: faint, blurred, torn, two in one; [M, 28, 28]."""
+        """Returns a smudge [28, 28] for each digit [M].
+
+        A digit made faint, blurred, torn apart, or blended with another.
+        """
         digits = self.images[index]
-        # A blurred digit would show by the edges of its box.
+        # Without fading, the edges of its box would give a blurred digit away.
         fading = 1 - torch.linspace(-1, 1, SIDE) ** 2
         torn = digits.roll((SIDE // 2, SIDE // 2), (1, 2))
         second = self._integers(len(self.labels), len(index))
@@ -100,12 +106,12 @@ class Composer:
         return kinds[self._integers(len(kinds), len(index)), torch.arange(len(index))]
 
     def _set(self, pieces: Tensor, away: Tensor) -> Tensor:
-        """Pieces [M, 28, 28], distorted and fainter, in windows that are so far away [M, (x, y)] in pixels."""
+        """Returns windows with pieces [M, 28, 28], distorted and dimmed, at offsets `away` [M, (x, y)] in pixels."""
         count = len(pieces)
         turn, slant = self._uniform(2, count, low=-0.2, high=0.2)
         stretch = self._uniform(count, 2, low=-0.12, high=0.12).exp() * (WINDOW / SIDE)
         shift = away + self._uniform(count, 2, low=-1, high=1) * torch.tensor([3.0, 2.0])
-        # affine_grid wants the map from the window to the piece, both from -1 to 1.
+        # affine_grid takes the map from window to piece, both from -1 to 1.
         matrix = torch.stack([turn.cos(), slant - turn.sin(), turn.sin(), turn.cos()], 1)
         matrix = matrix.unflatten(1, (2, 2)) * stretch[:, :, None]
         matrix = torch.cat([matrix, -matrix @ (shift / (WINDOW / 2))[:, :, None]], 2)
@@ -115,7 +121,7 @@ class Composer:
 
 
 def blur(pictures: Tensor, sigma: Tensor) -> Tensor:
-    """Pictures [M, S, S], each under a Gaussian of its own width [M] in pixels."""
+    """Returns pictures [M, S, S], each convolved with a Gaussian of its own sigma [M] in pixels."""
     i = torch.arange(pictures.shape[1])
     kernel = torch.exp(-0.5 * ((i[:, None] - i) / sigma[:, None, None]) ** 2)
     kernel = kernel / kernel.sum(2, keepdim=True)
@@ -125,13 +131,13 @@ def blur(pictures: Tensor, sigma: Tensor) -> Tensor:
 def train_digit_reader(
     digits: Digits, updates: int = 6000, batch_size: int = 128, rate: float = 4e-3, seed: int = 0
 ) -> DigitReader:
-    """A new reader, its weights a running mean of those trained.
+    """Returns a new reader, with an exponential moving average of the trained weights.
 
     Args:
         digits: only those of the training split are used.
-        updates: of AdamW, its rate rising to `rate` and falling to zero (one cycle).
-        batch_size: windows in one update.
-        rate: the highest.
+        updates: of AdamW; the rate rises to `rate` and falls to zero (one cycle).
+        batch_size: windows per update.
+        rate: the highest learning rate.
         seed: of the parameters and the windows.
     """
     training = SPLITS["train"]
@@ -142,23 +148,25 @@ def train_digit_reader(
 
         def loss_of(update: int) -> Tensor:
             windows = composer.batch(batch_size)
-            return functional.cross_entropy(reader.layers(windows.pictures), windows.wanted)
+            return functional.cross_entropy(reader.layers(windows.pictures), windows.targets)
 
         return train_reader(reader, loss_of, updates, rate)
 
 
 @torch.no_grad()
 def robustness(reader: DigitReader, digits: Digits, batches: int) -> dict[str, Share]:
-    """How composed windows of test digits are read: digits right, smudges as nothing.
+    """Returns how often the reader reads composed windows of test digits right.
+
+    A smudge is right where it reads nothing.
 
     Args:
-        batches: of 500 windows.
+        batches: of 500 windows each.
     """
     test = SPLITS["test"]
     composer = Composer(digits.images[test], digits.labels[test], seed=0)
     parts = [composer.batch(500) for _ in range(batches)]
-    right = torch.cat([readings(reader.layers(part.pictures)) == part.wanted for part in parts])
-    named, smudged = torch.cat([p.wanted for p in parts]) != NOTHING, torch.cat([p.smudged for p in parts])
+    right = torch.cat([readings(reader.layers(part.pictures)) == part.targets for part in parts])
+    named, smudged = torch.cat([p.targets for p in parts]) != NOTHING, torch.cat([p.smudged for p in parts])
     return {
         kind: Share(int((right & among).sum()), int(among.sum()))
         for kind, among in (("distorted digits", named), ("smudges", smudged), ("other windows", ~named & ~smudged))
@@ -166,7 +174,7 @@ def robustness(reader: DigitReader, digits: Digits, batches: int) -> dict[str, S
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Trains, measures, saves."""
+    """Trains the reader, measures it and saves it."""
     parser = argparse.ArgumentParser(
         prog="python -m aligndraw.training.digit_reader",
         description="Trains the digit reader, measures it on real pictures of test digits and saves both.",
@@ -175,7 +183,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--updates", type=int, default=6000, help="[%(default)s]")
     parser.add_argument("--seed", type=int, default=0, help="[%(default)s]")
     arguments = parser.parse_args(argv)
-    # Sums are then taken in one order, whatever the machine's number of cores.
+    # One thread: sums round alike on every machine.
     torch.set_num_threads(1)
     digits = load_digits()
     reader = train_digit_reader(digits, arguments.updates, seed=arguments.seed)

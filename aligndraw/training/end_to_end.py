@@ -1,4 +1,4 @@
-"""A drawing model and its refining generator in training together, with a discriminator beside the bound or without."""
+"""Joint training of a drawing model and its refiner, with an optional discriminator beside the bound."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from aligndraw.training.trainer import Trainer
 
 
 class EndToEndTrainer(Trainer):
-    """`Trainer` of a `RefinedDRAW`: descends KL + NLL of the refined pictures, + adversarial · E[−log D(m, s)].
+    """Trains a `RefinedDRAW` on KL + NLL of the refined pictures + adversarial · E[−log D(m, s)].
 
-    D is the discriminator of a sharpener, s the sentence, m the refined picture of the posterior's latents. It learns
-    to tell m from x by gradient descent, one step before each of the model. Without it the loss is the bound alone.
+    D is the discriminator of a sharpener, s the sentence, m the refined picture of the posterior's latents. Before each
+    update of the model, D takes one step of gradient descent on discriminating m from x. With `config.adversarial` = 0
+    there is no discriminator.
 
     Args:
-        model: trained in place, from its parameters as they stand.
-        source, config, seed: as for `Trainer`; the seed also of the discriminator.
+        model: trained in place, from its present parameters.
+        source, config, seed: as for `Trainer`; the seed also determines the discriminator.
     """
 
     model: RefinedDRAW
@@ -47,7 +48,7 @@ class EndToEndTrainer(Trainer):
     @property
     def ungraphed_reason(self) -> str:
         """As `Trainer.ungraphed_reason`."""
-        return "a discriminator learns too" if self.auxiliary is not None else super().ungraphed_reason
+        return "a discriminator is trained too" if self.auxiliary is not None else super().ungraphed_reason
 
     def _loss_terms(
         self, images: Tensor, captions: Tensor, lengths: Tensor, noise: Tensor
@@ -66,7 +67,7 @@ class EndToEndTrainer(Trainer):
         (mean,), sentences = refined, caption.sentence.detach()
         device = images.device
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(stream(self.seed, self.total + self.index).initial_seed())  # of the dropout
+            torch.manual_seed(stream(self.seed, self.total + self.index).initial_seed())  # for dropout
             loss, accuracy = self._step_discriminator(images, mean.detach(), sentences)
             logits = self.auxiliary.requires_grad_(False)(sentences, mean)
         self.auxiliary.requires_grad_(True)
@@ -74,7 +75,7 @@ class EndToEndTrainer(Trainer):
         return bound, self.config.adversarial * generator_loss, (loss, generator_loss.detach(), accuracy)
 
     def _step_discriminator(self, real: Tensor, fake: Tensor, sentences: Tensor) -> tuple[Tensor, Tensor]:
-        """One step of the discriminator; its loss, and the share of pictures that it told."""
+        """Steps the discriminator; returns its loss and its accuracy."""
         assert self.auxiliary is not None
         logits = self.auxiliary(sentences.repeat(2, 1), torch.cat([real, fake]))
         targets = (torch.arange(len(logits), device=logits.device) < len(real)).to(logits)

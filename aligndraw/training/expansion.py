@@ -1,8 +1,10 @@
-"""More words for skip-thoughts (Kiros et al., 2015, section 2.2): a linear map from word2vec's space into theirs.
+"""Vocabulary expansion for skip-thoughts (Kiros et al., 2015, section 2.2).
 
-    min over W, b of Σ |v W + b − e|² over the words in both, v being word2vec's vector and e the trained one;
+A linear map from word2vec's space to theirs.
 
-words that were trained keep their vectors, every other word v of word2vec without "_" gets v W + b.
+    min over W, b of Σ |v W + b − e|² over the words in both vocabularies; v is word2vec's vector, e the trained one
+
+Trained words keep their vectors. Every other word of word2vec without "_" gets v W + b.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from aligndraw.text.skipthoughts import FILES, WORD_RULE, write_skipthoughts
 
 
 def read_word_vectors(path: str | Path) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """Words with their vectors [v], one after another, from word2vec's binary form (.bin) or its text form.
+    """Yields words with their vectors [v], in order, from word2vec's binary form (.bin) or its text form.
 
     Raises:
         OSError: there is no such file.
@@ -51,10 +53,10 @@ def _raise_cut_off() -> bytes:
 def fit_map(
     trained: Mapping[str, NDArray[np.floating]], vectors: Iterator[tuple[str, NDArray[np.float32]]]
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """W [v, e] and b [e] by least squares over the words that are in both.
+    """Returns W [v, e] and b [e], by least squares over the words in both vocabularies.
 
     Raises:
-        ValueError: they are too few to determine a map.
+        ValueError: too few words to determine a map.
     """
     shared = [(vector, trained[word]) for word, vector in vectors if word in trained]
     size = len(shared[0][0]) if shared else 0
@@ -69,12 +71,12 @@ def fit_map(
 def expand_vocabulary(
     words: Sequence[str], table: NDArray[np.floating], word_vectors: str | Path, folder: Path, name: str
 ) -> int:
-    """Puts the words of a word2vec file into the files of a model; returns the number of words that it has then.
+    """Adds the words of a word2vec file to the files of a model; returns the new number of words.
 
     Args:
-        words: the trained ones, K.
+        words: the K trained ones.
         table: their vectors [K, e].
-        word_vectors: as for `read_word_vectors`; read three times, never held whole.
+        word_vectors: as for `read_word_vectors`; the file is read three times and never held in memory.
         folder: with the files that `write_skipthoughts` has written.
         name: of the model, "uni" or "bi".
 
@@ -90,7 +92,7 @@ def expand_vocabulary(
         yield table
         missing = set(more)
         for word, vector in read_word_vectors(word_vectors):
-            if word in missing:  # of a word that is there twice the first vector counts
+            if word in missing:  # the first vector of a repeated word counts
                 missing.remove(word)
                 yield (vector @ slope + offset)[None]
 

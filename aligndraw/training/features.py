@@ -1,7 +1,7 @@
 """Training of a feature network (`aligndraw.evaluation.features`) on images with classes.
 
-The defaults are those of the network for CIFAR-10 that the paper takes its feature space from: SGD with momentum whose
-step size is halved every 25 epochs, half of the images mirrored.
+The defaults are those of the CIFAR-10 network whose feature space the paper uses: SGD with momentum, a step size halved
+every 25 epochs, and half of the images mirrored.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Labelled(Protocol):
     """Images with classes, such as `aligndraw.data.labelled.LabelledImages`."""
 
     def epoch(self, seed: int, epoch: int, size: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """`size` images uint8 [size, C, H, W] and their classes, fully determined by (seed, epoch)."""
+        """Returns `size` images uint8 [size, C, H, W] and their classes, fully determined by (seed, epoch)."""
         ...
 
 
@@ -40,12 +40,12 @@ class Labelled(Protocol):
 class FeaturesRecipe(Config):
     """How a feature network is trained."""
 
-    epochs: int = setting(300, "passes over epoch_size images")
-    epoch_size: int = setting(50_000, "images of an epoch")
-    batch_size: int = setting(128, "images in one update; what is left of an epoch is passed over")
-    learning_rate: float = setting(1.0, "step size at the start, of a running mean of the gradients (momentum 0.9)")
-    halved_every: int = setting(25, "epochs after which the step size is halved, again and again")
-    weight_decay: float = setting(5e-4, "factor of the weights that is added to their gradients")
+    epochs: int = setting(300, "epochs of epoch_size images")
+    epoch_size: int = setting(50_000, "images per epoch")
+    batch_size: int = setting(128, "images per update; an incomplete last batch is skipped")
+    learning_rate: float = setting(1.0, "initial step size; the gradients are averaged with momentum 0.9")
+    halved_every: int = setting(25, "epochs between halvings of the step size")
+    weight_decay: float = setting(5e-4, "factor of the weights added to their gradients")
 
     def __post_init__(self) -> None:
         self._check()
@@ -67,19 +67,19 @@ PRESETS = {
 
 
 class FeaturesRun(RunFolder[FeaturesConfig, FeaturesRecipe]):
-    """A training of a feature network."""
+    """The run folder of a feature network."""
 
     MODEL, TRAINING = FeaturesConfig, FeaturesRecipe
 
 
 @dataclass(frozen=True)
 class FeaturesUpdate:
-    """What one update reports."""
+    """The figures of one update."""
 
     index: int  # from 0
     epoch: int  # from 0
-    loss: float  # nats an image
-    right: float  # share of the batch
+    loss: float  # nats per image
+    right: float  # share of the batch classified right
 
     def numbers(self) -> dict[str, float]:
         """Returns the loss and the accuracy."""
@@ -87,13 +87,13 @@ class FeaturesUpdate:
 
 
 class FeaturesTrainer(Resumable[FeaturesUpdate]):
-    """A network in training; after each `update`, all that the next one depends on is in `state_dict`.
+    """Trains a feature network. `state_dict` holds all that the next `update` depends on.
 
     Args:
         network: trained in place.
-        data: what it learns from.
+        data: the training images.
         recipe: how it is trained.
-        seed: of the order of the images, which of them are mirrored, and what drops out.
+        seed: of the order of the images, of mirroring and of dropout.
     """
 
     model: FeatureNetwork
@@ -116,14 +116,14 @@ class FeaturesTrainer(Resumable[FeaturesUpdate]):
         return self.recipe.epochs * self.updates_per_epoch
 
     def set_normalization(self) -> None:
-        """Takes the mean and the deviation of each channel of some training images, for a network not yet trained."""
+        """Sets the mean and deviation of each channel from training images; call it before the first update."""
         images, _ = self.data.epoch(self.seed, 0, NORMALIZATION_IMAGES)
         pixels = as_images(torch.from_numpy(images).to(self.model.mean.device))
         self.model.mean.copy_(pixels.mean((0, 2, 3)))
         self.model.deviation.copy_(pixels.std((0, 2, 3)).clamp(min=1e-3))
 
     def update(self) -> FeaturesUpdate:
-        """One update.
+        """Runs one update.
 
         Raises:
             FloatingPointError: a gradient or a parameter is not finite; the last checkpoint still is.
@@ -151,14 +151,16 @@ class FeaturesTrainer(Resumable[FeaturesUpdate]):
         loss.backward()
         check_finite("gradients", [p.grad for p in self.model.parameters() if p.grad is not None], self.index, loss)
         self.optimizer.step()
-        state = [t.detach() for t in self.model.state_dict().values() if t.is_floating_point()]  # means of batches too
+        state = [
+            t.detach() for t in self.model.state_dict().values() if t.is_floating_point()
+        ]  # and the statistics of batch normalisation
         check_finite("parameters", state, self.index, loss)
         self.index += 1
         return FeaturesUpdate(self.index - 1, epoch, value, right)
 
 
 def accuracy(network: FeatureNetwork, data: Labelled, size: int = 1000, batch_size: int = 500) -> Share:
-    """The share of test images whose class the network tells."""
+    """Returns the share of test images that the network classifies right."""
     images, labels = data.epoch(0, 0, size)
     network.eval()
     hits = 0
@@ -175,7 +177,7 @@ class FeaturesSetup(TrainingSetup):
 
     Args:
         settings: "data", a folder with CIFAR-10 or None for scenes; "seed".
-        model: fitted to the images.
+        model: its image size, channels and classes are replaced by those of the data.
         recipe: how it is trained.
         device: of the network.
 

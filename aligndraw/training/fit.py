@@ -1,4 +1,4 @@
-"""The training loop that every trainer shares."""
+"""The training loop of all trainers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def fit(
     out_of_patience: Callable[[], bool] = lambda: False,
     stopping: Callable[[], bool] = lambda: False,
 ) -> str:
-    """Trains from where the trainer stands to its last update.
+    """Runs a trainer's remaining updates.
 
     Args:
         trainer: fresh, or restored from a checkpoint.
@@ -32,8 +32,8 @@ def fit(
         keep: checkpoints kept.
         on_update: called with each finished update, at most `trainer.lag` updates after its launch.
         end_epoch: called with the number of each finished epoch, from 1, before its checkpoint.
-        out_of_patience: asked before the first update and after each epoch; true ends the training.
-        stopping: asked after each update; true saves a checkpoint and ends the training.
+        out_of_patience: called before the first update and after each epoch; true ends the training.
+        stopping: called after each update; true saves a checkpoint and ends the training.
 
     Returns:
         "finished", "stopped" or "no better bound" (out of patience).

@@ -1,4 +1,4 @@
-"""The training of a drawing model or a VAE in a run folder."""
+"""Training of a drawing model or a VAE in a run folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from aligndraw.training.trainer import Trainer, Update
 
 
 class Run(RunFolder[ModelConfig, TrainingConfig]):
-    """A training of a model of pictures given captions, of whatever kind."""
+    """The run folder of a drawing model or a VAE."""
 
     MODEL, TRAINING = ModelConfig, TrainingConfig
 
@@ -32,7 +32,7 @@ class Run(RunFolder[ModelConfig, TrainingConfig]):
         return kind.from_dict(self.record["training"])
 
     def origin(self, trainer: Trainer) -> dict[str, Any]:
-        """How the trainer's model came about so far, for its notes; an epoch that has begun counts."""
+        """Returns notes for the trainer's model: the run's record, the updates done, and the epochs begun."""
         record = {k: v for k, v in self.record.items() if k not in ("format", "model")}
         return {**record, "updates": trainer.index, "epochs": -(-trainer.index // trainer.updates_per_epoch)}
 
@@ -48,7 +48,9 @@ def train_run(
     on_epoch: Callable[[int, dict[str, Any]], None] = lambda epoch, scores: None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> str:
-    """Trains to the end of the recipe. The folder holds the model of the last epoch, or of the update that stopped it.
+    """Trains to the end of the recipe.
+
+    The folder then holds the model of the last epoch, or of the update that stopped it.
 
     Args:
         run: locked by the caller.
@@ -76,7 +78,7 @@ def train_run(
         first = next(iter(validation_sets))
         bounds = []
         for line in run.metrics():
-            with suppress(ValueError):  # it is of an update, or damaged
+            with suppress(ValueError):  # the line of an update, or a damaged one
                 bounds.append(entry(entry(entry(line, first, dict), "bound", dict), "mean", float))
         return len(bounds) > patience and min(bounds[-patience:]) >= min(bounds[:-patience], default=math.inf)
 

@@ -1,4 +1,4 @@
-"""The update rule of the paper's authors, gradient clipping, and the course of the learning rate."""
+"""The optimizers, gradient clipping and the learning-rate schedule."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from aligndraw.ops import muon_, rmsprop_
 
 
 class RMSprop(torch.optim.Optimizer):
-    """v ← 0.9 v + 0.1 g²; p ← p − lr · g / √(v + 1e-6), as the authors run it.
+    """v ← 0.9 v + 0.1 g²; p ← p − lr · g / √(v + 1e-6), as the paper's authors run it.
 
-    `torch.optim.RMSprop` differs: its ε stands outside the root. A sparse gradient (of a table of words) costs what its
-    rows cost: a row that has none keeps its value under the rule, and its v falls behind until it has one again.
+    `torch.optim.RMSprop` adds ε outside the root. A sparse gradient (of a table of words) costs time in proportion to
+    its rows: the other rows keep their values, and their v catches up when they next have a gradient.
 
     Args:
-        params: as in any torch optimizer.
+        params: as for any torch optimizer.
         lr: step size.
         decay: of v.
-        eps: under the root.
+        eps: added under the root.
 
     Attributes:
-        found_inf: as in torch's fused optimizers: where it is a tensor of 1, a step changes nothing, whatever the
-            gradients, and the host need not know.
+        found_inf: as for torch's fused optimizers. Where it is a tensor of 1, a step changes nothing, whatever the
+            gradients, and without a look from the host.
     """
 
     found_inf: Tensor | None = None
@@ -41,11 +41,11 @@ class RMSprop(torch.optim.Optimizer):
     def step(  # type: ignore[override]
         self, closure: Callable[[], float] | None = None, scales: Mapping[Tensor, Tensor] | None = None
     ) -> float | None:
-        """One update of every parameter that has a gradient.
+        """Updates every parameter that has a gradient.
 
         Args:
-            closure: computes the loss anew.
-            scales: factors of the gradients, by parameter, instead of scaled gradients.
+            closure: recomputes the loss.
+            scales: factors of the gradients by parameter, instead of scaled gradients.
         """
         loss = None
         if closure is not None:
@@ -89,19 +89,19 @@ def _update_rows(
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon for matrices (Jordan et al., 2024), Adam for all else (Kingma and Ba, 2015).
+    """Muon for matrices (Jordan et al., 2024), Adam for all other parameters (Kingma and Ba, 2015).
 
     m ← 0.95 m + 0.05 g; W ← W − lr · 0.4 √max(rows, columns) · O, where O is the orthogonal factor of 0.05 g + 0.95 m,
-    by five steps of a Newton–Schulz iteration: all its singular values are near 1. With 0.2 √… a step would be as large
-    as one of Adam's (Liu et al., 2025); twice that trains faster here (docs/training.md).
+    by five steps of a Newton–Schulz iteration, which bring all singular values near 1. With 0.2 √… a step would be as
+    large as one of Adam's (Liu et al., 2025); twice that trains faster here (docs/training.md).
 
     With `bf16`, matrices on a CPU with AVX512_BF16 or AMX take a step in one call of C++ (csrc/cpu/muon.cpp).
 
     Args:
-        params: as in any torch optimizer.
-        matrices: those among them that Muon serves, [rows, columns] each.
+        params: as for any torch optimizer.
+        matrices: those of them that Muon updates, [rows, columns] each.
         lr: step size.
-        bf16: whether the iteration's products are in bfloat16, which it is made to bear.
+        bf16: forms the products of the iteration in bfloat16, which it tolerates.
 
     Attributes:
         found_inf: as `RMSprop.found_inf`.
@@ -110,14 +110,14 @@ class Muon(torch.optim.Optimizer):
     found_inf: Tensor | None = None
 
     def __init__(self, params: Any, matrices: Iterable[Tensor], lr: float = 1e-3, bf16: bool = False) -> None:
-        # A state that is loaded goes where the parameters are; Adam's count of steps only where its rule is the fused.
+        # "fused" makes a loaded count of Adam's steps follow the parameters to their device.
         super().__init__(params, {"lr": lr, "fused": True})
         self._matrices = set(matrices)
         self._dtype = torch.bfloat16 if bf16 else None
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One update of every parameter that has a gradient."""
+        """Updates every parameter that has a gradient."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -172,7 +172,7 @@ def build_optimizer(model: Model, config: TrainingConfig, precision: str) -> tor
 
 
 def learning_rate(config: TrainingConfig, update: int) -> float:
-    """The step size of update 0, 1, ...: constant and then a tenth ("step"), or a half cosine ("cosine")."""
+    """Returns the step size of update 0, 1, ...: constant and then a tenth ("step"), or a half cosine ("cosine")."""
     if config.schedule == "step":
         return config.learning_rate * (0.1 if update >= config.drop_epoch * config.updates_per_epoch else 1.0)
     done = min(1.0, update / max(1, config.epochs * config.updates_per_epoch))
@@ -180,9 +180,9 @@ def learning_rate(config: TrainingConfig, update: int) -> float:
 
 
 def clip_scales(parameters: Iterable[nn.Parameter], config: TrainingConfig) -> tuple[Tensor, dict[Tensor, Tensor]]:
-    """The gradients' global norm, and by parameter the factor that brings its gradient down to `clip_norm`.
+    """Returns the global norm of the gradients, and by parameter the factor that clips its gradient to `clip_norm`.
 
-    Clipped are all gradients together ("global") or each alone ("per_tensor").
+    `config.clip` is "global" for one norm of all gradients, or "per_tensor" for a norm per gradient.
     """
     with_grads, grads = [], []
     for p in parameters:

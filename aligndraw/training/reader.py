@@ -1,4 +1,4 @@
-"""The training of the small networks that read pictures: digits (`digit_reader`) and scenes (`scene_reader`)."""
+"""Training of the small networks that read pictures of digits (`digit_reader`) and of scenes (`scene_reader`)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ReaderUpdate:
 
 
 class ReaderTrainer(Resumable[ReaderUpdate]):
-    """AdamW with one cycle of the learning rate, and a running mean of parameters and buffers.
+    """AdamW with a one-cycle learning rate, and an exponential moving average of parameters and buffers.
 
     Args:
         reader: trained in place.

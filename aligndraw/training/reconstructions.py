@@ -1,4 +1,4 @@
-"""What a drawing model makes of the images that a sharpener is trained on: as blurry as what it draws."""
+"""Reconstructions of training images by a drawing model: inputs for a sharpener, as blurry as the model's drawings."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ def reconstruct(
     seed: int = 0,
     on_images: Callable[[int], object] = lambda images: None,
 ) -> NDArray[np.uint8]:
-    """σ(c_T) of each example's image, under one sample of the posterior's latents.
+    """Returns σ(c_T) of each example's image, for one sample of the posterior's latents.
 
     Args:
         model: on any device.
-        captions: what reads captions for it.
+        captions: encodes captions for the model.
         examples: n images with captions.
         seed: of the noise; example i has random stream i.
-        on_images: called with a number of images just done.
+        on_images: called with the number of images just reconstructed.
 
     Returns:
-        uint8 [n, C, H, W], rounded from [0, 1] times 255.
+        uint8 [n, C, H, W], 255 · σ(c_T) rounded.
 
     Raises:
-        ValueError: the model is of other images, or cannot read captions in batches; `CaptionError`, for a caption that
-            it cannot read.
+        ValueError: the model has another image shape, or its captions depend on their batch; `CaptionError`, for a
+            caption that it cannot read.
     """
     check_seed(seed)
     if model.mixes_captions:

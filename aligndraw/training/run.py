@@ -1,10 +1,10 @@
-"""A run folder: one training, which can be stopped at any moment and taken up again.
+"""Run folders: one training each, which can be stopped at any moment and resumed.
 
-run.json                what is trained, on what, by which versions
-metrics.jsonl           a line an update, and a line an epoch with the bound on each scored set
-samples/epoch-0001.png  the same captions after each epoch
+run.json                model, recipe, data and versions of the training
+metrics.jsonl           one line per update; one line per epoch, with the bound on each validation set
+samples/epoch-0001.png  drawings of the same captions after each epoch
 checkpoints/            update-00000100/ and so on (aligndraw.training.checkpoint), the last few
-model.safetensors, config.json   the model as of the last epoch (aligndraw.model.saved)
+model.safetensors, config.json   the model of the last epoch (aligndraw.model.saved)
 lock                    held while a process trains here
 """
 
@@ -29,10 +29,10 @@ from aligndraw.training.checkpoint import CheckpointError, checkpoints, load_che
 from aligndraw.training.state import Resumable
 
 RUN, METRICS, CHECKPOINTS, LOCK = "run.json", "metrics.jsonl", "checkpoints", "lock"
-SAMPLES = "samples"  # samples.png, and a folder with a sheet for each epoch
-EVENTS = "tensorboard"  # a folder of TensorBoard events, where they are asked for
-# What trainings of any kind leave in their folder. One folder holds the results of one training: a file that an earlier
-# one of another kind had left there would be taken for this one's.
+SAMPLES = "samples"  # samples.png, and a folder with one sheet per epoch
+EVENTS = "tensorboard"  # a folder of TensorBoard events, with --tensorboard
+# The files that trainings of any kind write. A folder holds one training: files of an earlier one would be mistaken for
+# its own.
 RESULTS = (
     *(CONFIG, WEIGHTS, *lapgan.NAMES, *sharpen.NAMES, *features.NAMES),
     *(skipthoughts.DICTIONARY, *(name for names in skipthoughts.FILES.values() for name in names)),
@@ -51,12 +51,12 @@ class RunError(ValueError):
 
 
 class RunFolder(Generic[_M, _T]):
-    """One training in one folder. Make one with `create`, or take one up with `open`.
+    """One training in one folder. `create` makes one, `open` opens an existing one.
 
     Attributes:
-        MODEL, TRAINING: the configurations of what is trained, and of how.
+        MODEL, TRAINING: the classes of the configurations of the model and of its training.
         folder: the run folder.
-        record: what `run.json` says: "model", "training", "seed" and what the caller added.
+        record: the contents of `run.json`: "model", "training", "seed" and the caller's notes.
     """
 
     MODEL: type[_M]
@@ -69,14 +69,14 @@ class RunFolder(Generic[_M, _T]):
     def create(
         cls: type[_R], folder: Path, model: _M, training: _T, seed: int, overwrite: bool = False, **notes: Any
     ) -> _R:
-        """A new run.
+        """Returns a new run.
 
         Args:
             overwrite: removes the files that a training of any kind left in the folder.
             notes: further entries of `run.json`.
 
         Raises:
-            RunError: the folder holds what a training left, or one is going on there.
+            RunError: the folder holds files of a training, or a training is running there.
             OSError: it cannot be written.
         """
         folder.mkdir(parents=True, exist_ok=True)
@@ -101,7 +101,7 @@ class RunFolder(Generic[_M, _T]):
 
     @classmethod
     def open(cls: type[_R], folder: Path) -> _R:
-        """A run that exists. Raises RunError where there is none, or its record is damaged."""
+        """Returns an existing run. Raises RunError where there is none, or its record is damaged."""
         if not (folder / RUN).is_file():
             raise RunError(f"there is no run in {folder}: it has no {RUN}")
         with naming(folder / RUN, "damaged or foreign", RunError):
@@ -114,13 +114,13 @@ class RunFolder(Generic[_M, _T]):
         return run
 
     def settings(self, kinds: Mapping[str, tuple[type, ...]]) -> dict[str, Any]:
-        """The settings that `run.json` keeps.
+        """Returns the settings in `run.json`.
 
         Args:
-            kinds: the types of each; "seed" is one of them. One that may be null may also be missing.
+            kinds: the types of each setting; "seed" is one of them. A setting that may be null may also be missing.
 
         Raises:
-            RunError: there are others, or one is of another type.
+            RunError: a setting is unknown, missing or of another type.
         """
         with naming(self.folder / RUN, "damaged or foreign", RunError):
             found = entry(self.record, "settings", dict)
@@ -141,7 +141,7 @@ class RunFolder(Generic[_M, _T]):
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps other processes from training in this folder, and removes what killed ones left unfinished in it.
+        """Keeps other processes from training in this folder, and removes unfinished files of killed processes.
 
         Raises:
             RunError: another process trains here.
@@ -157,7 +157,7 @@ class RunFolder(Generic[_M, _T]):
 
     @contextmanager
     def begun(self) -> Iterator[None]:
-        """`locked`; what ends in an error before the first checkpoint leaves nothing behind but the lock."""
+        """As `locked`; an error before the first checkpoint removes all files of the training but the lock."""
         with self.locked():
             try:
                 yield
@@ -167,10 +167,10 @@ class RunFolder(Generic[_M, _T]):
                 raise
 
     def clear(self) -> None:
-        """Removes what trainings leave in the folder, but for the lock, and nothing else.
+        """Removes the files of trainings from the folder, except the lock, and nothing else.
 
-        Checkpoints go first and the record last: a kill leaves no checkpoint that a later training would take for its
-        own.
+        Checkpoints go first and the record last: after a kill, no checkpoint is left for a later training to resume
+        from.
         """
         for checkpoint in checkpoints(self.folder / CHECKPOINTS):
             discard(checkpoint)
@@ -178,16 +178,17 @@ class RunFolder(Generic[_M, _T]):
             for path in self.folder.glob(pattern):
                 path.unlink()
         for place in (CHECKPOINTS, SAMPLES, EVENTS):
-            with suppress(OSError):  # there is something else in it
+            with suppress(OSError):  # it holds other files
                 (self.folder / place).rmdir()
 
     def restore(self, trainer: Resumable[Any]) -> list[str]:
-        """Puts a fresh trainer where the newest whole checkpoint was, and drops metrics of what came after it.
+        """Restores a fresh trainer from the newest whole checkpoint, and drops the metrics after it.
 
         Returns:
-            one line for each newer checkpoint that was passed over, for each damaged line of the metrics, which goes,
-            and one if the training goes on in other conditions (`aligndraw.training.conditions`). Without a checkpoint
-            the trainer stays at the start.
+            lines for the user: one per damaged newer checkpoint, one per damaged line of the metrics, which is removed,
+                and
+            one if the conditions have changed (`aligndraw.training.conditions`). Without a checkpoint the trainer stays
+            at the start.
 
         Raises:
             RunError: there are checkpoints, but none is whole.
@@ -218,11 +219,14 @@ class RunFolder(Generic[_M, _T]):
             file.write(json.dumps(values) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Every whole line of the metrics: "update", and numbers; or "update", "epoch", and scores."""
+        """Returns every whole line of the metrics: "update" and figures; or "update", "epoch" and scores."""
         return self._read_metrics()[0]
 
     def _read_metrics(self) -> tuple[list[dict[str, Any]], list[str]]:
-        """The whole lines of the metrics, and what is wrong with each of the others but a last one that was cut off."""
+        """Returns the whole lines of the metrics, and one message per damaged line.
+
+        An unfinished last line is ignored.
+        """
         path, whole, damaged = self.folder / METRICS, [], []
         lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
         for number, line in enumerate(lines, 1):
@@ -252,14 +256,14 @@ def _check_seed(record: dict[str, Any]) -> None:
 
 
 class TrainingSetup(ABC):
-    """A training built from the settings that its `run.json` keeps, when it begins and when it is resumed.
+    """A training built from the settings in its `run.json`, both when it begins and when it resumes.
 
     Attributes:
         RUN: the class of its run folder.
         SETTINGS: the types of the settings, as for `RunFolder.settings`.
         PRESETS: models and recipes by name.
         settings: paths, seed and the like.
-        model_config: of the networks that are trained, fitted to the data.
+        model_config: of the networks, with the sizes of the data.
         trainer: fresh.
         origins: the entries of `run.json` that identify files, each with the path of the file.
     """
@@ -293,10 +297,10 @@ class TrainingSetup(ABC):
     @classmethod
     @contextmanager
     def resumed(cls: type[_B], folder: Path, device: str) -> Iterator[tuple[_B, RunFolder[Any, Any], list[str]]]:
-        """Takes a run up where its newest whole checkpoint is.
+        """Resumes a run from its newest whole checkpoint.
 
-        damaged = self._truncate_metrics(trainer.index)
-        return [*(f"passed over: {line}" for line in passed), *damaged, *filter(None, [changed])]
+        Yields:
+            the setup, the run, locked, and lines for the user as from `RunFolder.restore`.
 
         Raises:
             RunError: there is no run, or it is damaged or foreign, or one of its files has changed.

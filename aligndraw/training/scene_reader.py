@@ -2,8 +2,8 @@
 
     python -m aligndraw.training.scene_reader
 
-It learns from training scenes of all combinations, half of them blurred, with faint noise, so that a soft but clear
-picture of a model is read. See docs/evaluation.md.
+The training scenes show all combinations, with faint noise; half of them are blurred, so that the reader accepts the
+soft but clear pictures of a model. See docs/evaluation.md.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ EVALUATION_PICTURES = 5000  # real ones of each kind that the reader is measured
 
 
 def scene_batch(seed: int, index: int, size: int) -> tuple[Tensor, Tensor]:
-    """Batch number `index`: pictures [B, 3, 32, 32] in [0, 1] as the reader is shown them, and attributes int64 [B, 7].
+    """Returns batch number `index`: pictures [B, 3, 32, 32] in [0, 1] and attributes int64 [B, 7].
 
     Args:
-        seed: of everything drawn, together with the index.
-        size: B; a quarter of held-out combinations, as many as there are among all.
+        seed: of all random choices, together with the index.
+        size: B; a quarter shows held-out combinations, their share of all combinations.
     """
     few = size // 4
     sizes = {"seen": size - few, "held_out": few}
@@ -51,12 +51,12 @@ def scene_batch(seed: int, index: int, size: int) -> tuple[Tensor, Tensor]:
 
 
 def train_scene_reader(updates: int = 2000, batch_size: int = 128, rate: float = 4e-3, seed: int = 0) -> SceneReader:
-    """A new reader, its weights a running mean of those trained.
+    """Returns a new reader, with an exponential moving average of the trained weights.
 
     Args:
-        updates: of AdamW, its rate rising to `rate` and falling to zero (one cycle).
-        batch_size: pictures in one update.
-        rate: the highest.
+        updates: of AdamW; the rate rises to `rate` and falls to zero (one cycle).
+        batch_size: pictures per update.
+        rate: the highest learning rate.
         seed: of the parameters and the pictures.
     """
     with torch.random.fork_rng(devices=()):
@@ -72,7 +72,7 @@ def train_scene_reader(updates: int = 2000, batch_size: int = 128, rate: float =
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Trains, measures, saves."""
+    """Trains the reader, measures it and saves it."""
     parser = argparse.ArgumentParser(
         prog="python -m aligndraw.training.scene_reader",
         description="Trains the scene reader, measures it on real pictures of the test split and saves both.",
@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--updates", type=int, default=2000, help="[%(default)s]")
     parser.add_argument("--seed", type=int, default=0, help="[%(default)s]")
     arguments = parser.parse_args(argv)
-    # Sums are then taken in one order, whatever the machine's number of cores.
+    # One thread: sums round alike on every machine.
     torch.set_num_threads(1)
     reader = train_scene_reader(arguments.updates, seed=arguments.seed)
     accuracy = score_scene_reader(reader, "test", EVALUATION_PICTURES)

@@ -1,11 +1,12 @@
-"""Training of skip-thoughts (Kiros et al., 2015): encodings from which the neighbours of a sentence can be told.
+"""Training of skip-thoughts (Kiros et al., 2015): sentence encodings that predict the neighbouring sentences.
 
-With x the words of a sentence, h its encoding, and f, b the next and the previous sentence:
+With h the encoding of a sentence, and f, b the next and the previous sentence:
 
     loss = − Σ_i log p(f_i | f_<i, h) − Σ_i log p(b_i | b_<i, h)
 
-by two decoders whose first state is h and whose words the encoder shares. As the released code does it, every sequence
-ends in <eos>, the decoders' first input is zero, gradients have norm 5 at most, and Adam's step size is 2e-4.
+by two decoders whose first state is h and which share the encoder's word vectors. As in the released code, every
+sequence ends in <eos>, the decoders' first input is zero, gradients are clipped at norm 5, and Adam's step size is
+2e-4.
 """
 
 from __future__ import annotations
@@ -31,17 +32,17 @@ from aligndraw.training.state import Resumable
 
 Sentences = Sequence[Sequence[int]]  # word ids, without <eos>
 
-_NOWHERE = -100  # the target of padding, which the loss leaves out
+_NOWHERE = -100  # the target of padding, which the loss ignores
 
 
 @dataclass(frozen=True)
 class SkipThoughtsConfig(Config):
     """The shape of a model; the defaults are those of the released uni-skip."""
 
-    direction: str = setting("uni", "uni: one encoder; bi: one for each direction, side by side", ("uni", "bi"))
-    words: int = setting(20_000, "K, words that are known, the most frequent ones, <eos> and UNK among them")
-    word_units: int = setting(620, "e, size of a word's vector")
-    units: int = setting(2400, "units of each encoder; the decoders have as many as the encoders together")
+    direction: str = setting("uni", "uni: one encoder; bi: one per direction, concatenated", ("uni", "bi"))
+    words: int = setting(20_000, "K, size of the vocabulary: the most frequent words, <eos> and UNK included")
+    word_units: int = setting(620, "e, size of a word vector")
+    units: int = setting(2400, "units of each encoder; a decoder has as many as all encoders together")
 
     def __post_init__(self) -> None:
         self._check()
@@ -53,11 +54,11 @@ class SkipThoughtsConfig(Config):
 class SkipThoughtsRecipe(Config):
     """How a model is trained; the defaults are those of the released code."""
 
-    epochs: int = setting(5, "passes over all triples of consecutive sentences")
-    batch_size: int = setting(64, "triples in one update")
+    epochs: int = setting(5, "epochs of all triples of consecutive sentences")
+    batch_size: int = setting(64, "triples per update")
     learning_rate: float = setting(2e-4, "step size of Adam")
-    clip_norm: float = setting(5.0, "largest norm of the gradient of all parameters together")
-    max_words: int = setting(30, "longer sentences end a text: no triple has one")
+    clip_norm: float = setting(5.0, "largest global norm of the gradient")
+    max_words: int = setting(30, "a longer sentence separates two texts, and no triple has one")
 
     def __post_init__(self) -> None:
         self._check()
@@ -70,20 +71,20 @@ PRESETS = {"released": (SkipThoughtsConfig(), SkipThoughtsRecipe())}
 
 
 class SkipThoughtsRun(RunFolder[SkipThoughtsConfig, SkipThoughtsRecipe]):
-    """A training of skip-thoughts."""
+    """The run folder of skip-thoughts."""
 
     MODEL, TRAINING = SkipThoughtsConfig, SkipThoughtsRecipe
 
 
 @dataclass(frozen=True, eq=False)
 class Triples:
-    """Consecutive sentences, as word ids.
+    """Triples of consecutive sentences, as word ids.
 
     Attributes:
-        words: the dictionary: <eos>, UNK, then by frequency.
+        words: the vocabulary: <eos>, UNK, then by frequency.
         sentences: ids of each sentence, without <eos>.
-        middles: of the triples: sentence i stands between i − 1 and i + 1.
-        rule: by which the sentences were split, of `aligndraw.text.words`.
+        middles: one position i per triple, of the sentences i − 1, i and i + 1.
+        rule: of `aligndraw.text.words`, which splits the sentences.
     """
 
     words: list[str]
@@ -93,7 +94,7 @@ class Triples:
 
     @classmethod
     def of(cls, lines: Iterable[str], words: int, max_words: int, rule: int = RULE) -> Triples:
-        """Reads sentences, one a line; an empty line, like one that is too long, lies between two texts.
+        """Returns the triples of sentences, one per line. An empty or too long line separates two texts.
 
         Raises:
             ValueError: no three sentences follow each other.
@@ -111,7 +112,7 @@ class Triples:
 
     @classmethod
     def read(cls, file: str | Path, words: int, max_words: int, rule: int | None = RULE) -> tuple[Triples, str]:
-        """Reads the sentences of a UTF-8 text, as `of` does; returns also the SHA-256 of the file.
+        """Returns the triples of a UTF-8 text file, as `of` does, and the SHA-256 of the file.
 
         Args:
             rule: None is the rule of version 0.1.
@@ -131,9 +132,9 @@ class Triples:
 
 
 class SkipThoughtsModel(nn.Module):
-    """Encoder, two decoders, and the word vectors and the output layer that they share.
+    """An encoder, two decoders, and the word vectors and output layer that they share.
 
-    Recurrent weights start orthogonal, others uniform in ±0.1, biases at zero.
+    Initialisation: orthogonal recurrent weights, other weights uniform in ±0.1, biases zero.
     """
 
     def __init__(self, config: SkipThoughtsConfig, words: int) -> None:
@@ -153,12 +154,12 @@ class SkipThoughtsModel(nn.Module):
                     nn.init.orthogonal_(gate)
             else:
                 nn.init.uniform_(parameter, -0.1, 0.1)
-        for gru in (self.encoder, self.following, self.previous):  # the published cell has one bias a gate
+        for gru in (self.encoder, self.following, self.previous):  # the published cell has one bias per gate
             for name, parameter in gru.named_parameters():
                 parameter.requires_grad_("bias_hh" not in name)
 
     def forward(self, middle: Sentences, following: Sentences, previous: Sentences) -> tuple[Tensor, int]:
-        """The loss, summed over a batch of triples, each B lists of word ids; and the number of words it sums over."""
+        """Returns the loss of a batch of B triples of lists of word ids, summed over words, and the number of words."""
         packed = self._packed(middle)
         state = self.encoder(packed)[1].transpose(0, 1).flatten(1)[None]  # [1, B, states]
         losses, words = [], 0
@@ -182,7 +183,7 @@ class SkipThoughtsModel(nn.Module):
 
 @dataclass(frozen=True)
 class SkipThoughtsUpdate:
-    """What one update reports."""
+    """The figures of one update."""
 
     index: int  # from 0
     epoch: int  # from 0
@@ -195,13 +196,13 @@ class SkipThoughtsUpdate:
 
 
 class SkipThoughtsTrainer(Resumable[SkipThoughtsUpdate]):
-    """A model in training; after each `update`, all that the next one depends on is in `state_dict`.
+    """Trains skip-thoughts. `state_dict` holds all that the next `update` depends on.
 
     Args:
         model: trained in place.
-        data: what it reads.
+        data: the triples.
         recipe: how it is trained.
-        seed: of the order of the triples, one for each epoch.
+        seed: of the order of the triples in each epoch.
     """
 
     model: SkipThoughtsModel
@@ -220,7 +221,7 @@ class SkipThoughtsTrainer(Resumable[SkipThoughtsUpdate]):
         return self.recipe.epochs * self.updates_per_epoch
 
     def update(self) -> SkipThoughtsUpdate:
-        """One update.
+        """Runs one update.
 
         Raises:
             FloatingPointError: the gradient is not finite; the model keeps its parameters.
@@ -244,12 +245,12 @@ class SkipThoughtsSetup(TrainingSetup):
     """The training of skip-thoughts.
 
     Args:
-        settings: "text" and "word_vectors", paths; "word_rule", of splitting sentences; "seed".
-        model, recipe: what is trained, and how.
+        settings: "text" and "word_vectors", paths; "word_rule", which splits sentences; "seed".
+        model, recipe: the model and how it is trained.
         device: of the model.
 
     Attributes:
-        data: the sentences.
+        data: the triples.
 
     Raises:
         ValueError: the text cannot be read.
@@ -281,8 +282,8 @@ def save_skipthoughts(model: SkipThoughtsModel, words: Sequence[str], folder: Pa
     """Writes the encoder in the released form, for `aligndraw.text.skipthoughts.SkipThoughts`.
 
     Args:
-        words: the dictionary.
-        rule: by which sentences were split into them.
+        words: the vocabulary.
+        rule: that split the sentences into words.
 
     Raises:
         OSError: it cannot be written; each file appears whole or not at all.

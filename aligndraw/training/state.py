@@ -1,4 +1,4 @@
-"""What every training has in common: a state from which it goes on as if it had never stopped."""
+"""The interface of all trainers: updates, and a state from which training resumes as if it had never stopped."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Resumable(ABC, Generic[_U]):
     """A trainer: parameters, optimizer state and the number of finished updates.
 
     Attributes:
-        average: a running mean of the parameters by name; empty where none is kept.
+        average: an exponential moving average of the parameters, by name; empty without one.
         auxiliary: a network trained beside the model by plain gradient descent, without optimizer state; or None.
         index: the number of updates done.
         precision: of large products and convolutions, "float32", "tf32" or "bf16".
@@ -62,12 +62,12 @@ class Resumable(ABC, Generic[_U]):
         """
 
     def launch(self) -> Callable[[], _U]:
-        """Starts one update; the returned function waits for it. Errors are those of `update`."""
+        """Starts one update; returns a function that waits for it. Errors are those of `update`."""
         update = self.update()
         return lambda: update
 
     def state_dict(self) -> dict[str, Any]:
-        """Parameters, their running mean, the auxiliary network, optimizer state and the number of updates done."""
+        """Returns parameters, their average, the auxiliary network, optimizer state and the number of updates done."""
         return {
             "index": self.index,
             "model": self.model.state_dict(),
@@ -77,7 +77,7 @@ class Resumable(ABC, Generic[_U]):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes back to what `state_dict` returned; the next update is then the one that followed it."""
+        """Restores a `state_dict`; the next update is then the one that followed it."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         for name, tensor in self.average.items():
@@ -88,7 +88,11 @@ class Resumable(ABC, Generic[_U]):
 
 
 def check_finite(what: str, tensors: Sequence[Tensor], update: int, loss: Tensor) -> None:
-    """Raises a FloatingPointError where the gradients, or the parameters, of an update are not finite numbers."""
+    """Raises FloatingPointError where gradients or parameters of an update are not finite.
+
+    Args:
+        what: "gradients" or "parameters", for the message.
+    """
     if not torch.stack(torch._foreach_norm(list(tensors))).isfinite().all():
         raise FloatingPointError(
             f"the {what} of update {update} are not finite (loss {loss.item():g}): lower learning_rate"

@@ -1,4 +1,4 @@
-"""The trainer of drawing models and VAEs: epochs of examples drawn anew, one update per batch."""
+"""The trainer of drawing models and VAEs: each epoch draws new examples, each update reads one batch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from aligndraw.training.state import Resumable
 
 @dataclass(frozen=True)
 class Update:
-    """What one update reports: means over its batch, in nats."""
+    """The figures of one update: means over its batch, in nats."""
 
     index: int  # from 0
     epoch: int  # from 0
@@ -32,7 +32,7 @@ class Update:
     nll: float
     gradient_norm: float
     learning_rate: float
-    more: Mapping[str, float] = field(default_factory=dict)  # that other terms of the loss measure
+    more: Mapping[str, float] = field(default_factory=dict)  # figures of further terms of the loss
 
     @property
     def bound(self) -> float:
@@ -40,25 +40,24 @@ class Update:
         return self.kl + self.nll
 
     def numbers(self) -> dict[str, float]:
-        """Returns the bound, its terms and what else was measured."""
+        """Returns the bound, its terms and the further figures."""
         names = ("bound", "kl", "nll", "gradient_norm", "learning_rate")
         return {**{name: getattr(self, name) for name in names}, **self.more}
 
 
 class Trainer(Resumable[Update]):
-    """A model in training: after each `update`, all that the next one depends on is in `state_dict`.
+    """Trains a model. `state_dict` holds all that the next `update` depends on.
 
     Args:
-        model: trained in place; its parameters as they stand: `model.reset_parameters(config.init)` first for a new.
+        model: trained in place, from its present parameters; call `model.reset_parameters(config.init)` for fresh ones.
         source: of the examples.
         config: the recipe.
         seed: of the examples and of the noise.
-        recorder: of the updates; PyTorch's CUDA graphs by default, and on other devices none.
+        recorder: of CUDA graphs; None records on GPUs with PyTorch's, and on other devices not at all.
 
     Attributes:
         graphs: the recorded updates.
-        index: the number of updates done.
-        more: names of what an update measures beside the bound.
+        more: names of the figures that an update measures beside the bound.
     """
 
     model: Model
@@ -77,12 +76,12 @@ class Trainer(Resumable[Update]):
         self.source, self.config, self.seed = source, config, seed
         if config.ema:
             self.average = {n: p.detach().clone() for n, p in model.named_parameters()}
-        self.graphs = Graphs(model.canvas.device, limit=8, recorder=recorder)  # one a bucket of caption lengths
+        self.graphs = Graphs(model.canvas.device, limit=8, recorder=recorder)  # one per bucket of caption lengths
         self._epoch: tuple[int, Examples] | None = None
         self._on_device = model.canvas.is_cuda or recorder is not None
-        self._resident: tuple[Resident, Tensor] | None = None  # what images are made of on the device
+        self._resident: tuple[Resident, Tensor] | None = None  # examples, and their stored images on the device
         self._next_batch: tuple[Tensor, ...] | None = None  # the batch of the next update
-        # 1 from a recorded update whose gradient is not finite until that is found out: nothing is trained meanwhile.
+        # 1 once a graphed update has a gradient that is not finite. Later ones change nothing until the host resets it.
         self._halted = torch.zeros((), device=model.canvas.device)
 
     @property
@@ -96,7 +95,7 @@ class Trainer(Resumable[Update]):
 
     @contextmanager
     def averaged(self) -> Iterator[Model]:
-        """The model with the running mean of its parameters inside the block, where `config.ema` asks for one."""
+        """Yields the model; inside the block its parameters are their moving average, where `config.ema` keeps one."""
         if not self.average:
             yield self.model
             return
@@ -114,7 +113,7 @@ class Trainer(Resumable[Update]):
 
     @property
     def ungraphed_reason(self) -> str:
-        """Why an update is not replayed from a CUDA graph; "" when it is."""
+        """Why updates are not replayed from a CUDA graph; "" where they are."""
         if self.graphs.reason:
             return self.graphs.reason
         if stepwise := self.model.fallback_reason("unroll"):
@@ -125,16 +124,16 @@ class Trainer(Resumable[Update]):
 
     @property
     def lag(self) -> int:  # type: ignore[override]
-        """1 where a GPU would otherwise wait for the host to launch the next update."""
+        """1 where updates are graphed, so that the GPU never waits for the host; else 0."""
         return 0 if self.ungraphed_reason else 1
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        self.graphs.forget()  # the optimizer's state is in new tensors
+        self.graphs.forget()  # they refer to the old tensors of the optimizer's state
         self._next_batch = None
 
     def update(self) -> Update:
-        """One update.
+        """Runs one update.
 
         Raises:
             FloatingPointError: the gradient is not finite; the model keeps its parameters.
@@ -142,18 +141,18 @@ class Trainer(Resumable[Update]):
         return self.launch()()
 
     def launch(self) -> Callable[[], Update]:
-        """Begins an update; where it is replayed from a CUDA graph, without waiting for the GPU.
+        """Starts one update. One that is replayed from a CUDA graph does not wait for the GPU.
 
         Returns:
-            what waits for the update's figures. It raises FloatingPointError where the gradient is not finite: the
-            trainer is then where it was before that update, whatever was launched after it.
+            a function that waits for the figures of the update. It raises FloatingPointError where the gradient is not
+            finite; the trainer is then in the state before that update, whatever was launched after it.
         """
         config, index = self.config, self.index
         tensors, self._next_batch = self._next_batch or self._batch(index), None
         numbers = (
             min(1.0, (index + 1) / config.kl_warmup) if config.kl_warmup else 1.0,
             learning_rate(config, index),
-            min(config.ema, (index + 1) / (index + 10)),  # the first weights are soon forgotten
+            min(config.ema, (index + 1) / (index + 10)),  # a short memory at the start forgets the initial weights
         )
         if self.ungraphed_reason:
             device = self.model.canvas.device
@@ -164,17 +163,20 @@ class Trainer(Resumable[Update]):
                 self._step(scales, rate, decay)
             self.index += 1
             return lambda: update
-        given = torch.tensor(numbers, dtype=torch.float32)  # for any model: so fused Adam reads its rate
+        given = torch.tensor(numbers, dtype=torch.float32)  # float32 for every model: fused Adam reads its rate so
         with float32_products(self.precision == "tf32"):
             measured = self.graphs.run("update", self._graphed_update, *tensors, given)
         figures = _async_to_host(measured)
         self.index += 1
         if self.index < self.total:
-            self._next_batch = self._batch(self.index)  # while the GPU is at work
+            self._next_batch = self._batch(self.index)  # while the GPU computes
         return lambda: self._finish_update(index, numbers[1], figures())
 
     def _finish_update(self, index: int, rate: float, figures: list[float]) -> Update:
-        """An update's figures; where its gradient is not finite, the trainer goes back to where it was before it."""
+        """Returns the update of these figures.
+
+        Where its gradient is not finite, restores the state before it and raises.
+        """
         kl, nll, norm, *more = figures
         if not norm < float("inf"):
             self.index, self._next_batch = index, None
@@ -185,7 +187,7 @@ class Trainer(Resumable[Update]):
         return Update(index, index // self.updates_per_epoch, kl, nll, norm, rate, dict(zip(self.more, more)))
 
     def _batch(self, index: int) -> tuple[Tensor, ...]:
-        """What images are made of, captions, lengths and noise of an update; resuming needs no history."""
+        """Returns pictures (or their parts), captions, lengths and noise of an update; its index determines them."""
         config, canvas = self.config, self.model.canvas
         epoch, position = divmod(index, self.updates_per_epoch)
         rows = slice(position * config.batch_size, (position + 1) * config.batch_size)
@@ -201,10 +203,10 @@ class Trainer(Resumable[Update]):
         return *pictures, captions if self.ungraphed_reason else pad_captions(captions), lengths, noise
 
     def _graphed_update(self, *inputs: Tensor) -> Tensor:
-        """An update that can be replayed: what `_gradient` measures.
+        """Runs an update that a CUDA graph can record; returns its figures as `_gradient` does.
 
         Args:
-            inputs: those of `_batch`; the weight of the KL, the learning rate and the decay of the mean.
+            inputs: those of `_batch`; then the weight of the KL, the learning rate and the decay of the average.
         """
         *tensors, numbers = inputs
         weight, rate, decay = numbers.unbind()
@@ -215,7 +217,12 @@ class Trainer(Resumable[Update]):
         return measured
 
     def _gradient(self, *tensors: Tensor, weight: Tensor | float) -> tuple[Tensor, dict[Tensor, Tensor]]:
-        """Puts the gradient in its place; KL, NLL, its norm, `more`, and by what each parameter's is to be scaled."""
+        """Computes the gradient into `.grad`.
+
+        Returns:
+            KL, NLL, the norm of the gradient and the figures `more`, [3 + len(more)]; the clipping factor of each
+            parameter.
+        """
         *pictures, captions, lengths, noise = tensors
         if self._resident is not None:
             examples, stored = self._resident
@@ -236,10 +243,13 @@ class Trainer(Resumable[Update]):
         decay: Tensor | float,
         halted: Tensor | None = None,
     ) -> None:
-        """Moves the parameters by their gradients times `scales`, and their mean after them; where halted, neither."""
+        """Steps the parameters by their gradients times `scales`, then updates their average.
+
+        Changes nothing where halted.
+        """
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-            if "capturable" in group:  # of torch's own optimizers
+            if "capturable" in group:  # a torch optimizer
                 group["capturable"] = torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
         self.optimizer.found_inf = halted  # type: ignore[attr-defined]
         self._decay_weights(rate, halted)
@@ -254,7 +264,7 @@ class Trainer(Resumable[Update]):
 
     @torch.no_grad()
     def _decay_weights(self, rate: Tensor | float, halted: Tensor | None) -> None:
-        """Takes `weight_decay` times the learning rate of every matrix away from it; nothing where halted."""
+        """Subtracts `weight_decay` times the learning rate times every matrix from it; nothing where halted."""
         if not self.config.weight_decay:
             return
         share = self.config.weight_decay * rate
@@ -265,13 +275,13 @@ class Trainer(Resumable[Update]):
     def _loss_terms(
         self, images: Tensor, captions: Tensor, lengths: Tensor, noise: Tensor
     ) -> tuple[Bound, Tensor | float, Sequence[Tensor]]:
-        """The bound of a batch, what is to be descended beside it, and what else is measured."""
+        """Returns the bound of a batch, further terms of the loss, and the figures `more`."""
         with autocast_to(self.precision, self.model.canvas.device):
             return self.model(images, captions, lengths, noise=noise), 0.0, ()
 
     @torch.no_grad()
     def _update_ema(self, decay: Tensor | float) -> None:
-        """Moves the running mean towards the parameters."""
+        """Moves the average towards the parameters."""
         means, own = list(self.average.values()), [p.detach() for p in self.model.parameters()]
         if isinstance(decay, Tensor):
             steps = torch._foreach_sub(own, means)
@@ -287,16 +297,19 @@ class Trainer(Resumable[Update]):
         return self._epoch[1]
 
     def _upload(self, examples: Examples) -> tuple[Resident, Tensor] | None:
-        """What its images are made of, brought to the device, where that can make them and has room."""
+        """Returns examples with their stored images on the device.
+
+        Returns None where the device cannot compose their pictures, or the images do not fit.
+        """
         if not (self._on_device and isinstance(examples, Resident) and self._fits(examples)):
             return None
         if self._resident is not None and self._resident[0].images is examples.images:
             return examples, self._resident[1]
-        self.graphs.forget()  # they read what was stored before
+        self.graphs.forget()  # they read the earlier images
         return examples, torch.from_numpy(np.array(examples.images)).to(self.model.canvas.device)
 
     def _fits(self, examples: Resident) -> bool:
-        """Whether what images are made of takes at most a quarter of the GPU's memory."""
+        """Returns whether the stored images take at most a quarter of the GPU's memory."""
         device = self.model.canvas.device
         if device.type != "cuda":
             return True
@@ -305,7 +318,7 @@ class Trainer(Resumable[Update]):
 
 
 def _async_to_host(measured: Tensor) -> Callable[[], list[float]]:
-    """Begins to bring figures to the host; what waits for them."""
+    """Starts copying figures to the host; returns a function that waits for them."""
     figures = torch.empty_like(measured, device="cpu", pin_memory=measured.is_cuda)
     figures.copy_(measured, non_blocking=True)
     if not measured.is_cuda:

@@ -1,4 +1,4 @@
-"""Pictures for people to look at."""
+"""Pictures for people: contact sheets, figures and animations."""
 
 from aligndraw.viz.animation import save_animation
 from aligndraw.viz.attention import attention_figure, attention_panel

@@ -1,4 +1,4 @@
-"""The canvas over the steps of a drawing, with the window of each write."""
+"""Animations of a drawing: the canvas over the steps, with the window of each write."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ STEP_TIME, LAST_TIME = 120, 1500  # milliseconds
 
 
 def window_boxes(windows: torch.Tensor, size: int, height: int, width: int) -> NDArray[np.float64]:
-    """The frames of windows [n, 5]: left, top, right and bottom edge in pixels from the picture's corner, [n, 4].
+    """Returns the frames of windows [n, 5].
 
-    A frame runs through the outermost filter centres of the p x p grid, and at least half a pixel beyond them.
+    Left, top, right and bottom edge in pixels from the picture's corner, [n, 4].
+
+    A frame passes through the outermost filter centres of the p x p grid, and at least half a pixel beyond them.
     """
     centres_y, centres_x, _, _ = (t.double() for t in grid(windows, size, height, width))
     edges = [
@@ -36,7 +38,7 @@ def window_boxes(windows: torch.Tensor, size: int, height: int, width: int) -> N
 
 
 def frames(drawing: Drawing, columns: int = 4) -> list[Image.Image]:
-    """One image a step: every picture of the drawing so far, with the frame of the window just written through.
+    """Returns one image per step: all pictures of the drawing so far, with the frame of the present window.
 
     Args:
         drawing: of at least one picture.
@@ -44,7 +46,7 @@ def frames(drawing: Drawing, columns: int = 4) -> list[Image.Image]:
     """
     check_int("columns", columns, 1)
     canvases = drawing.canvases.sigmoid().cpu().numpy()  # [B, T, C, H, W]
-    assert drawing.patches is not None and drawing.windows is not None  # else there are no canvases
+    assert drawing.patches is not None and drawing.windows is not None  # `canvases` has checked it
     count, steps, _, height, width = canvases.shape
     size = drawing.patches.shape[-1]
     images = []
@@ -55,7 +57,7 @@ def frames(drawing: Drawing, columns: int = 4) -> list[Image.Image]:
 
 
 def save_animation(drawing: Drawing, path: str | Path, columns: int = 4) -> None:
-    """Writes the frames as an endless GIF that rests on the finished pictures; whole or not at all.
+    """Writes the frames as an endless GIF that pauses on the finished pictures; whole or not at all.
 
     Raises:
         OSError: it cannot be written.

@@ -1,4 +1,4 @@
-"""Which words a drawing attended to, step by step, under its canvases (the paper's Figures 5, top, and 6)."""
+"""Attention figures: canvases of a drawing above the weights of the words (the paper's Figures 5, top, and 6)."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ def attention_panel(
     title: str = "",
     remark: str = "",
 ) -> Image.Image:
-    """The canvases of one picture from left to right, and below each how much every word weighed in its step.
+    """Returns the canvases of one picture from left to right, and below each the weights of the words in its step.
 
-    In the last column are the finished picture and the mean weights.
+    The last column shows the finished picture and the mean weights.
 
     Args:
         drawing: of a model with align.
         index: of the picture.
         words: of its caption.
-        steps: which are shown, counted from 1; by default up to 16, evenly spaced.
+        steps: to show, counted from 1; by default up to 16, evenly spaced.
         title: above.
         remark: below the title, in another colour.
 
@@ -81,7 +81,7 @@ def attention_panel(
 
 
 def attention_figure(panels: Sequence[Image.Image]) -> Image.Image:
-    """Panels of `attention_panel`, side by side where they are narrow, and what they show below."""
+    """Returns panels of `attention_panel`, side by side where they are narrow, with an explanation below."""
     font, line = sheet_font(), line_height()
     across = max(1, MAX_WIDTH // max(panel.width + MARGIN for panel in panels))
     rows = [panels[i : i + across] for i in range(0, len(panels), across)]
@@ -103,7 +103,7 @@ def attention_figure(panels: Sequence[Image.Image]) -> Image.Image:
 
 
 def _draw_cell(pen: ImageDraw.ImageDraw, place: tuple[int, int], width: int, weight: float) -> None:
-    """A field, the darker the more the word weighed, with the weight in per cent unless it rounds to 0."""
+    """Draws a cell, darker for a larger weight, with the weight in per cent unless it rounds to 0."""
     left, top = place
     colour = tuple(int(c) for c in LOW + (HIGH - LOW) * weight**0.5)
     pen.rectangle((left, top, left + width - 1, top + CELL - 2), fill=colour)

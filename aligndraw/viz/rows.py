@@ -1,4 +1,4 @@
-"""Rows of pictures with labels, for comparison (the paper's Figures 1, 3, 4 and 5, bottom)."""
+"""Rows of labelled pictures, for comparison (the paper's Figures 1, 3, 4 and 5, bottom)."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ MIN_LABEL = 230  # width of the labels
 
 
 class Row(NamedTuple):
-    """Pictures side by side and what stands to their left."""
+    """Pictures side by side, with a label to their left."""
 
     label: str
     pictures: NDArray[Any]  # [n, C, H, W] in [0, 1]; C = 1 is grey, C = 3 is colour
     remark: str = ""  # under the label, in another colour
-    marked: frozenset[int] = frozenset()  # words of the label in that colour, by their positions
+    marked: frozenset[int] = frozenset()  # positions of words of the label in that colour
 
 
 class Group(NamedTuple):
-    """Rows that belong together, and what stands above them."""
+    """Rows under a common title."""
 
     rows: Sequence[Row]
     title: str = ""
 
 
 def changed_words(captions: Sequence[str]) -> list[frozenset[int]]:
-    """For each caption the positions of the words in which it differs from some other."""
+    """Returns for each caption the positions of the words in which it differs from any other."""
     words = [caption.split() for caption in check_captions(captions)]
     return [
         frozenset(
@@ -59,9 +59,9 @@ def changed_words(captions: Sequence[str]) -> list[frozenset[int]]:
 
 
 def rows_figure(heading: str, groups: Sequence[Group]) -> Image.Image:
-    """Groups of rows one below the other, each row's label in full to its left.
+    """Returns groups of rows one below the other, each row with its full label to its left.
 
-    Pictures are enlarged by a whole number without smoothing, so that each of their pixels stays a crisp square.
+    Pictures are enlarged by a whole number without smoothing, so that their pixels stay crisp squares.
 
     Raises:
         ValueError: no pictures, or pictures of another shape or range.
@@ -95,7 +95,7 @@ def rows_figure(heading: str, groups: Sequence[Group]) -> Image.Image:
 
 
 def _strip(row: Row, label: int) -> Image.Image:
-    """One row: the label, so wide, and the pictures."""
+    """Returns one row: the label, of a given width, and the pictures."""
     pixels, _ = enlarge(row.pictures, MANY_SIDE)
     count, height, width, _ = pixels.shape
     texts = _text(row.label, label, INK, row.marked), _text(row.remark, label, REMARK)
@@ -111,7 +111,7 @@ def _strip(row: Row, label: int) -> Image.Image:
 def _text(
     text: str, width: int, colour: tuple[int, int, int] = INK, marked: frozenset[int] = frozenset()
 ) -> Image.Image:
-    """A text in lines of this width, the marked words in the colour of remarks."""
+    """Returns a text in lines of a given width, with the marked words in the colour of remarks."""
     font, lines = sheet_font(), wrap(text, width, sheet_font())
     image = Image.new("RGB", (width, len(lines) * line_height()), PAPER)
     pen, number = ImageDraw.Draw(image), 0

@@ -1,4 +1,4 @@
-"""Captions with the pictures drawn from them, as one image file."""
+"""Contact sheets: captions with the pictures drawn from them, as one image file."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from aligndraw.files import atomic_write
 
 # All lengths are in pixels of the sheet.
 GAP, MARGIN, TEXT = 6, 22, 15
-FEW, FEW_SIDE = 4, 160  # up to this many pictures of a caption are shown at least this large,
-MANY, MANY_SIDE = 8, 96  # more of them this large, so many side by side
+FEW, FEW_SIDE = 4, 160  # up to FEW pictures of a caption have sides of at least FEW_SIDE;
+MANY, MANY_SIDE = 8, 96  # more have MANY_SIDE, MANY of them side by side
 PAPER, INK, REMARK = (250, 250, 247), (30, 30, 30), (176, 72, 20)
 
 
@@ -31,10 +31,10 @@ class Captioned(NamedTuple):
 
 
 def contact_sheet(blocks: Sequence[Captioned]) -> Image.Image:
-    """Sets each caption, in full, under its pictures.
+    """Returns a sheet of pictures, each block with its full caption below.
 
-    Pictures are enlarged by a whole number without smoothing, so that each of their pixels stays a
-    crisp square. Captions with few pictures stand side by side, others one below the other.
+    Pictures are enlarged by a whole number without smoothing, so that their pixels stay crisp squares. Blocks with few
+    pictures stand side by side, others one below the other.
 
     Raises:
         ValueError: no pictures, or pictures of another shape or range.
@@ -62,7 +62,7 @@ def contact_sheet(blocks: Sequence[Captioned]) -> Image.Image:
 
 
 def enlarge(pictures: NDArray[Any], side: int) -> tuple[NDArray[np.uint8], int]:
-    """Pictures [n, C, H, W] in [0, 1] as bytes [n, sH, sW, 3], and the least s for a side of at least `side`."""
+    """Returns pictures [n, C, H, W] in [0, 1] as bytes [n, sH, sW, 3]; s is the least for a side of `side`."""
     pixels = np.rint(pictures * 255).astype(np.uint8).transpose(0, 2, 3, 1)
     scale = max(1, math.ceil(side / max(pixels.shape[1:3])))
     pixels = pixels.repeat(scale, axis=1).repeat(scale, axis=2)
@@ -71,19 +71,19 @@ def enlarge(pictures: NDArray[Any], side: int) -> tuple[NDArray[np.uint8], int]:
 
 @cache
 def sheet_font() -> ImageFont.FreeTypeFont:
-    """The font of captions."""
+    """Returns the font of captions."""
     font = ImageFont.load_default(TEXT)
     assert isinstance(font, ImageFont.FreeTypeFont)  # as with every size
     return font
 
 
 def line_height() -> int:
-    """From one line of text to the next."""
+    """Returns the distance between lines of text, in pixels."""
     return sum(sheet_font().getmetrics()) + 2
 
 
 def save_png(image: Image.Image, path: str | Path, texts: Mapping[str, str]) -> None:
-    """Writes a PNG file with these texts among its metadata; it appears whole or not at all.
+    """Writes a PNG file with texts among its metadata; it appears whole or not at all.
 
     Raises:
         OSError: it cannot be written.
@@ -96,7 +96,7 @@ def save_png(image: Image.Image, path: str | Path, texts: Mapping[str, str]) -> 
 
 
 def check_pictures(pictures: NDArray[Any]) -> None:
-    """Raises ValueError for what cannot be shown."""
+    """Raises ValueError for pictures that cannot be shown."""
     if pictures.ndim != 4 or 0 in pictures.shape or pictures.shape[1] not in (1, 3):
         raise ValueError(
             "pictures must have shape [n, C, H, W] with n at least 1 and C = 1 (grey) or 3 (colour), "
@@ -107,7 +107,7 @@ def check_pictures(pictures: NDArray[Any]) -> None:
 
 
 def _tile(block: Captioned, columns: int, side: int) -> Image.Image:
-    """The pictures of one caption, `columns` side by side, and the caption below."""
+    """Returns the pictures of one caption, `columns` side by side, with the caption below."""
     pixels, _ = enlarge(block.pictures, side)
     count, height, width, _ = pixels.shape
     tile_width = columns * (width + GAP) - GAP
@@ -126,7 +126,7 @@ def _tile(block: Captioned, columns: int, side: int) -> Image.Image:
 
 
 def wrap(text: str, width: int, font: ImageFont.FreeTypeFont) -> list[str]:
-    """The text in lines of at most `width`, broken between words, and within those that are wider."""
+    """Returns the text in lines of at most `width`, broken between words, and within words that are wider."""
     lines: list[str] = []
     for word in text.split():
         if lines and font.getlength(f"{lines[-1]} {word}") <= width:

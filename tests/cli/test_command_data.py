@@ -68,7 +68,7 @@ def test_a_sheet_of_large_images(command, tmp_path):
     given = ("--images", tmp_path, "--captions", table, "--out", tmp_path / "walls", "--size", 600, 1100)
     status, told, _ = command("data", "folder", *given, "--validation", 0, "--test", 0)
     assert status == 0
-    assert told.endswith("\nit has no validation split, without which nothing can be trained on it\n")
+    assert told.endswith("\nit has no validation split, which training needs\n")
     with Image.open(tmp_path / "walls" / "sheet.png") as sheet:
         assert sheet.width < 4 * (256 + MARGIN) + MARGIN and np.asarray(sheet)[MARGIN, MARGIN].tolist() == [0, 0, 0]
 
@@ -128,7 +128,7 @@ def test_interrupted(scenes, command, tmp_path, monkeypatch):
         patch.setattr("aligndraw.data.captioned_writer.CaptionedWriter.finish", interrupt)
         status, _, err = command(*arguments)
     assert status == 130
-    assert "the same command goes on from there" in err and err.endswith("aligndraw: interrupted\n")
+    assert "the same command resumes with them" in err and err.endswith("aligndraw: interrupted\n")
     monkeypatch.setattr("aligndraw.data.image_files.read_image", lambda *_: 1 / 0)  # no file is read a second time
     status, out, err = command(*arguments)
     assert (status, err) == (0, "") and "train: 32 images" in out

@@ -142,9 +142,9 @@ def test_training_images(scenes, model, digits):
     np.testing.assert_array_equal(training_images(notes), trained)
     np.testing.assert_array_equal(training_images(notes, 40), trained[:40])
     assert training_images(notes, 5, "mnist").shape == (5, 1, 60, 60)
-    with pytest.raises(ValueError, match="does not say what it was trained on"):
+    with pytest.raises(ValueError, match="does not name its training data"):
         training_images(Pipeline.load(model).notes)
-    with pytest.raises(ValueError, match="which pictures of scenes it was trained on: its notes: 'seed' is missing"):
+    with pytest.raises(ValueError, match="does not name its training pictures of scenes: its notes: 'seed' is missing"):
         training_images({}, 5, "scenes")
     path = str(digits(2010))
     others = {"data": {"name": "mnist", "path": path, "sha256": "0"}}

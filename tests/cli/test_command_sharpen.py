@@ -281,7 +281,7 @@ def test_errors(command, archive, model, tmp_path, listing):
     sharpen = ("sharpen", "--sharpener", model)
     npz, png = ("-o", tmp_path / "s.npz"), ("-o", tmp_path / "s.png")
     for arguments, status, message in (
-        (train, 2, "--data PATH must say what to train on"),
+        (train, 2, "--data PATH must name the training data"),
         ((*train, "--data", tmp_path / "no.npz"), 1, "there is no archive"),
         ((*train, "--data", tmp_path / "odd.npz"), 1, "must be float32 in [0, 1]"),
         ((*train, "--data", tmp_path / "bare.npz"), 1, "is no .npz archive"),

@@ -36,7 +36,7 @@ def test_what_was_done_is_read_in_order(tmp_path, parts):
     with pytest.raises(FileNotFoundError, match="other.npy"):
         done.read([Part("other", 1, parts[0].compute)])
     done.path("other").write_bytes(b"")
-    with pytest.raises(ValueError, match="other.npy is not what was computed: remove it, and start again"):
+    with pytest.raises(ValueError, match="other.npy is not the computed result: remove it, and start again"):
         done.read([Part("other", 1, parts[0].compute)])
 
 

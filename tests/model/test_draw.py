@@ -176,7 +176,7 @@ def test_a_list_of_generators(tiny):
     a = model.sample(captions, generator=generators(1, 2)).images
     b = model.sample(captions.flip(0), generator=generators(2, 1)).images
     torch.testing.assert_close(a, b.flip(0), rtol=1e-12, atol=0)
-    with pytest.raises(ValueError, match="one generator an image, 2, got 1"):
+    with pytest.raises(ValueError, match="one generator per image, 2, got 1"):
         model.sample(captions, generator=generators(1))
 
 

@@ -1,4 +1,4 @@
-"""`aligndraw eval` and `aligndraw tables`: how good models are."""
+"""`aligndraw eval` and `aligndraw tables`: measure the quality of models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`aligndraw eval mnist`, `scenes` and `captioned`: the bound, and the pictures that show what their captions say."""
+"""`aligndraw eval mnist`, `scenes` and `captioned`: the bound, and the fidelity of pictures to their captions."""
 
 from __future__ import annotations
 
@@ -58,53 +58,53 @@ def add_to(sets: Any) -> None:
     """Adds `mnist`, `scenes` and `captioned` to the subparsers of `aligndraw eval`."""
     parser = sets.add_parser(
         "mnist",
-        help="one or two digits with captions that say where they are",
-        description="Scores a model on MNIST with captions: its variational bound on pictures of digits "
-        "that no model is trained on, and the share of the pictures it draws that show what their "
-        "captions say; both on placements seen in training and on those held out of it.",
+        help="MNIST with captions: one or two digits, and captions that name their places",
+        description="Evaluates a model on MNIST with captions: its variational bound on pictures of held-back digits, "
+        "and the share of its drawings that show what their captions say; on placements seen in training and on "
+        "held-out placements.",
     )
     parser.add_argument(
         "--digits",
         type=Path,
         metavar="FILE",
-        help="the digits that the model was trained with, where they were given [those of the package]",
+        help="the training digits of the model, where they are not the package's [those of the package]",
     )
     parser.add_argument(
         "--bans",
         choices=BANS,
-        help="which placements are held out, for a model that does not say it [as in training, else strict]",
+        help="the held-out placements, for a model without notes on them [as in training, else strict]",
     )
     parser.add_argument(
         "-n",
         type=int_at_least(1),
         default=10,
         metavar="N",
-        help=f"pictures drawn of each of the {len(all_placements())} captions [%(default)s]",
+        help=f"drawings per caption, of {len(all_placements())} captions [%(default)s]",
     )
     _add_options(parser, shipped=True)
     parser.set_defaults(run=_run)
 
     parser = sets.add_parser(
         "scenes",
-        help="colour pictures of things in places",
-        description="Scores a model on scenes: its variational bound, the share of the pictures it draws whose "
-        "object, colour and place are those of their captions, and the gradient energy of its pictures; all on "
-        "combinations seen in training and on those held out of it.",
+        help="scenes: colour pictures of one object before a sky and a ground",
+        description="Evaluates a model on scenes: its variational bound, the share of its drawings with the object, "
+        "colour and place of their captions, and the gradient energy of its drawings; all on combinations seen in "
+        "training and on held-out combinations.",
     )
     parser.add_argument(
         "-n",
         type=int_at_least(1),
         default=1,
         metavar="N",
-        help="pictures drawn of the caption of each scene [%(default)s]",
+        help="drawings per scene, of its caption [%(default)s]",
     )
     _add_options(parser)
     parser.set_defaults(run=_run_bound, data=None)
     parser = sets.add_parser(
         "captioned",
         help="captioned images in a folder",
-        description="Scores a model on captioned images that `aligndraw data` has stored: its variational bound, and "
-        "the gradient energy of its pictures.",
+        description="Evaluates a model on captioned images that `aligndraw data` has stored: its variational bound and "
+        "the gradient energy of its drawings.",
     )
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder that `aligndraw data` wrote")
     _add_options(parser, splits=None)
@@ -112,23 +112,23 @@ def add_to(sets: Any) -> None:
 
 
 def _add_options(parser: argparse.ArgumentParser, shipped: bool = False, splits: Sequence[str] | None = SPLITS) -> None:
-    """What data sets share; the arguments are those of `add_evaluation`."""
-    add_evaluation(parser, "that the bound is taken on", shipped, splits)
+    """Adds the options of all data sets; the arguments are those of `add_evaluation`."""
+    add_evaluation(parser, "for the bound", shipped, splits)
     if not shipped:
-        add_sharpening(parser, "score the pictures too as")
+        add_sharpening(parser, "also evaluate the drawings as sharpened by")
     parser.add_argument(
         "--images",
         type=int_at_least(2),
         default=1000,
         metavar="N",
-        help="pictures of each kind whose bound is taken [%(default)s]",
+        help="pictures of each kind for the bound [%(default)s]",
     )
     parser.add_argument(
         "--samples",
         type=int_at_least(1),
         default=10,
         metavar="K",
-        help="of the latents of a picture, for the importance-weighted bound [%(default)s]",
+        help="samples of the latents per picture, for the importance-weighted bound [%(default)s]",
     )
 
 
@@ -150,7 +150,7 @@ def _run(arguments: argparse.Namespace) -> int:
         sets = evaluation_sets(digits, arguments.split, arguments.seed, arguments.images, bans)
         examples = {kind: pipeline.read(part) for kind, part in sets.items()}
         reader = DigitReader.load().to(arguments.device)
-    each = math.ceil(arguments.images / 250)  # pictures of a placement, for the excess
+    each = math.ceil(arguments.images / 250)  # pictures per placement, for the excess
     total = len(examples) * arguments.images + len(excess_placements(each)) + len(all_placements()) * arguments.n
     with tqdm(total=total, unit=" images", dynamic_ncols=True, disable=None, leave=False) as bar:
         bar.set_description("bound")
@@ -171,10 +171,10 @@ def _run(arguments: argparse.Namespace) -> int:
     tell(summary(arguments, name, pipeline.model, backends))
     of = f"{arguments.images:,} pictures of {arguments.split} digits, {bans.name} bans"
     _tell_bounds(of, bounds, arguments.samples, PLACEMENTS)
-    tell("\nexcess of held-out placements over what their digits and wording cost where they are seen, in nats")
+    tell("\nexcess of held-out placements over the cost of their digits and wording in seen placements, in nats")
     rows = {"bound = KL + NLL": "bound", "KL": "kl", "NLL": "nll"}
     tell(_table({text: {k: str(getattr(e, row)) for k, e in excess.items()} for text, row in rows.items()}, DIGITS))
-    tell(f"\nfaithful pictures, {arguments.n} drawn of each caption, in per cent: more is better")
+    tell(f"\nfaithful pictures, {arguments.n} drawn per caption, in per cent: more is better")
     tell(fidelity)
     record = {
         "bound": {kind: report.to_dict() for kind, report in bounds.items()},
@@ -190,7 +190,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _bans(arguments: argparse.Namespace, name: str, notes: Mapping[str, Any]) -> Bans:
-    """The bans that the model was trained under; those of --bans, or the strict ones, where it does not say."""
+    """Returns the bans of the model's training; those of --bans, or the strict ones, where its notes have none."""
     data = notes.get("data")
     if not isinstance(data, dict) or data.get("name") != "mnist":
         return STRICT if arguments.bans is None else BANS[arguments.bans]
@@ -234,11 +234,11 @@ def _run_bound(arguments: argparse.Namespace) -> int:
         tell(_bound_table(sharpened.bounds, arguments.samples, COMBINATIONS))
     for stage, score in scores.items():
         for kind, accuracy in score.attributes.items():
-            what = "pictures" if stage == "drawn" else "sharpened ones"
-            tell(f"\n{what} that show what their captions say, {COMBINATIONS[kind]}, in per cent: more is better")
+            pictures = "pictures" if stage == "drawn" else "sharpened pictures"
+            tell(f"\n{pictures} that show their captions, {COMBINATIONS[kind]}, in per cent: more is better")
             tell(accuracy)
     if reader is not None:
-        tell("  Real pictures are what the scene reader makes of flawless ones.")
+        tell("  real pictures: the shares of real pictures, as the scene reader reads them")
     energies = {"real": {kind: energy.real for kind, energy in drawn.energies.items()}}
     energies |= {s: {kind: energy.drawn for kind, energy in score.energies.items()} for s, score in scores.items()}
     tell("\ngradient energy of the pictures, in thousandths: blurry ones have less")
@@ -260,14 +260,14 @@ def _run_bound(arguments: argparse.Namespace) -> int:
 
 @dataclass(frozen=True)
 class _Scores:
-    """What is said of a model's pictures as they are, or sharpened; of each kind of examples."""
+    """The scores of a model's drawings, as drawn or sharpened, by kind of examples."""
 
     bounds: Mapping[str, BoundReport]
     attributes: Mapping[str, AttributeAccuracy]
     energies: Mapping[str, Energy]
 
     def to_dict(self) -> dict[str, Any]:
-        """The bounds, and the attributes where there are any; ready for JSON."""
+        """Returns the bounds, and the attributes where there are any; ready for JSON."""
         record: dict[str, Any] = {"bound": {kind: report.to_dict() for kind, report in self.bounds.items()}}
         if self.attributes:
             record["attributes"] = {kind: accuracy.to_dict() for kind, accuracy in self.attributes.items()}
@@ -310,7 +310,7 @@ def _bounds(
     sharpen: Sharpen | None = None,
     epsilon: float = EPSILON,
 ) -> dict[str, BoundReport]:
-    """The bound of the model on each kind of examples; nothing for a LAPGAN, which has none."""
+    """Returns the bound of the model on each kind of examples; {} for a LAPGAN, which has none."""
     if not has_bound(model):
         return {}
     bounds = {
@@ -327,7 +327,7 @@ def _bounds(
         for kind, part in examples.items()
     }
     if not all(math.isfinite(report.bound.mean) for report in bounds.values()):
-        raise Failure(f"model {name} is of no use: its bound is not a finite number")
+        raise Failure(f"model {name} is unusable: its bound is not a finite number")
     return bounds
 
 
@@ -344,7 +344,7 @@ def _tell_bounds(of: str, bounds: Mapping[str, BoundReport], samples: int, title
 
 
 def _bound_table(bounds: Mapping[str, BoundReport], samples: int, titles: Mapping[str, str]) -> str:
-    """The bounds side by side, one row a number."""
+    """Returns the bounds side by side, one row per number."""
     rows = {
         "bound = KL + NLL": "bound",
         f"importance-weighted, {samples} sample{'s' * (samples > 1)}": "importance",
@@ -358,7 +358,7 @@ def _bound_table(bounds: Mapping[str, BoundReport], samples: int, titles: Mappin
 
 
 def _table(rows: Mapping[str, Mapping[str, str]], titles: Mapping[str, str]) -> str:
-    """Rows of one cell a kind of examples, under the titles of the kinds."""
+    """Returns rows of one cell per kind of examples, under the titles of the kinds."""
     lines = [("", *(titles.get(kind, kind) for kind in next(iter(rows.values()))))]
     lines += [(text, *cells.values()) for text, cells in rows.items()]
     return "\n".join("  " + f"{head:<32}" + "".join(f"{cell:>24}" for cell in cells) for head, *cells in lines)

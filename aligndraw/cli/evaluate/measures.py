@@ -51,7 +51,7 @@ PREVIEW_COUNT, NEIGHBOURS = 12, 3  # captions on a sheet, and training pictures 
 
 
 class Part(NamedTuple):
-    """Pictures with captions, each picture once."""
+    """Pictures, each once, with their captions."""
 
     images: NDArray[np.uint8]  # [n, C, H, W]
     examples: Examples  # k captions
@@ -62,13 +62,13 @@ def add_to(sets: Any) -> None:
     """Adds the two commands to the subparsers of `aligndraw eval`."""
     parser = sets.add_parser(
         "retrieval",
-        help="whether a caption finds its picture, by the model's likelihood",
-        description="Ranks pictures by how much more likely the model holds them given a caption than given the mean "
-        "caption, as the paper does, and than without one: the share of captions that find their picture among the "
+        help="how well captions find their pictures, by the model's likelihood",
+        description="Ranks pictures by their likelihood given a caption, relative to that given the mean caption, as "
+        "in the paper, and to that without a caption. Prints the share of captions that find their picture among the "
         "first K, and the median rank.",
     )
-    _add_data(parser, "that are looked for")
-    add_sharpening(parser, "take the likelihoods of pictures as")
+    _add_data(parser, "to search for")
+    add_sharpening(parser, "use the likelihoods of pictures as sharpened by")
     parser.add_argument(
         "--images",
         type=int_at_least(2),
@@ -76,40 +76,38 @@ def add_to(sets: Any) -> None:
         metavar="N",
         help="pictures of each kind to choose from [%(default)s]",
     )
-    parser.add_argument("--captions", type=int_at_least(1), metavar="N", help="captions, chosen at random [all]")
+    parser.add_argument("--captions", type=int_at_least(1), metavar="N", help="captions, drawn at random [all]")
     parser.add_argument(
         "--shortlist",
         type=int_at_least(2),
         default=SHORTLIST,
         metavar="N",
-        help="pictures that a caption chooses from: its own and the nearest to that [%(default)s]",
+        help="candidates per caption: its own picture and the nearest ones to it [%(default)s]",
     )
     add_shortlists(parser)
     add_marginal(parser)
     parser.add_argument(
-        "--samples", type=int_at_least(1), default=1, metavar="L", help="of the latents in a bound [%(default)s]"
+        "--samples", type=int_at_least(1), default=1, metavar="L", help="samples of the latents per bound [%(default)s]"
     )
     parser.set_defaults(run=_run_retrieval)
 
     parser = sets.add_parser(
         "similarity",
-        help="whether drawn pictures are like the true ones, and unlike those of training",
-        description="Draws pictures of captions: their structural similarity to the true picture, and the training "
-        "pictures that are nearest to them.",
+        help="similarity of drawings to the true pictures, and distance to the training pictures",
+        description="Measures the structural similarity of drawings to the true pictures of their captions, and finds "
+        "the training pictures nearest to them.",
     )
     _add_data(parser, "whose captions are drawn")
-    add_sharpening(parser, "compare the pictures as", bounds=False)
+    add_sharpening(parser, "compare the drawings as sharpened by", bounds=False)
     parser.add_argument(
         "--captions", type=int_at_least(1), default=200, metavar="N", help="captions of each kind [%(default)s]"
     )
-    parser.add_argument(
-        "-n", type=int_at_least(1), default=50, metavar="N", help="pictures of each caption [%(default)s]"
-    )
+    parser.add_argument("-n", type=int_at_least(1), default=50, metavar="N", help="drawings per caption [%(default)s]")
     parser.add_argument(
         "--sheet",
         type=Path,
         metavar="FILE",
-        help=f"also a .png of {PREVIEW_COUNT} drawn pictures, each with its {NEIGHBOURS} nearest training pictures",
+        help=f"also write a .png of {PREVIEW_COUNT} drawings, each with its {NEIGHBOURS} nearest training pictures",
     )
     parser.set_defaults(run=_run_similarity)
 
@@ -251,7 +249,7 @@ def _run_similarity(arguments: argparse.Namespace) -> int:
 
 
 def _parts(evaluation: Evaluation, arguments: argparse.Namespace) -> dict[str, Part]:
-    """The first pictures of the split, with all their captions."""
+    """Returns the first pictures of the split, with all their captions."""
     if evaluation.split is None:
         scenes = evaluation_scenes(arguments.split, arguments.seed, arguments.images)
         return {kind: Part(part.pictures(slice(None)), part, np.arange(len(part))) for kind, part in scenes.items()}
@@ -261,7 +259,7 @@ def _parts(evaluation: Evaluation, arguments: argparse.Namespace) -> dict[str, P
 
 
 def _captions(evaluation: Evaluation, arguments: argparse.Namespace) -> dict[str, Examples]:
-    """Captions of the split with their pictures, chosen at random."""
+    """Returns random captions of the split, with their pictures."""
     if evaluation.split is None:
         return dict(evaluation_scenes(arguments.split, arguments.seed, arguments.captions))
     size = min(arguments.captions, len(evaluation.split))
@@ -269,7 +267,7 @@ def _captions(evaluation: Evaluation, arguments: argparse.Namespace) -> dict[str
 
 
 def _training(evaluation: Evaluation, seed: int, size: int) -> Examples:
-    """So many captions that the model was trained on, or such as those; all where there are fewer."""
+    """Returns `size` training captions, or all where there are fewer; without data, captions of scenes."""
     if evaluation.data is None:
         return Scenes().epoch(seed, size=size)
     split = evaluation.data.split("train")
@@ -277,7 +275,7 @@ def _training(evaluation: Evaluation, seed: int, size: int) -> Examples:
 
 
 def _training_images(evaluation: Evaluation) -> NDArray[np.uint8]:
-    """Pictures that the model was trained on, or such as those."""
+    """Returns training pictures; without data, pictures of scenes."""
     if evaluation.data is None:
         return Scenes().epoch(0, size=TRAINING_COUNT).pictures(slice(None))
     return evaluation.data.split("train").images

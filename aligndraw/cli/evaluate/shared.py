@@ -1,4 +1,4 @@
-"""What the commands that score share: their options, a model with pictures that fit it, and the file of numbers."""
+"""Shared parts of the evaluation commands: options, a model with its data, and the file of results."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ COMBINATIONS = {"seen": "seen combinations", "held_out": "held-out combinations"
 def add_evaluation(
     parser: argparse.ArgumentParser, what: str, shipped: bool = False, splits: Sequence[str] | None = None
 ) -> None:
-    """--model, --sentences, --split, --seed, --json and --device.
+    """Adds --model, --sentences, --split, --seed, --json and --device.
 
     Args:
-        what: is done to the pictures of the split.
-        shipped: whether a model for the pictures comes with the package.
+        what: the use of the pictures of the split, for the help.
+        shipped: true where a model for the pictures ships with the package.
         splits: their names, where they are fixed.
     """
     if shipped:
@@ -58,13 +58,13 @@ def add_evaluation(
         help=f"pictures {what} [%(default)s]",
     )
     add_seed(parser, "of the examples and of the noise")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers to this file too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write all results to this file")
     add_device(parser)
 
 
 def add_sharpening(parser: argparse.ArgumentParser, what: str, bounds: bool = True) -> None:
-    """--sharpen and, where bounds are taken, --sharpen-epsilon; `what` is done, as the sharpener makes pictures."""
-    parser.add_argument("--sharpen", type=Path, metavar="DIR", help=f"{what} the sharpener in this folder makes them")
+    """Adds --sharpen and, for bounds, --sharpen-epsilon; `what` begins the help of --sharpen."""
+    parser.add_argument("--sharpen", type=Path, metavar="DIR", help=f"{what} the sharpener in this folder")
     if bounds:
         add_sharpen_epsilon(parser)
 
@@ -83,47 +83,47 @@ def add_sharpen_epsilon(parser: argparse.ArgumentParser) -> None:
         type=parse,
         default=EPSILON,
         metavar="E",
-        help="after sharpening, the mean of a pixel is clipped to [E, 1 - E] [%(default)s]",
+        help="after sharpening, means of pixels are clipped to [E, 1 - E] [%(default)s]",
     )
 
 
 def add_shortlists(parser: argparse.ArgumentParser) -> None:
-    """--features and --shortlists, for `shortlist_function`."""
+    """Adds --features and --shortlists, for `shortlist_function`."""
     lists = parser.add_mutually_exclusive_group()
     lists.add_argument(
         "--features",
         type=Path,
         metavar="DIR",
-        help="what `aligndraw train features` wrote: pictures are near by its last fully connected layer [by pixels]",
+        help="folder of `aligndraw train features`, whose network measures the distance of pictures [pixels do]",
     )
     lists.add_argument(
         "--shortlists",
         type=Path,
         metavar="FILE",
-        help=".npy of whole numbers [n, s]: for each of the n pictures those that it is found among",
+        help=".npy of whole numbers [n, s]: the candidates of each of the n pictures",
     )
 
 
 def add_marginal(parser: argparse.ArgumentParser) -> None:
-    """--marginal, of retrieval."""
+    """Adds --marginal, of retrieval."""
     parser.add_argument(
         "--marginal",
         type=int_at_least(1),
         default=MARGINAL,
         metavar="R",
-        help="training captions that retrieval estimates log p(x) by [%(default)s]",
+        help="training captions from which retrieval estimates log p(x) [%(default)s]",
     )
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """A model with the data that it is scored on.
+    """A model with the data on which it is evaluated.
 
     Attributes:
         name: the model's, for messages.
         title: of the data.
         data: a folder of captioned images; None for scenes.
-        split: the one of --split; None for scenes.
+        split: that of --split; None for scenes.
     """
 
     name: str
@@ -134,7 +134,7 @@ class Evaluation:
 
 
 def open_evaluation(arguments: argparse.Namespace) -> Evaluation:
-    """The model of --model, with --sharpen behind it, and the captioned images of --data or else scenes.
+    """Returns the model of --model, with the sharpener of --sharpen, and the captioned images of --data, or scenes.
 
     Raises:
         Failure: there is no such model, there are no such images, or they do not fit each other.
@@ -158,7 +158,7 @@ def open_evaluation(arguments: argparse.Namespace) -> Evaluation:
 
 
 def check_fits(name: str, pipeline: Pipeline, title: str, shape: tuple[int, int, int], words: Vocabulary) -> None:
-    """Raises a Failure where a model is of other pictures than [C, H, W] = `shape`, or of other words than the data."""
+    """Raises Failure where a model has another picture shape [C, H, W], or another vocabulary, than the data."""
     config = pipeline.model.config
     got = (config.channels, *config.image_size)
     if got != shape:
@@ -168,10 +168,12 @@ def check_fits(name: str, pipeline: Pipeline, title: str, shape: tuple[int, int,
 
 
 def shortlist_function(arguments: argparse.Namespace, size: int = SHORTLIST) -> Lists:
-    """What makes shortlists of images: --shortlists has them, or they are nearest by --features, or by pixels.
+    """Returns a function from images to shortlists.
+
+    Those of --shortlists, or the nearest images by --features or pixels.
 
     Args:
-        size: of the lists that are made here; all images where there are fewer.
+        size: of the lists; all images where there are fewer.
 
     Raises:
         ValueError, FileNotFoundError: there is no such network.
@@ -189,7 +191,7 @@ def shortlist_function(arguments: argparse.Namespace, size: int = SHORTLIST) -> 
 
 
 def summary(arguments: argparse.Namespace, name: str, model: PictureModel, backends: str) -> str:
-    """What was scored, and what the NLL consists of where that cannot be compared with the paper's."""
+    """Returns the evaluated model and conditions, and the constant part of an NLL of Gaussian pixels."""
     line = f"model {name}, {model.config.title}; {arguments.device}, {backends}; seed {arguments.seed}"
     if not has_bound(model) or model.config.likelihood == "bernoulli":
         return line
@@ -200,7 +202,7 @@ def summary(arguments: argparse.Namespace, name: str, model: PictureModel, backe
 
 
 def write_numbers(arguments: argparse.Namespace, name: str, options: Sequence[str], numbers: Mapping[str, Any]) -> None:
-    """All numbers as JSON, with the options that they depend on, where --json asks for them."""
+    """Writes all results as JSON to the file of --json, with the options that they depend on."""
     if arguments.json is None:
         return
     record = {

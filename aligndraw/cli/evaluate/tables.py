@@ -1,4 +1,4 @@
-"""`aligndraw tables`: the paper's Tables 1 and 3 for models of one's own."""
+"""`aligndraw tables`: the paper's Tables 1 and 3 for the user's models."""
 
 from __future__ import annotations
 
@@ -41,16 +41,20 @@ from aligndraw.printable import escape
 FORMAT = "aligndraw tables 2"
 MODEL_FILES = WEIGHTS, CONFIG
 LAPGAN = "LAPGAN"  # its name in the tables
-TABLES, PARTS, PLAN = "tables", "parts", "plan.json"  # tables.md and tables.json; a folder, and a file in it
+TABLES, PARTS, PLAN = (
+    "tables",
+    "parts",
+    "plan.json",
+)  # of tables.md and tables.json; of the folder of parts, and its plan
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the command to its parser."""
     defaults = Protocol()
     parser.description = (
-        "Compares models by retrieval, structural similarity and bound, and on scenes by the attributes of "
-        "their pictures, and writes the tables as Markdown and as JSON. What is done is kept: interrupted, the same "
-        "command goes on where it stopped, and a model that is added later is all that is computed."
+        "Compares models by retrieval, structural similarity and bound, and on scenes by the attributes of their "
+        "drawings. Writes the tables as Markdown and as JSON. Finished parts are kept: after an interruption the same "
+        "command resumes, and adding a model computes that model alone."
     )
     parser.epilog = "Several processes share the work: torchrun --nproc-per-node N -m aligndraw tables ..."
     parser.add_argument(
@@ -66,38 +70,40 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--lapgan", type=Path, metavar="DIR", help="folder of a LAPGAN, which has no bound")
     parser.add_argument(
-        "--sharpen", type=Path, metavar="DIR", help="a sharpener, for the bound on test after sharpening"
+        "--sharpen", type=Path, metavar="DIR", help="folder of a sharpener, for the bound on test after sharpening"
     )
     add_sharpen_epsilon(parser)
-    parser.add_argument("-o", type=Path, default=Path("tables"), metavar="DIR", help="folder to write [%(default)s]")
-    parser.add_argument("--overwrite", action="store_true", help="forget what was done for other tables in that folder")
+    parser.add_argument(
+        "-o", type=Path, default=Path("tables"), metavar="DIR", help="folder of the tables [%(default)s]"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="remove the parts of other tables in the folder")
     parser.add_argument(
         "--images",
         type=int_at_least(2),
         default=defaults.images,
         metavar="N",
-        help="captions of each split, each with its image [%(default)s]",
+        help="captions per split, each with its image [%(default)s]",
     )
     parser.add_argument(
         "--samples",
         type=int_at_least(1),
         default=defaults.samples,
         metavar="K",
-        help="of latents, for a bound [%(default)s]",
+        help="samples of the latents per bound [%(default)s]",
     )
     parser.add_argument(
         "--drawn",
         type=int_at_least(1),
         default=defaults.drawn,
         metavar="N",
-        help="pictures of a test caption that are compared with its image [%(default)s]",
+        help="drawings per test caption, compared with its image [%(default)s]",
     )
     parser.add_argument(
         "--pictures",
         type=int_at_least(1),
         default=defaults.pictures,
         metavar="N",
-        help="pictures of the caption of a scene whose attributes are read [%(default)s]",
+        help="drawings per scene, whose attributes are read [%(default)s]",
     )
     add_shortlists(parser)
     add_marginal(parser)
@@ -106,7 +112,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         type=int_at_least(1),
         default=1,
         metavar="N",
-        help="of each process; sums round by it [%(default)s]",
+        help="threads per process; the rounding of sums depends on it [%(default)s]",
     )
     add_seed(parser, "of the examples and of the noise")
     add_device(parser)
@@ -180,7 +186,7 @@ def _compare(arguments: argparse.Namespace, folders: Mapping[str, Path], group: 
     try:
         _do(done, models, group)
     except KeyboardInterrupt:
-        tell("\nwhat is done is kept: the same command goes on from there", error=True)
+        tell("\nfinished parts are kept: the same command resumes with them", error=True)
         raise
     group.barrier()
     if group.rank > 0:
@@ -197,7 +203,7 @@ def _compare(arguments: argparse.Namespace, folders: Mapping[str, Path], group: 
         },
         "sharpener": sharpen and {"folder": str(arguments.sharpen), "checksum": sharpen[0]},
     }
-    text = "\n".join(map(escape, text.split("\n")))  # names of models and folders are in it
+    text = "\n".join(map(escape, text.split("\n")))  # it has names of models and folders
     written = {"md": text, "json": json.dumps(record, indent=2, allow_nan=False) + "\n"}
     for ending, content in written.items():
         path = arguments.o / f"{TABLES}.{ending}"
@@ -209,20 +215,20 @@ def _compare(arguments: argparse.Namespace, folders: Mapping[str, Path], group: 
 
 
 def _space(arguments: argparse.Namespace) -> str:
-    """What shortlists are of."""
+    """Returns the origin of the shortlists, as text."""
     if arguments.shortlists is not None:
         return f"of {arguments.shortlists}"
     return f"nearest by {arguments.features or 'pixels'}"
 
 
 def _key(folder: Path, *names: str) -> str:
-    """What tells a model or a sharpener from every other, as the name of a folder."""
+    """Returns the name of a folder that identifies a model or a sharpener by its files."""
     digest = hashlib.sha256("".join(file_checksum(folder / name) for name in names).encode())
     return digest.hexdigest()[:16]
 
 
 def _begin(place: Path, plan: Mapping[str, Any], overwrite: bool) -> None:
-    """A folder for parts of this plan. Raises a Failure where it holds those of another."""
+    """Makes a folder for the parts of a plan. Raises Failure where it holds parts of another."""
     path = place / PLAN
     if path.is_file():
         with failing(ValueError), naming(path, "damaged (give another folder, or remove this one)"):
@@ -242,7 +248,7 @@ def _begin(place: Path, plan: Mapping[str, Any], overwrite: bool) -> None:
 
 
 def _do(done: Parts, models: Mapping[str, ModelParts], group: ProcessGroup) -> None:
-    """This process's share, with a bar on a terminal; the first process shows its own."""
+    """Computes this process's share of the parts; the first process shows a progress bar on a terminal."""
     share = done.share([part for model in models.values() for part in model.parts], group)
     titles = {
         part.name: f"{name}: {measure}"
@@ -266,7 +272,7 @@ def _do(done: Parts, models: Mapping[str, ModelParts], group: ProcessGroup) -> N
 
 
 def _command(arguments: argparse.Namespace) -> str:
-    """The command that makes these tables again."""
+    """Returns the command that repeats these tables."""
     models = [f"{name}={folder}" for name, folder in arguments.model]
     words = ["aligndraw", "tables", "--data", arguments.data, "--model", *models]
     for name in ("lapgan", "sharpen", "features", "shortlists"):

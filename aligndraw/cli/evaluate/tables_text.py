@@ -1,4 +1,4 @@
-"""The tables of `aligndraw tables` as Markdown."""
+"""The Markdown of `aligndraw tables`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NONE = "–"
 def markdown(
     rows: Mapping[str, TableRow], data: TableData, protocol: Protocol, command: str, plan: Mapping[str, Any]
 ) -> str:
-    """Both tables, that of attributes where there are any, and how to repeat them."""
+    """Returns both tables, that of attributes where there are any, and the command that repeats them."""
     versions = ", ".join(f"{name} {version}" for name, version in plan["versions"].items())
     parts = [
         f"# Tables: {data.title}",

@@ -1,4 +1,4 @@
-"""`aligndraw train`: one parser per training; all of them follow the flow of `job`."""
+"""`aligndraw train`: one parser per training, all with the flow of `job`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`aligndraw train sharpener` and `aligndraw train lapgan`: images with captions to networks in a run folder."""
+"""`aligndraw train sharpener` and `aligndraw train lapgan`: train on images with captions, in a run folder."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from aligndraw.training.adversarial import PyramidUpdate, Update, log_epoch
 from aligndraw.training.run import SAMPLES
 from aligndraw.viz import Captioned, contact_sheet, save_png
 
-PREVIEW_COUNT = 8  # examples on the sheet of an epoch
+PREVIEW_COUNT = 8  # examples on an epoch's sheet
 DATA_FIELDS = ("image_size", "channels", "sentence_units", "sentences")  # of the model; no options
 
 
 class AdversarialJob(job.SetupJob):
-    """The training of generators against discriminators; NEXT is the command that uses them."""
+    """A training of generators against discriminators; NEXT is the command that uses the result."""
 
     FILES: ClassVar[tuple[str, str]]
     NEXT: ClassVar[str]
@@ -46,13 +46,13 @@ class AdversarialJob(job.SetupJob):
 
     @classmethod
     def preset(cls, data: Path) -> str:
-        """Returns the preset that is taken where none is given."""
+        """Returns the default preset."""
         return "scenes"
 
     @classmethod
     def settings_from(cls, arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
         if arguments.data is None:
-            raise Failure("--data PATH must say what to train on", status=2)
+            raise Failure("--data PATH must name the training data", status=2)
         settings = {
             "data": os.path.abspath(arguments.data),
             "sentences": absolute_specification(arguments.sentences or "caption"),
@@ -95,7 +95,7 @@ def _text(numbers: Mapping[str, float]) -> str:
     return "; ".join(
         f"{level.replace('_', ' ')}discriminator {numbers[f'{level}discriminator_loss']:.3f}, "
         f"generator {numbers[f'{level}generator_loss']:.3f} nats, "
-        f"told {100 * numbers[f'{level}real_accuracy']:.0f} % of real images, "
+        f"recognised {100 * numbers[f'{level}real_accuracy']:.0f} % of real images, "
         f"{100 * numbers[f'{level}fake_accuracy']:.0f} % of fakes"
         for level in levels
     )
@@ -139,20 +139,20 @@ class LAPGANJob(AdversarialJob):
 
 def add_to(parsers: Any) -> None:
     """Adds both commands to the subparsers of `aligndraw train`."""
-    data = "folder that `aligndraw data` wrote, of which the split train"
+    data = "folder that `aligndraw data` wrote, whose train split is used"
     _add_training(
         parsers,
         SharpenerJob,
         "a sharpener, on images with captions",
         "Trains a sharpener: the residual level of a Laplacian pyramid, a generator against a discriminator.",
         f"{data}; or .npz with images, float32 [n, C, H, W] in [0, 1], and captions, strings [n]",
-        "published: the paper's size and the schedule of LAPGAN's released code, hours on a CPU; scenes: for a "
-        "laptop, on the reconstructions of --model [scenes for images of `aligndraw data scenes`, else published]",
+        "published: the paper's size and the schedule of LAPGAN's released code, hours on a CPU; scenes: small, for a "
+        "laptop, on reconstructions by --model [scenes for images of `aligndraw data scenes`, else published]",
     )
     _add_training(
         parsers,
         LAPGANJob,
-        "LAPGAN, a baseline that draws by itself, on images with captions",
+        "LAPGAN, a baseline that draws without an alignDRAW, on images with captions",
         "Trains the paper's baseline LAPGAN: two levels of a Laplacian pyramid, each a generator against a "
         "discriminator.",
         data,

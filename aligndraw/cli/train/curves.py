@@ -13,7 +13,7 @@ from aligndraw.training.state import Resumable, Update
 
 
 def check_tensorboard() -> None:
-    """Raises a Failure where events cannot be written."""
+    """Raises Failure where TensorBoard is not installed."""
     try:
         import torch.utils.tensorboard  # noqa: F401
     except ImportError as error:
@@ -21,7 +21,7 @@ def check_tensorboard() -> None:
 
 
 class Curves:
-    """Writes the figures of `metrics.jsonl` into a folder of the run too, for `tensorboard --logdir`."""
+    """Writes the figures of `metrics.jsonl` as events into the run folder, for `tensorboard --logdir`."""
 
     def __init__(self, folder: Path, trainer: Resumable[Any], stack: ExitStack) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -43,7 +43,7 @@ class Curves:
 
 
 def _flat(scores: Mapping[str, Any], place: str) -> Iterator[tuple[str, float]]:
-    """Yields each measured number with its path; of an estimate its mean."""
+    """Yields each figure with its path; of an estimate its mean."""
     for name, value in scores.items():
         path = f"{place}/{name}"
         if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""`aligndraw train mnist|scenes|captioned`: pictures with captions to a model in a run folder."""
+"""`aligndraw train mnist|scenes|captioned`: train a model on pictures with captions, in a run folder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from aligndraw.presets import PRESETS
 from aligndraw.training import Update
 from aligndraw.training.run import SAMPLES
 
-AVERAGED_UPDATES = 50  # of the figures in the progress bar
+AVERAGED_UPDATES = 50  # whose mean figures the progress bar shows
 _VAES = "; fc-vae, conv-vae: variational auto-encoders, fully connected and convolutional"
 
 FIELDS = list(dict.fromkeys(f.name for config in (*MODEL_CONFIGS, TrainingConfig) for f in fields(config)))
@@ -35,8 +35,8 @@ class DrawingJob(job.Job):
     Args:
         begun: from `new_run` or `resumed_run`.
         name: of the command.
-        device: where it runs.
-        backends: that serve the ops, as text.
+        device: of the model.
+        backends: of the ops, as text.
     """
 
     unit = "images"
@@ -91,28 +91,27 @@ def add_to(parsers: Any) -> None:
     parser = _add_set(
         parsers,
         "mnist",
-        "one or two digits with captions that say where they are",
-        "Trains on MNIST with captions: one or two digits on 60 x 60 pixels. Without --digits, on the 10,000 that ship "
-        "with the package.",
+        "MNIST with captions: one or two digits, and captions that name their places",
+        "Trains on MNIST with captions: one or two digits on 60 x 60 pixels, by default of the 10,000 in the package.",
         "quick: minutes on a laptop; best: longer, for better pictures; paper: the paper's model and recipe, hours",
     )
     digits = ".npz with images [n, 28, 28] and labels [n], uint8; or a folder with MNIST's IDX files; or the authors' "
     parser.add_argument("--digits", type=Path, metavar="PATH", help=digits + "mnist.h5")
-    bans = "placements that training never shows; strict: one digit per place; authors: drawn for each template by "
-    bans += "itself, as the paper's authors do; sifting, rotated-3, rotated-7: other digits per place [strict]"
+    bans = "placements that training never shows; strict: one digit per place; authors: drawn per template, as the "
+    bans += "paper's authors do; sifting, rotated-3, rotated-7: other digits per place [strict]"
     parser.add_argument("--bans", choices=BANS, help=bans)
     _add_set(
         parsers,
         "scenes",
-        "colour pictures of things in places",
-        "Trains on scenes: 32 x 32 colour pictures of one thing before a sky and a ground, painted as training runs.",
+        "scenes: colour pictures of one object before a sky and a ground",
+        "Trains on scenes: 32 x 32 colour pictures of one object before a sky and a ground, painted during training.",
         "scenes: a model for a laptop",
     )
     parser = _add_set(
         parsers,
         "captioned",
         "captioned images in a folder",
-        "Trains on captioned images that `aligndraw data` has stored. Image size, channels and words are theirs.",
+        "Trains on captioned images that `aligndraw data` has stored; they set image size, channels and vocabulary.",
         "scenes: small; coco: the paper's model and recipe, days on a CPU",
     )
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder that `aligndraw data` wrote")
@@ -126,14 +125,14 @@ def add_validation_size(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_set(parsers: Any, name: str, summary: str, description: str, presets: str) -> argparse.ArgumentParser:
-    """Adds the parser of a data set, with the options that all data sets share."""
+    """Adds the parser of a data set, with the options of all data sets."""
     seed = "the parameters, the examples and the noise"
     parser = job.add_training(parsers, name, _begin, summary, description, "the preset", seed, model=True)
     parser.add_argument("--preset", choices=PRESETS[name], help=f"{presets} [{next(iter(PRESETS[name]))}]")
     add_validation_size(parser)
     table = PRESETS[name]
     models = next(iter(table.values()))
-    kinds = "align: alignDRAW; noalign: one vector of its language model for all steps; skipthought: one vector of a "
+    kinds = "align: alignDRAW; noalign: one vector of its language model in all steps; skipthought: one vector of a "
     kinds += f"sentence encoder (--sentences){_VAES * ('fc-vae' in models)} [align]"
     parser.add_argument("--model", choices=models, help=kinds)
     drawing = {preset: configs["align"] for preset, configs in table.items()}
@@ -150,7 +149,7 @@ def _add_set(parsers: Any, name: str, summary: str, description: str, presets: s
 
 @contextmanager
 def _begin(arguments: argparse.Namespace) -> Iterator[DrawingJob]:
-    backends = describe_backends(arguments.device)  # refuses before anything is written
+    backends = describe_backends(arguments.device)  # a Failure comes before any file is written
     with ExitStack() as stack:
         with failing(ValueError):
             begun = _resumed(arguments, stack) if arguments.resume else _new(arguments, stack)
@@ -164,7 +163,7 @@ def _new(arguments: argparse.Namespace, stack: ExitStack) -> Job:
         raise Failure("captioned images are needed: give --data DIR", status=2)
     preset, kind = arguments.preset or next(iter(PRESETS[name])), arguments.model or "align"
     if kind == "skipthought" and arguments.sentences is None:
-        raise Failure("--model skipthought reads vectors of sentences: give --sentences KIND", status=2)
+        raise Failure("--model skipthought reads sentence vectors: give --sentences KIND", status=2)
     network, recipe = PRESETS[name][preset][kind]
     known = {f.name for config in (network, recipe) for f in fields(config)}
     for field in FIELDS:

@@ -1,4 +1,4 @@
-"""`aligndraw train end-to-end`: a drawing model and a sharpener, trained on together, to one model in a run folder."""
+"""`aligndraw train end-to-end`: train a drawing model and a sharpener jointly, as one model in a run folder."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ def add_to(parsers: Any) -> None:
         parsers,
         NAME,
         _begin,
-        "a drawing model and its sharpener, on together",
-        "Trains a drawing model and a sharpener on together: the bound is that of the refined pictures, and both learn "
-        "from it. The result is one model, for all that others are for.",
+        "a drawing model and its sharpener, jointly",
+        "Trains a drawing model and a sharpener jointly, on the bound of the refined pictures. The result is one "
+        "model, which all commands accept.",
         "the preset",
         "the examples, the noise and the discriminator",
         model=True,
     )
     add_model(parser)
-    sharpener = "folder of a sharpener that reads captions as the model does"
+    sharpener = "folder of a sharpener with the model's reading of captions"
     parser.add_argument("--sharpener", type=Path, metavar="DIR", help=sharpener)
     data = "folder that `aligndraw data` wrote [the model's training data]"
     parser.add_argument("--data", type=Path, metavar="DIR", help=data)
@@ -50,7 +50,7 @@ def add_to(parsers: Any) -> None:
 
 @contextmanager
 def _begin(arguments: argparse.Namespace) -> Iterator[DrawingJob]:
-    backends = describe_backends(arguments.device)  # refuses before anything is written
+    backends = describe_backends(arguments.device)  # a Failure comes before any file is written
     with ExitStack() as stack:
         with failing(ValueError, FileNotFoundError):
             begun = _resumed(arguments, stack) if arguments.resume else _new(arguments, stack)
@@ -59,7 +59,7 @@ def _begin(arguments: argparse.Namespace) -> Iterator[DrawingJob]:
 
 def _new(arguments: argparse.Namespace, stack: ExitStack) -> Job:
     if arguments.sharpener is None:
-        raise Failure("--sharpener DIR must name the sharpener to begin with", status=2)
+        raise Failure("--sharpener DIR must name the initial sharpener", status=2)
     with failing(ValueError, status=2):
         recipe = apply_overrides(RECIPE, arguments)
     pipeline = Pipeline.load(arguments.model)

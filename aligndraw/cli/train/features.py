@@ -1,4 +1,4 @@
-"""`aligndraw train features`: images with classes to a feature space, in a run folder."""
+"""`aligndraw train features`: train a feature space on images with classes, in a run folder."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class FeaturesJob(job.SetupJob):
 
     def finish(self, ended: str) -> Iterator[str]:
         folder = self.run.folder
-        yield f"finished: {accuracy(self.setup.trainer.model, self.setup.test)} % of 1,000 test images told"
+        yield f"finished: {accuracy(self.setup.trainer.model, self.setup.test)} % of 1,000 test images classified right"
         yield f"wrote {folder / NAMES[0]} and {NAMES[1]}: the network"
         yield f"next: aligndraw eval retrieval --features {shlex.quote(str(folder))} --model ..."
 
@@ -46,12 +46,12 @@ def add_to(parsers: Any) -> None:
         parsers,
         FeaturesJob.NAME,
         FeaturesJob.begin,
-        "a feature space for shortlists of retrieval, on images with classes",
-        "Trains a network that classifies images; `aligndraw eval retrieval` looks for near pictures in the space of "
-        "its last fully connected layer. Without --data, it learns the objects of scenes.",
+        "a feature space for the shortlists of retrieval, on images with classes",
+        "Trains an image classifier. `aligndraw eval retrieval` measures the distance of pictures by its last fully "
+        "connected layer. Without --data, it classifies the objects of scenes.",
         "scenes and of CIFAR-10",
         "the parameters and of the order of the images",
     )
-    data = "CIFAR-10's Python or binary files, in a folder [scenes]"
+    data = "folder of CIFAR-10's Python or binary files [scenes]"
     parser.add_argument("--data", type=Path, metavar="DIR", help=data)
     add_presets(parser, PRESETS, without=("image_size", "channels", "classes"))  # the data determine these

@@ -1,4 +1,4 @@
-"""The flow of every training: begin or resume, train, stop on a signal, say what was written."""
+"""The flow of every training: begin or resume, train, stop on a signal, report the results."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Job(ABC):
         run: the run folder, locked.
         trainer: fresh, or restored from the newest whole checkpoint.
         epochs: of the recipe.
-        remarks: lines for the user: damaged checkpoints, other conditions than before.
-        unit, per_update: what the progress bar counts, and by how much an update moves it.
+        remarks: lines for the user: damaged checkpoints, changed conditions.
+        unit, per_update: the unit of the progress bar, and its number per update.
     """
 
     NAME: ClassVar[str]
@@ -59,7 +59,7 @@ class Job(ABC):
         """Writes the last files; returns the closing lines."""
 
     def prepare(self) -> None:  # noqa: B027 (most trainings have nothing to prepare)
-        """Does slow work before the first update, once the description is printed."""
+        """Does slow work before the first update, after the description is printed."""
 
     def end_epoch(self, epoch: int) -> Mapping[str, Any]:
         """Saves the trained networks; returns the figures of the epoch."""
@@ -75,7 +75,7 @@ class Job(ABC):
 
 
 class SetupJob(Job):
-    """A training that a `TrainingSetup` describes."""
+    """A training of a `TrainingSetup`."""
 
     SETUP: ClassVar[type[TrainingSetup]]
 
@@ -89,12 +89,12 @@ class SetupJob(Job):
     @classmethod
     @abstractmethod
     def settings_from(cls, arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
-        """Returns the settings and the preset that the command line names."""
+        """Returns the settings and the preset of the command line."""
 
     @classmethod
     @contextmanager
     def begin(cls: type[_J], arguments: argparse.Namespace) -> Iterator[_J]:
-        """Begins the training in --out, or takes it up again."""
+        """Begins the training in --out, or resumes it."""
         with ExitStack() as stack:
             with failing(ValueError, FileNotFoundError):
                 if arguments.resume:
@@ -118,19 +118,19 @@ def add_training(
     Args:
         begin: begins or resumes the training.
         summary, description: of the help.
-        values, seed: the help says whose values stand in [brackets], and what the seed is of.
-        model: the folder also holds a model.
+        values, seed: the source of the values in [brackets], and the purpose of the seed, for the help.
+        model: true where the folder also holds a model.
     """
-    again = f"Values in [brackets] are those of {values}. Ctrl-C saves the run, and --resume takes it up again."
+    again = f"Values in [brackets] are those of {values}. Ctrl-C saves the run; --resume continues it."
     parser: argparse.ArgumentParser = parsers.add_parser(name, help=summary, description=f"{description} {again}")
     place = f"folder of the run{' and its model' * model}, made if need be [%(default)s]"
     parser.add_argument("--out", type=Path, default=Path(f"aligndraw-{name}"), metavar="DIR", help=place)
     group = parser.add_mutually_exclusive_group()
-    group.add_argument("--overwrite", action="store_true", help="remove what a training left in that folder")
-    group.add_argument("--resume", action="store_true", help="take up the run in that folder, with its own settings")
+    group.add_argument("--overwrite", action="store_true", help="remove the files of a training in the folder")
+    group.add_argument("--resume", action="store_true", help="continue the run in the folder, with its own settings")
     every = "updates between checkpoints [%(default)s]"
     parser.add_argument("--checkpoint-every", type=int_at_least(1), default=100, metavar="N", help=every)
-    events = "write TensorBoard events into the folder too; needs the package tensorboard"
+    events = "also write TensorBoard events into the folder; needs the package tensorboard"
     parser.add_argument("--tensorboard", action="store_true", help=events)
     add_seed(parser, f"of {seed}", default=None)
     add_device(parser)
@@ -143,7 +143,7 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace, begin: 
     folder: Path = arguments.out
     if arguments.resume:
         for name, value in vars(arguments).items():
-            if value is not None and parser.get_default(name) is None:  # a setting, which the run has fixed
+            if value is not None and parser.get_default(name) is None:  # a setting, which the run keeps
                 option = name.replace("_", "-")
                 raise Failure(f"--resume keeps the settings of the run: leave out --{option}", status=2)
     elif arguments.seed is None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Progress:
-    """Shows how training goes: a bar on a terminal, and a line per epoch."""
+    """Shows the progress of a training: a bar on a terminal, and one line per epoch."""
 
     def __init__(self, job: Job, stack: ExitStack) -> None:
         self.job = job

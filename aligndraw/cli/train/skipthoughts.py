@@ -1,4 +1,4 @@
-"""`aligndraw train skipthoughts`: consecutive sentences to skip-thoughts in a run folder."""
+"""`aligndraw train skipthoughts`: train skip-thoughts on consecutive sentences, in a run folder."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class SkipThoughtsJob(job.SetupJob):
     @classmethod
     def settings_from(cls, arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
         if arguments.text is None:
-            raise Failure("--text FILE must say what to train on", status=2)
+            raise Failure("--text FILE must name the training text", status=2)
         vectors: Path | None = arguments.word_vectors
         if vectors is not None and not vectors.is_file():
             raise Failure(f"there are no word vectors {vectors}")
@@ -66,13 +66,13 @@ def add_to(parsers: Any) -> None:
         parsers,
         SkipThoughtsJob.NAME,
         SkipThoughtsJob.begin,
-        "vectors of sentences, on text",
-        "Trains skip-thoughts on sentences that follow each other, and saves them in the form of the released ones.",
+        "skip-thoughts, a sentence encoder, on text",
+        "Trains skip-thoughts on consecutive sentences, and saves them in the form of the released ones.",
         "the released code",
         "the parameters and of the order of the sentences",
     )
     text = "UTF-8 text, one sentence per line; an empty line between two texts"
     parser.add_argument("--text", type=Path, metavar="FILE", help=text)
-    vectors = "word2vec's, .bin or text: at the end, all its words are mapped into the vocabulary"
+    vectors = "word2vec file, .bin or text, whose words are added to the vocabulary after training"
     parser.add_argument("--word-vectors", type=Path, metavar="FILE", help=vectors)
     add_presets(parser, PRESETS)

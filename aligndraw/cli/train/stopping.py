@@ -1,4 +1,4 @@
-"""Trainings that end well when they are asked to."""
+"""Signals that end a training."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from aligndraw.cli.telling import tell
 
 @contextmanager
 def stopped_by_signals() -> Iterator[Callable[[], bool]]:
-    """Whether Ctrl-C or a request to terminate came; a second one is not waited for."""
+    """Yields a function that returns whether Ctrl-C or SIGTERM came; a second signal ends the process at once."""
     asked = False
 
     def ask(number: int, _: object) -> None:
         nonlocal asked
         asked = True
         restore()
-        tell("\nstopping after this update; once more: at once, and unsaved", error=True, flush=True)
+        tell("\nstopping after this update; a second signal stops at once, without saving", error=True, flush=True)
 
     def restore() -> None:
         for number, handler in before.items():

@@ -168,7 +168,7 @@ def test_features(command, drawing, tmp_path, monkeypatch):
     monkeypatch.setattr("aligndraw.cli.evaluate.measures.TRAINING_COUNT", 10)
     status, out, err = command("train", "features", *FEATURES, "--out", tmp_path / "whole")
     assert (status, err) == (0, "") and "on 16 classes of scenes: 6 updates; cpu" in out
-    assert " % of 1,000 test images told" in out
+    assert " % of 1,000 test images classified right" in out
     done = []
 
     def stopping(self, *arguments, **options):

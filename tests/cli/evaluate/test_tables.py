@@ -129,7 +129,7 @@ def test_going_on(compare, command, scenes, scenes_model, tmp_path, monkeypatch)
     monkeypatch.setattr(ModelParts, "_likelihoods", interrupted)
     status, _, err = command("tables", "--data", "scenes", "--model", f"a={scenes}", "-o", tmp_path / "out", *SMALL)
     assert status == 130 and not (tmp_path / "out" / "tables.md").exists()
-    assert "what is done is kept: the same command goes on from there" in err
+    assert "finished parts are kept: the same command resumes with them" in err
     assert len(done) == 11  # three parts of each split's bound, one of the likelihoods, and the one it broke off
     monkeypatch.setattr(ModelParts, "_likelihoods", likelihoods)
     done.clear()
@@ -286,7 +286,7 @@ def test_a_damaged_part(compare, command, scenes, tmp_path):
     part = next((tmp_path / "out" / "parts").glob("*/similarity-*.npy"))
     part.write_bytes(part.read_bytes()[:-8])
     status, _, err = command("tables", "--data", "scenes", "--model", f"a={scenes}", "-o", tmp_path / "out", *SMALL)
-    assert status == 1 and f"{part} is not what was computed: remove it, and start again" in err
+    assert status == 1 and f"{part} is not the computed result: remove it, and start again" in err
     part.unlink()
     compare(f"a={scenes}")
 

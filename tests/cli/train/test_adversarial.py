@@ -130,7 +130,7 @@ def test_errors(command, data, model, tmp_path, listing):
     before = listing()
     train = ("train", "lapgan", "--out", tmp_path / "l")
     for arguments, status, message in (
-        (train, 2, "--data PATH must say what to train on"),
+        (train, 2, "--data PATH must name the training data"),
         ((*train, "--data", tmp_path / "a.npz"), 1, "there are no captioned images in"),
         ((*train, "--data", data, "--model", model), 1, "unknown word"),
         (

@@ -126,7 +126,7 @@ def test_refused(command, stored, vectors, tmp_path, listing):
     vae = ("--model", "fc-vae", "--data", stored, "--out", tmp_path / "new")
     before = listing()
     for arguments, status, message in (
-        (new, 2, "--model skipthought reads vectors of sentences: give --sentences"),
+        (new, 2, "--model skipthought reads sentence vectors: give --sentences"),
         ((*new, "--sentences", "nonsense"), 1, "sentences must be caption, combined-skip:DIR"),
         ((*new, "--sentences", "vectors:gone.npz"), 1, "sentences must be there to be read, got 'vectors:/"),
         ((*new, "--sentences", f"vectors:{tmp_path / 'none.npz'}"), 1, "none.npz has no vector of the caption 'a"),

@@ -67,7 +67,7 @@ def test_errors(command, text, tmp_path, listing):
     before = listing()
     train = ("train", "skipthoughts", "--out", tmp_path / "s")
     for arguments, status, message in (
-        (train, 2, "--text FILE must say what to train on"),
+        (train, 2, "--text FILE must name the training text"),
         ((*train, "--text", tmp_path / "none.txt"), 1, "cannot read"),
         ((*train, "--text", tmp_path / "short.txt"), 1, "no three sentences"),
         ((*train, "--text", tmp_path / "latin.txt"), 1, "must be UTF-8 text"),
