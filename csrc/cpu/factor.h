@@ -3,8 +3,8 @@
 #pragma once
 #include <optional>
 
-#include "bfloat16.h"
 #include "packed.h"
+#include "tiles.h"
 
 namespace aligndraw::cpu {
 
