@@ -11,7 +11,7 @@ constexpr int64_t at_once = 32;  // depth tiles whose products are formed before
 }  // namespace
 
 void multiply(Matrix<float> result, std::initializer_list<Term> terms, bool adds, Isa isa) {
-  const auto& [left, right] = *terms.begin();
+  const Tiles &left = terms.begin()->left, &right = terms.begin()->right;
   const int64_t left_blocks = (left.rows() + block_side - 1) / block_side;
   const int64_t right_blocks = (right.rows() + block_side - 1) / block_side;
   int64_t depth = 0;

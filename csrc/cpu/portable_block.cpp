@@ -1,6 +1,6 @@
 // The kernel of block_kernels.h in the compiler's own vectors.
 #include "block_kernels.h"
-#include "cpu.h"
+#include "compiler.h"
 #include "vector.h"
 
 namespace aligndraw::cpu {
