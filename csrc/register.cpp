@@ -18,7 +18,7 @@ namespace aligndraw {
 // What has no other form: products by each ISA, the number of the ISA that serves and of the best
 // one here, and update rules.
 STABLE_TORCH_LIBRARY_FRAGMENT(aligndraw, ops) {
-  ops.def("product(Tensor left, Tensor right, bool bf16, int isa) -> Tensor");
+  ops.def("product(Tensor left, Tensor right, bool bf16, int isa, int times=1) -> Tensor");
   ops.def("isa() -> int");
   ops.def("best_isa() -> int");
   ops.def(

@@ -31,7 +31,9 @@ def guarded(make):
     @functools.wraps(make)
     def make_guarded(*args, **kwargs):
         made = make(*args, **kwargs)
-        moved = [type(a)(*map(at_the_end_of_a_page, a)) if isinstance(a, tuple) else at_the_end_of_a_page(a) for a in made]
+        moved = [
+            type(a)(*map(at_the_end_of_a_page, a)) if isinstance(a, tuple) else at_the_end_of_a_page(a) for a in made
+        ]
         return type(made)(moved)
 
     return make_guarded
