@@ -9,7 +9,7 @@ from aligndraw.backends import ISAS, cpp_or_reference, served_isa
 from aligndraw.ops._op import PlainOp, check_shape, check_sizes
 
 
-def product_reference(left: Tensor, right: Tensor, bf16: bool, isa: int = 0) -> Tensor:
+def product_reference(left: Tensor, right: Tensor, bf16: bool, isa: int = 0, times: int = 1) -> Tensor:
     """`product` in plain PyTorch, for any device and dtype: the specification. Only factors of float32 are rounded."""
     right = right.mT
     if not bf16 or left.dtype != torch.float32:
@@ -20,7 +20,7 @@ def product_reference(left: Tensor, right: Tensor, bf16: bool, isa: int = 0) -> 
     return left.bfloat16().float() @ right.bfloat16().float()
 
 
-def _check(left: Tensor, right: Tensor, bf16: bool, isa: int) -> None:
+def _check(left: Tensor, right: Tensor, bf16: bool, isa: int, times: int = 1) -> None:
     check_shape("product", "left", left, "[m, k]", (None, None))
     check_shape("product", "right", right, "[n, k]", (None, left.shape[1]))
     kind = str(left.dtype).removeprefix("torch.")
@@ -32,20 +32,20 @@ def _check(left: Tensor, right: Tensor, bf16: bool, isa: int) -> None:
     check_sizes("product", "the product", (left.shape[0], right.shape[0]))
 
 
-def _fake(left: Tensor, right: Tensor, bf16: bool, isa: int) -> Tensor:
+def _fake(left: Tensor, right: Tensor, bf16: bool, isa: int, times: int = 1) -> Tensor:
     return left.new_empty(left.shape[0], right.shape[0])
 
 
 _op = PlainOp(
     "product",
-    schema="(Tensor left, Tensor right, bool bf16, int isa) -> Tensor",
+    schema="(Tensor left, Tensor right, bool bf16, int isa, int times=1) -> Tensor",
     reference=product_reference,
     check=_check,
     fake=_fake,
 )
 
 
-def product(left: Tensor, right: Tensor, bf16: bool = False, isa: str | None = None) -> Tensor:
+def product(left: Tensor, right: Tensor, bf16: bool = False, isa: str | None = None, times: int = 1) -> Tensor:
     """left rightᵀ: result[i, j] = Σ_k left[i, k] right[j, k]. It has no derivatives.
 
     In C++ the bits of a row depend neither on the other rows nor on the number of threads.
@@ -56,6 +56,7 @@ def product(left: Tensor, right: Tensor, bf16: bool = False, isa: str | None = N
         bf16: round both factors to bfloat16, and sum in float32.
         isa: the instruction set that the C++ product takes, one of `aligndraw.backends.ISAS` that this machine has;
             None: the one that serves.
+        times: how often C++ repeats the product of the same packed factor, for a measurement of its rate.
 
     Returns:
         [m, n], in the dtype of the factors.
@@ -63,7 +64,7 @@ def product(left: Tensor, right: Tensor, bf16: bool = False, isa: str | None = N
     Raises:
         RuntimeError: shapes or dtypes do not fit, the machine lacks the instruction set, or a gradient is asked for.
     """
-    return _op(left, right, bf16, isa_number(isa) if _op.backend(left) == "cpp" else 0)  # type: ignore[no-any-return]
+    return _op(left, right, bf16, isa_number(isa) if _op.backend(left) == "cpp" else 0, times)  # type: ignore[no-any-return]
 
 
 def isa_number(isa: str | None) -> int:

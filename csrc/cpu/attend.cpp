@@ -11,8 +11,9 @@ using Four = std::tuple<Tensor, Tensor, Tensor, Tensor>;
 template <class T>
 ALIGNDRAW_INLINE void forward_caption(const Caption<T>& caption, const AttendSizes& sizes,
                                       T* context, T* weights) {
-  const auto [words, units, width] = sizes;
-  const auto [query, keys, score, values, length] = caption;
+  const int64_t words = sizes.words, units = sizes.units, width = sizes.width;
+  const int64_t length = caption.length;
+  const T* const values = caption.values;
   energies(caption, units, weights);
   T largest = weights[0];
   for (int64_t k = 1; k < length; ++k) largest = weights[k] > largest ? weights[k] : largest;
@@ -30,8 +31,9 @@ ALIGNDRAW_INLINE void backward_caption(const T* grad_context, const T* grad_weig
                                        const Caption<T>& caption, const T* weights,
                                        const AttendSizes& sizes, const CaptionGrads<T>& grads,
                                        T* grad_energies) {
-  const auto [words, units, width] = sizes;
-  const auto [query, keys, score, values, length] = caption;
+  const int64_t words = sizes.words, units = sizes.units, width = sizes.width;
+  const int64_t length = caption.length;
+  const T* const values = caption.values;
   T mean = 0;
   for (int64_t k = 0; k < length; ++k) {
     const T* const value = values + k * width;

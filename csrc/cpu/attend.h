@@ -27,14 +27,15 @@ struct CaptionGrads {
   bool adds_keys;  // the keys' gradient is added to
 };
 
-void forward_row(const Caption<float>& caption, const AttendSizes& sizes, float* context,
-                 float* weights);
+ALIGNDRAW_HAS_CLONES void forward_row(const Caption<float>& caption, const AttendSizes& sizes,
+                                      float* context, float* weights);
 void forward_row(const Caption<double>& caption, const AttendSizes& sizes, double* context,
                  double* weights);
 // grad_energies [N] is workspace.
-void backward_row(const float* grad_context, const float* grad_weights,
-                  const Caption<float>& caption, const float* weights, const AttendSizes& sizes,
-                  const CaptionGrads<float>& grads, float* grad_energies);
+ALIGNDRAW_HAS_CLONES void backward_row(const float* grad_context, const float* grad_weights,
+                                       const Caption<float>& caption, const float* weights,
+                                       const AttendSizes& sizes, const CaptionGrads<float>& grads,
+                                       float* grad_energies);
 void backward_row(const double* grad_context, const double* grad_weights,
                   const Caption<double>& caption, const double* weights, const AttendSizes& sizes,
                   const CaptionGrads<double>& grads, double* grad_energies);

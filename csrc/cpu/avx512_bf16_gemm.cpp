@@ -6,7 +6,7 @@
 #define ALIGNDRAW_TILE ALIGNDRAW_TARGET(ALIGNDRAW_AVX512_BF16_ISA)
 #define ALIGNDRAW_TILE_INLINE ALIGNDRAW_TARGET_INLINE(ALIGNDRAW_AVX512_BF16_ISA)
 #include "avx512_sums.h"
-#include "bfloat16.h"
+#include "block_kernels.h"
 #include "gemm_tile.h"
 
 namespace aligndraw::cpu {
@@ -29,21 +29,10 @@ struct Avx512Bf16 : Avx512Sums {
   }
 };
 
-}  // namespace
-
-const GemmKernels<Bf16Pair>* avx512_bf16_gemm() {
-  static constexpr GemmKernels<Bf16Pair> kernels{
-      4,
-      {nullptr, multiply_panel<Avx512Bf16, 1>, multiply_panel<Avx512Bf16, 2>,
-       multiply_panel<Avx512Bf16, 3>, multiply_panel<Avx512Bf16, 4>}};
-  return &kernels;
-}
-
 // 8 rows at a time.
-ALIGNDRAW_TILE void multiply_block_avx512_bf16(const uint32_t* const* left,
-                                               const uint32_t* const* right, int left_tiles,
-                                               int64_t depth, float* result, int64_t row,
-                                               bool adds) {
+ALIGNDRAW_TILE void multiply_block(const uint32_t* const* left, const uint32_t* const* right,
+                                   int left_tiles, int64_t depth, float* result, int64_t row_stride,
+                                   bool adds) {
   constexpr int count = 8;
   for (int64_t first = 0; first < left_tiles * strip; first += count) {
     const uint32_t* of_left = left[first / strip] + first % strip * strip;
@@ -53,8 +42,8 @@ ALIGNDRAW_TILE void multiply_block_avx512_bf16(const uint32_t* const* left,
     for (int r = 0; r < count; ++r)
 #pragma GCC unroll 2
       for (int v = 0; v < 2; ++v)
-        sums[r][v] =
-            adds ? _mm512_loadu_ps(result + (first + r) * row + v * strip) : _mm512_setzero_ps();
+        sums[r][v] = adds ? _mm512_loadu_ps(result + (first + r) * row_stride + v * strip)
+                          : _mm512_setzero_ps();
     for (int64_t k = 0; k < depth; ++k, of_left += strip * (strip - 1))
       for (int64_t p = 0; p < strip; ++p, one += strip, two += strip, ++of_left) {
         const __m512i b[] = {_mm512_loadu_si512(one), _mm512_loadu_si512(two)};
@@ -70,15 +59,32 @@ ALIGNDRAW_TILE void multiply_block_avx512_bf16(const uint32_t* const* left,
     for (int r = 0; r < count; ++r)
 #pragma GCC unroll 2
       for (int v = 0; v < 2; ++v)
-        _mm512_storeu_ps(result + (first + r) * row + v * strip, sums[r][v]);
+        _mm512_storeu_ps(result + (first + r) * row_stride + v * strip, sums[r][v]);
   }
+}
+
+}  // namespace
+
+const GemmKernels<Bf16Pair>* avx512_bf16_gemm() {
+  static constexpr GemmKernels<Bf16Pair> kernels{
+      4,
+      {nullptr, multiply_panel<Avx512Bf16, 1>, multiply_panel<Avx512Bf16, 2>,
+       multiply_panel<Avx512Bf16, 3>, multiply_panel<Avx512Bf16, 4>}};
+  return &kernels;
+}
+
+const BlockKernels* avx512_bf16_blocks() {
+  static constexpr BlockKernels kernels{multiply_block, nullptr, nullptr};
+  return &kernels;
 }
 
 }  // namespace aligndraw::cpu
 #else
+#include "block_kernels.h"
 #include "gemm_kernels.h"
 
 const aligndraw::cpu::GemmKernels<aligndraw::cpu::Bf16Pair>* aligndraw::cpu::avx512_bf16_gemm() {
   return nullptr;
 }
+const aligndraw::cpu::BlockKernels* aligndraw::cpu::avx512_bf16_blocks() { return nullptr; }
 #endif

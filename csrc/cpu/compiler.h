@@ -1,4 +1,5 @@
-// How functions are compiled for the ISAs of isa.h.
+// How functions are compiled for the ISAs of isa.h, by g++ and by clang. (clang lets neither
+// lambdas nor OpenMP's loops use a structured binding: name the members there.)
 #pragma once
 
 // x86-64 on Linux, by g++ 11, clang 12 or later: they know every ISA here.
@@ -12,4 +13,26 @@
 
 #define ALIGNDRAW_TARGET(isa) __attribute__((target(isa)))
 #define ALIGNDRAW_TARGET_INLINE(isa) inline __attribute__((target(isa), always_inline))
+#endif
+
+// Before a function that is no template: compiles it for AVX-512, for AVX2 and for any x86-64, and
+// the loader takes the best that the machine runs. Its declaration in a header has
+// ALIGNDRAW_HAS_CLONES before it: clang before 19 finds the versions of another file by that alone,
+// and g++ must not have it.
+//
+// g++ before 12 does not know the levels' names. clang before 19 takes them, and its loader never
+// finds one. clang before 16 calls an empty function in place of the versions of another file.
+#if !defined(__x86_64__) || !defined(__linux__) || (defined(__clang__) && __clang_major__ < 16)
+#define ALIGNDRAW_CLONES
+#elif defined(__clang__) && __clang_major__ < 19
+#define ALIGNDRAW_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
+#define ALIGNDRAW_HAS_CLONES ALIGNDRAW_CLONES
+#elif defined(__clang__) || __GNUC__ >= 12
+#define ALIGNDRAW_CLONES \
+  __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define ALIGNDRAW_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
+#endif
+#ifndef ALIGNDRAW_HAS_CLONES
+#define ALIGNDRAW_HAS_CLONES
 #endif

@@ -9,21 +9,8 @@
 
 #include "../math/scalar.h"
 #include "../tensor.h"
+#include "compiler.h"
 #include "pool.h"
-
-// Stands before a function that is no template. The function is compiled for AVX-512, for AVX2 and
-// for any x86-64, and the loader chooses the best one that the machine runs. g++ before 12 does not
-// know the names of the levels.
-#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__)
-#if __GNUC__ >= 12
-#define ALIGNDRAW_CLONES \
-  __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define ALIGNDRAW_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
-#endif
-#else
-#define ALIGNDRAW_CLONES
-#endif
 
 namespace aligndraw::cpu {
 

@@ -8,7 +8,8 @@ namespace {
 
 template <class T>
 ALIGNDRAW_INLINE void forward_words(const Caption<T>& caption, int64_t units, T* result) {
-  const auto [query, keys, score, values, length] = caption;
+  const T *const query = caption.query, *const keys = caption.keys, *const score = caption.score;
+  const int64_t length = caption.length;
   for (int64_t k = 0; k < length; ++k) {
     const T* const key = keys + k * units;
     result[k] =
@@ -19,7 +20,8 @@ ALIGNDRAW_INLINE void forward_words(const Caption<T>& caption, int64_t units, T*
 template <bool adds, class T>
 ALIGNDRAW_INLINE void backward_words(const T* grad, const Caption<T>& caption, int64_t units,
                                      const CaptionGrads<T>& grads) {
-  const auto [query, keys, score, values, length] = caption;
+  const T *const query = caption.query, *const keys = caption.keys, *const score = caption.score;
+  const int64_t length = caption.length;
   for (int64_t j = 0; j < units; ++j) grads.query[j] = 0;
   for (int64_t k = 0; k < length; ++k) {
     const T* const key = keys + k * units;
@@ -49,7 +51,9 @@ ALIGNDRAW_CLONES void backward_narrow(const float* grad, const Caption<float>& c
 #ifdef ALIGNDRAW_WIDE
 
 ALIGNDRAW_WIDE void forward_wide(const Caption<float>& caption, int64_t units, float* result) {
-  const auto [query, keys, score, values, length] = caption;
+  const float *const query = caption.query, *const keys = caption.keys,
+                     *const score = caption.score;
+  const int64_t length = caption.length;
   const WideTanh tanh;
   for (int64_t k = 0; k < length; ++k) {
     const float* const key = keys + k * units;
@@ -66,7 +70,9 @@ ALIGNDRAW_WIDE void forward_wide(const Caption<float>& caption, int64_t units, f
 // next one, since arithmetic and memory take about equally long.
 ALIGNDRAW_WIDE void backward_wide(const float* grad, const Caption<float>& caption, int64_t units,
                                   const CaptionGrads<float>& grads) {
-  const auto [query, keys, score, values, length] = caption;
+  const float *const query = caption.query, *const keys = caption.keys,
+                     *const score = caption.score;
+  const int64_t length = caption.length;
   const WideTanh tanh;
   std::fill_n(grads.query, units, 0.0f);
   for (int64_t k = 0; k < length; ++k) {

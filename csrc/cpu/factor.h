@@ -3,8 +3,8 @@
 #pragma once
 #include <optional>
 
-#include "bfloat16.h"
 #include "packed.h"
+#include "tiles.h"
 
 namespace aligndraw::cpu {
 
@@ -62,7 +62,8 @@ struct Product {
 template <class T>
 void multiply(std::initializer_list<Product<T>> products, int64_t threads);
 
-// The op `product`: left rightᵀ of matrices [m, k] and [n, k] by the ISA of a number.
-Tensor product_of(Tensor left, Tensor right, bool bf16, int64_t isa_number);
+// The op `product`: left rightᵀ of matrices [m, k] and [n, k] by the ISA of a number. It is formed
+// `times` times from one packed right factor, for measurements.
+Tensor product_of(Tensor left, Tensor right, bool bf16, int64_t isa_number, int64_t times);
 
 }  // namespace aligndraw::cpu

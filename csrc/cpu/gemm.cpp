@@ -1,4 +1,6 @@
 // The driver of the kernels: which part of a product is formed by which thread, and in which order.
+#include <span>
+
 #include "factor.h"
 #include "left_block.h"
 #include "loop.h"
@@ -38,30 +40,30 @@ void multiply_share(Matrix<Sum<Number>> result, Matrix<const Sum<Number>> left,
       std::fill_n(result.data + i * result.row_stride, result.columns, Sum<Number>(0));
 }
 
-// The products that AMX forms, by a driver of their own.
-void multiply_tiles(std::initializer_list<Product<float>> products) {
-  for (const Product<float>* p = products.begin(); p != products.end(); ++p) {
-    if (!p->right.tiles) continue;
-    const Term term{*p->left.tiles, *p->right.tiles};
-    const Product<float>* const next = p + 1;
-    if (next != products.end() && next->adds && next->result.data == p->result.data) {
-      multiply(p->result, {term, {*next->left.tiles, *next->right.tiles}}, p->adds, Isa::amx);
-      ++p;
+template <class T>
+using Products = std::span<const Product<T>>;
+
+// Products by AMX, by a driver of their own.
+void multiply_by_tiles(Products<float> products) {
+  for (size_t i = 0; i < products.size(); ++i) {
+    const Product<float>& p = products[i];
+    const Term term{*p.left.tiles, *p.right.tiles};
+    const Product<float>* const next = i + 1 < products.size() ? &products[i + 1] : nullptr;
+    if (next && next->adds && next->result.data == p.result.data) {
+      multiply(p.result, {term, {*next->left.tiles, *next->right.tiles}}, p.adds, Isa::amx);
+      ++i;
     } else {
-      multiply(p->result, {term}, p->adds, Isa::amx);
+      multiply(p.result, {term}, p.adds, Isa::amx);
     }
   }
 }
 
-}  // namespace
-
 template <class T>
-void multiply(std::initializer_list<Product<T>> products, int64_t threads) {
-  if constexpr (std::is_same_v<T, float>) multiply_tiles(products);
-  const int64_t rows = products.begin()->left.matrix.rows;
+void multiply_by_panels(Products<T> products, int64_t threads) {
+  const int64_t rows = products.front().left.matrix.rows;
   int64_t work = 0;
   for (const Product<T>& p : products)
-    if (!p.right.tiles) work += 2 * rows * p.right.rows * std::max<int64_t>(1, p.right.columns);
+    work += 2 * rows * p.right.rows * std::max<int64_t>(1, p.right.columns);
   if (work == 0) return;
   threads = std::clamp<int64_t>(threads, 1, std::max<int64_t>(1, work / least_work));
   // By rows first, as far as they fill the registers; then by panels.
@@ -87,6 +89,22 @@ void multiply(std::initializer_list<Product<T>> products, int64_t threads) {
     multiply_parts(0, row_parts * shares);
   else
     parallel_for(0, row_parts * shares, 1, multiply_parts);
+}
+
+}  // namespace
+
+template <class T>
+void multiply(std::initializer_list<Product<T>> products, int64_t threads) {
+  for (auto begin = products.begin(); begin != products.end();) {
+    const bool tiled = begin->right.tiles.has_value();
+    const auto end = std::find_if(begin, products.end(), [tiled](const Product<T>& p) {
+      return p.right.tiles.has_value() != tiled;
+    });
+    if constexpr (std::is_same_v<T, float>)
+      if (tiled) multiply_by_tiles({begin, end});
+    if (!tiled) multiply_by_panels<T>({begin, end}, threads);
+    begin = end;
+  }
 }
 
 template void multiply(std::initializer_list<Product<float>>, int64_t);

@@ -58,7 +58,9 @@ struct GemmKernels {
 template <class Number>
 const GemmKernels<Number>& gemm_kernels(Isa isa);
 
-// What gemm_kernels chooses from; null where the compiler does not know the ISA.
+// What gemm_kernels chooses from; null where the compiler does not know the ISA. NEON serves as
+// `portable` on aarch64, where every processor has it.
+const GemmKernels<float>* neon_gemm();
 const GemmKernels<float>* avx2_gemm();
 const GemmKernels<float>* avx512_gemm();
 const GemmKernels<Bf16Pair>* avx512_bf16_gemm();

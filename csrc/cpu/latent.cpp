@@ -13,7 +13,8 @@ using Five = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
 template <class T>
 ALIGNDRAW_INLINE void forward_loop(const LatentRow<T>& row, T* __restrict z, T* __restrict kl_terms,
                                    T* __restrict ratio_terms, int64_t n, T* kl, T* log_ratio) {
-  const auto [mu_q, log_sigma_q, mu_p, log_sigma_p, noise] = row;
+  const T *const mu_q = row.mu_q, *const log_sigma_q = row.log_sigma_q, *const mu_p = row.mu_p,
+                 *const log_sigma_p = row.log_sigma_p, *const noise = row.noise;
 #pragma omp simd
   for (int64_t j = 0; j < n; ++j) {
     const auto drawn = math::latent(mu_q[j], log_sigma_q[j], mu_p[j], log_sigma_p[j], noise[j]);
@@ -29,7 +30,8 @@ template <class T>
 ALIGNDRAW_INLINE void backward_loop(const T* grad_z, T grad_kl, T grad_log_ratio,
                                     const LatentRow<T>& row, const LatentRowGrads<T>& grads,
                                     int64_t n) {
-  const auto [mu_q, log_sigma_q, mu_p, log_sigma_p, noise] = row;
+  const T *const mu_q = row.mu_q, *const log_sigma_q = row.log_sigma_q, *const mu_p = row.mu_p,
+                 *const log_sigma_p = row.log_sigma_p, *const noise = row.noise;
 #pragma omp simd
   for (int64_t j = 0; j < n; ++j) {
     const auto grad = math::latent_backward(grad_z[j], grad_kl, grad_log_ratio, mu_q[j],

@@ -16,12 +16,13 @@ struct LatentRowGrads {
 };
 
 // kl_terms [n] and ratio_terms [n] are workspace.
-void forward_row(const LatentRow<float>& row, float* z, float* kl_terms, float* ratio_terms,
-                 int64_t n, float* kl, float* log_ratio);
+ALIGNDRAW_HAS_CLONES void forward_row(const LatentRow<float>& row, float* z, float* kl_terms,
+                                      float* ratio_terms, int64_t n, float* kl, float* log_ratio);
 void forward_row(const LatentRow<double>& row, double* z, double* kl_terms, double* ratio_terms,
                  int64_t n, double* kl, double* log_ratio);
-void backward_row(const float* grad_z, float grad_kl, float grad_log_ratio,
-                  const LatentRow<float>& row, const LatentRowGrads<float>& grads, int64_t n);
+ALIGNDRAW_HAS_CLONES void backward_row(const float* grad_z, float grad_kl, float grad_log_ratio,
+                                       const LatentRow<float>& row,
+                                       const LatentRowGrads<float>& grads, int64_t n);
 void backward_row(const double* grad_z, double grad_kl, double grad_log_ratio,
                   const LatentRow<double>& row, const LatentRowGrads<double>& grads, int64_t n);
 

@@ -9,10 +9,10 @@
 namespace aligndraw::cpu {
 
 // row += other
-void add_row(float* row, const float* other, int64_t n);
+ALIGNDRAW_HAS_CLONES void add_row(float* row, const float* other, int64_t n);
 void add_row(double* row, const double* other, int64_t n);
 // row = tanh(row)
-void tanh_row(float* row, int64_t n);
+ALIGNDRAW_HAS_CLONES void tanh_row(float* row, int64_t n);
 void tanh_row(double* row, int64_t n);
 
 // Rows of a batch that go through a loop together. One thread takes them, or all threads with a

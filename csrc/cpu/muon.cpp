@@ -2,13 +2,15 @@
 
 #include <cmath>
 
-#include "bfloat16.h"
+#include "block_kernels.h"
+#include "cpu.h"
+#include "round.h"
 #include "vector.h"
 
 namespace aligndraw::cpu {
 namespace {
 
-constexpr int64_t block = Tiles::block, half = block / 2;
+constexpr int64_t block = block_side, half = block / 2;
 constexpr int64_t tile = half * half;  // pairs of rounded numbers
 
 // A square of float numbers and its tiles. A row of a tile is 16 pairs.
@@ -126,7 +128,7 @@ class Iteration {
   template <class F>
   void each(int64_t count, const F& work) const {
     parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
-      with_kernel(isa_, [&](BlockKernel kernel) {
+      with_block_kernel(isa_, [&](BlockKernel kernel) {
         alignas(64) Square square;
         for (int64_t n = begin; n < end; ++n) work(kernel, n, square);
       });

@@ -1,7 +1,7 @@
 // The kernels in the compiler's own vectors: for float where no other file has some, and for
 // double. Vectors as results would depend on the calling convention, were these functions called.
 #pragma GCC diagnostic ignored "-Wpsabi"
-#include "cpu.h"
+#include "compiler.h"
 #include "vector.h"
 
 #define ALIGNDRAW_TILE ALIGNDRAW_INLINE
@@ -37,11 +37,7 @@ struct Portable {
   }
 };
 
-#ifdef __aarch64__
-using Floats = Portable<float, 4, 6>;  // 24 of 32 registers
-#else
 using Floats = Portable<float, 4, 2>;
-#endif
 using Doubles = Portable<double, 8, 4>;
 
 void multiply_floats(const PanelProduct<float>& p) { multiply_panel<Floats, 1>(p); }
@@ -55,7 +51,8 @@ template <>
 const GemmKernels<float>& gemm_kernels(Isa isa) {
   static constexpr GemmKernels<float> portable{1, {nullptr, multiply_floats}};
   if (isa >= Isa::avx512) return *avx512_gemm();
-  return isa == Isa::avx2 ? *avx2_gemm() : portable;
+  if (isa == Isa::avx2) return *avx2_gemm();
+  return neon_gemm() ? *neon_gemm() : portable;
 }
 
 template <>

@@ -1,6 +1,6 @@
 #include "round.h"
 
-#include "cpu.h"
+#include "compiler.h"
 #include "vector.h"
 
 namespace aligndraw::cpu {

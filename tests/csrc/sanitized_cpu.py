@@ -17,23 +17,26 @@ import torch
 from emulated_cuda import CSRC, SANITIZERS
 
 TORCH = Path(torch.__file__).parent
+STAND_IN = Path(__file__).parent / "amx/stand_in.cpp"
 
 
 def library() -> Path:
     """Its path; unoptimised, which compiles in a third of the time and leaves every access in place.
 
-    Without the forms for AVX-512, whose masked accesses no sanitizer sees: other tests run those where they can.
+    Without the forms for AVX-512, whose masked accesses no sanitizer sees: other tests run those where they can. The
+    instructions of AMX are those of amx/stand_in.cpp, so that loops run on tiles where the machine has AVX512_BF16.
     """
-    headers = [*CSRC.glob("*.h"), *CSRC.glob("cpu/*.h"), *CSRC.glob("math/*.h")]
+    headers = [*CSRC.glob("*.h"), *CSRC.glob("cpu/*.h"), *CSRC.glob("math/*.h"), *STAND_IN.parent.glob("*.h")]
     command = [emulated_cuda.compiler(), "-std=c++20", "-O0", "-g1", "-fPIC", "-DALIGNDRAW_NARROW"]
     command += SANITIZERS["asan"]
+    command += ["-include", str(STAND_IN.with_suffix(".h"))]
     for_torch = [native.STABLE_ABI, "-isystem", str(TORCH / "include")]
 
     def compiled(source: Path) -> Path:
         return emulated_cuda.made([*command, *for_torch, "-c", str(source)], [source, *headers], f"cpu-{source.stem}")
 
     with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS", os.cpu_count() or 1))) as jobs:
-        objects = list(jobs.map(compiled, [*sorted(CSRC.glob("cpu/*.cpp")), CSRC / "register.cpp"]))
+        objects = list(jobs.map(compiled, [*sorted(CSRC.glob("cpu/*.cpp")), CSRC / "register.cpp", STAND_IN]))
     libraries = [f"-L{TORCH / 'lib'}", "-ltorch", "-ltorch_cpu"]
     return emulated_cuda.made([*command, "-shared", *map(str, objects), *libraries], objects, "cpu-linked")
 

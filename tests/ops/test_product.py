@@ -99,6 +99,7 @@ def test_refuses():
         ((ones.half(), ones.half(), False, 0), "left must be float32 or float64, got float16"),
         ((ones, ones.double(), False, 0), "right must be float32 like left, got float64"),
         ((ones, ones, False, 7), r"isa must be in 0 \.\.\. "),
+        ((ones, ones, False, 0, 0), "times must be at least 1, got 0"),
     ):
         with pytest.raises(RuntimeError, match="product: " + message):
             op(*arguments)
