@@ -9,10 +9,14 @@ namespace aligndraw::cpu {
 namespace {
 
 // As in glimpse_rows.h, with what wide.h has.
-ALIGNDRAW_KERNEL void make_gaussians(float* distances, int64_t count, float sharpness) {
+ALIGNDRAW_KERNEL void make_gaussians(const Filters<float>& f, float sharpness) {
   const WideGaussian gaussian(sharpness);
-  in_sixteens(
-      count, [=](Sixteen at) ALIGNDRAW_WIDE_LAMBDA { at.put(distances, gaussian(at(distances))); });
+  for (int64_t i = 0; i < f.size; ++i) {
+    const __m512 centre = _mm512_set1_ps(f.centres[i]);
+    for (int64_t a = f.firsts[i] / 16 * 16; a < f.ends[i]; a += 16)
+      _mm512_storeu_ps(f.taps + i * f.stride + a,
+                       gaussian(_mm512_sub_ps(_mm512_loadu_ps(f.pixels + a), centre)));
+  }
 }
 
 ALIGNDRAW_KERNEL bool find_errors(const float* pixels, const float* canvas, float* error,

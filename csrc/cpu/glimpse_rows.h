@@ -45,11 +45,23 @@ ALIGNDRAW_KERNEL_INLINE void touch_all(Filters<T>& f) {
   std::fill_n(f.ends.data(), f.size, f.length);
 }
 
-// distances = the Gaussian of these, not normalised
+// Where filter i is not 0, in whole vectors of pixels: [begin, end).
 template <class T>
-ALIGNDRAW_KERNEL void make_gaussians(T* distances, int64_t count, T sharpness) {
+ALIGNDRAW_KERNEL_INLINE std::pair<int64_t, int64_t> touched(const Filters<T>& f, int64_t i) {
+  if (f.firsts[i] >= f.ends[i]) return {0, 0};
+  return {f.firsts[i] / lanes<T> * lanes<T>, whole_vectors<T>(f.ends[i])};
+}
+
+// The taps that filter i touches, not normalised.
+template <class T>
+ALIGNDRAW_KERNEL void make_gaussians(const Filters<T>& f, T sharpness) {
+  for (int64_t i = 0; i < f.size; ++i) {
+    const auto [begin, end] = touched(f, i);
+    T* const taps = f.taps + i * f.stride;
+    const T *const pixels = f.pixels, centre = f.centres[i];
 #pragma omp simd
-  for (int64_t n = 0; n < count; ++n) distances[n] = math::gaussian(distances[n], sharpness);
+    for (int64_t a = begin; a < end; ++a) taps[a] = math::gaussian(pixels[a] - centre, sharpness);
+  }
 }
 
 template <class T>
@@ -57,7 +69,7 @@ ALIGNDRAW_KERNEL void place(Filters<T>& f, T centre, T spacing, T sharpness) {
   const T reach = std::sqrt(underflow<T> / sharpness), length = T(f.length);
   const int64_t size = f.size, stride = f.stride;
   T *const taps = f.taps, *const centres = f.centres, *const rests = f.rests;
-  const T *const reaches = f.reaches, *const pixels = f.pixels;
+  const T* const reaches = f.reaches;
   int32_t *const firsts = f.firsts, *const ends = f.ends;
 #pragma omp simd
   for (int64_t i = 0; i < padded(size); ++i) {
@@ -73,35 +85,33 @@ ALIGNDRAW_KERNEL void place(Filters<T>& f, T centre, T spacing, T sharpness) {
   f.first = firsts[0];
   f.end = std::max<int64_t>(f.first, ends[size - 1]);
 
+  std::fill_n(taps, size * stride, T(0));
+  make_gaussians(f, sharpness);
   Simd<T> value;
-  for (int64_t i = 0; i < size; ++i)
-    for (int64_t a = 0; a < stride; a += lanes<T>) {
-      load(value, pixels + a);
-      store(taps + i * stride + a, value - centres[i]);
-    }
-  make_gaussians(taps, size * stride, sharpness);
   for (int64_t i = 0; i < size; i += lanes<T>) {
     Simd<T> sums[lanes<T>];
-    for (int m = 0; m < lanes<T>; ++m) {
-      Simd<T> sum = {};
-      if (i + m < size)
-        for (int64_t a = 0; a < stride; a += lanes<T>) {
-          load(value, taps + (i + m) * stride + a);
-          sum += value;
-        }
-      sums[m] = sum;
+    const int64_t count = std::min<int64_t>(lanes<T>, size - i);
+    for (int m = 0; m < lanes<T>; ++m) sums[m] = Simd<T>{};
+    for (int64_t m = 0; m < count; ++m) {
+      const auto [begin, end] = touched(f, i + m);
+      for (int64_t a = begin; a < end; a += lanes<T>) {
+        load(value, taps + (i + m) * stride + a);
+        sums[m] += value;
+      }
     }
     sum_lanes<T>(sums);
     const Simd<T> norm = 1 / (sums[0] + T(math::normaliser_floor));
     store(rests + i, norm * T(math::normaliser_floor));
     T norms[lanes<T>];
     store(norms, norm);
-    for (int m = 0; m < lanes<T> && i + m < size; ++m)
-      for (int64_t a = 0; a < stride; a += lanes<T>) {
+    for (int64_t m = 0; m < count; ++m) {
+      const auto [begin, end] = touched(f, i + m);
+      for (int64_t a = begin; a < end; a += lanes<T>) {
         T* const tap = taps + (i + m) * stride + a;
         load(value, tap);
         store(tap, value * norms[m]);
       }
+    }
   }
 }
 
@@ -109,51 +119,63 @@ ALIGNDRAW_KERNEL void place(Filters<T>& f, T centre, T spacing, T sharpness) {
 template <class T>
 ALIGNDRAW_KERNEL math::AxisGrads<T> backward(const Filters<T>& f, const T* grad,
                                              int64_t grad_stride, T sharpness) {
-  const int64_t size = f.size, stride = f.stride;
-  const T* const pixels = f.pixels;
-  math::AxisGrads<Simd<T>> grads;
-  for (int64_t i = 0; i < size; i += lanes<T>) {
-    T leans[lanes<T>], peaks[lanes<T>];
-    for (int m = 0; m < lanes<T>; ++m) {
-      peaks[m] = math::peak_pixel(f.centres[i + m], f.length);
-      leans[m] = peaks[m] - f.centres[i + m];
-    }
-    Simd<T> along[lanes<T>], pull[lanes<T>], spread[lanes<T>], offset[lanes<T>];
-    Simd<T> square_offset[lanes<T>];
-    for (int m = 0; m < lanes<T>; ++m) {
-      Simd<T> sums[5] = {}, u, tap, g, w;
-      if (i + m < size) {
-        const T *const taps = f.taps + (i + m) * stride, *const of_taps =
-                                                             grad + (i + m) * grad_stride;
-        const math::Peak<Simd<T>> peak = {peaks[m] - Simd<T>{}, leans[m] - Simd<T>{}};
-        for (int64_t a = 0; a < stride; a += lanes<T>) {
-          load(u, pixels + a);
-          load(tap, taps + a);
-          load(g, of_taps + a);
-          u -= peak.pixel;
-          peak.square(u, w);
-          g *= tap;
-          sums[0] += g;
-          sums[1] += g * u;
-          sums[2] += g * w;
-          sums[3] += tap * u;
-          sums[4] += tap * w;
-        }
-      }
-      along[m] = sums[0], pull[m] = sums[1], spread[m] = sums[2];
-      offset[m] = sums[3], square_offset[m] = sums[4];
-    }
-    for (auto* const sums : {along, pull, spread, offset, square_offset}) sum_lanes<T>(sums);
-    math::Peak<Simd<T>> peak;
-    Simd<T> rest, reach;
-    load(peak.lean, leans);
-    load(rest, f.rests + i);
-    load(reach, f.reaches + i);
-    peak.take_rest(rest, offset[0], square_offset[0]);
-    pull[0] -= along[0] * offset[0];
-    spread[0] -= along[0] * square_offset[0];
-    grads.add(reach, sharpness - Simd<T>{}, along[0], pull[0], spread[0]);
+  constexpr int kinds = 5;  // of sums: along, pull, spread, offset, square_offset
+  const int64_t size = f.size, stride = f.stride, count = kinds * size;
+  T *const peaks = f.peaks, *const leans = f.leans, *const sums = f.sums, *const found = f.found;
+  const T *const pixels = f.pixels, *const centres = f.centres;
+#pragma omp simd
+  for (int64_t i = 0; i < padded(size); ++i) {
+    peaks[i] = math::peak_pixel(centres[i], f.length);
+    leans[i] = peaks[i] - centres[i];
   }
+  for (int64_t i = 0; i < size; ++i) {
+    Simd<T> along{}, pull{}, spread{}, offset{}, square_offset{}, u, tap, g, w;
+    const T *const taps = f.taps + i * stride, *const of_taps = grad + i * grad_stride;
+    const math::Peak<Simd<T>> peak = {peaks[i] - Simd<T>{}, leans[i] - Simd<T>{}};
+    const auto [begin, end] = touched(f, i);
+    for (int64_t a = begin; a < end; a += lanes<T>) {
+      load(u, pixels + a);
+      load(tap, taps + a);
+      load(g, of_taps + a);
+      u -= peak.pixel;
+      peak.square(u, w);
+      g *= tap;
+      along += g;
+      pull += g * u;
+      spread += g * w;
+      offset += tap * u;
+      square_offset += tap * w;
+    }
+    const Simd<T>* of_filter[kinds] = {&along, &pull, &spread, &offset, &square_offset};
+    for (int kind = 0; kind < kinds; ++kind)
+      store(sums + (kind * size + i) * lanes<T>, *of_filter[kind]);
+  }
+  Simd<T> some[lanes<T>];
+  for (int64_t n = 0; n < count; n += lanes<T>) {
+    for (int m = 0; m < lanes<T>; ++m) load(some[m], sums + (n + m) * lanes<T>);
+    sum_lanes<T>(some);
+    store(found + n, some[0]);
+  }
+  math::AxisGrads<Simd<T>> grads;
+  const auto add = [&](int64_t i, const auto& access) ALIGNDRAW_KERNEL_LAMBDA {
+    Simd<T> along, pull, spread, offset, square_offset, rest, reach;
+    math::Peak<Simd<T>> peak;
+    access.load(along, found + i);
+    access.load(pull, found + size + i);
+    access.load(spread, found + 2 * size + i);
+    access.load(offset, found + 3 * size + i);
+    access.load(square_offset, found + 4 * size + i);
+    access.load(peak.lean, leans + i);
+    access.load(rest, f.rests + i);
+    access.load(reach, f.reaches + i);
+    peak.take_rest(rest, offset, square_offset);
+    pull -= along * offset;
+    spread -= along * square_offset;
+    grads.add(reach, sharpness - Simd<T>{}, along, pull, spread);
+  };
+  int64_t i = 0;
+  for (; i + lanes<T> <= size; i += lanes<T>) add(i, WholeVector<T>());
+  if (i < size) add(i, Part<T>(size - i));
   Simd<T> all[lanes<T> < 4 ? 4 : lanes<T>] = {grads.centre, grads.spacing, grads.log_variance,
                                               grads.along};
   for (int m = 0; m < 4; m += lanes<T>) sum_lanes<T>(all + m);
@@ -242,15 +264,21 @@ struct PaddedSums {
   }
 };
 
+// How many filters share a strip of F_Y X.
+template <class T>
+ALIGNDRAW_KERNEL int64_t filters_of_strip(const Filters<T>& y) {
+  constexpr int64_t few = 4;  // a strip of all filters is quicker unless that leaves out a fifth
+  const PixelsOfFilters<T> pixels_of{y};
+  return 5 * pixels_of.work(few) < 4 * pixels_of.work(most_tile_rows) ? few : most_tile_rows;
+}
+
 // rows [size, stride] = F_Y X in the columns of the box
 template <class T>
-ALIGNDRAW_KERNEL void filter_rows(const Window<T>& w, const T* pixels, T* rows) {
+ALIGNDRAW_KERNEL_INLINE void filter_rows(const Window<T>& w, int64_t most_rows, const T* pixels,
+                                         T* rows) {
   const auto &y = w.y, &x = w.x;
-  const PixelsOfFilters<T> pixels_of{y};
-  constexpr int64_t few = 4;  // a strip of all filters is quicker unless that leaves out a fifth
-  const bool is_sparse = 5 * pixels_of.work(few) < 4 * pixels_of.work(most_tile_rows);
   multiply<T>({y.taps + y.first, y.stride, 1}, {pixels + box(w), w.width}, w.size, x.end - x.first,
-              PaddedSums<T>{rows + x.first, w.stride}, pixels_of, is_sparse ? few : most_tile_rows);
+              PaddedSums<T>{rows + x.first, w.stride}, PixelsOfFilters<T>{y}, most_rows);
 }
 
 // The rows of a matrix [size, stride] that make panels, in the columns of the box.
@@ -283,7 +311,7 @@ ALIGNDRAW_KERNEL void filter_columns(const Window<T>& w, const T* rows, T scale,
   make_panels(w, w.x.taps.data(), w.columns.data());
   for (int64_t p = 0; p < w.panels; ++p) {
     const int64_t first = p * panel_rows, columns = std::min<int64_t>(panel_rows, w.size - first);
-    multiply_panel<false>(
+    multiply_panel(
         PanelProduct<T>{&from, w.stride, count, w.columns + p * w.panel + w.x.first * panel_rows, 0,
                         1, width},
         [&](int64_t row, int64_t some, const T* found) ALIGNDRAW_KERNEL_LAMBDA {
@@ -345,12 +373,11 @@ ALIGNDRAW_KERNEL void y_backward(const Window<T>& w, const WindowGrads<T>& grads
     make_panels(w, grads.drawn + c * drawn, grads.panels + c * w.panels * w.panel);
   for (int64_t p = 0; p < w.panels; ++p) {
     T* const pairs = grads.pairs;
-    multiply_panel<true>(PanelProduct<T>{grads.sources, w.width, pixels,
-                                         grads.panels + p * w.panel + x.first * panel_rows,
-                                         w.panels * w.panel, planes, width},
-                         [=](int64_t row, int64_t count, const T* found) ALIGNDRAW_KERNEL_LAMBDA {
-                           std::copy_n(found, (count + 1) / 2 * block, pairs + row * panel_rows);
-                         });
+    multiply_panel_by_pairs(
+        PanelProduct<T>{grads.sources, w.width, pixels,
+                        grads.panels + p * w.panel + x.first * panel_rows, w.panels * w.panel,
+                        planes, width},
+        pairs);
     const int64_t found = (pixels + 1) / 2 * block;
     std::fill_n(pairs + found, padded(pixels) * panel_rows - found, T(0));
     for (int64_t a = 0; a < pixels; a += block)
@@ -372,7 +399,6 @@ ALIGNDRAW_KERNEL void window_backward(const Window<T>& w, const WindowGrads<T>& 
                                       T* grad_parameters) {
   const auto &y = w.y, &x = w.x;
   draw_columns(w, grads.patch.data(), grads.drawn.data(), planes);
-  std::fill_n(grads.x.data(), w.size * w.stride, T(0));  // backward() reads outside the box, too
   multiply<T>({grads.patch, 1, w.size}, {rows + x.first, w.stride}, w.size,
               whole_vectors<T>(x.end - x.first), PaddedSums<T>{grads.x + x.first, w.stride},
               WholeDepth{planes * w.size}, most_tile_rows);
@@ -383,10 +409,16 @@ ALIGNDRAW_KERNEL void window_backward(const Window<T>& w, const WindowGrads<T>& 
                         w.width, grad_parameters);
 }
 
+// to = scale from; whether all of it is finite.
 template <class T>
-ALIGNDRAW_KERNEL_INLINE void scale_all(const T* from, T scale, T* to, int64_t count) {
-#pragma omp simd
-  for (int64_t n = 0; n < count; ++n) to[n] = scale * from[n];
+ALIGNDRAW_KERNEL bool scale_all(const T* from, T scale, T* to, int64_t count) {
+  T zero = 0;
+#pragma omp simd reduction(+ : zero)
+  for (int64_t n = 0; n < count; ++n) {
+    to[n] = scale * from[n];
+    zero += from[n] * 0;
+  }
+  return zero == 0;
 }
 
 // ---- read ----
@@ -442,8 +474,9 @@ ALIGNDRAW_KERNEL_INLINE void find_errors(Reader<T>& r, const Image<T>& image, T*
 
 template <class T>
 ALIGNDRAW_KERNEL_INLINE void filter_rows(const Reader<T>& r, const Image<T>& image) {
+  const int64_t most_rows = filters_of_strip(r.window.y);
   for (int64_t c = 0; c < r.planes; ++c)
-    filter_rows(r.window, r.plane(image, c), r.rows + c * r.size * r.window.stride);
+    filter_rows(r.window, most_rows, r.plane(image, c), r.rows + c * r.size * r.window.stride);
 }
 
 template <class T>
@@ -483,8 +516,7 @@ ALIGNDRAW_KERNEL void read_backward(BackwardReader<T>& r, const Image<T>& image,
   Window<T>& w = r.window;
   const int64_t patch = r.size * r.size, drawn = r.size * w.stride;
   place(w, image.window);
-  touch_all_unless_finite(w, grad, r.planes * patch);
-  scale_all(grad, w.grid.gamma, r.grads.patch.data(), r.planes * patch);
+  if (!scale_all(grad, w.grid.gamma, r.grads.patch.data(), r.planes * patch)) touch_all(w);
   find_errors(r, image, r.seen.data());
   filter_rows(r, image);
   for (int64_t c = 0; c < r.planes; ++c) r.grads.sources[c] = r.plane(image, c) + box(w);
@@ -519,8 +551,7 @@ ALIGNDRAW_KERNEL void write(Writer<T>& w, const T* patch, const T* parameters, c
   Window<T>& window = w.window;
   const int64_t count = w.channels * w.size * w.size;
   place(window, parameters);
-  touch_all_unless_finite(window, patch, count);
-  scale_all(patch, 1 / window.grid.gamma, w.patch.data(), count);
+  if (!scale_all(patch, 1 / window.grid.gamma, w.patch.data(), count)) touch_all(window);
   draw_columns(window, w.patch.data(), w.drawn.data(), w.channels);
   for (int64_t c = 0; c < w.channels; ++c) {
     const int64_t at = c * w.area, first = at + box(window);
@@ -537,15 +568,15 @@ ALIGNDRAW_KERNEL void write_backward(BackwardWriter<T>& w, const T* grad, const 
   Window<T>& window = w.window;
   const int64_t count = w.channels * w.size * w.size;
   place(window, parameters);
-  touch_all_unless_finite(window, patch, count);
-  touch_all_unless_finite(window, grad, w.channels * w.area);
   const T scale = 1 / window.grid.gamma;
+  if (!scale_all(patch, scale, w.grads.patch.data(), count)) touch_all(window);
+  touch_all_unless_finite(window, grad, w.channels * w.area);
+  const int64_t most_rows = filters_of_strip(window.y);
   for (int64_t c = 0; c < w.channels; ++c) {
-    filter_rows(window, grad + c * w.area, w.rows + c * w.size * window.stride);
+    filter_rows(window, most_rows, grad + c * w.area, w.rows + c * w.size * window.stride);
     w.grads.sources[c] = grad + c * w.area + box(window);
   }
   filter_columns(window, w.rows.data(), scale, grad_patch, w.channels);
-  scale_all(patch, scale, w.grads.patch.data(), count);
   window_backward(window, w.grads, w.rows.data(), w.channels, -1, parameters, grad_parameters);
 }
 

@@ -61,7 +61,8 @@ struct WholeVector {
   ALIGNDRAW_KERNEL_INLINE void store(T* to, const Simd<T>& vector) const { cpu::store(to, vector); }
 };
 
-constexpr int tile_vectors = 2;
+template <int rows>  // of columns: few rows take more of them, to hide the time that an addition takes
+constexpr int tile_vectors = ALIGNDRAW_VECTORS == 32 && rows <= 6 ? 4 : 2;
 constexpr int most_tile_rows =
     ALIGNDRAW_VECTORS == 32 ? 12 : 6;  // beside a row of b, and one factor
 
@@ -82,19 +83,19 @@ ALIGNDRAW_KERNEL_INLINE void multiply_tile(const Strip<T>& strip, int64_t column
   Simd<T> sums[rows][vectors];
 #pragma GCC unroll 12
   for (int i = 0; i < rows; ++i)
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (int v = 0; v < vectors; ++v) sums[i][v] = Simd<T>{};
   Column<T> factors(a.data + strip.first_row * a.row, a.row);
   const T* from = strip.b.data + column;
   for (int64_t k = 0; k < strip.depth; ++k, factors.advance(a.column), from += strip.b.pitch) {
     Simd<T> row[vectors];
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (int v = 0; v + 1 < vectors; ++v) load(row[v], from + v * lanes<T>);
     last.load(row[vectors - 1], from + (vectors - 1) * lanes<T>);
 #pragma GCC unroll 12
     for (int i = 0; i < rows; ++i) {
       const T factor = factors[i];
-#pragma GCC unroll 2
+#pragma GCC unroll 4
       for (int v = 0; v < vectors; ++v) sums[i][v] += factor * row[v];
     }
   }
@@ -102,26 +103,30 @@ ALIGNDRAW_KERNEL_INLINE void multiply_tile(const Strip<T>& strip, int64_t column
 #pragma GCC unroll 12
   for (int i = 0; i < rows; ++i) {
     const int64_t to = strip.first_row + i;
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (int v = 0; v + 1 < vectors; ++v) put.put(to, column + v * lanes<T>, sums[i][v], whole);
     put.put(to, column + (vectors - 1) * lanes<T>, sums[i][vectors - 1], last);
   }
 }
 
+// The columns from `column` on, which are at most `vectors` vectors.
+template <int rows, int vectors, class T, class Put>
+ALIGNDRAW_KERNEL_INLINE void multiply_last(const Strip<T>& strip, int64_t column, const Put& put) {
+  constexpr int64_t before = (vectors - 1) * lanes<T>;
+  const int64_t left = strip.width - column;
+  if (left == before + lanes<T>)
+    return multiply_tile<rows, vectors>(strip, column, put, WholeVector<T>());
+  if (left > before) return multiply_tile<rows, vectors>(strip, column, put, Part<T>(left - before));
+  if constexpr (vectors > 1) multiply_last<rows, vectors - 1>(strip, column, put);
+}
+
 template <int rows, class T, class Put>
 ALIGNDRAW_KERNEL void multiply_strip(const Strip<T>& strip, const Put& put) {
-  constexpr WholeVector<T> whole;
-  constexpr int64_t one = lanes<T>, two = tile_vectors * one;
+  constexpr int vectors = tile_vectors<rows>;
   int64_t column = 0;
-  for (; column + two <= strip.width; column += two)
-    multiply_tile<rows, 2>(strip, column, put, whole);
-  const int64_t left = strip.width - column;
-  if (left > one)
-    multiply_tile<rows, 2>(strip, column, put, Part<T>(left - one));
-  else if (left == one)
-    multiply_tile<rows, 1>(strip, column, put, whole);
-  else if (left > 0)
-    multiply_tile<rows, 1>(strip, column, put, Part<T>(left));
+  for (; column + vectors * lanes<T> < strip.width; column += vectors * lanes<T>)
+    multiply_tile<rows, vectors>(strip, column, put, WholeVector<T>());
+  multiply_last<rows, vectors>(strip, column, put);
 }
 
 template <class T, class Put, int... others>
@@ -210,11 +215,11 @@ struct PanelProduct {
   int64_t panel_stride, planes, width;
 };
 
-constexpr int panel_sums = ALIGNDRAW_VECTORS == 32 ? 24 : 12;  // in registers at a time
+constexpr int panel_sums = ALIGNDRAW_VECTORS == 32 ? 16 : 12;  // in registers at a time
 template <class T>
 constexpr int panel_vectors = 2 * panel_rows / lanes<T>;
 template <class T>  // even, so that pairs of rows stay together
-constexpr int panel_most_rows = std::clamp(panel_sums / panel_vectors<T> / 2 * 2, 2, 12);
+constexpr int panel_most_rows = std::max(panel_sums / panel_vectors<T> / 2 * 2, 2);
 
 template <bool odd, class T>
 struct EveryOther {
@@ -240,7 +245,7 @@ ALIGNDRAW_KERNEL_INLINE void panel_tile(const PanelProduct<T>& p, int64_t row, T
     for (; k + 2 <= p.width; k += 2, panel += 2 * panel_rows, factors.advance(2)) {
 #pragma GCC unroll 8
       for (int v = 0; v < vectors; ++v) load(terms[v], panel + v * lanes<T>);
-#pragma GCC unroll 12
+#pragma GCC unroll 24
       for (int i = 0; i < rows; ++i) {
         repeat_pair(factor, &factors[i]);
 #pragma GCC unroll 8
@@ -250,7 +255,7 @@ ALIGNDRAW_KERNEL_INLINE void panel_tile(const PanelProduct<T>& p, int64_t row, T
     if (k < p.width) {
 #pragma GCC unroll 8
       for (int v = 0; v < vectors; ++v) load(terms[v], panel + v * lanes<T>);
-#pragma GCC unroll 12
+#pragma GCC unroll 24
       for (int i = 0; i < rows; ++i) {
         const T last[2] = {factors[i], 0};
         repeat_pair(factor, last);
@@ -260,7 +265,7 @@ ALIGNDRAW_KERNEL_INLINE void panel_tile(const PanelProduct<T>& p, int64_t row, T
     }
   }
   constexpr std::make_index_sequence<lanes<T>> all;
-#pragma GCC unroll 12
+#pragma GCC unroll 24
   for (int n = 0; n < count / 2; ++n) {
     Simd<T> first, second;
     if constexpr (pairs) {
@@ -275,22 +280,42 @@ ALIGNDRAW_KERNEL_INLINE void panel_tile(const PanelProduct<T>& p, int64_t row, T
   }
 }
 
-// put(row, count, found) for blocks of rows.
-template <bool pairs, class T, class Put, int... others>
-ALIGNDRAW_KERNEL void multiply_panel(const PanelProduct<T>& p, const Put& put,
-                                     std::integer_sequence<int, others...>) {
-  constexpr int most = sizeof...(others);
-  T found[(most + 1) / 2 * 2 * panel_rows];
+template <bool pairs, class T, int... others>
+ALIGNDRAW_KERNEL void panel_rows_from(const PanelProduct<T>& p, int64_t row, int64_t count, T* found,
+                                      std::integer_sequence<int, others...>) {
+  (void)((count == others + 1 && (panel_tile<others + 1, pairs>(p, row, found), true)) || ...);
+}
+
+template <class T>
+using PanelTiles = std::make_integer_sequence<int, panel_most_rows<T>>;
+
+// Rows of a block: an even number, about the same in each.
+template <class T>
+ALIGNDRAW_KERNEL_INLINE int64_t panel_block(int64_t rows) {
+  constexpr int64_t most = panel_most_rows<T>;
+  const int64_t blocks = std::max<int64_t>(1, (rows + most - 1) / most);
+  return (rows + 2 * blocks - 1) / (2 * blocks) * 2;
+}
+
+// put(row, count, found[count][8]) for blocks of rows.
+template <class T, class Put>
+ALIGNDRAW_KERNEL_INLINE void multiply_panel(const PanelProduct<T>& p, const Put& put) {
+  T found[panel_most_rows<T> * panel_rows];
+  const int64_t most = panel_block<T>(p.rows);
   for (int64_t row = 0; row < p.rows; row += most) {
-    const int64_t count = std::min<int64_t>(most, p.rows - row);
-    (void)((count == others + 1 && (panel_tile<others + 1, pairs>(p, row, found), true)) || ...);
+    const int64_t count = std::min(most, p.rows - row);
+    panel_rows_from<false>(p, row, count, found, PanelTiles<T>());
     put(row, count, found);
   }
 }
 
-template <bool pairs, class T, class Put>
-ALIGNDRAW_KERNEL_INLINE void multiply_panel(const PanelProduct<T>& p, const Put& put) {
-  multiply_panel<pairs>(p, put, std::make_integer_sequence<int, panel_most_rows<T>>());
+// found[row / 2][8][2], with a row more where their number is odd
+template <class T>
+ALIGNDRAW_KERNEL_INLINE void multiply_panel_by_pairs(const PanelProduct<T>& p, T* found) {
+  const int64_t most = panel_block<T>(p.rows);
+  for (int64_t row = 0; row < p.rows; row += most)
+    panel_rows_from<true>(p, row, std::min(most, p.rows - row), found + row * panel_rows,
+                          PanelTiles<T>());
 }
 
 // ---- result = a b^T for few rows of a or of b ----
