@@ -2,15 +2,15 @@
 #include "glimpse_kernels.h"
 
 #ifdef ALIGNDRAW_X86
-#include "wide.h"
+#include "avx512.h"
 #include "avx512_simd.h"
 
 namespace aligndraw::cpu {
 namespace {
 
-// As in glimpse_rows.h, with what wide.h has.
+// As in glimpse_rows.h, with what avx512.h has.
 ALIGNDRAW_KERNEL void make_gaussians(const Filters<float>& f, float sharpness) {
-  const WideGaussian gaussian(sharpness);
+  const Avx512Gaussian gaussian(sharpness);
   for (int64_t i = 0; i < f.size; ++i) {
     const __m512 centre = _mm512_set1_ps(f.centres[i]);
     for (int64_t a = f.firsts[i] / 16 * 16; a < f.ends[i]; a += 16)
@@ -21,9 +21,9 @@ ALIGNDRAW_KERNEL void make_gaussians(const Filters<float>& f, float sharpness) {
 
 ALIGNDRAW_KERNEL bool find_errors(const float* pixels, const float* canvas, float* error,
                                   float* sigmoid, int64_t count) {
-  const WideSigmoid sigmoid_of;
+  const Avx512Sigmoid sigmoid_of;
   __m512 zero = {};
-  in_sixteens(count, [&](Sixteen at) ALIGNDRAW_WIDE_LAMBDA {
+  in_sixteens(count, [&](Sixteen at) ALIGNDRAW_AVX512_LAMBDA {
     const __m512 seen = sigmoid_of(at(canvas)), found = _mm512_sub_ps(at(pixels), seen);
     zero = _mm512_fmadd_ps(found, __m512{}, zero);
     at.put(error, found);

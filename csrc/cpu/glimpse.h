@@ -28,8 +28,8 @@ struct Filters {
   const Buffer<T> centres{padded(size)}, rests{padded(size)};  // mu_i, and 1e-4 / (sum + 1e-4)
   // Outside these pixels filter i is 0, by underflow; both grow with i.
   const Buffer<int32_t> firsts{padded(size)}, ends{padded(size)};
-  // Of the gradient: the pixel that a filter peaks on, how far off that its centre is, and five sums
-  // of each filter, as vectors and added up.
+  // Of the gradient: the pixel that a filter peaks on, how far off that its centre is, and five
+  // sums of each filter, as vectors and added up.
   const Buffer<T> peaks{padded(size)}, leans{padded(size)};
   const Buffer<T> sums{padded(5 * size) * block}, found{padded(5 * size)};
   int64_t first = 0, end = length;  // likewise of all filters

@@ -61,8 +61,9 @@ struct WholeVector {
   ALIGNDRAW_KERNEL_INLINE void store(T* to, const Simd<T>& vector) const { cpu::store(to, vector); }
 };
 
-template <int rows>  // of columns: few rows take more of them, to hide the time that an addition takes
-constexpr int tile_vectors = ALIGNDRAW_VECTORS == 32 && rows <= 6 ? 4 : 2;
+template <int rows>  // of columns: few rows take more of them, to hide the time that an addition
+                     // takes
+                     constexpr int tile_vectors = ALIGNDRAW_VECTORS == 32 && rows <= 6 ? 4 : 2;
 constexpr int most_tile_rows =
     ALIGNDRAW_VECTORS == 32 ? 12 : 6;  // beside a row of b, and one factor
 
@@ -116,7 +117,8 @@ ALIGNDRAW_KERNEL_INLINE void multiply_last(const Strip<T>& strip, int64_t column
   const int64_t left = strip.width - column;
   if (left == before + lanes<T>)
     return multiply_tile<rows, vectors>(strip, column, put, WholeVector<T>());
-  if (left > before) return multiply_tile<rows, vectors>(strip, column, put, Part<T>(left - before));
+  if (left > before)
+    return multiply_tile<rows, vectors>(strip, column, put, Part<T>(left - before));
   if constexpr (vectors > 1) multiply_last<rows, vectors - 1>(strip, column, put);
 }
 
@@ -281,8 +283,8 @@ ALIGNDRAW_KERNEL_INLINE void panel_tile(const PanelProduct<T>& p, int64_t row, T
 }
 
 template <bool pairs, class T, int... others>
-ALIGNDRAW_KERNEL void panel_rows_from(const PanelProduct<T>& p, int64_t row, int64_t count, T* found,
-                                      std::integer_sequence<int, others...>) {
+ALIGNDRAW_KERNEL void panel_rows_from(const PanelProduct<T>& p, int64_t row, int64_t count,
+                                      T* found, std::integer_sequence<int, others...>) {
   (void)((count == others + 1 && (panel_tile<others + 1, pairs>(p, row, found), true)) || ...);
 }
 
