@@ -1,7 +1,7 @@
 #include "energy.h"
 
 #include "../math/attend.h"
-#include "wide.h"
+#include "avx512.h"
 
 namespace aligndraw::cpu {
 namespace {
@@ -36,29 +36,30 @@ ALIGNDRAW_INLINE void backward_words(const T* grad, const Caption<T>& caption, i
   }
 }
 
-ALIGNDRAW_CLONES void forward_narrow(const Caption<float>& caption, int64_t units, float* result) {
+ALIGNDRAW_CLONES void forward_elsewhere(const Caption<float>& caption, int64_t units,
+                                        float* result) {
   forward_words(caption, units, result);
 }
 
-ALIGNDRAW_CLONES void backward_narrow(const float* grad, const Caption<float>& caption,
-                                      int64_t units, const CaptionGrads<float>& grads) {
+ALIGNDRAW_CLONES void backward_elsewhere(const float* grad, const Caption<float>& caption,
+                                         int64_t units, const CaptionGrads<float>& grads) {
   if (grads.adds_keys)
     backward_words<true>(grad, caption, units, grads);
   else
     backward_words<false>(grad, caption, units, grads);
 }
 
-#ifdef ALIGNDRAW_WIDE
+#ifdef ALIGNDRAW_X86
 
-ALIGNDRAW_WIDE void forward_wide(const Caption<float>& caption, int64_t units, float* result) {
+ALIGNDRAW_AVX512 void forward_avx512(const Caption<float>& caption, int64_t units, float* result) {
   const float *const query = caption.query, *const keys = caption.keys,
                      *const score = caption.score;
   const int64_t length = caption.length;
-  const WideTanh tanh;
+  const Avx512Tanh tanh;
   for (int64_t k = 0; k < length; ++k) {
     const float* const key = keys + k * units;
     __m512 sum = {};
-    in_sixteens(units, [&](Sixteen at) ALIGNDRAW_WIDE_LAMBDA {
+    in_sixteens(units, [&](Sixteen at) ALIGNDRAW_AVX512_LAMBDA {
       __builtin_prefetch(key + 2 * units + at.first);
       sum = _mm512_fmadd_ps(at(score), tanh(_mm512_add_ps(at(query), at(key))), sum);
     });
@@ -68,18 +69,18 @@ ALIGNDRAW_WIDE void forward_wide(const Caption<float>& caption, int64_t units, f
 
 // Goes word by word, so that memory is read and written in order. It prefetches the words after the
 // next one, since arithmetic and memory take about equally long.
-ALIGNDRAW_WIDE void backward_wide(const float* grad, const Caption<float>& caption, int64_t units,
-                                  const CaptionGrads<float>& grads) {
+ALIGNDRAW_AVX512 void backward_avx512(const float* grad, const Caption<float>& caption,
+                                      int64_t units, const CaptionGrads<float>& grads) {
   const float *const query = caption.query, *const keys = caption.keys,
                      *const score = caption.score;
   const int64_t length = caption.length;
-  const WideTanh tanh;
+  const Avx512Tanh tanh;
   std::fill_n(grads.query, units, 0.0f);
   for (int64_t k = 0; k < length; ++k) {
     const float* const key = keys + k * units;
     float* const grad_key = grads.keys + k * units;
     const __m512 grad_energy = _mm512_set1_ps(grad[k]);
-    in_sixteens(units, [=](Sixteen at) ALIGNDRAW_WIDE_LAMBDA {
+    in_sixteens(units, [=](Sixteen at) ALIGNDRAW_AVX512_LAMBDA {
       __builtin_prefetch(key + 2 * units + at.first);
       __builtin_prefetch(grad_key + 2 * units + at.first, 1);
       const __m512 value = tanh(_mm512_add_ps(at(query), at(key)));
@@ -97,10 +98,10 @@ ALIGNDRAW_WIDE void backward_wide(const float* grad, const Caption<float>& capti
 }  // namespace
 
 void energies(const Caption<float>& caption, int64_t units, float* result) {
-#ifdef ALIGNDRAW_WIDE
-  if (is_wide()) return forward_wide(caption, units, result);
+#ifdef ALIGNDRAW_X86
+  if (isa() >= Isa::avx512) return forward_avx512(caption, units, result);
 #endif
-  forward_narrow(caption, units, result);
+  forward_elsewhere(caption, units, result);
 }
 
 void energies(const Caption<double>& caption, int64_t units, double* result) {
@@ -109,10 +110,10 @@ void energies(const Caption<double>& caption, int64_t units, double* result) {
 
 void energies_backward(const float* grad, const Caption<float>& caption, int64_t units,
                        const CaptionGrads<float>& grads) {
-#ifdef ALIGNDRAW_WIDE
-  if (is_wide()) return backward_wide(grad, caption, units, grads);
+#ifdef ALIGNDRAW_X86
+  if (isa() >= Isa::avx512) return backward_avx512(grad, caption, units, grads);
 #endif
-  backward_narrow(grad, caption, units, grads);
+  backward_elsewhere(grad, caption, units, grads);
 }
 
 void energies_backward(const double* grad, const Caption<double>& caption, int64_t units,

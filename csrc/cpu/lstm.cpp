@@ -2,7 +2,7 @@
 
 #include "../math/lstm.h"
 #include "lstm.h"
-#include "wide.h"
+#include "avx512.h"
 
 namespace aligndraw::cpu {
 namespace {
@@ -32,26 +32,27 @@ ALIGNDRAW_INLINE void backward_loop(const T* grad_h, const T* grad_c, const T* g
   }
 }
 
-ALIGNDRAW_CLONES void forward_narrow(const float* __restrict gates, const float* __restrict c,
-                                     float* __restrict h, float* __restrict c_next, int64_t n) {
+ALIGNDRAW_CLONES void forward_elsewhere(const float* __restrict gates, const float* __restrict c,
+                                        float* __restrict h, float* __restrict c_next, int64_t n) {
   forward_loop(gates, c, h, c_next, n);
 }
 
-ALIGNDRAW_CLONES void backward_narrow(const float* __restrict grad_h,
-                                      const float* __restrict grad_c, const float* __restrict gates,
-                                      const float* __restrict c, float* __restrict grad_gates,
-                                      float* __restrict grad_c_prev, int64_t n) {
+ALIGNDRAW_CLONES void backward_elsewhere(const float* __restrict grad_h,
+                                         const float* __restrict grad_c,
+                                         const float* __restrict gates, const float* __restrict c,
+                                         float* __restrict grad_gates,
+                                         float* __restrict grad_c_prev, int64_t n) {
   backward_loop(grad_h, grad_c, gates, c, grad_gates, grad_c_prev, n);
 }
 
-#ifdef ALIGNDRAW_WIDE
+#ifdef ALIGNDRAW_X86
 
 // math::lstm_gates of 16 units.
-ALIGNDRAW_WIDE void forward_wide(const float* gates, const float* c, float* h, float* c_next,
-                                 int64_t n) {
-  const WideTanh tanh;
-  const WideSigmoid sigmoid;
-  in_sixteens(n, [=](Sixteen at) ALIGNDRAW_WIDE_LAMBDA {
+ALIGNDRAW_AVX512 void forward_avx512(const float* gates, const float* c, float* h, float* c_next,
+                                     int64_t n) {
+  const Avx512Tanh tanh;
+  const Avx512Sigmoid sigmoid;
+  in_sixteens(n, [=](Sixteen at) ALIGNDRAW_AVX512_LAMBDA {
     const __m512 in = sigmoid(at(gates)), forget = sigmoid(at(gates + n)),
                  candidate = tanh(at(gates + 2 * n)), out = sigmoid(at(gates + 3 * n));
     const __m512 next = _mm512_fmadd_ps(forget, at(c), _mm512_mul_ps(in, candidate));
@@ -61,17 +62,17 @@ ALIGNDRAW_WIDE void forward_wide(const float* gates, const float* c, float* h, f
 }
 
 // math::lstm_gates_backward of 16 units.
-ALIGNDRAW_WIDE void backward_wide(const float* grad_h, const float* grad_c, const float* gates,
-                                  const float* c, float* grad_gates, float* grad_c_prev,
-                                  int64_t n) {
-  const WideTanh tanh;
-  const WideSigmoid sigmoid;
-  in_sixteens(n, [=](Sixteen at) ALIGNDRAW_WIDE_LAMBDA {
+ALIGNDRAW_AVX512 void backward_avx512(const float* grad_h, const float* grad_c, const float* gates,
+                                      const float* c, float* grad_gates, float* grad_c_prev,
+                                      int64_t n) {
+  const Avx512Tanh tanh;
+  const Avx512Sigmoid sigmoid;
+  in_sixteens(n, [=](Sixteen at) ALIGNDRAW_AVX512_LAMBDA {
     const __m512 one = _mm512_set1_ps(1);
     const __m512 in = sigmoid(at(gates)), forget = sigmoid(at(gates + n)),
                  candidate = tanh(at(gates + 2 * n)), out = sigmoid(at(gates + 3 * n));
     const __m512 squashed = tanh(_mm512_fmadd_ps(forget, at(c), _mm512_mul_ps(in, candidate)));
-    const auto less = [](__m512 a, __m512 share) ALIGNDRAW_WIDE_LAMBDA {
+    const auto less = [](__m512 a, __m512 share) ALIGNDRAW_AVX512_LAMBDA {
       return _mm512_fnmadd_ps(a, share, a);  // a (1 - share), rounded once
     };
     const __m512 through = _mm512_mul_ps(at(grad_h), out);
@@ -92,10 +93,10 @@ ALIGNDRAW_WIDE void backward_wide(const float* grad_h, const float* grad_c, cons
 }  // namespace
 
 void forward_row(const float* gates, const float* c, float* h, float* c_next, int64_t n) {
-#ifdef ALIGNDRAW_WIDE
-  if (is_wide()) return forward_wide(gates, c, h, c_next, n);
+#ifdef ALIGNDRAW_X86
+  if (isa() >= Isa::avx512) return forward_avx512(gates, c, h, c_next, n);
 #endif
-  forward_narrow(gates, c, h, c_next, n);
+  forward_elsewhere(gates, c, h, c_next, n);
 }
 
 void forward_row(const double* gates, const double* c, double* h, double* c_next, int64_t n) {
@@ -104,10 +105,11 @@ void forward_row(const double* gates, const double* c, double* h, double* c_next
 
 void backward_row(const float* grad_h, const float* grad_c, const float* gates, const float* c,
                   float* grad_gates, float* grad_c_prev, int64_t n) {
-#ifdef ALIGNDRAW_WIDE
-  if (is_wide()) return backward_wide(grad_h, grad_c, gates, c, grad_gates, grad_c_prev, n);
+#ifdef ALIGNDRAW_X86
+  if (isa() >= Isa::avx512)
+    return backward_avx512(grad_h, grad_c, gates, c, grad_gates, grad_c_prev, n);
 #endif
-  backward_narrow(grad_h, grad_c, gates, c, grad_gates, grad_c_prev, n);
+  backward_elsewhere(grad_h, grad_c, gates, c, grad_gates, grad_c_prev, n);
 }
 
 void backward_row(const double* grad_h, const double* grad_c, const double* gates, const double* c,

@@ -19,8 +19,7 @@ struct Rows {
 };
 
 // result = start + a b, for a [rows, depth], b [depth, width], start and result [rows, width];
-// without a start, result = a b. Start and result have one pitch; they may be the same array where
-// the width is a multiple of 8.
+// without a start, result = a b. Start and result have one pitch; they may be the same array.
 void product(const Factor<float>& a, Rows<const float> b, Rows<float> result, int64_t rows,
              int64_t depth, int64_t width, const float* start = nullptr);
 void product(const Factor<double>& a, Rows<const double> b, Rows<double> result, int64_t rows,

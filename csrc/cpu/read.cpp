@@ -1,70 +1,25 @@
 #include "../read.h"
 
-#include "read.h"
-#include "wide.h"
+#include "glimpse_kernels.h"
 
 namespace aligndraw::cpu {
-namespace {
 
-template <class T>
-ALIGNDRAW_INLINE void error_loop(const T* pixels, const T* canvas, T* error, T* sigmoid,
-                                 int64_t count) {
-#pragma omp simd
-  for (int64_t n = 0; n < count; ++n) {
-    const T seen = math::sigmoid(canvas[n]);
-    error[n] = pixels[n] - seen;
-    if (sigmoid) sigmoid[n] = seen;
-  }
-}
-
-ALIGNDRAW_CLONES void error_narrow(const float* pixels, const float* canvas, float* error,
-                                   float* sigmoid, int64_t count) {
-  error_loop(pixels, canvas, error, sigmoid, count);
-}
-
-#ifdef ALIGNDRAW_WIDE
-ALIGNDRAW_WIDE void error_wide(const float* pixels, const float* canvas, float* error,
-                               float* sigmoid, int64_t count) {
-  const WideSigmoid sigmoid_of;
-  in_sixteens(count, [=](Sixteen at) ALIGNDRAW_WIDE_LAMBDA {
-    const __m512 seen = sigmoid_of(at(canvas));
-    at.put(error, _mm512_sub_ps(at(pixels), seen));
-    if (sigmoid) at.put(sigmoid, seen);
-  });
-}
-#endif
-
-}  // namespace
-
-void error_pixels(const float* pixels, const float* canvas, float* error, float* sigmoid,
-                  int64_t count) {
-#ifdef ALIGNDRAW_WIDE
-  if (is_wide()) return error_wide(pixels, canvas, error, sigmoid, count);
-#endif
-  error_narrow(pixels, canvas, error, sigmoid, count);
-}
-
-void error_pixels(const double* pixels, const double* canvas, double* error, double* sigmoid,
-                  int64_t count) {
-  error_loop(pixels, canvas, error, sigmoid, count);
-}
-
-ALIGNDRAW_CLONES void forward_row(Reader<float>& reader, const Image<float>& image, float* result) {
-  reader.forward(image, result);
+void forward_row(Reader<float>& reader, const Image<float>& image, float* result) {
+  glimpse_kernels<float>(isa()).read(reader, image, result);
 }
 
 void forward_row(Reader<double>& reader, const Image<double>& image, double* result) {
-  reader.forward(image, result);
+  glimpse_kernels<double>(isa()).read(reader, image, result);
 }
 
-ALIGNDRAW_CLONES void backward_row(BackwardReader<float>& reader, const Image<float>& image,
-                                   const float* grad, const ImageGrads<float>& grads) {
-  reader.backward(image, grad, grads);
+void backward_row(BackwardReader<float>& reader, const Image<float>& image, const float* grad,
+                  const ImageGrads<float>& grads) {
+  glimpse_kernels<float>(isa()).read_backward(reader, image, grad, grads);
 }
 
 void backward_row(BackwardReader<double>& reader, const Image<double>& image, const double* grad,
                   const ImageGrads<double>& grads) {
-  reader.backward(image, grad, grads);
+  glimpse_kernels<double>(isa()).read_backward(reader, image, grad, grads);
 }
 
 namespace {

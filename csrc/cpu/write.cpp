@@ -1,28 +1,29 @@
 #include "../write.h"
 
-#include "write.h"
+#include "glimpse_kernels.h"
 
 namespace aligndraw::cpu {
 
-ALIGNDRAW_CLONES void forward_row(Writer<float>& writer, const float* patch, const float* window,
-                                  const float* canvas, float* result) {
-  writer.forward(patch, window, canvas, result);
+void forward_row(Writer<float>& writer, const float* patch, const float* window,
+                 const float* canvas, float* result) {
+  glimpse_kernels<float>(isa()).write(writer, patch, window, canvas, result);
 }
 
 void forward_row(Writer<double>& writer, const double* patch, const double* window,
                  const double* canvas, double* result) {
-  writer.forward(patch, window, canvas, result);
+  glimpse_kernels<double>(isa()).write(writer, patch, window, canvas, result);
 }
 
-ALIGNDRAW_CLONES void backward_row(BackwardWriter<float>& writer, const float* grad,
-                                   const float* patch, const float* window, float* grad_patch,
-                                   float* grad_window) {
-  writer.backward(grad, patch, window, grad_patch, grad_window);
+void backward_row(BackwardWriter<float>& writer, const float* grad, const float* patch,
+                  const float* window, float* grad_patch, float* grad_window) {
+  glimpse_kernels<float>(isa()).write_backward(writer, grad, patch, window, grad_patch,
+                                               grad_window);
 }
 
 void backward_row(BackwardWriter<double>& writer, const double* grad, const double* patch,
                   const double* window, double* grad_patch, double* grad_window) {
-  writer.backward(grad, patch, window, grad_patch, grad_window);
+  glimpse_kernels<double>(isa()).write_backward(writer, grad, patch, window, grad_patch,
+                                                grad_window);
 }
 
 namespace {

@@ -87,16 +87,17 @@ ALIGNDRAW_INLINE T peak_pixel(T centre, int64_t length) {
   return within > last ? last : within;
 }
 
-// What the gradients of the filters F of one axis come to.
+// What the gradients of the filters F of one axis come to. T may be a vector of filters.
 template <class T>
 struct AxisGrads {
-  T centre = 0, spacing = 0, log_variance = 0;
-  T along = 0;  // sum of F times its gradient
+  T centre{}, spacing{}, log_variance{};
+  T along{};  // sum of F times its gradient
 
   // Takes a filter in, given the sums over its pixels, with grad that of F and d = a - mu_i, of
   //   along = grad F,   pull = grad F (d - sum F d),   spread = grad F (d^2 - sum F d^2),
   // all at once or pixel by pixel.
-  ALIGNDRAW_INLINE void add(T reach, T sharpness, T along_i, T pull, T spread) {
+  ALIGNDRAW_INLINE void add(const T& reach, const T& sharpness, const T& along_i, const T& pull,
+                            const T& spread) {
     const T grad_centre = 2 * sharpness * pull;
     centre += grad_centre;
     spacing += reach * grad_centre;

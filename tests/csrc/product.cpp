@@ -1,12 +1,15 @@
-// product() of csrc/cpu/product.h, for test_product.py.
-#include "cpu/product.cpp"
+// product() of csrc/cpu/product.h in the vectors of one ISA, for test_product.py: SIMD is its
+// header.
+#include SIMD
 
-#define PRODUCT(name, T)                                                                         \
-  extern "C" void name(const T* a, int64_t row, int64_t column, const T* b, int64_t b_pitch,     \
-                       T* result, int64_t pitch, int64_t rows, int64_t depth, int64_t width,     \
-                       const T* start) {                                                         \
-    aligndraw::cpu::product({a, row, column}, {b, b_pitch}, {result, pitch}, rows, depth, width, \
-                            start);                                                              \
+#include "cpu/product_tile.h"
+
+#define PRODUCT(name, T)                                                                     \
+  extern "C" void name(const T* a, int64_t row, int64_t column, const T* b, int64_t b_pitch, \
+                       T* result, int64_t pitch, int64_t rows, int64_t depth, int64_t width, \
+                       const T* start) {                                                     \
+    aligndraw::cpu::multiply_plain<T>({a, row, column}, {b, b_pitch}, {result, pitch}, rows, \
+                                      depth, width, start);                                  \
   }
 
 PRODUCT(product_float32, float)

@@ -23,11 +23,10 @@ STAND_IN = Path(__file__).parent / "amx/stand_in.cpp"
 def library() -> Path:
     """Its path; unoptimised, which compiles in a third of the time and leaves every access in place.
 
-    Without the forms for AVX-512, whose masked accesses no sanitizer sees: other tests run those where they can. The
-    instructions of AMX are those of amx/stand_in.cpp, so that loops run on tiles where the machine has AVX512_BF16.
+    The instructions of AMX are those of amx/stand_in.cpp, so that loops run on tiles where the machine has AVX512_BF16.
     """
     headers = [*CSRC.glob("*.h"), *CSRC.glob("cpu/*.h"), *CSRC.glob("math/*.h"), *STAND_IN.parent.glob("*.h")]
-    command = [emulated_cuda.compiler(), "-std=c++20", "-O0", "-g1", "-fPIC", "-DALIGNDRAW_NARROW"]
+    command = [emulated_cuda.compiler(), "-std=c++20", "-O0", "-g1", "-fPIC"]
     command += SANITIZERS["asan"]
     command += ["-include", str(STAND_IN.with_suffix(".h"))]
     for_torch = [native.STABLE_ABI, "-isystem", str(TORCH / "include")]

@@ -1,7 +1,7 @@
 // The functions of csrc/math/scalar.h over arrays, for test_scalar.py.
 #include "math/scalar.h"
 
-#include "cpu/wide.h"
+#include "cpu/avx512.h"
 
 #define OVER_ARRAYS(name)                                                 \
   extern "C" void name##_float32(const float* x, float* y, int64_t n) {   \
@@ -29,14 +29,15 @@ ALIGNDRAW_INLINE T slope(T x) {
 OVER_ARRAYS(quick_tanh)
 OVER_ARRAYS(slope)
 
-#ifdef ALIGNDRAW_WIDE
+#ifdef ALIGNDRAW_X86
 using namespace aligndraw::cpu;
 
-#define WIDE_OVER_ARRAYS(name, function)                                                   \
-  extern "C" ALIGNDRAW_WIDE void name##_float32(const float* x, float* y, int64_t n) {     \
-    in_sixteens(n, [=](Sixteen at) ALIGNDRAW_WIDE_LAMBDA { at.put(y, function(at(x))); }); \
+#define AVX512_OVER_ARRAYS(name, function)                                                   \
+  extern "C" ALIGNDRAW_AVX512 void name##_float32(const float* x, float* y, int64_t n) {     \
+    in_sixteens(n, [=](Sixteen at) ALIGNDRAW_AVX512_LAMBDA { at.put(y, function(at(x))); }); \
   }
 
-WIDE_OVER_ARRAYS(wide_tanh, WideTanh())
-WIDE_OVER_ARRAYS(wide_sigmoid, WideSigmoid())
+AVX512_OVER_ARRAYS(avx512_tanh, Avx512Tanh())
+AVX512_OVER_ARRAYS(avx512_sigmoid, Avx512Sigmoid())
+AVX512_OVER_ARRAYS(avx512_gaussian, Avx512Gaussian(1))
 #endif

@@ -1,4 +1,4 @@
-"""product() of csrc/cpu/product.h: every size and layout, in the vectors of this processor and in narrower ones.
+"""product() of csrc/cpu/product.h: every size and layout, by each ISA that this machine has.
 
 Numbers are small and whole, so that every order of a sum gives the same. Each array ends where a page begins that
 nobody may touch, which no sanitizer would notice for a vector's masked lanes.
@@ -17,20 +17,24 @@ from guarded import strided
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-ROOT = Path(__file__).parents[2]
+from aligndraw.backends import ISAS, missing_reason
+
+pytestmark = [
+    pytest.mark.skipif(bool(missing_reason("read", "cpp", "cpu")), reason="the C++ ops are not built"),
+    pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not installed"),
+]
+CSRC = Path(__file__).parents[2] / "csrc"
 
 
-@pytest.fixture(scope="module", params=["as built", "narrow"])
+@pytest.fixture(scope="module", params=ISAS[:3])
 def library(request, tmp_path_factory):
-    if shutil.which("g++") is None:
-        pytest.skip("g++ is not installed")
+    """product_float32 and product_float64 in the vectors of one ISA."""
+    if ISAS.index(request.param) > torch.ops.aligndraw.best_isa():
+        pytest.skip(f"no {request.param} here")
     path = tmp_path_factory.mktemp("product") / "product.so"
-    flags = [*native.CXX_FLAGS, *native.MATH_FLAGS, native.STABLE_ABI, "-fvisibility=default"]
-    if request.param == "narrow":
-        flags.append("-DALIGNDRAW_NARROW")
-    include = ["-I", ROOT / "csrc", "-isystem", Path(torch.__file__).parent / "include"]
+    flags = [*native.CXX_FLAGS, *native.MATH_FLAGS, "-fvisibility=default", f'-DSIMD="cpu/{request.param}_simd.h"']
     source = Path(__file__).with_name("product.cpp")
-    subprocess.run(["g++", *flags, *include, "-shared", source, "-o", path], check=True)
+    subprocess.run(["g++", *flags, "-I", CSRC, "-shared", source, "-o", path], check=True)
     return ctypes.CDLL(str(path))
 
 

@@ -121,25 +121,37 @@ def test_quick_tanh_and_its_slope(call):
 
 
 @pytest.mark.skipif("x86-64-v4" not in targets(), reason="the processor has no AVX-512")
-def test_wide_tanh(call):
+def test_avx512_tanh(call):
     """3 ulp, odd, for tiny x too."""
     tiny = np.geomspace(1e-37, 1, 100_000)
     x = np.concatenate([np.linspace(-60, 60, 1_000_001), np.linspace(-9.1, 9.1, 1_000_001), tiny, -tiny])
     x = x[x != 0].astype(np.float32)
     true = np.tanh(x.astype(np.float64))
-    tanh = call("wide_tanh", x)
+    tanh = call("avx512_tanh", x)
     assert np.all(np.abs(tanh - true) <= 3 * np.spacing(np.abs(true).astype(np.float32)))
     assert np.all(np.abs(tanh) <= 1)
-    np.testing.assert_array_equal(call("wide_tanh", -x), -tanh)
+    np.testing.assert_array_equal(call("avx512_tanh", -x), -tanh)
     special = np.array([-np.inf, -1e30, -0.0, 0.0, 1e30, np.inf, np.nan], np.float32)
-    np.testing.assert_array_equal(call("wide_tanh", special), np.float32([-1, -1, -0.0, 0, 1, 1, np.nan]))
+    np.testing.assert_array_equal(call("avx512_tanh", special), np.float32([-1, -1, -0.0, 0, 1, 1, np.nan]))
 
 
 @pytest.mark.skipif("x86-64-v4" not in targets(), reason="the processor has no AVX-512")
-def test_wide_sigmoid(call):
+def test_avx512_sigmoid(call):
     """5 ulp down to -87, 0 below."""
     x = np.linspace(-86.9, 120, 2_000_001).astype(np.float32)
     true = 1 / (1 + np.exp(-x.astype(np.float64)))
-    assert np.all(np.abs(call("wide_sigmoid", x) - true) <= 5 * np.spacing(true.astype(np.float32)))
+    assert np.all(np.abs(call("avx512_sigmoid", x) - true) <= 5 * np.spacing(true.astype(np.float32)))
     special = np.array([-np.inf, -1e30, -0.0, 0.0, 1e30, np.inf, np.nan], np.float32)
-    np.testing.assert_array_equal(call("wide_sigmoid", special), np.float32([0, 0, 0.5, 0.5, 1, 1, np.nan]))
+    np.testing.assert_array_equal(call("avx512_sigmoid", special), np.float32([0, 0, 0.5, 0.5, 1, 1, np.nan]))
+
+
+@pytest.mark.skipif("x86-64-v4" not in targets(), reason="the processor has no AVX-512")
+def test_avx512_gaussian(call):
+    """e^-x² within 4 * 2^-24 of itself, and what rounding x² changes; 0 far off, and NaN stays."""
+    x = np.concatenate([np.linspace(-9.32, 9.32, 1_000_001), np.geomspace(1e-37, 1, 100_000)]).astype(np.float32)
+    square = x.astype(np.float64) ** 2
+    rounded = np.abs((x * x).astype(np.float64) - square)  # moves the result by as much of itself
+    error = np.abs(call("avx512_gaussian", x) / np.exp(-square) - 1)
+    assert np.all(error <= rounded + 4 * 2**-24)
+    far = np.array([-np.inf, -1e30, -9.4, -0.0, 0.0, 9.4, 1e18, np.inf, np.nan], np.float32)
+    np.testing.assert_array_equal(call("avx512_gaussian", far), np.float32([0, 0, 0, 1, 1, 0, 0, 0, np.nan]))

@@ -1,40 +1,26 @@
-// What AVX-512 can do and other vectors cannot: tables that lie in registers. Where ALIGNDRAW_WIDE
-// is not defined the compiler knows none; tests define ALIGNDRAW_NARROW to run what other
-// processors run.
+// What AVX-512 can do and other vectors cannot: tables that lie in registers. Where the compiler
+// does not know the instructions ALIGNDRAW_AVX512 is not defined.
 #pragma once
+#include "compiler.h"
+#include "isa.h"
 
-namespace aligndraw::cpu {
-
-// Whether this processor has AVX-512, and so 32 registers of 64 bytes.
-inline bool is_wide() {
-#if defined(__x86_64__)
-  static const bool answer = __builtin_cpu_supports("avx512f");
-  return answer;
-#else
-  return false;
-#endif
-}
-
-}  // namespace aligndraw::cpu
-
-#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__) && \
-    !defined(ALIGNDRAW_NARROW)
+#ifdef ALIGNDRAW_X86
 #include <immintrin.h>
 
 #include <cstdint>
 
-#define ALIGNDRAW_WIDE __attribute__((target("avx512f")))
-#define ALIGNDRAW_WIDE_LAMBDA __attribute__((target("avx512f"), always_inline))
-#define ALIGNDRAW_WIDE_INLINE ALIGNDRAW_WIDE_LAMBDA inline
+#define ALIGNDRAW_AVX512 ALIGNDRAW_TARGET(ALIGNDRAW_AVX512_ISA)
+#define ALIGNDRAW_AVX512_LAMBDA __attribute__((target(ALIGNDRAW_AVX512_ISA), always_inline))
+#define ALIGNDRAW_AVX512_INLINE ALIGNDRAW_TARGET_INLINE(ALIGNDRAW_AVX512_ISA)
 
 namespace aligndraw::cpu {
 
 // tanh in two thirds of the time that math::tanh_and_slope takes, which is bound by its exp and its
 // division; within 3 ulp, and NaN stays. With k the nearest whole number to |x| / step it is a
 // polynomial of degree 5 in t = |x| - k step (minimax of the relative error, below 1.4 * 2^-24).
-class WideTanh {
+class Avx512Tanh {
  public:
-  ALIGNDRAW_WIDE_INLINE WideTanh() {
+  ALIGNDRAW_AVX512_INLINE Avx512Tanh() {
 #pragma GCC unroll 6
     for (int i = 0; i < terms; ++i) {
       low_[i] = _mm512_loadu_ps(table[i]);
@@ -42,7 +28,7 @@ class WideTanh {
     }
   }
 
-  ALIGNDRAW_WIDE_INLINE __m512 operator()(__m512 x) const {
+  ALIGNDRAW_AVX512_INLINE __m512 operator()(__m512 x) const {
     const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
     const __m512 shift = _mm512_set1_ps(12582912.0f);  // 1.5 * 2^23: rounds, k in the low bits
     const __m512 most = _mm512_set1_ps(9.02f);         // tanh rounds to 1 from here on
@@ -133,33 +119,32 @@ class WideTanh {
   __m512 low_[terms], high_[terms];
 };
 
-// 1 / (1 + e^-x), with e^-x = 2^n 2^(k/32) e^r: 2^(k/32) lies in the table, and |r| <= ln(2) / 64
-// asks for a polynomial of degree 2 only (minimax, relative error below 5.3e-8). In place of the
-// division stands a reciprocal. Within 5 ulp, 0 below -87, and NaN stays.
-class WideSigmoid {
+// e^x = 2^n 2^(k/32) e^r: 2^(k/32) lies in a table, and |r| <= ln(2) / 64 asks for a polynomial of
+// degree 2 only (minimax, relative error below 5.3e-8).
+class Avx512Power {
  public:
-  ALIGNDRAW_WIDE_INLINE WideSigmoid()
+  ALIGNDRAW_AVX512_INLINE Avx512Power()
       : low_(_mm512_loadu_ps(powers)), high_(_mm512_loadu_ps(powers + 16)) {}
 
-  ALIGNDRAW_WIDE_INLINE __m512 operator()(__m512 x) const {
-    const __m512 one = _mm512_set1_ps(1);
-    // 1.5 * 2^18: rounds to n + k/32, k in the low bits
-    const __m512 shift = _mm512_set1_ps(393216.0f);
-    // A minimum of a number and NaN is its second argument.
-    const __m512 most = _mm512_min_ps(_mm512_set1_ps(87), x);
-    const __m512 shifted = _mm512_fmadd_ps(most, _mm512_set1_ps(-1.44269504f), shift);
-    const __m512 exponent = _mm512_sub_ps(shifted, shift);
-    // ln 2 in two parts.
-    const __m512 r =
-        _mm512_fmadd_ps(exponent, _mm512_set1_ps(1.90465421e-9f),
-                        _mm512_fnmsub_ps(exponent, _mm512_set1_ps(0.693147182f), most));
-    const __m512 power = _mm512_permutex2var_ps(low_, _mm512_castps_si512(shifted), high_);
-    const __m512 sum = _mm512_fmadd_ps(
-        _mm512_fmadd_ps(_mm512_set1_ps(0.49999633f), r, _mm512_set1_ps(1.0000147f)), r, one);
-    const __m512 below = _mm512_fmadd_ps(_mm512_scalef_ps(power, exponent), sum, one);
-    const __m512 guess = _mm512_rcp14_ps(below);  // one step of Newton's method makes 14 bits 28
-    const __mmask16 counts = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-87), _CMP_NLT_UQ);
-    return _mm512_maskz_mul_ps(counts, guess, _mm512_fnmadd_ps(below, guess, _mm512_set1_ps(2)));
+  // n + k/32, nearest to a b + c / ln 2, with k in the low bits of `shifted`.
+  struct Exponent {
+    __m512 shifted, value;
+    ALIGNDRAW_AVX512_INLINE Exponent(__m512 a, __m512 b) {
+      const __m512 shift = _mm512_set1_ps(393216.0f);  // 1.5 * 2^18: rounds to n + k/32
+      shifted = _mm512_fmadd_ps(a, b, shift);
+      value = _mm512_sub_ps(shifted, shift);
+    }
+  };
+
+  // 2^n 2^(k/32) and e^r, whose product is the power.
+  ALIGNDRAW_AVX512_INLINE __m512 scale(const Exponent& exponent) const {
+    const __m512 power = _mm512_permutex2var_ps(low_, _mm512_castps_si512(exponent.shifted), high_);
+    return _mm512_scalef_ps(power, exponent.value);
+  }
+  static ALIGNDRAW_AVX512_INLINE __m512 rest(__m512 r) {
+    const __m512 slope =
+        _mm512_fmadd_ps(_mm512_set1_ps(0.49999633f), r, _mm512_set1_ps(1.0000147f));
+    return _mm512_fmadd_ps(slope, r, _mm512_set1_ps(1));
   }
 
  private:
@@ -174,15 +159,62 @@ class WideSigmoid {
   __m512 low_, high_;
 };
 
+// 1 / (1 + e^-x), with a reciprocal in place of the division. Within 5 ulp, 0 below -87, and NaN
+// stays.
+class Avx512Sigmoid {
+ public:
+  ALIGNDRAW_AVX512_INLINE Avx512Sigmoid() {}
+
+  ALIGNDRAW_AVX512_INLINE __m512 operator()(__m512 x) const {
+    const __m512 one = _mm512_set1_ps(1);
+    // A minimum of a number and NaN is its second argument.
+    const __m512 most = _mm512_min_ps(_mm512_set1_ps(87), x);
+    const Avx512Power::Exponent exponent(most, _mm512_set1_ps(-1.44269504f));
+    // ln 2 in two parts.
+    const __m512 r =
+        _mm512_fmadd_ps(exponent.value, _mm512_set1_ps(1.90465421e-9f),
+                        _mm512_fnmsub_ps(exponent.value, _mm512_set1_ps(0.693147182f), most));
+    const __m512 below = _mm512_fmadd_ps(power_.scale(exponent), Avx512Power::rest(r), one);
+    const __m512 guess = _mm512_rcp14_ps(below);  // one step of Newton's method makes 14 bits 28
+    const __mmask16 counts = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-87), _CMP_NLT_UQ);
+    return _mm512_maskz_mul_ps(counts, guess, _mm512_fnmadd_ps(below, guess, _mm512_set1_ps(2)));
+  }
+
+ private:
+  Avx512Power power_;
+};
+
+// math::gaussian of distances: within 4 * 2^-24 of itself, and what rounding the square changes.
+class Avx512Gaussian {
+ public:
+  ALIGNDRAW_AVX512_INLINE explicit Avx512Gaussian(float sharpness)
+      : sharpness_(_mm512_set1_ps(-sharpness)), scaled_(_mm512_set1_ps(-1.44269504f * sharpness)) {}
+
+  ALIGNDRAW_AVX512_INLINE __m512 operator()(__m512 distance) const {
+    const __m512 square = _mm512_mul_ps(distance, distance);
+    const __m512 x = _mm512_mul_ps(square, sharpness_);
+    const Avx512Power::Exponent exponent(square, scaled_);
+    const __m512 r =
+        _mm512_fmadd_ps(exponent.value, _mm512_set1_ps(1.90465421e-9f),
+                        _mm512_fnmadd_ps(exponent.value, _mm512_set1_ps(0.693147182f), x));
+    const __mmask16 counts = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-86.99f), _CMP_NLT_UQ);
+    return _mm512_maskz_mul_ps(counts, power_.scale(exponent), Avx512Power::rest(r));
+  }
+
+ private:
+  Avx512Power power_;
+  __m512 sharpness_, scaled_;
+};
+
 // Elements `first` ... `first` + 15 of rows. Those outside `part` are 0, and are not stored.
 struct Sixteen {
   int64_t first;
   __mmask16 part;
 
-  ALIGNDRAW_WIDE_INLINE __m512 operator()(const float* row) const {
+  ALIGNDRAW_AVX512_INLINE __m512 operator()(const float* row) const {
     return _mm512_maskz_loadu_ps(part, row + first);
   }
-  ALIGNDRAW_WIDE_INLINE void put(float* row, __m512 value) const {
+  ALIGNDRAW_AVX512_INLINE void put(float* row, __m512 value) const {
     _mm512_mask_storeu_ps(row + first, part, value);
   }
 };
@@ -190,7 +222,7 @@ struct Sixteen {
 // body(at) for each sixteen of n elements. A mask that the compiler sees to be full costs nothing,
 // and what is stored without one can be loaded again before it has reached the cache.
 template <class F>
-ALIGNDRAW_WIDE_INLINE void in_sixteens(int64_t n, const F& body) {
+ALIGNDRAW_AVX512_INLINE void in_sixteens(int64_t n, const F& body) {
   int64_t first = 0;
   for (; first + 16 <= n; first += 16) body(Sixteen{first, 0xffff});
   if (first < n) body(Sixteen{first, __mmask16((1u << (n - first)) - 1)});
