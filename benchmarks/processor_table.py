@@ -50,7 +50,7 @@ LEGEND = {
 
 @dataclass
 class Candidate:
-    """A library's product: prepare(weights [N, K], M) gives a function of x [M, K] and a count that runs it so often."""
+    """A library's product: prepare(weights [N, K], M) returns run(x [M, K], times)."""
 
     name: str
     rounded: bool
