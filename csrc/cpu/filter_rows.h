@@ -35,7 +35,8 @@ ALIGNDRAW_KERNEL_INLINE std::pair<int64_t, int64_t> touched(const Filters<T>& f,
 template <class T>
 ALIGNDRAW_KERNEL void make_gaussians(const Filters<T>& f, T sharpness) {
   for (int64_t i = 0; i < f.size; ++i) {
-    const auto [begin, end] = touched(f, i);
+    const std::pair<int64_t, int64_t> range = touched(f, i);
+    const int64_t begin = range.first, end = range.second;
     T* const taps = f.taps + i * f.stride;
     const T *const pixels = f.pixels, centre = f.centres[i];
 #pragma omp simd
