@@ -38,11 +38,11 @@ SHAPES = {
 }
 ROUNDS, BURST = 7, 1e-2
 LEGEND = {
-    "product": "library, precision and, for this project's, the instruction set. MKL is what `torch.mm` calls.",
+    "product": "library, precision and, for this project's, the instruction set. Plain MKL is `torch.mm`.",
     "M×K×N": "GFLOP/s of a product [M, K] × [K, N], the median of bursts in turn with all others'; 2MKN operations. "
     "Weights were laid out before, except by plain MKL.",
     "company": "the number of rows M for which a row's bits differ from those in a product of 101 rows.",
-    "threads": "the numbers of threads for which bits differ from one thread's.",
+    "threads": "the numbers of threads for which bits differ from one thread's, at M = 1, 3, 5, 38 and 101.",
     "packing": "whether bits differ from those of the same library's product that lays out no weights beforehand.",
     "subnormal factors, results": "kept, or 0.",
 }
@@ -67,12 +67,12 @@ def repeated(call: Callable[[Tensor], Tensor]) -> Callable[[Tensor, int], Tensor
     return run
 
 
-def of_mkl(weights: Tensor, rows: int) -> Callable[[Tensor, int], Tensor]:
+def of_torch(weights: Tensor, rows: int) -> Callable[[Tensor, int], Tensor]:
     return repeated(lambda x: torch.mm(x, weights.mT))
 
 
 def of_packed_mkl(weights: Tensor, rows: int) -> Callable[[Tensor, int], Tensor]:
-    packed = torch.ops.mkl._mkl_reorder_linear_weight(weights.to_mkldnn(), rows)
+    packed = torch.ops.mkl._mkl_reorder_linear_weight(weights, rows)
     return repeated(lambda x: torch.ops.mkl._mkl_linear(x, packed, weights, None, rows))
 
 
@@ -96,9 +96,12 @@ def of_ours(isa: str, rounded: bool) -> Callable[[Tensor, int], Callable[[Tensor
 
 def candidates() -> list[Candidate]:
     """Those that this machine and this build of PyTorch have."""
-    found = [Candidate("MKL, float32", False, of_mkl)]
+    found = []
     if torch.backends.mkl.is_available():
+        found.append(Candidate("MKL, float32", False, of_torch))
         found.append(Candidate("MKL, float32, packed", False, of_packed_mkl, "MKL, float32"))
+    else:
+        found.append(Candidate("torch.mm, float32", False, of_torch))
     if torch.backends.mkldnn.is_available():
         for name, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16)):
             rounded = dtype == torch.bfloat16
@@ -168,18 +171,18 @@ def timed(run: Callable[[Tensor, int], Tensor], x: Tensor, times: int) -> float:
 
 def bits(candidate: Candidate, plain: Candidate | None, most_threads: int) -> dict[str, Any]:
     """What the bits of a product depend on, and what becomes of subnormal numbers."""
-    x, weights = factors(101, 300, 190)
+    x, weights = factors(101, 300, 1200)
     with threads(1):
         whole = candidate.prepare(weights, 101)(x, 1)
         rows = [m for m in (1, 2, 3, 4, 5, 8, 16, 17, 37, 64, 100) if not same_rows(candidate, x[:m], weights, whole)]
         packing = None
         if plain:
             packing = not torch.equal(plain.prepare(weights, 101)(x, 1), whole)
-    differing = []
-    for count in range(2, max(most_threads, 3) + 1):
+    by_threads: dict[int, list[Tensor]] = {}
+    for count in range(1, max(most_threads, 3) + 1):
         with threads(count):
-            if not torch.equal(candidate.prepare(weights, 101)(x, 1), whole):
-                differing.append(count)
+            by_threads[count] = [candidate.prepare(weights, m)(x[:m], 1) for m in (1, 3, 5, 38, 101)]
+    differing = [count for count, results in by_threads.items() if not all(map(torch.equal, results, by_threads[1]))]
     with threads(1):
         kept = [
             bool(candidate.prepare(torch.full((16, 32), b), 16)(torch.full((16, 32), a), 1).float().abs().max() > 0)

@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
+from aligndraw.backends import cpp_or_reference
 from aligndraw.ops._halting import halting
 from aligndraw.ops._op import PlainOp, check_plain, check_shape
-from aligndraw.ops.product import isa_number, rounds_fast
+from aligndraw.ops.product import isa_number, product, rounds_fast
+
+Product = Callable[[Tensor, Tensor], Tensor]
 
 
-def orthogonal(g: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+def orthogonal(g: Tensor, dtype: torch.dtype | None = None, multiply: Product | None = None) -> Tensor:
     """About U Vᵀ of the singular value decomposition U S Vᵀ of g, by products in `dtype`, g's own when None.
 
     Five steps of X ← a X + (b X Xᵀ + c (X Xᵀ)²) X from g over its norm, with the coefficients of Jordan et al.: they
     take singular values to between 0.7 and 1.2.
+
+    Args:
+        g: [rows, columns].
+        dtype: of the products.
+        multiply: forms left rightᵀ; PyTorch's product when None.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     x = (g.mT if g.shape[0] > g.shape[1] else g).to(dtype or g.dtype)
     x = x / x.norm().clamp(min=1e-7)
     for _ in range(5):
-        square = x @ x.mT
-        x = torch.addmm(x, torch.addmm(square, square, square, beta=b, alpha=c), x, beta=a)
+        if multiply is None:
+            square = x @ x.mT
+            x = torch.addmm(x, torch.addmm(square, square, square, beta=b, alpha=c), x, beta=a)
+        else:
+            square = multiply(x, x)  # symmetric to the bit
+            polynomial = multiply(square, square).mul_(c).add_(square, alpha=b)
+            x = multiply(polynomial, x.mT).add_(x, alpha=a)
     return (x.mT if g.shape[0] > g.shape[1] else x).to(g.dtype)
 
 
@@ -35,13 +48,14 @@ def muon_reference(
     steps: Sequence[Tensor | float],
     dtype: torch.dtype | None = None,
     found_inf: Tensor | None = None,
+    multiply: Product | None = None,
 ) -> None:
-    """`muon_` in plain PyTorch, for any device and dtype: the specification."""
+    """`muon_` in plain PyTorch, for any device and dtype: the specification. `multiply` is that of `orthogonal`."""
     gradients, moves, kept = halting(found_inf, gradients, 1.0, momentum)
     torch._foreach_mul_(momenta, kept)
     torch._foreach_add_(momenta, gradients, alpha=1 - momentum)
     for p, ahead, step in zip(parameters, torch._foreach_lerp(gradients, momenta, momentum), steps):
-        p.sub_(orthogonal(ahead, dtype) * (step * moves))
+        p.sub_(orthogonal(ahead, dtype, multiply) * (step * moves))
 
 
 def _in_bfloat16(
@@ -100,7 +114,8 @@ def muon_(
 
     O is the orthogonal factor of momentum m + (1 − momentum) g, by five steps of a Newton–Schulz iteration: see
     `orthogonal`. It has no derivatives. With bfloat16, float32 matrices on a CPU with AVX512_BF16 or AMX take a step in
-    one call of C++.
+    one call of C++. In float32 their products are those of `product` on a CPU with AVX2, in the same bits on any number
+    of threads.
 
     Args:
         parameters, momenta, gradients: equally many matrices, of equal shapes; at least one.
@@ -116,4 +131,10 @@ def muon_(
     if plain and dtype == torch.bfloat16 and rounds_fast("cpu"):
         _op(parameters, momenta, [g.contiguous() for g in gradients], momentum, steps, isa_number(None))
     else:
-        muon_reference(parameters, momenta, gradients, momentum, steps, dtype, found_inf)
+        multiply = product if plain and dtype in (None, torch.float32) and _product_pays() else None
+        muon_reference(parameters, momenta, gradients, momentum, steps, dtype, found_inf, multiply)
+
+
+def _product_pays() -> bool:
+    """Whether float32 products of C++ have kernels for this processor: then they are no slower than PyTorch's."""
+    return cpp_or_reference("product", "cpu") == "cpp" and isa_number(None) > 0
