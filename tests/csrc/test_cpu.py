@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
-from hypothesis import example, given, settings
 from guarded import Guarded
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import aligndraw
