@@ -63,7 +63,7 @@ struct WholeVector {
 
 template <int rows>  // of columns: few rows take more of them, to hide the time that an addition
                      // takes
-                     constexpr int tile_vectors = ALIGNDRAW_VECTORS == 32 && rows <= 6 ? 4 : 2;
+constexpr int tile_vectors = ALIGNDRAW_VECTORS == 32 && rows <= 6 ? 4 : 2;
 constexpr int most_tile_rows =
     ALIGNDRAW_VECTORS == 32 ? 12 : 6;  // beside a row of b, and one factor
 
