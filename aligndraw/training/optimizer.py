@@ -93,7 +93,7 @@ class Muon(torch.optim.Optimizer):
 
     m ← 0.95 m + 0.05 g; W ← W − lr · 0.4 √max(rows, columns) · O, where O is the orthogonal factor of 0.05 g + 0.95 m,
     by five steps of a Newton–Schulz iteration, which bring all singular values near 1. With 0.2 √… a step would be as
-    large as one of Adam's (Liu et al., 2025); twice that trains faster here (docs/training.md).
+    large as one of Adam's (Liu et al., 2025); twice that trains faster here (docs/measurements/quick.md).
 
     With `bf16`, matrices on a CPU with AVX512_BF16 or AMX take a step in one call of C++ (csrc/cpu/muon.cpp).
 

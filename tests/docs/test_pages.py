@@ -4,6 +4,7 @@ import argparse
 import ast
 import importlib
 import re
+import textwrap
 from fnmatch import fnmatch
 from functools import lru_cache
 from pathlib import PurePosixPath
@@ -135,7 +136,7 @@ def test_commands_parse(page, capsys):
 @pytest.mark.parametrize("page", PAGES)
 def test_python_imports_what_exists(page):
     for block in blocks(page, "python"):
-        for node in ast.walk(ast.parse(block)):
+        for node in ast.walk(ast.parse(textwrap.dedent(block))):
             if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "aligndraw":
                 module = importlib.import_module(node.module)
                 assert not [alias.name for alias in node.names if not hasattr(module, alias.name)]
