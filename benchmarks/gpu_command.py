@@ -71,6 +71,7 @@ class Report:
     Attributes:
         lines: file to which the stages append their figures as they come, one JSON object per line.
         end: of all stages, by time.monotonic().
+        slowness: factor of all limits.
         results: contents of the report's JSON file.
     """
 
@@ -81,6 +82,7 @@ class Report:
     target: Path | None = None
     wheels: Sequence[Path] = ()
     dry: bool = False
+    slowness: int = 1
     results: dict[str, Any] = field(default_factory=dict)
 
     def left(self) -> float:

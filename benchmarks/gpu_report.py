@@ -39,7 +39,8 @@ from report import identity, write_text
 
 FACTS = ("plan", "machine", "ceilings", "stage_seconds", "stage_failed", "after")  # of a measurement, beside its rows
 GRACE = 5  # seconds between asking a stage to end and ending it
-HANGS = 20  # seconds that one case may take
+HANGS = 25  # seconds that one case may take
+DRY_FACTOR = 5  # of all limits, on a CPU that other programs share
 PROBE = 60  # seconds
 
 
@@ -69,7 +70,9 @@ def measure(stage: str, report: Report, seconds: float) -> dict[str, Any]:
     spent, begun, lost, logs = 0.0, 0, [], []
     while True:
         left = seconds - spent
-        done = report.child(stage, "--seconds", f"{max(1.0, left - GRACE):.0f}", "--hangs", HANGS, seconds=left)
+        done = report.child(
+            stage, "--seconds", f"{max(1.0, left - GRACE):.0f}", "--hangs", HANGS * report.slowness, seconds=left
+        )
         spent += done.seconds
         lines, before = read_lines(report.lines, stage), begun
         begun = sum("begun" in line for line in lines)
@@ -154,7 +157,7 @@ def run_stages(report: Report, stages: Mapping[str, Stage], save: Callable[[dict
         elif left < GRACE:
             found[name]["log"] = "the time was up"
         else:
-            seconds = left if name == list(stages)[-1] else min(left, stage.seconds)
+            seconds = left if name == list(stages)[-1] else min(left, stage.seconds * report.slowness)
             print(f"{name}: at most {seconds:.0f} s", flush=True)
             try:
                 found[name] = stage.find(report, seconds)
@@ -220,7 +223,8 @@ def main(arguments: Sequence[str] | None = None, runner: Runner | None = None) -
     if options.plan:
         print(plan_page(options.stages))
         return 0
-    seconds = options.seconds or sum(stage.seconds for stage in options.stages.values())
+    slowness = DRY_FACTOR if options.dry else 1
+    seconds = options.seconds or slowness * sum(stage.seconds for stage in options.stages.values())
     end = time.monotonic() + seconds
     out = options.out or (Path(tempfile.mkdtemp(prefix="gpu-report-")) if options.dry else ROOT / "benchmarks/results")
     with tempfile.TemporaryDirectory() as folder:
@@ -236,6 +240,7 @@ def main(arguments: Sequence[str] | None = None, runner: Runner | None = None) -
             target=options.target and options.target.resolve(),
             wheels=[wheel.resolve() for wheel in options.wheel],
             dry=options.dry,
+            slowness=slowness,
         )
         found = report.child("probe", seconds=PROBE)
         machine = (last_json(found.output) if found.code == 0 else None) or {"reason": found.tail}

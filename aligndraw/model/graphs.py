@@ -114,8 +114,16 @@ class Graphs:
         self._recorded.move_to_end(key)
         own, replay = self._recorded[key]
         for memory, given in zip(own, inputs):
-            memory.copy_(given, non_blocking=True)
+            memory.copy_(fetchable(given, self.device), non_blocking=True)
         return replay()
+
+
+def fetchable(given: Tensor, device: torch.device) -> Tensor:
+    """Returns the tensor where a GPU can fetch it while the host goes on: on a device, or in pinned memory.
+
+    PyTorch keeps the pinned memory until the copy is done. A copy from other memory makes the host wait.
+    """
+    return given.pin_memory() if device.type == "cuda" and given.device.type == "cpu" else given
 
 
 def pad_captions(captions: Tensor) -> Tensor:

@@ -8,7 +8,7 @@
 namespace aligndraw::cuda {
 namespace {
 
-constexpr int threads = 256, warps = threads / warp_threads;
+constexpr int threads = 256;
 
 // One thread per column. blockIdx.y goes over the rows, in strides where there are more rows than
 // in the grid (65,535).
@@ -26,26 +26,33 @@ __global__ void __launch_bounds__(threads)
     store(to.data + r * to.row_stride + j, from.data ? from.data[r * from.row_stride + j] : T(0));
 }
 
-// One lane per column. Each warp sums every `warps`th row.
+// A block sums `sum_columns` columns: 32 bytes of a row of floats, the least that memory delivers.
+// Each of its threads takes every `sum_rows_apart`-th row of one column.
+constexpr int sum_columns = 8, sum_rows_apart = threads / sum_columns;
+
+constexpr int64_t sum_blocks(int64_t columns) { return (columns + sum_columns - 1) / sum_columns; }
+static_assert(sum_blocks(1200) >= 132,
+              "the gates' biases of MNIST occupy each multiprocessor of a Hopper");
+
 template <class T>
 __global__ void __launch_bounds__(threads, 1)
     sum_rows(Rows<const T> data, int64_t rows, int64_t columns, T* __restrict__ result) {
   SharedArrays shared;
   T* const parts = shared.allocate<T>(threads);
-  const int warp = threadIdx.x / warp_threads, lane = threadIdx.x % warp_threads;
-  const int64_t j = int64_t(blockIdx.x) * warp_threads + lane;
+  const int first = threadIdx.x / sum_columns, column = threadIdx.x % sum_columns;
+  const int64_t j = int64_t(blockIdx.x) * sum_columns + column;
   T sum = 0;
   if (j < columns) {
-    const int64_t mine = rows > warp ? (rows - warp + warps - 1) / warps : 0;
+    const int64_t mine = rows > first ? (rows - first + sum_rows_apart - 1) / sum_rows_apart : 0;
     sum = sum_of<T>(int(mine), [&](int k) {
-      return data.data[(warp + int64_t(k) * warps) * data.row_stride + j];
+      return data.data[(first + int64_t(k) * sum_rows_apart) * data.row_stride + j];
     });
   }
   parts[threadIdx.x] = sum;
   __syncthreads();
-  if (warp > 0 || j >= columns) return;
+  if (first > 0 || j >= columns) return;
   sum = 0;
-  for (int w = 0; w < warps; ++w) sum += parts[w * warp_threads + lane];
+  for (int r = 0; r < sum_rows_apart; ++r) sum += parts[r * sum_columns + column];
   result[j] = sum;
 }
 
@@ -90,9 +97,8 @@ template <class T>
 const char* launch_sum_rows(Rows<const T> data, int64_t rows, int64_t columns, T* result,
                             CUstream_st* stream) {
   if (columns == 0) return nullptr;
-  return report(launch(sum_rows<T>, row_of((columns + warp_threads - 1) / warp_threads),
-                       dim3(threads), shared_bytes<T>(threads), stream, false, data, rows, columns,
-                       result));
+  return report(launch(sum_rows<T>, row_of(sum_blocks(columns)), dim3(threads),
+                       shared_bytes<T>(threads), stream, false, data, rows, columns, result));
 }
 
 template <class T>

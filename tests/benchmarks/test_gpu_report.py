@@ -589,6 +589,15 @@ def test_each_stage_has_its_limit_and_the_last_one_what_is_left(report):
     assert cells(page, "ops") == ["ops", "not measured", "–", "the time was up"]
 
 
+def test_a_dry_run_says_so_and_has_time_on_a_busy_cpu(report):
+    machine = Machine()
+    _, results, page = report(machine, "--dry", "--out", str(gpu_report.ROOT / "benchmarks" / "results"))
+    assert results["dry"] and "no figure on this page is of a GPU" in page
+    assert machine.given["model"] == [120 * gpu_report.DRY_FACTOR]
+    children = [c for c in machine.commands if any(str(part).endswith("gpu_stages.py") for part in c)]
+    assert children and all("--dry" in command for command in children) and not installed(machine)
+
+
 def test_a_command_is_ended_with_what_it_started(tmp_path):
     arguments = [sys.executable, "-c", SLEEP, str(tmp_path / "pid")]
     script = f"import subprocess; print('here', flush=True); subprocess.run({arguments!r})"

@@ -8,7 +8,7 @@ from recorder import Recorder
 
 import aligndraw
 from aligndraw import AlignDRAW, AlignDRAWConfig
-from aligndraw.model.graphs import LENGTH_MULTIPLE, CudaRecorder, GraphedSampler, Graphs, pad_captions
+from aligndraw.model.graphs import LENGTH_MULTIPLE, CudaRecorder, GraphedSampler, Graphs, fetchable, pad_captions
 
 TINY = AlignDRAWConfig(steps=2, encoder_units=6, decoder_units=5, latent_units=3, language_units=4, align_units=4)
 
@@ -35,6 +35,24 @@ def test_inputs_of_another_shape_or_dtype_or_kind_are_recorded_anew():
             for _ in range(2):
                 run(graphs, x, kind)
     assert len(graphs) == 6
+
+
+def test_a_gpu_fetches_inputs_of_a_recording_from_pinned_memory(monkeypatch):
+    """Its copies from other memory once made the host wait for the GPU at each update."""
+    pinned = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda t: pinned.append(t) or t.clone())
+    cuda, given = torch.device("cuda"), torch.arange(3.0)
+    assert fetchable(given, cuda) is not given and pinned[0] is given
+    resident, on_cpu = torch.empty(3, device="meta"), torch.device("cpu")
+    assert fetchable(resident, cuda) is resident and fetchable(given, on_cpu) is given and len(pinned) == 1
+
+
+def test_each_replay_fetches_its_inputs(monkeypatch):
+    fetched = []
+    monkeypatch.setattr("aligndraw.model.graphs.fetchable", lambda t, device: fetched.append(t) or t + 10)
+    graphs = Graphs(torch.device("cpu"), 2, Recorder())
+    found = [graphs.run("double", lambda t: 2 * t, torch.tensor([float(i)])).item() for i in range(4)]
+    assert found == [0.0, 22.0, 24.0, 26.0] and [t.item() for t in fetched] == [1.0, 2.0, 3.0]
 
 
 def test_what_was_not_used_for_longest_goes_first():
