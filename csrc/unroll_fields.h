@@ -70,7 +70,7 @@
   FIELD(windows, T, B, 5)                                 \
   FIELD(weights, T, B, A) /* alpha */
 
-// What the backward needs and would else calculate again. It gets the weights, too.
+// For the backward, which would else calculate them again. It also gets the weights.
 #define ALIGNDRAW_UNROLL_TAPE(FIELD)                                        \
   FIELD(encoder_in, T, B, G + n) /* glimpse, and h_dec before the step */   \
   FIELD(encoder_gates, T, B, 4 * e)                                         \

@@ -1,7 +1,7 @@
 """The ops: differentiable, checked, and served by the fastest backend that is built for the tensors' device.
 
-The file of an op holds its contract, its reference in plain PyTorch and its gradient; the kernels are in `csrc/` and
-`kernels/` under the same name.
+The file of an op holds its contract, its reference in plain PyTorch and its gradient. `csrc/` and `kernels/` hold its
+kernels under the same name.
 """
 
 from aligndraw.ops._decoder import DecoderWeights
