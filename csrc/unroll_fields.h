@@ -84,7 +84,7 @@
   FIELD(head_outputs, T + 1, B, R) /* the prior's columns after the tanh */ \
   FIELD(canvases, T, B, C, H, W)   /* c_0 ... c_{T-1} */
 
-// The gradients that the backward makes: those of the inputs but the lengths.
+// The gradients that the backward makes: of all inputs but the lengths.
 #define ALIGNDRAW_UNROLL_GRADS(FIELD, OPTIONAL) \
   ALIGNDRAW_UNROLL_INPUTS(FIELD, OPTIONAL, ALIGNDRAW_NO_FIELD)
 

@@ -19,7 +19,7 @@ from aligndraw.ops.unroll_prior import Drawn, unroll_prior
 from aligndraw.ops.window import filterbanks, grid
 from aligndraw.ops.write import write, write_reference
 
-# Those with derivatives, those over all steps, and those without derivatives.
+# Ops of one step, loops over all steps, and ops without derivatives.
 OPS = ("read", "write", "attend", "lstm_gates", "latent")
 LOOPS = ("lstm_sequence", "unroll", "unroll_prior")
 PLAIN_OPS = ("muon_", "product", "rmsprop_")

@@ -141,7 +141,7 @@ def requires_grad(args: Iterable[Any]) -> bool:
 
 
 def _has_tangent(args: Iterable[Any]) -> bool:
-    """Whether an argument is a dual number. Their level is always 0: those of torch.func nest in another way."""
+    """Whether an argument is a dual number. Its level is always 0: torch.func nests its dual numbers in another way."""
     return is_transformed() and any(
         isinstance(a, Tensor) and a.is_floating_point() and forward_ad.unpack_dual(a, level=0).tangent is not None
         for a in args

@@ -203,7 +203,7 @@ def compute_dtype(tensor: Tensor) -> torch.dtype:
     return torch.float64 if tensor.dtype == torch.float64 else torch.float32
 
 
-# ---- checks: "<op>: <argument> must <rule>, got <what came>" ----
+# ---- checks: "<op>: <argument> must <rule>, got <value>" ----
 
 
 def check_shape(op: str, name: str, tensor: Tensor, letters: str, shape: Sequence[int | None]) -> None:

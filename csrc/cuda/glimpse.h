@@ -14,7 +14,8 @@ namespace glimpse {
 constexpr int threads = 256, warps = threads / warp_threads;
 constexpr int tile_filters = 16, tile_pixels = 64;
 constexpr int grad_count = 5;  // sums from which a window's gradient is made
-static_assert(tile_filters * tile_filters == threads, "one thread per element of a tile of the patch");
+static_assert(tile_filters * tile_filters == threads,
+              "one thread per element of a tile of the patch");
 // Blocks per multiprocessor: float64 needs twice the registers.
 template <class F>
 constexpr int blocks_at_once = sizeof(typename F::Number) == 4 ? 2 : 1;
