@@ -43,7 +43,7 @@ UnrollGradTuple unroll_backward(ALIGNDRAW_UNROLL_BACKWARD_PARAMETERS);
 struct UnrollInputs {
   ALIGNDRAW_UNROLL_INPUTS(ALIGNDRAW_TENSOR, ALIGNDRAW_OPTIONAL_TENSOR, ALIGNDRAW_TENSOR)
   int64_t read_size, write_size;
-  bool bf16;  // the large products are of factors rounded to bfloat16
+  bool bf16;  // the operands of the large products are rounded to bfloat16
 };
 
 struct UnrollBackwardInputs {

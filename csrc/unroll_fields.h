@@ -70,7 +70,7 @@
   FIELD(windows, T, B, 5)                                 \
   FIELD(weights, T, B, A) /* alpha */
 
-// What the backward needs and would else calculate again. It gets the weights, too.
+// For the backward, which would else calculate them again. It also gets the weights.
 #define ALIGNDRAW_UNROLL_TAPE(FIELD)                                        \
   FIELD(encoder_in, T, B, G + n) /* glimpse, and h_dec before the step */   \
   FIELD(encoder_gates, T, B, 4 * e)                                         \
@@ -84,7 +84,7 @@
   FIELD(head_outputs, T + 1, B, R) /* the prior's columns after the tanh */ \
   FIELD(canvases, T, B, C, H, W)   /* c_0 ... c_{T-1} */
 
-// The gradients that the backward makes: those of the inputs but the lengths.
+// The gradients that the backward makes: of all inputs but the lengths.
 #define ALIGNDRAW_UNROLL_GRADS(FIELD, OPTIONAL) \
   ALIGNDRAW_UNROLL_INPUTS(FIELD, OPTIONAL, ALIGNDRAW_NO_FIELD)
 

@@ -1,7 +1,7 @@
 """The ops: differentiable, checked, and served by the fastest backend that is built for the tensors' device.
 
-The file of an op holds its contract, its reference in plain PyTorch and its gradient; the kernels are in `csrc/` and
-`kernels/` under the same name.
+The file of an op holds its contract, its reference in plain PyTorch and its gradient. `csrc/` and `kernels/` hold its
+kernels under the same name.
 """
 
 from aligndraw.ops._decoder import DecoderWeights
@@ -19,7 +19,7 @@ from aligndraw.ops.unroll_prior import Drawn, unroll_prior
 from aligndraw.ops.window import filterbanks, grid
 from aligndraw.ops.write import write, write_reference
 
-# Those with derivatives, those over all steps, and those without derivatives.
+# Ops of one step, loops over all steps, and ops without derivatives.
 OPS = ("read", "write", "attend", "lstm_gates", "latent")
 LOOPS = ("lstm_sequence", "unroll", "unroll_prior")
 PLAIN_OPS = ("muon_", "product", "rmsprop_")

@@ -1,11 +1,11 @@
-"""The derivatives of an op, in every way that PyTorch takes them.
+"""The derivatives of an op in all of PyTorch's modes.
 
-The dispatcher asks for each of them, at each level of a transform of torch.func, so that they compose:
+The dispatcher requests each of them at each level of a transform of torch.func, so that they compose:
 
     first, in reverse       the gradient op on the same backend; that of the reference where there is none
     forward mode            the reference runs on the dual numbers
     second, third, ...      the gradient op has no gradient op: the gradient of its reference
-    vmap                    all examples are one batch, or one call each where they share an argument
+    vmap                    all examples are one batch; where they share an argument, one call per example
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def register(
 
 
 def refuse(library: Any, name: str) -> None:
-    """Makes an op without derivatives say so where one is asked for; what it changes in place counts as changed."""
+    """Makes an op raise where a derivative is requested, and count its in-place changes as PyTorch does."""
     overload = getattr(getattr(torch.ops, library.ns), name).default
     changed = [i for i, a in enumerate(overload._schema.arguments) if a.alias_info and a.alias_info.is_write]
 
@@ -105,7 +105,7 @@ def vjp(function: Callable[..., Any], inputs: Sequence[Tensor], grads: Sequence[
 
 
 def of_these(function: Callable[..., Any], args: Sequence[Any], at: Sequence[int]) -> Callable[..., Any]:
-    """A function of all arguments as one of those at the positions `at`."""
+    """Returns `function` as a function of the arguments at the positions `at`; the others keep their values."""
 
     def called(*values: Tensor) -> Any:
         filled = list(args)
@@ -117,7 +117,7 @@ def of_these(function: Callable[..., Any], args: Sequence[Any], at: Sequence[int
 
 
 def as_kernel(gradient: Callable[..., Any]) -> Callable[..., Any]:
-    """The reference of a gradient as a kernel, which the dispatcher calls where PyTorch would record nothing."""
+    """Returns the reference of a gradient as a kernel, which the dispatcher calls below autograd."""
 
     def kernel(*args: Any) -> Any:
         with torch.no_grad(), torch._C._SetExcludeDispatchKeyGuard(torch._C.DispatchKey.AutogradFunctionality, False):
@@ -127,7 +127,7 @@ def as_kernel(gradient: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def plain(function: Callable[..., Any], *args: Any) -> Any:
-    """`function(*args)` without autocast: the arguments of an op alone say what is rounded."""
+    """Returns `function(*args)` without autocast: only the arguments of an op decide its rounding."""
     device = args[0].device.type
     if not torch.is_autocast_enabled(device):
         return function(*args)
@@ -136,12 +136,12 @@ def plain(function: Callable[..., Any], *args: Any) -> Any:
 
 
 def requires_grad(args: Iterable[Any]) -> bool:
-    """Whether the gradient of one of the arguments is to be recorded."""
+    """Whether PyTorch records the gradient of one of the arguments."""
     return torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in args)
 
 
 def _has_tangent(args: Iterable[Any]) -> bool:
-    """Whether an argument is a dual number. Their level is always 0: those of torch.func nest in another way."""
+    """Whether an argument is a dual number. Its level is always 0: torch.func nests its dual numbers in another way."""
     return is_transformed() and any(
         isinstance(a, Tensor) and a.is_floating_point() and forward_ad.unpack_dual(a, level=0).tangent is not None
         for a in args
@@ -158,12 +158,12 @@ def _function(name: str, overload: Any, setup: Any, backward: Any) -> type[torch
         if not torch._C._are_functorch_transforms_active():
             with torch._C._AutoDispatchBelowAutograd():
                 return overload(*args)
-        # A function turns both modes off, but the levels below may take derivatives too.
+        # autograd.Function turns both modes off, but the levels below may take derivatives, too.
         with torch.enable_grad(), forward_ad._set_fwd_grad_enabled(True), torch._C._AutoDispatchBelowAutograd():
             return overload(*args)
 
     def apply(cls: Any, *args: Any) -> Any:
-        # Past Function.apply, which looks up the signature of `forward` at every call: more than half of a call's time.
+        # Skips Function.apply: it looks up the signature of `forward` in every call, more than half of a call's time.
         return super(torch.autograd.Function, cls).apply(*args)
 
     members = {"forward": forward, "setup_context": setup, "backward": backward}
@@ -217,7 +217,7 @@ def _vmap_one_by_one(overload: Any, info: Any, in_dims: tuple[int | None, ...], 
 
     if info.batch_size:
         results = list(map(example, range(info.batch_size)))
-    else:  # the shapes are those of one without numbers
+    else:  # a call on the meta device has the shapes
         shapes = (a if dim is None else a.sum(dim, dtype=a.dtype) for a, dim in zip(args, in_dims))
         results = [overload(*(a.to("meta") if isinstance(a, Tensor) else a for a in shapes))]
 

@@ -48,8 +48,7 @@ def head_columns(canvas: Tensor, noise: Tensor, write_size: int, score: Tensor |
 
 
 def apply_heads(h: Tensor, decoder: DecoderWeights, bf16: bool) -> Tensor:
-    """Returns the head outputs [B, R] of h_dec [B, n]. With `bf16` only the query comes of rounded factors: priors,
-    patches and windows never do."""
+    """Returns the head outputs [B, R] of h_dec [B, n]. `bf16` rounds the factors of the query alone."""
     if decoder.score is None or not bf16:
         return torch.addmm(decoder.heads_bias, h, decoder.heads.mT)
     query, others = decoder.heads.tensor_split([len(decoder.score)])

@@ -1,4 +1,4 @@
-"""How an op joins PyTorch: one schema, shape function and gradient, shared by every backend's kernels."""
+"""Registers an op with PyTorch: one schema, shape function and gradient for the kernels of all backends."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FLOATS = (torch.float32, torch.float64, *HALF)
 class Op:
     """A differentiable op of the namespaces `aligndraw` (C++, CUDA) and `aligndraw_triton`.
 
-    Calling it checks nothing that the kernels check themselves: kernels and reference raise the same errors.
+    A call does not repeat the checks of the kernels: kernels and reference raise the same errors.
 
     Args:
         name: of the op; its gradient is the op `<name>_backward`.
@@ -33,12 +33,12 @@ class Op:
         reference: the op in plain PyTorch, differentiable, for any device and dtype.
         check: raises RuntimeError for arguments outside the contract.
         fake: results of the right shape and dtype, without values.
-        backward_schema, backward_reference, backward_fake: the same of the gradient op. Without them there is none, and
-            the gradient is that of the reference.
+        backward_schema, backward_reference, backward_fake: the same of the gradient op. Without them the gradient is
+            that of the reference.
         setup_context, backward: as in `torch.autograd.Function`; `backward(op, ctx, *grads)` gets the gradient op.
-        triton: the module of `aligndraw.kernels` that has the two as functions, imported at the first call.
-        composite: where there are no kernels, the op and its gradient made of the other ops: functions of a namespace,
-            whose kernels they call, and of the arguments.
+        triton: the module of `aligndraw.kernels` with op and gradient as functions, imported at the first call.
+        composite: op and gradient as calls of the other ops' kernels, for devices without kernels of this op. Their
+            first argument is the namespace of the kernels.
         batched: whether the first dimension of every tensor is the batch.
     """
 
@@ -85,7 +85,7 @@ class Op:
         if composite is not None:
             self._add_composite(*composite)
             return
-        # Devices without kernels of their own; a kernel registered for a device comes before these.
+        # For devices without kernels: a kernel of a device takes precedence.
         main = _libraries["aligndraw"]
         main.impl(name, self.reference, "CompositeExplicitAutograd")
         if backward_reference is not None:
@@ -113,7 +113,7 @@ class Op:
 
             for key in ("CPU", "CUDA"):
                 if namespace == "aligndraw" and (key == "CPU" or _has_kernel(self.name, key)):
-                    continue  # it is C++'s there
+                    continue  # C++ has the kernel
                 library.impl(self.name, checked, key)
                 if backward is not None:
                     gradient = functools.partial(backward, namespace)
@@ -126,7 +126,7 @@ class Op:
         namespace = NAMESPACES[backend]
         if torch.compiler.is_compiling() or _autograd.is_transformed():
             return self._overloads[namespace](*args)
-        # Where nothing else looks on, a call that goes past the dispatcher's Python costs less.
+        # No compiler and no transform sees this call: skipping the dispatcher's Python costs less.
         if _autograd.requires_grad(args):
             return self._functions[namespace].apply(*args)
         with torch._C._AutoDispatchBelowAutograd():
@@ -134,9 +134,9 @@ class Op:
 
 
 class PlainOp:
-    """An op of the namespace `aligndraw` that has no derivatives: it refuses them. It may change arguments in place.
+    """An op of the namespace `aligndraw` without derivatives, which it refuses. It may change arguments in place.
 
-    Calling it checks nothing that the kernel checks itself: kernel and reference raise the same errors.
+    A call does not repeat the checks of the kernel: kernel and reference raise the same errors.
 
     Args:
         name, schema, reference, check, fake: as of `Op`.
@@ -183,7 +183,7 @@ def _define(library: Any, name: str, schema: str, fake: Callable[..., Any]) -> A
 
 
 def _first(backward: Callable[..., Any], op: Any, ctx: Any, *grads: Tensor) -> Any:
-    """The gradient by the gradient op, which the dispatcher sees where there may be a second one."""
+    """Returns the gradient by the gradient op. It goes through the dispatcher where a second derivative may follow."""
     if torch.is_grad_enabled() or _autograd.is_transformed():
         return backward(op, ctx, *grads)
     with torch._C._AutoDispatchBelowAutograd():
@@ -203,11 +203,11 @@ def compute_dtype(tensor: Tensor) -> torch.dtype:
     return torch.float64 if tensor.dtype == torch.float64 else torch.float32
 
 
-# ---- checks: "<op>: <argument> must <rule>, got <what came>" ----
+# ---- checks: "<op>: <argument> must <rule>, got <value>" ----
 
 
 def check_shape(op: str, name: str, tensor: Tensor, letters: str, shape: Sequence[int | None]) -> None:
-    """`shape` has None where any size will do; `letters` is the shape as documented: "[B, C, H, W]"."""
+    """Checks a shape. `shape` has None for any size; `letters` is the documented shape: "[B, C, H, W]"."""
     good = tensor.dim() == len(shape) and all(w is None or s == w for s, w in zip(tensor.shape, shape))
     if not good:
         known = [str(w) if w is not None else x for w, x in zip(shape, letters.strip("[]").split(", "))]
@@ -218,15 +218,15 @@ def check_shape(op: str, name: str, tensor: Tensor, letters: str, shape: Sequenc
 
 
 def check_shapes(op: str, named: tuple[Any, ...], sizes: Mapping[str, int]) -> None:
-    """Every tensor of a NamedTuple has the shape of its field, with these sizes by letter."""
+    """Checks the tensors of a NamedTuple against the shapes of their fields, with these sizes by letter."""
     for field, value in zip(fields(type(named)), flatten(named)):
         if isinstance(value, Tensor):
             check_shape(op, field.name, value, field.letters, shape(field.letters, sizes))
 
 
 def check_sizes(op: str, name: str, sizes: Sequence[int]) -> None:
-    """No product of sizes overflows a kernel's arithmetic. A 0 counts as 1, and so does a size that a compiler leaves
-    open."""
+    """Checks that no product of sizes overflows a kernel's arithmetic. A 0 counts as 1, and so does a size that a
+    compiler leaves open."""
     if torch.compiler.is_compiling():
         return
     product = 1
@@ -240,13 +240,13 @@ def check_sizes(op: str, name: str, sizes: Sequence[int]) -> None:
 
 
 def check_plain(op: str, name: str, tensor: Tensor) -> None:
-    """For a tensor that an update rule changes in place."""
+    """Checks a tensor that an update rule changes in place."""
     if tensor.dtype != torch.float32 or not tensor.is_contiguous() or tensor.device.type != "cpu":
         raise RuntimeError(f"{op}: {name} must be contiguous float32 tensors on the CPU")
 
 
 def check_float(op: str, **tensors: Tensor) -> None:
-    """Floating point, all on one device; float64 all together or not at all."""
+    """Checks that all are floating point, on one device, and either all float64 or none."""
     (first_name, first), *others = tensors.items()
     for name, tensor in tensors.items():
         if tensor.dtype not in _FLOATS:
@@ -268,7 +268,7 @@ def check_device(op: str, name: str, tensor: Tensor, first_name: str, first: Ten
 
 
 def check_loop(op: str, lengths: Tensor, first_name: str, first: Tensor, **tensors: Tensor | None) -> None:
-    """The arguments of a loop: lengths int64; the first float32 or float64, and the others like it, where given."""
+    """Checks the types of a loop's arguments: int64 lengths; float32 or float64 in the first and all others."""
     if lengths.dtype != torch.int64:
         raise RuntimeError(f"{op}: lengths must be int64, got {str(lengths.dtype).removeprefix('torch.')}")
     check_device(op, "lengths", lengths, first_name, first)

@@ -60,7 +60,7 @@ class Results(NamedTuple):
 
 
 class Tape(NamedTuple):
-    """The other results: what the backward needs and would else calculate again."""
+    """The other results, for the backward, which would else calculate them again."""
 
     encoder_in: Annotated[Tensor, "[T, B, G + n]"]  # glimpse, and h_dec before the step
     encoder_gates: Annotated[Tensor, "[T, B, 4e]"]
@@ -86,8 +86,8 @@ class BackwardInputs(NamedTuple):
 
 
 class Gradients(NamedTuple):
-    """The results of the gradient op: the gradients of the arguments that have one. One that is not wanted, or of an
-    argument that is not there, is an empty tensor."""
+    """The results of the gradient op: the gradients of all arguments but the lengths. A gradient that is not wanted, or
+    of an argument that is None, is an empty tensor."""
 
     image: Annotated[Tensor, "[B, C, H, W]"]
     canvas: Annotated[Tensor, "[C, H, W]"]

@@ -178,19 +178,20 @@ _op = Op(
 def lstm_sequence(
     inputs: Tensor, weight_hh: Tensor, h0: Tensor, lengths: Tensor, reverse: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """An LSTM that reads words 1 ... length of each caption, or length ... 1: of each word in turn
-    gates = inputs_i + h W_hhᵀ, then `lstm_gates` (the language model of alignDRAW, section 3.1).
+    """An LSTM over the words 1 ... length of each caption, or length ... 1 (alignDRAW, section 3.1). For each word i:
+
+        gates = inputs_i + h W_hhᵀ        h, c = lstm_gates(gates, c)
 
     Args:
-        inputs: what each word adds to the gates, bias included, [B, N, 4m] in the order i, f, g, o, N ≥ 1; floating,
-            the others of the same dtype. The arithmetic is float32, or float64 for float64.
+        inputs: each word's product with the input weights, plus the bias: [B, N, 4m] in the order i, f, g, o, N ≥ 1.
+            All floating tensors have one dtype. The arithmetic is float32, or float64 for float64.
         weight_hh: [4m, m].
         h0: the first hidden state, [m]; the first cell state is zero.
-        lengths: int64 [B]; below 1 nothing is read, above N everything.
+        lengths: int64 [B]; below 1 no word is read, above N all words.
         reverse: whether the last word is read first.
 
     Returns:
-        the state at each word [B, N, m], meaningless from word `length` on, and the last state [B, m].
+        The state at each word [B, N, m], undefined from word `length` on, and the last state [B, m].
 
     Raises:
         RuntimeError: shapes, dtypes or devices do not fit.

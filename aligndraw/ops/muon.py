@@ -16,10 +16,10 @@ Product = Callable[[Tensor, Tensor], Tensor]
 
 
 def orthogonal(g: Tensor, dtype: torch.dtype | None = None, multiply: Product | None = None) -> Tensor:
-    """About U Vᵀ of the singular value decomposition U S Vᵀ of g, by products in `dtype`, g's own when None.
+    """Approximates U Vᵀ of the singular value decomposition g = U S Vᵀ, by products in `dtype`; None: that of g.
 
-    Five steps of X ← a X + (b X Xᵀ + c (X Xᵀ)²) X from g over its norm, with the coefficients of Jordan et al.: they
-    take singular values to between 0.7 and 1.2.
+    Five steps of X ← a X + (b X Xᵀ + c (X Xᵀ)²) X from g over its norm, with the coefficients of Jordan et al., which
+    bring singular values between 0.7 and 1.2.
 
     Args:
         g: [rows, columns].

@@ -95,8 +95,8 @@ _op = Op(
 
 
 def read(image: Tensor, window: Tensor, size: int, canvas: Tensor | None = None) -> Tensor:
-    """γ F_Y X F_Xᵀ, a glimpse of the image; with a canvas also γ F_Y (X − σ(canvas)) F_Xᵀ, a glimpse of what is
-    still missing (alignDRAW, Eq. 10-11; Gregor et al., 2015, Eq. 25-27).
+    """γ F_Y X F_Xᵀ, a glimpse of the image; with a canvas also γ F_Y (X − σ(canvas)) F_Xᵀ, a glimpse of the
+    error image (alignDRAW, Eq. 10-11; Gregor et al., 2015, Eq. 25-27).
 
     Args:
         image: X, [B, C, H, W], floating point; H and W may differ.

@@ -141,13 +141,14 @@ def unroll(
         s      = attend(query of o_{t-1})           words[:, 0] without keys
         h_dec  = LSTM([z, s], h_dec)                canvas = write(patch, window of o_t) on canvas
 
-    The backward keeps no filterbanks, recalculates no product, and makes the gradient of each weight as one product
-    over all steps. On the reference it is the loop of the reference ops, and PyTorch's own gradient. On a GPU the
-    environment variable ALIGNDRAW_LOOP forces one of two forms of the C++ loop, "launches" at each step or all steps in
-    one "persistent" launch each way; "auto" takes the former, since no GPU has shown the other to be faster.
+    The forward keeps a tape for the backward, without filterbanks. The backward repeats no product, and makes the
+    gradient of each weight as one product over all steps. On the reference the op is the loop of the reference ops,
+    with PyTorch's gradient. On a GPU the environment variable ALIGNDRAW_LOOP forces the form of the C++ loop:
+    "launches" per step, or one "persistent" launch each way for all steps. "auto" takes launches, since no GPU has
+    shown the other form to be faster.
 
     Args:
-        image: x, [B, C, H, W], float32 or float64, as all floating tensors here.
+        image: x, [B, C, H, W], float32 or float64; all floating tensors have one dtype.
         canvas: c_0, [C, H, W].
         words: h_lang, [B, N, d]; without keys the sentence vector [B, 1, d].
         keys: U h_lang, [B, N, l], or None: no attention.
@@ -155,9 +156,12 @@ def unroll(
         noise: ε, [B, T, z], T ≥ 1.
         encoder, decoder: the parameters.
         read_size, write_size: p of the glimpse and of the patch.
-        bf16: round the factors of the large products to bfloat16, and sum in float32: those of the LSTMs, of the query
-            and of all gradients. Priors, posteriors, windows and patches are made of unrounded ones, and float64 is
-            never rounded.
+        bf16: round the factors of the large products to bfloat16, and sum in float32. The large products are those of
+            the LSTMs, of the query and of all gradients. The factors of priors, posteriors, windows and patches, and
+            float64, are never rounded.
+
+    Returns:
+        The results of all steps, in the dtype of the arguments.
 
     Raises:
         RuntimeError: shapes, dtypes or devices do not fit.

@@ -145,16 +145,19 @@ def unroll_prior(
     decoder: DecoderWeights,
     write_size: int,
 ) -> Drawn:
-    """T steps of drawing with the prior's latents (alignDRAW, Eq. 1-5): a step of `unroll` in which nothing is read and
-    z = μ_p + σ_p ε. Its gradient is the reference's.
+    """T steps of drawing with the prior's latents (alignDRAW, Eq. 1-5): steps of `unroll` without read and encoder,
+    with z = μ_p + σ_p ε. Its gradient is the reference's.
 
-    Each word is multiplied by the decoder's weights once, since Σ_k α_k h_k W = Σ_k α_k (h_k W); in C++ all patches are
-    drawn at the end, since no step looks at the canvas. On a GPU the environment variable ALIGNDRAW_LOOP forces one of
-    two forms, as in `unroll`; "auto" goes by batch and room.
+    Each word is multiplied by the decoder's weights once, since Σ_k α_k h_k W = Σ_k α_k (h_k W). In C++ all writes
+    follow the loop, since no step reads the canvas. On a GPU the environment variable ALIGNDRAW_LOOP forces the form of
+    the loop, as in `unroll`; "auto" takes one launch for small batches whose weights fit.
 
     Args:
-        canvas: c_0, [C, H, W], float32 or float64, as all floating tensors here.
+        canvas: c_0, [C, H, W], float32 or float64; all floating tensors have one dtype.
         words, keys, lengths, noise, decoder, write_size: as in `unroll`.
+
+    Returns:
+        The results of all steps, in the dtype of the arguments.
 
     Raises:
         RuntimeError: shapes, dtypes or devices do not fit.

@@ -12,7 +12,7 @@ LOG_LIMIT = 16.0
 
 
 def grid(window: Tensor, size: int, height: int, width: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Where the filters of a window stand, in pixels numbered from 1.
+    """Returns the centres of a window's filters, in pixels numbered from 1, with variance and intensity.
 
     With window = (g̃_X, g̃_Y, log σ², log δ̃, log γ), the centres of the filters i = 1 ... p are
     g + (i − p/2 − 1/2) δ, where g_X = (W+1)/2 (g̃_X + 1), g_Y = (H+1)/2 (g̃_Y + 1) and
@@ -38,9 +38,9 @@ def grid(window: Tensor, size: int, height: int, width: int) -> tuple[Tensor, Te
 
 
 def filterbanks(window: Tensor, size: int, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The two filterbanks of a window: F[i, a] = exp(−(a − μ_i)² / 2σ²) / (Σ_a exp(…) + 1e-4), pixels a = 1, 2, ...
+    """Returns the two filterbanks of a window: F[i, a] = exp(−(a − μ_i)² / 2σ²) / (Σ_a exp(…) + 1e-4).
 
-    The 1e-4 lets a window that is off the image read nothing, and stay differentiable.
+    The pixels are numbered a = 1, 2, ... With the 1e-4 a window off the image reads 0 and stays differentiable.
 
     Args:
         window, size, height, width: as in `grid`.

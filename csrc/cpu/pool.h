@@ -12,7 +12,7 @@ size_t bytes_of(int64_t count, size_t element);
 // Allocates at least `bytes` of uninitialised memory, from the start of a cache line. Fails where
 // there is no memory.
 void* allocate(size_t bytes);
-// Releases back what `take` gave for as many bytes. At most 1 GiB is kept.
+// Releases memory of allocate(bytes). The pool keeps at most 1 GiB.
 void release(void* data, size_t bytes);
 
 // An uninitialised tensor of float64 or float32. Its memory returns to the pool with its last view.

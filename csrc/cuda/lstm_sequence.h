@@ -25,8 +25,8 @@ template <class T>
 const char* launch_word(const Word<T>& word, CUstream_st* stream);
 
 // Back through it. grad_h and grad_c are the gradients of the states after the word. The kernel
-// replaces them with those of the states before it, to which the product of grad_gates is still to
-// be added.
+// replaces them with the gradients of the states before it, to which the driver adds the product of
+// grad_gates.
 template <class T>
 struct WordBackward {
   const T* grad_states;    // [B, N, m]

@@ -39,7 +39,7 @@ struct Weights {
             {Part{in.heads, in.sizes.heads(), in.sizes.decoder},
              Part{in.encoder_ih + in.sizes.glimpse(), 4 * in.sizes.encoder, in.sizes.encoder_in()},
              Part{in.decoder_hh, 4 * in.sizes.decoder, in.sizes.decoder}},
-            // Priors, posteriors, windows and patches are never made of rounded factors.
+            // The operands of priors, posteriors, windows and patches are never rounded.
             forward ? in.sizes.units : 0, forward ? in.sizes.heads() : 0),
         of_encoder(work, in.sizes.encoder,
                    {Part{in.posterior, 2 * in.sizes.latents, in.sizes.encoder},

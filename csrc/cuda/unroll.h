@@ -311,7 +311,7 @@ struct Backward {
 };
 
 // All steps in one launch, without the stage after the last one. With `rounds`, the large products
-// of float are of factors rounded to bfloat16.
+// of float have operands rounded to bfloat16.
 template <class T>
 Fit forward_fit(const UnrollSizes& sizes, bool rounds);
 template <class T>

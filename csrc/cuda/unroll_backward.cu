@@ -11,7 +11,8 @@ namespace {
 using namespace persistent;
 static_assert(persistent::threads == stages::threads, "products and stages share a launch");
 
-// The shared memory of a block. Row u of kept weights holds those from unit u to all its outputs.
+// The shared memory of a block. Row u of the weights holds the weights from unit u to all its
+// outputs.
 template <class T, class W>
 struct BackwardBlock {
   Part captions, decoder_part, latent_part, encoder_part, glimpse_part;

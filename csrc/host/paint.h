@@ -10,10 +10,10 @@
 
 namespace aligndraw {
 
-constexpr std::int64_t unit = 64;                 // of coordinates, in a pixel
-constexpr std::int64_t samples = 4;               // in a pixel, along a row and along a column
-constexpr std::int64_t pitch = unit / samples;    // from one sample to the next
-constexpr std::int64_t first_sample = pitch / 2;  // coordinate of the first
+constexpr std::int64_t unit = 64;                   // of coordinates, in a pixel
+constexpr std::int64_t samples = 4;                 // in a pixel, along a row and along a column
+constexpr std::int64_t spacing = unit / samples;    // from one sample to the next
+constexpr std::int64_t first_sample = spacing / 2;  // coordinate of the first
 
 // One picture at sixteen samples per pixel. All arithmetic is in whole numbers, so that every
 // machine paints the same bytes.
@@ -42,7 +42,7 @@ class Painting {
       bottom = std::max<std::int64_t>(bottom, points[2 * i + 1]);
     }
     for (std::int64_t row = sample_at(top, rows_); row < sample_at(bottom, rows_); ++row) {
-      const std::int64_t y = first_sample + row * pitch;
+      const std::int64_t y = first_sample + row * spacing;
       starts_.clear();
       for (std::int64_t i = 0; i < count; ++i) {
         Point a = point(points, i), b = point(points, (i + 1) % count);
@@ -51,7 +51,7 @@ class Painting {
         const std::int64_t rise = b.y - a.y;
         const std::int64_t over = a.x * rise + (y - a.y) * (b.x - a.x);  // crossing times rise
         starts_.push_back(std::clamp<std::int64_t>(
-            ceiling(over - first_sample * rise, pitch * rise), 0, columns_));
+            ceiling(over - first_sample * rise, spacing * rise), 0, columns_));
       }
       std::sort(starts_.begin(), starts_.end());
       for (std::size_t i = 0; i + 1 < starts_.size(); i += 2) {
@@ -65,9 +65,9 @@ class Painting {
     const std::int64_t x = shape[0], y = shape[1], a = shape[2], b = shape[3];
     if (a <= 0 || b <= 0) return;
     for (std::int64_t row = sample_at(y - b, rows_); row < sample_at(y + b + 1, rows_); ++row) {
-      const std::int64_t down = first_sample + row * pitch - y;
+      const std::int64_t down = first_sample + row * spacing - y;
       const auto inside = [&](std::int64_t column) {
-        const std::int64_t across = first_sample + column * pitch - x;
+        const std::int64_t across = first_sample + column * spacing - x;
         return across * across * b * b + down * down * a * a <= a * a * b * b;
       };
       std::int64_t left = sample_at(x - a, columns_), right = sample_at(x + a + 1, columns_);
@@ -117,7 +117,7 @@ class Painting {
 
   // The first sample at or after a coordinate, in 0…count.
   static std::int64_t sample_at(std::int64_t coordinate, std::int64_t count) {
-    return std::clamp<std::int64_t>(ceiling(coordinate - first_sample, pitch), 0, count);
+    return std::clamp<std::int64_t>(ceiling(coordinate - first_sample, spacing), 0, count);
   }
 
   void fill(std::int64_t row, std::int64_t start, std::int64_t end, const std::uint8_t* colour) {

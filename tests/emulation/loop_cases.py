@@ -6,6 +6,8 @@ import emulated_cuda
 import torch
 
 from aligndraw import ops
+from aligndraw.ops._fields import fields
+from aligndraw.ops._unroll_fields import Gradients, Inputs, Results
 
 # The package's attributes of these names are the functions.
 unroll_reference = importlib.import_module("aligndraw.ops.unroll").unroll_reference
@@ -26,8 +28,8 @@ LARGE = {
 }
 
 
-# So many captions and steps that weights are laid out once for all products. One unit in each role, and in all: a
-# matrix with one row or column tells no layout by its strides.
+# With these captions and steps weights are laid out once for all products. With one unit in a role, or in all, a matrix
+# has one row or column, and its strides do not tell its layout.
 STEPS = {"steps": {"B": 5, "C": 1, "H": 5, "W": 6, "N": 4, "T": 9, "p": 2, "q": 2}}
 ONE_UNIT = [(role,) for role in ("d", "l", "z", "e", "n")] + [("d", "l", "z", "e", "n", "p", "q", "H", "W")]
 
@@ -134,7 +136,7 @@ def drawn(args, form="cuda", image_grad=True, between=lambda: None):
         results = unroll_reference(*(leaves.get(id(t), t) for t in args))
     else:
         results = emulated("unroll", detached(args))
-    outputs = results[:5]
+    outputs, tape = Results(*results[: len(Results._fields)]), results[len(Results._fields) :]
     between()
     torch.manual_seed(1)
     grads = [torch.randn(r.shape, dtype=torch.float64).to(r.dtype) for r in outputs]
@@ -142,8 +144,9 @@ def drawn(args, form="cuda", image_grad=True, between=lambda: None):
         used = [(r, g) for r, g in zip(outputs, grads) if r.requires_grad]  # without attention there are no weights
         found = torch.autograd.grad([r for r, _ in used], list(leaves.values()), [g for _, g in used])
     else:
-        found = emulated("unroll_backward", (*grads, *detached(args), *results[4:], image_grad))
-        found = [g for g, t in zip(found, (*args[:4], args[5], *args[6:19]), strict=True) if t is not None]
+        found = emulated("unroll_backward", (*grads, *detached(args), outputs.weights, *tape, image_grad))
+        given = dict(zip((field.name for field in fields(Inputs)), args, strict=True))
+        found = [g for g, field in zip(found, fields(Gradients), strict=True) if given[field.name] is not None]
     return [t.detach() for t in (*outputs, *found)]
 
 

@@ -1,5 +1,6 @@
 """What holds for every op: PyTorch's own checks, gradients, and backends that agree with the reference."""
 
+import importlib
 import itertools
 
 import pytest
@@ -46,6 +47,33 @@ def test_opcheck(op, shape, dtype, make, asking):
     torch.library.opcheck(getattr(torch.ops.aligndraw, op).default, args)
     asking(args)
     torch.library.opcheck(getattr(torch.ops.aligndraw, op).default, args)
+
+
+def plain_arguments(op):
+    torch.manual_seed(0)
+    p, m, g = torch.rand(3, 5, 4).unbind()
+    return {
+        "muon_": ([p], [m], [g], 0.95, [0.1], 0),
+        "product": (p, m, True, 0),
+        "rmsprop_": ([p], [m], [g], torch.ones(1), 0.1, 0.9, 1e-6),
+    }[op]
+
+
+@pytest.mark.parametrize("op", ops.PLAIN_OPS)
+def test_opcheck_of_ops_without_derivatives(op):
+    checks = ("test_schema", "test_faketensor")
+    torch.library.opcheck(getattr(torch.ops.aligndraw, op).default, plain_arguments(op), test_utils=checks)
+
+
+@pytest.mark.parametrize("op", ops.PLAIN_OPS)
+def test_ops_without_derivatives_equal_their_references(op):
+    if reason := missing_reason(op, "cpp", "cpu"):
+        pytest.skip(reason)
+    reference = importlib.import_module(f"aligndraw.ops.{op.rstrip('_')}")._op.reference
+    ours, theirs = plain_arguments(op), plain_arguments(op)
+    results = getattr(torch.ops.aligndraw, op)(*ours), reference(*theirs)
+    bound = {"rtol": 2e-2, "atol": 2e-3} if op == "muon_" else {"rtol": 1e-5, "atol": 1e-6}  # its products are bfloat16
+    torch.testing.assert_close([results[0], ours], [results[1], theirs], **bound)
 
 
 def served(backends):
