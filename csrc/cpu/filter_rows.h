@@ -35,12 +35,12 @@ ALIGNDRAW_KERNEL_INLINE std::pair<int64_t, int64_t> touched(const Filters<T>& f,
 template <class T>
 ALIGNDRAW_KERNEL void make_gaussians(const Filters<T>& f, T sharpness) {
   for (int64_t i = 0; i < f.size; ++i) {
-    const std::pair<int64_t, int64_t> range = touched(f, i);
-    const int64_t begin = range.first, end = range.second;
+    const auto range = touched(f, i);
     T* const taps = f.taps + i * f.stride;
     const T *const pixels = f.pixels, centre = f.centres[i];
 #pragma omp simd
-    for (int64_t a = begin; a < end; ++a) taps[a] = math::gaussian(pixels[a] - centre, sharpness);
+    for (int64_t a = range.first; a < range.second; ++a)
+      taps[a] = math::gaussian(pixels[a] - centre, sharpness);
   }
 }
 

@@ -47,10 +47,14 @@ void Packed<Number>::pack_square(Matrix<const Source> right, int64_t first, int6
   int64_t row_stride = right.row_stride, col_stride = right.col_stride;
   alignas(64) Source part[width * strip];
   if (count < strip || numbers < width || (row_stride != 1 && col_stride != 1)) {
-    for (int64_t j = 0; j < strip; ++j)
-      for (int64_t i = 0; i < width; ++i)
-        part[j * width + i] =
-            j < count && i < numbers ? source[j * row_stride + i * col_stride] : 0;
+    std::fill_n(part, width * strip, Source(0));
+    for (int64_t j = 0; j < count; ++j) {
+      const Source* const row = source + j * row_stride;
+      if (col_stride == 1)
+        std::copy_n(row, numbers, part + j * width);
+      else
+        for (int64_t i = 0; i < numbers; ++i) part[j * width + i] = row[i * col_stride];
+    }
     source = part, row_stride = width, col_stride = 1;
   } else if (col_stride == 1) {
     // The next panel's rows: all rows follow one another in memory, which no processor foresees.
@@ -58,27 +62,34 @@ void Packed<Number>::pack_square(Matrix<const Source> right, int64_t first, int6
     for (int64_t j = 0; j < strip; ++j) __builtin_prefetch(source + (ahead + j) * row_stride, 0, 2);
   }
   alignas(64) Number packed[strip * strip];
+  // Whole squares of numbers of 32 bits go straight to their place.
+  const bool is_whole = lines == strip && !rounded_;
+  Number* const target = is_whole ? to : packed;
+  const int64_t target_stride = is_whole ? stride : strip;
   if constexpr (std::is_same_v<Number, double>) {
     for (int64_t p = 0; p < strip; ++p)
       for (int64_t j = 0; j < strip; ++j)
-        packed[p * strip + j] = source[j * row_stride + p * col_stride];
+        target[p * target_stride + j] = source[j * row_stride + p * col_stride];
   } else {
-    auto* const bits = reinterpret_cast<uint32_t*>(packed);
+    auto* const bits = reinterpret_cast<uint32_t*>(target);
     if constexpr (std::is_same_v<Number, float>) {
       if (col_stride == 1)
-        transpose(reinterpret_cast<const uint32_t*>(source), row_stride, bits, strip);
+        transpose(reinterpret_cast<const uint32_t*>(source), row_stride, bits, target_stride);
       else
         for (int64_t p = 0; p < strip; ++p)
-          std::copy_n(source + p * col_stride, strip, packed + p * strip);
+          std::copy_n(source + p * col_stride, strip, target + p * target_stride);
       if (rounded_) round_row(packed, strip * strip);
     } else if (col_stride == 1) {
       alignas(64) uint32_t by_rows[strip * strip];
       pack_rows(source, row_stride, by_rows);
-      transpose(by_rows, strip, bits, strip);
+      transpose(by_rows, strip, bits, target_stride);
     } else {
-      pack_columns(source, col_stride, bits);
+      pack_columns(source, col_stride, reinterpret_cast<uint32_t*>(packed));
+      if (is_whole)
+        for (int64_t p = 0; p < strip; ++p) std::copy_n(packed + p * strip, strip, to + p * stride);
     }
   }
+  if (is_whole) return;
   for (int64_t p = 0; p < lines; ++p) std::copy_n(packed + p * strip, strip, to + p * stride);
 }
 

@@ -6,6 +6,7 @@ import ctypes
 import mmap
 
 import numpy as np
+import torch
 
 PAGE = mmap.PAGESIZE
 
@@ -38,3 +39,12 @@ def strided(shape, strides, dtype, values):
     if values is not None:
         view[:] = values
     return memory, view
+
+
+def at_the_end_of_a_page(tensor):
+    """A copy of a tensor of numbers; everything else as it is."""
+    if not isinstance(tensor, torch.Tensor) or not tensor.is_floating_point() or tensor.numel() == 0:
+        return tensor
+    memory = Guarded(tensor.numel(), str(tensor.dtype).removeprefix("torch."))
+    copy = torch.from_numpy(memory.array).view(tensor.shape)
+    return copy.copy_(tensor.detach()).requires_grad_(tensor.requires_grad)

@@ -1,4 +1,4 @@
-"""Runs tests of the loops by every ISA that this machine has, with arguments that end where a page begins that nobody
+"""Runs tests by every ISA that this machine has, with arguments of the loops that end where a page begins that nobody
 may touch.
 
 `python forced_isa.py ARGUMENTS...` hands the arguments to pytest, once per ISA, and prints a line of JSON: the exit
@@ -13,18 +13,10 @@ import sys
 import loop_cases
 import pytest
 import torch
-from guarded import Guarded
+from guarded import at_the_end_of_a_page
 
 from aligndraw import ops
 from aligndraw.backends import ISAS
-
-
-def at_the_end_of_a_page(tensor):
-    if not isinstance(tensor, torch.Tensor) or not tensor.is_floating_point() or tensor.numel() == 0:
-        return tensor
-    memory = Guarded(tensor.numel(), str(tensor.dtype).removeprefix("torch."))
-    copy = torch.from_numpy(memory.array).view(tensor.shape)
-    return copy.copy_(tensor.detach()).requires_grad_(tensor.requires_grad)
 
 
 def guarded(make):

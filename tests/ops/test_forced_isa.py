@@ -1,4 +1,4 @@
-"""The loops by each ISA that this machine has, forced by ALIGNDRAW_ISA: the tests of the loops, over again."""
+"""The loops, `read` and `write` by each ISA that this machine has, forced by ALIGNDRAW_ISA: their tests, over again."""
 
 import json
 import os
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(bool(missing_reason("unroll", "cpp", "cpu")), re
 HERE = Path(__file__).parent
 CASES = (
     "(single_precision and (odd or sequence or True)) or (rounded_products and odd-True)"
-    " or same_bits or bits_of_a_row or (one_unit and ones5)"
+    " or same_bits or bits_of_a_row or (one_unit and ones5) or nothing_behind"
 )
 
 
@@ -22,6 +22,7 @@ CASES = (
 def runs():
     """Exit status by ISA, and what was printed."""
     files = [str(HERE / f"test_{name}.py") for name in ("unroll", "lstm_sequence")]
+    files.append(str(HERE.parent / "csrc/test_cpu.py"))
     command = [sys.executable, str(HERE / "forced_isa.py"), "-q", "--import-mode=importlib", "-k", CASES, *files]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
