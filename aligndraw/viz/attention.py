@@ -76,7 +76,7 @@ def attention_panel(
         pen.text((left, top), name, fill=INK, font=font)
         panel.paste(Image.fromarray(pixels[column]), (left, top + line))
         for i, share in enumerate(shares):
-            _draw_cell(pen, (left, cells + i * CELL), width, float(share))
+            draw_cell(pen, (left, cells + i * CELL), width, float(share))
     return panel
 
 
@@ -102,7 +102,7 @@ def attention_figure(panels: Sequence[Image.Image]) -> Image.Image:
     return sheet
 
 
-def _draw_cell(pen: ImageDraw.ImageDraw, place: tuple[int, int], width: int, weight: float) -> None:
+def draw_cell(pen: ImageDraw.ImageDraw, place: tuple[int, int], width: int, weight: float) -> None:
     """Draws a cell, darker for a larger weight, with the weight in per cent unless it rounds to 0."""
     left, top = place
     colour = tuple(int(c) for c in LOW + (HIGH - LOW) * weight**0.5)
