@@ -58,17 +58,17 @@ def panel(
     """The panel of one placement."""
     digits, text = load_digits(), caption(*placement)
     ids, lengths = vocabulary.encode_batch([text] * PICTURES)
-    described = model.describe(ids[:1], lengths[:1])
+    caption = model.encode_captions(ids[:1], lengths[:1])
     size = (model.config.steps, model.config.latent_units)
     noise = draw_noise(PICTURES, size, [stream(SEED, i) for i in range(PICTURES)], model.canvas)
-    pictures, *_ = MNISTCaptions(digits, "validation").showing([placement] * PICTURES, SEED).batch(slice(None))
+    pictures, *_ = MNISTCaptions(digits, "validation").for_placements([placement] * PICTURES, SEED).batch(slice(None))
     real = as_images(torch.from_numpy(pictures))
     costs = naming_costs(model, digits, [placement] * PICTURES, which, seed=SEED, captions=vocabulary).mean(0)
     own = placement[1 + which]
     return comparison_panel(
         vocabulary.decode(vocabulary.encode(text)).split(),
-        trace(model, described, noise[:1]),
-        trace(model, described, noise[:1], real[:1]),
+        trace(model, caption, noise[:1]),
+        trace(model, caption, noise[:1], real[:1]),
         model.sample(ids, lengths, noise=noise).images.mean(0).numpy(),
         real[0].numpy(),
         {str(d): float(costs[d] - costs[own]) for d in range(10) if d != own},

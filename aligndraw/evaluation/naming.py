@@ -45,7 +45,7 @@ def naming_costs(
     """
     if which not in (0, 1) or (which == 1 and any(b < 0 for _, _, b in placements)):
         raise ValueError(f"which must be 0, or 1 where all placements have a digit b, got {which}")
-    examples, device = MNISTCaptions(digits, split).showing(placements, seed), model.canvas.device
+    examples, device = MNISTCaptions(digits, split).for_placements(placements, seed), model.canvas.device
     costs = torch.empty(len(placements), 10, dtype=torch.float64)
     for start in range(0, len(placements), batch_size):
         block = range(start, min(start + batch_size, len(placements)))

@@ -41,14 +41,14 @@ def trace(model: AlignDRAW, caption: Caption, noise: Tensor, image: Tensor | Non
 
     Args:
         model: with align.
-        caption: of one picture, from `model.describe`.
+        caption: of one picture, from `model.encode_captions`.
         noise: ε, [1, T, z].
         image: [1, C, H, W], for latents from the posterior given it; None for latents from the prior.
 
     Raises:
         ValueError: the model has no align.
     """
-    state, steps, canvases = model.first(1, encode=image is not None), [], []
+    state, steps, canvases = model.initial_state(1, encode=image is not None), [], []
     for epsilon in noise.unbind(1):
         state, step = model.step(caption, state, epsilon, image)
         steps.append(step)

@@ -27,7 +27,7 @@ def test_each_column_names_its_digit(model, which):
     digits = load_digits()
     costs = naming_costs(model, digits, PLACEMENTS, which, "test", 3, batch_size=2)
     assert costs.shape == (3, 10)
-    images, _, _ = tensors(MNISTCaptions(digits, "test").showing(PLACEMENTS, 3), slice(None))
+    images, _, _ = tensors(MNISTCaptions(digits, "test").for_placements(PLACEMENTS, 3), slice(None))
     for digit in range(10):
         named = [(k, digit, b) if which == 0 else (k, a, digit) for k, a, b in PLACEMENTS]
         ids, lengths = VOCABULARY.encode_batch([caption(*placement) for placement in named])

@@ -32,7 +32,7 @@ def parts(**changes):
     with torch.no_grad():
         for parameter in model.parameters():  # so that no two steps look alike
             parameter.normal_(0, 0.5)
-    return model, model.describe(IDS), torch.randn(1, 5, 3), torch.rand(1, 1, 12, 10)
+    return model, model.encode_captions(IDS), torch.randn(1, 5, 3), torch.rand(1, 1, 12, 10)
 
 
 def test_steps_from_the_prior_are_those_of_sample():
