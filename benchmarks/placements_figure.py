@@ -58,7 +58,7 @@ def panel(
     """The panel of one placement."""
     digits, text = load_digits(), caption(*placement)
     ids, lengths = vocabulary.encode_batch([text] * PICTURES)
-    caption = model.encode_captions(ids[:1], lengths[:1])
+    encoded = model.encode_captions(ids[:1], lengths[:1])
     size = (model.config.steps, model.config.latent_units)
     noise = draw_noise(PICTURES, size, [stream(SEED, i) for i in range(PICTURES)], model.canvas)
     pictures, *_ = MNISTCaptions(digits, "validation").for_placements([placement] * PICTURES, SEED).batch(slice(None))
@@ -67,8 +67,8 @@ def panel(
     own = placement[1 + which]
     return comparison_panel(
         vocabulary.decode(vocabulary.encode(text)).split(),
-        trace(model, caption, noise[:1]),
-        trace(model, caption, noise[:1], real[:1]),
+        trace(model, encoded, noise[:1]),
+        trace(model, encoded, noise[:1], real[:1]),
         model.sample(ids, lengths, noise=noise).images.mean(0).numpy(),
         real[0].numpy(),
         {str(d): float(costs[d] - costs[own]) for d in range(10) if d != own},
