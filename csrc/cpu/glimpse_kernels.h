@@ -9,8 +9,8 @@ namespace aligndraw::cpu {
 
 template <class T>
 struct GlimpseKernels {
-  void (*multiply)(const Factor<T>& a, Rows<const T> b, Rows<T> result, int64_t rows, int64_t depth,
-                   int64_t width, const T* start);  // product()
+  void (*multiply)(const StridedView<T>& a, Rows<const T> b, Rows<T> result, int64_t rows,
+                   int64_t depth, int64_t width, const T* start);  // product()
   void (*read)(Reader<T>&, const Image<T>&, T* result);
   void (*read_backward)(BackwardReader<T>&, const Image<T>&, const T* grad, const ImageGrads<T>&);
   void (*write)(Writer<T>&, const T* patch, const T* window, const T* canvas, T* result);

@@ -4,12 +4,12 @@
 
 namespace aligndraw::cpu {
 
-void product(const Factor<float>& a, Rows<const float> b, Rows<float> result, int64_t rows,
+void product(const StridedView<float>& a, Rows<const float> b, Rows<float> result, int64_t rows,
              int64_t depth, int64_t width, const float* start) {
   glimpse_kernels<float>(isa()).multiply(a, b, result, rows, depth, width, start);
 }
 
-void product(const Factor<double>& a, Rows<const double> b, Rows<double> result, int64_t rows,
+void product(const StridedView<double>& a, Rows<const double> b, Rows<double> result, int64_t rows,
              int64_t depth, int64_t width, const double* start) {
   glimpse_kernels<double>(isa()).multiply(a, b, result, rows, depth, width, start);
 }

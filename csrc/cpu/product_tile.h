@@ -70,7 +70,7 @@ constexpr int most_tile_rows =
 // Some rows of a product, from `first_row` on.
 template <class T>
 struct Strip {
-  Factor<T> a;
+  StridedView<T> a;
   Rows<const T> b;
   int64_t depth, first_row, width;
 };
@@ -80,15 +80,16 @@ struct Strip {
 template <int rows, int vectors, class T, class Put, class Last>
 ALIGNDRAW_KERNEL_INLINE void multiply_tile(const Strip<T>& strip, int64_t column, const Put& put,
                                            const Last& last) {
-  const Factor<T>& a = strip.a;
+  const StridedView<T>& a = strip.a;
   Simd<T> sums[rows][vectors];
 #pragma GCC unroll 12
   for (int i = 0; i < rows; ++i)
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; ++v) sums[i][v] = Simd<T>{};
-  Column<T> factors(a.data + strip.first_row * a.row, a.row);
+  Column<T> factors(a.data + strip.first_row * a.row_stride, a.row_stride);
   const T* from = strip.b.data + column;
-  for (int64_t k = 0; k < strip.depth; ++k, factors.advance(a.column), from += strip.b.pitch) {
+  for (int64_t k = 0; k < strip.depth;
+       ++k, factors.advance(a.col_stride), from += strip.b.row_stride) {
     Simd<T> row[vectors];
 #pragma GCC unroll 4
     for (int v = 0; v + 1 < vectors; ++v) load(row[v], from + v * lanes<T>);
@@ -140,14 +141,15 @@ ALIGNDRAW_KERNEL_INLINE void multiply_rows(const Strip<T>& strip, int64_t rows, 
 // The strips of a product differ by one row at most. `depth_of(first_row, rows)` says which part of
 // the depth a strip needs: [begin, end).
 template <class T, class Put, class DepthOf>
-ALIGNDRAW_KERNEL void multiply(const Factor<T>& a, Rows<const T> b, int64_t rows, int64_t width,
-                               const Put& put, const DepthOf& depth_of, int64_t most_rows) {
+ALIGNDRAW_KERNEL void multiply(const StridedView<T>& a, Rows<const T> b, int64_t rows,
+                               int64_t width, const Put& put, const DepthOf& depth_of,
+                               int64_t most_rows) {
   const int64_t strips = (rows + most_rows - 1) / most_rows;
   for (int64_t s = 0; s < strips; ++s) {
     const int64_t first = rows * s / strips, count = rows * (s + 1) / strips - first;
     const auto [begin, end] = depth_of(first, count);
-    const Strip<T> strip{{a.data + begin * a.column, a.row, a.column},
-                         {b.data + begin * b.pitch, b.pitch},
+    const Strip<T> strip{{a.data + begin * a.col_stride, a.row_stride, a.col_stride},
+                         {b.data + begin * b.row_stride, b.row_stride},
                          end - begin,
                          first,
                          width};
@@ -164,10 +166,10 @@ struct WholeDepth {
 
 // product() of product.h
 template <class T>
-ALIGNDRAW_KERNEL void multiply_plain(const Factor<T>& a, Rows<const T> b, Rows<T> result,
+ALIGNDRAW_KERNEL void multiply_plain(const StridedView<T>& a, Rows<const T> b, Rows<T> result,
                                      int64_t rows, int64_t depth, int64_t width, const T* start) {
-  multiply(a, b, rows, width, PlainSums<T>{result.data, result.pitch, start}, WholeDepth{depth},
-           most_tile_rows);
+  multiply(a, b, rows, width, PlainSums<T>{result.data, result.row_stride, start},
+           WholeDepth{depth}, most_tile_rows);
 }
 
 // ---- result = a b^T for eight rows of b ----

@@ -333,7 +333,7 @@ void run_backward(const Arguments<T>& in, const UnrollTape<T>& tape,
       const T* const contexts = d_decoder_in + b * s.decoder_in() + s.latents;
       const int64_t row_stride = batch * s.decoder_in();
       if (in.keys) {
-        product(Factor<T>{tape.weights + b * s.words, 1, batch * s.words},
+        product(StridedView<T>{tape.weights + b * s.words, 1, batch * s.words},
                 Rows<const T>{contexts, row_stride}, Rows<T>{words, s.word_size}, s.words, steps,
                 s.word_size);
       } else {

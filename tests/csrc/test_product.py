@@ -66,21 +66,21 @@ def test_product(library, dtype, rows, depth, width, layout, padding, start, see
     def whole(*shape):
         return numbers.integers(-8, 9, shape)
 
-    pitch = width + padding
+    stride = width + padding
     row, column = {
         "rows": (depth + padding, 1),
         "columns": (1, rows + padding),
         "apart": (2 * depth + padding, 2),
     }[layout]
     a_memory, a = strided((rows, depth), (row, column), dtype, whole(rows, depth))
-    b_memory, b = strided((depth, width), (pitch, 1), dtype, whole(depth, width))
+    b_memory, b = strided((depth, width), (stride, 1), dtype, whole(depth, width))
     begin = None if start == "none" else whole(rows, width)
     in_place = start == "the result" and width % 8 == 0
-    result_memory, result = strided((rows, width), (pitch, 1), dtype, begin if in_place else None)
-    start_memory, _ = (result_memory, None) if in_place else strided((rows, width), (pitch, 1), dtype, begin)
+    result_memory, result = strided((rows, width), (stride, 1), dtype, begin if in_place else None)
+    start_memory, _ = (result_memory, None) if in_place else strided((rows, width), (stride, 1), dtype, begin)
     expected = a.astype(np.int64) @ b.astype(np.int64) + (0 if begin is None else begin)
 
-    integers = [ctypes.c_int64(n) for n in (row, column, pitch, rows, depth, width)]
+    integers = [ctypes.c_int64(n) for n in (row, column, stride, rows, depth, width)]
     library[f"product_{dtype}"](
         a_memory.pointer, *integers[:2], b_memory.pointer, integers[2], result_memory.pointer, integers[2],
         *integers[3:], None if begin is None else start_memory.pointer,
