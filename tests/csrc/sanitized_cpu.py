@@ -32,7 +32,9 @@ def library() -> Path:
     for_torch = [native.STABLE_ABI, "-isystem", str(TORCH / "include")]
 
     def compiled(source: Path) -> Path:
-        return emulated_cuda.made([*command, *for_torch, "-c", str(source)], [source, *headers], f"cpu-{source.stem}")
+        optimised = ["-O2"] if source == STAND_IN else []  # it stands for single instructions
+        whole = [*command, *optimised, *for_torch, "-c", str(source)]
+        return emulated_cuda.made(whole, [source, *headers], f"cpu-{source.stem}")
 
     with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS", os.cpu_count() or 1))) as jobs:
         objects = list(jobs.map(compiled, [*sorted(CSRC.glob("cpu/*.cpp")), CSRC / "register.cpp", STAND_IN]))
