@@ -46,7 +46,7 @@ class BuildWorker:
         folder = Path(aligndraw.__file__).parents[1]
         # An environment may lie inside some other checkout: its commit says nothing about the build.
         commit = machine.commit(folder) if (folder / ".git").exists() else None
-        return machine.encode_captions("cpu") | {"compiler": BUILD.get("compiler"), "commit": commit}
+        return machine.describe("cpu") | {"compiler": BUILD.get("compiler"), "commit": commit}
 
     def names(self, _: None = None) -> dict[str, str | None]:
         """All cases, each with the name of its reference, plain PyTorch in the same precision."""

@@ -71,7 +71,7 @@ def pytest_collection_modifyitems(config: pytest.Config) -> None:
 
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, object]) -> None:
-    machine_info["measured_on"] = machine.encode_captions(config.getoption("--device"))
+    machine_info["measured_on"] = machine.describe(config.getoption("--device"))
     machine_info["command"] = shlex.join(["pytest", *map(str, config.invocation_params.args)])
 
 

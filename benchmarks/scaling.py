@@ -158,7 +158,7 @@ def main() -> int:
         form, changes, batch = report.json_files.parse_json(options.point)
         print(json.dumps(measure(form, changes, batch)))
         return 0
-    where = machine.encode_captions("cpu")
+    where = machine.describe("cpu")
     what = f"A training step of preset {PRESET}, batch {BATCH} where nothing else is said."
     words = f"{what} {report.machine_line(where)}"
     rows = run()
