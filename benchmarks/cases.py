@@ -1,8 +1,10 @@
 """What is timed: an op at the shapes of a preset, in one of its forms, checked before the clock starts.
 
 A form is `eager`, the reference as it stands; `compiled`, the reference under `torch.compile`; or the name of a
-backend. Letters as everywhere: B batch, C channels, HxW canvas, p patch side, N words, l alignment units, d width of
-a word's state, n decoder units, z latent size.
+backend. `eager_bf16` and a backend's name with `_bf16` take bfloat16 arguments, under autocast.
+
+Letters as everywhere: B batch, C channels, HxW canvas, p patch side, N words, l alignment units, d width of a word's
+state, n decoder units, z latent size.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from typing import Any
 
 import torch
 import torch._functorch.config
-from report import NOT_OURS, REFERENCES
+from report import NOT_OURS, REFERENCES, precision_of
 from torch import Tensor
 
 import aligndraw
@@ -161,7 +163,9 @@ class OpBenchmark:
         Raises:
             NotBuilt: a backend that was named cannot serve the op.
         """
-        forms = ["eager", "compiled", *(named(self.op, device, backends) or built(self.op, device))]
+        ours = named(self.op, device, backends) or built(self.op, device)
+        forms = ["eager", "compiled", *ours]
+        rounded = [f"{form}_bf16" for form in ("eager", *ours)] if device == "cpu" else []
         return [
             Case(self.op, preset, batch, window, direction, form, device)
             for preset in PRESETS
@@ -169,7 +173,7 @@ class OpBenchmark:
             for window in self.windows
             if full or batch == 100 or window == self.windows[0]
             for direction in ("forward", "backward")
-            for form in forms
+            for form in forms + (rounded if batch == 100 else [])
         ]
 
     def smoke(self, case: Case) -> bool:
@@ -184,8 +188,9 @@ class OpBenchmark:
         Raises:
             WrongResult: they are further off than they may be.
         """
-        with forced(case.form), stream(case.device):
-            problem = _problem(self, case.preset, case.batch, case.window, case.device)
+        rounded = precision_of(case.form) == "bf16"
+        with forced(case.form), stream(case.device), torch.autocast(case.device, torch.bfloat16, enabled=rounded):
+            problem = _problem(self, case.preset, case.batch, case.window, case.device, rounded)
             function, seconds = getattr(ops, self.op), None
             if case.form == "compiled":
                 function, seconds = _compiled(self, problem, self._shapes(case))
@@ -238,18 +243,26 @@ class Problem:
         return max(ratios.values())
 
 
+def _is_float(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
 @functools.lru_cache(maxsize=1)
-def _problem(benchmark: OpBenchmark, preset: str, batch: int, window: str, device: str) -> Problem:
-    """Allowed is twice the error of the float32 reference, and 4 eps; an error is relative to the largest value."""
+def _problem(benchmark: OpBenchmark, preset: str, batch: int, window: str, device: str, rounded: bool) -> Problem:
+    """Allowed is twice the error of the reference in the same precision, and 4 eps of float32; an error is relative to
+    the largest value. With `rounded` arguments are bfloat16."""
     torch.manual_seed(0)
     arguments = benchmark.arguments(Sizes.of(preset), batch, window)
+    if rounded:
+        arguments = {k: v.bfloat16() if _is_float(v) else v for k, v in arguments.items()}
     moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in arguments.items()}
     leaves = [moved[name].requires_grad_() for name in benchmark.inputs]
     reference = getattr(ops, f"{benchmark.op}_reference")
-    grads = [torch.randn(o.shape).to(device) for o in as_tuple(reference(*moved.values()))]
-    exact = {k: v.detach().double() if isinstance(v, Tensor) and v.is_floating_point() else v for k, v in moved.items()}
+    grads = [torch.randn(o.shape).to(o) for o in as_tuple(reference(*moved.values()))]
+    exact = {k: v.detach().double() if _is_float(v) else v for k, v in moved.items()}
     exact_leaves = [exact[name].requires_grad_() for name in benchmark.inputs]
-    truth = evaluate(reference, exact, exact_leaves, [g.double() for g in grads])
+    with torch.autocast(device, enabled=False):
+        truth = evaluate(reference, exact, exact_leaves, [g.double() for g in grads])
     single = evaluate(reference, moved, leaves, grads)
     allowed = {k: tolerance(error_of(single[k], true)) for k, true in truth.items()}
     return Problem(moved, leaves, grads, truth, allowed)
@@ -339,7 +352,7 @@ def named(op: str, device: str, backends: Sequence[str]) -> list[str]:
 
 @contextlib.contextmanager
 def forced(form: str) -> Iterator[None]:
-    with aligndraw.use_backend("reference" if form in NOT_OURS else form):
+    with aligndraw.use_backend("reference" if form in NOT_OURS else form.removesuffix("_bf16")):
         yield
 
 

@@ -152,6 +152,18 @@ def test_the_forms_of_the_loops_stand_against_each_other(monkeypatch):
     assert not designs & {case.form for case in bench_model.BENCHMARK.cases("cpu")}
 
 
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_rounded_arguments_of_an_op(direction):
+    """Results are held against float64 of the rounded arguments, within what the reference under autocast may err."""
+    benchmark = load("latent")
+    case = next(case for case in benchmark.cases("cpu") if case.form == "eager_bf16" and case.direction == direction)
+    with benchmark.prepared(case) as ready:
+        assert 0 < ready.error <= 0.5
+        found = cases.as_tuple(ready.call())
+    assert {t.dtype for t in found} <= {torch.bfloat16, torch.float32} and torch.bfloat16 in {t.dtype for t in found}
+    assert not torch.is_autocast_enabled("cpu")
+
+
 def test_a_form_that_has_no_room_is_not_built(monkeypatch):
     import bench_model
 
