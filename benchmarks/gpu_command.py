@@ -56,10 +56,11 @@ def run(command: Sequence[str], seconds: float, environment: Mapping[str, str], 
             code: int | None = process.wait(seconds)
         except subprocess.TimeoutExpired:
             code = None
-        finally:  # of an interrupted report too
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        finally:
+            if process.poll() is None:  # its time is up, or the report is interrupted
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
         file.seek(start)
         return Done(code, time.monotonic() - began, file.read().decode(errors="replace"))
 
