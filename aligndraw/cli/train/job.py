@@ -52,7 +52,7 @@ class Job(ABC):
 
     @abstractmethod
     def status(self, update: Any) -> str:
-        """Returns the figures of an update for the progress bar."""
+        """Returns the metrics of an update for the progress bar."""
 
     @abstractmethod
     def finish(self, ended: str) -> Iterable[str]:
@@ -62,11 +62,11 @@ class Job(ABC):
         """Does slow work before the first update, after the description is printed."""
 
     def end_epoch(self, epoch: int) -> Mapping[str, Any]:
-        """Saves the trained networks; returns the figures of the epoch."""
+        """Saves the trained networks; returns the metrics of the epoch."""
         return {}
 
     def epoch_line(self, epoch: int, scores: Mapping[str, Any]) -> str:
-        """Draws the pictures of an epoch, where there are any; returns its figures as text, or ""."""
+        """Draws the pictures of an epoch, where there are any; returns its metrics as text, or ""."""
         return ""
 
     def train(self, on_epoch: Callable[[int, Mapping[str, Any]], None], **options: Any) -> str:
