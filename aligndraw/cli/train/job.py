@@ -132,7 +132,7 @@ def add_training(
     parser.add_argument("--checkpoint-every", type=int_at_least(1), default=100, metavar="N", help=every)
     events = "also write TensorBoard events into the folder; needs the package tensorboard"
     parser.add_argument("--tensorboard", action="store_true", help=events)
-    add_seed(parser, f"of {seed}", default=None)
+    add_seed(parser, f"seed of {seed}", default=None)
     add_device(parser)
     parser.set_defaults(run=lambda arguments: _run(parser, arguments, begin))
     return parser
