@@ -71,7 +71,7 @@ def missing_reason(op: str, backend: str, device: str) -> str:
         if device == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
             return "triton runs on CPU tensors only in its interpreter: set TRITON_INTERPRET=1"
     elif device != {"cpp": "cpu", "cuda": "cuda"}[backend]:
-        return f"{backend} serves {'CPU' if backend == 'cpp' else 'CUDA'} tensors only"
+        return f"{backend} runs on {'CPU' if backend == 'cpp' else 'CUDA'} tensors only"
     elif _library_reason:
         return _library_reason
     elif backend == "cuda" and not BUILD["cuda"]:
@@ -115,9 +115,9 @@ def backend_for(op: str, device: str) -> str:
 
 
 def cpp_or_reference(op: str, device: str) -> str:
-    """The backend that serves, on a device type, an op with no other forms: "cpp" or "reference".
+    """Returns the backend of an op that has only the forms "cpp" and "reference", on a device type.
 
-    Where "cuda" or "triton" is forced the reference serves: it is ordinary PyTorch on any device.
+    Where "cuda" or "triton" is forced it is the reference, plain PyTorch on any device.
     """
     return backend_for(op, device) if device == "cpu" and _forced in (None, "cpp") else "reference"
 

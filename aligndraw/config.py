@@ -285,8 +285,8 @@ class TrainingConfig(Config):
     )
     precision: str = setting(
         "float32",
-        "of the factors of large matrix products: float32; bf16; tf32, on NVIDIA GPUs; or auto, bf16 where that is "
-        "faster (CPUs with AVX512_BF16 or AMX), else float32. Sums are in float32",
+        "precision of the factors of large matrix products: float32; bf16; tf32, on NVIDIA GPUs; or auto, bf16 where "
+        "that is faster (CPUs with AVX512_BF16 or AMX), else float32. Sums are in float32",
         PRECISIONS,
     )
     patience: int = setting(0, "epochs without a better validation bound before training stops; 0 to never stop early")
@@ -336,7 +336,7 @@ class EndToEndConfig(TrainingConfig):
         ("step", "cosine"),
     )
     precision: str = setting(
-        "auto", "of the factors of large matrix products and convolutions, as of other trainings", PRECISIONS
+        "auto", "precision of large matrix products and convolutions, as in other trainings", PRECISIONS
     )
     adversarial: float = setting(
         0.0, "weight, in nats, of the cross-entropy of a discriminator on refined pictures; 0 for no discriminator"

@@ -101,7 +101,7 @@ def _isa() -> str:
         served = served_isa()
     except RuntimeError as error:  # ALIGNDRAW_ISA names one that the machine lacks
         return f"none: {error}"
-    return f"{served} serves the C++ products, this machine has {best}"
+    return f"C++ products use {served}, this machine has {best}"
 
 
 def _gpus() -> list[tuple[str, str]]:

@@ -45,7 +45,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="captions per picture [%(default)s]",
     )
-    add_seed(parser, "of the scenes")
+    add_seed(parser, "seed of the scenes")
     parser.add_argument(
         "--coco", type=Path, metavar="DIR", help="also export them in COCO's format: PNG files and JSON"
     )

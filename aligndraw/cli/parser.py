@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 from typing import Any, NoReturn
 
 from aligndraw.printable import one_line
+
+
+class _Help(argparse.HelpFormatter):
+    """Breaks lines between words alone, so that names such as bi-skip:DIR stay whole."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_long_words=False, break_on_hyphens=False)
 
 
 class Parser(argparse.ArgumentParser):
     """A parser that reports errors in one line and accepts no abbreviated options."""
 
     def __init__(self, **settings: Any) -> None:
-        super().__init__(allow_abbrev=False, **settings)
+        super().__init__(allow_abbrev=False, formatter_class=_Help, **settings)
 
     def error(self, message: str) -> NoReturn:
         """Prints the error and ends the process with status 2."""

@@ -60,8 +60,8 @@ class AdversarialConfig(Config):
     )
     precision: str = setting(
         "auto",
-        "of the convolutions: float32; bf16; tf32, on NVIDIA GPUs; or auto, bf16 where that is faster (CPUs with "
-        "AVX512_BF16 or AMX), else float32",
+        "precision of the convolutions: float32; bf16; tf32, on NVIDIA GPUs; or auto, bf16 where that is faster (CPUs "
+        "with AVX512_BF16 or AMX), else float32",
         PRECISIONS,
     )
 

@@ -33,7 +33,7 @@ from aligndraw.training.state import Resumable, check_finite
 
 @dataclass(frozen=True)
 class Update:
-    """The figures of one update: losses in nats; accuracies, the discriminator's shares of right classifications."""
+    """The metrics of one update: losses in nats; accuracies, the discriminator's shares of right classifications."""
 
     index: int  # from 0
     epoch: int  # from 0
@@ -215,7 +215,7 @@ def _optimizer(networks: nn.Module, config: AdversarialConfig) -> torch.optim.Op
 
 @dataclass(frozen=True)
 class PyramidUpdate:
-    """The figures of one update of both levels of a LAPGAN."""
+    """The metrics of one update of both levels of a LAPGAN."""
 
     levels: Mapping[str, Update]  # "top" and "residual"
 
@@ -224,7 +224,7 @@ class PyramidUpdate:
         return self.levels["top"].index
 
     def numbers(self) -> dict[str, float]:
-        """Returns the figures of each level, under names such as top_generator_loss, and their common schedule."""
+        """Returns the metrics of each level, under names such as top_generator_loss, and their common schedule."""
         measured = {f"{name}_{k}": getattr(u, k) for name, u in self.levels.items() for k in METRICS}
         first = self.levels["top"]
         return {**measured, "learning_rate": first.learning_rate, "momentum": first.momentum}

@@ -74,7 +74,7 @@ class FeaturesRun(RunFolder[FeaturesConfig, FeaturesRecipe]):
 
 @dataclass(frozen=True)
 class FeaturesUpdate:
-    """The figures of one update."""
+    """The metrics of one update."""
 
     index: int  # from 0
     epoch: int  # from 0

@@ -20,7 +20,7 @@ _R = TypeVar("_R", bound=Reader)
 
 @dataclass(frozen=True)
 class ReaderUpdate:
-    """The figures of one update."""
+    """The metrics of one update."""
 
     index: int  # from 0
     loss: float  # nats

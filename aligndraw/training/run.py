@@ -219,7 +219,7 @@ class RunFolder(Generic[_M, _T]):
             file.write(json.dumps(values) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Returns every whole line of the metrics: "update" and figures; or "update", "epoch" and scores."""
+        """Returns every whole line of the metrics: "update" and metrics; or "update", "epoch" and scores."""
         return self._read_metrics()[0]
 
     def _read_metrics(self) -> tuple[list[dict[str, Any]], list[str]]:

@@ -183,7 +183,7 @@ class SkipThoughtsModel(nn.Module):
 
 @dataclass(frozen=True)
 class SkipThoughtsUpdate:
-    """The figures of one update."""
+    """The metrics of one update."""
 
     index: int  # from 0
     epoch: int  # from 0

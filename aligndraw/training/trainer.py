@@ -24,7 +24,7 @@ from aligndraw.training.state import Resumable
 
 @dataclass(frozen=True)
 class Update:
-    """The figures of one update: means over its batch, in nats."""
+    """The metrics of one update: means over its batch, in nats."""
 
     index: int  # from 0
     epoch: int  # from 0
@@ -32,7 +32,7 @@ class Update:
     nll: float
     gradient_norm: float
     learning_rate: float
-    more: Mapping[str, float] = field(default_factory=dict)  # figures of further terms of the loss
+    more: Mapping[str, float] = field(default_factory=dict)  # metrics of further terms of the loss
 
     @property
     def bound(self) -> float:
@@ -40,7 +40,7 @@ class Update:
         return self.kl + self.nll
 
     def numbers(self) -> dict[str, float]:
-        """Returns the bound, its terms and the further figures."""
+        """Returns the bound, its terms and the further metrics."""
         names = ("bound", "kl", "nll", "gradient_norm", "learning_rate")
         return {**{name: getattr(self, name) for name in names}, **self.more}
 
@@ -57,7 +57,7 @@ class Trainer(Resumable[Update]):
 
     Attributes:
         graphs: the recorded updates.
-        more: names of the figures that an update measures beside the bound.
+        more: names of the metrics that an update measures beside the bound.
     """
 
     model: Model
@@ -144,7 +144,7 @@ class Trainer(Resumable[Update]):
         """Starts one update. One that is replayed from a CUDA graph does not wait for the GPU.
 
         Returns:
-            a function that waits for the figures of the update. It raises FloatingPointError where the gradient is not
+            a function that waits for the metrics of the update. It raises FloatingPointError where the gradient is not
             finite; the trainer is then in the state before that update, whatever was launched after it.
         """
         config, index = self.config, self.index
@@ -166,18 +166,18 @@ class Trainer(Resumable[Update]):
         given = torch.tensor(numbers, dtype=torch.float32)  # float32 for every model: fused Adam reads its rate so
         with float32_products(self.precision == "tf32"):
             measured = self.graphs.run("update", self._graphed_update, *tensors, given)
-        figures = _async_to_host(measured)
+        metrics = _async_to_host(measured)
         self.index += 1
         if self.index < self.total:
             self._next_batch = self._batch(self.index)  # while the GPU computes
-        return lambda: self._finish_update(index, numbers[1], figures())
+        return lambda: self._finish_update(index, numbers[1], metrics())
 
-    def _finish_update(self, index: int, rate: float, figures: list[float]) -> Update:
-        """Returns the update of these figures.
+    def _finish_update(self, index: int, rate: float, metrics: list[float]) -> Update:
+        """Returns the update of these metrics.
 
         Where its gradient is not finite, restores the state before it and raises.
         """
-        kl, nll, norm, *more = figures
+        kl, nll, norm, *more = metrics
         if not norm < float("inf"):
             self.index, self._next_batch = index, None
             self._halted.zero_()
@@ -203,7 +203,7 @@ class Trainer(Resumable[Update]):
         return *pictures, captions if self.ungraphed_reason else pad_captions(captions), lengths, noise
 
     def _graphed_update(self, *inputs: Tensor) -> Tensor:
-        """Runs an update that a CUDA graph can record; returns its figures as `_gradient` does.
+        """Runs an update that a CUDA graph can record; returns its metrics as `_gradient` does.
 
         Args:
             inputs: those of `_batch`; then the weight of the KL, the learning rate and the decay of the average.
@@ -220,7 +220,7 @@ class Trainer(Resumable[Update]):
         """Computes the gradient into `.grad`.
 
         Returns:
-            KL, NLL, the norm of the gradient and the figures `more`, [3 + len(more)]; the clipping factor of each
+            KL, NLL, the norm of the gradient and the metrics `more`, [3 + len(more)]; the clipping factor of each
             parameter.
         """
         *pictures, captions, lengths, noise = tensors
@@ -275,7 +275,7 @@ class Trainer(Resumable[Update]):
     def _loss_terms(
         self, images: Tensor, captions: Tensor, lengths: Tensor, noise: Tensor
     ) -> tuple[Bound, Tensor | float, Sequence[Tensor]]:
-        """Returns the bound of a batch, further terms of the loss, and the figures `more`."""
+        """Returns the bound of a batch, further terms of the loss, and the metrics `more`."""
         with autocast_to(self.precision, self.model.canvas.device):
             return self.model(images, captions, lengths, noise=noise), 0.0, ()
 
@@ -318,17 +318,17 @@ class Trainer(Resumable[Update]):
 
 
 def _async_to_host(measured: Tensor) -> Callable[[], list[float]]:
-    """Starts copying figures to the host; returns a function that waits for them."""
-    figures = torch.empty_like(measured, device="cpu", pin_memory=measured.is_cuda)
-    figures.copy_(measured, non_blocking=True)
+    """Starts copying metrics to the host; returns a function that waits for them."""
+    metrics = torch.empty_like(measured, device="cpu", pin_memory=measured.is_cuda)
+    metrics.copy_(measured, non_blocking=True)
     if not measured.is_cuda:
-        return figures.tolist
+        return metrics.tolist
     arrived = torch.cuda.Event()
     arrived.record(torch.cuda.current_stream(measured.device))
 
     def wait() -> list[float]:
         arrived.synchronize()
-        numbers: list[float] = figures.tolist()
+        numbers: list[float] = metrics.tolist()
         return numbers
 
     return wait

@@ -46,4 +46,4 @@ def test_smoke_selects_a_few_cases_of_every_file(benchmarks):
 def test_a_backend_that_is_not_built_stops_the_run(benchmarks):
     done = run(benchmarks, "--backend", "cuda")
     assert done.returncode == 4
-    assert "backend 'cuda' was asked for and cannot be timed on cpu: cuda serves CUDA tensors only" in done.stderr
+    assert "backend 'cuda' was asked for and cannot be timed on cpu: cuda runs on CUDA tensors only" in done.stderr

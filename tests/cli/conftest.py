@@ -1,12 +1,9 @@
-import signal
-
 import numpy as np
 import pytest
 import torch
 
 from aligndraw import AlignDRAW, AlignDRAWConfig
 from aligndraw.cli import main
-from aligndraw.cli.train.progress import Progress
 from aligndraw.data import VOCABULARY, Scenes
 from aligndraw.lapgan.captioned import sentence_notes
 from aligndraw.lapgan.config import SharpenerConfig
@@ -123,20 +120,3 @@ def digits(tmp_path):
         return tmp_path / name
 
     return write
-
-
-@pytest.fixture
-def stop_at(monkeypatch):
-    """Presses Ctrl-C while a given update, counted from 1, is reported."""
-
-    def stop(number):
-        report = Progress.on_update
-
-        def stopping(self, update):
-            report(self, update)
-            if update.index + 1 == number:
-                signal.raise_signal(signal.SIGINT)
-
-        monkeypatch.setattr(Progress, "on_update", stopping)
-
-    return stop

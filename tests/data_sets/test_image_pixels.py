@@ -401,7 +401,7 @@ def test_pillow_is_quiet(tmp_path, monkeypatch):
     path = save(tmp_path / "a.png", np.zeros((4, 4, 3)))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        with image_pixels.quiet():
+        with image_pixels.suppress_pillow_warnings():
             read_image(path, (2, 2))
     assert not caught
 
@@ -409,7 +409,7 @@ def test_pillow_is_quiet(tmp_path, monkeypatch):
 def test_pillow_keeps_no_log(read, monkeypatch, capsys):
     monkeypatch.setattr(logging.root, "handlers", [])  # pytest's
     many = tiff(bytes(18), 2, 8, photometric=2, samples=9)
-    with pytest.raises(ValueError, match="damaged or no PNG"), image_pixels.quiet():
+    with pytest.raises(ValueError, match="damaged or no PNG"), image_pixels.suppress_pillow_warnings():
         read(many, 2)
     assert capsys.readouterr().err == ""
     with pytest.raises(ValueError, match="damaged or no PNG"):

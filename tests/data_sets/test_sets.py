@@ -55,7 +55,7 @@ def test_what_is_shown_can_be_drawn(data):
 def test_a_record_finds_the_set_again(data):
     record = data.record
     again = recorded_data_set(record, 5)
-    assert again.record == record and again.shown == data.preview_captions
+    assert again.record == record and again.preview_captions == data.preview_captions
 
 
 @pytest.mark.parametrize("name", BANS)
@@ -63,7 +63,9 @@ def test_bans_of_digits(name):
     """Training, scoring and the captions shown are those of the bans, and the record finds them again."""
     data = open_data_set("mnist", None, 50, name)
     again = recorded_data_set(data.record, 50)
-    assert again.record == data.record and data.record["bans"] == name and again.shown == data.preview_captions
+    assert (
+        again.record == data.record and data.record["bans"] == name and again.preview_captions == data.preview_captions
+    )
     seen, held_out = (set(all_captions(p, bans=BANS[name])) for p in ("seen", "held_out"))
     assert set(data.source.epoch(0, size=500).captions()) <= seen
     assert (

@@ -48,7 +48,7 @@ def test_a_device_makes_the_pictures_itself(monkeypatch):
     trainer, reports = trained(source, recorder, 5)
     assert [u.nll for u in reports] == pytest.approx([u.nll for u in expected], rel=1e-4)
     assert reports[-1].epoch == 1 and recorder.calls.count("record") == 1
-    assert torch.equal(trainer._stored[1], torch.from_numpy(source.digits.images))
+    assert torch.equal(trainer._resident[1], torch.from_numpy(source.digits.images))
 
 
 def test_other_pictures_drop_the_recordings():

@@ -57,7 +57,7 @@ def add_evaluation(
         metavar="{" + ",".join(splits) + "}" if splits else "NAME",
         help=f"pictures {what} [%(default)s]",
     )
-    add_seed(parser, "of the examples and of the noise")
+    add_seed(parser, "seed of the examples and of the noise")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all results to this file")
     add_device(parser)
 

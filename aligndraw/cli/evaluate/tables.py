@@ -114,7 +114,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="threads per process; the rounding of sums depends on it [%(default)s]",
     )
-    add_seed(parser, "of the examples and of the noise")
+    add_seed(parser, "seed of the examples and of the noise")
     add_device(parser)
     parser.set_defaults(run=_run)
 

@@ -1,4 +1,4 @@
-"""The figures of a training as TensorBoard events."""
+"""The metrics of a training as TensorBoard events."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def check_tensorboard() -> None:
 
 
 class Curves:
-    """Writes the figures of `metrics.jsonl` as events into the run folder, for `tensorboard --logdir`."""
+    """Writes the metrics of `metrics.jsonl` as events into the run folder, for `tensorboard --logdir`."""
 
     def __init__(self, folder: Path, trainer: Resumable[Any], stack: ExitStack) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -32,12 +32,12 @@ class Curves:
         stack.callback(self.writer.close)
 
     def on_update(self, update: Update) -> None:
-        """Adds the figures of an update."""
+        """Adds the metrics of an update."""
         for name, value in update.numbers().items():
             self.writer.add_scalar(f"update/{name}", value, update.index + 1)
 
     def on_epoch(self, epoch: int, scores: Mapping[str, Any]) -> None:
-        """Adds the figures of an epoch, at its last update."""
+        """Adds the metrics of an epoch, at its last update."""
         for name, value in _flat(scores, "epoch"):
             self.writer.add_scalar(name, value, self.trainer.index)
 

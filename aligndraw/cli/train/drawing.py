@@ -23,7 +23,7 @@ from aligndraw.presets import PRESETS
 from aligndraw.training import Update
 from aligndraw.training.run import SAMPLES
 
-AVERAGED_UPDATES = 50  # whose mean figures the progress bar shows
+AVERAGED_UPDATES = 50  # whose mean metrics the progress bar shows
 _VAES = "; fc-vae, conv-vae: variational auto-encoders, fully connected and convolutional"
 
 FIELDS = list(dict.fromkeys(f.name for config in (*MODEL_CONFIGS, TrainingConfig) for f in fields(config)))

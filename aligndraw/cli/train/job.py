@@ -52,7 +52,7 @@ class Job(ABC):
 
     @abstractmethod
     def status(self, update: Any) -> str:
-        """Returns the figures of an update for the progress bar."""
+        """Returns the metrics of an update for the progress bar."""
 
     @abstractmethod
     def finish(self, ended: str) -> Iterable[str]:
@@ -62,11 +62,11 @@ class Job(ABC):
         """Does slow work before the first update, after the description is printed."""
 
     def end_epoch(self, epoch: int) -> Mapping[str, Any]:
-        """Saves the trained networks; returns the figures of the epoch."""
+        """Saves the trained networks; returns the metrics of the epoch."""
         return {}
 
     def epoch_line(self, epoch: int, scores: Mapping[str, Any]) -> str:
-        """Draws the pictures of an epoch, where there are any; returns its figures as text, or ""."""
+        """Draws the pictures of an epoch, where there are any; returns its metrics as text, or ""."""
         return ""
 
     def train(self, on_epoch: Callable[[int, Mapping[str, Any]], None], **options: Any) -> str:
@@ -132,7 +132,7 @@ def add_training(
     parser.add_argument("--checkpoint-every", type=int_at_least(1), default=100, metavar="N", help=every)
     events = "also write TensorBoard events into the folder; needs the package tensorboard"
     parser.add_argument("--tensorboard", action="store_true", help=events)
-    add_seed(parser, f"of {seed}", default=None)
+    add_seed(parser, f"seed of {seed}", default=None)
     add_device(parser)
     parser.set_defaults(run=lambda arguments: _run(parser, arguments, begin))
     return parser

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from stopping import stop_at
 
 from aligndraw.data import CaptionedImages, CaptionedWriter, open_data_set
 from aligndraw.data.stored_scenes import store_scenes
@@ -20,7 +21,7 @@ def stored(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["scenes", "captioned"])
-def test_a_run(command, small, stored, tmp_path, monkeypatch, name, stop_at):
+def test_a_run(command, small, stored, tmp_path, monkeypatch, name):
     """It trains, stops, is taken up to the same bits, and draws what it is then asked for."""
     data = ("--data", stored) if name == "captioned" else ()
     arguments = ("train", name, *small, *data)

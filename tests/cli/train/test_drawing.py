@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from stopping import stop_at
 
 from aligndraw.data import CaptionedImages, evaluation_scenes, sentences
 from aligndraw.data.stored_scenes import store_scenes
@@ -44,7 +45,7 @@ def vectors(stored, tmp_path):
 
 
 @pytest.mark.parametrize(("model", "read"), READ)
-def test_a_run(command, stored, vectors, tmp_path, monkeypatch, model, read, stop_at):
+def test_a_run(command, stored, vectors, tmp_path, monkeypatch, model, read):
     """Training stops and goes on to the same bits; the model is scored and draws, from anywhere."""
     title = TITLES[model]
     monkeypatch.chdir(tmp_path)

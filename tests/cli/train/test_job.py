@@ -9,12 +9,12 @@ import sys
 import pytest
 import torch
 from PIL import Image
+from stopping import stop_at
 
 from aligndraw import AlignDRAWConfig, TrainingConfig
 from aligndraw.cli import _parser
 from aligndraw.cli.options import apply_overrides
 from aligndraw.cli.train.drawing import DrawingJob
-from aligndraw.cli.train.progress import Progress
 from aligndraw.data import BANS, VOCABULARY, load_digits, open_data_set
 from aligndraw.model.saved import load_model
 from aligndraw.pipelines import new_run, resumed_run
@@ -128,7 +128,7 @@ def test_what_it_writes(trained):
     assert Image.open(sheets[0]).text["Caption"].splitlines() == [text for text, _ in CAPTIONS]
     assert sheets[0].read_bytes() == sheets[2].read_bytes()
     record = json.loads((folder / "run.json").read_text())
-    assert (record["seed"], record["preset"], record["scored"]) == (3, "quick", 3)
+    assert (record["seed"], record["preset"], record["validation_size"]) == (3, "quick", 3)
     assert record["versions"]["torch"] == torch.__version__
     assert record["data"]["path"] is None
     model, vocabulary, notes = load_model(folder)
@@ -172,19 +172,6 @@ def test_overwrite(train, trained, tmp_path):
     assert (folder / "mine.txt").exists()
     assert {p.name for p in (folder / "samples").iterdir()} == {"mine.png", "epoch-0001.png"}
     assert [p.name for p in (folder / "checkpoints").iterdir()] == ["update-00000003"]
-
-
-def stop_at(monkeypatch, number, kind=signal.SIGINT, times=1):
-    """Sends a signal while update `number`, from 1, is reported."""
-    report = Progress.on_update
-
-    def stopping(self, update):
-        report(self, update)
-        if update.index + 1 == number:
-            for _ in range(times):
-                signal.raise_signal(kind)
-
-    monkeypatch.setattr(Progress, "on_update", stopping)
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
