@@ -68,7 +68,7 @@ def test_training(train, tmp_path):
     status, out, err = train()
     assert (status, err) == (0, "")
     assert "on 6 images: 6 updates; cpu" in out
-    assert "epoch 2/2: discriminator 0." in out and "told " in out
+    assert "epoch 2/2: discriminator 0." in out and "recognised " in out
     folder = tmp_path / "sharpener"
     assert sorted(p.name for p in (folder / "samples").iterdir()) == ["epoch-0001.png", "epoch-0002.png"]
     notes = Sharpener.load(folder).notes
