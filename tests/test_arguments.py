@@ -61,7 +61,7 @@ def calls(pipeline, tmp_path_factory):
         "Scenes.epoch epoch": (0, lambda epoch: Scenes().epoch(0, epoch, size=1)),
         "Scenes.epoch size": (1, lambda size: Scenes().epoch(0, size=size)),
         "evaluation_scenes size": (1, lambda size: evaluation_scenes(size=size)),
-        "open_data_set scored": (1, lambda n: open_data_set("scenes", validation_size=n)),
+        "open_data_set validation_size": (1, lambda n: open_data_set("scenes", validation_size=n)),
         "build levels": (0, lambda n: build(torch.zeros(1, 1, 8, 8), n)),
         "save_animation columns": (1, lambda n: save_animation(pipeline.draw([CAPTION]), picture, n)),
     }
