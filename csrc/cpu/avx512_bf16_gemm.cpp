@@ -12,6 +12,14 @@
 namespace aligndraw::cpu {
 namespace {
 
+ALIGNDRAW_TILE_INLINE __m512i broadcast_pair(uint32_t pair) {
+  __m512i pairs = _mm512_set1_epi32(int(pair));
+#if defined(__clang__) && __clang_major__ < 17
+  asm("" : "+v"(pairs));  // clang 16 falls over a broadcast that it takes for one of bfloat16
+#endif
+  return pairs;
+}
+
 // A step of a chain is VDPBF16PS: the second number of the pairs first, then the first one, each by
 // a fused multiply-add that takes subnormal numbers for 0.
 struct Avx512Bf16 : Avx512Sums {
@@ -22,7 +30,7 @@ struct Avx512Bf16 : Avx512Sums {
     return _mm512_loadu_si512(from);
   }
   static ALIGNDRAW_TILE_INLINE Vector broadcast(const Bf16Pair* from) {
-    return _mm512_set1_epi32(int(*from));
+    return broadcast_pair(uint32_t(*from));
   }
   static ALIGNDRAW_TILE_INLINE Sums multiply_add(Vector a, Vector b, Sums sums) {
     return _mm512_dpbf16_ps(sums, (__m512bh)a, (__m512bh)b);
@@ -49,7 +57,7 @@ ALIGNDRAW_TILE void multiply_block(const uint32_t* const* left, const uint32_t* 
         const __m512i b[] = {_mm512_loadu_si512(one), _mm512_loadu_si512(two)};
 #pragma GCC unroll 8
         for (int r = 0; r < count; ++r) {
-          const __m512i a = _mm512_set1_epi32(int(of_left[r * strip]));
+          const __m512i a = broadcast_pair(of_left[r * strip]);
 #pragma GCC unroll 2
           for (int v = 0; v < 2; ++v)
             sums[r][v] = _mm512_dpbf16_ps(sums[r][v], (__m512bh)a, (__m512bh)b[v]);
