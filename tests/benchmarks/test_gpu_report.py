@@ -3,9 +3,7 @@
 import json
 import os
 import sys
-import time
 
-import gpu_command
 import gpu_report
 import gpu_stages
 import gpu_tools
@@ -333,40 +331,6 @@ def test_a_package_that_cannot_describe_itself_is_used_all_the_same(report):
     assert results["stages"]["ops"]["status"] == "done" and "KeyError: 'cuda'" in page.split("## Installation")[1]
 
 
-@pytest.fixture(scope="module")
-def collected():
-    """The parts of test names that a selection of the device tests takes, by the test's function."""
-
-    def collect(selection):
-        command = (sys.executable, "-c", gpu_tools.PYTEST, str(gpu_tools.DEVICE_TESTS), "-k", selection)
-        done = gpu_command.run((*command, "--collect-only", "-q", "-p", "no:cacheprovider"), 120.0, dict(os.environ))
-        names = [
-            test.rpartition("::")[2].removesuffix("]").partition("[")
-            for test in gpu_tools.COLLECTED.findall(done.output)
-        ]
-        assert done.code == 0 and names
-        return [(function, parameters) for function, _, parameters in names]
-
-    return collect
-
-
-def test_the_quick_selection_has_every_kernel_and_triton_once(collected):
-    found = collected(gpu_tools.QUICK)
-    exact = [parameters for function, parameters in found if function.startswith("test_as_exact")]
-    ops = ("read", "write", "attend", "lstm_gates", "latent")
-    assert not [p for _, p in found if "fp16" in p or "persistent" in p]
-    assert {p.split("-")[0] for p in exact if "-cuda-" in p} == set(ops)
-    assert {p.split("-")[2] for p in exact if "-cuda-" in p} == {"fp32", "fp64", "bf16"}
-    assert sorted(p for p in exact if "triton" in p) == sorted(f"{op}-triton-fp32-odd-trained" for op in ops)
-    loops = [p for function, p in found if function == "test_the_loops_equal_the_steps"]
-    assert [p for p in loops if "triton" in p] == ["triton-odd-True"] and len(loops) == 13
-
-
-def test_the_persistent_loops_are_tested_apart(collected):
-    found = collected(gpu_tools.PERSISTENT)
-    assert len(found) == 17 and all(parameters.startswith("persistent") for _, parameters in found)
-
-
 def test_a_test_that_hangs_is_named(report):
     """The last one that began, where the time was up."""
     hung = "tests/ops/test_device.py::test_a[x] PASSED   [ 50%]\ntests/ops/test_device.py::test_b[persistent-wide] "
@@ -596,55 +560,3 @@ def test_a_dry_run_says_so_and_has_time_on_a_busy_cpu(report):
     assert machine.given["model"] == [120 * gpu_report.DRY_FACTOR]
     children = [c for c in machine.commands if any(str(part).endswith("gpu_stages.py") for part in c)]
     assert children and all("--dry" in command for command in children) and not installed(machine)
-
-
-def test_a_command_is_ended_with_what_it_started(tmp_path):
-    arguments = [sys.executable, "-c", SLEEP, str(tmp_path / "pid")]
-    script = f"import subprocess; print('here', flush=True); subprocess.run({arguments!r})"
-    began = time.monotonic()
-    done = gpu_command.run([sys.executable, "-c", script], 2.0, dict(os.environ))
-    assert done.code is None and done.status == "cut short" and done.output == "here\n"
-    assert time.monotonic() - began < 10
-    child = int((tmp_path / "pid").read_text())
-    for _ in range(50):
-        if not running(child):
-            return
-        time.sleep(0.1)
-    pytest.fail("the process that it had started runs on")
-
-
-SLEEP = "import os, sys, time; open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(60)"
-
-
-def running(pid):
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def test_a_command_runs_away_from_the_sources():
-    script = "import os; print(os.getcwd()); raise SystemExit(3)"
-    done = gpu_command.run([sys.executable, "-c", script], 30, dict(os.environ))
-    assert done.code == 3 and done.status == "failed"
-    assert done.output.strip() != os.getcwd()
-
-
-def test_this_machine_is_probed():
-    """The real probe: a machine, or one sentence why there is none."""
-    import torch
-    from gpu_stages import probe
-
-    found = probe()
-    assert ("gpu" in found) == torch.cuda.is_available()
-    assert found.get("reason", "").count("\n") == 0
-
-
-def test_what_a_command_prints_stands_in_the_log_as_it_comes(tmp_path):
-    """After the output of the commands before it, which is not taken for its own."""
-    log = tmp_path / "log"
-    for word in ("first", "second"):
-        done = gpu_command.run([sys.executable, "-c", f"print('{word}')"], 20.0, dict(os.environ), log)
-        assert done.output == f"{word}\n"
-    assert log.read_text() == "first\nsecond\n"
