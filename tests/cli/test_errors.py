@@ -392,3 +392,17 @@ def test_an_interruption_while_sampling(command, model, listing, tmp_path, monke
     result = command("sample", SEVEN, "--model", model, "-o", tmp_path / "out.png")
     assert result == (130, "", "aligndraw: interrupted\n")
     assert listing() == before
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file names are text")
+def test_a_folder_whose_name_is_not_utf_8(train, command, tmp_path):
+    """Training, resuming and sampling print its name with escapes alone, and read what they wrote there."""
+    folder = tmp_path / os.fsdecode(b"n\xff\x1b[31m")
+    results = (
+        train("--out", folder),
+        command("train", "mnist", "--out", folder, "--resume"),
+        command("sample", SEVEN, "-n", "1", "--model", folder, "-o", tmp_path / "o.png"),
+    )
+    for status, out, err in results:
+        assert status == 0 and "\x1b" not in out + err
+    assert r"n\xff\x1b[31m/model.safetensors" in results[0][1]
