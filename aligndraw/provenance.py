@@ -62,9 +62,7 @@ def training_images(
         if seed < 0 or size < 1:
             raise ValueError("its seed or its epoch_size is negative")
     except ValueError as error:
-        raise ValueError(
-            f"the model does not name its training pictures of {data.name}: its notes: {error}"
-        ) from error
+        raise ValueError(f"the model does not name its training pictures of {data.name}: its notes: {error}") from error
     missing = min(limit or 20_000, size * epochs)
     parts: list[NDArray[np.uint8]] = []
     while missing > 0:

@@ -19,7 +19,7 @@ from aligndraw.data import CaptionedImages
 from aligndraw.files import atomic_write
 from aligndraw.model import Drawing
 from aligndraw.pipelines import SHIPPED, Pipeline
-from aligndraw.viz import Captioned, contact_sheet, save_png
+from aligndraw.viz import Captioned, check_range, contact_sheet, save_png
 
 FIRST_SPLIT_COUNT, OTHER_SPLIT_COUNT = 12, 4  # stored images on a sheet, of the first split and of each other
 MAX_SIDE = 256  # pixels of a stored image on a sheet
@@ -121,5 +121,7 @@ def write_archive(path: Path, captions: Sequence[str], n: int, images: Sequence[
     of the first caption, then those of the second, ...
     """
     arrays = np.concatenate([part.float().cpu().numpy() for part in images])
+    with failing(ValueError):
+        check_range(arrays)
     with writing(path), atomic_write(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, images=arrays, captions=np.repeat(captions, n))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from refusals import refused
 
 from aligndraw import AlignDRAW, AlignDRAWConfig
 from aligndraw.data import VOCABULARY
@@ -16,15 +17,6 @@ from aligndraw.pipelines import Pipeline
 from aligndraw.training.model_run import Run
 
 SEVEN = "the digit seven is at the top left of the image"
-
-
-def refused(result, status, *words):
-    got, out, err = result
-    (line,) = err.splitlines()
-    assert line.startswith("aligndraw: error: ")
-    for word in words:
-        assert word in line
-    assert (got, out) == (status, "")
 
 
 @pytest.mark.parametrize(
