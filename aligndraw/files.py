@@ -27,6 +27,8 @@ import torch
 from numpy.typing import DTypeLike, NDArray
 from torch import Tensor, nn
 
+from aligndraw.json_files import FileError
+
 # Unpacked data may take FREE_BYTES, or RATIO times the size of the file. No useful data is packed more tightly.
 FREE_BYTES, RATIO = 2**28, 100
 
@@ -150,11 +152,11 @@ else:
 
 @contextmanager
 def reading(path: str | Path, what: str) -> Iterator[None]:
-    """Turns all errors in the block, except a missing file, into one ValueError "PATH is WHAT: why".
+    """Turns all errors in the block, except a missing file, into one FileError "PATH is WHAT: why".
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged or something else.
+        FileError: the file is damaged or something else.
     """
     try:
         yield
@@ -163,7 +165,7 @@ def reading(path: str | Path, what: str) -> Iterator[None]:
     # Damage raises half a dozen kinds of exception: zip, zlib, header, memory, end of file.
     except Exception as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
-        raise ValueError(f"{path} is {what}: {reason}") from error
+        raise FileError(f"{path} is {what}: {reason}") from error
 
 
 def read_text(path: str | Path) -> str:
@@ -171,14 +173,14 @@ def read_text(path: str | Path) -> str:
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is in another encoding; the message names the file and the line.
+        FileError: it is in another encoding; the message names the file and the line.
     """
     content = Path(path).read_bytes()
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"{path}, line {line}: it must be UTF-8 text: save it as such") from error
+        raise FileError(f"{path}, line {line}: it must be UTF-8 text: save it as such") from error
 
 
 def check_unpacked(path: str | Path, size: int, what: str = "it") -> None:
@@ -219,6 +221,21 @@ def load_archive(path: str | Path, *names: str) -> list[NDArray[Any]]:
         if not isinstance(array, np.ndarray):
             raise ValueError(f"{name} is no array")
     return arrays
+
+
+def finite_floats(array: NDArray[Any], name: str) -> NDArray[np.float32]:
+    """Returns an array of a file as float32; call it inside `reading`.
+
+    Raises:
+        ValueError: it holds no numbers, or one that is not finite in float32; the message begins with the name.
+    """
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"{name} must hold numbers, got {array.dtype}")
+    with np.errstate(over="ignore"):
+        found = np.ascontiguousarray(array, np.float32)
+    if not np.isfinite(found).all():
+        raise ValueError(f"{name} must hold finite numbers")
+    return found
 
 
 def h5_array(file: Any, name: str) -> NDArray[Any]:
@@ -294,19 +311,18 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is damaged or something else.
+        FileError: it is damaged or something else.
     """
+    content = path.read_bytes()  # the library opens no path that is not UTF-8
     try:
-        with safetensors.safe_open(path, "pt") as file:
-            metadata = dict(file.metadata() or {})
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        tensors = safetensors.torch.load(content)
+        size = int.from_bytes(content[:8], "little")
+        metadata = dict(json.loads(content[8 : 8 + size]).get("__metadata__") or {})
         wanted = metadata.pop(_CHECKSUM, None)
         if wanted not in (None, _checksum(tensors, metadata)):
             raise ValueError("its tensors are not those that were written: its checksum is another")
-    except OSError:
-        raise
     except Exception as error:  # of a class that differs between versions of the library
-        raise ValueError(f"{path} is damaged or no safetensors file: {' '.join(str(error).split())}") from error
+        raise FileError(f"{path} is damaged or no safetensors file: {' '.join(str(error).split())}") from error
     return tensors, metadata
 
 

@@ -59,8 +59,12 @@ def read_json(path: Path) -> Any:
     return parse_json(path.read_bytes())
 
 
+class FileError(ValueError):
+    """A file is damaged or something else; the message is one line that names the file."""
+
+
 @contextmanager
-def naming(path: Path, what: str, kind: type[ValueError] = ValueError) -> Iterator[None]:
+def naming(path: Path, what: str, kind: type[ValueError] = FileError) -> Iterator[None]:
     """Turns the errors of `FAULTS` in the block into one error of a kind: "PATH is WHAT: why", in one line."""
     try:
         yield

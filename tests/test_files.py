@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from file_faults import FileFaults, Killed, tree
 
 from aligndraw.files import (
@@ -20,10 +21,12 @@ from aligndraw.files import (
     discard,
     load_archive,
     load_array,
+    load_tensors,
     locked,
     read_text,
     reading,
     save_array,
+    save_tensors,
     scratch,
     sweep,
     write_array,
@@ -306,3 +309,13 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch):
         assert place.is_dir()
     write_file(tmp_path / "x", "one")
     assert set(tree(tmp_path)) == {"x"}
+
+
+@posix
+def test_tensors_in_a_folder_whose_name_is_not_utf_8(tmp_path):
+    """The library of safetensors opens no such path."""
+    place = tmp_path / os.fsdecode(b"n\xff")
+    place.mkdir()
+    save_tensors(place / "w", {"a": torch.arange(6.0)}, {"kind": "é"})
+    tensors, metadata = load_tensors(place / "w")
+    assert list(tensors) == ["a"] and tensors["a"].equal(torch.arange(6.0)) and metadata == {"kind": "é"}

@@ -16,6 +16,7 @@ import aligndraw
 from aligndraw.cli.failure import Failure
 from aligndraw.cli.parser import Parser
 from aligndraw.cli.telling import tell
+from aligndraw.json_files import FileError
 from aligndraw.printable import one_line
 
 COMMANDS = {
@@ -46,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return status
     except Failure as failure:
         return _complain(str(failure), failure.status)
+    except FileError as error:  # also of files that are read during the work
+        return _complain(str(error), 1)
     except KeyboardInterrupt:
         tell("aligndraw: interrupted", error=True)
         return 130

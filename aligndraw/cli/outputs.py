@@ -16,10 +16,11 @@ from torch import Tensor
 import aligndraw
 from aligndraw.cli.failure import Failure, failing
 from aligndraw.data import CaptionedImages
+from aligndraw.data.coco import CAPTIONS_PER_IMAGE
 from aligndraw.files import atomic_write
 from aligndraw.model import Drawing
 from aligndraw.pipelines import SHIPPED, Pipeline
-from aligndraw.viz import Captioned, contact_sheet, save_png
+from aligndraw.viz import Captioned, check_range, contact_sheet, save_png
 
 FIRST_SPLIT_COUNT, OTHER_SPLIT_COUNT = 12, 4  # stored images on a sheet, of the first split and of each other
 MAX_SIDE = 256  # pixels of a stored image on a sheet
@@ -95,7 +96,7 @@ def write_sheet(
 
 
 def write_stored_sheet(path: Path, data: CaptionedImages) -> int:
-    """Writes a PNG sheet of stored images, each with its captions and its split; returns their number.
+    """Writes a PNG sheet of stored images, each with its first captions and its split; returns their number.
 
     The images are spread evenly over each split; large ones are shown in every k-th pixel.
     """
@@ -105,7 +106,7 @@ def write_stored_sheet(path: Path, data: CaptionedImages) -> int:
         examples = data.split(split)
         count = min(sizes["images"], OTHER_SPLIT_COUNT if blocks else FIRST_SPLIT_COUNT)
         for row in np.linspace(0, sizes["images"] - 1, count).round().astype(np.int64):
-            captions = examples.captions(np.flatnonzero(examples.image_index == row))
+            captions = examples.captions(np.flatnonzero(examples.image_index == row)[:CAPTIONS_PER_IMAGE])
             picture = examples.images[row : row + 1, :, ::coarser, ::coarser] / np.float32(255)
             blocks.append(Captioned(" / ".join(captions), picture, split))
     texts = {"Software": f"aligndraw {aligndraw.__version__}", "Caption": "\n".join(block.caption for block in blocks)}
@@ -121,5 +122,7 @@ def write_archive(path: Path, captions: Sequence[str], n: int, images: Sequence[
     of the first caption, then those of the second, ...
     """
     arrays = np.concatenate([part.float().cpu().numpy() for part in images])
+    with failing(ValueError):
+        check_range(arrays)
     with writing(path), atomic_write(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, images=arrays, captions=np.repeat(captions, n))

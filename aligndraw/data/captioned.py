@@ -29,7 +29,7 @@ from torch import Tensor
 from aligndraw.arguments import check_int, check_seed
 from aligndraw.data.ragged import pad_rows, ranges
 from aligndraw.files import load_array, reading
-from aligndraw.json_files import entry, naming, parse_json
+from aligndraw.json_files import FileError, entry, naming, parse_json
 from aligndraw.text import MAX_WORDS, Vocabulary, read_tokenizer
 
 FORMAT = "aligndraw captioned images 1"
@@ -43,7 +43,7 @@ IMAGES, CAPTIONS, WORDS, LENGTHS, INDEX = (
 )
 
 
-class DataError(ValueError):
+class DataError(FileError):
     """A data set is damaged, foreign or unusable; the message is one line and names the file."""
 
 

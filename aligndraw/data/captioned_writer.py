@@ -32,7 +32,7 @@ from aligndraw.data.captioned import (
 from aligndraw.data.image_store import ImageStore, closed_as
 from aligndraw.files import atomic_write, discard, locked, save_array, scratch, sweep, write_array
 from aligndraw.printable import one_line
-from aligndraw.text import MAX_WORDS, UNKNOWN, Vocabulary, words_of, write_tokenizer
+from aligndraw.text import MAX_WORDS, UNKNOWN, Vocabulary, text_fault, words_of, write_tokenizer
 
 SKIPPED = "skipped.txt"  # the captions and images left out, each with the reason
 _LIST = re.compile(r"""[\[({]\s*['"].*['"]\s*,?\s*[\])}]""", re.DOTALL)  # a list of strings in Python or JSON
@@ -245,8 +245,8 @@ def caption_error(caption: object) -> str:
         return f"the caption is no text but {type(caption).__name__}"
     if _LIST.fullmatch(caption.strip()):
         return "the caption is a list written as text: give each caption an entry of its own"
-    if any("\ud800" <= character <= "\udfff" for character in caption):
-        return "the caption has half a character"
+    if fault := text_fault(caption):
+        return f"the caption {fault}"
     count = len(words_of(caption))
     if count == 0:
         return "the caption has no words"

@@ -24,7 +24,7 @@ from aligndraw.data.captioned import CaptionedImages, DataError
 from aligndraw.data.captioned_writer import CaptionedWriter
 from aligndraw.data.pickles import load_pickle
 from aligndraw.files import load_array, reading
-from aligndraw.text import MAX_WORDS, UNKNOWN, Vocabulary
+from aligndraw.text import MAX_WORDS, UNKNOWN, Vocabulary, text_fault
 
 SPLITS = {"train": "train", "dev": "validation", "test": "test"}
 SIDE, CHUNK_SIZE = 32, 4096
@@ -78,10 +78,12 @@ def _vocabulary(path: Path) -> Vocabulary:
         raise DataError(f"{path} must hold a dictionary from words to ids, got {type(dictionary).__name__}")
     words: dict[int, str] = {}
     for word, number in dictionary.items():
-        if not isinstance(word, str) or not isinstance(number, int) or not 0 <= number < 10**6:
+        if not isinstance(word, str) or type(number) is not int or not 0 <= number < 10**6:
             raise DataError(
                 f"{path} must hold words with ids of at least 0, got {str(word)[:40]!r}: {str(number)[:40]!r}"
             )
+        if fault := text_fault(word):
+            raise DataError(f"{path}: the word {word[:40]!r} {fault}")
         if number in words:
             raise DataError(f"{path} must give each word an id of its own, got {number} twice")
         words[number] = UNKNOWN if word == "UNK" else word
@@ -93,23 +95,36 @@ def _vocabulary(path: Path) -> Vocabulary:
 
 def _captions(source: Path, name: str, images: int, vocabulary: Vocabulary) -> list[tuple[str, str]]:
     """Returns pairs of an image and a caption of a split."""
-    ids = _load(source / f"{name}-captions.npy", "iuf", (None, None))
-    lengths = _load(source / f"{name}-captions-len.npy", "iuf", None).reshape(-1).astype(np.int64)
+    ids = _load_whole(source / f"{name}-captions.npy", (None, None))
+    lengths = _load_whole(source / f"{name}-captions-len.npy", None).reshape(-1)
     image_of = load_pickle(source / f"{name}-cap2im.pkl")
     longest = min(ids.shape[1], MAX_WORDS)
+    if not len(ids):
+        raise DataError(f"{source / f'{name}-captions.npy'} must hold at least one caption")
     if len(lengths) != len(ids) or not ((lengths >= 1) & (lengths <= longest)).all():
         raise DataError(f"{source / f'{name}-captions-len.npy'} must hold {len(ids)} lengths in 1…{longest}")
     if not ((ids >= 0) & (ids < len(vocabulary))).all():
         raise DataError(f"{source / f'{name}-captions.npy'} must hold ids in 0…{len(vocabulary) - 1}")
     where = image_of if isinstance(image_of, dict) else {}
     pairs = []
-    for i, (row, length) in enumerate(zip(ids.astype(np.int64), lengths)):
+    for i, (row, length) in enumerate(zip(ids, lengths)):
         image = where.get(i)
-        if not isinstance(image, int) or not 0 <= image < images:
+        if type(image) is not int or not 0 <= image < images:
             wanted = f"give caption {i} one of {images} images"
             raise DataError(f"{source / f'{name}-cap2im.pkl'} must {wanted}, got {str(image)[:40]}")
-        pairs.append((str(image), vocabulary.decode(row[:length])))
+        caption = vocabulary.decode(row[:length])
+        if fault := text_fault(caption):
+            raise DataError(f"{source / f'{name}-captions.npy'}: caption {i} {fault}")
+        pairs.append((str(image), caption))
     return pairs
+
+
+def _load_whole(path: Path, shape: tuple[int | None, ...] | None) -> NDArray[np.int64]:
+    """Returns an array of whole numbers, which may be stored as floats."""
+    array = np.asarray(_load(path, "iuf", shape))
+    if not (np.abs(array) < 2**31).all() or (array % 1).any():
+        raise DataError(f"{path} must hold whole numbers of ids or lengths")
+    return array.astype(np.int64)
 
 
 def _load(path: Path, kinds: str, shape: tuple[int | None, ...] | None) -> NDArray[Any]:

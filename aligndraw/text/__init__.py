@@ -1,7 +1,16 @@
 """Captions as words and word ids."""
 
 from aligndraw.text.tokenizer_json import read_tokenizer, write_tokenizer
-from aligndraw.text.vocabulary import MAX_WORDS, UNKNOWN, CaptionError, Vocabulary
+from aligndraw.text.vocabulary import MAX_WORDS, UNKNOWN, CaptionError, Vocabulary, text_fault
 from aligndraw.text.words import words_of
 
-__all__ = ["MAX_WORDS", "UNKNOWN", "CaptionError", "Vocabulary", "read_tokenizer", "words_of", "write_tokenizer"]
+__all__ = [
+    "MAX_WORDS",
+    "UNKNOWN",
+    "CaptionError",
+    "Vocabulary",
+    "read_tokenizer",
+    "text_fault",
+    "words_of",
+    "write_tokenizer",
+]

@@ -26,7 +26,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_sequence
 
-from aligndraw.files import atomic_write, load_archive, load_array, read_text, reading, write_array
+from aligndraw.files import (
+    atomic_write,
+    finite_floats,
+    load_archive,
+    load_array,
+    read_text,
+    reading,
+    write_array,
+)
 from aligndraw.text.vocabulary import CaptionError, check_captions
 from aligndraw.text.words import RULE, legacy_rule, treebank_words, word_rule
 
@@ -101,10 +109,10 @@ def to_gru(arrays: Mapping[str, NDArray[np.floating]], prefixes: Sequence[str]) 
     """Returns the released arrays of one encoder, or of both directions, as an `nn.GRU` with inputs [B, N, e].
 
     Raises:
-        ValueError: the shapes do not fit each other.
+        ValueError: the shapes do not fit each other, or a number is not finite.
         KeyError: an array is missing.
     """
-    inputs, units = _checked_shapes(arrays, prefixes)
+    inputs, units = _check_arrays(arrays, prefixes)
     gru = nn.GRU(inputs, units, batch_first=True, bidirectional=len(prefixes) > 1)
     with torch.no_grad():
         for suffix, prefix in zip(("", "_reverse"), prefixes):
@@ -120,8 +128,8 @@ def to_gru(arrays: Mapping[str, NDArray[np.floating]], prefixes: Sequence[str]) 
     return gru
 
 
-def _checked_shapes(arrays: Mapping[str, NDArray[np.floating]], prefixes: Sequence[str]) -> tuple[int, int]:
-    """Returns e and d of the arrays of an encoder; raises ValueError where a shape does not follow from them."""
+def _check_arrays(arrays: Mapping[str, NDArray[np.floating]], prefixes: Sequence[str]) -> tuple[int, int]:
+    """Returns e and d of the arrays of an encoder; raises ValueError where one is unfit."""
     first = arrays[f"{prefixes[0]}_Wx"]
     if first.ndim != 2:
         raise ValueError(f"{prefixes[0]}_Wx must have 2 dimensions, got {list(first.shape)}")
@@ -132,6 +140,7 @@ def _checked_shapes(arrays: Mapping[str, NDArray[np.floating]], prefixes: Sequen
             got = arrays[f"{prefix}_{name}"].shape
             if got != shape:
                 raise ValueError(f"{prefix}_{name} must be {list(shape)} to fit {prefixes[0]}_Wx, got {list(got)}")
+            finite_floats(arrays[f"{prefix}_{name}"], f"{prefix}_{name}")
     return e, d
 
 
@@ -225,12 +234,14 @@ class _Table:
         self.units = found[1]
 
     def __getitem__(self, rows: Sequence[int]) -> Tensor:
-        """Returns float32 [N, e]. Raises ValueError where one is damaged."""
+        """Returns float32 [N, e]. Raises FileError where one is damaged."""
         vectors = np.ascontiguousarray(self._vectors[list(rows)])
-        for row, vector in zip(rows, vectors):
-            if self._sums is not None and zlib.crc32(vector) != self._sums[row]:
-                raise ValueError(f"{self._path} is damaged: row {row} is not the one that was written")
-        return torch.from_numpy(vectors.astype(np.float32))
+        with reading(self._path, "damaged"):
+            for row, vector in zip(rows, vectors):
+                if self._sums is not None and zlib.crc32(vector) != self._sums[row]:
+                    raise ValueError(f"row {row} is not the one that was written")
+            converted = [finite_floats(vector, f"row {row}") for row, vector in zip(rows, vectors)]
+        return torch.from_numpy(np.stack(converted))
 
 
 def _read(gru: nn.GRU, table: _Table, rows: Sequence[Sequence[int]]) -> Tensor:

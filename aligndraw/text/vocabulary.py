@@ -18,6 +18,7 @@ from aligndraw.text.words import ENDING, RULE, legacy_rule, word_rule, words_of
 
 # Several times the longest caption of the usual sets (COCO's has 57 words).
 MAX_WORDS = 256
+MAX_LETTERS = 4096  # of a caption, without white space; a sheet shows it whole
 UNKNOWN = "[UNK]"  # stands for all words outside a vocabulary
 
 _NUMBER_WORDS = (
@@ -27,6 +28,7 @@ _NUMBER_WORDS = (
 _OTHER_SPELLING = {word: str(number) for number, word in enumerate(_NUMBER_WORDS)}
 _OTHER_SPELLING |= {numeral: word for word, numeral in _OTHER_SPELLING.items()}
 
+_HALF = re.compile("[\ud800-\udfff]")  # Python reads bytes that are not UTF-8 as such, too
 _WITH_ENDING = re.compile(rf"(.+)(n['’]t|{ENDING})")
 
 
@@ -96,11 +98,10 @@ class Vocabulary:
             unknown: a word of the vocabulary that stands for unknown ones; None refuses them.
 
         Raises:
-            CaptionError: not a string, without words, longer than `max_words`, or with unknown words, which are all
-                named with the nearest words of the vocabulary.
+            CaptionError: as `check_captions`; without words, longer than `max_words`, or with unknown words, which are
+                all named with the nearest words of the vocabulary.
         """
-        if not isinstance(caption, str):
-            raise CaptionError(f"caption must be a string, got {type(caption).__name__}")
+        _check_caption(caption)
         tokens = [part for token in words_of(caption, self.rule) for part in self._parts(token)]
         if not tokens:
             raise CaptionError(f"caption must hold at least one word, got {_quote(caption)}")
@@ -190,17 +191,32 @@ def check_captions(captions: Iterable[str]) -> list[str]:
     """Returns the captions as a list.
 
     Raises:
-        CaptionError: a lone string, whose letters would count as captions; no captions; or one that is no string.
+        CaptionError: a lone string, whose letters would count as captions; no captions; or one that is no string or
+            has a fault of `text_fault`.
     """
     if isinstance(captions, str):
         raise CaptionError(f"captions must be a list of strings, got one string: use [{_quote(captions)}]")
     several = list(captions)
     for caption in several:
-        if not isinstance(caption, str):
-            raise CaptionError(f"caption must be a string, got {type(caption).__name__}")
+        _check_caption(caption)
     if not several:
         raise CaptionError("captions must hold at least one caption, got none")
     return several
+
+
+def text_fault(text: str) -> str:
+    """Returns why a text can be no caption, such as "has half a character"; "" where it can."""
+    if _HALF.search(text):
+        return "has half a character, or a byte that is not UTF-8"
+    letters = sum(map(len, text.split()))
+    return f"has {letters} letters, more than {MAX_LETTERS}" if letters > MAX_LETTERS else ""
+
+
+def _check_caption(caption: str) -> None:
+    if not isinstance(caption, str):
+        raise CaptionError(f"caption must be a string, got {type(caption).__name__}")
+    if fault := text_fault(caption):
+        raise CaptionError(f"caption {fault}: {_quote(caption)}")
 
 
 def _quote(text: str, limit: int = 60) -> str:

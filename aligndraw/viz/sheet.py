@@ -102,6 +102,11 @@ def check_pictures(pictures: NDArray[Any]) -> None:
             "pictures must have shape [n, C, H, W] with n at least 1 and C = 1 (grey) or 3 (colour), "
             f"got {list(pictures.shape)}"
         )
+    check_range(pictures)
+
+
+def check_range(pictures: NDArray[Any]) -> None:
+    """Raises ValueError for pixels outside [0, 1] or not finite."""
     if not (pictures.min() >= 0 and pictures.max() <= 1):
         raise ValueError(f"pictures must lie in [0, 1], got values from {pictures.min():g} to {pictures.max():g}")
 

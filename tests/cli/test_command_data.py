@@ -60,6 +60,22 @@ def test_a_sheet_shows_what_is_stored(command, tmp_path):
     CaptionedImages.open(out).verify()
 
 
+def test_a_sheet_of_long_and_many_captions(command, tmp_path):
+    """A word of a million letters, which is left out, and fifty captions of an image: five of them are shown."""
+    for name in ("a", "b"):
+        Image.fromarray(np.zeros((9, 12), np.uint8)).save(tmp_path / f"{name}.png")
+    captions = [f"wall {i}" for i in range(50)]
+    rows = [*(("a.png", caption) for caption in captions), ("b.png", "w" * 1_000_000), ("b.png", "fog")]
+    table = tmp_path / "captions.csv"
+    table.write_text("file,caption\n" + "".join(f"{name},{caption}\n" for name, caption in rows))
+    given = ("--images", tmp_path, "--captions", table, "--out", tmp_path / "walls", "--validation", 0, "--test", 0)
+    status, told, err = command("data", "folder", *given)
+    assert status == 0 and "train: 2 images with 51 captions" in told
+    assert err == "skipped: captions.csv, line 52: the caption has 1000000 letters, more than 4096\n"
+    with Image.open(tmp_path / "walls" / "sheet.png") as sheet:
+        assert sheet.text["Caption"] == f"{' / '.join(captions[:5])}\nfog"
+
+
 def test_a_sheet_of_large_images(command, tmp_path):
     for i in range(3):
         Image.fromarray(np.full((9, 12), i * 50, np.uint8)).save(tmp_path / f"{i}.png")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from refusals import refused
 
 from aligndraw import AlignDRAW, AlignDRAWConfig
 from aligndraw.data import VOCABULARY
@@ -16,15 +17,6 @@ from aligndraw.pipelines import Pipeline
 from aligndraw.training.model_run import Run
 
 SEVEN = "the digit seven is at the top left of the image"
-
-
-def refused(result, status, *words):
-    got, out, err = result
-    (line,) = err.splitlines()
-    assert line.startswith("aligndraw: error: ")
-    for word in words:
-        assert word in line
-    assert (got, out) == (status, "")
 
 
 @pytest.mark.parametrize(
@@ -392,3 +384,17 @@ def test_an_interruption_while_sampling(command, model, listing, tmp_path, monke
     result = command("sample", SEVEN, "--model", model, "-o", tmp_path / "out.png")
     assert result == (130, "", "aligndraw: interrupted\n")
     assert listing() == before
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file names are text")
+def test_a_folder_whose_name_is_not_utf_8(train, command, tmp_path):
+    """Training, resuming and sampling print its name with escapes alone, and read what they wrote there."""
+    folder = tmp_path / os.fsdecode(b"n\xff\x1b[31m")
+    results = (
+        train("--out", folder),
+        command("train", "mnist", "--out", folder, "--resume"),
+        command("sample", SEVEN, "-n", "1", "--model", folder, "-o", tmp_path / "o.png"),
+    )
+    for status, out, err in results:
+        assert status == 0 and "\x1b" not in out + err
+    assert r"n\xff\x1b[31m/model.safetensors" in results[0][1]

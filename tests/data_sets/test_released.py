@@ -59,6 +59,9 @@ def test_a_split_that_is_not_there(released, tmp_path):
     assert list(store_released(released, tmp_path / "data").sizes) == ["train", "test"]
 
 
+EMPTY = {"": np.zeros((0, 5), np.int64), "-len": np.zeros(0, np.int64)}
+
+
 def put(name, array):
     return lambda folder: np.save(folder / name, array)
 
@@ -94,6 +97,18 @@ def pickled(name, value):
         (put("train-captions-len.npy", np.full(5, 1)), "train-captions-len.npy must hold 6 lengths in 1…5"),
         (pickled("train-cap2im.pkl", {0: 0}), "train-cap2im.pkl must give caption 1 one of 3 images, got None"),
         (pickled("train-cap2im.pkl", {0: 5}), "train-cap2im.pkl must give caption 0 one of 3 images, got 5"),
+        (put("train-captions-len.npy", np.full(6, 1.5)), "train-captions-len.npy must hold whole numbers"),
+        (put("train-captions-len.npy", np.full(6, np.nan)), "train-captions-len.npy must hold whole numbers"),
+        (put("train-captions-len.npy", np.full(6, 1e300)), "train-captions-len.npy must hold whole numbers"),
+        (put("train-captions.npy", np.full((6, 5), 1.5)), "train-captions.npy must hold whole numbers"),
+        (pickled("train-cap2im.pkl", {0: True}), "train-cap2im.pkl must give caption 0 one of 3 images, got True"),
+        (pickled("dictionary.pkl", {"a": True}), "must hold words with ids of at least 0, got 'a': 'True'"),
+        (pickled("dictionary.pkl", {"a\udcff": 0}), "dictionary.pkl: the word 'a.*' has half a character"),
+        (pickled("dictionary.pkl", {"a" * 5000: 1}), "dictionary.pkl: the word 'aaa.*' has 5000 letters, more than 4096"),
+        (
+            lambda f: [put(f"train-captions{end}.npy", a)(f) for end, a in EMPTY.items()],
+            "train-captions.npy must hold at least one caption",
+        ),
         (lambda f: (f / "train-captions.npy").unlink(), "cannot read .*train-captions.npy"),
     ],
 )

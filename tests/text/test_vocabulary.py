@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aligndraw.text import MAX_WORDS, CaptionError, Vocabulary
+from aligndraw.text.vocabulary import check_captions
 
 NUMERALS = Vocabulary(("0", "1", "7", "digit", "is", "the", "top", "."))
 WORDS = Vocabulary(("seven", "twenty", "the", "digit"))
@@ -143,6 +144,27 @@ def test_longest_caption():
     assert message.endswith('..."') and len(message) < 120
     with pytest.raises(CaptionError, match="at most 2 words, got 3"):
         NUMERALS.encode("the top", max_words=2)
+
+
+@pytest.mark.parametrize(
+    ("caption", "fault"),
+    [
+        ("the \udcff top", r'caption has half a character, or a byte that is not UTF-8: "the \xff top"'),
+        ("the \ud83d top", r'caption has half a character, or a byte that is not UTF-8: "the \ud83d top"'),
+        ("t" * 4097, f'caption has 4097 letters, more than 4096: "{57 * "t"}..."'),
+    ],
+)
+def test_caption_that_no_model_can_read(caption, fault):
+    """Pictures were drawn from half a character, and a PNG of them was a traceback; so was a sheet of endless words."""
+    readers = (
+        lambda: Vocabulary(("[UNK]",)).encode(caption, unknown="[UNK]"),
+        lambda: NUMERALS.encode_batch(["the", caption]),
+        lambda: check_captions(["the", caption]),
+    )
+    for read in readers:
+        with pytest.raises(CaptionError) as error:
+            read()
+        assert str(error.value) == fault
 
 
 @pytest.mark.parametrize("wrong, kind", [(7, "int"), (None, "NoneType"), (b"the", "bytes")])
