@@ -104,7 +104,10 @@ def pickled(name, value):
         (pickled("train-cap2im.pkl", {0: True}), "train-cap2im.pkl must give caption 0 one of 3 images, got True"),
         (pickled("dictionary.pkl", {"a": True}), "must hold words with ids of at least 0, got 'a': 'True'"),
         (pickled("dictionary.pkl", {"a\udcff": 0}), "dictionary.pkl: the word 'a.*' has half a character"),
-        (pickled("dictionary.pkl", {"a" * 5000: 1}), "dictionary.pkl: the word 'aaa.*' has 5000 letters, more than 4096"),
+        (
+            pickled("dictionary.pkl", {"a" * 5000: 1}),
+            "dictionary.pkl: the word 'aaa.*' has 5000 letters, more than 4096",
+        ),
         (
             lambda f: [put(f"train-captions{end}.npy", a)(f) for end, a in EMPTY.items()],
             "train-captions.npy must hold at least one caption",
