@@ -9,13 +9,15 @@ Trained words keep their vectors. Every other word of word2vec without "_" gets 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from aligndraw.files import finite_floats
+from aligndraw.json_files import FileError
 from aligndraw.text.skipthoughts import FILES, WORD_RULE, write_skipthoughts
 
 
@@ -24,7 +26,7 @@ def read_word_vectors(path: str | Path) -> Iterator[tuple[str, NDArray[np.float3
 
     Raises:
         OSError: there is no such file.
-        ValueError: it is damaged.
+        FileError: it is damaged.
     """
     path = Path(path)
     with path.open("rb") as file:
@@ -38,32 +40,40 @@ def read_word_vectors(path: str | Path) -> Iterator[tuple[str, NDArray[np.float3
                     vector = np.frombuffer(file.read(4 * size), "<f4")
                 else:
                     word, *numbers = file.readline().rstrip().split(b" ")
-                    vector = np.array(numbers, np.float32)
+                    vector = np.array(numbers, np.float64)
                 if len(vector) != size:
                     raise ValueError(f"the vector of {word.decode('utf-8', 'replace')!r} is cut off")
+                vector = finite_floats(vector, f"the vector of {word.decode('utf-8', 'replace')!r}")
                 yield word.decode("utf-8").strip(), vector
         except ValueError as error:
-            raise ValueError(f"{path} is damaged or no word2vec file: {error}") from error
+            raise FileError(f"{path} is damaged or no word2vec file: {error}") from error
 
 
 def _raise_cut_off() -> bytes:
     raise ValueError("it ends within a word")
 
 
-def fit_map(
-    trained: Mapping[str, NDArray[np.floating]], vectors: Iterator[tuple[str, NDArray[np.float32]]]
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Returns W [v, e] and b [e], by least squares over the words in both vocabularies.
+def shared_vectors(words: Iterable[str], path: str | Path) -> list[tuple[str, NDArray[np.float32]]]:
+    """Returns the words of a word2vec file that are among `words`, with their vectors; reads the whole file.
 
     Raises:
-        ValueError: too few words to determine a map.
+        OSError: there is no such file.
+        FileError: it is damaged, or has too few of the words to determine a map.
     """
-    shared = [(vector, trained[word]) for word, vector in vectors if word in trained]
-    size = len(shared[0][0]) if shared else 0
-    if len(shared) <= size:
-        raise ValueError(f"at least {size + 1} words must be in both vocabularies, got {len(shared)}")
-    inputs = np.array([np.append(vector, 1.0) for vector, _ in shared], np.float64)
-    targets = np.array([target for _, target in shared], np.float64)
+    among = set(words)
+    shared = [(word, vector) for word, vector in read_word_vectors(path) if word in among]
+    least = len(shared[0][1]) + 1 if shared else 1
+    if len(shared) < least:
+        rule = f"must share at least {least} word{'s' * (least > 1)} with the training text"
+        raise FileError(f"{path} {rule}, got {len(shared)}")
+    return shared
+
+
+def fit_map(trained: Mapping[str, NDArray[np.floating]], path: str | Path) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Returns W [v, e] and b [e], by least squares over the words in both vocabularies; errors of `shared_vectors`."""
+    shared = shared_vectors(trained, path)
+    inputs = np.array([np.append(vector, 1.0) for _, vector in shared], np.float64)
+    targets = np.array([trained[word] for word, _ in shared], np.float64)
     solution: NDArray[Any] = np.linalg.lstsq(inputs, targets, rcond=None)[0]
     return solution[:-1], solution[-1]
 
@@ -82,10 +92,10 @@ def expand_vocabulary(
 
     Raises:
         OSError: a file cannot be read or written; each appears whole or not at all.
-        ValueError: the word2vec file is damaged or shares too few words.
+        FileError: the word2vec file is damaged or shares too few words.
     """
     known = {word: table[i] for i, word in enumerate(words)}
-    slope, offset = fit_map(known, read_word_vectors(word_vectors))
+    slope, offset = fit_map(known, word_vectors)
     more = dict.fromkeys(w for w, _ in read_word_vectors(word_vectors) if w not in known and "_" not in w)
 
     def blocks() -> Iterator[NDArray[Any]]:

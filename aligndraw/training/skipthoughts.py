@@ -27,6 +27,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_sequenc
 from aligndraw.settings import Config, setting
 from aligndraw.text.skipthoughts import END, UNKNOWN, from_gru, prefixes, write_skipthoughts
 from aligndraw.text.words import RULE, legacy_rule, treebank_words
+from aligndraw.training.expansion import shared_vectors
 from aligndraw.training.run import RunFolder, TrainingSetup
 from aligndraw.training.state import Resumable
 
@@ -128,7 +129,11 @@ class Triples:
         except UnicodeDecodeError as error:
             raise ValueError(f"{file} must be UTF-8 text: {error}") from error
         known = legacy_rule(lines) if rule is None else rule
-        return cls.of(lines, words, max_words, known), hashlib.sha256(content).hexdigest()
+        try:
+            triples = cls.of(lines, words, max_words, known)
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}") from error
+        return triples, hashlib.sha256(content).hexdigest()
 
 
 class SkipThoughtsModel(nn.Module):
@@ -253,7 +258,8 @@ class SkipThoughtsSetup(TrainingSetup):
         data: the triples.
 
     Raises:
-        ValueError: the text cannot be read.
+        FileNotFoundError: there are no word vectors.
+        ValueError: the text cannot be read, or the word vectors are damaged or share too few words with it.
     """
 
     RUN, PRESETS = SkipThoughtsRun, PRESETS
@@ -266,6 +272,8 @@ class SkipThoughtsSetup(TrainingSetup):
     ) -> None:
         self.settings, self.model_config = settings, model
         self.data, checksum = Triples.read(settings["text"], model.words, recipe.max_words, settings["word_rule"])
+        if settings["word_vectors"] is not None:
+            shared_vectors(self.data.words, settings["word_vectors"])  # a damaged file is refused before the training
         self.origins = {"sha256": (checksum, settings["text"])}
         with torch.random.fork_rng(devices=()):
             torch.default_generator.manual_seed(settings["seed"])

@@ -203,7 +203,7 @@ def test_more_words(name, tmp_path):
 
 def test_word_vectors_of_no_use(tmp_path):
     vectors_file(tmp_path / "v.bin", {"a": np.ones(2), "c": np.zeros(2)})
-    with pytest.raises(ValueError, match="at least 3 words must be in both vocabularies, got 2"):
+    with pytest.raises(ValueError, match="must share at least 3 words with the training text, got 2"):
         expand_vocabulary(DATA.words, np.zeros((5, 3)), tmp_path / "v.bin", tmp_path, "uni")
     content = (tmp_path / "v.bin").read_bytes()
     for damaged in (content[:-3], b"nothing", content[:4], b"2 -2\na ", b"2 0\na b "):

@@ -78,3 +78,32 @@ def test_errors(command, text, tmp_path, listing):
         found, _, err = command(*arguments)
         assert found == status and message in err and err.count("\n") == 1, (arguments, err)
     assert listing() == before
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ("3 2\ndog 1 2\ncat nan 1\nruns 1 3\n", "is damaged or no word2vec file: the vector of 'cat' must hold finite numbers"),
+        ("3 2\ndog 1 2\ncat 1e39 1\nruns 1 3\n", "the vector of 'cat' must hold finite numbers"),
+        ("3 2\ndog 1 2\ncat 1 1\nruns 1\n", "the vector of 'runs' is cut off"),
+        ("3 2\ndog 1 2\ncat 1 1\nzebra 1 1\n", "must share at least 3 words with the training text, got 2"),
+    ],
+)
+def test_unusable_word_vectors(command, text, tmp_path, listing, content, fault):
+    """They were read only after the whole training, and a number that is not finite named no file."""
+    (tmp_path / "v.txt").write_text(content)
+    before = listing()
+    train = ("train", "skipthoughts", "--text", text, *TINY, "--out", tmp_path / "a")
+    status, out, err = command(*train, "--word-vectors", tmp_path / "v.txt")
+    assert (status, len(err.splitlines())) == (1, 1) and "nats" not in out
+    assert f"{tmp_path / 'v.txt'} " in err and fault in err
+    assert listing() == before
+
+
+def test_a_text_without_three_sentences_is_named(command, tmp_path):
+    (tmp_path / "t.txt").write_text("One.\nTwo.\n")
+    status, _, err = command("train", "skipthoughts", "--text", tmp_path / "t.txt", *TINY, "--out", tmp_path / "a")
+    assert (status, err) == (
+        1,
+        f"aligndraw: error: {tmp_path / 't.txt'}: no three sentences of at most 30 words follow each other\n",
+    )
