@@ -19,8 +19,9 @@ import torch
 from numpy.typing import NDArray
 from torch import distributed
 
-from aligndraw.files import atomic_write, load_array, reading, save_array
+from aligndraw.files import atomic_write, load_tensors, reading, save_tensors
 
+_VALUES = "values"  # the only tensor in the file of a part
 _TIMEOUT = timedelta(days=30)  # of the barrier
 
 
@@ -79,7 +80,7 @@ class Parts:
 
     def path(self, name: str) -> Path:
         """Returns the file of a part."""
-        return self.folder / f"{name}.npy"
+        return self.folder / f"{name}.safetensors"
 
     def share(self, parts: Sequence[Part], group: ProcessGroup) -> list[Part]:
         """Returns the parts of this process: every `group.size`-th of the missing ones."""
@@ -97,17 +98,17 @@ class Parts:
         path = self.path(part.name)
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as temporary:
-            save_array(temporary, values)
+            save_tensors(temporary, {_VALUES: torch.from_numpy(values)})
 
     def read(self, parts: Sequence[Part]) -> NDArray[Any]:
         """Returns the concatenated results of parts.
 
         Raises:
             FileNotFoundError: a result is missing.
-            ValueError: a result is damaged.
+            FileError: a result is damaged.
         """
         return np.concatenate([self._read(self.path(part.name)) for part in parts])
 
     def _read(self, path: Path) -> NDArray[Any]:
         with reading(path, "not the computed result: remove it, and start again"):
-            return load_array(path)
+            return load_tensors(path)[0][_VALUES].numpy()

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from aligndraw.evaluation.parts import Part, Parts, ProcessGroup
+from aligndraw.json_files import FileError
 
 
 class Alone(ProcessGroup):
@@ -33,17 +34,29 @@ def test_what_was_done_is_read_in_order(tmp_path, parts):
     for part in reversed(parts):
         done.do(part)
     np.testing.assert_array_equal(done.read(parts), np.repeat(range(1, 8), range(1, 8)))
-    with pytest.raises(FileNotFoundError, match="other.npy"):
+    with pytest.raises(FileNotFoundError, match="other.safetensors"):
         done.read([Part("other", 1, parts[0].compute)])
     done.path("other").write_bytes(b"")
-    with pytest.raises(ValueError, match="other.npy is not the computed result: remove it, and start again"):
+    with pytest.raises(ValueError, match="other.safetensors is not the computed result: remove it, and start again"):
         done.read([Part("other", 1, parts[0].compute)])
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "text"])
+def test_a_result_that_was_not_computed(tmp_path, parts, damage):
+    """A flipped bit went into the tables in silence."""
+    done = Parts(tmp_path)
+    done.do(parts[5])
+    path = done.path(parts[5].name)
+    content = path.read_bytes()
+    path.write_bytes({"flipped": content[:-3] + b"\1" + content[-2:], "cut": content[:-8], "text": b"6 6 6"}[damage])
+    with pytest.raises(FileError, match=f"{path.name} is not the computed result: remove it, and start again"):
+        done.read(parts[5:6])
 
 
 def test_a_part_that_fails_leaves_nothing(tmp_path, parts):
     done = Parts(tmp_path)
     with pytest.raises(RuntimeError):
         done.do(Part("a/b", 1, lambda: (_ for _ in ()).throw(RuntimeError)))
-    with pytest.raises(ValueError):
+    with pytest.raises(TypeError):
         done.do(Part("a/b", 1, lambda: np.array([object()])))
-    assert not list(tmp_path.rglob("*.npy"))
+    assert not list(tmp_path.rglob("*.safetensors"))

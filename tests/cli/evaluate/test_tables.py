@@ -23,7 +23,7 @@ from aligndraw.evaluation.parts import Parts
 from aligndraw.evaluation.retrieval import Likelihoods, Reference, encode_examples, mean_caption, retrieve, shortlists
 from aligndraw.evaluation.similarity import score_similarity
 from aligndraw.evaluation.tables import ModelParts
-from aligndraw.files import sweep
+from aligndraw.files import load_tensors, sweep
 from aligndraw.lapgan.config import LAPGANConfig
 from aligndraw.model.lapgan import LAPGAN
 from aligndraw.pipelines import Pipeline
@@ -83,7 +83,9 @@ def test_the_numbers(compare, scenes, scenes_sharpener, tmp_path, monkeypatch, b
 def test_the_error_of_the_similarity(compare, scenes, tmp_path):
     """From the means of the captions: pictures of one caption are not independent."""
     got = compare(f"tiny={scenes}")["models"]["tiny"]["similarity"]
-    values = np.load(next((tmp_path / "out" / "parts").glob("*/similarity-000000.npy")))
+    values = load_tensors(next((tmp_path / "out" / "parts").glob("*/similarity-000000.safetensors")))[0][
+        "values"
+    ].numpy()
     assert values.shape == (7, 3)
     assert got["error"] == pytest.approx(values.mean(1).std(ddof=1) / 7**0.5)
     assert (got["mean"], got["spread"]) == (pytest.approx(values.mean()), pytest.approx(values.std()))
@@ -277,13 +279,13 @@ def test_other_tables_in_the_folder(compare, command, scenes, tmp_path):
     assert "plan.json is damaged" in command("tables", *options)[2]
     plan.unlink()
     assert "exists, and is not from `aligndraw tables`" in command("tables", *options, "--overwrite")[2]
-    part = next((tmp_path / "out" / "parts").glob("*/similarity-*.npy"))
+    part = next((tmp_path / "out" / "parts").glob("*/similarity-*.safetensors"))
     assert part.is_file()
 
 
 def test_a_damaged_part(compare, command, scenes, tmp_path):
     compare(f"a={scenes}")
-    part = next((tmp_path / "out" / "parts").glob("*/similarity-*.npy"))
+    part = next((tmp_path / "out" / "parts").glob("*/similarity-*.safetensors"))
     part.write_bytes(part.read_bytes()[:-8])
     status, _, err = command("tables", "--data", "scenes", "--model", f"a={scenes}", "-o", tmp_path / "out", *SMALL)
     assert status == 1 and f"{part} is not the computed result: remove it, and start again" in err
@@ -303,7 +305,7 @@ def test_killed_at_every_file_operation_of_the_beginning(tmp_path, monkeypatch, 
         if overwrite:
             tables._begin(place, {"images": 1}, False)
             (place / "key").mkdir()
-            (place / "key" / "part.npy").write_bytes(b"1")
+            (place / "key" / "part.safetensors").write_bytes(b"1")
 
     old()
     with faults.counted():

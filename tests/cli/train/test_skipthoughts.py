@@ -83,7 +83,10 @@ def test_errors(command, text, tmp_path, listing):
 @pytest.mark.parametrize(
     ("content", "fault"),
     [
-        ("3 2\ndog 1 2\ncat nan 1\nruns 1 3\n", "is damaged or no word2vec file: the vector of 'cat' must hold finite numbers"),
+        (
+            "3 2\ndog 1 2\ncat nan 1\nruns 1 3\n",
+            "is damaged or no word2vec file: the vector of 'cat' must hold finite numbers",
+        ),
         ("3 2\ndog 1 2\ncat 1e39 1\nruns 1 3\n", "the vector of 'cat' must hold finite numbers"),
         ("3 2\ndog 1 2\ncat 1 1\nruns 1\n", "the vector of 'runs' is cut off"),
         ("3 2\ndog 1 2\ncat 1 1\nzebra 1 1\n", "must share at least 3 words with the training text, got 2"),
