@@ -188,7 +188,7 @@ def _store(arguments: argparse.Namespace, collection: Collection, plan: dict[str
                 on_images=bar.update,
             )
     except KeyboardInterrupt:
-        tell("\nthe images read so far are kept: the same command resumes with them", error=True)
+        tell("", "the images read so far are kept: the same command resumes with them", error=True)
         raise
     return _print_summary(data, collection.skipped)
 

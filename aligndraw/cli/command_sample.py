@@ -20,7 +20,7 @@ from aligndraw.cli.options import (
     int_at_least,
     path_with_suffix,
 )
-from aligndraw.cli.outputs import check_file, draw_one_by_one, model_name, write_archive, write_sheet, writing
+from aligndraw.cli.outputs import check_files, draw_one_by_one, model_name, write_archive, write_sheet, writing
 from aligndraw.cli.telling import tell
 from aligndraw.model import Drawing
 from aligndraw.pipelines import Pipeline
@@ -91,9 +91,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if not (archive and arguments.animate is arguments.attention is None) and total > MAX_PICTURES:
         rule = f"a sheet must have at most {MAX_PICTURES} pictures, got {total}"
         raise Failure(f"{rule}: lower -n, or -o FILE.npz", status=2)
-    for path in (arguments.o, arguments.animate, arguments.attention):
-        if path is not None:
-            check_file(path)
+    check_files({"-o": arguments.o, "--animate": arguments.animate, "--attention": arguments.attention})
     describe_backends(arguments.device)
     with failing(ValueError):
         pipeline = Pipeline.load(arguments.model, arguments.device, arguments.sentences)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,18 @@ def check_file(path: Path) -> None:
             raise Failure(f"cannot write {path}: it is a folder")
         with tempfile.TemporaryFile(dir=path.parent):
             pass
+
+
+def check_files(paths: Mapping[str, Path | None]) -> None:
+    """Raises Failure where one of the files of several options cannot be written, or two are the same."""
+    options: dict[Path, str] = {}
+    for option, path in paths.items():
+        if path is None:
+            continue
+        check_file(path)
+        other = options.setdefault(path.resolve(), option)
+        if other != option:
+            raise Failure(f"{other} and {option} must be different files, got {path} twice", status=2)
 
 
 def model_name(folder: Path | None) -> str:

@@ -1,5 +1,7 @@
 """aligndraw sample: what it writes."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -211,3 +213,23 @@ def test_a_sheet_of_the_captions_of_a_file(sample, command, model, tmp_path):
     path = tmp_path / "sheet.png"
     assert command("sample", "--captions-file", tmp_path / "captions.txt", "--model", model, "-o", path)[0] == 0
     assert path.read_bytes() == sample(SEVEN, TWO, "-n", 1)[0].read_bytes()
+
+
+@pytest.mark.parametrize(("first", "second"), [("-o", "--attention"), ("--attention", "-o")])
+def test_two_files_in_one_place(command, model, tmp_path, monkeypatch, listing, first, second):
+    """The second replaced the first in silence."""
+    monkeypatch.chdir(tmp_path)
+    before = listing()
+    given = (first, "a.png", second, tmp_path / "b" / ".." / "a.png")
+    (tmp_path / "b").mkdir()
+    status, out, err = command("sample", SEVEN, "--model", model, "-n", 1, *given)
+    assert (status, out) == (2, "") and "-o and --attention must be different files" in err
+    (tmp_path / "b").rmdir()
+    assert listing() == before
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no file name has such characters")
+def test_a_file_whose_name_has_a_line_end(command, model, tmp_path):
+    """Its name stands in one line, escaped."""
+    status, out, _ = command("sample", SEVEN, "--model", model, "-n", 1, "-o", tmp_path / "a\nwrote b.png")
+    assert (status, out) == (0, f"wrote {tmp_path}/a\\nwrote b.png: 1 picture, seed 0\n")

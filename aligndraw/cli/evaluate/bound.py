@@ -168,14 +168,14 @@ def _run(arguments: argparse.Namespace) -> int:
             reader=reader,
             on_batch=bar.update,
         )
-    tell(summary(arguments, name, pipeline.model, backends))
+    tell(*summary(arguments, name, pipeline.model, backends))
     of = f"{arguments.images:,} pictures of {arguments.split} digits, {bans.name} bans"
     _tell_bounds(of, bounds, arguments.samples, PLACEMENTS)
-    tell("\nexcess of held-out placements over the cost of their digits and wording in seen placements, in nats")
+    tell("", "excess of held-out placements over the cost of their digits and wording in seen placements, in nats")
     rows = {"bound = KL + NLL": "bound", "KL": "kl", "NLL": "nll"}
-    tell(_table({text: {k: str(getattr(e, row)) for k, e in excess.items()} for text, row in rows.items()}, DIGITS))
-    tell(f"\nfaithful pictures, {arguments.n} drawn per caption, in per cent: more is better")
-    tell(fidelity)
+    tell(*_table({text: {k: str(getattr(e, row)) for k, e in excess.items()} for text, row in rows.items()}, DIGITS))
+    tell("", f"faithful pictures, {arguments.n} drawn per caption, in per cent: more is better")
+    tell(*str(fidelity).split("\n"))
     record = {
         "bound": {kind: report.to_dict() for kind, report in bounds.items()},
         "excess": {digits: beyond.to_dict() for digits, beyond in excess.items()},
@@ -225,24 +225,24 @@ def _run_bound(arguments: argparse.Namespace) -> int:
             for stage, sharpen in stages.items()
         }
     drawn, sharpened = scores["drawn"], scores.get("sharpened")
-    tell(summary(arguments, evaluation.name, pipeline.model, backends))
+    tell(*summary(arguments, evaluation.name, pipeline.model, backends))
     of = f"{total // len(examples):,} pictures of each kind of {evaluation.title}, {split}"
     _tell_bounds(of, drawn.bounds, arguments.samples, COMBINATIONS)
     if sharpened is not None and sharpened.bounds:
         e = f"{arguments.sharpen_epsilon:g}"
-        tell(f"\nbound after sharpening, its noise 0, the mean of a pixel clipped to [{e}, 1 - {e}]")
-        tell(_bound_table(sharpened.bounds, arguments.samples, COMBINATIONS))
+        tell("", f"bound after sharpening, its noise 0, the mean of a pixel clipped to [{e}, 1 - {e}]")
+        tell(*_bound_table(sharpened.bounds, arguments.samples, COMBINATIONS))
     for stage, score in scores.items():
         for kind, accuracy in score.attributes.items():
             pictures = "pictures" if stage == "drawn" else "sharpened pictures"
-            tell(f"\n{pictures} that show their captions, {COMBINATIONS[kind]}, in per cent: more is better")
-            tell(accuracy)
+            tell("", f"{pictures} that show their captions, {COMBINATIONS[kind]}, in per cent: more is better")
+            tell(*str(accuracy).split("\n"))
     if reader is not None:
         tell("  real pictures: the shares of real pictures, as the scene reader reads them")
     energies = {"real": {kind: energy.real for kind, energy in drawn.energies.items()}}
     energies |= {s: {kind: energy.drawn for kind, energy in score.energies.items()} for s, score in scores.items()}
-    tell("\ngradient energy of the pictures, in thousandths: blurry ones have less")
-    tell(_table({s: {k: str(_thousandths(e)) for k, e in row.items()} for s, row in energies.items()}, COMBINATIONS))
+    tell("", "gradient energy of the pictures, in thousandths: blurry ones have less")
+    tell(*_table({s: {k: str(_thousandths(e)) for k, e in row.items()} for s, row in energies.items()}, COMBINATIONS))
     record: dict[str, Any] = {
         **drawn.to_dict(),
         "data": arguments.data,
@@ -333,18 +333,18 @@ def _bounds(
 
 def _tell_bounds(of: str, bounds: Mapping[str, BoundReport], samples: int, titles: Mapping[str, str]) -> None:
     if not bounds:
-        tell("\na LAPGAN gives pictures no probabilities, so it has no bound")
+        tell("", "a LAPGAN gives pictures no probabilities, so it has no bound")
         return
-    tell(f"\nbound of {of}, in nats: less is better")
-    tell(_bound_table(bounds, samples, titles))
+    tell("", f"bound of {of}, in nats: less is better")
+    tell(*_bound_table(bounds, samples, titles))
     for kind, report in bounds.items():
         steps = " ".join(f"{kl:.2f}" for kl in report.kl_steps)
         tell(f"  KL of each step, {titles.get(kind, kind)}:")
-        tell(textwrap.fill(steps, 78, initial_indent="    ", subsequent_indent="    "))
+        tell(*textwrap.wrap(steps, 78, initial_indent="    ", subsequent_indent="    "))
 
 
-def _bound_table(bounds: Mapping[str, BoundReport], samples: int, titles: Mapping[str, str]) -> str:
-    """Returns the bounds side by side, one row per number."""
+def _bound_table(bounds: Mapping[str, BoundReport], samples: int, titles: Mapping[str, str]) -> list[str]:
+    """Returns lines: the bounds side by side, one row per number."""
     rows = {
         "bound = KL + NLL": "bound",
         f"importance-weighted, {samples} sample{'s' * (samples > 1)}": "importance",
@@ -357,11 +357,11 @@ def _bound_table(bounds: Mapping[str, BoundReport], samples: int, titles: Mappin
     )
 
 
-def _table(rows: Mapping[str, Mapping[str, str]], titles: Mapping[str, str]) -> str:
-    """Returns rows of one cell per kind of examples, under the titles of the kinds."""
+def _table(rows: Mapping[str, Mapping[str, str]], titles: Mapping[str, str]) -> list[str]:
+    """Returns lines: rows of one cell per kind of examples, under the titles of the kinds."""
     lines = [("", *(titles.get(kind, kind) for kind in next(iter(rows.values()))))]
     lines += [(text, *cells.values()) for text, cells in rows.items()]
-    return "\n".join("  " + f"{head:<32}" + "".join(f"{cell:>24}" for cell in cells) for head, *cells in lines)
+    return ["  " + f"{head:<32}" + "".join(f"{cell:>24}" for cell in cells) for head, *cells in lines]
 
 
 def _thousandths(estimate: Estimate) -> Estimate:

@@ -27,7 +27,7 @@ from aligndraw.cli.evaluate.shared import (
 )
 from aligndraw.cli.failure import Failure, failing
 from aligndraw.cli.options import describe_backends, int_at_least
-from aligndraw.cli.outputs import check_file, writing
+from aligndraw.cli.outputs import check_file, check_files, writing
 from aligndraw.cli.telling import tell
 from aligndraw.data import Examples, Scenes, evaluation_scenes
 from aligndraw.evaluation.nearest import nearest_images
@@ -165,12 +165,12 @@ def _run_retrieval(arguments: argparse.Namespace) -> int:
                 wanted, lists[kind], sentences,
             )  # fmt: skip
             record[kind] = dict(zip(("mean", "marginal"), (result.to_dict() for result in results[kind])))
-    tell(summary(arguments, evaluation.name, model, backends))
+    tell(*summary(arguments, evaluation.name, model, backends))
     space = "pixels" if arguments.features is None else f"the last fully connected layer of {arguments.features}"
     if arguments.shortlists is not None:
         space = f"as {arguments.shortlists} has them"
     near = f"nearest by {space}" if arguments.shortlists is None else space
-    tell(f"\nretrieval on {evaluation.title}, {arguments.split}, in per cent; candidates are {near}")
+    tell("", f"retrieval on {evaluation.title}, {arguments.split}, in per cent; candidates are {near}")
     if sharpen is not None:
         e = f"{arguments.sharpen_epsilon:g}"
         tell(f"  of sharpened pictures, the mean of a pixel clipped to [{e}, 1 - {e}]")
@@ -186,9 +186,7 @@ def _run_retrieval(arguments: argparse.Namespace) -> int:
 
 
 def _run_similarity(arguments: argparse.Namespace) -> int:
-    for path in (arguments.json, arguments.sheet):
-        if path is not None:
-            check_file(path)
+    check_files({"--json": arguments.json, "--sheet": arguments.sheet})
     backends, evaluation = describe_backends(arguments.device), open_evaluation(arguments)
     model, sharpen, n, blocks = evaluation.pipeline.model, evaluation.pipeline.sharpen, arguments.n, []
     lines: list[str] = []
@@ -227,17 +225,18 @@ def _run_similarity(arguments: argparse.Namespace) -> int:
                 f"  {title}, {len(examples):,} captions: SSI {similarity}; to the nearest training picture "
                 f"{distances['drawn']:.2f}, from true ones {distances['true']:.2f}"
             )
-    tell(summary(arguments, evaluation.name, model, backends))
+    tell(*summary(arguments, evaluation.name, model, backends))
     tell(
-        f"\nsimilarity on {evaluation.title}, {arguments.split}, {n} pictures of each caption, ± over all pairs;\n"
-        f"mean distances by pixels to the nearest of {len(training):,} training pictures, up to {QUERY_COUNT} captions"
+        "",
+        f"similarity on {evaluation.title}, {arguments.split}, {n} pictures of each caption, ± over all pairs;",
+        f"mean distances by pixels to the nearest of {len(training):,} training pictures, up to {QUERY_COUNT} captions",
+        *lines,
     )
-    tell("\n".join(lines))
     if arguments.sheet is not None:
         with failing(ValueError), writing(arguments.sheet):
             texts = {"Software": f"aligndraw {aligndraw.__version__}"}
             save_png(contact_sheet(blocks), arguments.sheet, texts)
-        tell(f"\nwrote {arguments.sheet}: drawn pictures, each before the nearest of training")
+        tell("", f"wrote {arguments.sheet}: drawn pictures, each before the nearest of training")
     numbers = {
         "data": arguments.data,
         "sharpen": arguments.sharpen,

@@ -190,15 +190,15 @@ def shortlist_function(arguments: argparse.Namespace, size: int = SHORTLIST) -> 
     return lambda images: shortlists(features(images), min(size, len(images)))
 
 
-def summary(arguments: argparse.Namespace, name: str, model: PictureModel, backends: str) -> str:
-    """Returns the evaluated model and conditions, and the constant part of an NLL of Gaussian pixels."""
+def summary(arguments: argparse.Namespace, name: str, model: PictureModel, backends: str) -> list[str]:
+    """Returns lines: the evaluated model and conditions, and the constant part of an NLL of Gaussian pixels."""
     line = f"model {name}, {model.config.title}; {arguments.device}, {backends}; seed {arguments.seed}"
     if not has_bound(model) or model.config.likelihood == "bernoulli":
-        return line
+        return [line]
     config = model.config
     variance, pixels = config.observation_variance, config.channels * math.prod(config.image_size)
     constant = pixels * math.log(2 * math.pi * variance) / 2
-    return f"{line}\npixels are Gaussian of variance {variance:g}: {constant:.2f} nats of the NLL are constant"
+    return [line, f"pixels are Gaussian of variance {variance:g}: {constant:.2f} nats of the NLL are constant"]
 
 
 def write_numbers(arguments: argparse.Namespace, name: str, options: Sequence[str], numbers: Mapping[str, Any]) -> None:
@@ -215,4 +215,4 @@ def write_numbers(arguments: argparse.Namespace, name: str, options: Sequence[st
     text = json.dumps(record, indent=2, allow_nan=False, default=str) + "\n"
     with writing(arguments.json), atomic_write(arguments.json) as temporary:
         temporary.write_text(text, encoding="utf-8")
-    tell(f"\nwrote {arguments.json}")
+    tell("", f"wrote {arguments.json}")

@@ -186,7 +186,7 @@ def _compare(arguments: argparse.Namespace, folders: Mapping[str, Path], group: 
     try:
         _do(done, models, group)
     except KeyboardInterrupt:
-        tell("\nfinished parts are kept: the same command resumes with them", error=True)
+        tell("", "finished parts are kept: the same command resumes with them", error=True)
         raise
     group.barrier()
     if group.rank > 0:
@@ -209,7 +209,7 @@ def _compare(arguments: argparse.Namespace, folders: Mapping[str, Path], group: 
         path = arguments.o / f"{TABLES}.{ending}"
         with writing(path), atomic_write(path) as temporary:
             temporary.write_text(content, encoding="utf-8")
-    tell(text)
+    tell(*text.split("\n"))
     tell(f"wrote {arguments.o / TABLES}.md and .json")
     return 0
 

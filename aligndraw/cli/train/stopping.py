@@ -18,7 +18,7 @@ def stopped_by_signals() -> Iterator[Callable[[], bool]]:
         nonlocal asked
         asked = True
         restore()
-        tell("\nstopping after this update; a second signal stops at once, without saving", error=True, flush=True)
+        tell("", "stopping after this update; a second signal stops at once, without saving", error=True, flush=True)
 
     def restore() -> None:
         for number, handler in before.items():
