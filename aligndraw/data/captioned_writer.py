@@ -245,13 +245,13 @@ def caption_error(caption: object) -> str:
         return f"the caption is no text but {type(caption).__name__}"
     if _LIST.fullmatch(caption.strip()):
         return "the caption is a list written as text: give each caption an entry of its own"
-    if fault := text_fault(caption):
-        return f"the caption {fault}"
     count = len(words_of(caption))
     if count == 0:
         return "the caption has no words"
-    # One word is reserved for a full stop.
-    return f"the caption has {count} words, more than {MAX_WORDS - 1}" if count >= MAX_WORDS else ""
+    if count >= MAX_WORDS:  # one word is reserved for a full stop
+        return f"the caption has {count} words, more than {MAX_WORDS - 1}"
+    fault = text_fault(caption)
+    return fault and f"the caption {fault}"
 
 
 def _counted(captions: Iterable[str], min_count: int) -> Vocabulary:

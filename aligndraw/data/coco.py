@@ -21,6 +21,7 @@ from aligndraw.data.captioned_writer import caption_error
 from aligndraw.data.image_files import Collection, random_split
 from aligndraw.data.image_names import ImageNames
 
+_IDS = int, str  # the types of ids; true would equal 1
 CAPTIONS_PER_IMAGE = 5  # at most, the first ones
 
 
@@ -107,7 +108,7 @@ def _read_annotations(
         except ValueError as error:
             skip(what, str(error))
             continue
-        if not isinstance(number, (int, str)):
+        if not type(number) in _IDS:
             skip(what, "its id must be a whole number or a word")
         elif number in names or name in texts_of:
             skip(what, "it is listed twice")
@@ -120,15 +121,15 @@ def _read_annotations(
         number, image, text = entry.get("id"), entry.get("image_id"), entry.get("caption")
         what = f"caption {json.dumps(number)}"
         fault = caption_error(text)
-        if not isinstance(image, (int, str)) or image not in names:
+        if not type(image) in _IDS or image not in names:
             skip(what, f"there is no image {json.dumps(image)}", 1)
         elif fault:
             skip(what, fault, 1)
-        elif isinstance(number, (int, str)) and number in annotations:
+        elif type(number) in _IDS and number in annotations:
             skip(what, "it is listed twice", 1)
         else:
             texts_of[names[image]].append(str(text))
-            if isinstance(number, (int, str)):
+            if type(number) in _IDS:
                 annotations.add(number)
     return list(texts_of), texts_of
 

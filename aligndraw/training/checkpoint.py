@@ -2,7 +2,8 @@
 
 <name>/
     state.safetensors   "model/<parameter>", "average/…", "auxiliary/…", "optimizer/<parameter>/<key>"
-    state.json          {"index": updates done, "optimizer": its class, "conditions": see aligndraw.training.conditions}
+    state.json          {"index": updates done, "tensors": their number, "optimizer": its class,
+                         "conditions": see aligndraw.training.conditions}
     manifest.json       size and SHA-256 of the two
 """
 
@@ -44,8 +45,10 @@ def save_checkpoint(trainer: Resumable[Any], folder: Path) -> None:
         _verified(folder)  # of the same update, so the same
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
-    numbers = {"index": trainer.index, "optimizer": _optimizer(trainer), "conditions": current_conditions(trainer)}
-    contents = {STATE: safetensors.torch.save(_tensors(trainer)), NUMBERS: json.dumps(numbers).encode()}
+    tensors = _tensors(trainer)
+    numbers = {"index": trainer.index, "tensors": len(tensors), "optimizer": _optimizer(trainer)}
+    numbers["conditions"] = current_conditions(trainer)
+    contents = {STATE: safetensors.torch.save(tensors), NUMBERS: json.dumps(numbers).encode()}
     manifest = {n: {"bytes": len(c), "sha256": hashlib.sha256(c).hexdigest()} for n, c in contents.items()}
     contents[MANIFEST] = json.dumps(manifest, indent=2).encode()
     with atomic_write(folder) as new:
@@ -74,24 +77,30 @@ def load_checkpoint(trainer: Resumable[Any], folder: Path) -> str:
             raise ValueError(str(error)) from error
         numbers = parse_json(contents[NUMBERS])
         index = entry(numbers, "index", int)
-        if index < 0:
-            raise ValueError(f"'index' must be at least 0, got {index}")
+        if not 0 <= index <= trainer.total:
+            raise ValueError(f"'index' must be in 0…{trainer.total}, got {index}")
+        wanted_count = entry(numbers, "tensors", int, default=len(tensors))  # earlier versions do not record it
+        if len(tensors) != wanted_count:
+            raise ValueError(f"it must hold {wanted_count} tensors, got {len(tensors)}")
         kept_by = entry(numbers, "optimizer", str, default=_optimizer(trainer))  # version 0.1 does not record it
         changed = difference(entry(numbers, "conditions", dict, default={}), current_conditions(trainer))
     if kept_by != _optimizer(trainer):
         raise CheckpointError(f"{folder} is of another configuration: its optimizer is {kept_by}")
     wanted = _tensors(trainer, fresh=True)
-    wrong = sorted(n for n in wanted if n not in tensors or tensors[n].shape != wanted[n].shape)
-    if wrong:
-        raise CheckpointError(f"{folder} is of another configuration: look at {', '.join(wrong[:3])}")
-    names = [n for n, _ in trainer.model.named_parameters()]
+    wrong = [n for n in wanted if n not in tensors or tensors[n].shape != wanted[n].shape]
+    parameters = {n: (i, p.shape) for i, (n, p) in enumerate(trainer.model.named_parameters())}
     optimizer: dict[int, dict[str, Tensor]] = {}
-    with naming(folder, "no checkpoint", CheckpointError):
-        for name, tensor in tensors.items():
-            kind, rest = name.split("/", 1)
-            if kind == "optimizer":
-                parameter, key = rest.split("/")
-                optimizer.setdefault(names.index(parameter), {})[key] = tensor
+    for name in tensors.keys() - wanted.keys():
+        kind, _, rest = name.partition("/")
+        parameter, _, key = rest.partition("/")
+        i, shape = parameters.get(parameter, (-1, ()))
+        # The state of a parameter has a number for all of it, for each of its rows, or for each of its elements.
+        if kind != "optimizer" or i < 0 or tensors[name].shape not in ((), shape[:1], shape):
+            wrong.append(name)
+        else:
+            optimizer.setdefault(i, {})[key] = tensors[name]
+    if wrong:
+        raise CheckpointError(f"{folder} is of another configuration: look at {', '.join(sorted(wrong)[:3])}")
     groups = trainer.optimizer.state_dict()["param_groups"]
 
     def part(kind: str) -> dict[str, Tensor]:

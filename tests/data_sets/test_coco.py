@@ -59,11 +59,12 @@ def test_what_is_wrong_is_named_and_left_out(tmp_path):
         1, 2, 1, 3, "nothing",
         {"id": 4, "file_name": "../secret.png"}, {"id": 5, "file_name": "/etc/passwd"},
         {"id": 6, "file_name": "gone.png"}, {"id": [7], "file_name": "2.png"}, {"id": 8},
-        {"id": 9, "file_name": "2.png"},
+        {"id": 9, "file_name": "2.png"}, {"id": True, "file_name": "3.png"},
     ]  # fmt: skip
     captions = [
         (1, "good"), (1, " "), (1, None), (99, "of nothing"), (4, "of a secret"), (2, "x " * 50_000), (3, "good"),
         {"id": 0, "image_id": 1, "caption": "again"}, 17, {"image_id": [1], "caption": "a list"},
+        {"id": True, "image_id": True, "caption": "of true, which equals 1"},
     ]  # fmt: skip
     file = annotations(tmp_path, "a", images, captions)
     (tmp_path.parent / "secret.png").touch()
@@ -80,6 +81,7 @@ def test_what_is_wrong_is_named_and_left_out(tmp_path):
             "image [7] (2.png): its id must be a whole number or a word",
             "image 8 (None): it is no file name",
             "image 9 (2.png): it is listed twice",
+            "image true (3.png): its id must be a whole number or a word",
             "caption 1: the caption has no words",
             "caption 2: the caption is no text but NoneType",
             "caption 3: there is no image 99",
@@ -88,6 +90,7 @@ def test_what_is_wrong_is_named_and_left_out(tmp_path):
             "caption 0: it is listed twice",
             "caption null: there is no image null",
             "caption null: there is no image [1]",
+            "caption true: there is no image true",
             "image 2.png: it has no caption",
         )
     ]

@@ -1,5 +1,6 @@
 """Run folders: a training that is interrupted and taken up again ends like one that never was."""
 
+import hashlib
 import json
 import os
 import random
@@ -12,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 from file_faults import FileFaults, Killed, tree
 
@@ -288,6 +290,39 @@ def test_another_configuration(whole, tmp_path):
     other = Trainer(AlignDRAW(TINY), MNISTCaptions(DIGITS), RECIPE.replace(optimizer="rmsprop"))
     with pytest.raises(CheckpointError, match="is of another configuration: its optimizer is Adam"):
         load_checkpoint(other, tmp_path / "c")
+
+
+def _moment(tensors):
+    return next(name for name in tensors if name.startswith("optimizer/") and tensors[name].dim() == 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t, n: t.update({"model/other": t.pop(_moment(t))}), "is of another configuration: look at model/other"),
+        (lambda t, n: t.update({_moment(t): torch.zeros(2)}), "is of another configuration: look at optimizer/"),
+        (lambda t, n: t.pop(_moment(t)), "no checkpoint: it must hold .* tensors, got"),
+        (lambda t, n: n.update(index=10), "no checkpoint: 'index' must be in 0…9, got 10"),
+        (lambda t, n: n.update(index=10**9), "no checkpoint: 'index' must be in 0…9, got 1000000000"),
+    ],
+)
+def test_a_checkpoint_of_another_training(whole, change, message):
+    """Its checksums are right. It was a traceback, another model, or a training that had "finished"."""
+    run, _ = whole
+    path = run.folder / "checkpoints" / "update-00000009"
+    tensors = safetensors.torch.load((path / "state.safetensors").read_bytes())
+    numbers = json.loads((path / "state.json").read_text())
+    change(tensors, numbers)
+    contents = {"state.safetensors": safetensors.torch.save(tensors), "state.json": json.dumps(numbers).encode()}
+    for name, content in contents.items():
+        (path / name).write_bytes(content)
+    manifest = {name: {"sha256": hashlib.sha256(content).hexdigest()} for name, content in contents.items()}
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(fresh(), path)
+    again = fresh()
+    (passed,) = run.restore(again)
+    assert str(path) in passed and again.index == 8
 
 
 @pytest.mark.parametrize(
