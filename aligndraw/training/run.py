@@ -186,9 +186,8 @@ class RunFolder(Generic[_M, _T]):
 
         Returns:
             lines for the user: one per damaged newer checkpoint, one per damaged line of the metrics, which is removed,
-                and
-            one if the conditions have changed (`aligndraw.training.conditions`). Without a checkpoint the trainer stays
-            at the start.
+            one if updates are missing from the metrics, and one if the conditions have changed
+            (`aligndraw.training.conditions`). Without a checkpoint the trainer stays at the start.
 
         Raises:
             RunError: there are checkpoints, but none is whole.
@@ -244,10 +243,14 @@ class RunFolder(Generic[_M, _T]):
         return whole, damaged
 
     def _truncate_metrics(self, index: int) -> list[str]:
+        """Removes the lines after an update; returns lines about damaged and missing ones."""
         found, damaged = self._read_metrics()
+        kept = [m for m in found if m["update"] <= index]
         with atomic_write(self.folder / METRICS) as path:
-            path.write_text("".join(json.dumps(m) + "\n" for m in found if m["update"] <= index), encoding="utf-8")
-        return damaged
+            path.write_text("".join(json.dumps(m) + "\n" for m in kept), encoding="utf-8")
+        lost = len(set(range(1, index + 1)) - {m["update"] for m in kept if "epoch" not in m})
+        lacking = [f"{self.folder / METRICS} lacks the figures of {lost} of {index} updates"] if lost else []
+        return [*damaged, *lacking]
 
 
 def _check_seed(record: dict[str, Any]) -> None:

@@ -398,3 +398,11 @@ def test_a_folder_whose_name_is_not_utf_8(train, command, tmp_path):
     for status, out, err in results:
         assert status == 0 and "\x1b" not in out + err
     assert r"n\xff\x1b[31m/model.safetensors" in results[0][1]
+
+
+def test_a_finished_run_without_its_metrics(command, run):
+    """It was a traceback."""
+    (run / "metrics.jsonl").unlink()
+    status, out, err = command("train", "mnist", "--out", run, "--resume")
+    assert status == 0 and err == f"{run / 'metrics.jsonl'} lacks the figures of 6 of 6 updates\n"
+    assert "finished after 6 of 6 updates: bound unknown" in out

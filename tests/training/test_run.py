@@ -292,6 +292,16 @@ def test_another_configuration(whole, tmp_path):
         load_checkpoint(other, tmp_path / "c")
 
 
+@pytest.mark.parametrize(("kept", "lost"), [(None, 9), (0, 9), (5, 5), (11, 0)])
+def test_metrics_that_are_gone(whole, kept, lost):
+    """They were missing without a word. Of the 12 lines the last is the third epoch's."""
+    path = whole[0].folder / "metrics.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.unlink() if kept is None else path.write_bytes(b"".join(lines[:kept]))
+    told = Run.open(whole[0].folder).restore(fresh())
+    assert told == [f"{path} lacks the figures of {lost} of 9 updates"] * bool(lost)
+
+
 def _moment(tensors):
     return next(name for name in tensors if name.startswith("optimizer/") and tensors[name].dim() == 2)
 

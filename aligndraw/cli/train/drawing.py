@@ -73,9 +73,10 @@ class DrawingJob(job.Job):
     def finish(self, ended: str) -> Iterator[str]:
         folder, data = self.run.folder, self.begun.data
         self._write_sheet(folder / f"{SAMPLES}.png", Pipeline.load(folder))
-        last = [m for m in self.run.metrics() if "epoch" in m][-1]
+        epochs = [m for m in self.run.metrics() if "epoch" in m]
+        bounds = _bounds({kind: epochs[-1][kind] for kind in data.validation_sets}) if epochs else "bound unknown"
         done = f"{self.trainer.index} of {self.trainer.total} updates"
-        yield f"{ended} after {done}: {_bounds({kind: last[kind] for kind in data.validation_sets})}"
+        yield f"{ended} after {done}: {bounds}"
         yield f"wrote {folder / WEIGHTS} and {CONFIG}: the model"
         yield f"wrote {folder / SAMPLES}.png: a picture of each of {len(data.preview_captions)} captions"
         yield f"next: aligndraw sample {shlex.quote(data.preview_captions[0][0])} --model {shlex.quote(str(folder))}"
