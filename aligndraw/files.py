@@ -52,7 +52,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
         new, old = place / _NEW, place / _OLD / path.name
         yield new
         try:
-            if new.is_dir() and path.is_dir():  # the system replaces files, but no non-empty folder
+            if new.is_dir() and path.exists():  # the system replaces files by files alone, and no non-empty folder
                 old.parent.mkdir()
                 path.rename(old)
             new.replace(path)
@@ -93,12 +93,15 @@ def sweep(folder: Path) -> None:
 
 
 def discard(folder: Path) -> None:
-    """Removes a folder at once, as a whole; `sweep` removes the remains after a kill.
+    """Removes a folder, or a file in its place, at once and as a whole; `sweep` removes the remains after a kill.
 
     Raises:
         OSError: there is no such folder, or it cannot be moved.
     """
     gone = folder.with_name(f"{_SCRATCH}{secrets.token_hex(4)}")
+    if not folder.is_dir():
+        folder.unlink()
+        return
     folder.rename(gone)
     shutil.rmtree(gone, ignore_errors=True)
 

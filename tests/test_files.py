@@ -319,3 +319,18 @@ def test_tensors_in_a_folder_whose_name_is_not_utf_8(tmp_path):
     save_tensors(place / "w", {"a": torch.arange(6.0)}, {"kind": "é"})
     tensors, metadata = load_tensors(place / "w")
     assert list(tensors) == ["a"] and tensors["a"].equal(torch.arange(6.0)) and metadata == {"kind": "é"}
+
+
+def test_a_folder_in_the_place_of_a_file(tmp_path):
+    """The file of a checkpoint's name ended the training after its updates."""
+    (tmp_path / "a").write_text("old")
+    with atomic_write(tmp_path / "a") as new:
+        new.mkdir()
+        (new / "b").write_text("new")
+    assert (tmp_path / "a" / "b").read_text() == "new" and os.listdir(tmp_path) == ["a"]
+
+
+def test_a_file_is_discarded_too(tmp_path):
+    (tmp_path / "a").write_text("old")
+    discard(tmp_path / "a")
+    assert not os.listdir(tmp_path)

@@ -12,7 +12,7 @@ from typing import Any
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from aligndraw.cli.failure import Failure, failing
-from aligndraw.cli.options import add_seed, fraction, int_at_least
+from aligndraw.cli.options import add_seed, fraction, int_at_least, new_folder
 from aligndraw.cli.outputs import write_stored_sheet, writing
 from aligndraw.cli.telling import tell
 from aligndraw.data.caption_files import read_captions
@@ -92,7 +92,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 def _parser(sets: Any, name: str, what: str, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = sets.add_parser(name, help=what, description=f"Stores {what}.")
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="folder of the data set, made by this command"
+        "--out", type=new_folder, required=True, metavar="DIR", help="folder of the data set, made by this command"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace captioned images in the folder")
     parser.set_defaults(run=run)

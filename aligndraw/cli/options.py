@@ -73,6 +73,13 @@ def path_with_suffix(*suffixes: str) -> Callable[[str], Path]:
     return parse
 
 
+def new_folder(text: str) -> Path:
+    """Returns the path of a folder that the command makes: not "", "." or "/", whose names another folder gives."""
+    if Path(text).name in ("", ".."):
+        raise argparse.ArgumentTypeError(f"must name a new folder, got {text!r}")
+    return Path(text)
+
+
 def name_and_folder(text: str) -> tuple[str, Path]:
     """The type of an option: NAME=DIR, or a folder, which gives the name."""
     path = Path(text)

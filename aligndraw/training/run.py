@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from aligndraw.evaluation import features
 from aligndraw.files import atomic_write, discard, locked, sweep
-from aligndraw.json_files import entry, naming, parse_json, read_json
+from aligndraw.json_files import entry, naming, parse_json
 from aligndraw.lapgan import sharpen
 from aligndraw.model import lapgan
 from aligndraw.model.saved import CONFIG, WEIGHTS
@@ -104,8 +104,12 @@ class RunFolder(Generic[_M, _T]):
         """Returns an existing run. Raises RunError where there is none, or its record is damaged."""
         if not (folder / RUN).is_file():
             raise RunError(f"there is no run in {folder}: it has no {RUN}")
+        try:
+            content = (folder / RUN).read_bytes()
+        except OSError as error:
+            raise RunError(f"cannot read {folder / RUN}: {error.strerror}") from error
         with naming(folder / RUN, "damaged or foreign", RunError):
-            record = read_json(folder / RUN)
+            record = parse_json(content)
             if entry(record, "format", str) != FORMAT:
                 raise ValueError(f"its format is not {FORMAT}")
             run = cls(folder, record)

@@ -406,3 +406,27 @@ def test_a_finished_run_without_its_metrics(command, run):
     status, out, err = command("train", "mnist", "--out", run, "--resume")
     assert status == 0 and err == f"{run / 'metrics.jsonl'} lacks the figures of 6 of 6 updates\n"
     assert "finished after 6 of 6 updates: bound unknown" in out
+
+
+def test_a_record_that_cannot_be_read(command, run, monkeypatch):
+    """It was "cannot write"."""
+    read = Path.read_bytes
+
+    def refusing(path):
+        if path.name == "run.json":
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refusing)
+    result = command("train", "mnist", "--out", run, "--resume")
+    refused(result, 1, f"cannot read {run / 'run.json'}: Permission denied")
+
+
+@pytest.mark.parametrize("place", [".", "/", ""])
+def test_a_folder_without_a_name(command, tmp_path, monkeypatch, listing, place):
+    """It was "PosixPath('.') has an empty name"."""
+    monkeypatch.chdir(tmp_path)
+    before = listing()
+    status, _, err = command("data", "scenes", "--images", 3, "--out", place)
+    assert status == 2 and "--out: must name a new folder, got " in err and err.count("\n") == 1
+    assert listing() == before
