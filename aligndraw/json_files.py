@@ -14,6 +14,7 @@ from typing import Any
 
 # The errors of reading JSON, and of taking missing values, or values of other types, out of it.
 FAULTS = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
+MAX_DIGITS = 40  # of a whole number
 DEPTH = 100  # most levels of nested lists and objects
 
 _KINDS = {
@@ -38,7 +39,10 @@ def parse_json(text: str | bytes, pairs: Callable[[list[tuple[str, Any]]], Any] 
         ValueError: it is something else; the message is one line.
     """
     try:
-        value = json.loads(text, parse_constant=_refused, parse_float=_finite, object_pairs_hook=pairs)
+        numbers: dict[str, Any] = {"parse_constant": _refused, "parse_float": _finite, "parse_int": _whole}
+        value = json.loads(text, object_pairs_hook=pairs, **numbers)
+    except UnicodeDecodeError as error:
+        raise ValueError("it must be UTF-8 text: save it as such") from error
     except RecursionError as error:
         raise ValueError("its lists and objects are nested too deeply") from error
     level = [value]
@@ -129,6 +133,12 @@ def _refused(name: str) -> Any:
 def _finite(digits: str) -> float:
     value = float(digits)
     return value if math.isfinite(value) else _refused(digits[:40])
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:  # Python's own limit names a function to raise it
+        raise ValueError(f"its whole numbers must have at most {MAX_DIGITS} digits, got {len(digits)}")
+    return int(digits)
 
 
 def _shown(value: Any) -> str:

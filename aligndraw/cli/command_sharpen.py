@@ -21,6 +21,7 @@ from aligndraw.files import atomic_write
 from aligndraw.lapgan.captioned import CaptionedSharpener
 from aligndraw.lapgan.examples import ArchivedExamples
 from aligndraw.pipelines import Pipeline
+from aligndraw.text import CaptionError
 from aligndraw.viz import save_png
 
 SENTENCES = "sentence encoder of the captions; caption is the language model of --model"
@@ -103,6 +104,14 @@ def _run(arguments: argparse.Namespace) -> int:
             images, captions = examples.images, examples.captions
         else:
             images, captions = _picture(arguments.input, sharpen.config.channels), [arguments.caption]
+        wanted, got = (sharpen.config.channels, *sharpen.config.image_size), tuple(images.shape[1:])
+        if got != wanted:
+            must = f"must hold pictures {_text(wanted)}, those of the sharpener"
+            raise Failure(f"{arguments.input} {must}, got {_text(got)}")
+        try:
+            sharpen.sentences(captions)
+        except CaptionError as error:
+            raise Failure(f"{arguments.input}: {error}" if kind == ".npz" else str(error)) from error
         parts = [
             sharpen(captions[i : i + BATCH_SIZE], images[i : i + BATCH_SIZE].to(arguments.device)).cpu()
             for i in range(0, len(images), BATCH_SIZE)

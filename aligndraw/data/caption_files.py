@@ -87,6 +87,8 @@ def read_captions(
                 skip(line, fault)
             else:
                 texts[name][" ".join(caption.split())] = caption
+    if not texts and not collection.skipped:
+        raise DataError(f"{captions} has no captions")
     if used:
         parts: dict[str, list[str]] = {}
         for name in sorted(texts, key=lambda name: splits[name] != "train"):

@@ -160,7 +160,10 @@ class CaptionedImages:
             manifest = parse_json(content)
             if entry(manifest, "format", str) != FORMAT:
                 raise ValueError(f"its format is not {FORMAT}")
-            channels, height, width = map(_count, entry(manifest, "image", list))
+            shape = [_count(side) for side in entry(manifest, "image", list)]
+            if len(shape) != 3:
+                raise ValueError(f"'image' must be three numbers, got {len(shape)}")
+            channels, height, width = shape
             splits, listed = entry(manifest, "splits", dict), entry(manifest, "files", dict)
             sizes = {
                 name: {k: _count(entry(entry(splits, name, dict), k, int)) for k in ("images", "captions")}

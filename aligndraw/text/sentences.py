@@ -113,6 +113,8 @@ class StoredVectors:
         with reading(path, "no .npz archive of captions and vectors"):
             captions, vectors = load_archive(path, "captions", "vectors")
             self._vectors = torch.from_numpy(vectors).float()
+            if captions.dtype.kind != "U":
+                raise ValueError(f"captions must be text, got {captions.dtype}")
         if self._vectors.dim() != 2 or captions.shape != self._vectors.shape[:1]:
             raise ValueError(
                 f"{path} must hold captions [n] and vectors [n, d], "

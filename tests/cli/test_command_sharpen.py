@@ -272,6 +272,23 @@ def test_what_cannot_be_reconstructed(command, data, model, archive, tmp_path, l
     assert listing() == before | {tmp_path / "s": None, tmp_path / "s" / "lock": b""}
 
 
+def test_an_input_of_other_pictures_or_captions_is_named(command, sharpener, model, tmp_path):
+    faults = {
+        (
+            20,
+            SEVEN,
+        ): "must hold pictures of 60 x 60 pixels in grey, those of the sharpener, got of 20 x 20 pixels in grey",
+        (60, " "): 'caption must hold at least one word, got ""',
+    }
+    path = tmp_path / "in.npz"
+    for (side, caption), fault in faults.items():
+        np.savez(path, images=np.zeros((1, 1, side, side), np.float32), captions=[caption])
+        given = ("--sharpener", sharpener, "--model", model, "-o", tmp_path / "o.npz")
+        status, _, err = command("sharpen", path, *given)
+        assert status == 1 and err.startswith(f"aligndraw: error: {path}") and fault in err
+        assert not (tmp_path / "o.npz").exists()
+
+
 def test_errors(command, archive, model, tmp_path, listing):
     np.savez(tmp_path / "odd.npz", images=np.full((1, 1, 60, 60), 2, np.float32), captions=["a"])
     np.savez(tmp_path / "bare.npz", images=np.zeros((1, 1, 60, 60), np.float32))

@@ -94,6 +94,8 @@ def test_what_is_wrong_is_named_and_left_out(images, table):
     [
         ("x.txt", "", "captions must be in a .csv, .tsv or .jsonl file, got .*x.txt"),
         ("x.csv", "", "x.csv must have a column file_name, file or image in its head line, got ''"),
+        ("x.csv", "file,text\n", "x.csv has no captions$"),
+        ("x.jsonl", "\n", "x.jsonl has no captions$"),
         ("x.csv", "file,words\n", "must have a column caption, captions or text in its head line, got 'file, words'"),
         ("x.csv", b"file,text\n\xff", "x.csv, line 2: it must be UTF-8 text"),
     ],

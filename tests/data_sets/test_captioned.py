@@ -162,6 +162,10 @@ def put(name, array):
     return damage
 
 
+def _image(text, shape):
+    return json.dumps({**json.loads(text), "image": shape})
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -175,6 +179,7 @@ def put(name, array):
             "its format is not aligndraw captioned images 1",
         ),
         (edit("manifest.json", lambda t: t.replace('"origin"', '"from"')), "'origin' is missing"),
+        (edit("manifest.json", lambda t: _image(t, [3, 4])), "'image' must be three numbers, got 2"),
         (edit("manifest.json", lambda t: t.replace("train-words", "../words")), "it lists other files than"),
         (lambda f: (f / "train-words.npy").unlink(), "train-words.npy is missing"),
         (

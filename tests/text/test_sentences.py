@@ -84,6 +84,7 @@ def test_vectors_that_are_not_finite(tmp_path):
     [
         (lambda p: p.write_bytes(b"PK nothing"), "is no .npz archive of captions and vectors"),
         (lambda p: np.savez(p, captions=["a"]), "is no .npz archive of captions and vectors: .*vectors"),
+        (lambda p: np.savez(p, captions=[b"a"], vectors=np.zeros((1, 3))), "captions must be text, got .S1"),
         (lambda p: np.savez(p, captions=["a"], vectors=np.zeros((2, 3))), r"vectors \[n, d\], got \[1\] and \[2, 3\]"),
         (lambda p: np.save(p.open("wb"), np.zeros(3)), "is no .npz archive of captions and vectors"),
     ],
