@@ -108,7 +108,7 @@ def _read_annotations(
         except ValueError as error:
             skip(what, str(error))
             continue
-        if not type(number) in _IDS:
+        if type(number) not in _IDS:
             skip(what, "its id must be a whole number or a word")
         elif number in names or name in texts_of:
             skip(what, "it is listed twice")
@@ -121,7 +121,7 @@ def _read_annotations(
         number, image, text = entry.get("id"), entry.get("image_id"), entry.get("caption")
         what = f"caption {json.dumps(number)}"
         fault = caption_error(text)
-        if not type(image) in _IDS or image not in names:
+        if type(image) not in _IDS or image not in names:
             skip(what, f"there is no image {json.dumps(image)}", 1)
         elif fault:
             skip(what, fault, 1)
