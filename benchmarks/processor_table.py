@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from aligndraw.backends import ISAS, best_isa, missing_reason
-from aligndraw.ops.product import product
+from aligndraw.ops import product
 
 # (M, K, N) of [M, K] times weights [N, K]: the model's products, from one row to a weight's gradient over all steps.
 SHAPES = {
