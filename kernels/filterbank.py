@@ -161,8 +161,8 @@ def window_kernel(
     pixels X [B, C, H, W], with a canvas also X - sigmoid(canvas); patch K, a plane for each [B, C or 2C, p, p];
     window [B, 5] -> grad_window [B, 5] and, unless it is None, glimpse gamma^POWER F_Y X F_X^T [B, C, p, p].
 
-    With d = pixel - centre, the gradient of F[i, a] = e^... / (sum + floor) by its centre, with floor = NORMALISER_FLOOR, is
-    F (d - sum of F d) / sigma^2, and by log sigma^2 it is F (d^2 - sum of F d^2) / 2 sigma^2: sums known before any
+    With d = pixel - centre and floor = NORMALISER_FLOOR, the gradient of F[i, a] = e^... / (sum + floor) by its centre
+    is F (d - sum of F d) / sigma^2, and by log sigma^2 it is F (d^2 - sum of F d^2) / 2 sigma^2: sums known before any
     pixel is. Where one pixel has nearly the whole filter these differences cancel, as the sum of F is 1 - deficit with
     deficit = floor / (sum + floor). So they are formed from the peak, the pixel nearest to the centre:
 
