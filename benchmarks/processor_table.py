@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from aligndraw.backends import ISAS, best_isa, missing_reason
-from aligndraw.ops.product import product
+from aligndraw.ops import product
 
 # (M, K, N) of [M, K] times weights [N, K]: the model's products, from one row to a weight's gradient over all steps.
 SHAPES = {
@@ -41,7 +41,7 @@ LEGEND = {
     "product": "library, precision and, for this project's, the instruction set. Plain MKL is `torch.mm`.",
     "M×K×N": "GFLOP/s of a product [M, K] × [K, N], the median of bursts in turn with all others'; 2MKN operations. "
     "Weights were laid out before, except by plain MKL.",
-    "company": "the number of rows M for which a row's bits differ from those in a product of 101 rows.",
+    "batch": "the batches of M rows in which a row's bits differ from those in a batch of 101 rows.",
     "threads": "the numbers of threads for which bits differ from one thread's, at M = 1, 3, 5, 38 and 101.",
     "packing": "whether bits differ from those of the same library's product that lays out no weights beforehand.",
     "subnormal factors, results": "kept, or 0.",
@@ -188,7 +188,7 @@ def bits(candidate: Candidate, plain: Candidate | None, most_threads: int) -> di
             bool(candidate.prepare(torch.full((16, 32), b), 16)(torch.full((16, 32), a), 1).float().abs().max() > 0)
             for a, b in ((2.0**-130, 2.0**20), (2.0**-66, 2.0**-68))  # the product of the second pair is subnormal
         ]
-    return {"company": rows, "threads": differing, "packing": packing, "factors": kept[0], "results": kept[1]}
+    return {"batch": rows, "threads": differing, "packing": packing, "factors": kept[0], "results": kept[1]}
 
 
 def same_rows(candidate: Candidate, x: Tensor, weights: Tensor, whole: Tensor) -> bool:
@@ -233,15 +233,15 @@ def markdown(found: dict[str, Any]) -> str:
         "",
         "What the bits depend on:",
         "",
-        "| product | company | threads | packing | subnormal factors, results |",
+        "| product | batch | threads | packing | subnormal factors, results |",
     ]
     lines.append("|---|---|---|---|---|")
     for name, b in found["bits"].items():
-        company = f"M = {', '.join(map(str, b['company']))}" if b["company"] else "no"
+        batch = f"M = {', '.join(map(str, b['batch']))}" if b["batch"] else "no"
         on_threads = ", ".join(map(str, b["threads"])) or "no"
         packing = "–" if b["packing"] is None else "yes" if b["packing"] else "no"
         kept = ", ".join("kept" if b[key] else "0" for key in ("factors", "results"))
-        lines.append(f"| {name} | {company} | {on_threads} | {packing} | {kept} |")
+        lines.append(f"| {name} | {batch} | {on_threads} | {packing} | {kept} |")
     shapes = [f"- {'×'.join(map(str, shape))}: {what}." for shape, what in SHAPES.items()]
     return "\n".join([*lines, "", *(f"- **{name}**: {what}" for name, what in LEGEND.items()), *shapes])
 

@@ -9,6 +9,7 @@ import triton.language as tl
 from aligndraw.kernels.scalar import clamp, exp, load, sigmoid
 
 BLOCKS = {"SIZE": 16, "TILE": 32}
+NORMALISER_FLOOR = tl.constexpr(1e-4)  # joins the sum of a filter: a window off the image reads 0
 OPTIONS = {**BLOCKS, "num_stages": 1}  # tiles loaded ahead would take registers that there are not
 
 
@@ -54,11 +55,11 @@ def gaussians(centres, sharpness, first, length, TILE: tl.constexpr):
 
 @triton.jit
 def scales(centres, sharpness, length, TILE: tl.constexpr):
-    """What normalises each filter of an axis: 1 / (its sum + 1e-4)."""
+    """The factor that normalises each filter of an axis: 1 / (its sum + NORMALISER_FLOOR)."""
     sums = tl.zeros_like(centres)
     for first in range(0, length, TILE):
         sums += tl.sum(gaussians(centres, sharpness, first, length, TILE), 1)
-    return 1.0 / (sums + 1e-4)
+    return 1.0 / (sums + NORMALISER_FLOOR)
 
 
 @triton.jit
@@ -71,14 +72,14 @@ def peaks(centres, length):
 
 @triton.jit
 def from_peaks(peak, centres, first, TILE: tl.constexpr):
-    """u = pixel - peak for the pixels from `first` on, and u (u + 2 lean) with lean = peak - centre."""
+    """u = pixel - peak for the pixels from `first` on, and w = u (u + 2 peak_offset), peak_offset = peak - centre."""
     u = (first + tl.arange(0, TILE) + 1) - peak[:, None]
     return u, u * (u + 2.0 * (peak - centres)[:, None])
 
 
 @triton.jit
 def moments(peak, centres, sharpness, length, TILE: tl.constexpr):
-    """What normalises each filter F of an axis, and what `window_kernel` takes off u and off u (u + 2 lean)."""
+    """The factor that normalises each filter F of an axis, and the numbers that `window_kernel` takes off u and w."""
     sums, first_moments, second_moments = tl.zeros_like(centres), tl.zeros_like(centres), tl.zeros_like(centres)
     for first in range(0, length, TILE):
         f = gaussians(centres, sharpness, first, length, TILE)
@@ -86,9 +87,10 @@ def moments(peak, centres, sharpness, length, TILE: tl.constexpr):
         sums += tl.sum(f, 1)
         first_moments += tl.sum(f * u, 1)
         second_moments += tl.sum(f * w, 1)
-    scale = 1.0 / (sums + 1e-4)
-    lean, rest = peak - centres, scale * 1e-4
-    return scale, first_moments * scale - rest * lean, second_moments * scale - rest * lean * lean
+    scale = 1.0 / (sums + NORMALISER_FLOOR)
+    peak_offset, deficit = peak - centres, scale * NORMALISER_FLOOR
+    first, second = first_moments * scale, second_moments * scale
+    return scale, first - deficit * peak_offset, second - deficit * peak_offset * peak_offset
 
 
 @triton.jit
@@ -159,14 +161,15 @@ def window_kernel(
     pixels X [B, C, H, W], with a canvas also X - sigmoid(canvas); patch K, a plane for each [B, C or 2C, p, p];
     window [B, 5] -> grad_window [B, 5] and, unless it is None, glimpse gamma^POWER F_Y X F_X^T [B, C, p, p].
 
-    With d = pixel - centre, the gradient of F[i, a] = e^... / (sum + 1e-4) by its centre is
-    F (d - sum of F d) / sigma^2, and by log sigma^2 it is F (d^2 - sum of F d^2) / 2 sigma^2: sums known before any
-    pixel is. Where one pixel has nearly the whole filter these differences cancel, as the sum of F is 1 - rest with
-    rest = 1e-4 / (sum + 1e-4). So they are formed from the peak, the pixel nearest to the centre:
+    With d = pixel - centre and floor = NORMALISER_FLOOR, the gradient of F[i, a] = e^... / (sum + floor) by its centre
+    is F (d - sum of F d) / sigma^2, and by log sigma^2 it is F (d^2 - sum of F d^2) / 2 sigma^2: sums known before any
+    pixel is. Where one pixel has nearly the whole filter these differences cancel, as the sum of F is 1 - deficit with
+    deficit = floor / (sum + floor). So they are formed from the peak, the pixel nearest to the centre:
 
-        d - sum of F d = u - (sum of F u - rest lean),   d^2 - sum of F d^2 = w - (sum of F w - rest lean^2)
+        d - sum of F d = u - (sum of F u - deficit peak_offset)
+        d^2 - sum of F d^2 = w - (sum of F w - deficit peak_offset^2)
 
-    with u = pixel - peak, lean = peak - centre and w = u (u + 2 lean).
+    with u = pixel - peak, peak_offset = peak - centre and w = u (u + 2 peak_offset).
     """
     image = tl.program_id(0).to(tl.int64)
     window += image * 5
@@ -187,8 +190,8 @@ def window_kernel(
             peak_x = peaks(mu_x, width)
             scale_x, offset_x, square_x = moments(peak_x, mu_x, sharpness, width, TILE)
             at, inside = patch_at(row, column, size, SIZE)
-            pull_y, spread_y = tl.zeros((SIZE,), dtype), tl.zeros((SIZE,), dtype)
-            pull_x, spread_x = tl.zeros((SIZE,), dtype), tl.zeros((SIZE,), dtype)
+            grad_first_y, grad_second_y = tl.zeros((SIZE,), dtype), tl.zeros((SIZE,), dtype)
+            grad_first_x, grad_second_x = tl.zeros((SIZE,), dtype), tl.zeros((SIZE,), dtype)
             for plane in range(0, planes):
                 k = scale * load(patch + (image * planes + plane) * size * size + at, inside)
                 seen = tl.zeros((SIZE, SIZE), dtype)
@@ -208,17 +211,17 @@ def window_kernel(
                         seen += product(rows, tl.trans(f_x))
                         of_y = product(product(k, f_x), tl.trans(x)) * f_y
                         of_x = product(tl.trans(k), rows) * f_x
-                        pull_y += tl.sum(of_y * (u_y - offset_y[:, None]), 1)
-                        pull_x += tl.sum(of_x * (u_x - offset_x[:, None]), 1)
-                        spread_y += tl.sum(of_y * (w_y - square_y[:, None]), 1)
-                        spread_x += tl.sum(of_x * (w_x - square_x[:, None]), 1)
+                        grad_first_y += tl.sum(of_y * (u_y - offset_y[:, None]), 1)
+                        grad_first_x += tl.sum(of_x * (u_x - offset_x[:, None]), 1)
+                        grad_second_y += tl.sum(of_y * (w_y - square_y[:, None]), 1)
+                        grad_second_x += tl.sum(of_x * (w_x - square_x[:, None]), 1)
                 d_log_gamma += POWER * tl.sum(k * seen)
                 if glimpse is not None:
                     tl.store(glimpse + (image * planes + plane) * size * size + at, scale * seen, inside)
-            d_y += 2.0 * sharpness * tl.sum(pull_y)
-            d_x += 2.0 * sharpness * tl.sum(pull_x)
-            d_spacing += 2.0 * sharpness * (tl.sum(reach_y * pull_y) + tl.sum(reach_x * pull_x))
-            d_log_variance += sharpness * (tl.sum(spread_y) + tl.sum(spread_x))
+            d_y += 2.0 * sharpness * tl.sum(grad_first_y)
+            d_x += 2.0 * sharpness * tl.sum(grad_first_x)
+            d_spacing += 2.0 * sharpness * (tl.sum(reach_y * grad_first_y) + tl.sum(reach_x * grad_first_x))
+            d_log_variance += sharpness * (tl.sum(grad_second_y) + tl.sum(grad_second_x))
     grad_window += image * 5
     _store_within(grad_window, window, d_x * (width + 1) * 0.5, 8.0)
     _store_within(grad_window + 1, window + 1, d_y * (height + 1) * 0.5, 8.0)

@@ -79,11 +79,11 @@ class AdversarialConfig(Config):
                 raise ValueError(f"{name} must be at least 0 and below 1, got {getattr(self, name)!r}")
 
     def learning_rate_in(self, epoch: int) -> float:
-        """Returns the step size in epoch 0, 1, ..."""
+        """Returns the step size of an epoch, counted from 0."""
         return max(self.learning_rate / (1 + self.decay) ** epoch, 1e-6)
 
     def momentum_in(self, epoch: int) -> float:
-        """Returns the momentum in epoch 0, 1, ..."""
+        """Returns the momentum of an epoch, counted from 0."""
         return max(self.momentum, min(self.momentum + self.momentum_step * epoch, self.momentum_limit))
 
 

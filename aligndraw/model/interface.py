@@ -43,7 +43,7 @@ class Caption(NamedTuple):
         return Caption(*(None if t is None else t[index] for t in self))  # type: ignore[arg-type]
 
     def mean_words(self) -> Tensor:
-        """Returns one vector per caption: the mean of its words where the model attends to words, else `sentence`."""
+        """Returns one vector per caption [B, d]: the mean of its words, or `sentence` for a model without attention."""
         if self.keys is None:
             return self.sentence
         there = torch.arange(self.words.shape[1], device=self.lengths.device) < self.lengths[:, None]

@@ -99,7 +99,7 @@ class Op:
             def backward_kernel(*args: Any) -> Any:
                 return getattr(_kernels(triton), f"{name}_backward")(*args)
 
-            # Triton serves CPU tensors in its interpreter only.
+            # Triton takes CPU tensors in its interpreter only.
             for key in ("CUDA", "CPU") if os.environ.get("TRITON_INTERPRET") == "1" else ("CUDA",):
                 _libraries["aligndraw_triton"].impl(name, kernel, key)
                 _libraries["aligndraw_triton"].impl(f"{name}_backward", backward_kernel, key)
@@ -168,7 +168,7 @@ class PlainOp:
         self.reference = checked_reference
 
     def backend(self, tensor: Tensor) -> str:
-        """The backend that serves the op on the tensor's device: "cpp" or "reference"."""
+        """The backend of the op on the tensor's device: "cpp" or "reference"."""
         return cpp_or_reference(self.name, tensor.device.type)
 
     def __call__(self, *args: Any) -> Any:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from aligndraw.backends import cpp_or_reference
-from aligndraw.ops._halting import halting
 from aligndraw.ops._op import PlainOp, check_plain, check_shape
+from aligndraw.ops._skipping import skipping
 from aligndraw.ops.product import isa_number, product, rounds_fast
 
 Product = Callable[[Tensor, Tensor], Tensor]
@@ -51,7 +51,7 @@ def muon_reference(
     multiply: Product | None = None,
 ) -> None:
     """`muon_` in plain PyTorch, for any device and dtype: the specification. `multiply` is that of `orthogonal`."""
-    gradients, moves, kept = halting(found_inf, gradients, 1.0, momentum)
+    gradients, moves, kept = skipping(found_inf, gradients, 1.0, momentum)
     torch._foreach_mul_(momenta, kept)
     torch._foreach_add_(momenta, gradients, alpha=1 - momentum)
     for p, ahead, step in zip(parameters, torch._foreach_lerp(gradients, momenta, momentum), steps):

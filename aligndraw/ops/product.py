@@ -55,7 +55,7 @@ def product(left: Tensor, right: Tensor, bf16: bool = False, isa: str | None = N
         right: [n, k], the same dtype.
         bf16: round both factors to bfloat16, and sum in float32.
         isa: the instruction set that the C++ product takes, one of `aligndraw.backends.ISAS` that this machine has;
-            None: the one that serves.
+            None: the one in use.
         times: how often C++ repeats the product of the same packed factor, for a measurement of its rate.
 
     Returns:
@@ -68,7 +68,7 @@ def product(left: Tensor, right: Tensor, bf16: bool = False, isa: str | None = N
 
 
 def isa_number(isa: str | None) -> int:
-    """Returns the number of an instruction set in C++; None is the one that serves."""
+    """Returns the number of an instruction set in C++; None is the one in use."""
     name = isa or served_isa()
     if name not in ISAS:
         raise RuntimeError(f"product: isa must be one of {', '.join(ISAS)}, got {name}")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from aligndraw.ops._halting import halting
 from aligndraw.ops._op import PlainOp, check_plain, check_shape
+from aligndraw.ops._skipping import skipping
 
 
 def rmsprop_reference(
@@ -22,7 +22,7 @@ def rmsprop_reference(
     """`rmsprop_` in plain PyTorch, for any device and dtype: the specification."""
     first = parameters[0]
     scaled = list(torch._foreach_mul(gradients, list(scales.to(first.device, first.dtype).unbind())))
-    scaled, lr, kept = halting(found_inf, scaled, lr, decay)
+    scaled, lr, kept = skipping(found_inf, scaled, lr, decay)
     torch._foreach_mul_(squares, kept)
     torch._foreach_addcmul_(squares, scaled, scaled, 1 - decay)
     roots = torch._foreach_add(squares, eps)

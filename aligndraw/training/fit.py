@@ -30,7 +30,7 @@ def fit(
         run: receives metrics and checkpoints; locked by the caller. Without it nothing is written.
         checkpoint_every: updates between checkpoints. Each epoch also ends with one.
         keep: checkpoints kept.
-        on_update: called with each finished update, at most `trainer.lag` updates after its launch.
+        on_update: called with each finished update, at most `trainer.updates_in_flight` updates after its launch.
         end_epoch: called with the number of each finished epoch, from 1, before its checkpoint.
         out_of_patience: called before the first update and after each epoch; true ends the training.
         stopping: called after each update; true saves a checkpoint and ends the training.
@@ -60,7 +60,7 @@ def fit(
         launched.append(trainer.launch())
         epoch, rest = divmod(trainer.index, trainer.updates_per_epoch)
         due = not rest or trainer.index == trainer.total or trainer.index % checkpoint_every == 0
-        drain(0 if due else trainer.lag)
+        drain(0 if due else trainer.updates_in_flight)
         if not rest:
             end_epoch(epoch)
             ended = out_of_patience()

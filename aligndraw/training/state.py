@@ -33,10 +33,10 @@ class Resumable(ABC, Generic[_U]):
         auxiliary: a network trained beside the model by plain gradient descent, without optimizer state; or None.
         index: the number of updates done.
         precision: of large products and convolutions, "float32", "tf32" or "bf16".
-        lag: how many updates may be in flight before the oldest is read.
+        updates_in_flight: the number of updates that may run before the metrics of the oldest are read.
     """
 
-    lag = 0
+    updates_in_flight = 0
 
     def __init__(self, model: nn.Module, optimizer: Optimizer, precision: str = "float32") -> None:
         self.model, self.optimizer, self.precision = model, optimizer, precision

@@ -82,7 +82,7 @@ class Trainer(Resumable[Update]):
         self._resident: tuple[Resident, Tensor] | None = None  # examples, and their stored images on the device
         self._next_batch: tuple[Tensor, ...] | None = None  # the batch of the next update
         # 1 once a graphed update has a gradient that is not finite. Later ones change nothing until the host resets it.
-        self._halted = torch.zeros((), device=model.canvas.device)
+        self._skipped = torch.zeros((), device=model.canvas.device)
 
     @property
     def updates_per_epoch(self) -> int:
@@ -123,7 +123,7 @@ class Trainer(Resumable[Update]):
         return ""
 
     @property
-    def lag(self) -> int:  # type: ignore[override]
+    def updates_in_flight(self) -> int:  # type: ignore[override]
         """1 where updates are graphed, so that the GPU never waits for the host; else 0."""
         return 0 if self.ungraphed_reason else 1
 
@@ -141,11 +141,17 @@ class Trainer(Resumable[Update]):
         return self.launch()()
 
     def launch(self) -> Callable[[], Update]:
-        """Starts one update. One that is replayed from a CUDA graph does not wait for the GPU.
+        """Starts one update.
+
+        With a CUDA graph it returns without waiting for the GPU. Without one the update is finished when it returns.
 
         Returns:
-            a function that waits for the metrics of the update. It raises FloatingPointError where the gradient is not
-            finite; the trainer is then in the state before that update, whatever was launched after it.
+            a function that returns the metrics of the update. With a CUDA graph it waits for them, and raises
+            FloatingPointError if the gradient is not finite; the trainer is then in the state before that update,
+            whatever was launched after it.
+
+        Raises:
+            FloatingPointError: the gradient is not finite, and there is no CUDA graph; the model keeps its parameters.
         """
         config, index = self.config, self.index
         tensors, self._next_batch = self._next_batch or self._batch(index), None
@@ -180,7 +186,7 @@ class Trainer(Resumable[Update]):
         kl, nll, norm, *more = metrics
         if not norm < float("inf"):
             self.index, self._next_batch = index, None
-            self._halted.zero_()
+            self._skipped.zero_()
             raise FloatingPointError(
                 f"the gradient of update {index} is not finite (KL {kl:g}, NLL {nll:g} nats): lower learning_rate"
             )
@@ -212,8 +218,8 @@ class Trainer(Resumable[Update]):
         weight, rate, decay = numbers.unbind()
         measured, scales = self._gradient(*tensors, weight=weight)
         norm = measured[2]
-        self._halted.copy_(torch.maximum(self._halted, (~norm.isfinite()).to(self._halted)))
-        self._step(scales, rate, torch.where(self._halted > 0, 1.0, decay), halted=self._halted)
+        self._skipped.copy_(torch.maximum(self._skipped, (~norm.isfinite()).to(self._skipped)))
+        self._step(scales, rate, torch.where(self._skipped > 0, 1.0, decay), skipped=self._skipped)
         return measured
 
     def _gradient(self, *tensors: Tensor, weight: Tensor | float) -> tuple[Tensor, dict[Tensor, Tensor]]:
@@ -241,18 +247,18 @@ class Trainer(Resumable[Update]):
         scales: dict[Tensor, Tensor],
         rate: Tensor | float,
         decay: Tensor | float,
-        halted: Tensor | None = None,
+        skipped: Tensor | None = None,
     ) -> None:
         """Steps the parameters by their gradients times `scales`, then updates their average.
 
-        Changes nothing where halted.
+        Changes nothing where skipped.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = rate
             if "capturable" in group:  # a torch optimizer
                 group["capturable"] = torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
-        self.optimizer.found_inf = halted  # type: ignore[attr-defined]
-        self._decay_weights(rate, halted)
+        self.optimizer.found_inf = skipped  # type: ignore[attr-defined]
+        self._decay_weights(rate, skipped)
         if isinstance(self.optimizer, RMSprop):
             self.optimizer.step(scales=scales)
         else:
@@ -263,12 +269,12 @@ class Trainer(Resumable[Update]):
             self._update_ema(decay)
 
     @torch.no_grad()
-    def _decay_weights(self, rate: Tensor | float, halted: Tensor | None) -> None:
-        """Subtracts `weight_decay` times the learning rate times every matrix from it; nothing where halted."""
+    def _decay_weights(self, rate: Tensor | float, skipped: Tensor | None) -> None:
+        """Subtracts `weight_decay` times the learning rate times every matrix from it; nothing where skipped."""
         if not self.config.weight_decay:
             return
         share = self.config.weight_decay * rate
-        kept = 1 - (share if halted is None else share * (1 - halted))
+        kept = 1 - (share if skipped is None else share * (1 - skipped))
         matrices = [p for p in self.model.parameters() if p.ndim == 2 and p.grad is not None]
         torch._foreach_mul_(matrices, kept)  # type: ignore[arg-type]
 

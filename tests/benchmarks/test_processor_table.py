@@ -21,7 +21,7 @@ def test_a_table_and_a_line_of_json(monkeypatch, capsys, tmp_path):
     for name in found["bits"]:
         assert printed.count(f"| {name} |") == 6  # two of rates, one of bits, in each run
     ours = [b for name, b in found["bits"].items() if name.startswith("aligndraw")]
-    assert all(b["company"] == b["threads"] == [] for b in ours)
+    assert all(b["batch"] == b["threads"] == [] for b in ours)
 
 
 def test_no_rate_of_a_wrong_product():
@@ -31,7 +31,7 @@ def test_no_rate_of_a_wrong_product():
 
 
 def test_what_bits_depend_on_shows():
-    def by_company(weights, rows):
+    def by_batch(weights, rows):
         return lambda x, times: torch.mm(x, weights.mT) + (rows == 4) * 1e-4
 
     def by_threads(weights, rows):
@@ -40,5 +40,5 @@ def test_what_bits_depend_on_shows():
     found = processor_table.bits(processor_table.Candidate("", False, by_threads), None, 3)
     assert found["threads"] == [2, 3] and found["packing"] is None
     plain = processor_table.Candidate("", False, lambda w, m: lambda x, times: torch.mm(x, w.mT))
-    found = processor_table.bits(processor_table.Candidate("", False, by_company), plain, 1)
-    assert 4 in found["company"] and not found["packing"]
+    found = processor_table.bits(processor_table.Candidate("", False, by_batch), plain, 1)
+    assert 4 in found["batch"] and not found["packing"]

@@ -61,10 +61,10 @@ def test_a_seed_gives_the_same_bytes(sample):
 def test_a_picture_depends_neither_on_n_nor_on_the_other_captions(sample):
     few, _ = sample(SEVEN, "-n", 9, name="few.png")
     many, _ = sample(SEVEN, TWO, "-n", 16, name="many.png")
-    alone, company = pictures(few, 9), pictures(many, 16)
+    alone, batched = pictures(few, 9), pictures(many, 16)
     for i, picture in enumerate(alone):
         # Batches of 9 and of 16 are not multiplied in the same order: a grey level may round otherwise.
-        assert np.abs(picture.astype(int) - company[i]).max() <= 1
+        assert np.abs(picture.astype(int) - batched[i]).max() <= 1
         assert all(np.abs(picture.astype(int) - other).max() > 9 for other in alone[:i])
 
 

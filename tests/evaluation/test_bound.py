@@ -54,7 +54,7 @@ def test_one_image_at_a_time(model, examples):
 
 
 def test_captions_of_different_lengths():
-    """The bound of an image is the same in whatever company its caption is padded."""
+    """The bound of an image does not depend on the captions that its own is padded with."""
     torch.manual_seed(0)
     model = AlignDRAW(TINY.replace(image_size=(32, 32), channels=3, vocabulary_size=99))
     for parameter in model.parameters():

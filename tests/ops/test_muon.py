@@ -88,14 +88,14 @@ def test_no_gradient_no_step():
     assert torch.equal(p, before) and not m.any()
 
 
-@pytest.mark.parametrize("halted", [True, False])
-def test_found_inf_halts_it(halted):
+@pytest.mark.parametrize("skipped", [True, False])
+def test_found_inf_skips_it(skipped):
     p, m, g = torch.randn(9, 4), torch.randn(9, 4), torch.randn(9, 4)
     before = p.clone(), m.clone()
-    if halted:
+    if skipped:
         g[3, 2] = torch.nan
-    ops.muon_([p], [m], [g], 0.95, [0.1], torch.bfloat16, torch.tensor(float(halted)))
-    assert [torch.equal(p, before[0]), torch.equal(m, before[1])] == [halted] * 2
+    ops.muon_([p], [m], [g], 0.95, [0.1], torch.bfloat16, torch.tensor(float(skipped)))
+    assert [torch.equal(p, before[0]), torch.equal(m, before[1])] == [skipped] * 2
 
 
 def test_refuses():

@@ -38,14 +38,14 @@ def test_follows_the_formula(backend):
         torch.testing.assert_close(v.double(), square, rtol=2e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize("halted", [True, False])
-def test_found_inf_halts_it(backend, halted):
+@pytest.mark.parametrize("skipped", [True, False])
+def test_found_inf_skips_it(backend, skipped):
     """The kernel of C++ had not looked at it."""
     parameters, squares, gradients = tensors(2)
     before = [t.clone() for t in (*parameters, *squares)]
-    gradients[0][7] = torch.nan if halted else 1.0
-    ops.rmsprop_(parameters, squares, gradients, torch.ones(2), **RULE, found_inf=torch.tensor(float(halted)))
-    assert [torch.equal(a, b) for a, b in zip((*parameters, *squares), before)] == [halted] * 4
+    gradients[0][7] = torch.nan if skipped else 1.0
+    ops.rmsprop_(parameters, squares, gradients, torch.ones(2), **RULE, found_inf=torch.tensor(float(skipped)))
+    assert [torch.equal(a, b) for a, b in zip((*parameters, *squares), before)] == [skipped] * 4
 
 
 def test_refuses_with_one_message_on_every_backend():

@@ -113,12 +113,17 @@ class SetupJob(Job):
 def add_training(
     parsers: Any, name: str, begin: Begin, summary: str, description: str, values: str, seed: str, model: bool = False
 ) -> argparse.ArgumentParser:
-    """Adds the parser of a training, with the options of its run folder, --seed and --device.
+    """Adds the parser of a training.
+
+    It has --out, --overwrite, --resume, --checkpoint-every, --tensorboard, --seed and --device.
 
     Args:
+        parsers: the subparsers of `aligndraw train`.
+        name: of the command.
         begin: begins or resumes the training.
         summary, description: of the help.
-        values, seed: the source of the values in [brackets], and the purpose of the seed, for the help.
+        values: completes "Values in [brackets] are those of …".
+        seed: completes "seed of …".
         model: true where the folder also holds a model.
     """
     again = f"Values in [brackets] are those of {values}. Ctrl-C saves the run; --resume continues it."
