@@ -4,8 +4,8 @@
 #include "compiler.h"
 #include "vector.h"
 
-#define ALIGNDRAW_TILE ALIGNDRAW_INLINE
-#define ALIGNDRAW_TILE_INLINE ALIGNDRAW_INLINE
+#define ALIGNDRAW_GEMM_TARGET ALIGNDRAW_INLINE
+#define ALIGNDRAW_GEMM_TARGET_INLINE ALIGNDRAW_INLINE
 #include "gemm_tile.h"
 
 namespace aligndraw::cpu {
