@@ -234,7 +234,7 @@ struct Window {
 // Number i of window b, of [B, 5].
 template <class F>
 struct Numbers {
-  In window;
+  InputArray window;
 
   __device__ __forceinline__ auto operator()(int64_t b, int i) const {
     return F::load(window, 5 * b + i);

@@ -8,11 +8,12 @@
 namespace aligndraw::cuda {
 
 // patch [B, C, p, p], window [B, 5], canvas [B, C, H, W] -> the new canvas.
-const char* launch_write(In patch, In window, In canvas, Out result, const GlimpseSizes& sizes,
-                         CUstream_st* stream);
+const char* launch_write(InputArray patch, InputArray window, InputArray canvas, OutputArray result,
+                         const GlimpseSizes& sizes, CUstream_st* stream);
 
 // grad of the new canvas, patch, window -> grad_patch, grad_window.
-const char* launch_write_backward(In grad, In patch, In window, Out grad_patch, Out grad_window,
+const char* launch_write_backward(InputArray grad, InputArray patch, InputArray window,
+                                  OutputArray grad_patch, OutputArray grad_window,
                                   const GlimpseSizes& sizes, CUstream_st* stream);
 
 }  // namespace aligndraw::cuda
