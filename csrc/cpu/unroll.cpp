@@ -89,7 +89,7 @@ void run_forward(const Arguments<T>& in, const UnrollOutputs<T>& out) {
     const auto left = [&](const T* data, int64_t columns) {
       return in.left(part.of(data, columns));
     };
-    const auto exact = [&](const T* data, int64_t columns) {
+    const auto unrounded = [&](const T* data, int64_t columns) {
       return in.exact_left(part.of(data, columns));
     };
     const auto multiply_heads = [&](int64_t t) {
@@ -97,7 +97,7 @@ void run_forward(const Arguments<T>& in, const UnrollOutputs<T>& out) {
       const T* const h = out.decoder_h + t * batch * s.decoder;
       multiply<T>(
           {{outputs.columns_from(0, s.units), left(h, s.decoder), of_query},
-           {outputs.columns_from(s.units, heads - s.units), exact(h, s.decoder), other_heads}},
+           {outputs.columns_from(s.units, heads - s.units), unrounded(h, s.decoder), other_heads}},
           part.threads);
     };
     part.each([&](ForwardWorkspace<T>&, int64_t b) {
@@ -146,7 +146,7 @@ void run_forward(const Arguments<T>& in, const UnrollOutputs<T>& out) {
                   part.threads);
       finish_lstm(encoder_gates, in.encoder_bias, encoder_h, encoder_c, s.encoder);
       multiply<T>({{part.of(posteriors, 2 * s.latents),
-                    exact(encoder_h + batch * s.encoder, s.encoder), posterior}},
+                    unrounded(encoder_h + batch * s.encoder, s.encoder), posterior}},
                   part.threads);
       part.each([&](ForwardWorkspace<T>& workspace, int64_t b) {
         T* const q = posteriors + b * 2 * s.latents;

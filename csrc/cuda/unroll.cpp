@@ -1,6 +1,6 @@
 // unroll on a GPU, in one of two forms: 8 launches per step forward and 9 back, four of them
 // products each way; or one launch each way for all steps. One product serves all consumers of a
-// state (Consumers).
+// state (StackedWeights).
 #include "unroll.h"
 
 #include "../unroll_arrays.h"
@@ -31,29 +31,29 @@ struct Context {
 // The weights of the steps as operands of PyTorch's products.
 template <class T>
 struct Weights {
-  using Part = typename Consumers<T>::Part;
+  using WeightSlice = typename StackedWeights<T>::WeightSlice;
 
   Weights(Work<T>& work, const UnrollPointers<T>& in, bool forward)
-      : of_decoder(
-            work, in.sizes.decoder,
-            {Part{in.heads, in.sizes.heads(), in.sizes.decoder},
-             Part{in.encoder_ih + in.sizes.glimpse(), 4 * in.sizes.encoder, in.sizes.encoder_in()},
-             Part{in.decoder_hh, 4 * in.sizes.decoder, in.sizes.decoder}},
-            // The operands of priors, posteriors, windows and patches are never rounded.
-            forward ? in.sizes.units : 0, forward ? in.sizes.heads() : 0),
+      : of_decoder(work, in.sizes.decoder,
+                   {WeightSlice{in.heads, in.sizes.heads(), in.sizes.decoder},
+                    WeightSlice{in.encoder_ih + in.sizes.glimpse(), 4 * in.sizes.encoder,
+                                in.sizes.encoder_in()},
+                    WeightSlice{in.decoder_hh, 4 * in.sizes.decoder, in.sizes.decoder}},
+                   // The operands of priors, posteriors, windows and patches are never rounded.
+                   forward ? in.sizes.units : 0, forward ? in.sizes.heads() : 0),
         of_encoder(work, in.sizes.encoder,
-                   {Part{in.posterior, 2 * in.sizes.latents, in.sizes.encoder},
-                    Part{in.encoder_hh, 4 * in.sizes.encoder, in.sizes.encoder}},
+                   {WeightSlice{in.posterior, 2 * in.sizes.latents, in.sizes.encoder},
+                    WeightSlice{in.encoder_hh, 4 * in.sizes.encoder, in.sizes.encoder}},
                    0, forward ? 2 * in.sizes.latents : 0),
         of_glimpse(work.operand(
             {in.encoder_ih, 4 * in.sizes.encoder, in.sizes.glimpse(), in.sizes.encoder_in()})),
         of_latent(work.operand(
             {in.decoder_ih, 4 * in.sizes.decoder, in.sizes.latents, in.sizes.decoder_in()})) {}
 
-  Consumers<T> of_decoder;  // heads, gates of both LSTMs
-  Consumers<T> of_encoder;  // posterior, the encoder's own gates
-  Operand<T> of_glimpse;    // [4e, G]
-  Operand<T> of_latent;     // [4n, z]
+  StackedWeights<T> of_decoder;  // heads, gates of both LSTMs
+  StackedWeights<T> of_encoder;  // posterior, the encoder's own gates
+  Operand<T> of_glimpse;         // [4e, G]
+  Operand<T> of_latent;          // [4n, z]
 };
 
 // Memory for the largest operand that a step rounds.

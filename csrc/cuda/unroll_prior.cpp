@@ -33,7 +33,7 @@ void run(const UnrollPriorPointers<T>& in, const UnrollPriorOutputs<T>& out, Wor
     work.check(launch_persistent(persistent, *fit, work.stream()));
   } else {
     const int64_t heads = s.read_window_at();  // without the read window
-    const Consumers<T> of_h(work, n, {{in.heads, heads, n}, {in.decoder_hh, gates, n}});
+    const StackedWeights<T> of_h(work, n, {{in.heads, heads, n}, {in.decoder_hh, gates, n}});
     T* const products = work.allocate(B * of_h.columns());  // heads | decoder gates
     T* const latent_gates = work.allocate(B * gates);
     T* const context_gates = work.allocate(B * gates);

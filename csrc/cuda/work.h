@@ -32,13 +32,13 @@ std::optional<Fit> one_launch(const char* op, bool by_itself, const MakeFit& mak
 // A GEMM operand: as it is, or rounded to bfloat16.
 template <class T>
 struct Operand {
-  Matrix<const T> exact;
+  Matrix<const T> unrounded;
   Matrix<const BFloat16> rounded;
   bool is_rounded;
 
-  int64_t rows() const { return is_rounded ? rounded.rows : exact.rows; }
-  int64_t columns() const { return is_rounded ? rounded.columns : exact.columns; }
-  Operand transposed() const { return {exact.transposed(), rounded.transposed(), is_rounded}; }
+  int64_t rows() const { return is_rounded ? rounded.rows : unrounded.rows; }
+  int64_t columns() const { return is_rounded ? rounded.columns : unrounded.columns; }
+  Operand transposed() const { return {unrounded.transposed(), rounded.transposed(), is_rounded}; }
   Operand rows_from(int64_t first, int64_t count) const {
     return of([&](const auto& m) { return m.rows_from(first, count); });
   }
@@ -49,7 +49,7 @@ struct Operand {
  private:
   template <class Part>
   Operand of(const Part& part) const {
-    return is_rounded ? Operand{{}, part(rounded), true} : Operand{part(exact), {}, false};
+    return is_rounded ? Operand{{}, part(rounded), true} : Operand{part(unrounded), {}, false};
   }
 };
 
@@ -104,7 +104,7 @@ class Work {
   void multiply(Matrix<T> result, const Operand<T>& a, const Operand<T>& b) const {
     if constexpr (std::is_same_v<T, float>)
       if (rounds_) return aligndraw::multiply(result, a.rounded, b.rounded, like_.device());
-    multiply(result, a.exact, b.exact);
+    multiply(result, a.unrounded, b.unrounded);
   }
   void multiply(Matrices<T> result, Matrices<const T> a, Matrices<const T> b) const {
     aligndraw::multiply(result, a, b, like_.device());
@@ -124,23 +124,23 @@ class Work {
 //   weights [columns, units]        h_dec: heads, encoder_ih, decoder_hh     h_enc: posterior,
 //   encoder_hh
 //
-// The products of the rows in [exact, exact_end) are never of rounded operands.
+// The products of the rows in [unrounded, unrounded_end) are never of rounded operands.
 template <class T>
-class Consumers {
+class StackedWeights {
  public:
-  struct Part {
+  struct WeightSlice {
     const T* data;
     int64_t rows, row_stride;
   };
 
-  Consumers(Work<T>& work, int64_t units, std::initializer_list<Part> parts, int64_t exact = 0,
-            int64_t exact_end = 0)
-      : work_(work), exact_(exact), exact_end_(exact_end) {
+  StackedWeights(Work<T>& work, int64_t units, std::initializer_list<WeightSlice> parts,
+                 int64_t unrounded = 0, int64_t unrounded_end = 0)
+      : work_(work), unrounded_(unrounded), unrounded_end_(unrounded_end) {
     int64_t rows = 0;
-    for (const Part& part : parts) rows += part.rows;
+    for (const WeightSlice& part : parts) rows += part.rows;
     T* const all = work.allocate(rows * units);
     rows = 0;
-    for (const Part& part : parts) {
+    for (const WeightSlice& part : parts) {
       work.copy({part.data, part.row_stride}, {all + rows * units, units}, part.rows, units);
       rows += part.rows;
     }
@@ -158,13 +158,13 @@ class Consumers {
     const Operand<T> operand = work_.operand(states, rounding);
     if (!work_.rounds()) return work_.multiply(results, operand, operand_.transposed());
     for (const auto& [from, end] :
-         {std::pair<int64_t, int64_t>{0, exact_}, {exact_end_, columns()}})
+         {std::pair<int64_t, int64_t>{0, unrounded_}, {unrounded_end_, columns()}})
       if (from < end)
         work_.multiply(results.columns_from(from, end - from), operand,
                        operand_.rows_from(from, end - from).transposed());
-    if (exact_ < exact_end_)
-      work_.multiply(results.columns_from(exact_, exact_end_ - exact_), states,
-                     weights_.rows_from(exact_, exact_end_ - exact_).transposed());
+    if (unrounded_ < unrounded_end_)
+      work_.multiply(results.columns_from(unrounded_, unrounded_end_ - unrounded_), states,
+                     weights_.rows_from(unrounded_, unrounded_end_ - unrounded_).transposed());
   }
 
   // The gradient of the state [rows, units] from those of its products [rows, columns].
@@ -175,7 +175,7 @@ class Consumers {
 
  private:
   Work<T>& work_;
-  int64_t exact_, exact_end_;
+  int64_t unrounded_, unrounded_end_;
   Matrix<const T> weights_{};
   Operand<T> operand_{};
 };
