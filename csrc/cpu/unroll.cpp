@@ -20,8 +20,8 @@ struct Arguments : UnrollArguments<T> {
   Left<T> left(Matrix<const T> matrix) const { return {matrix, bf16}; }
   Right<T> right(Matrix<const T> matrix) const { return {matrix, bf16}; }
   // The operands of priors, posteriors and windows are never rounded.
-  static Left<T> exact_left(Matrix<const T> matrix) { return {matrix, false}; }
-  static Right<T> exact_right(Matrix<const T> matrix) { return {matrix, false}; }
+  static Left<T> unrounded_left(Matrix<const T> matrix) { return {matrix, false}; }
+  static Right<T> unrounded_right(Matrix<const T> matrix) { return {matrix, false}; }
 };
 
 template <class T>
@@ -58,9 +58,9 @@ void run_forward(const Arguments<T>& in, const UnrollOutputs<T>& out) {
   const auto decoder_ih = weight(in.decoder_ih, 4 * s.decoder, s.decoder_in());
   const auto decoder_hh = weight(in.decoder_hh, 4 * s.decoder, s.decoder);
   const auto of_query = weight(in.heads, s.units, s.decoder);
-  const auto posterior = in.exact_right(matrix(in.posterior, 2 * s.latents, s.encoder));
+  const auto posterior = in.unrounded_right(matrix(in.posterior, 2 * s.latents, s.encoder));
   const auto other_heads =
-      in.exact_right(matrix(in.heads + s.units * s.decoder, heads - s.units, s.decoder));
+      in.unrounded_right(matrix(in.heads + s.units * s.decoder, heads - s.units, s.decoder));
   const Partition<ForwardWorkspace<T>> partition(
       batch, [&] { return std::make_unique<ForwardWorkspace<T>>(s); });
   // Until here the head outputs of h_dec after t steps are a product without its bias.
@@ -90,7 +90,7 @@ void run_forward(const Arguments<T>& in, const UnrollOutputs<T>& out) {
       return in.left(part.of(data, columns));
     };
     const auto unrounded = [&](const T* data, int64_t columns) {
-      return in.exact_left(part.of(data, columns));
+      return in.unrounded_left(part.of(data, columns));
     };
     const auto multiply_heads = [&](int64_t t) {
       const auto outputs = part.of(out.head_outputs + t * batch * heads, heads);

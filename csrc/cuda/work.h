@@ -47,9 +47,9 @@ struct Operand {
   }
 
  private:
-  template <class Part>
-  Operand of(const Part& part) const {
-    return is_rounded ? Operand{{}, part(rounded), true} : Operand{part(unrounded), {}, false};
+  template <class Select>
+  Operand of(const Select& select) const {
+    return is_rounded ? Operand{{}, select(rounded), true} : Operand{select(unrounded), {}, false};
   }
 };
 
