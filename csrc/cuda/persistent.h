@@ -7,7 +7,7 @@
 #include <type_traits>
 #include <utility>
 
-#include "fit.h"
+#include "launch_grid.h"
 #include "launch.h"
 #include "loop.h"
 #include "number.h"
@@ -117,9 +117,9 @@ __device__ __forceinline__ void gather(T x, T (&rows)[tile_rows]) {
 // Returns the grid with the most groups that fit the device, since groups multiply their captions
 // independently. A group has at most `most_parts` blocks, each with bytes(parts) of shared memory.
 template <class... Parameters, class Bytes>
-Fit fit(void (*kernel)(Parameters...), int64_t batch, int64_t most_parts, const Bytes& bytes) {
+LaunchGrid largest_grid(void (*kernel)(Parameters...), int64_t batch, int64_t most_parts, const Bytes& bytes) {
   int device = 0, processors = 0, cooperates = 0, most = 0, blocks = 0;
-  const auto none = [](const char* reason) { return Fit{0, 0, 0, reason}; };
+  const auto none = [](const char* reason) { return LaunchGrid{0, 0, 0, reason}; };
   cudaError_t error = cudaGetDevice(&device);
   for (const auto& [number, attribute] :
        {std::pair{&processors, cudaDevAttrMultiProcessorCount},
@@ -155,12 +155,12 @@ auto with_weight_type(bool rounds, const Call& call) {
   return call.template operator()<T>();
 }
 
-// Launches a kernel, whose last parameter is the number of parts, on the grid of `fit`.
+// Launches a kernel, whose last parameter is the number of parts, on `grid`.
 template <class... Parameters, class... Arguments>
-const char* launch(void (*kernel)(Parameters...), const Fit& fit, CUstream_st* stream,
+const char* launch(void (*kernel)(Parameters...), const LaunchGrid& grid, CUstream_st* stream,
                    const Arguments&... arguments) {
-  return report(cuda::launch(kernel, row_of(int64_t(fit.parts) * fit.groups), dim3(threads),
-                             size_t(fit.shared), stream, true, arguments..., fit.parts));
+  return report(cuda::launch(kernel, row_of(int64_t(grid.parts) * grid.groups), dim3(threads),
+                             size_t(grid.shared), stream, true, arguments..., grid.parts));
 }
 
 // The part of the weights and the captions that belong to a block of the grid.

@@ -123,10 +123,10 @@ void run_forward(const UnrollPointers<T>& in, const UnrollOutputs<T>& out, Work<
   work.copy({in.decoder_h0, 0}, {out.decoder_h, s.decoder}, B, s.decoder);
   work.zero(out.encoder_c, B * s.encoder);
   work.zero(out.decoder_c, B * s.decoder);
-  const auto make_fit = [&] { return forward_fit<T>(s, work.rounds()); };
-  if (const auto fit = one_launch("unroll", persistent_training, make_fit)) {
+  const auto make_grid = [&] { return forward_grid<T>(s, work.rounds()); };
+  if (const auto grid = one_launch("unroll", persistent_training, make_grid)) {
     loop.head_products = {work.allocate(B * s.heads()), s.heads()};
-    work.check(launch_forward(loop, work.rounds(), *fit, work.stream()));
+    work.check(launch_forward(loop, work.rounds(), *grid, work.stream()));
   } else {
     forward_by_launches(loop, work);
   }
@@ -194,9 +194,9 @@ void run_backward(const UnrollPointers<T>& in, const UnrollTape<T>& tape,
     work.zero(loop.decoder(t).data, B * of_decoder);
     work.zero(loop.encoder(t).data, B * of_encoder);
   }
-  const auto make_fit = [&] { return backward_fit<T>(s, work.rounds()); };
-  if (const auto fit = one_launch("unroll_backward", persistent_training, make_fit))
-    work.check(launch_backward(loop, work.rounds(), *fit, work.stream()));
+  const auto make_grid = [&] { return backward_grid<T>(s, work.rounds()); };
+  if (const auto grid = one_launch("unroll_backward", persistent_training, make_grid))
+    work.check(launch_backward(loop, work.rounds(), *grid, work.stream()));
   else
     backward_by_launches(loop, work);
 

@@ -137,24 +137,24 @@ __global__ void __launch_bounds__(persistent::threads, 1) backward(Backward<T> l
 }  // namespace
 
 template <class T>
-Fit backward_fit(const UnrollSizes& s, bool rounds) {
+LaunchGrid backward_grid(const UnrollSizes& s, bool rounds) {
   return with_weight_type<T>(rounds, [&]<class W>() {
-    return fit(backward<T, W>, s.batch, INT32_MAX,
+    return largest_grid(backward<T, W>, s.batch, INT32_MAX,
                [&](int64_t parts) { return BackwardBlock<T, W>::bytes(s, parts); });
   });
 }
 
 template <class T>
-const char* launch_backward(const Backward<T>& loop, bool rounds, const Fit& fit,
+const char* launch_backward(const Backward<T>& loop, bool rounds, const LaunchGrid& grid,
                             CUstream_st* stream) {
   if (loop.in.sizes.batch == 0) return nullptr;
   return with_weight_type<T>(
-      rounds, [&]<class W>() { return persistent::launch(backward<T, W>, fit, stream, loop); });
+      rounds, [&]<class W>() { return persistent::launch(backward<T, W>, grid, stream, loop); });
 }
 
-template Fit backward_fit<float>(const UnrollSizes&, bool);
-template Fit backward_fit<double>(const UnrollSizes&, bool);
-template const char* launch_backward(const Backward<float>&, bool, const Fit&, CUstream_st*);
-template const char* launch_backward(const Backward<double>&, bool, const Fit&, CUstream_st*);
+template LaunchGrid backward_grid<float>(const UnrollSizes&, bool);
+template LaunchGrid backward_grid<double>(const UnrollSizes&, bool);
+template const char* launch_backward(const Backward<float>&, bool, const LaunchGrid&, CUstream_st*);
+template const char* launch_backward(const Backward<double>&, bool, const LaunchGrid&, CUstream_st*);
 
 }  // namespace aligndraw::cuda

@@ -144,24 +144,24 @@ __global__ void __launch_bounds__(persistent::threads, 1) forward(Forward<T> loo
 }  // namespace
 
 template <class T>
-Fit forward_fit(const UnrollSizes& s, bool rounds) {
+LaunchGrid forward_grid(const UnrollSizes& s, bool rounds) {
   return with_weight_type<T>(rounds, [&]<class W>() {
-    return fit(forward<T, W>, s.batch, INT32_MAX,
+    return largest_grid(forward<T, W>, s.batch, INT32_MAX,
                [&](int64_t parts) { return ForwardBlock<T, W>::bytes(s, parts); });
   });
 }
 
 template <class T>
-const char* launch_forward(const Forward<T>& loop, bool rounds, const Fit& fit,
+const char* launch_forward(const Forward<T>& loop, bool rounds, const LaunchGrid& grid,
                            CUstream_st* stream) {
   if (loop.in.sizes.batch == 0) return nullptr;
   return with_weight_type<T>(
-      rounds, [&]<class W>() { return persistent::launch(forward<T, W>, fit, stream, loop); });
+      rounds, [&]<class W>() { return persistent::launch(forward<T, W>, grid, stream, loop); });
 }
 
-template Fit forward_fit<float>(const UnrollSizes&, bool);
-template Fit forward_fit<double>(const UnrollSizes&, bool);
-template const char* launch_forward(const Forward<float>&, bool, const Fit&, CUstream_st*);
-template const char* launch_forward(const Forward<double>&, bool, const Fit&, CUstream_st*);
+template LaunchGrid forward_grid<float>(const UnrollSizes&, bool);
+template LaunchGrid forward_grid<double>(const UnrollSizes&, bool);
+template const char* launch_forward(const Forward<float>&, bool, const LaunchGrid&, CUstream_st*);
+template const char* launch_forward(const Forward<double>&, bool, const LaunchGrid&, CUstream_st*);
 
 }  // namespace aligndraw::cuda

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "../gemm.h"
-#include "fit.h"
+#include "launch_grid.h"
 #include "glue.h"
 #include "loop.h"
 
@@ -15,17 +15,17 @@ namespace aligndraw::cuda {
 
 // Returns the grid of one launch for all steps, or nothing where the loop takes launches per step.
 // ALIGNDRAW_LOOP forces "launches" or "persistent", for comparisons. "auto" takes one launch where
-// it does so `by_itself` and make_fit() finds enough shared memory.
-template <class MakeFit>
-std::optional<Fit> one_launch(const char* op, bool by_itself, const MakeFit& make_fit) {
+// it does so `by_itself` and make_grid() finds enough shared memory.
+template <class MakeGrid>
+std::optional<LaunchGrid> one_launch(const char* op, bool by_itself, const MakeGrid& make_grid) {
   const char* const variable = std::getenv("ALIGNDRAW_LOOP");
   const std::string_view form = variable && *variable ? variable : "auto";
   if (form != "auto" && form != "launches" && form != "persistent")
     fail("ALIGNDRAW_LOOP must be auto, launches or persistent, got '", form, "'");
   if (form == "launches" || (form == "auto" && !by_itself)) return {};
-  const Fit fit = make_fit();
-  if (!fit.reason) return fit;
-  if (form == "persistent") fail(op, ": ALIGNDRAW_LOOP=persistent cannot be: ", fit.reason);
+  const LaunchGrid grid = make_grid();
+  if (!grid.reason) return grid;
+  if (form == "persistent") fail(op, ": ALIGNDRAW_LOOP=persistent cannot be: ", grid.reason);
   return {};
 }
 

@@ -55,9 +55,10 @@ __attribute__((visibility("default"))) const char* exact_then_rounded(float* res
   return text_of_error([&] {
     const auto a = aligndraw::matrix(left, m, k), b = aligndraw::matrix(right, n, k);
     const auto to = aligndraw::matrix(result, m, n);
-    const Left<float> exact_left(a, false, Isa::portable), rounded_left(a, true, Isa::amx);
-    const Right<float> exact_right(b, false, Isa::portable), rounded_right(b, true, Isa::amx);
-    multiply<float>({{to, exact_left, exact_right}, {to, rounded_left, rounded_right, true}}, 1);
+    const Left<float> unrounded_left(a, false, Isa::portable), rounded_left(a, true, Isa::amx);
+    const Right<float> unrounded_right(b, false, Isa::portable), rounded_right(b, true, Isa::amx);
+    multiply<float>(
+        {{to, unrounded_left, unrounded_right}, {to, rounded_left, rounded_right, true}}, 1);
   });
 }
 }
