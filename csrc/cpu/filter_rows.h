@@ -155,7 +155,7 @@ ALIGNDRAW_KERNEL math::AxisGrads<T> backward(const Filters<T>& f, const T* grad,
   };
   int64_t i = 0;
   for (; i + lanes<T> <= size; i += lanes<T>) add(i, WholeVector<T>());
-  if (i < size) add(i, Part<T>(size - i));
+  if (i < size) add(i, PartialVector<T>(size - i));
   Simd<T> all[lanes<T> < 4 ? 4 : lanes<T>] = {grads.centre, grads.spacing, grads.log_variance,
                                               grads.along};
   for (int m = 0; m < 4; m += lanes<T>) sum_lanes<T>(all + m);

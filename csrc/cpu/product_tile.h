@@ -119,7 +119,7 @@ ALIGNDRAW_KERNEL_INLINE void multiply_last(const Strip<T>& strip, int64_t column
   if (left == before + lanes<T>)
     return multiply_tile<rows, vectors>(strip, column, put, WholeVector<T>());
   if (left > before)
-    return multiply_tile<rows, vectors>(strip, column, put, Part<T>(left - before));
+    return multiply_tile<rows, vectors>(strip, column, put, PartialVector<T>(left - before));
   if constexpr (vectors > 1) multiply_last<rows, vectors - 1>(strip, column, put);
 }
 
@@ -391,7 +391,7 @@ ALIGNDRAW_KERNEL void dot_strip(const Dots<T>& d, int64_t column, const Last& la
 
 template <class T>
 ALIGNDRAW_KERNEL void dots(const Dots<T>& d) {
-  const Part<T> last(d.width % lanes<T>);
+  const PartialVector<T> last(d.width % lanes<T>);
   int64_t column = 0;
   for (; column + dot_sums <= d.columns; column += dot_sums) dot_strip<dot_sums>(d, column, last);
   if constexpr (dot_sums > 8)

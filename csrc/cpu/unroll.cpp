@@ -85,7 +85,7 @@ void run_forward(const Arguments<T>& in, const UnrollOutputs<T>& out) {
                   out.canvases + ((t - 1) * batch + b) * volume, canvas);
     return canvas;
   };
-  partition.each_part([&](const Part<ForwardWorkspace<T>>& part) {
+  partition.each_part([&](const BatchPart<ForwardWorkspace<T>>& part) {
     const auto left = [&](const T* data, int64_t columns) {
       return in.left(part.of(data, columns));
     };
@@ -228,7 +228,7 @@ void run_backward(const Arguments<T>& in, const UnrollTape<T>& tape,
   const auto decoder_hh = weight(in.decoder_hh, 4 * s.decoder, s.decoder);
   const auto all_heads = weight(in.heads, heads, s.decoder);
 
-  partition.each_part([&](const Part<BackwardWorkspace<T>>& part) {
+  partition.each_part([&](const BatchPart<BackwardWorkspace<T>>& part) {
     const auto left = [&](const T* data, int64_t columns) {
       return in.left(part.of(data, columns));
     };

@@ -52,7 +52,7 @@ void run(const UnrollPriorPointers<T>& in, const UnrollPriorOutputs<T>& out) {
                 Left<T>(matrix(in.words, batch * words, s.word_size), false), of_context}},
               torch::stable::get_num_threads());
   const Partition<Workspace<T>> partition(batch, [&] { return std::make_unique<Workspace<T>>(s); });
-  partition.each_part([&](const Part<Workspace<T>>& part) {
+  partition.each_part([&](const BatchPart<Workspace<T>>& part) {
     const auto left = [&](const T* x, int64_t columns) {
       return Left<T>(part.of(x, columns), false);
     };
