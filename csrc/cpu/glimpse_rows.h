@@ -283,7 +283,7 @@ ALIGNDRAW_KERNEL bool find_errors(const T* pixels, const T* canvas, T* error, T*
 
 // In the rows that the window touches.
 template <class T>
-ALIGNDRAW_KERNEL bool put_errors(const Reader<T>& r, const Image<T>& image, T* sigmoid) {
+ALIGNDRAW_KERNEL bool put_errors(const ReadWorkspace<T>& r, const Image<T>& image, T* sigmoid) {
   const int64_t first = r.window.y.first * r.width;
   const int64_t count = (r.window.y.end - r.window.y.first) * r.width;
   bool is_finite = true;
@@ -295,7 +295,7 @@ ALIGNDRAW_KERNEL bool put_errors(const Reader<T>& r, const Image<T>& image, T* s
 
 // Image and canvas in the rows that the window does not touch.
 template <class T>
-ALIGNDRAW_KERNEL bool is_finite_outside(const Reader<T>& r, const Image<T>& image) {
+ALIGNDRAW_KERNEL bool is_finite_outside(const ReadWorkspace<T>& r, const Image<T>& image) {
   const int64_t before = r.window.y.first * r.width, behind = r.window.y.end * r.width;
   bool is_finite = true;
   for (int64_t at = 0; at < r.channels * r.area; at += r.area)
@@ -306,7 +306,7 @@ ALIGNDRAW_KERNEL bool is_finite_outside(const Reader<T>& r, const Image<T>& imag
 
 // The errors of an image, or all pixels are touched where one is not finite.
 template <class T>
-ALIGNDRAW_KERNEL_INLINE void find_errors(Reader<T>& r, const Image<T>& image, T* sigmoid) {
+ALIGNDRAW_KERNEL_INLINE void find_errors(ReadWorkspace<T>& r, const Image<T>& image, T* sigmoid) {
   if (!image.canvas) return touch_all_unless_finite(r.window, image.pixels, r.channels * r.area);
   if (put_errors(r, image, sigmoid) && is_finite_outside(r, image)) return;
   if (touches_all(r.window)) return;
@@ -315,14 +315,14 @@ ALIGNDRAW_KERNEL_INLINE void find_errors(Reader<T>& r, const Image<T>& image, T*
 }
 
 template <class T>
-ALIGNDRAW_KERNEL_INLINE void filter_rows(const Reader<T>& r, const Image<T>& image) {
+ALIGNDRAW_KERNEL_INLINE void filter_rows(const ReadWorkspace<T>& r, const Image<T>& image) {
   const int64_t most_rows = filters_of_strip(r.window.y);
   for (int64_t c = 0; c < r.planes; ++c)
     filter_rows(r.window, most_rows, r.plane(image, c), r.rows + c * r.size * r.window.stride);
 }
 
 template <class T>
-ALIGNDRAW_KERNEL void read(Reader<T>& r, const Image<T>& image, T* result) {
+ALIGNDRAW_KERNEL void read(ReadWorkspace<T>& r, const Image<T>& image, T* result) {
   place(r.window, image.window);
   find_errors(r, image, static_cast<T*>(nullptr));
   filter_rows(r, image);
@@ -353,8 +353,8 @@ struct SigmoidBackward {
 };
 
 template <class T>
-ALIGNDRAW_KERNEL void read_backward(BackwardReader<T>& r, const Image<T>& image, const T* grad,
-                                    const ImageGrads<T>& grads) {
+ALIGNDRAW_KERNEL void read_backward(ReadBackwardWorkspace<T>& r, const Image<T>& image,
+                                    const T* grad, const ImageGrads<T>& grads) {
   Window<T>& w = r.window;
   const int64_t patch = r.size * r.size, drawn = r.size * w.stride;
   place(w, image.window);
@@ -388,8 +388,8 @@ ALIGNDRAW_KERNEL void read_backward(BackwardReader<T>& r, const Image<T>& image,
 // ---- write ----
 
 template <class T>
-ALIGNDRAW_KERNEL void write(Writer<T>& w, const T* patch, const T* parameters, const T* canvas,
-                            T* result) {
+ALIGNDRAW_KERNEL void write(WriteWorkspace<T>& w, const T* patch, const T* parameters,
+                            const T* canvas, T* result) {
   Window<T>& window = w.window;
   const int64_t count = w.channels * w.size * w.size;
   place(window, parameters);
@@ -405,7 +405,7 @@ ALIGNDRAW_KERNEL void write(Writer<T>& w, const T* patch, const T* parameters, c
 
 // The gradient of the patch is a glimpse of that of the canvas.
 template <class T>
-ALIGNDRAW_KERNEL void write_backward(BackwardWriter<T>& w, const T* grad, const T* patch,
+ALIGNDRAW_KERNEL void write_backward(WriteBackwardWorkspace<T>& w, const T* grad, const T* patch,
                                      const T* parameters, T* grad_patch, T* grad_parameters) {
   Window<T>& window = w.window;
   const int64_t count = w.channels * w.size * w.size;

@@ -36,13 +36,13 @@ Caption<T> caption_of(const Arguments<T>& in, const T* outputs, int64_t b) {
 template <class T>
 struct ForwardWorkspace {
   explicit ForwardWorkspace(const UnrollSizes& s)
-      : reader(s.channels, s.height, s.width, s.read_size, true),
-        writer(s.channels, s.height, s.width, s.write_size),
+      : read(s.channels, s.height, s.width, s.read_size, true),
+        write(s.channels, s.height, s.width, s.write_size),
         kl_terms(s.latents),
         ratio_terms(s.latents) {}
 
-  Reader<T> reader;
-  Writer<T> writer;
+  ReadWorkspace<T> read;
+  WriteWorkspace<T> write;
   Buffer<T> kl_terms, ratio_terms;
 };
 
@@ -81,7 +81,7 @@ void run_forward(const Arguments<T>& in, const UnrollOutputs<T>& out) {
     if (t == 0)
       std::copy_n(in.canvas, volume, canvas);
     else
-      forward_row(workspace.writer, outputs + s.patch_at(), outputs + s.write_window_at(),
+      forward_row(workspace.write, outputs + s.patch_at(), outputs + s.write_window_at(),
                   out.canvases + ((t - 1) * batch + b) * volume, canvas);
     return canvas;
   };
@@ -130,7 +130,7 @@ void run_forward(const Arguments<T>& in, const UnrollOutputs<T>& out) {
         const T* const outputs = finish_heads(t, b);
         const T* const canvas = write_canvas(workspace, t, b, outputs);
         T* const input = encoder_in + b * s.encoder_in();
-        forward_row(workspace.reader, {in.image + b * volume, canvas, outputs + s.read_window_at()},
+        forward_row(workspace.read, {in.image + b * volume, canvas, outputs + s.read_window_at()},
                     input);
         std::copy_n(decoder_h + b * s.decoder, s.decoder, input + s.glimpse());
         T* const context = decoder_in + b * s.decoder_in() + s.latents;
@@ -175,13 +175,13 @@ void run_forward(const Arguments<T>& in, const UnrollOutputs<T>& out) {
 template <class T>
 struct BackwardWorkspace {
   explicit BackwardWorkspace(const UnrollSizes& s)
-      : reader(s.channels, s.height, s.width, s.read_size, true),
-        writer(s.channels, s.height, s.width, s.write_size),
+      : read(s.channels, s.height, s.width, s.read_size, true),
+        write(s.channels, s.height, s.width, s.write_size),
         prior(2 * s.latents),
         energies(s.words) {}
 
-  BackwardReader<T> reader;
-  BackwardWriter<T> writer;
+  ReadBackwardWorkspace<T> read;
+  WriteBackwardWorkspace<T> write;
   Buffer<T> prior, energies;
 };
 
@@ -248,7 +248,7 @@ void run_backward(const Arguments<T>& in, const UnrollTape<T>& tape,
     const auto write_backward_at = [&](BackwardWorkspace<T>& workspace, int64_t t, int64_t b) {
       const T* const outputs = tape.head_outputs + ((t + 1) * batch + b) * heads;
       T* const d = d_heads + ((t + 1) * batch + b) * heads;
-      backward_row(workspace.writer, d_canvas + b * volume, outputs + s.patch_at(),
+      backward_row(workspace.write, d_canvas + b * volume, outputs + s.patch_at(),
                    outputs + s.write_window_at(), d + s.patch_at(), d + s.write_window_at());
       add_row(d + s.write_window_at(), given.windows + (t * batch + b) * 5, 5);
     };
@@ -256,7 +256,7 @@ void run_backward(const Arguments<T>& in, const UnrollTape<T>& tape,
       const T* const input = d_encoder_in + b * s.encoder_in();
       const int64_t at = (t * batch + b) * heads + s.read_window_at();
       backward_row(
-          workspace.reader,
+          workspace.read,
           {in.image + b * volume, tape.canvases + (t * batch + b) * volume, tape.head_outputs + at},
           input,
           {out.image ? out.image + b * volume : nullptr, d_heads + at, d_canvas + b * volume,
