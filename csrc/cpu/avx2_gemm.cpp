@@ -28,14 +28,14 @@ struct Avx2 {
   static ALIGNDRAW_GEMM_TARGET_INLINE Sums multiply_add(Vector a, Vector b, Sums sums) {
     return _mm256_fmadd_ps(a, b, sums);
   }
-  static ALIGNDRAW_GEMM_TARGET_INLINE void put(float* to, Sums sums, bool adds) {
-    _mm256_storeu_ps(to, adds ? _mm256_add_ps(_mm256_loadu_ps(to), sums) : sums);
+  static ALIGNDRAW_GEMM_TARGET_INLINE void put(float* to, Sums sums, bool accumulate) {
+    _mm256_storeu_ps(to, accumulate ? _mm256_add_ps(_mm256_loadu_ps(to), sums) : sums);
   }
-  static ALIGNDRAW_GEMM_TARGET_INLINE void put_part(float* to, Sums sums, bool adds,
+  static ALIGNDRAW_GEMM_TARGET_INLINE void put_part(float* to, Sums sums, bool accumulate,
                                                     int64_t count) {
     const __m256i part = _mm256_cmpgt_epi32(_mm256_set1_epi32(int(count)),
                                             _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-    if (adds) sums = _mm256_add_ps(_mm256_maskload_ps(to, part), sums);
+    if (accumulate) sums = _mm256_add_ps(_mm256_maskload_ps(to, part), sums);
     _mm256_maskstore_ps(to, part, sums);
   }
 };

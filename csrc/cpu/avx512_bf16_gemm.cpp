@@ -40,7 +40,7 @@ struct Avx512Bf16 : Avx512Sums {
 // 8 rows at a time.
 ALIGNDRAW_GEMM_TARGET void multiply_block(const uint32_t* const* left, const uint32_t* const* right,
                                           int left_tiles, int64_t depth, float* result,
-                                          int64_t row_stride, bool adds) {
+                                          int64_t row_stride, bool accumulate) {
   constexpr int count = 8;
   for (int64_t first = 0; first < left_tiles * strip; first += count) {
     const uint32_t* of_left = left[first / strip] + first % strip * strip;
@@ -50,8 +50,8 @@ ALIGNDRAW_GEMM_TARGET void multiply_block(const uint32_t* const* left, const uin
     for (int r = 0; r < count; ++r)
 #pragma GCC unroll 2
       for (int v = 0; v < 2; ++v)
-        sums[r][v] = adds ? _mm512_loadu_ps(result + (first + r) * row_stride + v * strip)
-                          : _mm512_setzero_ps();
+        sums[r][v] = accumulate ? _mm512_loadu_ps(result + (first + r) * row_stride + v * strip)
+                                : _mm512_setzero_ps();
     for (int64_t k = 0; k < depth; ++k, of_left += strip * (strip - 1))
       for (int64_t p = 0; p < strip; ++p, one += strip, two += strip, ++of_left) {
         const __m512i b[] = {_mm512_loadu_si512(one), _mm512_loadu_si512(two)};

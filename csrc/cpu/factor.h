@@ -45,14 +45,14 @@ struct Right {
   std::optional<Tiles> tiles;
 };
 
-// result = left rightᵀ, or with `adds` result += that. Both factors are rounded, or neither is. The
-// columns of the result are contiguous.
+// result = left rightᵀ, or with `accumulate` result += that. Both factors are rounded, or neither
+// is. The columns of the result are contiguous.
 template <class T>
 struct Product {
   Matrix<T> result;
   const Left<T>& left;
   const Right<T>& right;
-  bool adds = false;
+  bool accumulate = false;
 };
 
 // Forms products that have equally many rows each, in their order, with one barrier between the

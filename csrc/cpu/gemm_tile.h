@@ -6,7 +6,7 @@
 //   Number, Vector (of numbers), Sums (a vector of sums), lanes,
 //   most_rows<strips>: rows of the result that the registers hold beside one row of the panel,
 //   zero(), load(from), broadcast(from), multiply_add(a, b, sums),
-//   put(to, sums, adds), put_part(to, sums, adds, count) of the first `count` lanes.
+//   put(to, sums, accumulate), put_part(to, sums, accumulate, count) of the first `count` lanes.
 #include <utility>
 
 #include "gemm_kernels.h"
@@ -54,9 +54,9 @@ ALIGNDRAW_GEMM_TARGET_INLINE void multiply_tile(const PanelProduct<typename Ops:
       auto* const at = to + v * Ops::lanes;
       const int64_t count = p.columns - v * Ops::lanes;
       if (v < whole || count >= Ops::lanes)
-        Ops::put(at, sums[r][v], p.adds);
+        Ops::put(at, sums[r][v], p.accumulate);
       else if (count > 0)
-        Ops::put_part(at, sums[r][v], p.adds, count);
+        Ops::put_part(at, sums[r][v], p.accumulate, count);
     }
   }
 }

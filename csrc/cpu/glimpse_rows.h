@@ -335,7 +335,7 @@ struct SigmoidBackward {
   T* result;
   const T* sigmoid;
   int64_t stride;
-  bool adds;
+  bool accumulate;
 
   template <class Access>
   ALIGNDRAW_KERNEL_INLINE void put(int64_t row, int64_t column, Simd<T> sums,
@@ -344,7 +344,7 @@ struct SigmoidBackward {
     Simd<T> s;
     access.load(s, sigmoid + at);
     sums *= s * (s - 1);
-    if (adds) {
+    if (accumulate) {
       access.load(s, result + at);
       sums += s;
     }
@@ -369,18 +369,18 @@ ALIGNDRAW_KERNEL void read_backward(ReadBackwardWorkspace<T>& r, const Image<T>&
     T* const of_image = r.grads.drawn + c * drawn;
     const T* const of_error = r.grads.drawn + (r.channels + c) * drawn;
     if (grads.canvas) {
-      if (!grads.adds) put_outside<T>(w, grads.canvas + at, nullptr);
+      if (!grads.accumulate) put_outside<T>(w, grads.canvas + at, nullptr);
       draw_rows(w, of_error,
                 SigmoidBackward<T>{grads.canvas + at + box(w), r.seen + at + box(w), r.width,
-                                   grads.adds});
+                                   grads.accumulate});
     }
     if (grads.image) {
       if (image.canvas)
         for (int64_t n = 0; n < drawn; ++n) of_image[n] += of_error[n];
       T* const to = grads.image + at;
-      if (!grads.adds) put_outside<T>(w, to, nullptr);
+      if (!grads.accumulate) put_outside<T>(w, to, nullptr);
       draw_rows(w, of_image,
-                PlainSums<T>{to + box(w), r.width, grads.adds ? to + box(w) : nullptr});
+                PlainSums<T>{to + box(w), r.width, grads.accumulate ? to + box(w) : nullptr});
     }
   }
 }

@@ -26,14 +26,14 @@ struct Neon {
   static ALIGNDRAW_GEMM_TARGET_INLINE Sums multiply_add(Vector a, Vector b, Sums sums) {
     return vfmaq_f32(sums, a, b);
   }
-  static ALIGNDRAW_GEMM_TARGET_INLINE void put(float* to, Sums sums, bool adds) {
-    vst1q_f32(to, adds ? vaddq_f32(vld1q_f32(to), sums) : sums);
+  static ALIGNDRAW_GEMM_TARGET_INLINE void put(float* to, Sums sums, bool accumulate) {
+    vst1q_f32(to, accumulate ? vaddq_f32(vld1q_f32(to), sums) : sums);
   }
-  static ALIGNDRAW_GEMM_TARGET_INLINE void put_part(float* to, Sums sums, bool adds,
+  static ALIGNDRAW_GEMM_TARGET_INLINE void put_part(float* to, Sums sums, bool accumulate,
                                                     int64_t count) {
     float numbers[lanes];
     vst1q_f32(numbers, sums);
-    for (int64_t i = 0; i < count; ++i) to[i] = adds ? to[i] + numbers[i] : numbers[i];
+    for (int64_t i = 0; i < count; ++i) to[i] = accumulate ? to[i] + numbers[i] : numbers[i];
   }
 };
 

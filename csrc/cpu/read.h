@@ -10,11 +10,12 @@ struct Image {
   const T *pixels, *canvas, *window;
 };
 
-// Image and canvas are null where they are not wanted; with `adds` they are added to what is there.
+// Image and canvas are null where they are not wanted; with `accumulate` they are added to what is
+// there.
 template <class T>
 struct ImageGrads {
   T *image, *window, *canvas;
-  bool adds = false;
+  bool accumulate = false;
 };
 
 template <class T>

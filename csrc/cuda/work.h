@@ -98,8 +98,9 @@ class Work {
     return operand(m, allocate_rounding(m.rows * m.columns));
   }
 
-  void multiply(Matrix<T> result, Matrix<const T> a, Matrix<const T> b, bool adds = false) const {
-    aligndraw::multiply(result, a, b, adds, like_.device());
+  void multiply(Matrix<T> result, Matrix<const T> a, Matrix<const T> b,
+                bool accumulate = false) const {
+    aligndraw::multiply(result, a, b, accumulate, like_.device());
   }
   void multiply(Matrix<T> result, const Operand<T>& a, const Operand<T>& b) const {
     if constexpr (std::is_same_v<T, float>)
