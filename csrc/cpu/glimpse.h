@@ -24,13 +24,13 @@ struct Filters {
   const int64_t stride = padded(length);
   const Buffer<T> pixels{stride};  // a + 1; behind the last one, so far off that every filter is 0
   const Buffer<T> reaches{padded(size)};
-  const Buffer<T> taps{size * stride};                         // F
-  const Buffer<T> centres{padded(size)}, rests{padded(size)};  // mu_i, and 1e-4 / (sum + 1e-4)
+  const Buffer<T> taps{size * stride};                            // F
+  const Buffer<T> centres{padded(size)}, deficits{padded(size)};  // mu_i, and 1e-4 / (sum + 1e-4)
   // Outside these pixels filter i is 0, by underflow; both grow with i.
   const Buffer<int32_t> firsts{padded(size)}, ends{padded(size)};
   // Of the gradient: the pixel that a filter peaks on, how far off that its centre is, and five
   // sums of each filter, as vectors and added up.
-  const Buffer<T> peaks{padded(size)}, leans{padded(size)};
+  const Buffer<T> peaks{padded(size)}, peak_offsets{padded(size)};
   const Buffer<T> sums{padded(5 * size) * block}, found{padded(5 * size)};
   int64_t first = 0, end = length;  // likewise of all filters
 

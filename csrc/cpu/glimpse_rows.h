@@ -247,7 +247,7 @@ ALIGNDRAW_KERNEL void window_backward(const Window<T>& w, const WindowGrads<T>& 
   y_backward(w, grads, planes);
   const auto x_grads = backward(x, grads.x.data(), w.stride, w.grid.sharpness);
   const auto y_grads = backward(y, grads.y.data(), grads.y_stride, w.grid.sharpness);
-  math::window_backward(x_grads, y_grads, power * x_grads.along, parameters, w.grid, w.height,
+  math::window_backward(x_grads, y_grads, power * x_grads.grad_sum, parameters, w.grid, w.height,
                         w.width, grad_parameters);
 }
 

@@ -1,5 +1,5 @@
-// attend on raw memory: see ../attend.h for the contract, ../math/attend.h for the formulas. Both
-// return nullptr, or CUDA's error message.
+// attend on raw memory: see ../attend.h for the contract, ../math/attend.h for the formulas.
+// Both launchers return nullptr, or CUDA's error message.
 #pragma once
 #include <cstdint>
 

@@ -1,5 +1,5 @@
-// latent on raw memory: see ../latent.h for the contract, ../math/latent.h for the formulas. Both
-// return nullptr, or CUDA's error message.
+// latent on raw memory: see ../latent.h for the contract, ../math/latent.h for the formulas.
+// Both launchers return nullptr, or CUDA's error message.
 #pragma once
 #include <cstdint>
 

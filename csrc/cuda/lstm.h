@@ -1,5 +1,5 @@
-// lstm_gates on raw memory: see ../lstm.h for the contract, ../math/lstm.h for the formulas. Both
-// return nullptr, or CUDA's error message.
+// lstm_gates on raw memory: see ../lstm.h for the contract, ../math/lstm.h for the formulas.
+// Both launchers return nullptr, or CUDA's error message.
 #pragma once
 #include <cstdint>
 

@@ -1,5 +1,5 @@
-// read on raw memory: see ../read.h for the contract, ../math/filterbank.h for the formulas. Both
-// return nullptr, or CUDA's error message.
+// read on raw memory: see ../read.h for the contract, ../math/filterbank.h for the formulas.
+// Both launchers return nullptr, or CUDA's error message.
 #pragma once
 #include <cstdint>
 

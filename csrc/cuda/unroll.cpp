@@ -1,6 +1,6 @@
 // unroll on a GPU, in one of two forms: 8 launches per step forward and 9 back, four of them
-// products each way; or one launch each way for all steps. One product serves all consumers of a
-// state (StackedWeights).
+// products each way; or one launch each way for all steps. All weights of a state are stacked for
+// one product (StackedWeights).
 #include "unroll.h"
 
 #include "../unroll_arrays.h"

@@ -119,11 +119,10 @@ class Work {
   std::vector<Tensor> kept_;
 };
 
-// All weights that one state is multiplied with, stacked by rows, so that one product serves them
-// all:
+// All weights that one state is multiplied with, stacked by rows, so that one product is enough:
 //
-//   weights [columns, units]        h_dec: heads, encoder_ih, decoder_hh     h_enc: posterior,
-//   encoder_hh
+//   weights [columns, units]   of h_dec: heads, encoder_ih, decoder_hh
+//                              of h_enc: posterior, encoder_hh
 //
 // The products of the rows in [unrounded, unrounded_end) are never of rounded operands.
 template <class T>

@@ -1,5 +1,5 @@
-// write on raw memory: see ../write.h for the contract, ../math/filterbank.h for the formulas. Both
-// return nullptr, or CUDA's error message.
+// write on raw memory: see ../write.h for the contract, ../math/filterbank.h for the formulas.
+// Both launchers return nullptr, or CUDA's error message.
 #pragma once
 #include <cstdint>
 
