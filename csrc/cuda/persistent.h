@@ -117,7 +117,8 @@ __device__ __forceinline__ void gather(T x, T (&rows)[tile_rows]) {
 // Returns the grid with the most groups that fit the device, since groups multiply their captions
 // independently. A group has at most `most_parts` blocks, each with bytes(parts) of shared memory.
 template <class... Parameters, class Bytes>
-LaunchGrid largest_grid(void (*kernel)(Parameters...), int64_t batch, int64_t most_parts, const Bytes& bytes) {
+LaunchGrid largest_grid(void (*kernel)(Parameters...), int64_t batch, int64_t most_parts,
+                        const Bytes& bytes) {
   int device = 0, processors = 0, cooperates = 0, most = 0, blocks = 0;
   const auto none = [](const char* reason) { return LaunchGrid{0, 0, 0, reason}; };
   cudaError_t error = cudaGetDevice(&device);

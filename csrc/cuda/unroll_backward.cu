@@ -140,7 +140,7 @@ template <class T>
 LaunchGrid backward_grid(const UnrollSizes& s, bool rounds) {
   return with_weight_type<T>(rounds, [&]<class W>() {
     return largest_grid(backward<T, W>, s.batch, INT32_MAX,
-               [&](int64_t parts) { return BackwardBlock<T, W>::bytes(s, parts); });
+                        [&](int64_t parts) { return BackwardBlock<T, W>::bytes(s, parts); });
   });
 }
 
@@ -155,6 +155,7 @@ const char* launch_backward(const Backward<T>& loop, bool rounds, const LaunchGr
 template LaunchGrid backward_grid<float>(const UnrollSizes&, bool);
 template LaunchGrid backward_grid<double>(const UnrollSizes&, bool);
 template const char* launch_backward(const Backward<float>&, bool, const LaunchGrid&, CUstream_st*);
-template const char* launch_backward(const Backward<double>&, bool, const LaunchGrid&, CUstream_st*);
+template const char* launch_backward(const Backward<double>&, bool, const LaunchGrid&,
+                                     CUstream_st*);
 
 }  // namespace aligndraw::cuda

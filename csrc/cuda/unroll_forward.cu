@@ -147,7 +147,7 @@ template <class T>
 LaunchGrid forward_grid(const UnrollSizes& s, bool rounds) {
   return with_weight_type<T>(rounds, [&]<class W>() {
     return largest_grid(forward<T, W>, s.batch, INT32_MAX,
-               [&](int64_t parts) { return ForwardBlock<T, W>::bytes(s, parts); });
+                        [&](int64_t parts) { return ForwardBlock<T, W>::bytes(s, parts); });
   });
 }
 

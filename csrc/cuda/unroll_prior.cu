@@ -263,20 +263,22 @@ const char* launch_writes(const PriorLoop<T>& loop, CUstream_st* stream) {
 template <class T>
 LaunchGrid persistent_grid(const UnrollSizes& s) {
   return persistent::largest_grid(all_steps<T>, s.batch, s.decoder,
-                         [&](int64_t parts) { return persistent_bytes<T>(s, parts); });
+                                  [&](int64_t parts) { return persistent_bytes<T>(s, parts); });
 }
 
 template <class T>
-const char* launch_persistent(const PersistentPrior<T>& loop, const LaunchGrid& grid, CUstream_st* stream) {
+const char* launch_persistent(const PersistentPrior<T>& loop, const LaunchGrid& grid,
+                              CUstream_st* stream) {
   if (loop.loop.in.sizes.batch == 0) return nullptr;
   return persistent::launch(all_steps<T>, grid, stream, loop);
 }
 
-#define FOR(T)                                                            \
-  template const char* launch_stage(const PriorAttend<T>&, CUstream_st*); \
-  template const char* launch_writes(const PriorLoop<T>&, CUstream_st*);  \
-  template LaunchGrid persistent_grid<T>(const UnrollSizes&);                     \
-  template const char* launch_persistent(const PersistentPrior<T>&, const LaunchGrid&, CUstream_st*);
+#define FOR(T)                                                                         \
+  template const char* launch_stage(const PriorAttend<T>&, CUstream_st*);              \
+  template const char* launch_writes(const PriorLoop<T>&, CUstream_st*);               \
+  template LaunchGrid persistent_grid<T>(const UnrollSizes&);                          \
+  template const char* launch_persistent(const PersistentPrior<T>&, const LaunchGrid&, \
+                                         CUstream_st*);
 FOR(float)
 FOR(double)
 #undef FOR

@@ -42,7 +42,8 @@ struct PersistentPrior {
 template <class T>
 LaunchGrid persistent_grid(const UnrollSizes& sizes);
 template <class T>
-const char* launch_persistent(const PersistentPrior<T>& loop, const LaunchGrid& grid, CUstream_st* stream);
+const char* launch_persistent(const PersistentPrior<T>& loop, const LaunchGrid& grid,
+                              CUstream_st* stream);
 
 // Writes all patches on c_0. No step reads the canvas, so one launch writes them all.
 template <class T>
