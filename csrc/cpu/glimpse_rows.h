@@ -40,7 +40,7 @@ ALIGNDRAW_KERNEL_INLINE void place(Window<T>& w, const T* parameters) {
   place(w.y, w.grid.y, w.grid.spacing, w.grid.sharpness);
   if (std::isnan(w.grid.x + w.grid.y + w.grid.gamma)) return touch_all(w);
   if (w.x.first == w.x.end) return;
-  w.x.first = w.x.first / block * block;
+  w.x.first = w.x.first / row_multiple * row_multiple;
   w.x.end = std::min(padded(w.x.end), w.width);
 }
 
@@ -126,19 +126,19 @@ ALIGNDRAW_KERNEL_INLINE void filter_rows(const Window<T>& w, int64_t most_rows, 
 // The rows of a matrix [size, stride] that make panels, in the columns of the box.
 template <class T>
 ALIGNDRAW_KERNEL void make_panels(const Window<T>& w, const T* rows, T* panels) {
-  static_assert(block == 2 * panel_rows);
+  static_assert(row_multiple == 2 * panel_rows);
   for (int64_t p = 0; p < w.panels; ++p) {
     const int64_t count = std::min<int64_t>(panel_rows, w.size - p * panel_rows);
     const T* from = rows + p * panel_rows * w.stride;
-    T fewer[panel_rows * block] = {};
-    for (int64_t b = w.x.first; b < w.x.end; b += block) {
+    T fewer[panel_rows * row_multiple] = {};
+    for (int64_t b = w.x.first; b < w.x.end; b += row_multiple) {
       T* const to = panels + p * w.panel + b * panel_rows;
       if (count == panel_rows) {
-        transpose_pairs(from + b, w.stride, to, block);
+        transpose_pairs(from + b, w.stride, to, row_multiple);
       } else {
         for (int64_t i = 0; i < count; ++i)
-          std::copy_n(from + i * w.stride + b, block, fewer + i * block);
-        transpose_pairs(fewer, block, to, block);
+          std::copy_n(from + i * w.stride + b, row_multiple, fewer + i * row_multiple);
+        transpose_pairs(fewer, row_multiple, to, row_multiple);
       }
     }
   }
@@ -220,10 +220,10 @@ ALIGNDRAW_KERNEL void y_backward(const Window<T>& w, const WindowGrads<T>& grads
                                             grads.panels + p * w.panel + x.first * panel_rows,
                                             w.panels * w.panel, planes, width},
                             pairs);
-    const int64_t found = (pixels + 1) / 2 * block;
+    const int64_t found = (pixels + 1) / 2 * row_multiple;
     std::fill_n(pairs + found, padded(pixels) * panel_rows - found, T(0));
-    for (int64_t a = 0; a < pixels; a += block)
-      transpose_pairs(pairs + a * panel_rows, block,
+    for (int64_t a = 0; a < pixels; a += row_multiple)
+      transpose_pairs(pairs + a * panel_rows, row_multiple,
                       grads.y + p * panel_rows * grads.y_stride + y.first + a, grads.y_stride);
   }
   const int64_t before = w.size - w.alone;
