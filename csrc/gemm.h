@@ -95,17 +95,17 @@ Tensor tensor_of(Matrix<T> m, Device device) {
   return tensor_at(m.data, {m.rows, m.columns}, {m.row_stride, m.col_stride}, device);
 }
 
-// result = a b, or with `adds` result += a b; all three are in the device's memory.
+// result = a b, or with `accumulate` result += a b; all three are in the device's memory.
 template <class T>
-void multiply(Matrix<T> result, Matrix<const T> a, Matrix<const T> b, bool adds = false,
+void multiply(Matrix<T> result, Matrix<const T> a, Matrix<const T> b, bool accumulate = false,
               Device device = on_cpu) {
   const Tensor out = tensor_of(result, device), left = tensor_of(a, device);
   const Tensor right = tensor_of(b, device);
   const bool here = device.type() == on_cpu;
   const auto mm = here ? aoti_torch_cpu_mm_out : aoti_torch_cuda_mm_out;
   const auto addmm = here ? aoti_torch_cpu_addmm_out : aoti_torch_cuda_addmm_out;
-  check_product(adds ? addmm(out.get(), out.get(), left.get(), right.get(), 1, 1)
-                     : mm(out.get(), left.get(), right.get()));
+  check_product(accumulate ? addmm(out.get(), out.get(), left.get(), right.get(), 1, 1)
+                           : mm(out.get(), left.get(), right.get()));
 }
 
 // result = a b of bfloat16, with sums in float. PyTorch has no such product on a CPU: there the

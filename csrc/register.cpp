@@ -15,7 +15,7 @@
 
 namespace aligndraw {
 
-// The numbers of the ISA that serves and of the best one here: aligndraw/backends.py.
+// The numbers of the ISA that is used and of the best one here: aligndraw/backends.py.
 STABLE_TORCH_LIBRARY_FRAGMENT(aligndraw, ops) {
   ops.def("isa() -> int");
   ops.def("best_isa() -> int");

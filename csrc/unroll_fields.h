@@ -1,5 +1,5 @@
-// Every array of unroll and unroll_prior, named once, with its shape: aligndraw/ops/unroll.py and
-// unroll_prior.py are the other side, in the same order. No torch.
+// Every array of unroll and unroll_prior, named once, with its shape. The same lists, in the same
+// order, stand in aligndraw/ops: _unroll_fields.py, _decoder.py and unroll_prior.py. No torch.
 //
 // A list calls the macro that it is given for each of its fields:
 //

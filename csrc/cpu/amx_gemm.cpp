@@ -32,14 +32,14 @@ ALIGNDRAW_AMX void release_tiles() { _tile_release(); }
 //      5    |  2   |   3
 ALIGNDRAW_AMX void multiply_block(const uint32_t* const* left, const uint32_t* const* right,
                                   int left_tiles, int64_t depth, float* result, int64_t row_stride,
-                                  bool adds) {
+                                  bool accumulate) {
   const int64_t pitch = row_stride * sizeof(float), line = tile * sizeof(uint32_t);
   float* const below = result + tile * row_stride;
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);
   _tile_zero(3);
-  if (adds) {
+  if (accumulate) {
     _tile_loadd(0, result, pitch);
     _tile_loadd(1, result + tile, pitch);
     if (left_tiles == 2) {

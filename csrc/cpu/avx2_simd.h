@@ -14,9 +14,9 @@ namespace aligndraw::cpu {
 namespace {
 
 template <>
-class Part<float> {
+class PartialVector<float> {
  public:
-  ALIGNDRAW_KERNEL_INLINE explicit Part(int64_t count)
+  ALIGNDRAW_KERNEL_INLINE explicit PartialVector(int64_t count)
       : mask_(_mm256_cmpgt_epi32(_mm256_set1_epi32(int(count)),
                                  _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7))) {}
   ALIGNDRAW_KERNEL_INLINE void load(Simd<float>& vector, const float* from) const {

@@ -3,8 +3,8 @@
 #ifdef ALIGNDRAW_X86
 #include <immintrin.h>
 
-#define ALIGNDRAW_TILE ALIGNDRAW_TARGET(ALIGNDRAW_AVX512_ISA)
-#define ALIGNDRAW_TILE_INLINE ALIGNDRAW_TARGET_INLINE(ALIGNDRAW_AVX512_ISA)
+#define ALIGNDRAW_GEMM_TARGET ALIGNDRAW_TARGET(ALIGNDRAW_AVX512_ISA)
+#define ALIGNDRAW_GEMM_TARGET_INLINE ALIGNDRAW_TARGET_INLINE(ALIGNDRAW_AVX512_ISA)
 #include "avx512_sums.h"
 #include "gemm_tile.h"
 
@@ -15,9 +15,13 @@ struct Avx512 : Avx512Sums {
   using Number = float;
   using Vector = __m512;
 
-  static ALIGNDRAW_TILE_INLINE Vector load(const float* from) { return _mm512_loadu_ps(from); }
-  static ALIGNDRAW_TILE_INLINE Vector broadcast(const float* from) { return _mm512_set1_ps(*from); }
-  static ALIGNDRAW_TILE_INLINE Sums multiply_add(Vector a, Vector b, Sums sums) {
+  static ALIGNDRAW_GEMM_TARGET_INLINE Vector load(const float* from) {
+    return _mm512_loadu_ps(from);
+  }
+  static ALIGNDRAW_GEMM_TARGET_INLINE Vector broadcast(const float* from) {
+    return _mm512_set1_ps(*from);
+  }
+  static ALIGNDRAW_GEMM_TARGET_INLINE Sums multiply_add(Vector a, Vector b, Sums sums) {
     return _mm512_fmadd_ps(a, b, sums);
   }
 };

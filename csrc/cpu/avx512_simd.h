@@ -14,9 +14,10 @@ namespace aligndraw::cpu {
 namespace {
 
 template <>
-class Part<float> {
+class PartialVector<float> {
  public:
-  ALIGNDRAW_KERNEL_INLINE explicit Part(int64_t count) : mask_(__mmask16((1u << count) - 1)) {}
+  ALIGNDRAW_KERNEL_INLINE explicit PartialVector(int64_t count)
+      : mask_(__mmask16((1u << count) - 1)) {}
   ALIGNDRAW_KERNEL_INLINE void load(Simd<float>& vector, const float* from) const {
     vector = (Simd<float>)_mm512_maskz_loadu_ps(mask_, from);
   }

@@ -16,13 +16,14 @@ struct Avx512Sums {
                                    : strips == 3 ? 8
                                                  : 12;
 
-  static ALIGNDRAW_TILE_INLINE Sums zero() { return _mm512_setzero_ps(); }
-  static ALIGNDRAW_TILE_INLINE void put(float* to, Sums sums, bool adds) {
-    _mm512_storeu_ps(to, adds ? _mm512_add_ps(_mm512_loadu_ps(to), sums) : sums);
+  static ALIGNDRAW_GEMM_TARGET_INLINE Sums zero() { return _mm512_setzero_ps(); }
+  static ALIGNDRAW_GEMM_TARGET_INLINE void put(float* to, Sums sums, bool accumulate) {
+    _mm512_storeu_ps(to, accumulate ? _mm512_add_ps(_mm512_loadu_ps(to), sums) : sums);
   }
-  static ALIGNDRAW_TILE_INLINE void put_part(float* to, Sums sums, bool adds, int64_t count) {
+  static ALIGNDRAW_GEMM_TARGET_INLINE void put_part(float* to, Sums sums, bool accumulate,
+                                                    int64_t count) {
     const __mmask16 part = __mmask16((1u << count) - 1);
-    if (adds) sums = _mm512_add_ps(_mm512_maskz_loadu_ps(part, to), sums);
+    if (accumulate) sums = _mm512_add_ps(_mm512_maskz_loadu_ps(part, to), sums);
     _mm512_mask_storeu_ps(to, part, sums);
   }
 };

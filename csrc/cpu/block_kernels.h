@@ -9,11 +9,11 @@ namespace aligndraw::cpu {
 constexpr int64_t block_side = 32;
 
 // result [32, 32], rows `row_stride` apart, = the product of two row tiles of each side, or with
-// `adds` += it. left and right point to tiles that follow one another in k, `depth` of each. With
-// one left tile only the first 16 rows are formed.
+// `accumulate` += it. left and right point to tiles that follow one another in k, `depth` of each.
+// With one left tile only the first 16 rows are formed.
 using BlockKernel = void (*)(const uint32_t* const* left, const uint32_t* const* right,
                              int left_tiles, int64_t depth, float* result, int64_t row_stride,
-                             bool adds);
+                             bool accumulate);
 
 struct BlockKernels {
   BlockKernel multiply;

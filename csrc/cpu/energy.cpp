@@ -17,7 +17,7 @@ ALIGNDRAW_INLINE void forward_words(const Caption<T>& caption, int64_t units, T*
   }
 }
 
-template <bool adds, class T>
+template <bool accumulate, class T>
 ALIGNDRAW_INLINE void backward_words(const T* grad, const Caption<T>& caption, int64_t units,
                                      const CaptionGrads<T>& grads) {
   const T *const query = caption.query, *const keys = caption.keys, *const score = caption.score;
@@ -29,7 +29,7 @@ ALIGNDRAW_INLINE void backward_words(const T* grad, const Caption<T>& caption, i
 #pragma omp simd
     for (int64_t j = 0; j < units; ++j) {
       const auto part = math::energy_backward(grad[k], query[j], key[j], score[j]);
-      grad_key[j] = (adds ? grad_key[j] : T(0)) + part.key;
+      grad_key[j] = (accumulate ? grad_key[j] : T(0)) + part.key;
       grads.query[j] += part.key;
       grads.score[j] += part.score;
     }

@@ -1,5 +1,6 @@
-// Products of the loops: of float64, of float32, or of float32 rounded to bfloat16 with sums in
-// float32, in the form that the ISA is fastest with.
+// C = A Bᵀ for the loops: in float64, in float32, or of float32 rounded to bfloat16 with sums in
+// float32. Left is A; only AMX packs it. Right packs B once: as AMX tiles (tiles.h), as bfloat16
+// pairs for VDPBF16PS, or as plain numbers (packed.h).
 #pragma once
 #include <optional>
 
@@ -45,14 +46,15 @@ struct Right {
   std::optional<Tiles> tiles;
 };
 
-// result = left rightᵀ, or with `adds` result += that. Both factors are rounded, or neither is. The
-// columns of the result are contiguous.
+// result = left rightᵀ, or with `accumulate` result += left rightᵀ. It refers to its factors: a
+// temporary must outlive the call of multiply. Both factors are rounded, or neither is. The columns
+// of the result are contiguous.
 template <class T>
 struct Product {
   Matrix<T> result;
   const Left<T>& left;
   const Right<T>& right;
-  bool adds = false;
+  bool accumulate = false;
 };
 
 // Forms products that have equally many rows each, in their order, with one barrier between the

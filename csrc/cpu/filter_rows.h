@@ -46,9 +46,9 @@ ALIGNDRAW_KERNEL void make_gaussians(const Filters<T>& f, T sharpness) {
 
 template <class T>
 ALIGNDRAW_KERNEL void place(Filters<T>& f, T centre, T spacing, T sharpness) {
-  const T reach = std::sqrt(underflow<T> / sharpness), length = T(f.length);
+  const T radius = std::sqrt(underflow<T> / sharpness), length = T(f.length);
   const int64_t size = f.size, stride = f.stride;
-  T *const taps = f.taps, *const centres = f.centres, *const rests = f.rests;
+  T *const taps = f.taps, *const centres = f.centres, *const deficits = f.deficits;
   const T* const reaches = f.reaches;
   int32_t *const firsts = f.firsts, *const ends = f.ends;
 #pragma omp simd
@@ -56,7 +56,7 @@ ALIGNDRAW_KERNEL void place(Filters<T>& f, T centre, T spacing, T sharpness) {
     const T mu = centre + reaches[i] * spacing;
     centres[i] = mu;
     // Pixel a stands at a + 1. Written so that NaN gives the whole axis.
-    T first = std::floor(mu - reach) - 1, end = std::ceil(mu + reach);
+    T first = std::floor(mu - radius) - 1, end = std::ceil(mu + radius);
     first = first > 0 ? first : T(0);
     end = end < length ? end : length;
     firsts[i] = int32_t(first < length ? first : length);
@@ -81,7 +81,7 @@ ALIGNDRAW_KERNEL void place(Filters<T>& f, T centre, T spacing, T sharpness) {
     }
     sum_lanes<T>(sums);
     const Simd<T> norm = 1 / (sums[0] + T(math::normaliser_floor));
-    store(rests + i, norm * T(math::normaliser_floor));
+    store(deficits + i, norm * T(math::normaliser_floor));
     T norms[lanes<T>];
     store(norms, norm);
     for (int64_t m = 0; m < count; ++m) {
@@ -99,19 +99,20 @@ ALIGNDRAW_KERNEL void place(Filters<T>& f, T centre, T spacing, T sharpness) {
 template <class T>
 ALIGNDRAW_KERNEL math::AxisGrads<T> backward(const Filters<T>& f, const T* grad,
                                              int64_t grad_stride, T sharpness) {
-  constexpr int kinds = 5;  // of sums: along, pull, spread, offset, square_offset
+  constexpr int kinds = 5;  // of sums: grad_sum, grad_first, grad_second, offset, square_offset
   const int64_t size = f.size, stride = f.stride, count = kinds * size;
-  T *const peaks = f.peaks, *const leans = f.leans, *const sums = f.sums, *const found = f.found;
+  T *const peaks = f.peaks, *const peak_offsets = f.peak_offsets, *const sums = f.sums,
+           *const found = f.found;
   const T *const pixels = f.pixels, *const centres = f.centres;
 #pragma omp simd
   for (int64_t i = 0; i < padded(size); ++i) {
     peaks[i] = math::peak_pixel(centres[i], f.length);
-    leans[i] = peaks[i] - centres[i];
+    peak_offsets[i] = peaks[i] - centres[i];
   }
   for (int64_t i = 0; i < size; ++i) {
-    Simd<T> along{}, pull{}, spread{}, offset{}, square_offset{}, u, tap, g, w;
+    Simd<T> grad_sum{}, grad_first{}, grad_second{}, offset{}, square_offset{}, u, tap, g, w;
     const T *const taps = f.taps + i * stride, *const of_taps = grad + i * grad_stride;
-    const math::Peak<Simd<T>> peak = {peaks[i] - Simd<T>{}, leans[i] - Simd<T>{}};
+    const math::Peak<Simd<T>> peak = {peaks[i] - Simd<T>{}, peak_offsets[i] - Simd<T>{}};
     const auto [begin, end] = touched(f, i);
     for (int64_t a = begin; a < end; a += lanes<T>) {
       load(u, pixels + a);
@@ -120,13 +121,14 @@ ALIGNDRAW_KERNEL math::AxisGrads<T> backward(const Filters<T>& f, const T* grad,
       u -= peak.pixel;
       peak.square(u, w);
       g *= tap;
-      along += g;
-      pull += g * u;
-      spread += g * w;
+      grad_sum += g;
+      grad_first += g * u;
+      grad_second += g * w;
       offset += tap * u;
       square_offset += tap * w;
     }
-    const Simd<T>* of_filter[kinds] = {&along, &pull, &spread, &offset, &square_offset};
+    const Simd<T>* of_filter[kinds] = {&grad_sum, &grad_first, &grad_second, &offset,
+                                       &square_offset};
     for (int kind = 0; kind < kinds; ++kind)
       store(sums + (kind * size + i) * lanes<T>, *of_filter[kind]);
   }
@@ -138,26 +140,26 @@ ALIGNDRAW_KERNEL math::AxisGrads<T> backward(const Filters<T>& f, const T* grad,
   }
   math::AxisGrads<Simd<T>> grads;
   const auto add = [&](int64_t i, const auto& access) ALIGNDRAW_KERNEL_LAMBDA {
-    Simd<T> along, pull, spread, offset, square_offset, rest, reach;
+    Simd<T> grad_sum, grad_first, grad_second, offset, square_offset, deficit, reach;
     math::Peak<Simd<T>> peak;
-    access.load(along, found + i);
-    access.load(pull, found + size + i);
-    access.load(spread, found + 2 * size + i);
+    access.load(grad_sum, found + i);
+    access.load(grad_first, found + size + i);
+    access.load(grad_second, found + 2 * size + i);
     access.load(offset, found + 3 * size + i);
     access.load(square_offset, found + 4 * size + i);
-    access.load(peak.lean, leans + i);
-    access.load(rest, f.rests + i);
+    access.load(peak.peak_offset, peak_offsets + i);
+    access.load(deficit, f.deficits + i);
     access.load(reach, f.reaches + i);
-    peak.take_rest(rest, offset, square_offset);
-    pull -= along * offset;
-    spread -= along * square_offset;
-    grads.add(reach, sharpness - Simd<T>{}, along, pull, spread);
+    peak.subtract_deficit(deficit, offset, square_offset);
+    grad_first -= grad_sum * offset;
+    grad_second -= grad_sum * square_offset;
+    grads.add(reach, sharpness - Simd<T>{}, grad_sum, grad_first, grad_second);
   };
   int64_t i = 0;
   for (; i + lanes<T> <= size; i += lanes<T>) add(i, WholeVector<T>());
-  if (i < size) add(i, Part<T>(size - i));
+  if (i < size) add(i, PartialVector<T>(size - i));
   Simd<T> all[lanes<T> < 4 ? 4 : lanes<T>] = {grads.centre, grads.spacing, grads.log_variance,
-                                              grads.along};
+                                              grads.grad_sum};
   for (int m = 0; m < 4; m += lanes<T>) sum_lanes<T>(all + m);
   return {all[0][0], all[1 / lanes<T> * lanes<T>][1 % lanes<T>],
           all[2 / lanes<T> * lanes<T>][2 % lanes<T>], all[3 / lanes<T> * lanes<T>][3 % lanes<T>]};

@@ -20,7 +20,7 @@ struct Share {
 
 template <class Number>
 void multiply_share(Matrix<Sum<Number>> result, Matrix<const Sum<Number>> left,
-                    const Packed<Number>& right, bool adds, const Share& share) {
+                    const Packed<Number>& right, bool accumulate, const Share& share) {
   static thread_local const Buffer<Number> workspace(most_rows * Packed<Number>::most_depth);
   const GemmKernels<Number>& kernels = gemm_kernels<Number>(right.isa());
   const int64_t begin = right.panels() * share.number / share.count;
@@ -32,10 +32,11 @@ void multiply_share(Matrix<Sum<Number>> result, Matrix<const Sum<Number>> left,
       const int64_t column = right.first_row(panel), strips = right.strips(panel);
       kernels.of_strips[strips]({block.data, block.row_stride, block.col_stride, left.rows,
                                  right.at(panel, k), depth, result.data + column, result.row_stride,
-                                 std::min(strips * strip, result.columns - column), adds || b > 0});
+                                 std::min(strips * strip, result.columns - column),
+                                 accumulate || b > 0});
     }
   }
-  if (right.depth() == 0 && !adds && share.number == 0)
+  if (right.depth() == 0 && !accumulate && share.number == 0)
     for (int64_t i = 0; i < result.rows; ++i)
       std::fill_n(result.data + i * result.row_stride, result.columns, Sum<Number>(0));
 }
@@ -49,11 +50,11 @@ void multiply_by_tiles(Products<float> products) {
     const Product<float>& p = products[i];
     const Term term{*p.left.tiles, *p.right.tiles};
     const Product<float>* const next = i + 1 < products.size() ? &products[i + 1] : nullptr;
-    if (next && next->adds && next->result.data == p.result.data) {
-      multiply(p.result, {term, {*next->left.tiles, *next->right.tiles}}, p.adds, Isa::amx);
+    if (next && next->accumulate && next->result.data == p.result.data) {
+      multiply(p.result, {term, {*next->left.tiles, *next->right.tiles}}, p.accumulate, Isa::amx);
       ++i;
     } else {
-      multiply(p.result, {term}, p.adds, Isa::amx);
+      multiply(p.result, {term}, p.accumulate, Isa::amx);
     }
   }
 }
@@ -80,8 +81,8 @@ void multiply_by_panels(Products<T> products, int64_t threads) {
         const auto result = p.result.rows_from(first, count);
         const auto left = p.left.matrix.rows_from(first, count);
         if constexpr (std::is_same_v<T, float>)
-          if (p.right.pairs) multiply_share(result, left, *p.right.pairs, p.adds, share);
-        if (p.right.numbers) multiply_share(result, left, *p.right.numbers, p.adds, share);
+          if (p.right.pairs) multiply_share(result, left, *p.right.pairs, p.accumulate, share);
+        if (p.right.numbers) multiply_share(result, left, *p.right.numbers, p.accumulate, share);
       }
     }
   };

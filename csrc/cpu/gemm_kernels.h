@@ -45,7 +45,7 @@ struct PanelProduct {
   Sum<Number>* result;  // [rows, columns]
   int64_t result_stride;
   int64_t columns;  // may end within the last strip
-  bool adds;        // to the result; else replaces it
+  bool accumulate;  // to the result; else replaces it
 };
 
 template <class Number>

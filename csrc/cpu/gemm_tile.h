@@ -1,11 +1,12 @@
-// The kernels of gemm_kernels.h for any ISA. The file that includes this defines ALIGNDRAW_TILE and
-// ALIGNDRAW_TILE_INLINE, the ISA's attributes of functions, before it.
+// The kernels of gemm_kernels.h for any ISA. The file that includes this defines
+// ALIGNDRAW_GEMM_TARGET and ALIGNDRAW_GEMM_TARGET_INLINE, the ISA's attributes of functions, before
+// it.
 //
 // Ops says what a vector is:
 //   Number, Vector (of numbers), Sums (a vector of sums), lanes,
 //   most_rows<strips>: rows of the result that the registers hold beside one row of the panel,
 //   zero(), load(from), broadcast(from), multiply_add(a, b, sums),
-//   put(to, sums, adds), put_part(to, sums, adds, count) of the first `count` lanes.
+//   put(to, sums, accumulate), put_part(to, sums, accumulate, count) of the first `count` lanes.
 #include <utility>
 
 #include "gemm_kernels.h"
@@ -17,8 +18,8 @@ namespace {
 constexpr int few_rows = 4, ahead = 16;
 
 template <class Ops, int rows, int strips>
-ALIGNDRAW_TILE_INLINE void multiply_tile(const PanelProduct<typename Ops::Number>& p,
-                                         int64_t first) {
+ALIGNDRAW_GEMM_TARGET_INLINE void multiply_tile(const PanelProduct<typename Ops::Number>& p,
+                                                int64_t first) {
   constexpr int vectors = strips * strip / Ops::lanes;
   typename Ops::Sums sums[rows][vectors];
 #pragma GCC unroll 16
@@ -53,17 +54,17 @@ ALIGNDRAW_TILE_INLINE void multiply_tile(const PanelProduct<typename Ops::Number
       auto* const at = to + v * Ops::lanes;
       const int64_t count = p.columns - v * Ops::lanes;
       if (v < whole || count >= Ops::lanes)
-        Ops::put(at, sums[r][v], p.adds);
+        Ops::put(at, sums[r][v], p.accumulate);
       else if (count > 0)
-        Ops::put_part(at, sums[r][v], p.adds, count);
+        Ops::put_part(at, sums[r][v], p.accumulate, count);
     }
   }
 }
 
 // All rows, in blocks that differ by one row at most.
 template <class Ops, int strips, int... others>
-ALIGNDRAW_TILE void multiply_blocks(const PanelProduct<typename Ops::Number>& p,
-                                    std::integer_sequence<int, others...>) {
+ALIGNDRAW_GEMM_TARGET void multiply_blocks(const PanelProduct<typename Ops::Number>& p,
+                                           std::integer_sequence<int, others...>) {
   constexpr int64_t most = sizeof...(others);
   const int64_t blocks = (p.rows + most - 1) / most;
   for (int64_t i = 0; i < blocks; ++i) {
@@ -73,7 +74,7 @@ ALIGNDRAW_TILE void multiply_blocks(const PanelProduct<typename Ops::Number>& p,
 }
 
 template <class Ops, int strips>
-ALIGNDRAW_TILE void multiply_panel(const PanelProduct<typename Ops::Number>& p) {
+ALIGNDRAW_GEMM_TARGET void multiply_panel(const PanelProduct<typename Ops::Number>& p) {
   multiply_blocks<Ops, strips>(p,
                                std::make_integer_sequence<int, Ops::template most_rows<strips>>());
 }

@@ -7,9 +7,9 @@
 
 namespace aligndraw::cpu {
 
-// Rows are as long as their pixels, with room to the next whole block: no vector is longer.
-constexpr int64_t block = 16;
-constexpr int64_t padded(int64_t n) { return (n + block - 1) / block * block; }
+// Rows of pixels are padded to a multiple of this. No vector is longer.
+constexpr int64_t row_multiple = 16;
+constexpr int64_t padded(int64_t n) { return (n + row_multiple - 1) / row_multiple * row_multiple; }
 
 // The filters of one axis, i = 0 ... size - 1, on pixels a = 0 ... length - 1.
 template <class T>
@@ -24,14 +24,14 @@ struct Filters {
   const int64_t stride = padded(length);
   const Buffer<T> pixels{stride};  // a + 1; behind the last one, so far off that every filter is 0
   const Buffer<T> reaches{padded(size)};
-  const Buffer<T> taps{size * stride};                         // F
-  const Buffer<T> centres{padded(size)}, rests{padded(size)};  // mu_i, and 1e-4 / (sum + 1e-4)
+  const Buffer<T> taps{size * stride};                            // F
+  const Buffer<T> centres{padded(size)}, deficits{padded(size)};  // mu_i, and 1e-4 / (sum + 1e-4)
   // Outside these pixels filter i is 0, by underflow; both grow with i.
   const Buffer<int32_t> firsts{padded(size)}, ends{padded(size)};
   // Of the gradient: the pixel that a filter peaks on, how far off that its centre is, and five
   // sums of each filter, as vectors and added up.
-  const Buffer<T> peaks{padded(size)}, leans{padded(size)};
-  const Buffer<T> sums{padded(5 * size) * block}, found{padded(5 * size)};
+  const Buffer<T> peaks{padded(size)}, peak_offsets{padded(size)};
+  const Buffer<T> sums{padded(5 * size) * row_multiple}, found{padded(5 * size)};
   int64_t first = 0, end = length;  // likewise of all filters
 
   bool touches_all() const { return firsts[size - 1] == 0 && ends[0] == length; }
@@ -64,7 +64,7 @@ struct WindowGrads {
         drawn(planes * window.size * window.stride),
         panels(planes * window.panels * window.panel),
         pairs(8 * window.y.stride),
-        y_stride(window.y.stride + block),
+        y_stride(window.y.stride + row_multiple),
         y(std::max(window.size, 8 * window.panels) * y_stride),
         x(window.size * window.stride),
         sources(planes) {}

@@ -11,10 +11,11 @@ template <class T>
 struct GlimpseKernels {
   void (*multiply)(const StridedView<T>& a, Rows<const T> b, Rows<T> result, int64_t rows,
                    int64_t depth, int64_t width, const T* start);  // product()
-  void (*read)(Reader<T>&, const Image<T>&, T* result);
-  void (*read_backward)(BackwardReader<T>&, const Image<T>&, const T* grad, const ImageGrads<T>&);
-  void (*write)(Writer<T>&, const T* patch, const T* window, const T* canvas, T* result);
-  void (*write_backward)(BackwardWriter<T>&, const T* grad, const T* patch, const T* window,
+  void (*read)(ReadWorkspace<T>&, const Image<T>&, T* result);
+  void (*read_backward)(ReadBackwardWorkspace<T>&, const Image<T>&, const T* grad,
+                        const ImageGrads<T>&);
+  void (*write)(WriteWorkspace<T>&, const T* patch, const T* window, const T* canvas, T* result);
+  void (*write_backward)(WriteBackwardWorkspace<T>&, const T* grad, const T* patch, const T* window,
                          T* grad_patch, T* grad_window);
 };
 

@@ -40,7 +40,7 @@ ALIGNDRAW_KERNEL_INLINE void place(Window<T>& w, const T* parameters) {
   place(w.y, w.grid.y, w.grid.spacing, w.grid.sharpness);
   if (std::isnan(w.grid.x + w.grid.y + w.grid.gamma)) return touch_all(w);
   if (w.x.first == w.x.end) return;
-  w.x.first = w.x.first / block * block;
+  w.x.first = w.x.first / row_multiple * row_multiple;
   w.x.end = std::min(padded(w.x.end), w.width);
 }
 
@@ -126,19 +126,19 @@ ALIGNDRAW_KERNEL_INLINE void filter_rows(const Window<T>& w, int64_t most_rows, 
 // The rows of a matrix [size, stride] that make panels, in the columns of the box.
 template <class T>
 ALIGNDRAW_KERNEL void make_panels(const Window<T>& w, const T* rows, T* panels) {
-  static_assert(block == 2 * panel_rows);
+  static_assert(row_multiple == 2 * panel_rows);
   for (int64_t p = 0; p < w.panels; ++p) {
     const int64_t count = std::min<int64_t>(panel_rows, w.size - p * panel_rows);
     const T* from = rows + p * panel_rows * w.stride;
-    T fewer[panel_rows * block] = {};
-    for (int64_t b = w.x.first; b < w.x.end; b += block) {
+    T fewer[panel_rows * row_multiple] = {};
+    for (int64_t b = w.x.first; b < w.x.end; b += row_multiple) {
       T* const to = panels + p * w.panel + b * panel_rows;
       if (count == panel_rows) {
-        transpose_pairs(from + b, w.stride, to, block);
+        transpose_pairs(from + b, w.stride, to, row_multiple);
       } else {
         for (int64_t i = 0; i < count; ++i)
-          std::copy_n(from + i * w.stride + b, block, fewer + i * block);
-        transpose_pairs(fewer, block, to, block);
+          std::copy_n(from + i * w.stride + b, row_multiple, fewer + i * row_multiple);
+        transpose_pairs(fewer, row_multiple, to, row_multiple);
       }
     }
   }
@@ -220,10 +220,10 @@ ALIGNDRAW_KERNEL void y_backward(const Window<T>& w, const WindowGrads<T>& grads
                                             grads.panels + p * w.panel + x.first * panel_rows,
                                             w.panels * w.panel, planes, width},
                             pairs);
-    const int64_t found = (pixels + 1) / 2 * block;
+    const int64_t found = (pixels + 1) / 2 * row_multiple;
     std::fill_n(pairs + found, padded(pixels) * panel_rows - found, T(0));
-    for (int64_t a = 0; a < pixels; a += block)
-      transpose_pairs(pairs + a * panel_rows, block,
+    for (int64_t a = 0; a < pixels; a += row_multiple)
+      transpose_pairs(pairs + a * panel_rows, row_multiple,
                       grads.y + p * panel_rows * grads.y_stride + y.first + a, grads.y_stride);
   }
   const int64_t before = w.size - w.alone;
@@ -247,7 +247,7 @@ ALIGNDRAW_KERNEL void window_backward(const Window<T>& w, const WindowGrads<T>& 
   y_backward(w, grads, planes);
   const auto x_grads = backward(x, grads.x.data(), w.stride, w.grid.sharpness);
   const auto y_grads = backward(y, grads.y.data(), grads.y_stride, w.grid.sharpness);
-  math::window_backward(x_grads, y_grads, power * x_grads.along, parameters, w.grid, w.height,
+  math::window_backward(x_grads, y_grads, power * x_grads.grad_sum, parameters, w.grid, w.height,
                         w.width, grad_parameters);
 }
 
@@ -283,7 +283,7 @@ ALIGNDRAW_KERNEL bool find_errors(const T* pixels, const T* canvas, T* error, T*
 
 // In the rows that the window touches.
 template <class T>
-ALIGNDRAW_KERNEL bool put_errors(const Reader<T>& r, const Image<T>& image, T* sigmoid) {
+ALIGNDRAW_KERNEL bool put_errors(const ReadWorkspace<T>& r, const Image<T>& image, T* sigmoid) {
   const int64_t first = r.window.y.first * r.width;
   const int64_t count = (r.window.y.end - r.window.y.first) * r.width;
   bool is_finite = true;
@@ -295,7 +295,7 @@ ALIGNDRAW_KERNEL bool put_errors(const Reader<T>& r, const Image<T>& image, T* s
 
 // Image and canvas in the rows that the window does not touch.
 template <class T>
-ALIGNDRAW_KERNEL bool is_finite_outside(const Reader<T>& r, const Image<T>& image) {
+ALIGNDRAW_KERNEL bool is_finite_outside(const ReadWorkspace<T>& r, const Image<T>& image) {
   const int64_t before = r.window.y.first * r.width, behind = r.window.y.end * r.width;
   bool is_finite = true;
   for (int64_t at = 0; at < r.channels * r.area; at += r.area)
@@ -306,7 +306,7 @@ ALIGNDRAW_KERNEL bool is_finite_outside(const Reader<T>& r, const Image<T>& imag
 
 // The errors of an image, or all pixels are touched where one is not finite.
 template <class T>
-ALIGNDRAW_KERNEL_INLINE void find_errors(Reader<T>& r, const Image<T>& image, T* sigmoid) {
+ALIGNDRAW_KERNEL_INLINE void find_errors(ReadWorkspace<T>& r, const Image<T>& image, T* sigmoid) {
   if (!image.canvas) return touch_all_unless_finite(r.window, image.pixels, r.channels * r.area);
   if (put_errors(r, image, sigmoid) && is_finite_outside(r, image)) return;
   if (touches_all(r.window)) return;
@@ -315,14 +315,14 @@ ALIGNDRAW_KERNEL_INLINE void find_errors(Reader<T>& r, const Image<T>& image, T*
 }
 
 template <class T>
-ALIGNDRAW_KERNEL_INLINE void filter_rows(const Reader<T>& r, const Image<T>& image) {
+ALIGNDRAW_KERNEL_INLINE void filter_rows(const ReadWorkspace<T>& r, const Image<T>& image) {
   const int64_t most_rows = filters_of_strip(r.window.y);
   for (int64_t c = 0; c < r.planes; ++c)
     filter_rows(r.window, most_rows, r.plane(image, c), r.rows + c * r.size * r.window.stride);
 }
 
 template <class T>
-ALIGNDRAW_KERNEL void read(Reader<T>& r, const Image<T>& image, T* result) {
+ALIGNDRAW_KERNEL void read(ReadWorkspace<T>& r, const Image<T>& image, T* result) {
   place(r.window, image.window);
   find_errors(r, image, static_cast<T*>(nullptr));
   filter_rows(r, image);
@@ -335,7 +335,7 @@ struct SigmoidBackward {
   T* result;
   const T* sigmoid;
   int64_t stride;
-  bool adds;
+  bool accumulate;
 
   template <class Access>
   ALIGNDRAW_KERNEL_INLINE void put(int64_t row, int64_t column, Simd<T> sums,
@@ -344,7 +344,7 @@ struct SigmoidBackward {
     Simd<T> s;
     access.load(s, sigmoid + at);
     sums *= s * (s - 1);
-    if (adds) {
+    if (accumulate) {
       access.load(s, result + at);
       sums += s;
     }
@@ -353,8 +353,8 @@ struct SigmoidBackward {
 };
 
 template <class T>
-ALIGNDRAW_KERNEL void read_backward(BackwardReader<T>& r, const Image<T>& image, const T* grad,
-                                    const ImageGrads<T>& grads) {
+ALIGNDRAW_KERNEL void read_backward(ReadBackwardWorkspace<T>& r, const Image<T>& image,
+                                    const T* grad, const ImageGrads<T>& grads) {
   Window<T>& w = r.window;
   const int64_t patch = r.size * r.size, drawn = r.size * w.stride;
   place(w, image.window);
@@ -369,18 +369,18 @@ ALIGNDRAW_KERNEL void read_backward(BackwardReader<T>& r, const Image<T>& image,
     T* const of_image = r.grads.drawn + c * drawn;
     const T* const of_error = r.grads.drawn + (r.channels + c) * drawn;
     if (grads.canvas) {
-      if (!grads.adds) put_outside<T>(w, grads.canvas + at, nullptr);
+      if (!grads.accumulate) put_outside<T>(w, grads.canvas + at, nullptr);
       draw_rows(w, of_error,
                 SigmoidBackward<T>{grads.canvas + at + box(w), r.seen + at + box(w), r.width,
-                                   grads.adds});
+                                   grads.accumulate});
     }
     if (grads.image) {
       if (image.canvas)
         for (int64_t n = 0; n < drawn; ++n) of_image[n] += of_error[n];
       T* const to = grads.image + at;
-      if (!grads.adds) put_outside<T>(w, to, nullptr);
+      if (!grads.accumulate) put_outside<T>(w, to, nullptr);
       draw_rows(w, of_image,
-                PlainSums<T>{to + box(w), r.width, grads.adds ? to + box(w) : nullptr});
+                PlainSums<T>{to + box(w), r.width, grads.accumulate ? to + box(w) : nullptr});
     }
   }
 }
@@ -388,8 +388,8 @@ ALIGNDRAW_KERNEL void read_backward(BackwardReader<T>& r, const Image<T>& image,
 // ---- write ----
 
 template <class T>
-ALIGNDRAW_KERNEL void write(Writer<T>& w, const T* patch, const T* parameters, const T* canvas,
-                            T* result) {
+ALIGNDRAW_KERNEL void write(WriteWorkspace<T>& w, const T* patch, const T* parameters,
+                            const T* canvas, T* result) {
   Window<T>& window = w.window;
   const int64_t count = w.channels * w.size * w.size;
   place(window, parameters);
@@ -405,7 +405,7 @@ ALIGNDRAW_KERNEL void write(Writer<T>& w, const T* patch, const T* parameters, c
 
 // The gradient of the patch is a glimpse of that of the canvas.
 template <class T>
-ALIGNDRAW_KERNEL void write_backward(BackwardWriter<T>& w, const T* grad, const T* patch,
+ALIGNDRAW_KERNEL void write_backward(WriteBackwardWorkspace<T>& w, const T* grad, const T* patch,
                                      const T* parameters, T* grad_patch, T* grad_parameters) {
   Window<T>& window = w.window;
   const int64_t count = w.channels * w.size * w.size;

@@ -1,4 +1,4 @@
-// Which instructions the products of matrices use.
+// The instruction set of all CPU kernels.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -12,7 +12,7 @@ constexpr const char* isa_names[] = {"portable", "avx2", "avx512", "avx512_bf16"
 // The last one that the processor, the operating system and the compiler know.
 Isa best_isa();
 
-// The ISA that serves: best_isa(), or an earlier one that ALIGNDRAW_ISA names.
+// The ISA that is used: best_isa(), or an earlier one that ALIGNDRAW_ISA names.
 //
 // Throws std::runtime_error if ALIGNDRAW_ISA names no ISA, or one that this machine lacks.
 Isa isa();

@@ -18,10 +18,10 @@ void tanh_row(double* row, int64_t n);
 // Rows of a batch that go through a loop together. One thread takes them, or all threads with a
 // barrier after each stage.
 template <class Workspace>
-class Part {
+class BatchPart {
  public:
-  Part(int64_t first, int64_t count, int64_t threads, const std::unique_ptr<Workspace>* workspaces,
-       int64_t workspace_count)
+  BatchPart(int64_t first, int64_t count, int64_t threads,
+            const std::unique_ptr<Workspace>* workspaces, int64_t workspace_count)
       : first(first),
         count(count),
         threads(threads),
@@ -73,13 +73,13 @@ class Partition {
   template <class F>
   void each_part(const F& run) const {
     if (batch_ < threads_ * few_rows)
-      return run(
-          Part<Workspace>(0, batch_, threads_, workspaces_.data(), int64_t(workspaces_.size())));
+      return run(BatchPart<Workspace>(0, batch_, threads_, workspaces_.data(),
+                                      int64_t(workspaces_.size())));
     parallel_for(0, threads_, 1, [&](int64_t begin, int64_t end) {
       const FlushSubnormals flush;
       for (int64_t i = begin; i < end; ++i) {
         const int64_t first = batch_ * i / threads_, count = batch_ * (i + 1) / threads_ - first;
-        run(Part<Workspace>(first, count, 1, &workspaces_[i], 1));
+        run(BatchPart<Workspace>(first, count, 1, &workspaces_[i], 1));
       }
     });
   }

@@ -29,7 +29,7 @@ SequenceResults forward(const Tensor& inputs, const Tensor& weight_hh, const Ten
   const auto [states, last, gates, h, c] = std::apply(
       [](const auto&... t) { return std::tuple(t.template mutable_data_ptr<T>()...); }, results);
   partition_of(batch).each_part(
-      [&, h = h, c = c, gates = gates, states = states](const Part<NoWorkspace>& part) {
+      [&, h = h, c = c, gates = gates, states = states](const BatchPart<NoWorkspace>& part) {
         part.each([&](NoWorkspace&, int64_t b) {
           std::copy_n(first, m, h + b * m);
           std::fill_n(c + b * m, m, T(0));
@@ -74,7 +74,7 @@ SequenceGrads backward(const Tensor& grad_states, const Tensor& grad_last, const
   const Buffer<T> d_h(batch * m), d_h_next(batch * m), d_c(batch * m), d_c_next(batch * m);
   std::copy_n(grad_last.const_data_ptr<T>(), batch * m, d_h.data());
   std::fill_n(d_c.data(), batch * m, T(0));
-  partition_of(batch).each_part([&](const Part<NoWorkspace>& part) {
+  partition_of(batch).each_part([&](const BatchPart<NoWorkspace>& part) {
     T *d_state = d_h, *d_state_before = d_h_next, *d_cell = d_c, *d_cell_before = d_c_next;
     for (int64_t step = batch * m ? count - 1 : -1; step >= 0; --step) {
       const int64_t i = reverse ? count - 1 - step : step;

@@ -10,14 +10,14 @@ constexpr int64_t at_once = 32;  // depth tiles whose products are formed before
 
 }  // namespace
 
-void multiply(Matrix<float> result, std::initializer_list<Term> terms, bool adds, Isa isa) {
+void multiply(Matrix<float> result, std::initializer_list<Term> terms, bool accumulate, Isa isa) {
   const Tiles &left = terms.begin()->left, &right = terms.begin()->right;
   const int64_t left_blocks = (left.rows() + block_side - 1) / block_side;
   const int64_t right_blocks = (right.rows() + block_side - 1) / block_side;
   int64_t depth = 0;
   for (const Term& term : terms) depth += term.left.depth_tiles();
   if (depth == 0) {
-    for (int64_t i = 0; i < (adds ? 0 : result.rows); ++i)
+    for (int64_t i = 0; i < (accumulate ? 0 : result.rows); ++i)
       std::fill_n(result.data + i * result.row_stride, result.columns, 0.0f);
     return;
   }
@@ -31,7 +31,7 @@ void multiply(Matrix<float> result, std::initializer_list<Term> terms, bool adds
     const int64_t width = std::min(block_side, result.columns - n * block_side);
     float* const place = result.data + m * block_side * result.row_stride + n * block_side;
     // What adds to the result is summed by itself first: long sums err less in parts.
-    const bool added = adds || from > 0;
+    const bool added = accumulate || from > 0;
     const bool whole = height == block_side && width == block_side && !added;
     alignas(64) float sums[block_side * block_side];
     const int left_tiles = 2 * m + 1 < left.row_tiles() ? 2 : 1;

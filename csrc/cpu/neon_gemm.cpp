@@ -3,8 +3,8 @@
 #ifdef __aarch64__
 #include <arm_neon.h>
 
-#define ALIGNDRAW_TILE
-#define ALIGNDRAW_TILE_INLINE inline __attribute__((always_inline))
+#define ALIGNDRAW_GEMM_TARGET
+#define ALIGNDRAW_GEMM_TARGET_INLINE inline __attribute__((always_inline))
 #include "gemm_tile.h"
 
 namespace aligndraw::cpu {
@@ -18,19 +18,22 @@ struct Neon {
   template <int strips>
   static constexpr int most_rows = 6;  // 24 of 32 registers, beside a row of the panel
 
-  static ALIGNDRAW_TILE_INLINE Sums zero() { return vdupq_n_f32(0); }
-  static ALIGNDRAW_TILE_INLINE Vector load(const float* from) { return vld1q_f32(from); }
-  static ALIGNDRAW_TILE_INLINE Vector broadcast(const float* from) { return vld1q_dup_f32(from); }
-  static ALIGNDRAW_TILE_INLINE Sums multiply_add(Vector a, Vector b, Sums sums) {
+  static ALIGNDRAW_GEMM_TARGET_INLINE Sums zero() { return vdupq_n_f32(0); }
+  static ALIGNDRAW_GEMM_TARGET_INLINE Vector load(const float* from) { return vld1q_f32(from); }
+  static ALIGNDRAW_GEMM_TARGET_INLINE Vector broadcast(const float* from) {
+    return vld1q_dup_f32(from);
+  }
+  static ALIGNDRAW_GEMM_TARGET_INLINE Sums multiply_add(Vector a, Vector b, Sums sums) {
     return vfmaq_f32(sums, a, b);
   }
-  static ALIGNDRAW_TILE_INLINE void put(float* to, Sums sums, bool adds) {
-    vst1q_f32(to, adds ? vaddq_f32(vld1q_f32(to), sums) : sums);
+  static ALIGNDRAW_GEMM_TARGET_INLINE void put(float* to, Sums sums, bool accumulate) {
+    vst1q_f32(to, accumulate ? vaddq_f32(vld1q_f32(to), sums) : sums);
   }
-  static ALIGNDRAW_TILE_INLINE void put_part(float* to, Sums sums, bool adds, int64_t count) {
+  static ALIGNDRAW_GEMM_TARGET_INLINE void put_part(float* to, Sums sums, bool accumulate,
+                                                    int64_t count) {
     float numbers[lanes];
     vst1q_f32(numbers, sums);
-    for (int64_t i = 0; i < count; ++i) to[i] = adds ? to[i] + numbers[i] : numbers[i];
+    for (int64_t i = 0; i < count; ++i) to[i] = accumulate ? to[i] + numbers[i] : numbers[i];
   }
 };
 

@@ -26,7 +26,7 @@ ALIGNDRAW_INLINE float high(uint32_t pair) {
 
 ALIGNDRAW_CLONES void multiply_block(const uint32_t* const* left, const uint32_t* const* right,
                                      int left_tiles, int64_t depth, float* result,
-                                     int64_t row_stride, bool adds) {
+                                     int64_t row_stride, bool accumulate) {
   constexpr int few = 4;
   using V = Vector<float, tile>;
   for (int i = 0; i < left_tiles; ++i)
@@ -35,7 +35,7 @@ ALIGNDRAW_CLONES void multiply_block(const uint32_t* const* left, const uint32_t
         float* const to = result + (i * tile + first) * row_stride + j * tile;
         V total[few] = {};
 #pragma GCC unroll 4
-        for (int r = 0; adds && r < few; ++r) load(total[r], to + r * row_stride);
+        for (int r = 0; accumulate && r < few; ++r) load(total[r], to + r * row_stride);
         for (int64_t k = 0; k < depth; ++k)
           for (int64_t p = 0; p < tile; ++p) {
             const uint32_t* const pairs = left[i] + k * 256 + first * tile + p;

@@ -4,8 +4,8 @@
 #include "compiler.h"
 #include "vector.h"
 
-#define ALIGNDRAW_TILE ALIGNDRAW_INLINE
-#define ALIGNDRAW_TILE_INLINE ALIGNDRAW_INLINE
+#define ALIGNDRAW_GEMM_TARGET ALIGNDRAW_INLINE
+#define ALIGNDRAW_GEMM_TARGET_INLINE ALIGNDRAW_INLINE
 #include "gemm_tile.h"
 
 namespace aligndraw::cpu {
@@ -28,12 +28,12 @@ struct Portable {
   }
   static ALIGNDRAW_INLINE Vector broadcast(const T* from) { return *from - Vector{}; }
   static ALIGNDRAW_INLINE Sums multiply_add(Vector a, Vector b, Sums sums) { return a * b + sums; }
-  static ALIGNDRAW_INLINE void put(T* to, Sums sums, bool adds) {
-    if (adds) sums += load(to);
+  static ALIGNDRAW_INLINE void put(T* to, Sums sums, bool accumulate) {
+    if (accumulate) sums += load(to);
     store(to, sums);
   }
-  static ALIGNDRAW_INLINE void put_part(T* to, Sums sums, bool adds, int64_t count) {
-    for (int64_t i = 0; i < count; ++i) to[i] = adds ? to[i] + sums[i] : sums[i];
+  static ALIGNDRAW_INLINE void put_part(T* to, Sums sums, bool accumulate, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) to[i] = accumulate ? to[i] + sums[i] : sums[i];
   }
 };
 

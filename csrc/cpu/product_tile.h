@@ -69,7 +69,7 @@ constexpr int most_tile_rows =
 
 // Some rows of a product, from `first_row` on.
 template <class T>
-struct Strip {
+struct RowRange {
   StridedView<T> a;
   Rows<const T> b;
   int64_t depth, first_row, width;
@@ -78,18 +78,18 @@ struct Strip {
 // The sums of `rows` rows and `vectors` vectors of columns, in registers until they are put away.
 // Of the last vector `last` accesses the columns that are there.
 template <int rows, int vectors, class T, class Put, class Last>
-ALIGNDRAW_KERNEL_INLINE void multiply_tile(const Strip<T>& strip, int64_t column, const Put& put,
+ALIGNDRAW_KERNEL_INLINE void multiply_tile(const RowRange<T>& range, int64_t column, const Put& put,
                                            const Last& last) {
-  const StridedView<T>& a = strip.a;
+  const StridedView<T>& a = range.a;
   Simd<T> sums[rows][vectors];
 #pragma GCC unroll 12
   for (int i = 0; i < rows; ++i)
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; ++v) sums[i][v] = Simd<T>{};
-  Column<T> factors(a.data + strip.first_row * a.row_stride, a.row_stride);
-  const T* from = strip.b.data + column;
-  for (int64_t k = 0; k < strip.depth;
-       ++k, factors.advance(a.col_stride), from += strip.b.row_stride) {
+  Column<T> factors(a.data + range.first_row * a.row_stride, a.row_stride);
+  const T* from = range.b.data + column;
+  for (int64_t k = 0; k < range.depth;
+       ++k, factors.advance(a.col_stride), from += range.b.row_stride) {
     Simd<T> row[vectors];
 #pragma GCC unroll 4
     for (int v = 0; v + 1 < vectors; ++v) load(row[v], from + v * lanes<T>);
@@ -104,7 +104,7 @@ ALIGNDRAW_KERNEL_INLINE void multiply_tile(const Strip<T>& strip, int64_t column
   constexpr WholeVector<T> whole;
 #pragma GCC unroll 12
   for (int i = 0; i < rows; ++i) {
-    const int64_t to = strip.first_row + i;
+    const int64_t to = range.first_row + i;
 #pragma GCC unroll 4
     for (int v = 0; v + 1 < vectors; ++v) put.put(to, column + v * lanes<T>, sums[i][v], whole);
     put.put(to, column + (vectors - 1) * lanes<T>, sums[i][vectors - 1], last);
@@ -113,47 +113,48 @@ ALIGNDRAW_KERNEL_INLINE void multiply_tile(const Strip<T>& strip, int64_t column
 
 // The columns from `column` on, which are at most `vectors` vectors.
 template <int rows, int vectors, class T, class Put>
-ALIGNDRAW_KERNEL_INLINE void multiply_last(const Strip<T>& strip, int64_t column, const Put& put) {
+ALIGNDRAW_KERNEL_INLINE void multiply_last(const RowRange<T>& range, int64_t column,
+                                           const Put& put) {
   constexpr int64_t before = (vectors - 1) * lanes<T>;
-  const int64_t left = strip.width - column;
+  const int64_t left = range.width - column;
   if (left == before + lanes<T>)
-    return multiply_tile<rows, vectors>(strip, column, put, WholeVector<T>());
+    return multiply_tile<rows, vectors>(range, column, put, WholeVector<T>());
   if (left > before)
-    return multiply_tile<rows, vectors>(strip, column, put, Part<T>(left - before));
-  if constexpr (vectors > 1) multiply_last<rows, vectors - 1>(strip, column, put);
+    return multiply_tile<rows, vectors>(range, column, put, PartialVector<T>(left - before));
+  if constexpr (vectors > 1) multiply_last<rows, vectors - 1>(range, column, put);
 }
 
 template <int rows, class T, class Put>
-ALIGNDRAW_KERNEL void multiply_strip(const Strip<T>& strip, const Put& put) {
+ALIGNDRAW_KERNEL void multiply_range(const RowRange<T>& range, const Put& put) {
   constexpr int vectors = tile_vectors<rows>;
   int64_t column = 0;
-  for (; column + vectors * lanes<T> < strip.width; column += vectors * lanes<T>)
-    multiply_tile<rows, vectors>(strip, column, put, WholeVector<T>());
-  multiply_last<rows, vectors>(strip, column, put);
+  for (; column + vectors * lanes<T> < range.width; column += vectors * lanes<T>)
+    multiply_tile<rows, vectors>(range, column, put, WholeVector<T>());
+  multiply_last<rows, vectors>(range, column, put);
 }
 
 template <class T, class Put, int... others>
-ALIGNDRAW_KERNEL_INLINE void multiply_rows(const Strip<T>& strip, int64_t rows, const Put& put,
+ALIGNDRAW_KERNEL_INLINE void multiply_rows(const RowRange<T>& range, int64_t rows, const Put& put,
                                            std::integer_sequence<int, others...>) {
-  (void)((rows == others + 1 && (multiply_strip<others + 1>(strip, put), true)) || ...);
+  (void)((rows == others + 1 && (multiply_range<others + 1>(range, put), true)) || ...);
 }
 
-// The strips of a product differ by one row at most. `depth_of(first_row, rows)` says which part of
-// the depth a strip needs: [begin, end).
+// The ranges of a product differ by one row at most. `depth_of(first_row, rows)` says which part of
+// the depth a range needs: [begin, end).
 template <class T, class Put, class DepthOf>
 ALIGNDRAW_KERNEL void multiply(const StridedView<T>& a, Rows<const T> b, int64_t rows,
                                int64_t width, const Put& put, const DepthOf& depth_of,
                                int64_t most_rows) {
-  const int64_t strips = (rows + most_rows - 1) / most_rows;
-  for (int64_t s = 0; s < strips; ++s) {
-    const int64_t first = rows * s / strips, count = rows * (s + 1) / strips - first;
+  const int64_t ranges = (rows + most_rows - 1) / most_rows;
+  for (int64_t s = 0; s < ranges; ++s) {
+    const int64_t first = rows * s / ranges, count = rows * (s + 1) / ranges - first;
     const auto [begin, end] = depth_of(first, count);
-    const Strip<T> strip{{a.data + begin * a.col_stride, a.row_stride, a.col_stride},
-                         {b.data + begin * b.row_stride, b.row_stride},
-                         end - begin,
-                         first,
-                         width};
-    multiply_rows(strip, count, put, std::make_integer_sequence<int, most_tile_rows>());
+    const RowRange<T> range{{a.data + begin * a.col_stride, a.row_stride, a.col_stride},
+                            {b.data + begin * b.row_stride, b.row_stride},
+                            end - begin,
+                            first,
+                            width};
+    multiply_rows(range, count, put, std::make_integer_sequence<int, most_tile_rows>());
   }
 }
 
@@ -391,7 +392,7 @@ ALIGNDRAW_KERNEL void dot_strip(const Dots<T>& d, int64_t column, const Last& la
 
 template <class T>
 ALIGNDRAW_KERNEL void dots(const Dots<T>& d) {
-  const Part<T> last(d.width % lanes<T>);
+  const PartialVector<T> last(d.width % lanes<T>);
   int64_t column = 0;
   for (; column + dot_sums <= d.columns; column += dot_sums) dot_strip<dot_sums>(d, column, last);
   if constexpr (dot_sums > 8)

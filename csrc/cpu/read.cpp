@@ -4,22 +4,22 @@
 
 namespace aligndraw::cpu {
 
-void forward_row(Reader<float>& reader, const Image<float>& image, float* result) {
-  glimpse_kernels<float>(isa()).read(reader, image, result);
+void forward_row(ReadWorkspace<float>& workspace, const Image<float>& image, float* result) {
+  glimpse_kernels<float>(isa()).read(workspace, image, result);
 }
 
-void forward_row(Reader<double>& reader, const Image<double>& image, double* result) {
-  glimpse_kernels<double>(isa()).read(reader, image, result);
+void forward_row(ReadWorkspace<double>& workspace, const Image<double>& image, double* result) {
+  glimpse_kernels<double>(isa()).read(workspace, image, result);
 }
 
-void backward_row(BackwardReader<float>& reader, const Image<float>& image, const float* grad,
-                  const ImageGrads<float>& grads) {
-  glimpse_kernels<float>(isa()).read_backward(reader, image, grad, grads);
+void backward_row(ReadBackwardWorkspace<float>& workspace, const Image<float>& image,
+                  const float* grad, const ImageGrads<float>& grads) {
+  glimpse_kernels<float>(isa()).read_backward(workspace, image, grad, grads);
 }
 
-void backward_row(BackwardReader<double>& reader, const Image<double>& image, const double* grad,
-                  const ImageGrads<double>& grads) {
-  glimpse_kernels<double>(isa()).read_backward(reader, image, grad, grads);
+void backward_row(ReadBackwardWorkspace<double>& workspace, const Image<double>& image,
+                  const double* grad, const ImageGrads<double>& grads) {
+  glimpse_kernels<double>(isa()).read_backward(workspace, image, grad, grads);
 }
 
 namespace {
@@ -46,9 +46,9 @@ Tensor run_forward(const Tensor& image, const Tensor& window, int64_t size,
   T* result_data = result.mutable_data_ptr<T>();
   for_row_ranges(batch, planes * height * width, [=](int64_t begin, int64_t end) {
     const FlushSubnormals flush;
-    Reader<T> reader(channels, height, width, size, canvas_data != nullptr);
+    ReadWorkspace<T> workspace(channels, height, width, size, canvas_data != nullptr);
     for (int64_t b = begin; b < end; ++b)
-      forward_row(reader,
+      forward_row(workspace,
                   {image_data + b * volume, part(canvas_data, b * volume), window_data + 5 * b},
                   result_data + b * planes * size * size);
   });
@@ -74,9 +74,9 @@ std::tuple<Tensor, Tensor, Tensor> run_backward(const Tensor& grad, const Tensor
   T* grad_canvas_data = canvas ? grad_canvas.mutable_data_ptr<T>() : nullptr;
   for_row_ranges(batch, planes * height * width, [=](int64_t begin, int64_t end) {
     const FlushSubnormals flush;
-    BackwardReader<T> reader(channels, height, width, size, canvas_data != nullptr);
+    ReadBackwardWorkspace<T> workspace(channels, height, width, size, canvas_data != nullptr);
     for (int64_t b = begin; b < end; ++b)
-      backward_row(reader,
+      backward_row(workspace,
                    {image_data + b * volume, part(canvas_data, b * volume), window_data + 5 * b},
                    grad_data + b * planes * size * size,
                    {part(grad_image_data, b * volume), grad_window_data + 5 * b,

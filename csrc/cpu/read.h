@@ -10,16 +10,18 @@ struct Image {
   const T *pixels, *canvas, *window;
 };
 
-// Image and canvas are null where they are not wanted; with `adds` they are added to what is there.
+// Image and canvas are null where they are not wanted; with `accumulate` they are added to what is
+// there.
 template <class T>
 struct ImageGrads {
   T *image, *window, *canvas;
-  bool adds = false;
+  bool accumulate = false;
 };
 
 template <class T>
-struct Reader {
-  explicit Reader(int64_t channels, int64_t height, int64_t width, int64_t size, bool with_canvas)
+struct ReadWorkspace {
+  explicit ReadWorkspace(int64_t channels, int64_t height, int64_t width, int64_t size,
+                         bool with_canvas)
       : channels(channels), height(height), width(width), size(size), with_canvas(with_canvas) {}
 
   const int64_t channels, height, width, size;
@@ -36,10 +38,10 @@ struct Reader {
 };
 
 template <class T>
-struct BackwardReader : Reader<T> {
-  explicit BackwardReader(int64_t channels, int64_t height, int64_t width, int64_t size,
-                          bool with_canvas)
-      : Reader<T>(channels, height, width, size, with_canvas),
+struct ReadBackwardWorkspace : ReadWorkspace<T> {
+  explicit ReadBackwardWorkspace(int64_t channels, int64_t height, int64_t width, int64_t size,
+                                 bool with_canvas)
+      : ReadWorkspace<T>(channels, height, width, size, with_canvas),
         grads(this->window, this->planes),
         seen(with_canvas ? channels * height * width : 0) {}
 
@@ -47,11 +49,11 @@ struct BackwardReader : Reader<T> {
   const Buffer<T> seen;  // sigmoid(canvas)
 };
 
-void forward_row(Reader<float>& reader, const Image<float>& image, float* result);
-void forward_row(Reader<double>& reader, const Image<double>& image, double* result);
-void backward_row(BackwardReader<float>& reader, const Image<float>& image, const float* grad,
-                  const ImageGrads<float>& grads);
-void backward_row(BackwardReader<double>& reader, const Image<double>& image, const double* grad,
-                  const ImageGrads<double>& grads);
+void forward_row(ReadWorkspace<float>& workspace, const Image<float>& image, float* result);
+void forward_row(ReadWorkspace<double>& workspace, const Image<double>& image, double* result);
+void backward_row(ReadBackwardWorkspace<float>& workspace, const Image<float>& image,
+                  const float* grad, const ImageGrads<float>& grads);
+void backward_row(ReadBackwardWorkspace<double>& workspace, const Image<double>& image,
+                  const double* grad, const ImageGrads<double>& grads);
 
 }  // namespace aligndraw::cpu

@@ -22,9 +22,9 @@ using Simd = Vector<T, lanes<T>>;
 // The first `count` lanes of a vector, fewer than all: the others are 0 when loaded, and are not
 // stored. Memory behind them is not touched.
 template <class T>
-class Part {
+class PartialVector {
  public:
-  ALIGNDRAW_KERNEL_INLINE explicit Part(int64_t count) : count_(count) {}
+  ALIGNDRAW_KERNEL_INLINE explicit PartialVector(int64_t count) : count_(count) {}
   ALIGNDRAW_KERNEL_INLINE void load(Simd<T>& vector, const T* from) const {
     vector = Simd<T>{};
     for (int64_t i = 0; i < count_; ++i) vector[i] = from[i];

@@ -44,7 +44,7 @@ struct Term {
   const Tiles &left, &right;
 };
 
-// result = the sum of the terms' products, or with `adds` result += that; at most two terms.
-void multiply(Matrix<float> result, std::initializer_list<Term> terms, bool adds, Isa isa);
+// result = the sum of the terms' products, or with `accumulate` result += that; at most two terms.
+void multiply(Matrix<float> result, std::initializer_list<Term> terms, bool accumulate, Isa isa);
 
 }  // namespace aligndraw::cpu

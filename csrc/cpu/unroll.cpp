@@ -20,8 +20,8 @@ struct Arguments : UnrollArguments<T> {
   Left<T> left(Matrix<const T> matrix) const { return {matrix, bf16}; }
   Right<T> right(Matrix<const T> matrix) const { return {matrix, bf16}; }
   // The operands of priors, posteriors and windows are never rounded.
-  static Left<T> exact_left(Matrix<const T> matrix) { return {matrix, false}; }
-  static Right<T> exact_right(Matrix<const T> matrix) { return {matrix, false}; }
+  static Left<T> unrounded_left(Matrix<const T> matrix) { return {matrix, false}; }
+  static Right<T> unrounded_right(Matrix<const T> matrix) { return {matrix, false}; }
 };
 
 template <class T>
@@ -36,13 +36,13 @@ Caption<T> caption_of(const Arguments<T>& in, const T* outputs, int64_t b) {
 template <class T>
 struct ForwardWorkspace {
   explicit ForwardWorkspace(const UnrollSizes& s)
-      : reader(s.channels, s.height, s.width, s.read_size, true),
-        writer(s.channels, s.height, s.width, s.write_size),
+      : read(s.channels, s.height, s.width, s.read_size, true),
+        write(s.channels, s.height, s.width, s.write_size),
         kl_terms(s.latents),
         ratio_terms(s.latents) {}
 
-  Reader<T> reader;
-  Writer<T> writer;
+  ReadWorkspace<T> read;
+  WriteWorkspace<T> write;
   Buffer<T> kl_terms, ratio_terms;
 };
 
@@ -58,9 +58,9 @@ void run_forward(const Arguments<T>& in, const UnrollOutputs<T>& out) {
   const auto decoder_ih = weight(in.decoder_ih, 4 * s.decoder, s.decoder_in());
   const auto decoder_hh = weight(in.decoder_hh, 4 * s.decoder, s.decoder);
   const auto of_query = weight(in.heads, s.units, s.decoder);
-  const auto posterior = in.exact_right(matrix(in.posterior, 2 * s.latents, s.encoder));
+  const auto posterior = in.unrounded_right(matrix(in.posterior, 2 * s.latents, s.encoder));
   const auto other_heads =
-      in.exact_right(matrix(in.heads + s.units * s.decoder, heads - s.units, s.decoder));
+      in.unrounded_right(matrix(in.heads + s.units * s.decoder, heads - s.units, s.decoder));
   const Partition<ForwardWorkspace<T>> partition(
       batch, [&] { return std::make_unique<ForwardWorkspace<T>>(s); });
   // Until here the head outputs of h_dec after t steps are a product without its bias.
@@ -81,23 +81,23 @@ void run_forward(const Arguments<T>& in, const UnrollOutputs<T>& out) {
     if (t == 0)
       std::copy_n(in.canvas, volume, canvas);
     else
-      forward_row(workspace.writer, outputs + s.patch_at(), outputs + s.write_window_at(),
+      forward_row(workspace.write, outputs + s.patch_at(), outputs + s.write_window_at(),
                   out.canvases + ((t - 1) * batch + b) * volume, canvas);
     return canvas;
   };
-  partition.each_part([&](const Part<ForwardWorkspace<T>>& part) {
+  partition.each_part([&](const BatchPart<ForwardWorkspace<T>>& part) {
     const auto left = [&](const T* data, int64_t columns) {
       return in.left(part.of(data, columns));
     };
-    const auto exact = [&](const T* data, int64_t columns) {
-      return in.exact_left(part.of(data, columns));
+    const auto unrounded = [&](const T* data, int64_t columns) {
+      return in.unrounded_left(part.of(data, columns));
     };
     const auto multiply_heads = [&](int64_t t) {
       const auto outputs = part.of(out.head_outputs + t * batch * heads, heads);
       const T* const h = out.decoder_h + t * batch * s.decoder;
       multiply<T>(
           {{outputs.columns_from(0, s.units), left(h, s.decoder), of_query},
-           {outputs.columns_from(s.units, heads - s.units), exact(h, s.decoder), other_heads}},
+           {outputs.columns_from(s.units, heads - s.units), unrounded(h, s.decoder), other_heads}},
           part.threads);
     };
     part.each([&](ForwardWorkspace<T>&, int64_t b) {
@@ -130,7 +130,7 @@ void run_forward(const Arguments<T>& in, const UnrollOutputs<T>& out) {
         const T* const outputs = finish_heads(t, b);
         const T* const canvas = write_canvas(workspace, t, b, outputs);
         T* const input = encoder_in + b * s.encoder_in();
-        forward_row(workspace.reader, {in.image + b * volume, canvas, outputs + s.read_window_at()},
+        forward_row(workspace.read, {in.image + b * volume, canvas, outputs + s.read_window_at()},
                     input);
         std::copy_n(decoder_h + b * s.decoder, s.decoder, input + s.glimpse());
         T* const context = decoder_in + b * s.decoder_in() + s.latents;
@@ -146,7 +146,7 @@ void run_forward(const Arguments<T>& in, const UnrollOutputs<T>& out) {
                   part.threads);
       finish_lstm(encoder_gates, in.encoder_bias, encoder_h, encoder_c, s.encoder);
       multiply<T>({{part.of(posteriors, 2 * s.latents),
-                    exact(encoder_h + batch * s.encoder, s.encoder), posterior}},
+                    unrounded(encoder_h + batch * s.encoder, s.encoder), posterior}},
                   part.threads);
       part.each([&](ForwardWorkspace<T>& workspace, int64_t b) {
         T* const q = posteriors + b * 2 * s.latents;
@@ -175,13 +175,13 @@ void run_forward(const Arguments<T>& in, const UnrollOutputs<T>& out) {
 template <class T>
 struct BackwardWorkspace {
   explicit BackwardWorkspace(const UnrollSizes& s)
-      : reader(s.channels, s.height, s.width, s.read_size, true),
-        writer(s.channels, s.height, s.width, s.write_size),
+      : read(s.channels, s.height, s.width, s.read_size, true),
+        write(s.channels, s.height, s.width, s.write_size),
         prior(2 * s.latents),
         energies(s.words) {}
 
-  BackwardReader<T> reader;
-  BackwardWriter<T> writer;
+  ReadBackwardWorkspace<T> read;
+  WriteBackwardWorkspace<T> write;
   Buffer<T> prior, energies;
 };
 
@@ -228,7 +228,7 @@ void run_backward(const Arguments<T>& in, const UnrollTape<T>& tape,
   const auto decoder_hh = weight(in.decoder_hh, 4 * s.decoder, s.decoder);
   const auto all_heads = weight(in.heads, heads, s.decoder);
 
-  partition.each_part([&](const Part<BackwardWorkspace<T>>& part) {
+  partition.each_part([&](const BatchPart<BackwardWorkspace<T>>& part) {
     const auto left = [&](const T* data, int64_t columns) {
       return in.left(part.of(data, columns));
     };
@@ -248,7 +248,7 @@ void run_backward(const Arguments<T>& in, const UnrollTape<T>& tape,
     const auto write_backward_at = [&](BackwardWorkspace<T>& workspace, int64_t t, int64_t b) {
       const T* const outputs = tape.head_outputs + ((t + 1) * batch + b) * heads;
       T* const d = d_heads + ((t + 1) * batch + b) * heads;
-      backward_row(workspace.writer, d_canvas + b * volume, outputs + s.patch_at(),
+      backward_row(workspace.write, d_canvas + b * volume, outputs + s.patch_at(),
                    outputs + s.write_window_at(), d + s.patch_at(), d + s.write_window_at());
       add_row(d + s.write_window_at(), given.windows + (t * batch + b) * 5, 5);
     };
@@ -256,7 +256,7 @@ void run_backward(const Arguments<T>& in, const UnrollTape<T>& tape,
       const T* const input = d_encoder_in + b * s.encoder_in();
       const int64_t at = (t * batch + b) * heads + s.read_window_at();
       backward_row(
-          workspace.reader,
+          workspace.read,
           {in.image + b * volume, tape.canvases + (t * batch + b) * volume, tape.head_outputs + at},
           input,
           {out.image ? out.image + b * volume : nullptr, d_heads + at, d_canvas + b * volume,

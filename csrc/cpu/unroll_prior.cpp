@@ -24,11 +24,11 @@ namespace {
 template <class T>
 struct Workspace {
   explicit Workspace(const UnrollSizes& s)
-      : writer(s.channels, s.height, s.width, s.write_size),
+      : write(s.channels, s.height, s.width, s.write_size),
         canvas(s.volume()),
         context_gates(4 * s.decoder) {}
 
-  Writer<T> writer;
+  WriteWorkspace<T> write;
   Buffer<T> canvas, context_gates;
 };
 
@@ -52,7 +52,7 @@ void run(const UnrollPriorPointers<T>& in, const UnrollPriorOutputs<T>& out) {
                 Left<T>(matrix(in.words, batch * words, s.word_size), false), of_context}},
               torch::stable::get_num_threads());
   const Partition<Workspace<T>> partition(batch, [&] { return std::make_unique<Workspace<T>>(s); });
-  partition.each_part([&](const Part<Workspace<T>>& part) {
+  partition.each_part([&](const BatchPart<Workspace<T>>& part) {
     const auto left = [&](const T* x, int64_t columns) {
       return Left<T>(part.of(x, columns), false);
     };
@@ -118,7 +118,7 @@ void run(const UnrollPriorPointers<T>& in, const UnrollPriorOutputs<T>& out) {
       for (int64_t t = 0; t < steps; ++t) {
         T* const after = results[(steps - 1 - t) % 2];
         const int64_t row = t * batch + b;
-        forward_row(workspace.writer, out.patches + row * patch, out.windows + row * 5, before,
+        forward_row(workspace.write, out.patches + row * patch, out.windows + row * 5, before,
                     after);
         before = after;
       }

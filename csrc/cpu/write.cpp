@@ -4,25 +4,26 @@
 
 namespace aligndraw::cpu {
 
-void forward_row(Writer<float>& writer, const float* patch, const float* window,
+void forward_row(WriteWorkspace<float>& workspace, const float* patch, const float* window,
                  const float* canvas, float* result) {
-  glimpse_kernels<float>(isa()).write(writer, patch, window, canvas, result);
+  glimpse_kernels<float>(isa()).write(workspace, patch, window, canvas, result);
 }
 
-void forward_row(Writer<double>& writer, const double* patch, const double* window,
+void forward_row(WriteWorkspace<double>& workspace, const double* patch, const double* window,
                  const double* canvas, double* result) {
-  glimpse_kernels<double>(isa()).write(writer, patch, window, canvas, result);
+  glimpse_kernels<double>(isa()).write(workspace, patch, window, canvas, result);
 }
 
-void backward_row(BackwardWriter<float>& writer, const float* grad, const float* patch,
+void backward_row(WriteBackwardWorkspace<float>& workspace, const float* grad, const float* patch,
                   const float* window, float* grad_patch, float* grad_window) {
-  glimpse_kernels<float>(isa()).write_backward(writer, grad, patch, window, grad_patch,
+  glimpse_kernels<float>(isa()).write_backward(workspace, grad, patch, window, grad_patch,
                                                grad_window);
 }
 
-void backward_row(BackwardWriter<double>& writer, const double* grad, const double* patch,
-                  const double* window, double* grad_patch, double* grad_window) {
-  glimpse_kernels<double>(isa()).write_backward(writer, grad, patch, window, grad_patch,
+void backward_row(WriteBackwardWorkspace<double>& workspace, const double* grad,
+                  const double* patch, const double* window, double* grad_patch,
+                  double* grad_window) {
+  glimpse_kernels<double>(isa()).write_backward(workspace, grad, patch, window, grad_patch,
                                                 grad_window);
 }
 
@@ -38,9 +39,9 @@ Tensor run_forward(const Tensor& patch, const Tensor& window, const Tensor& canv
   T* result_data = result.mutable_data_ptr<T>();
   for_row_ranges(batch, volume, [=](int64_t begin, int64_t end) {
     const FlushSubnormals flush;
-    Writer<T> writer(channels, height, width, size);
+    WriteWorkspace<T> workspace(channels, height, width, size);
     for (int64_t b = begin; b < end; ++b)
-      forward_row(writer, patch_data + b * channels * size * size, window_data + 5 * b,
+      forward_row(workspace, patch_data + b * channels * size * size, window_data + 5 * b,
                   canvas_data + b * volume, result_data + b * volume);
   });
   return result;
@@ -60,9 +61,9 @@ std::tuple<Tensor, Tensor> run_backward(const Tensor& grad, const Tensor& patch,
   T* grad_window_data = grad_window.mutable_data_ptr<T>();
   for_row_ranges(batch, volume, [=](int64_t begin, int64_t end) {
     const FlushSubnormals flush;
-    BackwardWriter<T> writer(channels, height, width, size);
+    WriteBackwardWorkspace<T> workspace(channels, height, width, size);
     for (int64_t b = begin; b < end; ++b)
-      backward_row(writer, grad_data + b * volume, patch_data + b * patch_volume,
+      backward_row(workspace, grad_data + b * volume, patch_data + b * patch_volume,
                    window_data + 5 * b, grad_patch_data + b * patch_volume,
                    grad_window_data + 5 * b);
   });

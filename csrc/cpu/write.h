@@ -6,8 +6,8 @@ namespace aligndraw::cpu {
 
 // Of one image of the batch: patch [channels, size, size], canvas [channels, height, width].
 template <class T>
-struct Writer {
-  explicit Writer(int64_t channels, int64_t height, int64_t width, int64_t size)
+struct WriteWorkspace {
+  explicit WriteWorkspace(int64_t channels, int64_t height, int64_t width, int64_t size)
       : channels(channels), height(height), width(width), size(size) {}
 
   const int64_t channels, height, width, size;
@@ -18,8 +18,8 @@ struct Writer {
 };
 
 template <class T>
-struct BackwardWriter {
-  explicit BackwardWriter(int64_t channels, int64_t height, int64_t width, int64_t size)
+struct WriteBackwardWorkspace {
+  explicit WriteBackwardWorkspace(int64_t channels, int64_t height, int64_t width, int64_t size)
       : channels(channels), height(height), width(width), size(size) {}
 
   const int64_t channels, height, width, size;
@@ -29,13 +29,14 @@ struct BackwardWriter {
   const Buffer<T> rows{channels * size * window.stride};  // F_Y times the gradient of the canvas
 };
 
-void forward_row(Writer<float>& writer, const float* patch, const float* window,
+void forward_row(WriteWorkspace<float>& workspace, const float* patch, const float* window,
                  const float* canvas, float* result);
-void forward_row(Writer<double>& writer, const double* patch, const double* window,
+void forward_row(WriteWorkspace<double>& workspace, const double* patch, const double* window,
                  const double* canvas, double* result);
-void backward_row(BackwardWriter<float>& writer, const float* grad, const float* patch,
+void backward_row(WriteBackwardWorkspace<float>& workspace, const float* grad, const float* patch,
                   const float* window, float* grad_patch, float* grad_window);
-void backward_row(BackwardWriter<double>& writer, const double* grad, const double* patch,
-                  const double* window, double* grad_patch, double* grad_window);
+void backward_row(WriteBackwardWorkspace<double>& workspace, const double* grad,
+                  const double* patch, const double* window, double* grad_patch,
+                  double* grad_window);
 
 }  // namespace aligndraw::cpu

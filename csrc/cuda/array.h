@@ -10,13 +10,13 @@ namespace aligndraw::cuda {
 enum class Type { float32, float64, bfloat16, float16 };
 
 // Contiguous elements in device memory, to be read.
-struct In {
+struct InputArray {
   const void* data;
   Type type;
 };
 
 // The same, to be written.
-struct Out {
+struct OutputArray {
   void* data;
   Type type;
 };

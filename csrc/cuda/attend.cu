@@ -12,7 +12,7 @@ using attention::threads, attention::warps;
 // One block per caption.
 template <class F, class T = typename F::Number>
 __global__ void __launch_bounds__(threads, 1)
-    forward(AttendInputs inputs, Out context, T* weights, AttendSizes sizes) {
+    forward(AttendInputs inputs, OutputArray context, T* weights, AttendSizes sizes) {
   const int64_t words = sizes.words, units = sizes.units, width = sizes.width, b = blockIdx.x;
   attention::forward<T>(
       attention::clamped_length(inputs.lengths, b, words), words, units, width,
@@ -27,8 +27,9 @@ __global__ void __launch_bounds__(threads, 1)
 // `grad_energies` [B, N] is workspace.
 template <class F, class T = typename F::Number>
 __global__ void __launch_bounds__(threads, 1)
-    backward(In grad_context, In grad_weights, AttendInputs inputs, In weights, AttendOutputs grads,
-             T* grad_energies, T* score_parts, AttendSizes sizes) {
+    backward(InputArray grad_context, InputArray grad_weights, AttendInputs inputs,
+             InputArray weights, AttendOutputs grads, T* grad_energies, T* score_parts,
+             AttendSizes sizes) {
   const int64_t words = sizes.words, units = sizes.units, width = sizes.width;
   const int64_t b = blockIdx.x, length = attention::clamped_length(inputs.lengths, b, words);
   const auto of_word = [&](int64_t k) { return F::load(weights, b * words + k); };
@@ -58,7 +59,8 @@ __global__ void __launch_bounds__(threads, 1)
 // Sums the captions' parts: one lane per unit, and each warp takes every `warps`th caption.
 template <class F, class T = typename F::Number>
 __global__ void __launch_bounds__(threads, 1)
-    add_scores(const T* __restrict__ score_parts, Out grad_score, int64_t B, int64_t units) {
+    add_scores(const T* __restrict__ score_parts, OutputArray grad_score, int64_t B,
+               int64_t units) {
   SharedArrays shared;
   T* const parts = shared.allocate<T>(threads);
   const int warp = threadIdx.x / warp_threads, lane = threadIdx.x % warp_threads;
@@ -76,7 +78,7 @@ __global__ void __launch_bounds__(threads, 1)
 
 }  // namespace
 
-const char* launch_attend(const AttendInputs& inputs, Out context, void* weights,
+const char* launch_attend(const AttendInputs& inputs, OutputArray context, void* weights,
                           const AttendSizes& sizes, CUstream_st* stream) {
   if (sizes.batch == 0) return nullptr;
   return with_access(
@@ -87,8 +89,9 @@ const char* launch_attend(const AttendInputs& inputs, Out context, void* weights
       });
 }
 
-const char* launch_attend_backward(In grad_context, In grad_weights, const AttendInputs& inputs,
-                                   In weights, const AttendOutputs& grads, void* scratch,
+const char* launch_attend_backward(InputArray grad_context, InputArray grad_weights,
+                                   const AttendInputs& inputs, InputArray weights,
+                                   const AttendOutputs& grads, void* scratch,
                                    const AttendSizes& sizes, CUstream_st* stream) {
   return with_access({grad_context.type, grad_weights.type, weights.type, inputs.query.type,
                       inputs.keys.type, inputs.score.type, inputs.values.type},

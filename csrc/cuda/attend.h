@@ -1,5 +1,5 @@
-// attend on raw memory: see ../attend.h for the contract, ../math/attend.h for the formulas. Both
-// return nullptr, or CUDA's error message.
+// attend on raw memory: see ../attend.h for the contract, ../math/attend.h for the formulas.
+// Both launchers return nullptr, or CUDA's error message.
 #pragma once
 #include <cstdint>
 
@@ -13,23 +13,24 @@ struct AttendSizes {
 
 // query [B, l], keys [B, N, l], score [l], values [B, N, d], lengths [B]
 struct AttendInputs {
-  In query, keys, score, values;
+  InputArray query, keys, score, values;
   const int64_t* lengths;
 };
 
 // The gradients of the floating arguments.
 struct AttendOutputs {
-  Out query, keys, score, values;
+  OutputArray query, keys, score, values;
 };
 
 // -> context [B, d], and weights [B, N] of the type of the arithmetic.
-const char* launch_attend(const AttendInputs& inputs, Out context, void* weights,
+const char* launch_attend(const AttendInputs& inputs, OutputArray context, void* weights,
                           const AttendSizes& sizes, CUstream_st* stream);
 
 // grad_context [B, d], grad_weights [B, N], weights [B, N] -> the gradients. `scratch` holds
 // B (N + l) numbers of the type of the arithmetic.
-const char* launch_attend_backward(In grad_context, In grad_weights, const AttendInputs& inputs,
-                                   In weights, const AttendOutputs& grads, void* scratch,
+const char* launch_attend_backward(InputArray grad_context, InputArray grad_weights,
+                                   const AttendInputs& inputs, InputArray weights,
+                                   const AttendOutputs& grads, void* scratch,
                                    const AttendSizes& sizes, CUstream_st* stream);
 
 }  // namespace aligndraw::cuda

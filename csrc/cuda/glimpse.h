@@ -93,7 +93,7 @@ struct Bank {
       if constexpr (for_grads) {
         offset = warp_sum(offset) * norm;
         square_offset = warp_sum(square_offset) * norm;
-        peak.take_rest(norm * T(math::normaliser_floor), offset, square_offset);
+        peak.subtract_deficit(norm * T(math::normaliser_floor), offset, square_offset);
         if (lane == 0) filters[i] = {mu, norm, reach, nearest, offset, square_offset};
       }
     }
@@ -234,7 +234,7 @@ struct Window {
 // Number i of window b, of [B, 5].
 template <class F>
 struct Numbers {
-  In window;
+  InputArray window;
 
   __device__ __forceinline__ auto operator()(int64_t b, int i) const {
     return F::load(window, 5 * b + i);
@@ -401,13 +401,13 @@ __device__ __forceinline__ void window_grads(SharedArrays shared, int64_t b, con
       }
     }
   T sums[grad_count] = {x_grads.centre, y_grads.centre, x_grads.spacing + y_grads.spacing,
-                        x_grads.log_variance + y_grads.log_variance, x_grads.along};
+                        x_grads.log_variance + y_grads.log_variance, x_grads.grad_sum};
   block_sum(sums, parts);
   if (threadIdx.x > 0) return;
   x_grads = {sums[0], sums[2], sums[3], sums[4]};
   y_grads = {sums[1]};
   T grads[5];
-  math::window_backward(x_grads, y_grads, power * x_grads.along, window.parameters, window.grid,
+  math::window_backward(x_grads, y_grads, power * x_grads.grad_sum, window.parameters, window.grid,
                         sizes.height, sizes.width, grads);
   for (int n = 0; n < 5; ++n) store(n, grads[n]);
 }

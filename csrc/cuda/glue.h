@@ -49,8 +49,10 @@ inline Type type_of(const Tensor& tensor) {
   }
 }
 
-inline In input(const Tensor& tensor) { return {tensor.const_data_ptr(), type_of(tensor)}; }
-inline Out output(const Tensor& tensor) { return {tensor.mutable_data_ptr(), type_of(tensor)}; }
+inline InputArray input(const Tensor& tensor) { return {tensor.const_data_ptr(), type_of(tensor)}; }
+inline OutputArray output(const Tensor& tensor) {
+  return {tensor.mutable_data_ptr(), type_of(tensor)};
+}
 
 // The dtype of the arithmetic, and of results that are never stored in half precision.
 inline ScalarType arithmetic_type(const Tensor& tensor) {

@@ -1,4 +1,5 @@
-// Head outputs in the loops' kernels: products with h_dec, to which each reader adds the bias.
+// Head outputs in the loops' kernels: products with h_dec, to which the stage that uses them adds
+// the bias.
 #pragma once
 #include "../unroll_sizes.h"
 #include "array.h"

@@ -15,7 +15,7 @@ constexpr int threads = 128;
 // One block per latent.
 template <class F, class T = typename F::Number>
 __global__ void __launch_bounds__(threads, 1)
-    forward(LatentInputs inputs, Out z, T* __restrict__ kl, T* __restrict__ log_ratio,
+    forward(LatentInputs inputs, OutputArray z, T* __restrict__ kl, T* __restrict__ log_ratio,
             int64_t size) {
   const int64_t b = blockIdx.x;
   T sums[2] = {};
@@ -38,8 +38,8 @@ __global__ void __launch_bounds__(threads, 1)
 // rows than the grid (65,535).
 template <class F>
 __global__ void __launch_bounds__(threads, 1)
-    backward(In grad_z, In grad_kl, In grad_log_ratio, LatentInputs inputs, LatentOutputs grads,
-             int64_t B, int64_t size) {
+    backward(InputArray grad_z, InputArray grad_kl, InputArray grad_log_ratio, LatentInputs inputs,
+             LatentOutputs grads, int64_t B, int64_t size) {
   const int64_t j = int64_t(blockIdx.x) * threads + threadIdx.x;
   if (j >= size) return;
   for (int64_t b = blockIdx.y; b < B; b += gridDim.y) {
@@ -58,8 +58,8 @@ __global__ void __launch_bounds__(threads, 1)
 
 }  // namespace
 
-const char* launch_latent(const LatentInputs& inputs, Out z, void* kl, void* log_ratio, int64_t B,
-                          int64_t size, CUstream_st* stream) {
+const char* launch_latent(const LatentInputs& inputs, OutputArray z, void* kl, void* log_ratio,
+                          int64_t B, int64_t size, CUstream_st* stream) {
   if (B == 0) return nullptr;
   return with_access(
       {inputs.mu_q.type, inputs.log_sigma_q.type, inputs.mu_p.type, inputs.log_sigma_p.type,
@@ -72,7 +72,7 @@ const char* launch_latent(const LatentInputs& inputs, Out z, void* kl, void* log
       });
 }
 
-const char* launch_latent_backward(In grad_z, In grad_kl, In grad_log_ratio,
+const char* launch_latent_backward(InputArray grad_z, InputArray grad_kl, InputArray grad_log_ratio,
                                    const LatentInputs& inputs, const LatentOutputs& grads,
                                    int64_t B, int64_t size, CUstream_st* stream) {
   if (B * size == 0) return nullptr;

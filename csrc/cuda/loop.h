@@ -1,5 +1,5 @@
 // Kernels of the loops on a GPU between their matrix products, on raw memory of float or double.
-// All return nullptr, or CUDA's error message.
+// All launchers return nullptr, or CUDA's error message.
 #pragma once
 #include <cstdint>
 

@@ -55,8 +55,8 @@ dim3 blocks(int64_t B, int64_t n) {
 
 }  // namespace
 
-const char* launch_lstm_gates(In gates, In c, void* h, void* c_next, int64_t B, int64_t n,
-                              CUstream_st* stream) {
+const char* launch_lstm_gates(InputArray gates, InputArray c, void* h, void* c_next, int64_t B,
+                              int64_t n, CUstream_st* stream) {
   if (B * n == 0) return nullptr;
   return with_types(gates.type, c.type, [&]<class T, class S>() {
     return report(launch(forward<T, S>, blocks(B, n), threads, 0, stream, false,
@@ -65,9 +65,9 @@ const char* launch_lstm_gates(In gates, In c, void* h, void* c_next, int64_t B, 
   });
 }
 
-const char* launch_lstm_gates_backward(const void* grad_h, const void* grad_c, In gates, In c,
-                                       void* grad_gates, void* grad_c_prev, int64_t B, int64_t n,
-                                       CUstream_st* stream) {
+const char* launch_lstm_gates_backward(const void* grad_h, const void* grad_c, InputArray gates,
+                                       InputArray c, void* grad_gates, void* grad_c_prev, int64_t B,
+                                       int64_t n, CUstream_st* stream) {
   if (B * n == 0) return nullptr;
   return with_types(gates.type, c.type, [&]<class T, class S>() {
     return report(launch(backward<T, S>, blocks(B, n), threads, 0, stream, false,

@@ -1,5 +1,5 @@
 // One word of lstm_sequence between the matrix products, on raw memory of float or double: see
-// ../lstm_sequence.h for the contract. Both return nullptr, or CUDA's error message.
+// ../lstm_sequence.h for the contract. Both launchers return nullptr, or CUDA's error message.
 #pragma once
 #include <cstdint>
 

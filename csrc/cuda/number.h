@@ -52,10 +52,10 @@ auto with_types(Type first, Type second, const F& f) {
 template <class T>
 struct Exact {
   using Number = T;
-  static __device__ __forceinline__ T load(In array, int64_t i) {
+  static __device__ __forceinline__ T load(InputArray array, int64_t i) {
     return __ldg(static_cast<const T*>(array.data) + i);
   }
-  static __device__ __forceinline__ void store(Out array, int64_t i, T x) {
+  static __device__ __forceinline__ void store(OutputArray array, int64_t i, T x) {
     static_cast<T*>(array.data)[i] = x;
   }
 };
@@ -64,7 +64,7 @@ struct Exact {
 // kernel per combination would be up to 81 kernels.
 struct Mixed {
   using Number = float;
-  static __device__ __forceinline__ float load(In array, int64_t i) {
+  static __device__ __forceinline__ float load(InputArray array, int64_t i) {
     switch (array.type) {
       case Type::bfloat16:
         return widen(static_cast<const __nv_bfloat16*>(array.data)[i]);
@@ -74,7 +74,7 @@ struct Mixed {
         return __ldg(static_cast<const float*>(array.data) + i);
     }
   }
-  static __device__ __forceinline__ void store(Out array, int64_t i, float x) {
+  static __device__ __forceinline__ void store(OutputArray array, int64_t i, float x) {
     switch (array.type) {
       case Type::bfloat16:
         return cuda::store(static_cast<__nv_bfloat16*>(array.data) + i, x);

@@ -7,7 +7,7 @@
 #include <type_traits>
 #include <utility>
 
-#include "fit.h"
+#include "launch_grid.h"
 #include "launch.h"
 #include "loop.h"
 #include "number.h"
@@ -21,11 +21,11 @@ constexpr int tile_rows = 4, tile_captions = 8;
 static_assert(tile_rows * tile_captions == warp_threads);
 
 // The items [first, first + count).
-struct Part {
+struct Range {
   int first, count;
 };
 
-__device__ __forceinline__ Part part_of(int64_t count, int index, int parts) {
+__device__ __forceinline__ Range part_of(int64_t count, int index, int parts) {
   const int first = int(count * index / parts);
   return {first, int(count * (index + 1) / parts) - first};
 }
@@ -38,14 +38,14 @@ __host__ __device__ __forceinline__ int64_t largest_part(int64_t count, int64_t 
 // largest count of any block. Rows of bfloat16 are rounded, and so are the states that they are
 // multiplied with.
 template <class W>
-struct Kept {
+struct SharedWeights {
   W* data;
   int rows, depth;
 
   // element(r, k) is the matrix. Other warps see the rows after a barrier.
   template <class Element>
-  __device__ __forceinline__ Kept(SharedArrays& shared, int64_t capacity, int rows, int64_t depth,
-                                  const Element& element)
+  __device__ __forceinline__ SharedWeights(SharedArrays& shared, int64_t capacity, int rows,
+                                           int64_t depth, const Element& element)
       : data(shared.allocate<W>(capacity * depth)), rows(rows), depth(int(depth)) {
     const int warp = threadIdx.x / warp_threads, lane = threadIdx.x % warp_threads;
     for (int r = warp; r < rows; r += warps)
@@ -66,8 +66,8 @@ __device__ __forceinline__ T rounded_as(T x) {
 // inside, sum). All lanes of a warp make the call together; a lane beyond the last row or caption
 // is not `inside`.
 template <class T, class W, class Use>
-__device__ __forceinline__ void multiply(Kept<W> weights, Rows<const T> x, int x_depth,
-                                         Rows<const T> y, Part captions, const Use& use) {
+__device__ __forceinline__ void multiply(SharedWeights<W> weights, Rows<const T> x, int x_depth,
+                                         Rows<const T> y, Range captions, const Use& use) {
   const int warp = threadIdx.x / warp_threads, lane = threadIdx.x % warp_threads;
   const int across = (captions.count + tile_captions - 1) / tile_captions;
   const int tiles = (weights.rows + tile_rows - 1) / tile_rows * across;
@@ -100,8 +100,8 @@ __device__ __forceinline__ void multiply(Kept<W> weights, Rows<const T> x, int x
   }
 }
 template <class T, class W, class Use>
-__device__ __forceinline__ void multiply(Kept<W> weights, Rows<const T> states, Part captions,
-                                         const Use& use) {
+__device__ __forceinline__ void multiply(SharedWeights<W> weights, Rows<const T> states,
+                                         Range captions, const Use& use) {
   multiply(weights, states, weights.depth, {}, captions, use);
 }
 
@@ -117,9 +117,10 @@ __device__ __forceinline__ void gather(T x, T (&rows)[tile_rows]) {
 // Returns the grid with the most groups that fit the device, since groups multiply their captions
 // independently. A group has at most `most_parts` blocks, each with bytes(parts) of shared memory.
 template <class... Parameters, class Bytes>
-Fit fit(void (*kernel)(Parameters...), int64_t batch, int64_t most_parts, const Bytes& bytes) {
+LaunchGrid largest_grid(void (*kernel)(Parameters...), int64_t batch, int64_t most_parts,
+                        const Bytes& bytes) {
   int device = 0, processors = 0, cooperates = 0, most = 0, blocks = 0;
-  const auto none = [](const char* reason) { return Fit{0, 0, 0, reason}; };
+  const auto none = [](const char* reason) { return LaunchGrid{0, 0, 0, reason}; };
   cudaError_t error = cudaGetDevice(&device);
   for (const auto& [number, attribute] :
        {std::pair{&processors, cudaDevAttrMultiProcessorCount},
@@ -149,32 +150,32 @@ Fit fit(void (*kernel)(Parameters...), int64_t batch, int64_t most_parts, const 
 
 // Calls call<W>() with the type in which shared memory holds weights that may be rounded.
 template <class T, class Call>
-auto with_kept(bool rounds, const Call& call) {
+auto with_weight_type(bool rounds, const Call& call) {
   if constexpr (sizeof(T) == sizeof(float))
     if (rounds) return call.template operator()<__nv_bfloat16>();
   return call.template operator()<T>();
 }
 
-// Launches a kernel, whose last parameter is the number of parts, on the grid of `fit`.
+// Launches a kernel, whose last parameter is the number of parts, on `grid`.
 template <class... Parameters, class... Arguments>
-const char* launch(void (*kernel)(Parameters...), const Fit& fit, CUstream_st* stream,
+const char* launch(void (*kernel)(Parameters...), const LaunchGrid& grid, CUstream_st* stream,
                    const Arguments&... arguments) {
-  return report(cuda::launch(kernel, row_of(int64_t(fit.parts) * fit.groups), dim3(threads),
-                             size_t(fit.shared), stream, true, arguments..., fit.parts));
+  return report(cuda::launch(kernel, row_of(int64_t(grid.parts) * grid.groups), dim3(threads),
+                             size_t(grid.shared), stream, true, arguments..., grid.parts));
 }
 
 // The part of the weights and the captions that belong to a block of the grid.
-struct Place {
+struct BlockShare {
   int parts, index, groups, group;
 
-  __device__ __forceinline__ explicit Place(int parts)
+  __device__ __forceinline__ explicit BlockShare(int parts)
       : parts(parts),
         index(blockIdx.x % parts),
         groups(gridDim.x / parts),
         group(blockIdx.x / parts) {}
 
-  __device__ __forceinline__ Part of(int64_t count) const { return part_of(count, index, parts); }
-  __device__ __forceinline__ Part captions(int64_t batch) const {
+  __device__ __forceinline__ Range of(int64_t count) const { return part_of(count, index, parts); }
+  __device__ __forceinline__ Range captions(int64_t batch) const {
     return part_of(batch, group, groups);
   }
 };

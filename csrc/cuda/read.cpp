@@ -13,8 +13,8 @@ std::optional<Tensor> as_contiguous(const std::optional<Tensor>& tensor) {
 }
 
 // Without a canvas its type is the image's, so that the choice of the kernel does not depend on it.
-In input_or_none(const std::optional<Tensor>& canvas, const Tensor& image) {
-  return canvas ? input(*canvas) : In{nullptr, type_of(image)};
+InputArray input_or_none(const std::optional<Tensor>& canvas, const Tensor& image) {
+  return canvas ? input(*canvas) : InputArray{nullptr, type_of(image)};
 }
 
 GlimpseSizes sizes_of(const Tensor& image, int64_t size) {
@@ -49,11 +49,12 @@ std::tuple<Tensor, Tensor, Tensor> read_backward(Tensor grad, Tensor image, Tens
   const Tensor grad_image = image_grad ? torch::stable::empty_like(image) : none;
   const Tensor grad_window = torch::stable::empty_like(window);
   const Tensor grad_canvas = canvas ? torch::stable::empty_like(*canvas) : none;
-  check_launch("read_backward",
-               launch_read_backward(
-                   input(grad), input(image), input(window), input_or_none(canvas, image),
-                   image_grad ? output(grad_image) : Out{}, output(grad_window),
-                   canvas ? output(grad_canvas) : Out{}, sizes_of(image, size), device.stream()));
+  check_launch(
+      "read_backward",
+      launch_read_backward(input(grad), input(image), input(window), input_or_none(canvas, image),
+                           image_grad ? output(grad_image) : OutputArray{}, output(grad_window),
+                           canvas ? output(grad_canvas) : OutputArray{}, sizes_of(image, size),
+                           device.stream()));
   return {grad_image, grad_window, grad_canvas};
 }
 

@@ -9,7 +9,7 @@ namespace {
 // image - sigmoid(canvas).
 template <class F, class T = typename F::Number>
 struct GlimpseChannels {
-  In image, canvas;
+  InputArray image, canvas;
   int64_t channels, area;
 
   __host__ __device__ int64_t count() const { return canvas.data ? 2 * channels : channels; }
@@ -26,7 +26,8 @@ struct GlimpseChannels {
 
 template <class F>
 __global__ void __launch_bounds__(glimpse::threads, glimpse::blocks_at_once<F>)
-    forward(GlimpseChannels<F> channels, In window, Out result, GlimpseSizes sizes) {
+    forward(GlimpseChannels<F> channels, InputArray window, OutputArray result,
+            GlimpseSizes sizes) {
   using T = typename F::Number;
   const int64_t patch_size = sizes.size * sizes.size;
   const int64_t channel = blockIdx.x;
@@ -43,8 +44,8 @@ __global__ void __launch_bounds__(glimpse::threads, glimpse::blocks_at_once<F>)
 
 template <class F>
 __global__ void __launch_bounds__(glimpse::threads, 1)
-    backward_window(In grad, GlimpseChannels<F> channels, In window, Out grad_window,
-                    GlimpseSizes sizes) {
+    backward_window(InputArray grad, GlimpseChannels<F> channels, InputArray window,
+                    OutputArray grad_window, GlimpseSizes sizes) {
   using T = typename F::Number;
   const int64_t patch_size = sizes.size * sizes.size;
   const int64_t b = blockIdx.x;
@@ -61,7 +62,8 @@ __global__ void __launch_bounds__(glimpse::threads, 1)
 // Each pixel of the image shows in its own glimpse, and in that of the error image.
 template <class F>
 __global__ void __launch_bounds__(glimpse::threads, glimpse::blocks_at_once<F>)
-    backward_image(In grad, In window, bool with_canvas, Out grad_image, GlimpseSizes sizes) {
+    backward_image(InputArray grad, InputArray window, bool with_canvas, OutputArray grad_image,
+                   GlimpseSizes sizes) {
   using T = typename F::Number;
   const int64_t channels = sizes.channels, area = sizes.height * sizes.width;
   const int64_t patch_size = sizes.size * sizes.size;
@@ -80,7 +82,8 @@ __global__ void __launch_bounds__(glimpse::threads, glimpse::blocks_at_once<F>)
 
 template <class F>
 __global__ void __launch_bounds__(glimpse::threads, glimpse::blocks_at_once<F>)
-    backward_canvas(In grad, In window, In canvas, Out grad_canvas, GlimpseSizes sizes) {
+    backward_canvas(InputArray grad, InputArray window, InputArray canvas, OutputArray grad_canvas,
+                    GlimpseSizes sizes) {
   using T = typename F::Number;
   const int64_t channels = sizes.channels, area = sizes.height * sizes.width;
   const int64_t patch_size = sizes.size * sizes.size;
@@ -98,8 +101,8 @@ __global__ void __launch_bounds__(glimpse::threads, glimpse::blocks_at_once<F>)
 
 }  // namespace
 
-const char* launch_read(In image, In window, In canvas, Out glimpse, const GlimpseSizes& sizes,
-                        CUstream_st* stream) {
+const char* launch_read(InputArray image, InputArray window, InputArray canvas, OutputArray glimpse,
+                        const GlimpseSizes& sizes, CUstream_st* stream) {
   return with_access({image.type, window.type, canvas.type}, [&]<class F>() -> const char* {
     using T = typename F::Number;
     const GlimpseChannels<F> channels{image, canvas, sizes.channels, sizes.height * sizes.width};
@@ -111,8 +114,9 @@ const char* launch_read(In image, In window, In canvas, Out glimpse, const Glimp
   });
 }
 
-const char* launch_read_backward(In grad, In image, In window, In canvas, Out grad_image,
-                                 Out grad_window, Out grad_canvas, const GlimpseSizes& sizes,
+const char* launch_read_backward(InputArray grad, InputArray image, InputArray window,
+                                 InputArray canvas, OutputArray grad_image, OutputArray grad_window,
+                                 OutputArray grad_canvas, const GlimpseSizes& sizes,
                                  CUstream_st* stream) {
   if (sizes.batch == 0) return nullptr;
   return with_access({grad.type, image.type, window.type, canvas.type}, [&]<class F>() {

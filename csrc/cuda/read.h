@@ -1,5 +1,5 @@
-// read on raw memory: see ../read.h for the contract, ../math/filterbank.h for the formulas. Both
-// return nullptr, or CUDA's error message.
+// read on raw memory: see ../read.h for the contract, ../math/filterbank.h for the formulas.
+// Both launchers return nullptr, or CUDA's error message.
 #pragma once
 #include <cstdint>
 
@@ -9,13 +9,14 @@ namespace aligndraw::cuda {
 
 // image [B, C, H, W], window [B, 5], canvas like image or of null data
 // -> the glimpse [B, C, p, p], or [B, 2C, p, p] with a canvas.
-const char* launch_read(In image, In window, In canvas, Out glimpse, const GlimpseSizes& sizes,
-                        CUstream_st* stream);
+const char* launch_read(InputArray image, InputArray window, InputArray canvas, OutputArray glimpse,
+                        const GlimpseSizes& sizes, CUstream_st* stream);
 
 // grad of the glimpse, image, window, canvas -> grad_window, and grad_image and grad_canvas unless
 // these are of null data.
-const char* launch_read_backward(In grad, In image, In window, In canvas, Out grad_image,
-                                 Out grad_window, Out grad_canvas, const GlimpseSizes& sizes,
+const char* launch_read_backward(InputArray grad, InputArray image, InputArray window,
+                                 InputArray canvas, OutputArray grad_image, OutputArray grad_window,
+                                 OutputArray grad_canvas, const GlimpseSizes& sizes,
                                  CUstream_st* stream);
 
 }  // namespace aligndraw::cuda

@@ -1,6 +1,6 @@
 // unroll on a GPU, in one of two forms: 8 launches per step forward and 9 back, four of them
-// products each way; or one launch each way for all steps. One product serves all consumers of a
-// state (Consumers).
+// products each way; or one launch each way for all steps. All weights of a state are stacked for
+// one product (StackedWeights).
 #include "unroll.h"
 
 #include "../unroll_arrays.h"
@@ -31,29 +31,29 @@ struct Context {
 // The weights of the steps as operands of PyTorch's products.
 template <class T>
 struct Weights {
-  using Part = typename Consumers<T>::Part;
+  using WeightSlice = typename StackedWeights<T>::WeightSlice;
 
   Weights(Work<T>& work, const UnrollPointers<T>& in, bool forward)
-      : of_decoder(
-            work, in.sizes.decoder,
-            {Part{in.heads, in.sizes.heads(), in.sizes.decoder},
-             Part{in.encoder_ih + in.sizes.glimpse(), 4 * in.sizes.encoder, in.sizes.encoder_in()},
-             Part{in.decoder_hh, 4 * in.sizes.decoder, in.sizes.decoder}},
-            // The operands of priors, posteriors, windows and patches are never rounded.
-            forward ? in.sizes.units : 0, forward ? in.sizes.heads() : 0),
+      : of_decoder(work, in.sizes.decoder,
+                   {WeightSlice{in.heads, in.sizes.heads(), in.sizes.decoder},
+                    WeightSlice{in.encoder_ih + in.sizes.glimpse(), 4 * in.sizes.encoder,
+                                in.sizes.encoder_in()},
+                    WeightSlice{in.decoder_hh, 4 * in.sizes.decoder, in.sizes.decoder}},
+                   // The operands of priors, posteriors, windows and patches are never rounded.
+                   forward ? in.sizes.units : 0, forward ? in.sizes.heads() : 0),
         of_encoder(work, in.sizes.encoder,
-                   {Part{in.posterior, 2 * in.sizes.latents, in.sizes.encoder},
-                    Part{in.encoder_hh, 4 * in.sizes.encoder, in.sizes.encoder}},
+                   {WeightSlice{in.posterior, 2 * in.sizes.latents, in.sizes.encoder},
+                    WeightSlice{in.encoder_hh, 4 * in.sizes.encoder, in.sizes.encoder}},
                    0, forward ? 2 * in.sizes.latents : 0),
         of_glimpse(work.operand(
             {in.encoder_ih, 4 * in.sizes.encoder, in.sizes.glimpse(), in.sizes.encoder_in()})),
         of_latent(work.operand(
             {in.decoder_ih, 4 * in.sizes.decoder, in.sizes.latents, in.sizes.decoder_in()})) {}
 
-  Consumers<T> of_decoder;  // heads, gates of both LSTMs
-  Consumers<T> of_encoder;  // posterior, the encoder's own gates
-  Operand<T> of_glimpse;    // [4e, G]
-  Operand<T> of_latent;     // [4n, z]
+  StackedWeights<T> of_decoder;  // heads, gates of both LSTMs
+  StackedWeights<T> of_encoder;  // posterior, the encoder's own gates
+  Operand<T> of_glimpse;         // [4e, G]
+  Operand<T> of_latent;          // [4n, z]
 };
 
 // Memory for the largest operand that a step rounds.
@@ -123,10 +123,10 @@ void run_forward(const UnrollPointers<T>& in, const UnrollOutputs<T>& out, Work<
   work.copy({in.decoder_h0, 0}, {out.decoder_h, s.decoder}, B, s.decoder);
   work.zero(out.encoder_c, B * s.encoder);
   work.zero(out.decoder_c, B * s.decoder);
-  const auto make_fit = [&] { return forward_fit<T>(s, work.rounds()); };
-  if (const auto fit = one_launch("unroll", persistent_training, make_fit)) {
+  const auto make_grid = [&] { return forward_grid<T>(s, work.rounds()); };
+  if (const auto grid = one_launch("unroll", persistent_training, make_grid)) {
     loop.head_products = {work.allocate(B * s.heads()), s.heads()};
-    work.check(launch_forward(loop, work.rounds(), *fit, work.stream()));
+    work.check(launch_forward(loop, work.rounds(), *grid, work.stream()));
   } else {
     forward_by_launches(loop, work);
   }
@@ -194,9 +194,9 @@ void run_backward(const UnrollPointers<T>& in, const UnrollTape<T>& tape,
     work.zero(loop.decoder(t).data, B * of_decoder);
     work.zero(loop.encoder(t).data, B * of_encoder);
   }
-  const auto make_fit = [&] { return backward_fit<T>(s, work.rounds()); };
-  if (const auto fit = one_launch("unroll_backward", persistent_training, make_fit))
-    work.check(launch_backward(loop, work.rounds(), *fit, work.stream()));
+  const auto make_grid = [&] { return backward_grid<T>(s, work.rounds()); };
+  if (const auto grid = one_launch("unroll_backward", persistent_training, make_grid))
+    work.check(launch_backward(loop, work.rounds(), *grid, work.stream()));
   else
     backward_by_launches(loop, work);
 

@@ -5,7 +5,7 @@
 // The arrays of a stage are those of one step. The letters of the shapes are in ../unroll_fields.h.
 #pragma once
 #include "../unroll_pointers.h"
-#include "fit.h"
+#include "launch_grid.h"
 #include "loop.h"
 
 namespace aligndraw::cuda {
@@ -313,15 +313,15 @@ struct Backward {
 // All steps in one launch, without the stage after the last one. With `rounds`, the large products
 // of float have operands rounded to bfloat16.
 template <class T>
-Fit forward_fit(const UnrollSizes& sizes, bool rounds);
+LaunchGrid forward_grid(const UnrollSizes& sizes, bool rounds);
 template <class T>
-const char* launch_forward(const Forward<T>& loop, bool rounds, const Fit& fit,
+const char* launch_forward(const Forward<T>& loop, bool rounds, const LaunchGrid& grid,
                            CUstream_st* stream);
 // It also leaves the gradients of both first hidden states in h_dec and h_enc.
 template <class T>
-Fit backward_fit(const UnrollSizes& sizes, bool rounds);
+LaunchGrid backward_grid(const UnrollSizes& sizes, bool rounds);
 template <class T>
-const char* launch_backward(const Backward<T>& loop, bool rounds, const Fit& fit,
+const char* launch_backward(const Backward<T>& loop, bool rounds, const LaunchGrid& grid,
                             CUstream_st* stream);
 
 }  // namespace aligndraw::cuda

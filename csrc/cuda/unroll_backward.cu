@@ -15,18 +15,18 @@ static_assert(persistent::threads == stages::threads, "products and stages share
 // outputs.
 template <class T, class W>
 struct BackwardBlock {
-  Part captions, decoder_part, latent_part, encoder_part, glimpse_part;
-  Kept<W> of_decoder, of_latent, of_encoder, of_glimpse;
+  Range captions, decoder_part, latent_part, encoder_part, glimpse_part;
+  SharedWeights<W> of_decoder, of_latent, of_encoder, of_glimpse;
 
   __device__ __forceinline__ BackwardBlock(SharedArrays& shared, const Backward<T>& loop,
-                                           const Place& place)
-      : captions(place.captions(loop.in.sizes.batch)),
-        decoder_part(place.of(loop.in.sizes.decoder)),
-        latent_part(place.of(loop.in.sizes.latents)),
-        encoder_part(place.of(loop.in.sizes.encoder)),
-        glimpse_part(place.of(loop.in.sizes.glimpse())),
+                                           const BlockShare& share)
+      : captions(share.captions(loop.in.sizes.batch)),
+        decoder_part(share.of(loop.in.sizes.decoder)),
+        latent_part(share.of(loop.in.sizes.latents)),
+        encoder_part(share.of(loop.in.sizes.encoder)),
+        glimpse_part(share.of(loop.in.sizes.glimpse())),
         of_decoder(
-            shared, largest_part(loop.in.sizes.decoder, place.parts), decoder_part.count,
+            shared, largest_part(loop.in.sizes.decoder, share.parts), decoder_part.count,
             loop.decoder_columns(),
             [&](int r, int k) {
               const auto& in = loop.in;
@@ -39,12 +39,12 @@ struct BackwardBlock {
                          : in.decoder_hh[(k - decoder_at) * s.decoder + unit];
             }),
         of_latent(
-            shared, largest_part(loop.in.sizes.latents, place.parts), latent_part.count,
+            shared, largest_part(loop.in.sizes.latents, share.parts), latent_part.count,
             4 * loop.in.sizes.decoder,
             [&](int r, int k) {
               return loop.in.decoder_ih[k * loop.in.sizes.decoder_in() + latent_part.first + r];
             }),
-        of_encoder(shared, largest_part(loop.in.sizes.encoder, place.parts), encoder_part.count,
+        of_encoder(shared, largest_part(loop.in.sizes.encoder, share.parts), encoder_part.count,
                    loop.encoder_columns(),
                    [&](int r, int k) {
                      const int64_t e = loop.in.sizes.encoder, gates_at = 2 * loop.in.sizes.latents;
@@ -53,7 +53,7 @@ struct BackwardBlock {
                                          : loop.in.encoder_hh[(k - gates_at) * e + unit];
                    }),
         of_glimpse(
-            shared, largest_part(loop.in.sizes.glimpse(), place.parts), glimpse_part.count,
+            shared, largest_part(loop.in.sizes.glimpse(), share.parts), glimpse_part.count,
             4 * loop.in.sizes.encoder, [&](int r, int k) {
               return loop.in.encoder_ih[k * loop.in.sizes.encoder_in() + glimpse_part.first + r];
             }) {}
@@ -77,7 +77,8 @@ __global__ void __launch_bounds__(persistent::threads, 1) backward(Backward<T> l
   const UnrollSizes& s = loop.in.sizes;
   const int64_t n = s.decoder, e = s.encoder;
   SharedArrays shared;
-  auto& block = in_shared(shared, [&] { return BackwardBlock<T, W>(shared, loop, Place(parts)); });
+  auto& block =
+      in_shared(shared, [&] { return BackwardBlock<T, W>(shared, loop, BlockShare(parts)); });
 
   const auto constant = [](Rows<T> rows) { return Rows<const T>{rows.data, rows.row_stride}; };
   for (int64_t t = s.steps - 1;; --t) {
@@ -136,24 +137,25 @@ __global__ void __launch_bounds__(persistent::threads, 1) backward(Backward<T> l
 }  // namespace
 
 template <class T>
-Fit backward_fit(const UnrollSizes& s, bool rounds) {
-  return with_kept<T>(rounds, [&]<class W>() {
-    return fit(backward<T, W>, s.batch, INT32_MAX,
-               [&](int64_t parts) { return BackwardBlock<T, W>::bytes(s, parts); });
+LaunchGrid backward_grid(const UnrollSizes& s, bool rounds) {
+  return with_weight_type<T>(rounds, [&]<class W>() {
+    return largest_grid(backward<T, W>, s.batch, INT32_MAX,
+                        [&](int64_t parts) { return BackwardBlock<T, W>::bytes(s, parts); });
   });
 }
 
 template <class T>
-const char* launch_backward(const Backward<T>& loop, bool rounds, const Fit& fit,
+const char* launch_backward(const Backward<T>& loop, bool rounds, const LaunchGrid& grid,
                             CUstream_st* stream) {
   if (loop.in.sizes.batch == 0) return nullptr;
-  return with_kept<T>(
-      rounds, [&]<class W>() { return persistent::launch(backward<T, W>, fit, stream, loop); });
+  return with_weight_type<T>(
+      rounds, [&]<class W>() { return persistent::launch(backward<T, W>, grid, stream, loop); });
 }
 
-template Fit backward_fit<float>(const UnrollSizes&, bool);
-template Fit backward_fit<double>(const UnrollSizes&, bool);
-template const char* launch_backward(const Backward<float>&, bool, const Fit&, CUstream_st*);
-template const char* launch_backward(const Backward<double>&, bool, const Fit&, CUstream_st*);
+template LaunchGrid backward_grid<float>(const UnrollSizes&, bool);
+template LaunchGrid backward_grid<double>(const UnrollSizes&, bool);
+template const char* launch_backward(const Backward<float>&, bool, const LaunchGrid&, CUstream_st*);
+template const char* launch_backward(const Backward<double>&, bool, const LaunchGrid&,
+                                     CUstream_st*);
 
 }  // namespace aligndraw::cuda

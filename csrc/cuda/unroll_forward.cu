@@ -15,36 +15,36 @@ static_assert(persistent::threads == stages::threads, "products and stages share
 // the weights that may be rounded. The weights of priors, posteriors, windows and patches stay T.
 template <class T, class W>
 struct ForwardBlock {
-  Part captions, query_part, others_part, encoder_part, latent_part, decoder_part;
-  Kept<W> query;
-  Kept<T> others;
-  Kept<W> encoder;
-  Kept<T> posterior;
-  Kept<W> decoder;
+  Range captions, query_part, others_part, encoder_part, latent_part, decoder_part;
+  SharedWeights<W> query;
+  SharedWeights<T> others;
+  SharedWeights<W> encoder;
+  SharedWeights<T> posterior;
+  SharedWeights<W> decoder;
   ReadAttend<T> read_attend;  // of the step
 
   // Row r of a part has gate r % 4 of unit r / 4: this is its row in the matrix [4 count, depth].
-  static __device__ __forceinline__ int64_t gate(Part units, int64_t count, int r) {
+  static __device__ __forceinline__ int64_t gate(Range units, int64_t count, int r) {
     return r % 4 * count + units.first + r / 4;
   }
 
   __device__ __forceinline__ ForwardBlock(SharedArrays& shared, const UnrollPointers<T>& in,
-                                          const Place& place)
-      : captions(place.captions(in.sizes.batch)),
-        query_part(place.of(in.sizes.units)),
-        others_part(place.of(in.sizes.heads() - in.sizes.units)),
-        encoder_part(place.of(in.sizes.encoder)),
-        latent_part(place.of(in.sizes.latents)),
-        decoder_part(place.of(in.sizes.decoder)),
+                                          const BlockShare& share)
+      : captions(share.captions(in.sizes.batch)),
+        query_part(share.of(in.sizes.units)),
+        others_part(share.of(in.sizes.heads() - in.sizes.units)),
+        encoder_part(share.of(in.sizes.encoder)),
+        latent_part(share.of(in.sizes.latents)),
+        decoder_part(share.of(in.sizes.decoder)),
         query(
-            shared, largest_part(in.sizes.units, place.parts), query_part.count, in.sizes.decoder,
+            shared, largest_part(in.sizes.units, share.parts), query_part.count, in.sizes.decoder,
             [&](int r, int k) { return in.heads[(query_part.first + r) * in.sizes.decoder + k]; }),
-        others(shared, largest_part(in.sizes.heads() - in.sizes.units, place.parts),
+        others(shared, largest_part(in.sizes.heads() - in.sizes.units, share.parts),
                others_part.count, in.sizes.decoder,
                [&](int r, int k) {
                  return in.heads[(in.sizes.units + others_part.first + r) * in.sizes.decoder + k];
                }),
-        encoder(shared, 4 * largest_part(in.sizes.encoder, place.parts), 4 * encoder_part.count,
+        encoder(shared, 4 * largest_part(in.sizes.encoder, share.parts), 4 * encoder_part.count,
                 in.sizes.encoder_in() + in.sizes.encoder,
                 [&](int r, int k) {
                   const int64_t row = gate(encoder_part, in.sizes.encoder, r);
@@ -52,13 +52,13 @@ struct ForwardBlock {
                   return k < inputs ? in.encoder_ih[row * inputs + k]
                                     : in.encoder_hh[row * in.sizes.encoder + k - inputs];
                 }),
-        posterior(shared, 2 * largest_part(in.sizes.latents, place.parts), 2 * latent_part.count,
+        posterior(shared, 2 * largest_part(in.sizes.latents, share.parts), 2 * latent_part.count,
                   in.sizes.encoder,
                   [&](int r, int k) {
                     const int64_t row = r % 2 * in.sizes.latents + latent_part.first + r / 2;
                     return in.posterior[row * in.sizes.encoder + k];
                   }),
-        decoder(shared, 4 * largest_part(in.sizes.decoder, place.parts), 4 * decoder_part.count,
+        decoder(shared, 4 * largest_part(in.sizes.decoder, share.parts), 4 * decoder_part.count,
                 in.sizes.latents + in.sizes.decoder, [&](int r, int k) {
                   const int64_t row = gate(decoder_part, in.sizes.decoder, r),
                                 latents = in.sizes.latents;
@@ -87,7 +87,7 @@ __global__ void __launch_bounds__(persistent::threads, 1) forward(Forward<T> loo
   const int64_t n = s.decoder, e = s.encoder, inputs = s.encoder_in(), latents = s.latents;
   SharedArrays shared;
   auto& block =
-      in_shared(shared, [&] { return ForwardBlock<T, W>(shared, loop.in, Place(parts)); });
+      in_shared(shared, [&] { return ForwardBlock<T, W>(shared, loop.in, BlockShare(parts)); });
 
   // A tile is the gates of a unit.
   const auto lstm = [&](const LstmStep<T>& step, int64_t units, int64_t unit, int64_t b,
@@ -144,24 +144,24 @@ __global__ void __launch_bounds__(persistent::threads, 1) forward(Forward<T> loo
 }  // namespace
 
 template <class T>
-Fit forward_fit(const UnrollSizes& s, bool rounds) {
-  return with_kept<T>(rounds, [&]<class W>() {
-    return fit(forward<T, W>, s.batch, INT32_MAX,
-               [&](int64_t parts) { return ForwardBlock<T, W>::bytes(s, parts); });
+LaunchGrid forward_grid(const UnrollSizes& s, bool rounds) {
+  return with_weight_type<T>(rounds, [&]<class W>() {
+    return largest_grid(forward<T, W>, s.batch, INT32_MAX,
+                        [&](int64_t parts) { return ForwardBlock<T, W>::bytes(s, parts); });
   });
 }
 
 template <class T>
-const char* launch_forward(const Forward<T>& loop, bool rounds, const Fit& fit,
+const char* launch_forward(const Forward<T>& loop, bool rounds, const LaunchGrid& grid,
                            CUstream_st* stream) {
   if (loop.in.sizes.batch == 0) return nullptr;
-  return with_kept<T>(
-      rounds, [&]<class W>() { return persistent::launch(forward<T, W>, fit, stream, loop); });
+  return with_weight_type<T>(
+      rounds, [&]<class W>() { return persistent::launch(forward<T, W>, grid, stream, loop); });
 }
 
-template Fit forward_fit<float>(const UnrollSizes&, bool);
-template Fit forward_fit<double>(const UnrollSizes&, bool);
-template const char* launch_forward(const Forward<float>&, bool, const Fit&, CUstream_st*);
-template const char* launch_forward(const Forward<double>&, bool, const Fit&, CUstream_st*);
+template LaunchGrid forward_grid<float>(const UnrollSizes&, bool);
+template LaunchGrid forward_grid<double>(const UnrollSizes&, bool);
+template const char* launch_forward(const Forward<float>&, bool, const LaunchGrid&, CUstream_st*);
+template const char* launch_forward(const Forward<double>&, bool, const LaunchGrid&, CUstream_st*);
 
 }  // namespace aligndraw::cuda

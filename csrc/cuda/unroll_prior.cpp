@@ -22,18 +22,18 @@ void run(const UnrollPriorPointers<T>& in, const UnrollPriorOutputs<T>& out, Wor
                 of_context.transposed());
   const PriorLoop<T> loop{.in = in, .out = out, .word_gates = word_gates};
   T* const z = work.allocate(B * s.latents);
-  const auto make_fit = [&] { return persistent_fit<T>(s); };
-  if (const auto fit = one_launch("unroll_prior", B <= persistent_batch, make_fit)) {
+  const auto make_grid = [&] { return persistent_grid<T>(s); };
+  if (const auto grid = one_launch("unroll_prior", B <= persistent_batch, make_grid)) {
     const PersistentPrior<T> persistent{
         .loop = loop,
         .h = work.allocate(2 * B * n),
         .c = work.allocate(B * n),
         .z = z,
-        .energies = work.allocate(s.attends ? B * s.words * fit->parts : 0)};
-    work.check(launch_persistent(persistent, *fit, work.stream()));
+        .energies = work.allocate(s.attends ? B * s.words * grid->parts : 0)};
+    work.check(launch_persistent(persistent, *grid, work.stream()));
   } else {
     const int64_t heads = s.read_window_at();  // without the read window
-    const Consumers<T> of_h(work, n, {{in.heads, heads, n}, {in.decoder_hh, gates, n}});
+    const StackedWeights<T> of_h(work, n, {{in.heads, heads, n}, {in.decoder_hh, gates, n}});
     T* const products = work.allocate(B * of_h.columns());  // heads | decoder gates
     T* const latent_gates = work.allocate(B * gates);
     T* const context_gates = work.allocate(B * gates);

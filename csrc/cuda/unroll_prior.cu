@@ -85,7 +85,8 @@ __global__ void __launch_bounds__(threads, glimpse::blocks_at_once<Exact<T>>)
 
 // ---- all steps in one launch ----
 
-using persistent::Kept, persistent::largest_part, persistent::Part, persistent::tile_captions;
+using persistent::SharedWeights, persistent::largest_part, persistent::Range,
+    persistent::tile_captions;
 static_assert(threads == persistent::threads, "captions and products share a launch");
 
 // The largest number of head rows of any block.
@@ -113,10 +114,10 @@ __global__ void __launch_bounds__(threads, 1) all_steps(PersistentPrior<T> persi
   const UnrollSizes& s = in.sizes;
   const int64_t batch = s.batch, words = s.words, n = s.decoder, latents = s.latents;
   const int thread = threadIdx.x, warp = thread / warp_threads, lane = thread % warp_threads;
-  const persistent::Place place(parts);
-  const Part query = place.of(s.units), latent_part = place.of(latents),
-             written = place.of(s.patch() + 5);
-  const Part mine = place.of(n), all = place.captions(batch);
+  const persistent::BlockShare share(parts);
+  const Range query = share.of(s.units), latent_part = share.of(latents),
+              written = share.of(s.patch() + 5);
+  const Range mine = share.of(n), all = share.captions(batch);
   const int64_t mu_at = query.count, sigma_at = mu_at + latent_part.count;
   const int64_t write_at = sigma_at + latent_part.count, output_rows = write_at + written.count;
 
@@ -130,27 +131,27 @@ __global__ void __launch_bounds__(threads, 1) all_steps(PersistentPrior<T> persi
   };
   const auto gate = [&](int64_t r) { return r % 4 * n + mine.first + r / 4; };
   SharedArrays shared;
-  const Kept<T> heads(shared, head_rows(s, parts), output_rows, n,
-                      [&](int64_t r, int64_t k) { return in.heads[head(r) * n + k]; });
-  const Kept<T> decoder(shared, 4 * largest_part(n, parts), 4 * mine.count, n + latents,
-                        [&](int64_t r, int64_t k) {
-                          return k < n ? in.decoder_hh[gate(r) * n + k]
-                                       : in.decoder_ih[gate(r) * s.decoder_in() + k - n];
-                        });
+  const SharedWeights<T> heads(shared, head_rows(s, parts), output_rows, n,
+                               [&](int64_t r, int64_t k) { return in.heads[head(r) * n + k]; });
+  const SharedWeights<T> decoder(shared, 4 * largest_part(n, parts), 4 * mine.count, n + latents,
+                                 [&](int64_t r, int64_t k) {
+                                   return k < n ? in.decoder_hh[gate(r) * n + k]
+                                                : in.decoder_ih[gate(r) * s.decoder_in() + k - n];
+                                 });
   T* const results = shared.allocate<T>(head_rows(s, parts) * tile_captions);
   T* const alpha = shared.allocate<T>(tile_captions * words);
   __syncthreads();
 
   const int end = all.first + all.count;
   const auto captions_from = [&](int b0) {
-    return Part{b0, end - b0 < tile_captions ? end - b0 : tile_captions};
+    return Range{b0, end - b0 < tile_captions ? end - b0 : tile_captions};
   };
   for (int64_t t = 0;; ++t) {
     T* const next = persistent.h + (t + 1) % 2 * batch * n;
     const Rows<const T> h =
         t ? Rows<const T>{persistent.h + t % 2 * batch * n, n} : Rows<const T>{in.decoder_h0, 0};
     for (int b0 = all.first; b0 < end; b0 += tile_captions) {
-      const Part some = captions_from(b0);
+      const Range some = captions_from(b0);
       multiply(heads, h, some, [&](int r, int64_t b, bool inside, T sum) {
         if (inside) results[r * tile_captions + b - b0] = sum + in.heads_bias[head(r)];
       });
@@ -175,7 +176,7 @@ __global__ void __launch_bounds__(threads, 1) all_steps(PersistentPrior<T> persi
           for (int64_t j = 0; j < query.count; ++j)
             energy += math::energy(output(j, c), in.keys[word * s.units + query.first + j],
                                    in.score[query.first + j]);
-          persistent.energies[word * parts + place.index] = energy;
+          persistent.energies[word * parts + share.index] = energy;
         }
       }
       __syncthreads();
@@ -184,7 +185,7 @@ __global__ void __launch_bounds__(threads, 1) all_steps(PersistentPrior<T> persi
     grid.sync();
 
     for (int b0 = all.first; b0 < end; b0 += tile_captions) {
-      const Part some = captions_from(b0);
+      const Range some = captions_from(b0);
       const auto length_of = [&](int64_t b) {
         return in.keys ? attention::clamped_length(in.lengths, b, words) : 1;
       };
@@ -208,7 +209,7 @@ __global__ void __launch_bounds__(threads, 1) all_steps(PersistentPrior<T> persi
         total = warp_sum(total);
         for (int64_t k = lane; k < words; k += warp_threads) {
           weights[k] = k < length ? math::exp(weights[k] - largest) / total : T(0);
-          if (place.index == 0) out.weights[(t * batch + b0 + c) * words + k] = weights[k];
+          if (share.index == 0) out.weights[(t * batch + b0 + c) * words + k] = weights[k];
         }
       }
       __syncthreads();
@@ -260,22 +261,24 @@ const char* launch_writes(const PriorLoop<T>& loop, CUstream_st* stream) {
 }
 
 template <class T>
-Fit persistent_fit(const UnrollSizes& s) {
-  return persistent::fit(all_steps<T>, s.batch, s.decoder,
-                         [&](int64_t parts) { return persistent_bytes<T>(s, parts); });
+LaunchGrid persistent_grid(const UnrollSizes& s) {
+  return persistent::largest_grid(all_steps<T>, s.batch, s.decoder,
+                                  [&](int64_t parts) { return persistent_bytes<T>(s, parts); });
 }
 
 template <class T>
-const char* launch_persistent(const PersistentPrior<T>& loop, const Fit& fit, CUstream_st* stream) {
+const char* launch_persistent(const PersistentPrior<T>& loop, const LaunchGrid& grid,
+                              CUstream_st* stream) {
   if (loop.loop.in.sizes.batch == 0) return nullptr;
-  return persistent::launch(all_steps<T>, fit, stream, loop);
+  return persistent::launch(all_steps<T>, grid, stream, loop);
 }
 
-#define FOR(T)                                                            \
-  template const char* launch_stage(const PriorAttend<T>&, CUstream_st*); \
-  template const char* launch_writes(const PriorLoop<T>&, CUstream_st*);  \
-  template Fit persistent_fit<T>(const UnrollSizes&);                     \
-  template const char* launch_persistent(const PersistentPrior<T>&, const Fit&, CUstream_st*);
+#define FOR(T)                                                                         \
+  template const char* launch_stage(const PriorAttend<T>&, CUstream_st*);              \
+  template const char* launch_writes(const PriorLoop<T>&, CUstream_st*);               \
+  template LaunchGrid persistent_grid<T>(const UnrollSizes&);                          \
+  template const char* launch_persistent(const PersistentPrior<T>&, const LaunchGrid&, \
+                                         CUstream_st*);
 FOR(float)
 FOR(double)
 #undef FOR

@@ -3,7 +3,7 @@
 // Both forms end with launch_writes. Functions that launch return nullptr, or CUDA's error message.
 #pragma once
 #include "../unroll_pointers.h"
-#include "fit.h"
+#include "launch_grid.h"
 #include "loop.h"
 
 namespace aligndraw::cuda {
@@ -40,9 +40,10 @@ struct PersistentPrior {
   T* energies;  // [B, N, parts]
 };
 template <class T>
-Fit persistent_fit(const UnrollSizes& sizes);
+LaunchGrid persistent_grid(const UnrollSizes& sizes);
 template <class T>
-const char* launch_persistent(const PersistentPrior<T>& loop, const Fit& fit, CUstream_st* stream);
+const char* launch_persistent(const PersistentPrior<T>& loop, const LaunchGrid& grid,
+                              CUstream_st* stream);
 
 // Writes all patches on c_0. No step reads the canvas, so one launch writes them all.
 template <class T>

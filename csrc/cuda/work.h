@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "../gemm.h"
-#include "fit.h"
+#include "launch_grid.h"
 #include "glue.h"
 #include "loop.h"
 
@@ -15,30 +15,30 @@ namespace aligndraw::cuda {
 
 // Returns the grid of one launch for all steps, or nothing where the loop takes launches per step.
 // ALIGNDRAW_LOOP forces "launches" or "persistent", for comparisons. "auto" takes one launch where
-// it does so `by_itself` and make_fit() finds enough shared memory.
-template <class MakeFit>
-std::optional<Fit> one_launch(const char* op, bool by_itself, const MakeFit& make_fit) {
+// it does so `by_itself` and make_grid() finds enough shared memory.
+template <class MakeGrid>
+std::optional<LaunchGrid> one_launch(const char* op, bool by_itself, const MakeGrid& make_grid) {
   const char* const variable = std::getenv("ALIGNDRAW_LOOP");
   const std::string_view form = variable && *variable ? variable : "auto";
   if (form != "auto" && form != "launches" && form != "persistent")
     fail("ALIGNDRAW_LOOP must be auto, launches or persistent, got '", form, "'");
   if (form == "launches" || (form == "auto" && !by_itself)) return {};
-  const Fit fit = make_fit();
-  if (!fit.reason) return fit;
-  if (form == "persistent") fail(op, ": ALIGNDRAW_LOOP=persistent cannot be: ", fit.reason);
+  const LaunchGrid grid = make_grid();
+  if (!grid.reason) return grid;
+  if (form == "persistent") fail(op, ": ALIGNDRAW_LOOP=persistent cannot be: ", grid.reason);
   return {};
 }
 
 // A GEMM operand: as it is, or rounded to bfloat16.
 template <class T>
 struct Operand {
-  Matrix<const T> exact;
+  Matrix<const T> unrounded;
   Matrix<const BFloat16> rounded;
   bool is_rounded;
 
-  int64_t rows() const { return is_rounded ? rounded.rows : exact.rows; }
-  int64_t columns() const { return is_rounded ? rounded.columns : exact.columns; }
-  Operand transposed() const { return {exact.transposed(), rounded.transposed(), is_rounded}; }
+  int64_t rows() const { return is_rounded ? rounded.rows : unrounded.rows; }
+  int64_t columns() const { return is_rounded ? rounded.columns : unrounded.columns; }
+  Operand transposed() const { return {unrounded.transposed(), rounded.transposed(), is_rounded}; }
   Operand rows_from(int64_t first, int64_t count) const {
     return of([&](const auto& m) { return m.rows_from(first, count); });
   }
@@ -47,9 +47,9 @@ struct Operand {
   }
 
  private:
-  template <class Part>
-  Operand of(const Part& part) const {
-    return is_rounded ? Operand{{}, part(rounded), true} : Operand{part(exact), {}, false};
+  template <class Select>
+  Operand of(const Select& select) const {
+    return is_rounded ? Operand{{}, select(rounded), true} : Operand{select(unrounded), {}, false};
   }
 };
 
@@ -98,13 +98,14 @@ class Work {
     return operand(m, allocate_rounding(m.rows * m.columns));
   }
 
-  void multiply(Matrix<T> result, Matrix<const T> a, Matrix<const T> b, bool adds = false) const {
-    aligndraw::multiply(result, a, b, adds, like_.device());
+  void multiply(Matrix<T> result, Matrix<const T> a, Matrix<const T> b,
+                bool accumulate = false) const {
+    aligndraw::multiply(result, a, b, accumulate, like_.device());
   }
   void multiply(Matrix<T> result, const Operand<T>& a, const Operand<T>& b) const {
     if constexpr (std::is_same_v<T, float>)
       if (rounds_) return aligndraw::multiply(result, a.rounded, b.rounded, like_.device());
-    multiply(result, a.exact, b.exact);
+    multiply(result, a.unrounded, b.unrounded);
   }
   void multiply(Matrices<T> result, Matrices<const T> a, Matrices<const T> b) const {
     aligndraw::multiply(result, a, b, like_.device());
@@ -118,29 +119,28 @@ class Work {
   std::vector<Tensor> kept_;
 };
 
-// All weights that one state is multiplied with, stacked by rows, so that one product serves them
-// all:
+// All weights that one state is multiplied with, stacked by rows, so that one product is enough:
 //
-//   weights [columns, units]        h_dec: heads, encoder_ih, decoder_hh     h_enc: posterior,
-//   encoder_hh
+//   weights [columns, units]   of h_dec: heads, encoder_ih, decoder_hh
+//                              of h_enc: posterior, encoder_hh
 //
-// The products of the rows in [exact, exact_end) are never of rounded operands.
+// The products of the rows in [unrounded, unrounded_end) are never of rounded operands.
 template <class T>
-class Consumers {
+class StackedWeights {
  public:
-  struct Part {
+  struct WeightSlice {
     const T* data;
     int64_t rows, row_stride;
   };
 
-  Consumers(Work<T>& work, int64_t units, std::initializer_list<Part> parts, int64_t exact = 0,
-            int64_t exact_end = 0)
-      : work_(work), exact_(exact), exact_end_(exact_end) {
+  StackedWeights(Work<T>& work, int64_t units, std::initializer_list<WeightSlice> parts,
+                 int64_t unrounded = 0, int64_t unrounded_end = 0)
+      : work_(work), unrounded_(unrounded), unrounded_end_(unrounded_end) {
     int64_t rows = 0;
-    for (const Part& part : parts) rows += part.rows;
+    for (const WeightSlice& part : parts) rows += part.rows;
     T* const all = work.allocate(rows * units);
     rows = 0;
-    for (const Part& part : parts) {
+    for (const WeightSlice& part : parts) {
       work.copy({part.data, part.row_stride}, {all + rows * units, units}, part.rows, units);
       rows += part.rows;
     }
@@ -158,13 +158,13 @@ class Consumers {
     const Operand<T> operand = work_.operand(states, rounding);
     if (!work_.rounds()) return work_.multiply(results, operand, operand_.transposed());
     for (const auto& [from, end] :
-         {std::pair<int64_t, int64_t>{0, exact_}, {exact_end_, columns()}})
+         {std::pair<int64_t, int64_t>{0, unrounded_}, {unrounded_end_, columns()}})
       if (from < end)
         work_.multiply(results.columns_from(from, end - from), operand,
                        operand_.rows_from(from, end - from).transposed());
-    if (exact_ < exact_end_)
-      work_.multiply(results.columns_from(exact_, exact_end_ - exact_), states,
-                     weights_.rows_from(exact_, exact_end_ - exact_).transposed());
+    if (unrounded_ < unrounded_end_)
+      work_.multiply(results.columns_from(unrounded_, unrounded_end_ - unrounded_), states,
+                     weights_.rows_from(unrounded_, unrounded_end_ - unrounded_).transposed());
   }
 
   // The gradient of the state [rows, units] from those of its products [rows, columns].
@@ -175,7 +175,7 @@ class Consumers {
 
  private:
   Work<T>& work_;
-  int64_t exact_, exact_end_;
+  int64_t unrounded_, unrounded_end_;
   Matrix<const T> weights_{};
   Operand<T> operand_{};
 };

@@ -7,7 +7,8 @@ namespace {
 
 template <class F>
 __global__ void __launch_bounds__(glimpse::threads, glimpse::blocks_at_once<F>)
-    forward(In patch, In window, In canvas, Out result, GlimpseSizes sizes) {
+    forward(InputArray patch, InputArray window, InputArray canvas, OutputArray result,
+            GlimpseSizes sizes) {
   using T = typename F::Number;
   const int64_t area = sizes.height * sizes.width, patch_size = sizes.size * sizes.size;
   glimpse::draw<T>(
@@ -23,7 +24,8 @@ __global__ void __launch_bounds__(glimpse::threads, glimpse::blocks_at_once<F>)
 // The gradient of the patch is a glimpse of the canvas' gradient.
 template <class F>
 __global__ void __launch_bounds__(glimpse::threads, 1)
-    backward(In grad, In patch, In window, Out grad_patch, Out grad_window, GlimpseSizes sizes) {
+    backward(InputArray grad, InputArray patch, InputArray window, OutputArray grad_patch,
+             OutputArray grad_window, GlimpseSizes sizes) {
   using T = typename F::Number;
   const int64_t area = sizes.height * sizes.width, patch_size = sizes.size * sizes.size;
   const int64_t b = blockIdx.x;
@@ -41,8 +43,8 @@ __global__ void __launch_bounds__(glimpse::threads, 1)
 
 }  // namespace
 
-const char* launch_write(In patch, In window, In canvas, Out result, const GlimpseSizes& sizes,
-                         CUstream_st* stream) {
+const char* launch_write(InputArray patch, InputArray window, InputArray canvas, OutputArray result,
+                         const GlimpseSizes& sizes, CUstream_st* stream) {
   const dim3 blocks = glimpse::drawing_blocks(sizes);
   if (blocks.x == 0) return nullptr;
   return with_access({patch.type, window.type, canvas.type}, [&]<class F>() {
@@ -52,7 +54,8 @@ const char* launch_write(In patch, In window, In canvas, Out result, const Glimp
   });
 }
 
-const char* launch_write_backward(In grad, In patch, In window, Out grad_patch, Out grad_window,
+const char* launch_write_backward(InputArray grad, InputArray patch, InputArray window,
+                                  OutputArray grad_patch, OutputArray grad_window,
                                   const GlimpseSizes& sizes, CUstream_st* stream) {
   if (sizes.batch == 0) return nullptr;
   return with_access({grad.type, patch.type, window.type}, [&]<class F>() {

@@ -1,5 +1,5 @@
-// write on raw memory: see ../write.h for the contract, ../math/filterbank.h for the formulas. Both
-// return nullptr, or CUDA's error message.
+// write on raw memory: see ../write.h for the contract, ../math/filterbank.h for the formulas.
+// Both launchers return nullptr, or CUDA's error message.
 #pragma once
 #include <cstdint>
 
@@ -8,11 +8,12 @@
 namespace aligndraw::cuda {
 
 // patch [B, C, p, p], window [B, 5], canvas [B, C, H, W] -> the new canvas.
-const char* launch_write(In patch, In window, In canvas, Out result, const GlimpseSizes& sizes,
-                         CUstream_st* stream);
+const char* launch_write(InputArray patch, InputArray window, InputArray canvas, OutputArray result,
+                         const GlimpseSizes& sizes, CUstream_st* stream);
 
 // grad of the new canvas, patch, window -> grad_patch, grad_window.
-const char* launch_write_backward(In grad, In patch, In window, Out grad_patch, Out grad_window,
+const char* launch_write_backward(InputArray grad, InputArray patch, InputArray window,
+                                  OutputArray grad_patch, OutputArray grad_window,
                                   const GlimpseSizes& sizes, CUstream_st* stream);
 
 }  // namespace aligndraw::cuda

@@ -1,7 +1,7 @@
 // The Gaussian filters of a window (Gregor et al., 2015, Eq. 19-26), in pixels numbered from 1:
 //
-//   filter i of an axis, i = 0 ... p-1, stands at mu_i = g + (i + 1/2 - p/2) delta = g + reach_i
-//   delta~ F[i, a] = exp(-(a - mu_i)^2 / 2 sigma^2) / (sum over a of the same + 1e-4)
+//   mu_i = g + (i + 1/2 - p/2) delta = g + reach_i delta~        of filter i = 0 ... p-1 of an axis
+//   F[i, a] = exp(-(a - mu_i)^2 / 2 sigma^2) / (sum over a of the same + 1e-4)      a tap
 //
 // with g_X = (W+1)/2 (g~_X + 1), g_Y = (H+1)/2 (g~_Y + 1), delta = (max(H, W) - 1)/(p - 1) delta~,
 // or 0 for p = 1, and window = (g~_X, g~_Y, log sigma^2, log delta~, log gamma). T is float or
@@ -33,7 +33,7 @@ template <class T>
 struct Grid {
   T x, y;       // g_X and g_Y, the centre
   T spacing;    // delta~
-  T sharpness;  // 1 / 2 sigma^2
+  T sharpness;  // 1 / (2 sigma^2), of all filters of the window
   T gamma;
 };
 
@@ -59,24 +59,29 @@ ALIGNDRAW_INLINE T gaussian(T distance, T sharpness) {
   return exp(-(distance * distance) * sharpness);
 }
 
-// The gradients of a tap F[i, a] are 2 sharpness F (d - sum F d) for mu_i and sharpness F (d^2 -
-// sum F d^2) for log sigma^2, with d = a - mu_i. Where one pixel has nearly the whole filter both
-// differences cancel: sum F is 1 - rest, with rest = 1e-4 / (sum of the Gaussian + 1e-4). So d is
-// split into the whole number u = a - peak, where peak is the pixel nearest to mu_i, and lean:
+// The gradients of a tap F[i, a] are, with d = a - mu_i,
 //
-//   d - sum F d = u - (sum F u - rest lean),   d^2 - sum F d^2 = w - (sum F w - rest lean^2)
+//   2 sharpness F (d - sum F d)       for mu_i
+//   sharpness F (d^2 - sum F d^2)     for log sigma^2
 //
-// with w = u (u + 2 lean). T may be a vector of filters, so that nothing is passed by value.
+// Where one pixel has nearly the whole filter both differences cancel. The sum of F is 1 - deficit,
+// with deficit = 1e-4 / (sum of the Gaussian + 1e-4). So d is split into the whole number
+// u = a - peak, where peak is the pixel nearest to mu_i, and peak_offset = peak - mu_i:
+//
+//   d - sum F d = u - (sum F u - deficit peak_offset)
+//   d^2 - sum F d^2 = w - (sum F w - deficit peak_offset^2)
+//
+// with w = u (u + 2 peak_offset). T may be a vector of filters, so that nothing is passed by value.
 template <class T>
 struct Peak {
-  T pixel, lean;
+  T pixel, peak_offset;
 
-  ALIGNDRAW_INLINE void square(const T& u, T& w) const { w = u * (u + 2 * lean); }
+  ALIGNDRAW_INLINE void square(const T& u, T& w) const { w = u * (u + 2 * peak_offset); }
 
-  // Makes the sums of F u and of F w what is subtracted above.
-  ALIGNDRAW_INLINE void take_rest(const T& rest, T& sum, T& square_sum) const {
-    sum -= rest * lean;
-    square_sum -= rest * lean * lean;
+  // Turns the sums of F u and of F w into the terms in brackets above.
+  ALIGNDRAW_INLINE void subtract_deficit(const T& deficit, T& sum, T& square_sum) const {
+    sum -= deficit * peak_offset;
+    square_sum -= deficit * peak_offset * peak_offset;
   }
 };
 
@@ -87,22 +92,28 @@ ALIGNDRAW_INLINE T peak_pixel(T centre, int64_t length) {
   return within > last ? last : within;
 }
 
-// What the gradients of the filters F of one axis come to. T may be a vector of filters.
+// The gradients of the window's numbers from the filters F of one axis. T may be a vector of
+// filters.
 template <class T>
 struct AxisGrads {
   T centre{}, spacing{}, log_variance{};
-  T along{};  // sum of F times its gradient
+  T grad_sum{};  // sum of F times its gradient
 
-  // Takes a filter in, given the sums over its pixels, with grad that of F and d = a - mu_i, of
-  //   along = grad F,   pull = grad F (d - sum F d),   spread = grad F (d^2 - sum F d^2),
-  // all at once or pixel by pixel.
-  ALIGNDRAW_INLINE void add(const T& reach, const T& sharpness, const T& along_i, const T& pull,
-                            const T& spread) {
-    const T grad_centre = 2 * sharpness * pull;
+  // Adds a filter's gradients, given sums over its pixels, with grad the gradient of F and d = a -
+  // mu_i:
+  //
+  //   grad_sum_i = sum of grad F
+  //   grad_first = sum of grad F (d - sum F d)
+  //   grad_second = sum of grad F (d^2 - sum F d^2)
+  //
+  // One call may cover all pixels, or there may be one call per pixel.
+  ALIGNDRAW_INLINE void add(const T& reach, const T& sharpness, const T& grad_sum_i,
+                            const T& grad_first, const T& grad_second) {
+    const T grad_centre = 2 * sharpness * grad_first;
     centre += grad_centre;
     spacing += reach * grad_centre;
-    log_variance += sharpness * spread;
-    along += along_i;
+    log_variance += sharpness * grad_second;
+    grad_sum += grad_sum_i;
   }
 };
 

@@ -39,7 +39,7 @@ ALIGNDRAW_INLINE LatentGrads<T> latent_backward(T grad_z, T grad_kl, T grad_log_
   const T apart = (mu_q - mu_p) * inverse_p,
           drawn_apart = (mu_q + sigma_q * noise - mu_p) * inverse_p;
   const T pull = grad_kl * apart * inverse_p, drawn_pull = grad_log_ratio * drawn_apart * inverse_p;
-  const T total = grad_z + drawn_pull;  // that reaches z
+  const T total = grad_z + drawn_pull;  // total gradient of z
   return {total + pull, total * sigma_q * noise + grad_kl * (ratio - 1) - grad_log_ratio,
           -pull - drawn_pull,
           grad_kl * (1 - apart * apart - ratio) + grad_log_ratio * (1 - drawn_apart * drawn_apart),

@@ -31,7 +31,7 @@ template <class T>
 ALIGNDRAW_INLINE LstmGrads<T> lstm_gates_backward(T grad_h, T grad_c, T i, T f, T g, T o, T c) {
   const T in = sigmoid(i), forget = sigmoid(f), candidate = tanh(g), out = sigmoid(o);
   const T squashed = tanh(forget * c + in * candidate);
-  const T total = grad_c + grad_h * out * (T(1) - squashed * squashed);  // that reaches c'
+  const T total = grad_c + grad_h * out * (T(1) - squashed * squashed);  // total gradient of c'
   return {total * candidate * in * (T(1) - in), total * c * forget * (T(1) - forget),
           total * in * (T(1) - candidate * candidate), grad_h * squashed * out * (T(1) - out),
           total * forget};

@@ -55,14 +55,14 @@ void test_whole_numbers() {
   for (int64_t rows = 1; rows <= 14; ++rows)
     for (int64_t depth = 0; depth <= 9; depth += 3)
       for (int64_t columns = 1; columns <= strip; ++columns) {
-        const bool adds = next() >> 31, turned = next() >> 31;
+        const bool accumulate = next() >> 31, turned = next() >> 31;
         Guarded<T> left(rows * depth), panel(depth * strip), result(rows * columns);
         for (int64_t i = 0; i < rows * depth; ++i) left.data[i] = T(whole());
         for (int64_t i = 0; i < depth * strip; ++i)
           panel.data[i] = i % strip < columns ? T(whole()) : T(0);
         std::vector<T> expected(rows * columns);
         for (int64_t i = 0; i < rows * columns; ++i)
-          result.data[i] = expected[i] = adds ? T(whole()) : T(0);
+          result.data[i] = expected[i] = accumulate ? T(whole()) : T(0);
         const int64_t row_stride = turned ? 1 : depth, col_stride = turned ? rows : 1;
         for (int64_t i = 0; i < rows; ++i)
           for (int64_t j = 0; j < columns; ++j)
@@ -71,7 +71,7 @@ void test_whole_numbers() {
                   left.data[i * row_stride + k * col_stride] * panel.data[k * strip + j];
         gemm_kernels<T>(Isa::portable)
             .of_strips[1]({left.data, row_stride, col_stride, rows, panel.data, depth, result.data,
-                           columns, columns, adds});
+                           columns, columns, accumulate});
         for (int64_t i = 0; i < rows * columns; ++i)
           expect(result.data[i] == expected[i], "a product of whole numbers", rows, depth, columns);
       }

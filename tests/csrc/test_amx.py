@@ -104,17 +104,19 @@ sizes = st.integers(1, 70)
 
 
 @settings(deadline=None, max_examples=80)
-@given(m=sizes, n=sizes, k=sizes, padding=st.sampled_from([0, 3]), adds=st.booleans(), turned=st.booleans(),
+@given(m=sizes, n=sizes, k=sizes, padding=st.sampled_from([0, 3]), accumulate=st.booleans(), turned=st.booleans(),
        two_terms=st.booleans(), seed=st.integers(0, 99))  # fmt: skip
-@example(m=1, n=1, k=1, padding=0, adds=False, turned=False, two_terms=False, seed=0)
-@example(m=16, n=16, k=32, padding=0, adds=True, turned=False, two_terms=False, seed=0)
-@example(m=17, n=33, k=65, padding=3, adds=True, turned=True, two_terms=True, seed=0)
-@example(m=64, n=32, k=1030, padding=0, adds=False, turned=True, two_terms=True, seed=0)
-@example(m=33, n=31, k=2050, padding=1, adds=True, turned=False, two_terms=False, seed=0)
-def test_whole_numbers(library, m, n, k, padding, adds, turned, two_terms, seed):
+@example(m=1, n=1, k=1, padding=0, accumulate=False, turned=False, two_terms=False, seed=0)
+@example(m=16, n=16, k=32, padding=0, accumulate=True, turned=False, two_terms=False, seed=0)
+@example(m=17, n=33, k=65, padding=3, accumulate=True, turned=True, two_terms=True, seed=0)
+@example(m=64, n=32, k=1030, padding=0, accumulate=False, turned=True, two_terms=True, seed=0)
+@example(m=33, n=31, k=2050, padding=1, accumulate=True, turned=False, two_terms=False, seed=0)
+def test_whole_numbers(library, m, n, k, padding, accumulate, turned, two_terms, seed):
     left, right, begin = whole(seed, (m, k), (n, k), (m, n))
-    result = product(library, left, right, AMX, begin if adds else None, padding, turned, k // 2 if two_terms else 0)
-    np.testing.assert_array_equal(result, left @ right.T + adds * begin)
+    result = product(
+        library, left, right, AMX, begin if accumulate else None, padding, turned, k // 2 if two_terms else 0
+    )
+    np.testing.assert_array_equal(result, left @ right.T + accumulate * begin)
     assert library.amx_configured_threads() == 0
 
 
@@ -244,6 +246,6 @@ def test_each_fault_of_the_kernel_shows(faulty, fault):
     """A stand-in that forgave one of them would prove nothing."""
     broken = loaded(faulty[fault])
     broken.amx_permit()
-    sizes = dict(m=64, n=64, k=128, padding=0, adds=False, turned=False, two_terms=True, seed=0)
+    sizes = dict(m=64, n=64, k=128, padding=0, accumulate=False, turned=False, two_terms=True, seed=0)
     with pytest.raises((AssertionError, RuntimeError)):
         test_whole_numbers.hypothesis.inner_test(broken, **sizes)

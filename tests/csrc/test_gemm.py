@@ -87,11 +87,11 @@ def multiply(library, number, isa, left, right, begin=None, padding=0, turned=Fa
 @settings(deadline=None, max_examples=120)
 @given(
     rows=st.integers(1, 40), depth=st.integers(0, 40), columns=st.integers(1, 64), padding=st.sampled_from([0, 3]),
-    adds=st.booleans(), turned=st.booleans(), seed=st.integers(0, 99),
+    accumulate=st.booleans(), turned=st.booleans(), seed=st.integers(0, 99),
 )  # fmt: skip
-@example(rows=13, depth=3, columns=64, padding=0, adds=False, turned=False, seed=0)
-@example(rows=17, depth=5, columns=47, padding=3, adds=True, turned=True, seed=0)
-def test_whole_numbers(library, number, isa, rows, depth, columns, padding, adds, turned, seed):
+@example(rows=13, depth=3, columns=64, padding=0, accumulate=False, turned=False, seed=0)
+@example(rows=17, depth=5, columns=47, padding=3, accumulate=True, turned=True, seed=0)
+def test_whole_numbers(library, number, isa, rows, depth, columns, padding, accumulate, turned, seed):
     """Small ones, so that every order of a sum gives the same."""
     columns = min(columns, STRIP * most_strips(library, number, isa))
     numbers = np.random.default_rng(seed)
@@ -99,8 +99,8 @@ def test_whole_numbers(library, number, isa, rows, depth, columns, padding, adds
         numbers.integers(-8, 9, shape).astype(np.float64)
         for shape in ((rows, depth), (columns, depth), (rows, columns))
     )
-    expected = left @ right.T + adds * begin
-    result = multiply(library, number, isa, left, right, begin if adds else None, padding, turned)
+    expected = left @ right.T + accumulate * begin
+    result = multiply(library, number, isa, left, right, begin if accumulate else None, padding, turned)
     np.testing.assert_array_equal(result, expected)
 
 

@@ -24,11 +24,11 @@ const char* text_of_error(const F& run) {
 extern "C" {
 __attribute__((visibility("default"))) int64_t found_isa() { return best_isa_number(); }
 
-// result [m, n] = left [m, k] rightᵀ [n, k] of rounded factors, or with `adds` += it. The right
-// factor's rows are contiguous. With `split` > 0 the sum over k is formed of two terms.
+// result [m, n] = left [m, k] rightᵀ [n, k] of rounded factors, or with `accumulate` += it. The
+// right factor's rows are contiguous. With `split` > 0 the sum over k is formed of two terms.
 __attribute__((visibility("default"))) const char* tiles_product(
     int64_t isa, float* result, int64_t result_stride, const float* left, int64_t row_stride,
-    int64_t col_stride, const float* right, int64_t m, int64_t n, int64_t k, bool adds,
+    int64_t col_stride, const float* right, int64_t m, int64_t n, int64_t k, bool accumulate,
     int64_t split) {
   return text_of_error([&] {
     const aligndraw::Matrix<const float> of_left{left, m, k, row_stride, col_stride};
@@ -40,10 +40,10 @@ __attribute__((visibility("default"))) const char* tiles_product(
     const int64_t first = split ? split : k;
     const Tiles a = tiles(Tiles::Side::left, of_left, 0, first);
     const Tiles b = tiles(Tiles::Side::right, of_right, 0, first);
-    if (!split) return multiply(to, {{a, b}}, adds, Isa(isa));
+    if (!split) return multiply(to, {{a, b}}, accumulate, Isa(isa));
     const Tiles c = tiles(Tiles::Side::left, of_left, split, k - split);
     const Tiles d = tiles(Tiles::Side::right, of_right, split, k - split);
-    multiply(to, {{a, b}, {c, d}}, adds, Isa(isa));
+    multiply(to, {{a, b}, {c, d}}, accumulate, Isa(isa));
   });
 }
 
@@ -55,9 +55,10 @@ __attribute__((visibility("default"))) const char* exact_then_rounded(float* res
   return text_of_error([&] {
     const auto a = aligndraw::matrix(left, m, k), b = aligndraw::matrix(right, n, k);
     const auto to = aligndraw::matrix(result, m, n);
-    const Left<float> exact_left(a, false, Isa::portable), rounded_left(a, true, Isa::amx);
-    const Right<float> exact_right(b, false, Isa::portable), rounded_right(b, true, Isa::amx);
-    multiply<float>({{to, exact_left, exact_right}, {to, rounded_left, rounded_right, true}}, 1);
+    const Left<float> unrounded_left(a, false, Isa::portable), rounded_left(a, true, Isa::amx);
+    const Right<float> unrounded_right(b, false, Isa::portable), rounded_right(b, true, Isa::amx);
+    multiply<float>(
+        {{to, unrounded_left, unrounded_right}, {to, rounded_left, rounded_right, true}}, 1);
   });
 }
 }
