@@ -31,6 +31,7 @@ def test_what_is_written_is_read(value):
         ("-Infinity", "its numbers must be finite, got -Infinity"),
         ('{"a": [1e999]}', "its numbers must be finite, got 1e999"),
         ("1" * 5000, "4300 digits|integer string"),
+        ('{"a": [{"b": 1, "c": 2, "b": 1}]}', "an object has the key 'b' twice"),
         *((f"{'[' * n}{']' * n}", "nested too deeply") for n in (DEPTH + 1, 990, 100_000)),
         *(('{"a":' * n + "1" + "}" * n, "nested too deeply") for n in (DEPTH + 1, 990, 100_000)),
         ("[" * 100_000, "nested too deeply|Expecting value"),

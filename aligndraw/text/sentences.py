@@ -112,6 +112,8 @@ class StoredVectors:
         self._path = Path(path)
         with reading(path, "no .npz archive of captions and vectors"):
             captions, vectors = load_archive(path, "captions", "vectors")
+            if vectors.dtype.kind != "f":
+                raise ValueError(f"vectors must hold floating-point numbers, got {vectors.dtype}")
             self._vectors = torch.from_numpy(vectors).float()
         if self._vectors.dim() != 2 or captions.shape != self._vectors.shape[:1]:
             raise ValueError(
