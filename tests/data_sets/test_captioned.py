@@ -210,7 +210,7 @@ def put(name, array):
             put("train-images.npy", pictures(4)),
             r"train-images.npy must be uint8 \[3, 3, 4, 5\], got uint8 \[4, 3, 4, 5\]",
         ),
-        (put("train-words.npy", np.array([{}])), "train-words.npy is damaged: it is no .npy or .npz file"),
+        (put("train-words.npy", np.array([{}])), "train-words.npy is damaged: it holds Python objects"),
     ],
 )
 def test_damage(data, tmp_path, damage, message):
