@@ -17,7 +17,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Literal, TypeVar
 
@@ -227,11 +227,25 @@ def load_array(path: str | Path, mapped: bool = False) -> NDArray[Any]:
         return array
 
 
+@contextmanager
+def _archive(path: str | Path) -> Iterator[Any]:
+    """Yields an open .npz file."""
+    with _of_numpy(path) as found:
+        if isinstance(found, np.ndarray):
+            raise ValueError("it is a single array")
+        with found:
+            yield found
+
+
+def archive_names(path: str | Path) -> list[str]:
+    """Returns the names of the arrays of a .npz file; call it inside `reading`."""
+    with _archive(path) as archive:
+        return list(archive.files)
+
+
 def load_archive(path: str | Path, *names: str) -> list[NDArray[Any]]:
     """Returns arrays of a .npz file by name; call it inside `reading`."""
-    with _of_numpy(path) as archive, archive if not isinstance(archive, np.ndarray) else nullcontext():
-        if isinstance(archive, np.ndarray):
-            raise ValueError("it is a single array")
+    with _archive(path) as archive:
         missing = [name for name in names if name not in archive.files]
         if missing:
             raise ValueError(f"it has no {' and no '.join(missing)}")

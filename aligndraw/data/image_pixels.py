@@ -79,7 +79,7 @@ def read_levels(path: Path, channels: int) -> NDArray[np.float32]:
     if channels == 1 and levels.shape[2] == 3:
         levels = levels @ _LUMA[:, None]
     image = levels.astype(np.float32).transpose(2, 0, 1)  # [C, H, W]
-    return np.ascontiguousarray(np.broadcast_to(image, (channels, *image.shape[1:])))
+    return np.array(np.broadcast_to(image, (channels, *image.shape[1:])), order="C")
 
 
 def decode_image(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:

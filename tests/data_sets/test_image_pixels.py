@@ -15,7 +15,7 @@ from PIL import EpsImagePlugin, Image, ImageFile
 
 import aligndraw
 from aligndraw.data import image_pixels
-from aligndraw.data.image_pixels import ImageError, read_image
+from aligndraw.data.image_pixels import ImageError, read_image, read_levels
 
 RAMP = np.array([[0, 1, 128, 129, 257, 300, 32767, 32768, 65406, 65407, 65534, 65535]], np.uint16)  # [1, 12]
 EXACT = (RAMP.astype(np.int64) * 255 + 32767) // 65535  # 65535 is white
@@ -477,3 +477,11 @@ def test_pillow_keeps_no_log(read, monkeypatch, capsys):
     with pytest.raises(ValueError, match="9 samples of 8 bits"):
         read(many, 2)
     assert "samples per pixel" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_levels_are_the_callers_own(tmp_path, channels):
+    """PyTorch warned of an array that cannot be written."""
+    levels = read_levels(save(tmp_path / "a.png", np.full((2, 3), 51)), channels)
+    assert levels.flags.writeable and levels.flags.c_contiguous and levels.shape == (channels, 2, 3)
+    assert (levels == np.float32(0.2)).all()
