@@ -14,11 +14,12 @@ import math
 import os
 import secrets
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any, Literal, TypeVar
 
 import numpy as np
 import safetensors
@@ -198,21 +199,56 @@ def check_unpacked(path: str | Path, size: int, what: str = "it") -> None:
         raise ValueError(f"{what} would take {size:,} bytes, more than {RATIO} times the file: unpack it first")
 
 
+def check_regular(path: str | Path, kind: type[ValueError] = ValueError) -> None:
+    """Raises an error of a kind for a pipe, a device or a socket, whose reading may never end."""
+    mode = os.stat(path).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise kind("it is a pipe or a device, not a file")
+
+
+@contextmanager
+def _of_numpy(path: str | Path, mmap_mode: Literal["r"] | None = None) -> Iterator[Any]:
+    """Yields the content of a .npy or .npz file. Of others NumPy says how to unpickle them."""
+    check_regular(path)
+    with Path(path).open("rb") as file:
+        if not file.read(6).startswith((b"PK\x03\x04", b"PK\x05\x06", b"\x93NUMPY")):
+            raise ValueError("it is no .npy or .npz file")
+    try:
+        yield np.load(path, mmap_mode, allow_pickle=False)
+    except ValueError as error:
+        if "Object arrays" in str(error) or "Python objects" in str(error):
+            raise ValueError("it holds Python objects, which are not read") from error
+        raise
+
+
 def load_array(path: str | Path, mapped: bool = False) -> NDArray[Any]:
     """Returns the array of a .npy file, in memory or mapped; call it inside `reading`."""
-    array = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
-    if not isinstance(array, np.ndarray):
-        array.close()
-        raise ValueError("it is an archive")
-    return array
+    with _of_numpy(path, "r" if mapped else None) as array:
+        if not isinstance(array, np.ndarray):
+            array.close()
+            raise ValueError("it is an archive")
+        return array
+
+
+@contextmanager
+def _archive(path: str | Path) -> Iterator[Any]:
+    """Yields an open .npz file."""
+    with _of_numpy(path) as found:
+        if isinstance(found, np.ndarray):
+            raise ValueError("it is a single array")
+        with found:
+            yield found
+
+
+def archive_names(path: str | Path) -> list[str]:
+    """Returns the names of the arrays of a .npz file; call it inside `reading`."""
+    with _archive(path) as archive:
+        return list(archive.files)
 
 
 def load_archive(path: str | Path, *names: str) -> list[NDArray[Any]]:
     """Returns arrays of a .npz file by name; call it inside `reading`."""
-    archive = np.load(path, allow_pickle=False)
-    if isinstance(archive, np.ndarray):
-        raise ValueError("it is a single array")
-    with archive:
+    with _archive(path) as archive:
         missing = [name for name in names if name not in archive.files]
         if missing:
             raise ValueError(f"it has no {' and no '.join(missing)}")
@@ -304,7 +340,17 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     metadata = dict(metadata or {})
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
     content = safetensors.torch.save(tensors, {**metadata, _CHECKSUM: _checksum(tensors, metadata)})
-    path.write_bytes(content)  # `save_file` reports a full disk as another error
+    path.write_bytes(_sorted_metadata(content))  # `save_file` reports a full disk as another error
+
+
+def _sorted_metadata(content: bytes) -> bytes:
+    """Returns a .safetensors file with its metadata in order: the library writes them in a random one."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the tensors are aligned to 8 bytes
+    return len(text).to_bytes(8, "little") + text + content[end:]
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -5,6 +5,7 @@ It imports only the standard library, so that programs without the package can l
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from typing import Any
 FAULTS = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
 MAX_DIGITS = 40  # of a whole number
 DEPTH = 100  # most levels of nested lists and objects
+_FLOAT32_MAX = (2 - 2**-23) * 2.0**127
 
 _KINDS = {
     str: "text",
@@ -29,11 +31,21 @@ _KINDS = {
 _REQUIRED = object()
 
 
-def parse_json(text: str | bytes, pairs: Callable[[list[tuple[str, Any]]], Any] = dict) -> Any:
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Returns the object of these keys and values. Raises ValueError for a key that is there twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"an object has the key {twice[:40]!r} twice")
+    return found
+
+
+def parse_json(text: str | bytes, pairs: Callable[[list[tuple[str, Any]]], Any] = unique_keys) -> Any:
     """Returns the value of a JSON text with finite numbers.
 
     Args:
-        pairs: makes an object from its keys and values.
+        pairs: makes an object from its keys and values; by default it refuses repeated keys.
 
     Raises:
         ValueError: it is something else; the message is one line.
@@ -77,6 +89,11 @@ def naming(path: Path, what: str, kind: type[ValueError] = FileError) -> Iterato
         raise kind(f"{path} is {what}: {' '.join(why.split()) or type(error).__name__}") from error
 
 
+def digest_of(value: Any) -> str:
+    """Returns the SHA-256 of a JSON value, whatever its layout and the order of its keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
 def entry(record: Any, name: str, *kinds: type, default: Any = _REQUIRED) -> Any:
     """Returns a value of an object.
 
@@ -113,7 +130,11 @@ def wanted_like(value: Any, default: Any) -> str:
         return "" if value < 2**31 else "a whole number below 2^31"
     if isinstance(default, float):
         good = isinstance(value, float) or (_is_int(value) and abs(value) < 2**53)
-        return "" if good and math.isfinite(value) else "finite" if good else "a number"
+        if not good:
+            return "a number"
+        if not math.isfinite(value):
+            return "finite"
+        return "" if abs(value) <= _FLOAT32_MAX else "a number of float32, at most 3.4e38"
     if isinstance(default, str):
         return "" if isinstance(value, str) else "text"
     if isinstance(default, tuple):

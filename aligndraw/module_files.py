@@ -1,21 +1,26 @@
-"""Networks in folders: weights in a .safetensors file, configuration and notes in a .json file beside it."""
+"""Networks in folders: weights in a .safetensors file, configuration and notes in a .json file beside it.
+
+The weights know the digest of the configuration, and the two are loaded only together.
+"""
 
 from __future__ import annotations
 
 import json
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from aligndraw.files import atomic_write, load_tensors, save_tensors
-from aligndraw.json_files import entry, naming, read_json
+from aligndraw.json_files import digest_of, entry, naming, read_json
 
 _M = TypeVar("_M", bound=nn.Module)
 _S = TypeVar("_S", bound="SavedModule")
+
+_DIGEST = "record"  # among the metadata of the weights
 
 
 def write_module(
@@ -28,17 +33,27 @@ def write_module(
     """Writes the weights of a module and its record into files of these names."""
     folder.mkdir(parents=True, exist_ok=True)
     state = {k: v.to(dtype or v.dtype) for k, v in module.state_dict().items()}
+    text = json.dumps(record, indent=2) + "\n"
     with atomic_write(folder / names[0]) as path:
-        save_tensors(path, state)
+        save_tensors(path, state, {_DIGEST: _digest(json.loads(text))})
     with atomic_write(folder / names[1]) as path:
-        path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
 
 
-def _shapes(build: Callable[[dict[str, Any]], nn.Module], record: dict[str, Any]) -> dict[str, torch.Size]:
-    """Returns the shapes of a module's parameters and buffers, without allocating them, whatever their sizes."""
+def _digest(record: dict[str, Any]) -> str:
+    """Returns the digest of a record without its notes.
+
+    A training saves its model again and again with other notes. A kill between the two files leaves new weights beside
+    old notes, and they must load.
+    """
+    return digest_of({name: value for name, value in record.items() if name != "notes"})
+
+
+def _templates(build: Callable[[dict[str, Any]], nn.Module], record: dict[str, Any]) -> dict[str, Tensor]:
+    """Returns a module's parameters and buffers without their numbers: nothing is allocated, whatever their sizes."""
     try:
         with torch.device("meta"):
-            return {name: tensor.shape for name, tensor in build(record).state_dict().items()}
+            return dict(build(record).state_dict())
     except (RuntimeError, TypeError) as error:  # PyTorch's message continues with its own stack
         raise ValueError(str(error).partition("\n")[0]) from error
 
@@ -71,15 +86,29 @@ def read_module(
         if entry(record, "format", str, default="") != format:
             raise ValueError(f"it does not say that its format is {format}")
         record["notes"] = entry(record, "notes", dict, default={})
-        wanted = _shapes(build, dict(record))
-    state, _ = load_tensors(weights)
-    wrong = sorted(k for k in wanted.keys() | state.keys() if k not in state or wanted.get(k) != state[k].shape)
+        digest = _digest(record)
+        wanted = _templates(build, dict(record))
+    state, metadata = load_tensors(weights)
+    ours, theirs = ({name: tensor.shape for name, tensor in tensors.items()} for tensors in (wanted, state))
+    wrong = sorted(k for k in ours.keys() | theirs.keys() if ours.get(k) != theirs.get(k))
     if wrong:
         raise ValueError(f"{weights} does not fit {config.name} beside it: look at {', '.join(wrong[:3])}")
+    with naming(weights, "damaged or foreign"):
+        check_kinds(state, wanted)
+    if metadata.get(_DIGEST, digest) != digest:  # earlier versions and other programs record none
+        raise ValueError(f"{config} is not the one that {weights.name} was saved with: restore both files")
     with torch.random.fork_rng(devices=()):  # `build` draws parameters, which are replaced at once
         module = build(record)
     module.load_state_dict({k: v.float() for k, v in state.items()})
     return module, record
+
+
+def check_kinds(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    """Raises ValueError where a tensor of a file is of whole numbers and a network's is of floats, or the reverse."""
+    for name in sorted(state.keys() & wanted.keys()):
+        if state[name].is_floating_point() != wanted[name].is_floating_point():
+            right, got = (str(tensors[name].dtype).removeprefix("torch.") for tensors in (wanted, state))
+            raise ValueError(f"{name} must be {right}, got {got}")
 
 
 class SavedModule(nn.Module):

@@ -88,11 +88,6 @@ class Pipeline:
                 reader = _open_sentences(sentences or network.config.sentences, network.config.sentence_units)
             return cls(network.to(device), network.vocabulary, network.notes, sentences=reader)
         model, vocabulary, notes = load_model(folder)
-        if len(vocabulary) > model.config.vocabulary_size:
-            raise ValueError(
-                f"the model in {folder} must know every word of its vocabulary, "
-                f"got {model.config.vocabulary_size} and {len(vocabulary)} words"
-            )
         if not all(p.isfinite().all() for p in model.parameters()):
             raise ValueError(f"the model in {folder} is damaged: some parameters are not finite")
         if sentences is not None and not model.config.sentence_units:
@@ -373,7 +368,7 @@ def _trainer(
     for name, rule, fits in (
         ("image_size", " x ".join(map(str, size)), model.image_size == tuple(size)),
         ("channels", str(channels), model.channels == channels),
-        ("vocabulary_size", f"at least {words}", model.vocabulary_size >= words),
+        ("vocabulary_size", str(words), model.vocabulary_size == words),
     ):
         if not fits:
             raise ValueError(f"{name} must be {rule} for {data.title}, got {getattr(model, name)}")

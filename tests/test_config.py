@@ -67,6 +67,8 @@ def test_every_field_explains_itself():
         (AlignDRAWConfig, {"steps": 2**31}, r"steps must be a whole number below 2\^31, got 2147483648"),
         (AlignDRAWConfig, {"canvas_init": float("-inf")}, "canvas_init must be finite, got -inf"),
         (AlignDRAWConfig, {"canvas_init": 10**30}, "canvas_init must be a number, got 1000"),
+        (AlignDRAWConfig, {"canvas_init": 1e39}, "canvas_init must be a number of float32, at most 3.4e38, got 1e.39"),
+        (TrainingConfig, {"learning_rate": 2.0**128}, "learning_rate must be a number of float32, at most 3.4e38"),
         (AlignDRAWConfig, {"canvas_init": "0"}, "canvas_init must be a number, got '0'"),
         (TrainingConfig, {"clip_norm": float("nan")}, "clip_norm must be finite, got nan"),
         (AlignDRAWConfig, {"step": 3}, "AlignDRAWConfig has no field 'step'; it has image_size"),

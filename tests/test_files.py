@@ -334,3 +334,32 @@ def test_a_file_is_discarded_too(tmp_path):
     (tmp_path / "a").write_text("old")
     discard(tmp_path / "a")
     assert not os.listdir(tmp_path)
+
+
+def test_the_same_tensors_are_the_same_bytes(tmp_path):
+    """Whatever their metadata: the library wrote them in a random order."""
+    metadata = {name: name for name in "abcdefgh"}
+    for name in ("one", "two", "three"):
+        save_tensors(tmp_path / name, {"x": torch.arange(3), "y": torch.ones(1, dtype=torch.uint8)}, metadata)
+    assert len({(tmp_path / name).read_bytes() for name in ("one", "two", "three")}) == 1
+    tensors, found = load_tensors(tmp_path / "one")
+    assert found == metadata and tensors["x"].tolist() == [0, 1, 2] and tensors["y"].tolist() == [1]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes")
+@pytest.mark.parametrize("load", [load_array, lambda path: load_archive(path, "x")])
+def test_arrays_are_read_from_files_alone(tmp_path, load):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "text").write_text("a picture of a cat")
+    np.savez(tmp_path / "objects.npz", x=np.array([{}], object))
+    np.save(tmp_path / "objects.npy", np.array([{}], object))
+    objects = "objects.npy" if load is load_array else "objects.npz"
+    for name, why in (
+        ("pipe", "it is a pipe or a device, not a file"),
+        ("text", "it is no .npy or .npz file"),
+        (objects, "it holds Python objects, which are not read"),
+    ):
+        with pytest.raises(ValueError, match=f"^{why}$"):
+            load(tmp_path / name)
+    with pytest.raises(FileNotFoundError):
+        load(tmp_path / "none")

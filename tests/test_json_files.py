@@ -32,6 +32,7 @@ def test_what_is_written_is_read(value):
         ("-Infinity", "its numbers must be finite, got -Infinity"),
         ('{"a": [1e999]}', "its numbers must be finite, got 1e999"),
         ("1" * 5000, "its whole numbers must have at most 40 digits, got 5000"),
+        ('{"a": [{"b": 1, "c": 2, "b": 1}]}', "an object has the key 'b' twice"),
         *((f"{'[' * n}{']' * n}", "nested too deeply") for n in (DEPTH + 1, 990, 100_000)),
         *(('{"a":' * n + "1" + "}" * n, "nested too deeply") for n in (DEPTH + 1, 990, 100_000)),
         ("[" * 100_000, "nested too deeply|Expecting value"),

@@ -3,9 +3,11 @@
 import json
 
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 
+from aligndraw.files import save_tensors
 from aligndraw.module_files import SavedModule, read_module, write_module
 
 
@@ -63,3 +65,51 @@ def test_a_network_saves_itself(tmp_path):
         Linear.load(tmp_path / "made")
     with pytest.raises(FileNotFoundError, match="there is no layer in .*: it has no r.json"):
         Linear.load(tmp_path)
+
+
+def saved_linear(folder):
+    network = Linear(3)
+    network.notes = {"by": "hand"}
+    network.save(folder)
+    return network, folder / "w.safetensors", folder / "r.json"
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.uint8, torch.bool, torch.complex64])
+def test_weights_that_are_no_floating_point_numbers_are_refused(tmp_path, dtype):
+    """They were rounded before, so that the pictures were grey."""
+    network, weights, _ = saved_linear(tmp_path)
+    state = {**network.state_dict(), "layer.bias": torch.ones(2, dtype=dtype)}
+    safetensors.torch.save_file(state, weights)
+    name = str(dtype).removeprefix("torch.")
+    with pytest.raises(
+        ValueError, match=f"w.safetensors is damaged or foreign: layer.bias must be float32, got {name}$"
+    ):
+        Linear.load(tmp_path)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_other_floating_point_types_are_loaded(tmp_path, dtype):
+    network, weights, _ = saved_linear(tmp_path)
+    state = {name: tensor.to(dtype) for name, tensor in network.state_dict().items()}
+    safetensors.torch.save_file(state, weights)
+    loaded = Linear.load(tmp_path).layer.weight
+    assert loaded.dtype == torch.float32 and torch.equal(loaded, state["layer.weight"].float())
+
+
+def test_a_record_of_other_weights_is_refused(tmp_path):
+    """It fits in its sizes; an entry that has none changed the network in silence."""
+    network, weights, record = saved_linear(tmp_path)
+    whole = json.loads(record.read_text())
+    record.write_text(json.dumps({**whole, "words": ["a"]}))
+    with pytest.raises(ValueError, match=r"r.json is not the one that w.safetensors was saved with: restore both"):
+        Linear.load(tmp_path)
+    # Another layout, and other notes, which change whenever a training saves its model.
+    record.write_text(json.dumps({**dict(reversed(whole.items())), "notes": {"by": "machine"}}))
+    assert torch.equal(Linear.load(tmp_path).layer.weight, network.layer.weight)
+
+
+def test_weights_of_earlier_versions_know_no_record(tmp_path):
+    network, weights, record = saved_linear(tmp_path)
+    save_tensors(weights, network.state_dict())
+    record.write_text(json.dumps({**json.loads(record.read_text()), "words": ["a"]}))
+    assert torch.equal(Linear.load(tmp_path).layer.weight, network.layer.weight)

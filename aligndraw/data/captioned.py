@@ -55,7 +55,8 @@ class _Text:
 
     @cached_property
     def lines(self) -> list[str]:
-        return self.path.read_text(encoding="utf-8").split("\n")[:-1]
+        with reading(self.path, "damaged"):
+            return self.path.read_text(encoding="utf-8").split("\n")[:-1]
 
 
 @dataclass(frozen=True, eq=False)

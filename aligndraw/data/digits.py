@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aligndraw.data.mnist_files import read_authors_h5, read_idx_folder
-from aligndraw.files import load_archive
+from aligndraw.files import check_regular, load_archive
 
 SIDE = 28
 _SHIPPED = Path(__file__).with_name("mnist-10k.npz")
@@ -73,6 +73,7 @@ def load_digits(path: str | os.PathLike[str] | None = None) -> Digits:
         array = f"images uint8 [n, {SIDE}, {SIDE}] and labels uint8 [n]"
         form, read = f"file {{}} must be an .npz archive with {array}", _read_npz
     try:
+        check_regular(file)
         return Digits(*(np.ascontiguousarray(a) for a in read(file)))
     # Damage raises half a dozen kinds of exception: zip, zlib, header, memory, encoding.
     except Exception as error:

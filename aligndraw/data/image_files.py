@@ -18,7 +18,8 @@ from aligndraw.data.captioned import CaptionedImages, DataError
 from aligndraw.data.captioned_writer import CaptionedWriter
 from aligndraw.data.image_pixels import read_image, suppress_pillow_warnings
 
-CHUNK_SIZE = 256  # images that are read before they are stored
+CHUNK_SIZE, CHUNK_BYTES = 256, 2**26  # most images, and bytes of images, that are read before they are stored
+MAX_SIDE = 2048  # pixels, of a stored image; a thread takes about 0.2 GB for one of these
 MAX_EVALUATION_IMAGES = 5000  # of validation, and of test
 MAX_SKIPPED = 0.05  # share of the captions that may be left out
 
@@ -119,9 +120,12 @@ def store_collection(
         on_images: called with the number of images just done, or found done.
 
     Raises:
-        DataError: the folder is taken, too many captions are left out, or a split is left empty.
+        DataError: the size is out of range, the folder is taken, too many captions are left out, or a split is left
+            empty.
         OSError: it cannot be written.
     """
+    if not all(1 <= side <= MAX_SIDE for side in size):
+        raise DataError(f"size must be 1…{MAX_SIDE} by 1…{MAX_SIDE}, got {size[0]} by {size[1]}")
     collection.check_lost(allow_skipped)
 
     def read(name: str) -> NDArray[np.uint8] | str:
@@ -149,7 +153,7 @@ def store_collection(
             names = list(dict.fromkeys(name for name, _ in pairs))
             missing = [name for name in names if keys[name] not in writer.stored(split)]
             on_images(len(names) - len(missing))
-            for part in _chunks(missing, CHUNK_SIZE):
+            for part in _chunks(missing, max(1, min(CHUNK_SIZE, CHUNK_BYTES // (3 * size[0] * size[1])))):
                 images = dict(zip(part, pool.map(read, part)))
                 for name, image in images.items():
                     if isinstance(image, str):

@@ -12,12 +12,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+from aligndraw.files import check_regular
 
 # Pillow's other formats are not read: some start programs (EPS: Ghostscript), and few of their decoders are maintained.
 KINDS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
@@ -28,9 +31,9 @@ LARGE = 16_000_000  # pixels; larger images are decoded one at a time
 _one_large_image = threading.Lock()
 _LUMA = np.array([0.299, 0.587, 0.114])  # weights of red, green and blue in grey, as in JPEG
 
-# TIFF's tags, and two of their values.
+# TIFF's tags, and three of their values.
 _BITS, _PHOTOMETRIC, _TILE_WIDTH, _TILE_LENGTH, _SAMPLE_FORMAT = 258, 262, 322, 323, 339
-_WHITE_IS_ZERO, _SIGNED = 0, 2
+_WHITE_IS_ZERO, _SIGNED, _FLOAT = 0, 2, 3
 
 
 class ImageError(ValueError):
@@ -76,7 +79,7 @@ def read_levels(path: Path, channels: int) -> NDArray[np.float32]:
     if channels == 1 and levels.shape[2] == 3:
         levels = levels @ _LUMA[:, None]
     image = levels.astype(np.float32).transpose(2, 0, 1)  # [C, H, W]
-    return np.ascontiguousarray(np.broadcast_to(image, (channels, *image.shape[1:])))
+    return np.array(np.broadcast_to(image, (channels, *image.shape[1:])), order="C")
 
 
 def decode_image(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
@@ -88,18 +91,22 @@ def decode_image(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
     Raises:
         ImageError, OSError: as for `read_image`.
     """
+    check_regular(path, ImageError)
     # Given a path, Pillow 13 maps the file, and scrambles the pixels of a rotated TIFF file.
     with path.open("rb") as stream:
         try:
             file = Image.open(stream, formats=KINDS)
             _check_size(file)
             with _one_large_image if file.width * file.height > LARGE else nullcontext():
-                return _upright(_samples(file), _orientation(file))
+                frame = file.tile[0][1] if file.format == "GIF" and file.tile else None
+                pixels = _samples(file, stream)
+                return _upright(pixels if frame is None else _on_white(pixels, frame), _orientation(file))
         except ImageError:
             raise
         except UnidentifiedImageError as error:
             kinds = ", ".join(KINDS[:-1]).replace("WEBP", "WebP")
-            raise ImageError(f"it is damaged or no {kinds} or {KINDS[-1]} file") from error
+            reason = _unread_form(stream) or f"it is damaged or no {kinds} or {KINDS[-1]} file"
+            raise ImageError(reason) from error
         except Image.DecompressionBombError as error:
             raise ImageError(f"it has more than {MAX_PIXELS:,} pixels") from error
         # Damage raises a dozen kinds of exception.
@@ -142,19 +149,67 @@ def _tag(file: ImageFile, number: int, default: int) -> int:
     return int(value[0] if isinstance(value, tuple) else value)
 
 
-def _samples(file: ImageFile) -> NDArray[Any]:
+def _unread_form(stream: IO[bytes]) -> str:
+    """Returns why Pillow does not know the form of a sound TIFF file; "" for other files."""
+    try:
+        stream.seek(0)
+        head = stream.read(8)
+        tags = ImageFileDirectory_v2(head + (stream.read(8) if head[2] == 43 else b""))  # 43: of 64 bits
+        stream.seek(tags.next)
+        tags.load(stream)
+        bits = tags[_BITS]
+        kind = _unscaled(tags.get(_SAMPLE_FORMAT, (1,))[0], max(bits))
+        return (
+            kind or f"it is a TIFF file of {len(bits)} samples of {max(bits)} bits, which are not read: save it as PNG"
+        )
+    # Damage raises half a dozen kinds of exception.
+    except Exception:
+        return ""
+
+
+def _unscaled(sample_format: int, bits: int) -> str:
+    """Returns why samples have no agreed range; "" where they have one."""
+    kinds = {_FLOAT: "floating-point numbers", _SIGNED: "signed whole numbers"}
+    kind = kinds.get(sample_format, f"whole numbers of {bits} bits" if bits > 16 else "")
+    return kind and f"it holds {kind}, and nothing says which is white: save it with 8 or 16 bits a sample"
+
+
+def _on_white(pixels: NDArray[Any], frame: tuple[int, int, int, int]) -> NDArray[Any]:
+    """Returns pixels [h, w, C] that are white outside a frame: left, top, right, bottom."""
+    left, top, right, bottom = frame
+    screen = np.full_like(pixels, np.iinfo(pixels.dtype).max)
+    screen[top:bottom, left:right] = pixels[top:bottom, left:right]
+    return screen
+
+
+def _check_palette(file: ImageFile) -> None:
+    """Raises ImageError where a pixel has a colour that the palette lacks."""
+    colours = len(file.palette.palette) // len(file.palette.mode) if file.palette else 0
+    highest = int(np.asarray(file).max())
+    if highest >= colours:
+        raise ImageError(f"it is damaged: its palette has {colours} colours, and a pixel is of number {highest}")
+
+
+def _lower_bytes(stream: IO[bytes]) -> NDArray[np.uint8]:
+    """Returns the lower bytes of the samples of a PNG file of 16 bits, uint8 [h, w, C]; Pillow keeps the upper ones."""
+    stream.seek(0)
+    file = Image.open(stream, formats=("PNG",))
+    file.tile = [file.tile[0]._replace(args="RGB;16L")]  # the other byte first
+    file.load()
+    return np.asarray(file)
+
+
+def _samples(file: ImageFile, stream: IO[bytes]) -> NDArray[Any]:
     """Returns the stored pixels, on white: uint8 or uint16 [h, w, C]."""
     stored = file.tile[0][3] if file.format == "PNG" and file.tile else ""  # such as "L;4"; `load` forgets it
     file.load()
-    kind = ""
-    if file.mode == "F":
-        kind = "floating-point numbers"
-    elif _tag(file, _SAMPLE_FORMAT, 1) == _SIGNED:
-        kind = "signed whole numbers"
-    elif file.mode == "I" and file.format not in ("PNG", "PPM"):  # Pillow keeps their 16 bits in 32
-        kind = "whole numbers of 32 bits"
-    if kind:
-        raise ImageError(f"it holds {kind}, and nothing says which is white: save it with 8 or 16 bits a sample")
+    sample_format = _FLOAT if file.mode == "F" else _tag(file, _SAMPLE_FORMAT, 1)
+    wide = file.mode == "I" and file.format not in ("PNG", "PPM")  # Pillow keeps their 16 bits in 32
+    reason = _unscaled(sample_format, 32 if wide else 8)
+    if reason:
+        raise ImageError(reason)
+    if file.mode == "P":
+        _check_palette(file)
     clear: Any = file.info.get("transparency")
     if file.mode.startswith("I"):
         grey = np.asarray(file).astype(np.uint16)
@@ -172,7 +227,9 @@ def _samples(file: ImageFile) -> NDArray[Any]:
             bits = int(stored[-1])
             file.info["transparency"] = min(clear, 2**bits - 1) * 255 // (2**bits - 1)
         elif stored == "RGB;16B":
-            file.info["transparency"] = tuple(value >> 8 for value in clear)
+            upper, lower = np.array(file), _lower_bytes(stream)
+            upper[((upper == [v >> 8 for v in clear]) & (lower == [v & 255 for v in clear])).all(2)] = 255
+            return upper
         white = Image.new("RGBA", file.size, "white")
         return np.asarray(Image.alpha_composite(white, file.convert("RGBA")).convert("RGB"))
     pixels = np.asarray(file.convert("L" if file.mode in ("1", "L") else "RGB"))

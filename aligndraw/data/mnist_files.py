@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +20,27 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     """Returns the array of an IDX file of bytes, gzipped or not.
 
     Raises:
-        ValueError: it is no such file, or its length differs from its header's.
-        EOFError, and others of gzip: it is damaged.
+        ValueError: it is no such file, it is damaged, or its length differs from its header's. The message names it.
+        OSError: it cannot be read.
     """
     with path.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
-    with gzip.open(path) if packed else path.open("rb") as file:
-        start = file.read(4)
-        if len(start) < 4 or start[:3] != b"\0\0\x08":
-            raise ValueError(f"{path.name} is no IDX file of bytes")
-        shape = np.frombuffer(file.read(4 * start[3]), ">u4", count=start[3]).tolist()
-        size = math.prod(shape)
-        check_unpacked(path, size, path.name)
-        content = file.read(size + 1)  # one more byte checks for the end of the file, and gzip's checksum
+    try:
+        with gzip.open(path) if packed else path.open("rb") as file:
+            start = file.read(4)
+            if len(start) < 4 or start[:3] != b"\0\0\x08":
+                raise ValueError(f"{path.name} is no IDX file of bytes")
+            if start[3] > 3:
+                raise ValueError(f"{path.name} has {start[3]} dimensions: images have 3, labels 1")
+            sides = file.read(4 * start[3])
+            if len(sides) < 4 * start[3]:
+                raise ValueError(f"{path.name} is cut off")
+            shape = np.frombuffer(sides, ">u4").tolist()
+            size = math.prod(shape)
+            check_unpacked(path, size, path.name)
+            content = file.read(size + 1)  # one more byte checks for the end of the file, and gzip's checksum
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{path.name} is damaged: {error}") from error
     if len(content) != size:
         got = len(content) if len(content) < size else "more"
         raise ValueError(f"{path.name} should hold {size} bytes of data, got {got}")

@@ -21,6 +21,7 @@ from aligndraw.data.digits import SIDE
 from aligndraw.data.mnist_captions import CANVAS
 from aligndraw.files import atomic_write, load_tensors, save_tensors
 from aligndraw.json_files import naming, parse_json
+from aligndraw.module_files import check_kinds
 
 NOTHING = 10  # the reading of a place without a digit
 WEIGHTS = Path(__file__).parents[1] / "weights"
@@ -79,6 +80,7 @@ class Reader(nn.Module):
             reader.record = parse_json(metadata["record"])
             if not isinstance(reader.record, dict):
                 raise ValueError("its record is no JSON object")
+            check_kinds(tensors, reader.state_dict())
             try:
                 reader.load_state_dict(tensors)
             except RuntimeError as error:

@@ -49,6 +49,9 @@ class LAPGAN(SavedModule):
         super().__init__()
         if language is not None and language.released:
             raise ValueError("language must be of the paper's conventions: the released ones mix a batch's captions")
+        if language is not None and len(language.forward_lstm.words) != len(vocabulary):
+            words = len(language.forward_lstm.words)
+            raise ValueError(f"vocabulary must have the {words} words of the language model, got {len(vocabulary)}")
         self.config, self.vocabulary = config, vocabulary
         self.top = TopGenerator(config)
         self.residual = ResidualGenerator(config)

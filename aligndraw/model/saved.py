@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from aligndraw.config import model_config
+from aligndraw.config import ModelConfig, model_config
 from aligndraw.model import Model, build_model
 from aligndraw.module_files import read_module, write_module
 from aligndraw.text import Vocabulary
@@ -31,8 +31,10 @@ def save_model(
         notes: how the model came about, any value that JSON can hold; stored in `config.json` under "notes".
 
     Raises:
+        ValueError: the vocabulary is of another size than the model's.
         OSError: the folder cannot be written.
     """
+    _check_words(model.config, vocabulary)
     record = {
         "format": _FORMAT,
         "model": model.config.to_dict(),
@@ -51,8 +53,16 @@ def load_model(folder: str | Path) -> tuple[Model, Vocabulary, dict[str, Any]]:
     """
 
     def build(record: dict[str, Any]) -> Model:
-        Vocabulary.from_dict(record["vocabulary"])
-        return build_model(model_config(record["model"]))
+        config = model_config(record["model"])
+        _check_words(config, Vocabulary.from_dict(record["vocabulary"]))
+        return build_model(config)
 
     model, record = read_module(Path(folder), (WEIGHTS, CONFIG), "model", _FORMAT, build)
     return model, Vocabulary.from_dict(record["vocabulary"]), record["notes"]
+
+
+def _check_words(config: ModelConfig, vocabulary: Vocabulary) -> None:
+    if len(vocabulary) != config.vocabulary_size:
+        raise ValueError(
+            f"its vocabulary must have the {config.vocabulary_size} words of vocabulary_size, got {len(vocabulary)}"
+        )

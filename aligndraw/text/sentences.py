@@ -112,6 +112,8 @@ class StoredVectors:
         self._path = Path(path)
         with reading(path, "no .npz archive of captions and vectors"):
             captions, vectors = load_archive(path, "captions", "vectors")
+            if vectors.dtype.kind != "f":
+                raise ValueError(f"vectors must hold floating-point numbers, got {vectors.dtype}")
             self._vectors = torch.from_numpy(vectors).float()
             if captions.dtype.kind != "U":
                 raise ValueError(f"captions must be text, got {captions.dtype}")

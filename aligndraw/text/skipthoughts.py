@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_sequence
 
 from aligndraw.files import (
+    archive_names,
     atomic_write,
     finite_floats,
     load_archive,
@@ -210,8 +211,7 @@ def _encoder(path: Path) -> tuple[nn.GRU, dict[str, Any]]:
         ROW_SUMS: np.asarray,
     }
     with reading(path, "damaged or no skip-thoughts"):
-        with np.load(path, allow_pickle=False) as file:
-            known = [name for name in read if name in file.files]
+        known = sorted(read.keys() & archive_names(path))
         notes = {name: read[name](array) for name, array in zip(known, load_archive(path, *known))}
         return to_gru(dict(zip(names, load_archive(path, *names))), parts), notes
 

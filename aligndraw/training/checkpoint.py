@@ -3,7 +3,7 @@
 <name>/
     state.safetensors   "model/<parameter>", "average/…", "auxiliary/…", "optimizer/<parameter>/<key>"
     state.json          {"index": updates done, "tensors": their number, "optimizer": its class,
-                         "conditions": see aligndraw.training.conditions}
+                         "conditions": see aligndraw.training.conditions, "run": digest of the run's configuration}
     manifest.json       size and SHA-256 of the two
 """
 
@@ -35,8 +35,11 @@ class CheckpointError(ValueError):
     """A checkpoint is damaged or belongs to another training; the message names the file and the fault."""
 
 
-def save_checkpoint(trainer: Resumable[Any], folder: Path) -> None:
+def save_checkpoint(trainer: Resumable[Any], folder: Path, run: str = "") -> None:
     """Writes a checkpoint. An interruption at any moment leaves a complete one or none.
+
+    Args:
+        run: digest of the run's configuration, which `load_checkpoint` compares.
 
     Raises:
         OSError: it cannot be written.
@@ -48,6 +51,7 @@ def save_checkpoint(trainer: Resumable[Any], folder: Path) -> None:
     tensors = _tensors(trainer)
     numbers = {"index": trainer.index, "tensors": len(tensors), "optimizer": _optimizer(trainer)}
     numbers["conditions"] = current_conditions(trainer)
+    numbers |= {"run": run} if run else {}
     contents = {STATE: safetensors.torch.save(tensors), NUMBERS: json.dumps(numbers).encode()}
     manifest = {n: {"bytes": len(c), "sha256": hashlib.sha256(c).hexdigest()} for n, c in contents.items()}
     contents[MANIFEST] = json.dumps(manifest, indent=2).encode()
@@ -60,8 +64,11 @@ def save_checkpoint(trainer: Resumable[Any], folder: Path) -> None:
                 os.fsync(file.fileno())
 
 
-def load_checkpoint(trainer: Resumable[Any], folder: Path) -> str:
+def load_checkpoint(trainer: Resumable[Any], folder: Path, run: str = "") -> str:
     """Restores a trainer of the same configuration to the state of a checkpoint.
+
+    Args:
+        run: digest of the run's configuration; "" compares none, and checkpoints of version 0.1 have none.
 
     Returns:
         one line that says why resuming may not be bit-exact; "" where it is.
@@ -83,11 +90,16 @@ def load_checkpoint(trainer: Resumable[Any], folder: Path) -> str:
         if len(tensors) != wanted_count:
             raise ValueError(f"it must hold {wanted_count} tensors, got {len(tensors)}")
         kept_by = entry(numbers, "optimizer", str, default=_optimizer(trainer))  # version 0.1 does not record it
+        begun_as = entry(numbers, "run", str, default=run)
         changed = difference(entry(numbers, "conditions", dict, default={}), current_conditions(trainer))
+    if run and begun_as != run:
+        raise CheckpointError(f"{folder} is of another configuration: the run's record has changed since: restore it")
     if kept_by != _optimizer(trainer):
         raise CheckpointError(f"{folder} is of another configuration: its optimizer is {kept_by}")
     wanted = _tensors(trainer, fresh=True)
-    wrong = [n for n in wanted if n not in tensors or tensors[n].shape != wanted[n].shape]
+    wrong = [
+        n for n, t in wanted.items() if n not in tensors or (tensors[n].shape, tensors[n].dtype) != (t.shape, t.dtype)
+    ]
     parameters = {n: (i, p.shape) for i, (n, p) in enumerate(trainer.model.named_parameters())}
     optimizer: dict[int, dict[str, Tensor]] = {}
     for name in tensors.keys() - wanted.keys():

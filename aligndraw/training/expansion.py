@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aligndraw.files import finite_floats
+from aligndraw.files import archive_names, finite_floats, load_archive
 from aligndraw.json_files import FileError
 from aligndraw.text.skipthoughts import FILES, WORD_RULE, write_skipthoughts
 
@@ -106,8 +106,9 @@ def expand_vocabulary(
                 missing.remove(word)
                 yield (vector @ slope + offset)[None]
 
-    with np.load(folder / FILES[name][0], allow_pickle=False) as file:
-        arrays = {key: file[key] for key in file.files}
+    path = folder / FILES[name][0]
+    keys = archive_names(path)
+    arrays = dict(zip(keys, load_archive(path, *keys)))
     rule = int(arrays[WORD_RULE])
     write_skipthoughts(folder, name, arrays, (*words, *more), blocks(), rule)
     return len(words) + len(more)

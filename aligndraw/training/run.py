@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from aligndraw.evaluation import features
 from aligndraw.files import atomic_write, discard, locked, sweep
-from aligndraw.json_files import entry, naming, parse_json
+from aligndraw.json_files import digest_of, entry, naming, parse_json
 from aligndraw.lapgan import sharpen
 from aligndraw.model import lapgan
 from aligndraw.model.saved import CONFIG, WEIGHTS
@@ -117,6 +117,11 @@ class RunFolder(Generic[_M, _T]):
             _check_seed(record)
         return run
 
+    @property
+    def _digest(self) -> str:
+        """The digest of the entries of the record that the parameters depend on."""
+        return digest_of({name: self.record.get(name) for name in ("model", "training", "seed", "settings")})
+
     def settings(self, kinds: Mapping[str, tuple[type, ...]]) -> dict[str, Any]:
         """Returns the settings in `run.json`.
 
@@ -199,7 +204,7 @@ class RunFolder(Generic[_M, _T]):
         passed, changed = [], ""
         for path in checkpoints(self.folder / CHECKPOINTS):
             try:
-                changed = load_checkpoint(trainer, path)
+                changed = load_checkpoint(trainer, path, self._digest)
                 break
             except CheckpointError as error:
                 passed.append(str(error))
@@ -212,7 +217,7 @@ class RunFolder(Generic[_M, _T]):
     def checkpoint(self, trainer: Resumable[Any], keep: int = 2) -> None:
         """Saves a checkpoint and removes all but the newest `keep`."""
         folder = self.folder / CHECKPOINTS
-        save_checkpoint(trainer, folder / f"update-{trainer.index:08d}")
+        save_checkpoint(trainer, folder / f"update-{trainer.index:08d}", self._digest)
         for old in list(checkpoints(folder))[keep:]:
             discard(old)
 

@@ -72,7 +72,7 @@ def test_usage(command, listing, tmp_path, monkeypatch, arguments, words):
     [
         (["--image-size", "28", "28"], "image_size must be 60 x 60 for MNIST with captions, got (28, 28)"),
         (["--channels", "3"], "channels must be 1 for MNIST with captions, got 3"),
-        (["--vocabulary-size", "21"], "vocabulary_size must be at least 22 for MNIST with captions, got 21"),
+        (["--vocabulary-size", "21"], "vocabulary_size must be 22 for MNIST with captions, got 21"),
         (["--digits", "none.npz"], "digits file none.npz does not exist"),
         (["--digits", "damaged.npz"], "digits file damaged.npz must be an .npz archive"),
         (["--digits", "few.npz"], "digits must number more than 2000"),
@@ -221,6 +221,15 @@ def damage_model(folder, how):
     elif how == "more words than the model":
         record["vocabulary"]["words"].append("bus")
         config.write_text(json.dumps(record))
+    elif how == "fewer words than the model":
+        record["vocabulary"]["words"].pop(3)
+        config.write_text(json.dumps(record))
+    elif how == "other steps":
+        record["model"].pop("steps")
+        config.write_text(json.dumps(record))
+    elif how == "other words":
+        record["vocabulary"]["words"][:2] = record["vocabulary"]["words"][1::-1]
+        config.write_text(json.dumps(record))
     elif how == "not finite":
         network = write_model(folder)
         torch.nn.init.constant_(network.canvas, float("nan"))
@@ -239,7 +248,16 @@ def damage_model(folder, how):
         ("other weights", "model.safetensors does not fit config.json"),
         ("no JSON", "config.json is no model configuration"),
         ("other software's", "config.json is no model configuration"),
-        ("more words than the model", "must know every word of its vocabulary, got 22 and 23 words"),
+        (
+            "more words than the model",
+            "config.json is no model configuration: its vocabulary must have the 22 words of vocabulary_size, got 23",
+        ),
+        (
+            "fewer words than the model",
+            "config.json is no model configuration: its vocabulary must have the 22 words of vocabulary_size, got 21",
+        ),
+        ("other steps", "config.json is not the one that model.safetensors was saved with: restore both files"),
+        ("other words", "config.json is not the one that model.safetensors was saved with: restore both files"),
         ("not finite", "is damaged: some parameters are not finite"),
         ("two channels", "C = 1 (grey) or 3 (colour), got [16, 2, 60, 60]"),
     ],

@@ -1,5 +1,6 @@
 """Folders of captioned images: what is written is read, whole or not at all, and damage is named."""
 
+import hashlib
 import json
 import shutil
 
@@ -214,7 +215,7 @@ def _image(text, shape):
             put("train-images.npy", pictures(4)),
             r"train-images.npy must be uint8 \[3, 3, 4, 5\], got uint8 \[4, 3, 4, 5\]",
         ),
-        (put("train-words.npy", np.array([{}])), "train-words.npy is damaged: .*pickle"),
+        (put("train-words.npy", np.array([{}])), "train-words.npy is damaged: it holds Python objects"),
     ],
 )
 def test_damage(data, tmp_path, damage, message):
@@ -427,3 +428,16 @@ def test_caption_faults(tmp_path, caption, fault):
         elif isinstance(caption, str):
             with pytest.raises((CaptionError, UnicodeEncodeError)):
                 writer.finish({"train": [("a", caption), ("a", "a bus.")]})
+
+
+def test_captions_that_are_not_utf_8(tmp_path):
+    """With a checksum of their own: the message named no file."""
+    with CaptionedWriter(tmp_path / "d", (1, 2, 2), plan={"kind": "none"}) as writer:
+        writer.store("train", ["a"], np.zeros((1, 1, 2, 2), np.uint8))
+        writer.finish({"train": [("a", "a cat .")]})
+    path, manifest = tmp_path / "d" / "train-captions.txt", tmp_path / "d" / "manifest.json"
+    before = hashlib.sha256(path.read_bytes()).hexdigest()
+    path.write_bytes(b"a c\xfft .\n")
+    manifest.write_text(manifest.read_text().replace(before, hashlib.sha256(path.read_bytes()).hexdigest()))
+    with pytest.raises(ValueError, match="train-captions.txt is damaged: .*utf-8.* byte 0xff"):
+        CaptionedImages.open(tmp_path / "d").split("train").captions()

@@ -1,5 +1,6 @@
 """The shipped digits, and files that are not digits."""
 
+import os
 import re
 
 import numpy as np
@@ -76,7 +77,7 @@ def test_damaged_file(tmp_path):
 def test_foreign_files(tmp_path):
     text = tmp_path / "text.npz"
     text.write_text("the digit 7 is at the top of the digit 1 .\n" * 10)
-    assert_refused(text, "")
+    assert_refused(text, "it is no .npy or .npz file")
     single = tmp_path / "single.npy"
     np.save(single, images(3))
     assert_refused(single, "it is a single array")
@@ -84,7 +85,9 @@ def test_foreign_files(tmp_path):
 
 def test_pickled_objects_are_never_loaded(tmp_path):
     objects = np.array([{"a": 1}], dtype=object)
-    assert_refused(write(tmp_path / "o.npz", images=objects, labels=labels(1)), "allow_pickle")
+    assert_refused(
+        write(tmp_path / "o.npz", images=objects, labels=labels(1)), "it holds Python objects, which are not read"
+    )
 
 
 def test_a_reason_of_several_lines_is_cut_to_the_first(tmp_path):
@@ -112,3 +115,12 @@ def test_wrong_arrays(tmp_path, arrays, reason):
 def test_digits_must_be_contiguous():
     with pytest.raises(ValueError, match="images must be C-contiguous uint8"):
         Digits(images(4)[::2], labels(2))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes")
+@pytest.mark.parametrize("name", ["pipe.npz", "pipe.h5"])
+def test_a_pipe_is_not_waited_for(tmp_path, name):
+    """Nobody writes into it, and reading it had no end."""
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(ValueError, match=f"digits file .*{name} must be .*: it is a pipe or a device, not a file$"):
+        load_digits(tmp_path / name)

@@ -133,3 +133,24 @@ def test_a_split_of_which_nothing_is_left(collection, tmp_path):
     collection.captions["test"] = [("5.png", "picture 5")]
     with pytest.raises(DataError, match="there is no image with a caption of split test"):
         store_collection(collection, tmp_path / "data", {}, allow_skipped=1)
+
+
+def test_memory_goes_by_the_pixels(collection, tmp_path, monkeypatch):
+    """256 images were held at once, whatever their size."""
+    monkeypatch.setattr(image_files, "CHUNK_BYTES", 2 * 3 * 4 * 4)
+    stored, store = [], image_files.CaptionedWriter.store
+    monkeypatch.setattr(
+        image_files.CaptionedWriter, "store", lambda *rest: (stored.append(len(rest[2])), store(*rest))[1]
+    )
+    for size, counts in (((4, 4), [1, 1, 1, 1]), ((2, 4), [2, 1, 1]), ((8, 8), [1, 1, 1, 1])):
+        stored.clear()
+        store_collection(collection, tmp_path / f"{size}", {}, size=size, allow_skipped=1)
+        assert stored == counts, size
+
+
+@pytest.mark.parametrize("size", [(2049, 32), (32, 100_000), (0, 4)])
+def test_sizes_of_no_use(collection, tmp_path, size):
+    """The images were blamed for it."""
+    with pytest.raises(ValueError, match=f"size must be 1…2048 by 1…2048, got {size[0]} by {size[1]}"):
+        store_collection(collection, tmp_path / "data", {}, size=size, allow_skipped=1)
+    assert not (tmp_path / "data").exists() and not (tmp_path / ".data.partial").exists()

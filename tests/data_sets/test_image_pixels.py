@@ -2,6 +2,7 @@
 
 import io
 import logging
+import os
 import struct
 import threading
 import warnings
@@ -14,7 +15,7 @@ from PIL import EpsImagePlugin, Image, ImageFile
 
 import aligndraw
 from aligndraw.data import image_pixels
-from aligndraw.data.image_pixels import ImageError, read_image
+from aligndraw.data.image_pixels import ImageError, read_image, read_levels
 
 RAMP = np.array([[0, 1, 128, 129, 257, 300, 32767, 32768, 65406, 65407, 65534, 65535]], np.uint16)  # [1, 12]
 EXACT = (RAMP.astype(np.int64) * 255 + 32767) // 65535  # 65535 is white
@@ -28,7 +29,7 @@ def save(path, pixels, **options):
 
 def png(depth, colour, row, **chunks):
     """A PNG file of one row, its samples packed already, with more chunks: `tRNS=...`."""
-    width = len(row) * 8 // depth // {0: 1, 2: 3, 4: 2}[colour]
+    width = len(row) * 8 // depth // {0: 1, 2: 3, 3: 1, 4: 2}[colour]
     chunks = {"IHDR": struct.pack(">IIBBBBB", width, 1, depth, colour, 0, 0, 0), **chunks}
     chunks |= {"IDAT": zlib.compress(b"\0" + row), "IEND": b""}
     named = [name.encode() + content for name, content in chunks.items()]
@@ -173,6 +174,11 @@ REFUSED = {
     "whole numbers of 32 bits": tiff(np.array([0, 300, 70_000], "<u4").tobytes(), 3, 32),
     "floating-point numbers": encoded(Image.fromarray(np.array([[0, 0.5, 1]], np.float32)), "TIFF"),
     "signed whole numbers": tiff(bytes([0, 127, 255]), 3, 8, t339=2),
+    "floating-point numbers ": tiff(np.zeros(3, "<f8").tobytes(), 3, 64, t339=3),
+    "floating-point numbers  ": tiff(np.zeros(3, "<f2").tobytes(), 3, 16, t339=3),
+    "floating-point numbers   ": tiff(np.zeros(9, "<f4").tobytes(), 3, 32, photometric=2, samples=3, t339=3),
+    "signed whole numbers  ": tiff(bytes(9), 3, 8, photometric=2, samples=3, t339=2),
+    "whole numbers of 64 bits": tiff(bytes(24), 3, 64),
     "signed whole numbers ": encoded(Image.fromarray(np.array([[-1, 300, 70_000]], np.int32)), "TIFF"),
 }
 
@@ -225,6 +231,62 @@ def test_a_transparent_colour_of_sixteen_bits(read):
     samples = struct.pack(">6H", 1000, 2000, 3000, 40_000, 20_000, 65535)
     content = png(16, 2, samples, tRNS=struct.pack(">3H", 1000, 2000, 3000))
     assert read(content, 2)[0, 0].tolist() == [255, 255, 255] and read(content, 2)[0, 1].tolist() == [156, 78, 255]
+
+
+def test_a_transparent_colour_has_sixteen_bits(read):
+    """Colours of the same upper bytes were transparent, too."""
+    samples = struct.pack(">9H", 1000, 2000, 3000, 1001, 2000, 3000, 1000, 2001, 3000)
+    content = png(16, 2, samples, tRNS=struct.pack(">3H", 1000, 2000, 3000))
+    assert read(content, 3)[0].tolist() == [[255, 255, 255], [3, 7, 11], [3, 7, 11]]
+
+
+def test_forms_of_tiff_that_are_not_read(read):
+    """They are sound."""
+    content = tiff(bytes(12), 3, 16, samples=2, t338=2)
+    with pytest.raises(
+        ImageError, match="^it is a TIFF file of 2 samples of 16 bits, which are not read: save it as PNG$"
+    ):
+        read(content, 3)
+
+
+PALETTE = bytes([10, 20, 30, 40, 50, 60])
+
+
+@pytest.mark.parametrize(
+    ("chunks", "colours"), [({}, 0), ({"tRNS": b"\xff\0"}, 0), ({"PLTE": PALETTE}, 2), ({"PLTE": PALETTE[:3]}, 1)]
+)
+def test_palettes_that_lack_a_colour(read, chunks, colours):
+    """It was black."""
+    content = png(8, 3, bytes([0, 2, 1, 0]), **chunks)
+    with pytest.raises(
+        ImageError, match=f"^it is damaged: its palette has {colours} colours, and a pixel is of number 2$"
+    ):
+        read(content, 4)
+
+
+def test_a_palette_of_few_colours(read):
+    content = png(8, 3, bytes([0, 1, 1, 0]), PLTE=PALETTE)
+    assert read(content, 4)[0].tolist() == [[10, 20, 30], [40, 50, 60], [40, 50, 60], [10, 20, 30]]
+
+
+def test_a_frame_that_is_smaller_than_its_screen(read):
+    """The rest is transparent, so white; it had the first colour of the palette."""
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    image.putdata([0, 1])
+    content = bytearray(encoded(image, "GIF"))
+    content[6:10] = struct.pack("<HH", 4, 2)  # the screen's size
+    place = content.index(b",\0\0\0\0\2\0\1\0")
+    content[place + 1 : place + 5] = struct.pack("<HH", 1, 1)  # left and top of the frame
+    white = [255, 255, 255]
+    assert read(bytes(content), 4, 2).tolist() == [[white] * 4, [white, [10, 20, 30], [40, 50, 60], white]]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(ImageError, match="^it is a pipe or a device, not a file$"):
+        read_image(tmp_path / "a.png", (2, 2))
 
 
 def test_palettes_with_transparency(read):
@@ -409,9 +471,17 @@ def test_pillow_is_quiet(tmp_path, monkeypatch):
 def test_pillow_keeps_no_log(read, monkeypatch, capsys):
     monkeypatch.setattr(logging.root, "handlers", [])  # pytest's
     many = tiff(bytes(18), 2, 8, photometric=2, samples=9)
-    with pytest.raises(ValueError, match="damaged or no PNG"), image_pixels.suppress_pillow_warnings():
+    with pytest.raises(ValueError, match="9 samples of 8 bits"), image_pixels.suppress_pillow_warnings():
         read(many, 2)
     assert capsys.readouterr().err == ""
-    with pytest.raises(ValueError, match="damaged or no PNG"):
+    with pytest.raises(ValueError, match="9 samples of 8 bits"):
         read(many, 2)
     assert "samples per pixel" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_levels_are_the_callers_own(tmp_path, channels):
+    """PyTorch warned of an array that cannot be written."""
+    levels = read_levels(save(tmp_path / "a.png", np.full((2, 3), 51)), channels)
+    assert levels.flags.writeable and levels.flags.c_contiguous and levels.shape == (channels, 2, 3)
+    assert (levels == np.float32(0.2)).all()

@@ -57,7 +57,12 @@ def cut(path, count=1):
         (lambda f: (f / "train-images-idx3-ubyte").write_bytes(b""), "is no IDX file of bytes"),
         (lambda f: (f / "train-images-idx3-ubyte").write_bytes(b"\0\0\x0d\3" + b"\0" * 12), "is no IDX file of bytes"),
         (lambda f: (f / "train-labels-idx1-ubyte").write_bytes(idx(DIGITS.labels[:5])), "labels must be uint8 [6]"),
-        (lambda f: (f / "train-labels-idx1-ubyte").write_bytes(b"\x1f\x8bzz"), ""),
+        (lambda f: (f / "train-labels-idx1-ubyte").write_bytes(b"\x1f\x8bzz"), "train-labels-idx1-ubyte is damaged: "),
+        (lambda f: (f / "train-images-idx3-ubyte").write_bytes(b"\0\0\x08\3\0"), "train-images-idx3-ubyte is cut off"),
+        (
+            lambda f: (f / "train-images-idx3-ubyte").write_bytes(b"\0\0\x08\xff" + b"\xff" * 1020),
+            "train-images-idx3-ubyte has 255 dimensions: images have 3, labels 1",
+        ),
     ],
 )
 def test_damaged_idx_files(tmp_path, damage, reason):
@@ -100,7 +105,7 @@ def test_a_packed_file_that_is_damaged(tmp_path):
     content = path.read_bytes()
     for damaged in (content[:-4], content[:-8] + bytes(4) + content[-4:], content[:30]):
         path.write_bytes(damaged)
-        with pytest.raises(ValueError, match="must hold MNIST's IDX files: ."):
+        with pytest.raises(ValueError, match="IDX files: train-images-idx3-ubyte.gz is damaged: ."):
             load_digits(tmp_path)
 
 

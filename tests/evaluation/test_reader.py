@@ -12,6 +12,7 @@ from torch.nn import functional
 from aligndraw.data import PLACES, Digits, all_placements, evaluation_sets, load_digits
 from aligndraw.evaluation.fidelity import GROUPS, Fidelity, score_reader
 from aligndraw.evaluation.reader import NOTHING, SHIPPED, DigitReader
+from aligndraw.files import load_tensors, save_tensors
 from aligndraw.training import digit_reader
 from aligndraw.training.digit_reader import Composer, train_digit_reader
 
@@ -248,3 +249,13 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert json.dumps(record["composed"])
     printed = capsys.readouterr().out
     assert "all captions" in printed and f"wrote {path}" in printed
+
+
+def test_a_reader_of_whole_numbers_is_refused(tmp_path):
+    tensors, metadata = load_tensors(DigitReader.shipped)
+    name = next(iter(tensors))
+    save_tensors(tmp_path / "r.safetensors", {**tensors, name: tensors[name].int()}, metadata)
+    with pytest.raises(
+        ValueError, match=f"r.safetensors is damaged or no digit reader: {name} must be float32, got int32$"
+    ):
+        DigitReader.load(tmp_path / "r.safetensors")

@@ -1,5 +1,7 @@
 """LAPGAN: its two levels, sampling, its folder; and that it learns what two easy sentences look like."""
 
+import json
+
 import pytest
 import torch
 
@@ -68,6 +70,15 @@ def test_samples_of_words(pyramid_config, tmp_path):
         model.sample(ids, lengths, generator=streams(2), steps=3)
     with pytest.raises(ValueError, match="language must be of the paper's conventions"):
         LAPGAN(pyramid_config, WORDS, LanguageModel(4, 3, "released"))
+    with pytest.raises(ValueError, match="vocabulary must have the 5 words of the language model, got 4$"):
+        LAPGAN(pyramid_config, WORDS, LanguageModel(5, 3))
+    record = json.loads((tmp_path / "lapgan.json").read_text())
+    record["vocabulary"]["words"].pop(1)
+    (tmp_path / "lapgan.json").write_text(json.dumps(record))
+    with pytest.raises(
+        ValueError, match="lapgan.json is no LAPGAN .*must have the 4 words of the language model, got 3$"
+    ):
+        LAPGAN.load(tmp_path)
 
 
 def test_round_trip(model, tmp_path):

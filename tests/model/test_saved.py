@@ -93,7 +93,8 @@ def test_a_failed_save_leaves_the_old_model(saved, monkeypatch):
 
 def test_vocabularies_of_earlier_versions(saved):
     """They were a list of words; such as only the older rule of words finds keep it."""
-    _, folder = saved
+    model, folder = saved
+    safetensors.torch.save_file(model.state_dict(), folder / WEIGHTS)
     hindi = ["ह", "ि", "न", "्", "द", "ी", *WORDS.words][: len(WORDS)]
     for words, rule in ((list(WORDS.words), 2), (hindi, 1)):
         edit(folder, lambda r, words=words: r.update(vocabulary=words))

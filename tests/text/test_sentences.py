@@ -134,3 +134,12 @@ def test_a_path_is_one_from_everywhere(tmp_path, monkeypatch):
 def test_caption_states_need_a_model():
     with pytest.raises(ValueError, match="are those of a model, and none is given"):
         open_encoder("caption")
+
+
+@pytest.mark.parametrize("kind", [np.int32, bool, np.complex64])
+def test_vectors_that_are_no_floating_point_numbers(tmp_path, kind):
+    np.savez(tmp_path / "v.npz", captions=["a"], vectors=np.ones((1, 2), kind))
+    with pytest.raises(
+        ValueError, match=f"v.npz is no .npz archive .*: vectors must hold floating.* {np.dtype(kind)}$"
+    ):
+        StoredVectors(tmp_path / "v.npz")

@@ -142,6 +142,10 @@ def test_a_table_is_never_loaded_whole(tmp_path):
         (lambda f: (f / "dictionary.txt").write_text("a\nUNK\n"), "must have a row for each of the 2 words"),
         (lambda f: (f / "utable.npy").write_bytes(b"nothing"), "utable.npy is damaged or no table"),
         (lambda f: np.save(f / "utable.npy", np.zeros((len(WORDS), 3))), "vectors of 5 numbers .*, got 3"),
+        (
+            lambda f: (f / "uni_skip.npz").write_text("a picture of a cat"),
+            "uni_skip.npz is damaged or no skip-thoughts: it is no .npy or .npz file",
+        ),
         (lambda f: np.savez(f / "uni_skip.npz", a=np.zeros(3)), "damaged or no skip-thoughts: .*encoder_Wx"),
         (
             lambda f: np.savez(f / "uni_skip.npz", **encoder(np.random.default_rng(0), "encoder", D) | WIDE),

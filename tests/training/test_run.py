@@ -372,3 +372,34 @@ def test_results_of_whatever_kind_take_a_folder(tmp_path, name):
     with pytest.raises(ZeroDivisionError), run.begun():
         raise ZeroDivisionError
     assert {path.name for path in tmp_path.iterdir()} == {"mine.txt", "lock"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda r: r["model"].update(steps=3), lambda r: r["training"].update(epoch_size=8), lambda r: r.update(seed=1)],
+)
+def test_a_record_that_has_changed_since_the_checkpoints(whole, change):
+    """A training went on as another one."""
+    run, _ = whole
+    record = json.loads((run.folder / "run.json").read_text())
+    Run.open(run.folder).restore(fresh())
+    change(record)
+    (run.folder / "run.json").write_text(json.dumps(record))
+    with pytest.raises(
+        RunError, match="update-00000009 is of another configuration: the run's record has changed since"
+    ):
+        Run.open(run.folder).restore(fresh())
+
+
+def test_a_checkpoint_of_whole_numbers(whole, tmp_path):
+    """They were read as floats."""
+    _, trainer = whole
+    save_checkpoint(trainer, tmp_path / "c")
+    state, manifest = (tmp_path / "c" / name for name in ("state.safetensors", "manifest.json"))
+    tensors = safetensors.torch.load(state.read_bytes())
+    state.write_bytes(safetensors.torch.save({**tensors, "model/canvas": tensors["model/canvas"].int()}))
+    record = json.loads(manifest.read_text())
+    record["state.safetensors"]["sha256"] = hashlib.sha256(state.read_bytes()).hexdigest()
+    manifest.write_text(json.dumps(record))
+    with pytest.raises(CheckpointError, match="is of another configuration: look at model/canvas$"):
+        load_checkpoint(fresh(), tmp_path / "c")

@@ -90,7 +90,7 @@ def test_refused(command, small, stored, tmp_path, listing):
         (("captioned", *new, "--data", tmp_path / "none"), 1, "there are no captioned images in"),
         (("captioned", *new, "--data", tmp_path / "damaged"), 1, "train-images.npy is damaged: its checksum"),
         (("captioned", *new, "--data", stored, "--channels", 1), 1, "channels must be 3 for captioned images of"),
-        (("captioned", *new, "--data", stored, "--vocabulary-size", 5), 1, "vocabulary_size must be at least "),
+        (("captioned", *new, "--data", stored, "--vocabulary-size", 5), 1, "vocabulary_size must be "),
         (("scenes", *new, "--image-size", 30, 30), 1, "image_size must be 32 x 32 for scenes, got (30, 30)"),
         (("scenes", *new, "--data", stored), 2, "unrecognized arguments: --data"),
         (("captioned", *again, "--data", stored), 2, "leave out --data"),
