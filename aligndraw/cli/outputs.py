@@ -28,13 +28,15 @@ MAX_SIDE = 256  # pixels of a stored image on a sheet
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turns errors of writing in the block into a Failure that names the path."""
+    """Turns errors of writing in the block into a Failure that names the path, or the file below it."""
     try:
         yield
     except BrokenPipeError:  # of the terminal
         raise
     except OSError as error:
-        raise Failure(f"cannot write {path}: {error.strerror or error}") from error
+        place = Path(error.filename) if isinstance(error.filename, str) else path
+        inside = path in place.parents and not place.relative_to(path).parts[0].startswith(".")  # no unfinished file
+        raise Failure(f"cannot write {place if inside else path}: {error.strerror or error}") from error
 
 
 def check_file(path: Path) -> None:

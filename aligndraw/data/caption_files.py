@@ -169,7 +169,7 @@ def _table(file: Path, text: str) -> _Rows:
             for line in range(row + 1, reader.line_num + 1):
                 _check_inner_line(file, row, line, next(csv.reader([lines[line - 1]], delimiter=separator), []), where)
             if any(cell.strip() for cell in cells):
-                yield row, _row(head, cells)
+                yield row, _row(head, cells, separator)
             row = reader.line_num + 1
     except csv.Error as error:
         raise DataError(
@@ -180,10 +180,12 @@ def _table(file: Path, text: str) -> _Rows:
         csv.field_size_limit(before)
 
 
-def _row(head: list[str], cells: list[str]) -> dict[str, Any] | str:
+def _row(head: list[str], cells: list[str], separator: str) -> dict[str, Any] | str:
     if len(cells) == len(head):
         return dict(zip(head, (cell.strip() for cell in cells)))
     mend = "a caption with a separator in it must stand in double quotes"
+    if len(cells) == 1 and any(other in cells[0] for other in SEPARATORS):
+        mend = f"separate its cells by {separator!r}, as the head line does"
     return f"it has {len(cells)} cell{'s' * (len(cells) > 1)} and the head line {len(head)}: {mend}"
 
 

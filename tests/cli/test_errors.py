@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -448,3 +449,18 @@ def test_a_folder_without_a_name(command, tmp_path, monkeypatch, listing, place)
     status, _, err = command("data", "scenes", "--images", 3, "--out", place)
     assert status == 2 and "--out: must name a new folder, got " in err and err.count("\n") == 1
     assert listing() == before
+
+
+@pytest.mark.parametrize("name", ["lock", "metrics.jsonl", "samples"])
+def test_files_of_a_run_of_the_wrong_kind(command, run, name):
+    """A folder in the place of a file, a file in the place of a folder: one line names it."""
+    place = run / name
+    if place.is_dir():
+        shutil.rmtree(place)
+        place.write_text("")
+    else:
+        place.unlink(missing_ok=True)
+        place.mkdir()
+    shutil.rmtree(run / "checkpoints")
+    status, _, err = command("train", "mnist", "--out", run, "--resume")
+    assert status == 1 and err.count("\n") == 1 and str(place) in err

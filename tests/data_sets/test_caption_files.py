@@ -353,3 +353,11 @@ def test_no_images_at_all(table, tmp_path):
 def test_a_caption_that_is_there_twice_is_not_lost(images, table):
     found = read_captions(images, table("x.csv", "file,text\na.jpg,a\na.jpg,a\n"))
     assert found.lost == 0 and len(found.skipped) == 1
+
+
+def test_rows_with_another_separator_than_the_head(images, table):
+    """The advice was to put the caption in double quotes, which does not help."""
+    found = read_captions(images, table("x.csv", "file;text\na.jpg,a cat\nb.jpg;a dog\n"))
+    assert found.captions["train"] == [("b.jpg", "a dog")]
+    mend = "separate its cells by ';', as the head line does"
+    assert found.skipped == [f"x.csv, line 2: it has 1 cell and the head line 2: {mend}"]
