@@ -58,7 +58,7 @@ struct GemmKernels {
 template <class Number>
 const GemmKernels<Number>& gemm_kernels(Isa isa);
 
-// What gemm_kernels chooses from; null where the compiler does not know the ISA. NEON serves as
+// What gemm_kernels chooses from; null where the compiler does not know the ISA. NEON is used as
 // `portable` on aarch64, where every processor has it.
 const GemmKernels<float>* neon_gemm();
 const GemmKernels<float>* avx2_gemm();
