@@ -36,8 +36,8 @@ template <int bug>
 __global__ void sum_kernel(const float* in, float* out, int warps) {
   __shared__ float part[n / 32];
   SharedArrays shared;
-  float* value = shared.take<float>(n);
-  float* again = shared.take<float>(n);
+  float* value = shared.allocate<float>(n);
+  float* again = shared.allocate<float>(n);
   const int t = threadIdx.x, warp = t / 32, lane = t % 32;
 
   if (bug == leave_early && t >= 100) return;

@@ -230,7 +230,7 @@ def test_composed_windows():
     assert (empty[:, 14:18, 14:18].amax((1, 2)) < 0.25).double().mean() > 0.8
     assert (empty.amax((1, 2)) > 0.5).double().mean() > 0.1  # a piece of a neighbour
     again = Composer(*TEST, seed=3).batch(n)
-    assert torch.equal(again.pictures, pictures) and torch.equal(again.wanted, wanted)
+    assert torch.equal(again.pictures, pictures) and torch.equal(again.targets, wanted)
     assert not torch.equal(Composer(*TEST, seed=4).batch(n).pictures, pictures)
 
 

@@ -83,6 +83,8 @@ def test_stopped_at_every_file_operation(whole, tmp_path, monkeypatch, how):
         return Run.open(tmp_path / name)
 
     whole[1].index += 1  # an update more
+    monkeypatch.setattr(Trainer, "total", whole[1].index)
+    whole[0].log(update=whole[1].index)
     after = copied("after")
     with faults.counted():
         save(after, whole[1])

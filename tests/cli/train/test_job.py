@@ -31,7 +31,10 @@ CONFIGS = {
 }
 FIELDS = [(*place, f) for place, config in CONFIGS.items() for f in config.__dataclass_fields__]
 OTHER = {"image_size": (28, 30), "epoch_size": 6400, "batch_size": 20}
-NEEDS = {"word_values": {"align": True}}  # what other fields must be for another value to be allowed
+NEEDS = {  # the values that another field must have for the field to change
+    "word_values": {"align": True},
+    "layout_units": {"align": True, "word_values": "embeddings"},
+}
 
 
 def other_value(field, now):
