@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from aligndraw.backends import backend_for
 from aligndraw.cli.failure import failing
+from aligndraw.data.sets import VALIDATION_SIZE
 from aligndraw.info import no_cuda_reason
 from aligndraw.ops import OPS
 from aligndraw.settings import Config
@@ -165,6 +166,13 @@ def add_config(
         )
         if former := field.metadata["formerly"]:
             add_renamed(group, "--" + former.replace("_", "-"), "--" + field.name.replace("_", "-"))
+
+
+def add_validation_size(parser: argparse.ArgumentParser) -> None:
+    """Adds --validation-size."""
+    text = f"validation pictures of each kind; each epoch ends with their bound [{VALIDATION_SIZE}]"
+    parser.add_argument("--validation-size", type=int_at_least(2), metavar="N", help=text)
+    add_renamed(parser, "--scored", "--validation-size")
 
 
 def add_renamed(parser: Any, old: str, new: str) -> None:

@@ -20,8 +20,8 @@
 // ALIGNDRAW_HAS_CLONES before it: clang before 19 finds the versions of another file by that alone,
 // and g++ must not have it.
 //
-// g++ before 12 does not know the levels' names. clang before 19 takes them, and its loader never
-// finds one. clang before 16 calls an empty function in place of the versions of another file.
+// g++ before 12 does not know the levels' names. clang 16 and 17 take them, and their resolver
+// never chooses one. clang before 16 calls an empty function in place of another file's versions.
 #if !defined(__x86_64__) || !defined(__linux__) || (defined(__clang__) && __clang_major__ < 16)
 #define ALIGNDRAW_CLONES
 #elif defined(__clang__) && __clang_major__ < 19

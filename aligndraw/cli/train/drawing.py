@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from aligndraw.cli.failure import Failure, failing
-from aligndraw.cli.options import add_config, add_renamed, apply_overrides, describe_backends, fields, int_at_least
+from aligndraw.cli.options import add_config, add_validation_size, apply_overrides, describe_backends, fields
 from aligndraw.cli.outputs import draw_one_by_one, write_sheet
 from aligndraw.cli.train import job
 from aligndraw.config import MODEL_CONFIGS, AlignDRAWConfig, TrainingConfig
@@ -23,6 +23,7 @@ from aligndraw.presets import PRESETS
 from aligndraw.training import Update
 from aligndraw.training.run import SAMPLES
 
+Start = Callable[[argparse.Namespace, ExitStack], Job]
 AVERAGED_UPDATES = 50  # whose mean metrics the progress bar shows
 _VAES = "; fc-vae, conv-vae: variational auto-encoders, fully connected and convolutional"
 
@@ -118,17 +119,11 @@ def add_to(parsers: Any) -> None:
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder that `aligndraw data` wrote")
 
 
-def add_validation_size(parser: argparse.ArgumentParser) -> None:
-    """Adds --validation-size."""
-    text = f"validation pictures of each kind; each epoch ends with their bound [{VALIDATION_SIZE}]"
-    parser.add_argument("--validation-size", type=int_at_least(2), metavar="N", help=text)
-    add_renamed(parser, "--scored", "--validation-size")
-
-
 def _add_set(parsers: Any, name: str, summary: str, description: str, presets: str) -> argparse.ArgumentParser:
     """Adds the parser of a data set, with the options of all data sets."""
     seed = "the parameters, the examples and the noise"
-    parser = job.add_training(parsers, name, _begin, summary, description, "the preset", seed, model=True)
+    begin = begins(_new, _resumed)
+    parser = job.add_training(parsers, name, begin, summary, description, "the preset", seed, model=True)
     parser.add_argument("--preset", choices=PRESETS[name], help=f"{presets} [{next(iter(PRESETS[name]))}]")
     add_validation_size(parser)
     table = PRESETS[name]
@@ -148,13 +143,18 @@ def _add_set(parsers: Any, name: str, summary: str, description: str, presets: s
     return parser
 
 
-@contextmanager
-def _begin(arguments: argparse.Namespace) -> Iterator[DrawingJob]:
-    backends = describe_backends(arguments.device)  # a Failure comes before any file is written
-    with ExitStack() as stack:
-        with failing(ValueError):
-            begun = _resumed(arguments, stack) if arguments.resume else _new(arguments, stack)
-        yield DrawingJob(begun, arguments.set, arguments.device, backends)
+def begins(new: Start, resumed: Start) -> job.Begin:
+    """Returns the function that begins a training by `new`, or resumes it by `resumed`."""
+
+    @contextmanager
+    def begin(arguments: argparse.Namespace) -> Iterator[DrawingJob]:
+        backends = describe_backends(arguments.device)  # a Failure comes before any file is written
+        with ExitStack() as stack:
+            with failing(ValueError, FileNotFoundError):
+                begun = resumed(arguments, stack) if arguments.resume else new(arguments, stack)
+            yield DrawingJob(begun, arguments.set, arguments.device, backends)
+
+    return begin
 
 
 def _new(arguments: argparse.Namespace, stack: ExitStack) -> Job:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from aligndraw.cli.failure import Failure, failing
-from aligndraw.cli.options import add_config, add_model, apply_overrides, describe_backends, float_at_least
+from aligndraw.cli.options import add_config, add_model, add_validation_size, apply_overrides, float_at_least
 from aligndraw.cli.train import job
-from aligndraw.cli.train.drawing import DrawingJob, add_validation_size
+from aligndraw.cli.train.drawing import begins
 from aligndraw.config import EndToEndConfig, RefinedConfig
 from aligndraw.data import open_data_set
 from aligndraw.data.sets import VALIDATION_SIZE
@@ -29,7 +28,7 @@ def add_to(parsers: Any) -> None:
     parser = job.add_training(
         parsers,
         NAME,
-        _begin,
+        begins(_new, _resumed),
         "a drawing model and its sharpener, jointly",
         "Trains a drawing model and a sharpener jointly, on the bound of the refined pictures. The result is one "
         "model, which all commands accept.",
@@ -46,15 +45,7 @@ def add_to(parsers: Any) -> None:
     epsilon = f"{RefinedConfig.__dataclass_fields__['epsilon'].metadata['help']} [{RefinedConfig.epsilon:g}]"
     parser.add_argument("--epsilon", type=float_at_least(0), metavar="E", help=epsilon)
     add_config(parser, "training", {NAME: RECIPE}, without=("init",))
-
-
-@contextmanager
-def _begin(arguments: argparse.Namespace) -> Iterator[DrawingJob]:
-    backends = describe_backends(arguments.device)  # a Failure comes before any file is written
-    with ExitStack() as stack:
-        with failing(ValueError, FileNotFoundError):
-            begun = _resumed(arguments, stack) if arguments.resume else _new(arguments, stack)
-        yield DrawingJob(begun, NAME, arguments.device, backends)
+    parser.set_defaults(set=NAME)
 
 
 def _new(arguments: argparse.Namespace, stack: ExitStack) -> Job:

@@ -15,12 +15,7 @@ from aligndraw.cli.train import job
 from aligndraw.text.skipthoughts import DICTIONARY, FILES
 from aligndraw.text.words import RULE
 from aligndraw.training.expansion import expand_vocabulary
-from aligndraw.training.skipthoughts import (
-    PRESETS,
-    SkipThoughtsSetup,
-    SkipThoughtsUpdate,
-    save_skipthoughts,
-)
+from aligndraw.training.skipthoughts import PRESETS, SkipThoughtsSetup, SkipThoughtsUpdate, save_skipthoughts
 
 
 class SkipThoughtsJob(job.SetupJob):
