@@ -122,11 +122,6 @@ class AlignDRAWConfig(ModelConfig):
         "vector per word, so that the other words decide only where to attend",
         ("states", "embeddings"),
     )
-    layout_units: int = setting(
-        0,
-        "with embeddings: numbers of the whole caption beside every word's own, in place of as many of those, so that "
-        "attention need not look for a place",
-    )
     sentences: str = _SENTENCES
     sentence_units: int = _SENTENCE_UNITS
     likelihood: str = setting("bernoulli", "distribution of a pixel given the canvas", ("bernoulli", "gaussian"))
@@ -150,11 +145,6 @@ class AlignDRAWConfig(ModelConfig):
             )
         if not self.align and self.word_values != "states":
             raise ValueError(f"word_values must be states where align is false, got {self.word_values!r}")
-        if not 0 <= self.layout_units < self.caption_units:
-            most = self.caption_units - 1
-            raise ValueError(f"layout_units must be from 0 to {most}, got {self.layout_units!r}")
-        if self.layout_units and self.word_values != "embeddings":
-            raise ValueError(f"layout_units must be 0 unless word_values are embeddings, got {self.layout_units!r}")
 
     @property
     def title(self) -> str:

@@ -76,12 +76,6 @@ def test_every_field_explains_itself():
         (TrainingConfig, {"learning_rate": float("nan")}, "learning_rate must be finite"),
         (TrainingConfig, {"clip_norm": -1.0}, "clip_norm must not be negative"),
         (TrainingConfig, {"weight_decay": -0.5}, "weight_decay must not be negative, got -0.5"),
-        (
-            AlignDRAWConfig,
-            {"layout_units": 256, "word_values": "embeddings"},
-            "layout_units must be from 0 to 255, got 256",
-        ),
-        (AlignDRAWConfig, {"layout_units": 4}, "layout_units must be 0 unless word_values are embeddings, got 4"),
         (AlignDRAWConfig, {"window_span": -1.0}, "window_span must not be negative, got -1.0"),
         (AlignDRAWConfig, {"window_span": 9.0, "read_size": 1}, "window_span must be 0 for a grid of one filter"),
         (AlignDRAWConfig, {"window_span": 9.0, "image_size": (1, 1)}, "or an image of one pixel, got 9.0"),

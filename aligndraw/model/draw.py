@@ -66,9 +66,7 @@ class AlignDRAW(Model):
         side = max(c.image_size)
         span = c.window_span / max(1, side - 1)
         self.align = WordAttention(c.decoder_units, words, c.align_units) if c.align else None
-        own = words - c.layout_units
-        self.values = WordEmbedding(c.vocabulary_size, own) if c.word_values == "embeddings" else None
-        self.layout = nn.Linear(words, c.layout_units, bias=False) if c.layout_units else None
+        self.values = WordEmbedding(c.vocabulary_size, words) if c.word_values == "embeddings" else None
         self.read = GlimpseRead(c.decoder_units, c.read_size, c.conventions, span, side)
         self.encoder = LSTMCell(glimpse + c.decoder_units, c.encoder_units)
         self.posterior = Posterior(c.encoder_units, c.latent_units)
@@ -211,14 +209,8 @@ class AlignDRAW(Model):
             parts += [("align", self.align, WordAttention), ("align.query", self.align.query, nn.Linear)]
         return parts
 
-    def _values(self, captions: Tensor, states: Tensor, sentence: Tensor) -> Tensor:
-        if self.values is None:
-            return states
-        values: Tensor = self.values(captions)
-        if self.layout is None:
-            return values
-        layout = self.layout(sentence).tanh()  # [B, k], the same beside every word
-        return torch.cat([values, layout[:, None].expand(-1, values.shape[1], -1)], 2)
+    def _values(self, captions: Tensor, states: Tensor) -> Tensor:
+        return states if self.values is None else self.values(captions)
 
     def _keys(self, words: Tensor) -> Tensor | None:
         return None if self.align is None else self.align.keys(words)

@@ -210,7 +210,7 @@ class Model(nn.Module):
         captions, lengths = self._check_captions(captions, lengths)
         with torch.autocast(captions.device.type, enabled=False):
             states, sentence = self.language(captions, lengths)
-            return Caption(self._values(captions, states, sentence), self._keys(states), lengths, sentence)
+            return Caption(self._values(captions, states), self._keys(states), lengths, sentence)
 
     def caption_from_vectors(self, vectors: Tensor) -> Caption:
         """Returns captions of one vector each [B, 2m or d], such as means: sequences of one word, α = 1."""
@@ -303,8 +303,8 @@ class Model(nn.Module):
         caption = self.encode_captions(captions, lengths)
         return self.draw(caption, self._noise(noise, generator, captions.shape[0], 1, steps) * temperature)
 
-    def _values(self, captions: Tensor, states: Tensor, sentence: Tensor) -> Tensor:
-        """Returns the values of attention for word ids [B, N], states h_lang [B, N, 2m] and last states [B, 2m]."""
+    def _values(self, captions: Tensor, states: Tensor) -> Tensor:
+        """Returns the values of attention for words with ids [B, N] and states h_lang [B, N, 2m]."""
         return states
 
     def _keys(self, words: Tensor) -> Tensor | None:

@@ -136,25 +136,10 @@ def test_the_value_of_a_word_is_its_own(tiny, batch):
     torch.testing.assert_close(tiny(word_values="embeddings").encode_captions(captions, lengths).words, table[captions])
 
 
-def test_numbers_of_the_layout(tiny, batch):
-    """They are the same beside every word, bounded, and depend on the other words; the rest is the word's own."""
-    _, captions, lengths = batch
-    model = tiny(word_values="embeddings", layout_units=2)
-    others = captions.clone()
-    others[:, 0] = (others[:, 0] + 1) % 12
-    told, changed = model.encode_captions(captions, lengths).words, model.encode_captions(others, lengths).words
-    assert told.shape == (3, captions.shape[1], 12)
-    torch.testing.assert_close(told[:, :, :10], model.values.words[captions])
-    expected = (model.encode_captions(captions, lengths).sentence @ model.layout.weight.T).tanh()
-    torch.testing.assert_close(told[:, :, 10:], expected[:, None].expand(-1, captions.shape[1], -1))
-    assert (told[:, 1, 10:] != changed[:, 1, 10:]).all() and (told[:, 1, :10] == changed[:, 1, :10]).all()
-
-
 def test_a_model_from_before_there_were_these_fields(tiny):
     """Its configuration says nothing of values and windows: the same parameters, by name and shape."""
     earlier = tiny().config.to_dict()
-    fields = ("word_values", "window_span", "layout_units")
-    assert tuple(earlier.pop(field) for field in fields) == ("states", 0.0, 0)
+    assert (earlier.pop("word_values"), earlier.pop("window_span")) == ("states", 0.0)
     again = AlignDRAW(AlignDRAWConfig.from_dict(earlier))
     assert {n: p.shape for n, p in again.named_parameters()} == {n: p.shape for n, p in tiny().named_parameters()}
     assert "values.words" not in dict(again.named_parameters())

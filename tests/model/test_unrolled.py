@@ -30,7 +30,6 @@ KINDS = {
     "align": {},
     "noalign": {"align": False},
     "embeddings": {"word_values": "embeddings"},
-    "layout": {"word_values": "embeddings", "layout_units": 2},
     "fixed windows": {"window_span": 4.0},
     "colour, gaussian": {"channels": 3, "likelihood": "gaussian", "observation_variance": 0.3},
 }
