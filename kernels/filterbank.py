@@ -175,7 +175,7 @@ def window_kernel(
     window += image * 5
     centre_y, centre_x, spacing, sharpness, gamma = grid(window, height, width)
     dtype: tl.constexpr = gamma.dtype
-    planes = channels if canvas is None else channels * 2
+    glimpse_channels = channels if canvas is None else channels * 2
     scale = gamma if POWER == 1 else 1.0 / gamma
     zero = tl.zeros_like(gamma)
     d_y, d_x, d_spacing, d_log_variance, d_log_gamma = zero, zero, zero, zero, zero
@@ -192,8 +192,8 @@ def window_kernel(
             at, inside = patch_at(row, column, size, SIZE)
             grad_first_y, grad_second_y = tl.zeros((SIZE,), dtype), tl.zeros((SIZE,), dtype)
             grad_first_x, grad_second_x = tl.zeros((SIZE,), dtype), tl.zeros((SIZE,), dtype)
-            for plane in range(0, planes):
-                k = scale * load(patch + (image * planes + plane) * size * size + at, inside)
+            for plane in range(0, glimpse_channels):
+                k = scale * load(patch + (image * glimpse_channels + plane) * size * size + at, inside)
                 seen = tl.zeros((SIZE, SIZE), dtype)
                 start = (image * channels + plane % channels) * height * width
                 for top in range(0, height, TILE):
@@ -217,7 +217,7 @@ def window_kernel(
                         grad_second_x += tl.sum(of_x * (w_x - square_x[:, None]), 1)
                 d_log_gamma += POWER * tl.sum(k * seen)
                 if glimpse is not None:
-                    tl.store(glimpse + (image * planes + plane) * size * size + at, scale * seen, inside)
+                    tl.store(glimpse + (image * glimpse_channels + plane) * size * size + at, scale * seen, inside)
             d_y += 2.0 * sharpness * tl.sum(grad_first_y)
             d_x += 2.0 * sharpness * tl.sum(grad_first_x)
             d_spacing += 2.0 * sharpness * (tl.sum(reach_y * grad_first_y) + tl.sum(reach_x * grad_first_x))

@@ -60,8 +60,8 @@ def forward_kernel(
                 x -= sigmoid(load(canvas + start + tile, inside))
                 missing += product(product(f_y, x), f_x)
     at, inside = patch_at(row, column, size, SIZE)
-    planes = channels if canvas is None else channels * 2
-    glimpse += (item * planes + channel) * size * size
+    glimpse_channels = channels if canvas is None else channels * 2
+    glimpse += (item * glimpse_channels + channel) * size * size
     tl.store(glimpse + at, gamma * seen, inside)
     if canvas is not None:
         tl.store(glimpse + channels * size * size + at, gamma * missing, inside)
@@ -85,8 +85,8 @@ def image_kernel(
     [B, C, H, W]. A program takes one channel and one tile.
     """
     item, channel = tl.program_id(0).to(tl.int64), tl.program_id(1)
-    planes = channels if canvas is None else channels * 2
-    grad += (item * planes + channel) * size * size
+    glimpse_channels = channels if canvas is None else channels * 2
+    grad += (item * glimpse_channels + channel) * size * size
     error = None
     if OF_CANVAS:
         grad += channels * size * size
@@ -106,8 +106,8 @@ def read(image: Tensor, window: Tensor, size: int, canvas: Tensor | None = None)
     image, window = image.contiguous(), window.contiguous()
     canvas = None if canvas is None else canvas.contiguous()
     batch, channels, height, width = image.shape
-    planes = channels if canvas is None else 2 * channels
-    glimpse = image.new_empty(batch, planes, size, size)
+    glimpse_channels = channels if canvas is None else 2 * channels
+    glimpse = image.new_empty(batch, glimpse_channels, size, size)
     programs = batch, channels, triton.cdiv(size, BLOCKS["SIZE"]) ** 2
     args = image, canvas, window, glimpse, channels, height, width, size
     launch(forward_kernel, programs, *args, **OPTIONS, like=image)

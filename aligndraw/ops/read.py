@@ -29,8 +29,8 @@ def _check(image: Tensor, window: Tensor, size: int, canvas: Tensor | None = Non
     check_shape("read", "window", window, "[B, 5]", (image.shape[0], 5))
     if size < 1:
         raise RuntimeError(f"read: size must be at least 1, got {size}")
-    planes = (1 if canvas is None else 2) * image.shape[1]
-    check_sizes("read", "the glimpse", (image.shape[0], planes, size, size))
+    glimpse_channels = (1 if canvas is None else 2) * image.shape[1]
+    check_sizes("read", "the glimpse", (image.shape[0], glimpse_channels, size, size))
     if canvas is None:
         check_float("read", image=image, window=window)
     else:

@@ -59,15 +59,15 @@ struct Window {
 // The gradient of a window, on the way.
 template <class T>
 struct WindowGrads {
-  explicit WindowGrads(const Window<T>& window, int64_t planes)
-      : patch(planes * window.size * window.size),
-        drawn(planes * window.size * window.stride),
-        panels(planes * window.panels * window.panel),
+  explicit WindowGrads(const Window<T>& window, int64_t channels)
+      : patch(channels * window.size * window.size),
+        drawn(channels * window.size * window.stride),
+        panels(channels * window.panels * window.panel),
         pairs(8 * window.y.stride),
         y_stride(window.y.stride + row_multiple),
         y(std::max(window.size, 8 * window.panels) * y_stride),
         x(window.size * window.stride),
-        sources(planes) {}
+        sources(channels) {}
 
   const Buffer<T> patch;   // the gradient of each plane's glimpse K, times gamma or 1 / gamma
   const Buffer<T> drawn;   // K F_X
@@ -75,7 +75,7 @@ struct WindowGrads {
   const Buffer<T> pairs;   // the gradient of 8 of the y axis' filters, in pairs of pixels
   const int64_t y_stride;
   const Buffer<T> y, x;            // the gradients of both axes' filters
-  const Buffer<const T*> sources;  // the planes' pixels, from the box's first one on
+  const Buffer<const T*> sources;  // the channels' pixels, from the box's first one on
 };
 
 }  // namespace aligndraw::cpu

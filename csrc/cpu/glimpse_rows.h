@@ -144,11 +144,11 @@ ALIGNDRAW_KERNEL void make_panels(const Window<T>& w, const T* rows, T* panels) 
   }
 }
 
-// patch [planes, size, size] = scale (F_Y X) F_X^T
+// patch [channels, size, size] = scale (F_Y X) F_X^T
 template <class T>
 ALIGNDRAW_KERNEL void filter_columns(const Window<T>& w, const T* rows, T scale, T* patch,
-                                     int64_t planes) {
-  const int64_t count = planes * w.size, width = whole_vectors<T>(w.x.end - w.x.first);
+                                     int64_t channels) {
+  const int64_t count = channels * w.size, width = whole_vectors<T>(w.x.end - w.x.first);
   const T* const from = rows + w.x.first;
   make_panels(w, w.x.taps.data(), w.columns.data());
   for (int64_t p = 0; p < w.panels; ++p) {
@@ -175,10 +175,10 @@ ALIGNDRAW_KERNEL void filter_columns(const Window<T>& w, const T* rows, T scale,
     for (int64_t j = 0; j < w.alone; ++j) last[i * w.size + j] *= scale;
 }
 
-// drawn [planes, size, stride] = K F_X in the columns of the box
+// drawn [channels, size, stride] = K F_X in the columns of the box
 template <class T>
-ALIGNDRAW_KERNEL void draw_columns(const Window<T>& w, const T* patch, T* drawn, int64_t planes) {
-  multiply<T>({patch, w.size, 1}, {w.x.taps + w.x.first, w.stride}, planes * w.size,
+ALIGNDRAW_KERNEL void draw_columns(const Window<T>& w, const T* patch, T* drawn, int64_t channels) {
+  multiply<T>({patch, w.size, 1}, {w.x.taps + w.x.first, w.stride}, channels * w.size,
               whole_vectors<T>(w.x.end - w.x.first), PaddedSums<T>{drawn + w.x.first, w.stride},
               WholeDepth{w.size}, most_tile_rows);
 }
@@ -206,19 +206,20 @@ ALIGNDRAW_KERNEL_INLINE void put_outside(const Window<T>& w, T* pixels, const T*
   }
 }
 
-// grads.y = the gradient of the y axis' filters, sum over planes of (K F_X) X^T
+// grads.y = the gradient of the y axis' filters, sum over channels of (K F_X) X^T
 template <class T>
-ALIGNDRAW_KERNEL void y_backward(const Window<T>& w, const WindowGrads<T>& grads, int64_t planes) {
+ALIGNDRAW_KERNEL void y_backward(const Window<T>& w, const WindowGrads<T>& grads,
+                                 int64_t channels) {
   const auto &y = w.y, &x = w.x;
   const int64_t pixels = y.end - y.first, width = x.end - x.first, drawn = w.size * w.stride;
   std::fill_n(grads.y.data(), w.size * grads.y_stride, T(0));
-  for (int64_t c = 0; c < planes; ++c)
+  for (int64_t c = 0; c < channels; ++c)
     make_panels(w, grads.drawn + c * drawn, grads.panels + c * w.panels * w.panel);
   for (int64_t p = 0; p < w.panels; ++p) {
     T* const pairs = grads.pairs;
     multiply_panel_by_pairs(PanelProduct<T>{grads.sources, w.width, pixels,
                                             grads.panels + p * w.panel + x.first * panel_rows,
-                                            w.panels * w.panel, planes, width},
+                                            w.panels * w.panel, channels, width},
                             pairs);
     const int64_t found = (pixels + 1) / 2 * row_multiple;
     std::fill_n(pairs + found, padded(pixels) * panel_rows - found, T(0));
@@ -229,7 +230,7 @@ ALIGNDRAW_KERNEL void y_backward(const Window<T>& w, const WindowGrads<T>& grads
   const int64_t before = w.size - w.alone;
   if (w.alone)
     dots(Dots<T>{grads.drawn + before * w.stride + x.first, w.stride, drawn, w.alone, grads.sources,
-                 w.width, pixels, planes, width, grads.y + before * grads.y_stride + y.first,
+                 w.width, pixels, channels, width, grads.y + before * grads.y_stride + y.first,
                  grads.y_stride});
 }
 
@@ -237,14 +238,14 @@ ALIGNDRAW_KERNEL void y_backward(const Window<T>& w, const WindowGrads<T>& grads
 // The rows are F_Y X, grads.sources the X; `power` is that of gamma.
 template <class T>
 ALIGNDRAW_KERNEL void window_backward(const Window<T>& w, const WindowGrads<T>& grads,
-                                      const T* rows, int64_t planes, int power, const T* parameters,
-                                      T* grad_parameters) {
+                                      const T* rows, int64_t channels, int power,
+                                      const T* parameters, T* grad_parameters) {
   const auto &y = w.y, &x = w.x;
-  draw_columns(w, grads.patch.data(), grads.drawn.data(), planes);
+  draw_columns(w, grads.patch.data(), grads.drawn.data(), channels);
   multiply<T>({grads.patch, 1, w.size}, {rows + x.first, w.stride}, w.size,
               whole_vectors<T>(x.end - x.first), PaddedSums<T>{grads.x + x.first, w.stride},
-              WholeDepth{planes * w.size}, most_tile_rows);
-  y_backward(w, grads, planes);
+              WholeDepth{channels * w.size}, most_tile_rows);
+  y_backward(w, grads, channels);
   const auto x_grads = backward(x, grads.x.data(), w.stride, w.grid.sharpness);
   const auto y_grads = backward(y, grads.y.data(), grads.y_stride, w.grid.sharpness);
   math::window_backward(x_grads, y_grads, power * x_grads.grad_sum, parameters, w.grid, w.height,
@@ -317,7 +318,7 @@ ALIGNDRAW_KERNEL_INLINE void find_errors(ReadWorkspace<T>& r, const Image<T>& im
 template <class T>
 ALIGNDRAW_KERNEL_INLINE void filter_rows(const ReadWorkspace<T>& r, const Image<T>& image) {
   const int64_t most_rows = filters_of_strip(r.window.y);
-  for (int64_t c = 0; c < r.planes; ++c)
+  for (int64_t c = 0; c < r.glimpse_channels; ++c)
     filter_rows(r.window, most_rows, r.plane(image, c), r.rows + c * r.size * r.window.stride);
 }
 
@@ -326,7 +327,7 @@ ALIGNDRAW_KERNEL void read(ReadWorkspace<T>& r, const Image<T>& image, T* result
   place(r.window, image.window);
   find_errors(r, image, static_cast<T*>(nullptr));
   filter_rows(r, image);
-  filter_columns(r.window, r.rows.data(), r.window.grid.gamma, result, r.planes);
+  filter_columns(r.window, r.rows.data(), r.window.grid.gamma, result, r.glimpse_channels);
 }
 
 // sums times minus the slope of the sigmoid, added or put.
@@ -358,11 +359,12 @@ ALIGNDRAW_KERNEL void read_backward(ReadBackwardWorkspace<T>& r, const Image<T>&
   Window<T>& w = r.window;
   const int64_t patch = r.size * r.size, drawn = r.size * w.stride;
   place(w, image.window);
-  if (!scale_all(grad, w.grid.gamma, r.grads.patch.data(), r.planes * patch)) touch_all(w);
+  if (!scale_all(grad, w.grid.gamma, r.grads.patch.data(), r.glimpse_channels * patch))
+    touch_all(w);
   find_errors(r, image, r.seen.data());
   filter_rows(r, image);
-  for (int64_t c = 0; c < r.planes; ++c) r.grads.sources[c] = r.plane(image, c) + box(w);
-  window_backward(w, r.grads, r.rows.data(), r.planes, 1, image.window, grads.window);
+  for (int64_t c = 0; c < r.glimpse_channels; ++c) r.grads.sources[c] = r.plane(image, c) + box(w);
+  window_backward(w, r.grads, r.rows.data(), r.glimpse_channels, 1, image.window, grads.window);
 
   for (int64_t c = 0; c < r.channels; ++c) {
     const int64_t at = c * r.area;

@@ -211,13 +211,13 @@ ALIGNDRAW_KERNEL_INLINE void repeat_pair(Simd<T>& vector, const T* numbers) {
   }
 }
 
-// result[i, j] = sum over planes c of a_c[i, :] b_c[j, :], for the 8 rows j of b_c
+// result[i, j] = sum over channels c of a_c[i, :] b_c[j, :], for the 8 rows j of b_c
 template <class T>
 struct PanelProduct {
-  const T* const* a;  // the planes, [rows, a_stride]
+  const T* const* a;  // the channels, [rows, a_stride]
   int64_t a_stride, rows;
   const T* panels;  // `panel_stride` apart
-  int64_t panel_stride, planes, width;
+  int64_t panel_stride, channels, width;
 };
 
 constexpr int panel_sums = ALIGNDRAW_VECTORS == 32 ? 16 : 12;  // in registers at a time
@@ -243,7 +243,7 @@ ALIGNDRAW_KERNEL_INLINE void panel_tile(const PanelProduct<T>& p, int64_t row, T
   Simd<T> sums[count], factor, terms[vectors];
 #pragma GCC unroll 24
   for (int n = 0; n < count; ++n) sums[n] = Simd<T>{};
-  for (int64_t c = 0; c < p.planes; ++c) {
+  for (int64_t c = 0; c < p.channels; ++c) {
     Column<T> factors(p.a[c] + row * p.a_stride, p.a_stride);
     const T* panel = p.panels + c * p.panel_stride;
     int64_t k = 0;
@@ -327,14 +327,14 @@ ALIGNDRAW_KERNEL_INLINE void multiply_panel_by_pairs(const PanelProduct<T>& p, T
 
 constexpr int dot_sums = ALIGNDRAW_VECTORS / 2;  // in registers at a time
 
-// result[i, j] = sum over planes c of a_c[i, :] b_c[j, :]
+// result[i, j] = sum over channels c of a_c[i, :] b_c[j, :]
 template <class T>
 struct Dots {
   const T*
       a;  // [rows, a_stride], `plane_stride` apart; behind `width` zeros to the next whole vector
   int64_t a_stride, plane_stride, rows;
-  const T* const* b;  // the planes, [columns, b_stride]
-  int64_t b_stride, columns, planes, width;
+  const T* const* b;  // the channels, [columns, b_stride]
+  int64_t b_stride, columns, channels, width;
   T* result;
   int64_t result_stride;
 };
@@ -361,7 +361,7 @@ ALIGNDRAW_KERNEL_INLINE void dot_tile(const Dots<T>& d, int64_t row, int64_t col
                              sums[i * tile_columns + j] += of_a[i] * of_b;
                          }
                        };
-  for (int64_t c = 0; c < d.planes; ++c) {
+  for (int64_t c = 0; c < d.channels; ++c) {
     const T* a[rows];
 #pragma GCC unroll 16
     for (int i = 0; i < rows; ++i)

@@ -39,18 +39,18 @@ Tensor run_forward(const Tensor& image, const Tensor& window, int64_t size,
                    const std::optional<Tensor>& canvas) {
   const int64_t batch = image.size(0), channels = image.size(1), height = image.size(2);
   const int64_t width = image.size(3), volume = channels * height * width;
-  const int64_t planes = canvas ? 2 * channels : channels;
-  const Tensor result = pooled({batch, planes, size, size}, image.scalar_type());
+  const int64_t glimpse_channels = canvas ? 2 * channels : channels;
+  const Tensor result = pooled({batch, glimpse_channels, size, size}, image.scalar_type());
   const T *image_data = image.const_data_ptr<T>(), *window_data = window.const_data_ptr<T>();
   const T* canvas_data = data<T>(canvas);
   T* result_data = result.mutable_data_ptr<T>();
-  for_row_ranges(batch, planes * height * width, [=](int64_t begin, int64_t end) {
+  for_row_ranges(batch, glimpse_channels * height * width, [=](int64_t begin, int64_t end) {
     const FlushSubnormals flush;
     ReadWorkspace<T> workspace(channels, height, width, size, canvas_data != nullptr);
     for (int64_t b = begin; b < end; ++b)
       forward_row(workspace,
                   {image_data + b * volume, part(canvas_data, b * volume), window_data + 5 * b},
-                  result_data + b * planes * size * size);
+                  result_data + b * glimpse_channels * size * size);
   });
   return result;
 }
@@ -62,7 +62,7 @@ std::tuple<Tensor, Tensor, Tensor> run_backward(const Tensor& grad, const Tensor
                                                 bool image_grad) {
   const int64_t batch = image.size(0), channels = image.size(1), height = image.size(2);
   const int64_t width = image.size(3), volume = channels * height * width;
-  const int64_t planes = canvas ? 2 * channels : channels;
+  const int64_t glimpse_channels = canvas ? 2 * channels : channels;
   const Tensor none = pooled({0}, image.scalar_type());
   const Tensor grad_image = image_grad ? pooled_like(image) : none;
   const Tensor grad_window = pooled_like(window);
@@ -72,13 +72,13 @@ std::tuple<Tensor, Tensor, Tensor> run_backward(const Tensor& grad, const Tensor
   T* grad_image_data = image_grad ? grad_image.mutable_data_ptr<T>() : nullptr;
   T* grad_window_data = grad_window.mutable_data_ptr<T>();
   T* grad_canvas_data = canvas ? grad_canvas.mutable_data_ptr<T>() : nullptr;
-  for_row_ranges(batch, planes * height * width, [=](int64_t begin, int64_t end) {
+  for_row_ranges(batch, glimpse_channels * height * width, [=](int64_t begin, int64_t end) {
     const FlushSubnormals flush;
     ReadBackwardWorkspace<T> workspace(channels, height, width, size, canvas_data != nullptr);
     for (int64_t b = begin; b < end; ++b)
       backward_row(workspace,
                    {image_data + b * volume, part(canvas_data, b * volume), window_data + 5 * b},
-                   grad_data + b * planes * size * size,
+                   grad_data + b * glimpse_channels * size * size,
                    {part(grad_image_data, b * volume), grad_window_data + 5 * b,
                     part(grad_canvas_data, b * volume)});
   });

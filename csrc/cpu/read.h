@@ -26,12 +26,12 @@ struct ReadWorkspace {
 
   const int64_t channels, height, width, size;
   const bool with_canvas;
-  const int64_t area = height * width, planes = with_canvas ? 2 * channels : channels;
+  const int64_t area = height * width, glimpse_channels = with_canvas ? 2 * channels : channels;
   Window<T> window{size, height, width};
-  const Buffer<T> errors{with_canvas ? channels * area : 0};  // X - sigmoid(canvas), Eq. 10
-  const Buffer<T> rows{planes * size * window.stride};        // F_Y of each plane
+  const Buffer<T> errors{with_canvas ? channels * area : 0};      // X - sigmoid(canvas), Eq. 10
+  const Buffer<T> rows{glimpse_channels * size * window.stride};  // F_Y of each channel
 
-  // The planes are the image's, then those of the error image.
+  // The channels are the image's, then those of the error image.
   const T* plane(const Image<T>& image, int64_t c) const {
     return c < channels ? image.pixels + c * area : errors + (c - channels) * area;
   }
@@ -42,7 +42,7 @@ struct ReadBackwardWorkspace : ReadWorkspace<T> {
   explicit ReadBackwardWorkspace(int64_t channels, int64_t height, int64_t width, int64_t size,
                                  bool with_canvas)
       : ReadWorkspace<T>(channels, height, width, size, with_canvas),
-        grads(this->window, this->planes),
+        grads(this->window, this->glimpse_channels),
         seen(with_canvas ? channels * height * width : 0) {}
 
   const WindowGrads<T> grads;
