@@ -222,7 +222,7 @@ def _of_numpy(path: str | Path, mmap_mode: Literal["r"] | None = None) -> Iterat
 
 
 def load_array(path: str | Path, mapped: bool = False) -> NDArray[Any]:
-    """Returns the array of a .npy file, in memory or mapped; call it inside `reading`."""
+    """Returns the array of a .npy file, in memory or mapped; call it within `reading`, which names the file."""
     with _of_numpy(path, "r" if mapped else None) as array:
         if not isinstance(array, np.ndarray):
             array.close()
@@ -241,13 +241,13 @@ def _archive(path: str | Path) -> Iterator[Any]:
 
 
 def archive_names(path: str | Path) -> list[str]:
-    """Returns the names of the arrays of a .npz file; call it inside `reading`."""
+    """Returns the names of the arrays of a .npz file; call it within `reading`, which names the file."""
     with _archive(path) as archive:
         return list(archive.files)
 
 
 def load_archive(path: str | Path, *names: str) -> list[NDArray[Any]]:
-    """Returns arrays of a .npz file by name; call it inside `reading`."""
+    """Returns arrays of a .npz file by name; call it within `reading`, which names the file."""
     with _archive(path) as archive:
         missing = [name for name in names if name not in archive.files]
         if missing:
@@ -263,7 +263,7 @@ def load_archive(path: str | Path, *names: str) -> list[NDArray[Any]]:
 
 
 def finite_floats(array: NDArray[Any], name: str) -> NDArray[np.float32]:
-    """Returns an array of a file as float32; call it inside `reading`.
+    """Returns an array of a file as float32; call it within `reading`, which names the file.
 
     Raises:
         ValueError: it holds no numbers, or one that is not finite in float32; the message begins with the name.

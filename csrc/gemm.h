@@ -10,7 +10,7 @@
 
 #include "check.h"
 
-// Part of libtorch_cuda. A CPU build of torch lacks them and never calls them.
+// These are in libtorch_cuda. A CPU build of torch lacks them and never calls them.
 extern "C" {
 __attribute__((weak)) AOTITorchError aoti_torch_cuda_mm_out(AtenTensorHandle out,
                                                             AtenTensorHandle self,
@@ -29,7 +29,7 @@ __attribute__((weak)) AOTITorchError aoti_torch_cuda_bmm_out(AtenTensorHandle ou
                                                              AtenTensorHandle mat2);
 }
 
-// In libtorch_cpu, but not in that of 2.11: the text of the exception behind the last error code.
+// The text of the exception behind the last error code. libtorch_cpu has it, but not that of 2.11.
 extern "C" __attribute__((weak)) const char* torch_exception_get_what_without_backtrace();
 
 namespace aligndraw {
@@ -66,8 +66,8 @@ struct Matrices {
   int64_t count, stride;
 };
 
-// PyTorch asks for the device of every pointer that is not null, also of an array without elements.
-// Null plus an offset lies on no device.
+// PyTorch looks up the device of every pointer that is not null, even of an empty array. A null
+// pointer plus an offset is not null and lies on no device, so an empty array gets null.
 template <class T>
 Tensor tensor_at(T* data, std::initializer_list<int64_t> sizes,
                  std::initializer_list<int64_t> strides, Device device) {

@@ -4,8 +4,8 @@
 //              ->  z [B, z], kl [B], log_ratio [B]
 //   backward:  grad_z, grad_kl, grad_log_ratio, the arguments  ->  the gradients of the arguments
 //
-// z has the dtype of mu_q. Strides are free, and B may be 0. The arithmetic, kl and log_ratio are
-// float32, or float64 when all are.
+// q is the posterior, p the prior. Arguments may have any strides, and B may be 0. z has the dtype
+// of mu_q. The arithmetic, kl and log_ratio are float64 where all arguments are, else float32.
 #pragma once
 #include <tuple>
 

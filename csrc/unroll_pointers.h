@@ -1,5 +1,5 @@
-// The arrays of unroll and unroll_prior as memory on any device, with the shapes of
-// unroll_fields.h: no torch.
+// Structs of pointers to the arrays of unroll and unroll_prior, on any device. unroll_fields.h has
+// names and shapes. No torch.
 #pragma once
 #include "unroll_fields.h"
 
@@ -23,7 +23,7 @@ struct UnrollOutputs {
   ALIGNDRAW_UNROLL_TAPE(ALIGNDRAW_WRITE)
 };
 
-// The same as the backward reads them.
+// What the backward reads of them: the weights of the words, and the tape.
 template <class T>
 struct UnrollTape {
   const T* weights;
