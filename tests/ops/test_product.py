@@ -105,22 +105,23 @@ def test_refuses():
             op(*arguments)
 
 
-def in_process(isa, code):
+def in_process(folder, isa, code):
+    """Runs code outside the checkout, whose folder of the package has no compiled library."""
     environment = {**os.environ, "ALIGNDRAW_ISA": isa}
     command = [sys.executable, "-c", f"import torch, aligndraw.ops\n{code}"]
-    return subprocess.run(command, env=environment, capture_output=True, text=True)
+    return subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
 
 
-def test_the_environment_forces_an_isa():
-    done = in_process("portable", "print(aligndraw.backends.served_isa(), aligndraw.ops.rounds_fast('cpu'))")
+def test_the_environment_forces_an_isa(tmp_path):
+    done = in_process(tmp_path, "portable", "print(aligndraw.backends.served_isa(), aligndraw.ops.rounds_fast('cpu'))")
     assert done.stdout.split() == ["portable", "False"], done.stderr
 
 
-def test_the_environment_cannot_force_what_is_not_there():
+def test_the_environment_cannot_force_what_is_not_there(tmp_path):
     best = ISAS.index(best_isa())
     missing = ISAS[best + 1] if best + 1 < len(ISAS) else "sse9"
     says = "must be portable, avx2, avx512, avx512_bf16 or amx, got sse9"
     if missing != "sse9":
         says = f"is {missing}, which this machine lacks: it has {ISAS[best]}, unset ALIGNDRAW_ISA to use it"
-    done = in_process(missing, "aligndraw.backends.served_isa()")
+    done = in_process(tmp_path, missing, "aligndraw.backends.served_isa()")
     assert done.stderr.splitlines()[-1] == f"RuntimeError: ALIGNDRAW_ISA {says}"
