@@ -27,9 +27,15 @@ def trainer():
 @pytest.fixture
 def run(tmp_path, trainer):
     run = Run.create(tmp_path / "run", TINY, RECIPE, 0)
-    trainer.index = 1
-    run.checkpoint(trainer)
+    update(run, trainer)
     return run
+
+
+def update(run, trainer):
+    """An update's traces in the folder: its figures and a checkpoint."""
+    trainer.index += 1
+    run.log(update=trainer.index)
+    run.checkpoint(trainer)
 
 
 @pytest.fixture
@@ -60,8 +66,7 @@ def test_they_are_those_of_the_last_checkpoint(run, trainer, threads):
     """Not those that the training began in."""
     threads(torch.get_num_threads() + 1)
     assert len(run.restore(trainer)) == 1
-    trainer.index = 2
-    run.checkpoint(trainer)
+    update(run, trainer)
     assert run.restore(trainer) == []
 
 
