@@ -150,7 +150,7 @@ def begins(new: Start, resumed: Start) -> job.Begin:
     def begin(arguments: argparse.Namespace) -> Iterator[DrawingJob]:
         backends = describe_backends(arguments.device)  # a Failure comes before any file is written
         with ExitStack() as stack:
-            with failing(ValueError, FileNotFoundError):
+            with failing(ValueError):
                 begun = resumed(arguments, stack) if arguments.resume else new(arguments, stack)
             yield DrawingJob(begun, arguments.set, arguments.device, backends)
 

@@ -53,12 +53,13 @@ def _new(arguments: argparse.Namespace, stack: ExitStack) -> Job:
         raise Failure("--sharpener DIR must name the initial sharpener", status=2)
     with failing(ValueError, status=2):
         recipe = apply_overrides(RECIPE, arguments)
-    pipeline = Pipeline.load(arguments.model)
-    epsilon = RefinedConfig.epsilon if arguments.epsilon is None else arguments.epsilon
-    start = joined(pipeline, arguments.sharpener, epsilon)
     size = arguments.validation_size or VALIDATION_SIZE
-    given = arguments.data and open_data_set("captioned", arguments.data, size)
-    data = given or training_data(pipeline.notes, size)
+    epsilon = RefinedConfig.epsilon if arguments.epsilon is None else arguments.epsilon
+    with failing(FileNotFoundError):
+        pipeline = Pipeline.load(arguments.model)
+        start = joined(pipeline, arguments.sharpener, epsilon)
+        given = arguments.data and open_data_set("captioned", arguments.data, size)
+        data = given or training_data(pipeline.notes, size)
     parts = {name: getattr(arguments, name) for name in ("model", "sharpener")}
     begun = new_run(
         arguments.out,
