@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not 
 
 @pytest.fixture(scope="module")
 def message(tmp_path_factory):
-    """What is said of [2, depth] times [3, 2]; "" where nothing fails."""
+    """Returns the error message of [2, depth] times [3, 2]; "" where nothing fails."""
     target, torch_folder = tmp_path_factory.mktemp("product") / "product.so", Path(torch.__file__).parent
     command = ["g++", *native.CXX_FLAGS, "-O0", native.STABLE_ABI, "-fvisibility=default", "-shared", "-I", CSRC]
     command += ["-isystem", torch_folder / "include", Path(__file__).with_name("failing_product.cpp"), "-o", target]
