@@ -345,6 +345,11 @@ def test_a_full_disk_while_training(listing, tmp_path):
     assert listing() == before
 
 
+def test_a_training_of_another_kind_that_cannot_write(command):
+    """The folder's error was told as that of a missing input."""
+    refused(command("train", "features", "--out", "/proc/run"), 1, "cannot write /proc/run: ")
+
+
 @pytest.mark.parametrize(
     ("arguments", "backend", "words"),
     [

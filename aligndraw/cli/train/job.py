@@ -96,15 +96,16 @@ class SetupJob(Job):
     def begin(cls: type[_J], arguments: argparse.Namespace) -> Iterator[_J]:
         """Begins the training in --out, or resumes it."""
         with ExitStack() as stack:
-            with failing(ValueError, FileNotFoundError):
+            with failing(ValueError):
                 if arguments.resume:
-                    resumed = cls.SETUP.resumed(arguments.out, arguments.device)
-                    setup, run, remarks = stack.enter_context(resumed)
+                    with failing(FileNotFoundError):
+                        setup, run, remarks = stack.enter_context(cls.SETUP.resumed(arguments.out, arguments.device))
                 else:
-                    settings, preset = cls.settings_from(arguments)
-                    with failing(ValueError, status=2):
-                        model, recipe = (apply_overrides(config, arguments) for config in cls.SETUP.PRESETS[preset])
-                    setup = cls.SETUP(settings, model, recipe, arguments.device)
+                    with failing(FileNotFoundError):
+                        settings, preset = cls.settings_from(arguments)
+                        with failing(ValueError, status=2):
+                            model, recipe = (apply_overrides(config, arguments) for config in cls.SETUP.PRESETS[preset])
+                        setup = cls.SETUP(settings, model, recipe, arguments.device)
                     begun = setup.begun(arguments.out, recipe, arguments.overwrite, preset=preset)
                     run, remarks = stack.enter_context(begun), []
             yield cls(setup, run, remarks)
