@@ -1,7 +1,7 @@
 """alignDRAW, generating images from captions with attention (Mansimov et al., ICLR 2016), on custom kernels.
 
 Modules are imported when they are first used, torch included: `import aligndraw` alone takes no time, and
-`aligndraw.pipelines.Pipeline` needs no further import. `import aligndraw.ops` defines `torch.ops.aligndraw`.
+`aligndraw.Pipeline` needs no further import. `import aligndraw.ops` defines `torch.ops.aligndraw`.
 """
 
 import importlib
@@ -37,11 +37,19 @@ if TYPE_CHECKING:
     from aligndraw.backends import use_backend
     from aligndraw.config import AlignDRAWConfig, TrainingConfig
     from aligndraw.model import AlignDRAW
+    from aligndraw.pipelines import Drawing, Pipeline
 
 __version__ = "0.1.0"
-__all__ = ["AlignDRAW", "AlignDRAWConfig", "TrainingConfig", "use_backend"]
+__all__ = ["AlignDRAW", "AlignDRAWConfig", "Drawing", "Pipeline", "TrainingConfig", "use_backend"]
 
-_PLACES = {"AlignDRAW": "model", "AlignDRAWConfig": "config", "TrainingConfig": "config", "use_backend": "backends"}
+_PLACES = {
+    "AlignDRAW": "model",
+    "AlignDRAWConfig": "config",
+    "Drawing": "pipelines",
+    "Pipeline": "pipelines",
+    "TrainingConfig": "config",
+    "use_backend": "backends",
+}
 _MODULES = (
     "arguments", "backends", "cli", "config", "convert", "data", "evaluation", "files", "info", "json_files", "lapgan",
     "machine", "model", "module_files", "nn", "noise", "ops", "pipelines", "presets", "printable", "provenance",

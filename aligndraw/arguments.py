@@ -1,4 +1,7 @@
-"""Checks of arguments of public functions. A message names the argument, the rule and the value, in one line."""
+"""Checks of arguments, of public functions and of the command line.
+
+A message names the argument, the rule and the value, in one line.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,37 @@ from typing import Any
 SEEDS = 2**63
 
 
-def check_int(name: str, value: Any, least: int, below: int | None = None) -> None:
-    """Raises ValueError unless `value` is a whole number of at least `least`, and below `below` where given."""
+def int_fault(value: Any, least: int | None, below: int | None = None) -> str:
+    """Returns the rule that a value breaks, such as "must be a whole number of at least 1"; "" where it breaks none."""
     try:
         number = None if isinstance(value, bool) else operator.index(value)
     except TypeError:
         number = None
-    if number is None or number < least or (below is not None and number >= below):
-        rule = f"a whole number of at least {least}" + (f" and below {below}" if below is not None else "")
-        raise ValueError(f"{name} must be {rule}, got {value!r}")
+    if number is not None and (least is None or number >= least) and (below is None or number < below):
+        return ""
+    rule = "must be a whole number" if least is None else f"must be a whole number of at least {least}"
+    return rule if below is None else f"{rule} and below {'2^63' if below == SEEDS else below}"
+
+
+def real_fault(value: Any, least: float | None) -> str:
+    """Returns the rule that a value breaks, such as "must be a finite number"; "" where it breaks none."""
+    try:
+        number = math.nan if isinstance(value, (bool, str)) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if math.isfinite(number) and (least is None or number >= least):
+        return ""
+    return "must be a finite number" if least is None else f"must be a finite number of at least {least:g}"
+
+
+def choice_fault(value: Any, choices: tuple[str, ...]) -> str:
+    """Returns the rule that a value breaks, "must be one of a, b"; "" where it breaks none."""
+    return "" if isinstance(value, str) and value in choices else f"must be one of {', '.join(choices)}"
+
+
+def check_int(name: str, value: Any, least: int, below: int | None = None) -> None:
+    """Raises ValueError unless `value` is a whole number of at least `least`, and below `below` where given."""
+    _check(name, value, int_fault(value, least, below))
 
 
 def check_seed(value: Any) -> None:
@@ -27,9 +52,14 @@ def check_seed(value: Any) -> None:
 
 def check_real(name: str, value: Any, least: float) -> None:
     """Raises ValueError unless `value` is a finite number of at least `least`."""
-    try:
-        number = math.nan if isinstance(value, (bool, str)) else float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not math.isfinite(number) or number < least:
-        raise ValueError(f"{name} must be a finite number of at least {least:g}, got {value!r}")
+    _check(name, value, real_fault(value, least))
+
+
+def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    """Raises ValueError unless `value` is one of the texts."""
+    _check(name, value, choice_fault(value, choices))
+
+
+def _check(name: str, value: Any, fault: str) -> None:
+    if fault:
+        raise ValueError(f"{name} {fault}, got {value!r}")

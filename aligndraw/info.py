@@ -66,6 +66,19 @@ def main() -> None:
     print("\n".join(map(escape, page().split("\n"))))  # it shows environment variables
 
 
+def device_fault(device: str) -> str:
+    """Returns the rule that the name of a device breaks, with the name; "" for one that models run on here."""
+    kind, colon, index = device.partition(":")
+    if kind not in ("cpu", "cuda") or (colon and not index.isdecimal()):
+        return f"must be cpu or cuda, got {device!r}"
+    reason = no_cuda_reason() if kind == "cuda" else ""
+    if not reason and kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+        reason = f"there are {torch.cuda.device_count()} CUDA devices"
+    elif reason:
+        reason = f"there is no CUDA device: {reason}"
+    return f"must be a device of this machine, got {device!r}: {reason}" if reason else ""
+
+
 def no_cuda_reason() -> str:
     """Why there is no CUDA device, and what to do; "" when there is one."""
     if torch.version.cuda is None:

@@ -142,14 +142,17 @@ class SavedModule(nn.Module):
             ValueError: an entry is missing or wrong; like all of `json_files.FAULTS`.
         """
 
-    def save(self, folder: str | Path) -> None:
+    def save(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:
         """Writes the files of the network into a folder, which is made if need be.
+
+        Args:
+            dtype: of the stored floats; None for the network's own.
 
         Raises:
             OSError: a file cannot be written; each appears whole or not at all.
         """
         record = {"format": self.FORMAT, **self.record(), "notes": self.notes}
-        write_module(self, Path(folder), self.FILES, record)
+        write_module(self, Path(folder), self.FILES, record, dtype)
 
     @classmethod
     def load(cls: type[_S], folder: str | Path) -> _S:

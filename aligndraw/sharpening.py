@@ -25,6 +25,7 @@ from aligndraw.lapgan.sharpen import Sharpener
 from aligndraw.model import has_bound
 from aligndraw.model.lapgan import LAPGAN
 from aligndraw.pipelines import Pipeline
+from aligndraw.pipelines.shipped import DEFAULT_MODEL
 from aligndraw.text.sentences import SentenceEncoder, open_encoder
 from aligndraw.training.adversarial import LAPGANRun, PyramidTrainer, SharpenerRun, SharpenerTrainer
 from aligndraw.training.reconstructions import reconstruct
@@ -67,7 +68,9 @@ class AdversarialSetup(TrainingSetup):
         self.settings, self.recipe, self.device = settings, recipe, device
         reads, language = settings["sentences"] == "caption", None
         self.reconstructs = isinstance(recipe, SharpeningConfig) and recipe.coarse == "reconstructions"
-        self.pipeline = Pipeline.load(settings["drawn_by"], device) if reads or self.reconstructs else None
+        self.pipeline = None
+        if reads or self.reconstructs:
+            self.pipeline = Pipeline.from_pretrained(settings["drawn_by"] or DEFAULT_MODEL, device, sharpen=False)
         self.encoder: SentenceEncoder
         if self.pipeline is not None and reads:
             language = self.pipeline.model.language

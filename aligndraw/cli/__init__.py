@@ -1,4 +1,4 @@
-"""The command line: `aligndraw sample`, `sharpen`, `train`, `data`, `eval`, `figures`, `tables` and `info`.
+"""The command line, `aligndraw COMMAND`: the table `COMMANDS` has all commands.
 
 An error that the user can correct is one line on stderr; a traceback is a fault of the library.
 """
@@ -21,6 +21,8 @@ from aligndraw.printable import one_line
 
 COMMANDS = {
     "sample": ("command_sample", "draw pictures of captions"),
+    "models": ("command_models", "list the models that ship, with captions that work"),
+    "export": ("command_export", "make a folder to share of a trained model"),
     "sharpen": ("command_sharpen", "sharpen pictures that were drawn before"),
     "train": ("train", "train a model and save it into a folder"),
     "data": ("command_data", "store pictures with captions in a folder to train on"),
@@ -46,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except Failure as failure:
-        return _complain(str(failure), failure.status)
+        return _complain(str(failure), failure.status, failure.hints)
     except FileError as error:  # also of files that are read during the work
         return _complain(str(error), 1)
     except KeyboardInterrupt:
@@ -93,8 +95,8 @@ class _Command(Parser):
         return super().parse_known_args(args, namespace)
 
 
-def _complain(message: str, status: int) -> int:
-    tell(f"aligndraw: error: {one_line(message)}", error=True)
+def _complain(message: str, status: int, hints: Sequence[str] = ()) -> int:
+    tell(f"aligndraw: error: {one_line(message)}", *hints, error=True)
     return status
 
 

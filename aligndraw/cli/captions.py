@@ -1,13 +1,17 @@
-"""Captions from the user: read from a file, and checked with a model's reader."""
+"""Captions from the user: read from a file, and checked with a model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from aligndraw.cli.failure import Failure
+from aligndraw.cli.telling import tell
 from aligndraw.data import CaptionReader
+from aligndraw.pipelines import Pipeline
 from aligndraw.text import CaptionError
+
+MAX_REMARKS = 3  # of captions, in lines of their own
 
 
 def read_lines(file: Path) -> list[str]:
@@ -32,3 +36,21 @@ def check_readable(reader: CaptionReader, captions: Iterable[tuple[int, str]], f
             reader.encode_batch([caption])
         except CaptionError as error:
             raise Failure(f"{file}, line {line}: {error}" if file else str(error), status=2) from error
+
+
+def tell_remarks(pipeline: Pipeline, captions: Iterable[str]) -> None:
+    """Prints one line on stderr per caption that is worded unlike those of the model's training, at most a few."""
+    remarks = [remark for caption in dict.fromkeys(captions) if (remark := pipeline.remark(caption))]
+    for remark in remarks[:MAX_REMARKS]:
+        tell(f"aligndraw: warning: {remark}", error=True)
+    if len(remarks) > MAX_REMARKS:
+        more = len(remarks) - MAX_REMARKS
+        tell(f"aligndraw: warning: {more} more captions are worded unlike the training captions", error=True)
+
+
+def tell_quotes(captions: Sequence[str]) -> None:
+    """Prints a hint on stderr where the captions look like the words of one caption without quotes."""
+    if len(captions) > 1 and all(len(caption.split()) == 1 for caption in captions):
+        words = " ".join(captions)
+        hint = f'these are {len(captions)} captions of one word; for one caption, quote it: "{words}"'
+        tell(f"aligndraw: hint: {hint}", error=True)

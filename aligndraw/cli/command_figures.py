@@ -28,13 +28,13 @@ from aligndraw.cli.options import (
     describe_backends,
     int_at_least,
     name_and_folder,
+    open_pipeline,
     path_with_suffix,
 )
-from aligndraw.cli.outputs import check_file, model_name, writing
+from aligndraw.cli.outputs import check_file, draw_one_by_one, writing
 from aligndraw.cli.telling import tell
 from aligndraw.evaluation.nearest import nearest_images
-from aligndraw.model import Drawing
-from aligndraw.pipelines import Pipeline
+from aligndraw.pipelines import Drawing, Pipeline
 from aligndraw.provenance import training_images
 from aligndraw.viz import Group, Row, attention_figure, attention_panel, changed_words, rows_figure, save_png
 
@@ -155,15 +155,13 @@ def _loaded(arguments: argparse.Namespace) -> Pipelines:
         folders = dict(arguments.models)
         if len(folders) < len(arguments.models):
             raise Failure("--models must have different names: give them as NAME=DIR", status=2)
-        pipelines = {name: Pipeline.load(folder, arguments.device) for name, folder in folders.items()}
+        pipelines = {
+            name: Pipeline.from_pretrained(folder, arguments.device, sharpen=False) for name, folder in folders.items()
+        }
     else:
-        name = model_name(arguments.model)
-        pipelines = {name: Pipeline.load(arguments.model, arguments.device, arguments.sentences)}
-    return (
-        pipelines
-        if arguments.sharpen is None
-        else with_shared_sharpener(pipelines, arguments.sharpen, arguments.device)
-    )
+        pipeline = open_pipeline(arguments)
+        pipelines = {pipeline.name: pipeline}
+    return pipelines if arguments.sharpen is None else with_shared_sharpener(pipelines, arguments.sharpen)
 
 
 def _captions(arguments: argparse.Namespace, pipelines: Pipelines) -> Groups:
@@ -225,17 +223,16 @@ def _background(arguments: argparse.Namespace, pipelines: Pipelines, groups: Gro
 
 def _attention(arguments: argparse.Namespace, pipelines: Pipelines, groups: Groups) -> Image.Image:
     (pipeline,) = pipelines.values()
-    vocabulary = pipeline.vocabulary
-    if not pipeline.model.attends:
-        title = pipeline.model.config.title
-        raise Failure(f"the figure needs a model that attends to words, got a {title}", status=2)
+    if fault := pipeline.lacks("attention"):
+        raise Failure(f"the figure {fault}", status=2)
     panels = []
     for entry in (entry for group in groups for entry in group):
-        words = vocabulary.decode(vocabulary.encode(entry.caption)).split()
         drawing = _drawn(arguments, pipeline, entry.caption, 1)
-        count = drawing.canvases.shape[1]
+        count = drawing.samples.canvases.shape[1]
         steps = arguments.at or np.linspace(1, count, min(8, count)).round().astype(int).tolist()
-        panels.append(attention_panel(drawing, 0, words, steps, title=entry.caption, remark=entry.remark))
+        panels.append(
+            attention_panel(drawing.samples, 0, drawing.words[0], steps, title=entry.caption, remark=entry.remark)
+        )
     return attention_figure(panels)
 
 
@@ -276,13 +273,12 @@ def _swapped(arguments: argparse.Namespace, pipeline: Pipeline, group: Sequence[
 
 
 def _pictures(arguments: argparse.Namespace, pipeline: Pipeline, caption: str) -> NDArray[np.float32]:
-    pictures: NDArray[np.float32] = _drawn(arguments, pipeline, caption, arguments.n).images.float().cpu().numpy()
-    return pictures
+    return _drawn(arguments, pipeline, caption, arguments.n).arrays()
 
 
 def _drawn(arguments: argparse.Namespace, pipeline: Pipeline, caption: str, n: int) -> Drawing:
     """Draws one caption by itself, so that its pictures do not depend on other captions, to the bit."""
-    return pipeline.draw([caption], n, arguments.seed)
+    return draw_one_by_one(pipeline, [caption], n, arguments.seed)
 
 
 def _first(arguments: argparse.Namespace) -> str:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from aligndraw.cli.captions import check_readable, read_lines
-from aligndraw.cli.command_sharpen import with_sharpener
+from aligndraw.cli.captions import check_readable, read_lines, tell_quotes, tell_remarks
+from aligndraw.cli.choosing import shipped_model_for
 from aligndraw.cli.failure import Failure, failing
 from aligndraw.cli.options import (
     add_device,
@@ -18,13 +16,13 @@ from aligndraw.cli.options import (
     describe_backends,
     float_at_least,
     int_at_least,
+    open_pipeline,
     path_with_suffix,
 )
-from aligndraw.cli.outputs import check_files, draw_one_by_one, model_name, write_archive, write_sheet, writing
+from aligndraw.cli.outputs import check_files, draw, draw_one_by_one, writing
 from aligndraw.cli.telling import tell
-from aligndraw.model import Drawing
-from aligndraw.pipelines import Pipeline
-from aligndraw.viz import attention_figure, attention_panel, save_animation, save_png
+from aligndraw.pipelines import Drawing
+from aligndraw.pipelines.drawing import write_archive
 
 MAX_PICTURES = 4096  # on a sheet: few programs open larger files
 BATCH_SIZE = 100  # pictures per batch of an archive
@@ -51,7 +49,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         help="a .png sheet; or an .npz archive of images, float32 [n, C, H, W] in [0, 1], and captions [%(default)s]",
     )
     add_seed(parser, "seed of the noise; picture i of a caption depends on the seed and i alone")
-    add_model(parser)
+    add_model(parser, "the one that ships and knows the words")
     add_sentences(parser)
     parser.add_argument(
         "--temperature",
@@ -93,52 +91,44 @@ def _run(arguments: argparse.Namespace) -> int:
         raise Failure(f"{rule}: lower -n, or -o FILE.npz", status=2)
     check_files({"-o": arguments.o, "--animate": arguments.animate, "--attention": arguments.attention})
     describe_backends(arguments.device)
-    with failing(ValueError):
-        pipeline = Pipeline.load(arguments.model, arguments.device, arguments.sentences)
+    tell_quotes(arguments.captions)
+    if arguments.model is None:
+        arguments.model = shipped_model_for(captions, file)
+    with failing(ValueError, FileNotFoundError):
+        pipeline = open_pipeline(arguments, sharpen=arguments.sharpen is None)
         if arguments.sharpen is not None:
-            pipeline = with_sharpener(pipeline, arguments.sharpen, arguments.device)
+            pipeline = pipeline.with_sharpener(arguments.sharpen)
     check_readable(pipeline.reader, enumerate(captions, 1), file)
-    config = pipeline.model.config
-    if arguments.attention is not None and not pipeline.model.attends:
-        raise Failure(f"--attention needs a model that attends to words, got a {config.title}", status=2)
-    for option in ("animate", "steps"):
-        if getattr(arguments, option) is not None and not config.in_steps:
-            raise Failure(f"--{option} needs a model that draws in steps, got a {config.title}", status=2)
+    for option, feature in (("attention", "attention"), ("animate", "steps"), ("steps", "steps")):
+        if getattr(arguments, option) is not None and (fault := pipeline.lacks(feature)):
+            raise Failure(f"--{option} {fault}", status=2)
+    tell_remarks(pipeline, captions)
     options = {k: getattr(arguments, k) for k in ("seed", "temperature", "steps")}
     if archive and arguments.animate is arguments.attention is None:
         # Batches of captions are faster, but the rounding of a picture may depend on its batch.
         size = 1 if pipeline.model.mixes_captions else max(1, BATCH_SIZE // n)
         batches = [captions[start : start + size] for start in range(0, len(captions), size)]
-        write_archive(arguments.o, captions, n, [pipeline.draw(batch, n, **options).images for batch in batches])
+        parts = [draw(pipeline, batch, n, **options).arrays() for batch in batches]
+        with failing(ValueError), writing(arguments.o):
+            write_archive(arguments.o, captions, parts)
     else:
-        _write_all(arguments, pipeline, captions, n, draw_one_by_one(pipeline, captions, n, **options), **options)
+        options["return_attention"] = arguments.attention is not None
+        _write_all(arguments, draw_one_by_one(pipeline, captions, n, **options))
     several = f" of {len(captions)} captions" if len(captions) > 1 else ""
     tell(f"wrote {arguments.o}: {total} picture{'s' * (total > 1)}{several}, seed {arguments.seed}")
     return 0
 
 
-def _write_all(
-    arguments: argparse.Namespace,
-    pipeline: Pipeline,
-    captions: Sequence[str],
-    n: int,
-    drawings: Sequence[Drawing],
-    **options: Any,
-) -> None:
-    """Writes the files that the command line names, from the same drawings."""
-    if arguments.o.name.lower().endswith(".npz"):
-        write_archive(arguments.o, captions, n, [drawing.images for drawing in drawings])
-    else:
-        model = model_name(arguments.model)
-        remarks = [(caption, "") for caption in captions]
-        write_sheet(arguments.o, remarks, drawings, pipeline=pipeline, model=model, **options)
+def _write_all(arguments: argparse.Namespace, drawing: Drawing) -> None:
+    """Writes the files that the command line names, from the same drawing."""
+    with failing(ValueError), writing(arguments.o):  # pictures of other than 1 or 3 channels
+        drawing.save(arguments.o)
     if arguments.animate is not None:
         with writing(arguments.animate):
-            save_animation(Drawing.joined(drawings), arguments.animate)
+            drawing.animate(arguments.animate)
         tell(f"wrote {arguments.animate}: the canvas after each step, with the window of the write")
     if arguments.attention is not None:
-        words = pipeline.vocabulary.decode(pipeline.vocabulary.encode(captions[0])).split()
         with writing(arguments.attention):
-            figure = attention_figure([attention_panel(drawings[0], 0, words)])
-            save_png(figure, arguments.attention, {"Caption": captions[0]})
-        tell(f"wrote {arguments.attention}: the weight of each word of {captions[0]!r} in each step")
+            drawing.plot(arguments.attention)
+        caption = drawing.captions[0]
+        tell(f"wrote {arguments.attention}: the weight of each word of {caption!r} in each step")

@@ -21,6 +21,8 @@ from aligndraw.files import atomic_write
 from aligndraw.lapgan.captioned import CaptionedSharpener
 from aligndraw.lapgan.examples import ArchivedExamples
 from aligndraw.pipelines import Pipeline
+from aligndraw.pipelines.pipeline import shape_text
+from aligndraw.pipelines.shipped import DEFAULT_MODEL
 from aligndraw.text import CaptionError
 from aligndraw.viz import save_png
 
@@ -55,23 +57,12 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_run)
 
 
-def with_sharpener(pipeline: Pipeline, folder: Path, device: str) -> Pipeline:
-    """Returns the pipeline with a sharpener. Raises ValueError or FileNotFoundError where the two do not fit."""
-    sharpen = CaptionedSharpener.load(folder, pipeline.model.language, pipeline.vocabulary, device=device)
-    ours, theirs = ((c.channels, *c.image_size) for c in (sharpen.config, pipeline.model.config))
-    if ours != theirs:
-        raise ValueError(
-            f"the sharpener in {folder} must be for pictures {_text(theirs)}, those of the model, got {_text(ours)}"
-        )
-    return dataclasses.replace(pipeline, sharpen=sharpen)
-
-
-def with_shared_sharpener(pipelines: Mapping[str, Pipeline], folder: Path, device: str) -> dict[str, Pipeline]:
+def with_shared_sharpener(pipelines: Mapping[str, Pipeline], folder: Path) -> dict[str, Pipeline]:
     """Returns the pipelines with one sharpener for all, opened with the first model that can read its captions."""
     refusal = None
     for pipeline in pipelines.values():
         try:
-            sharpen = with_sharpener(pipeline, folder, device).sharpen
+            sharpen = pipeline.with_sharpener(folder).sharpen
         except ValueError as error:
             refusal = refusal or error
             continue
@@ -90,7 +81,7 @@ def _run(arguments: argparse.Namespace) -> int:
         raise Failure("--caption TEXT must be given with a .png file, and with no other", status=2)
     check_file(arguments.o)
     with failing(ValueError, FileNotFoundError):
-        pipeline = Pipeline.load(arguments.model, arguments.device)
+        pipeline = Pipeline.from_pretrained(arguments.model or DEFAULT_MODEL, arguments.device, sharpen=False)
         sharpen = CaptionedSharpener.load(
             arguments.sharpener,
             pipeline.model.language,
@@ -106,8 +97,8 @@ def _run(arguments: argparse.Namespace) -> int:
             images, captions = _picture(arguments.input, sharpen.config.channels), [arguments.caption]
         wanted, got = (sharpen.config.channels, *sharpen.config.image_size), tuple(images.shape[1:])
         if got != wanted:
-            must = f"must hold pictures {_text(wanted)}, those of the sharpener"
-            raise Failure(f"{arguments.input} {must}, got {_text(got)}")
+            must = f"must hold pictures {shape_text(wanted)}, those of the sharpener"
+            raise Failure(f"{arguments.input} {must}, got {shape_text(got)}")
         try:
             sharpen.sentences(captions)
         except CaptionError as error:
@@ -142,8 +133,3 @@ def _picture(path: Path, channels: int) -> torch.Tensor:
     except ImageError as error:
         raise ValueError(f"cannot sharpen {path}: {error}") from error
     return torch.from_numpy(levels)[None]
-
-
-def _text(shape: tuple[int, ...]) -> str:
-    channels, height, width = shape
-    return f"of {height} x {width} pixels in {'grey' if channels == 1 else f'{channels} channels'}"

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 
 class Failure(Exception):
-    """An error that the user can correct. The message becomes one line, the status that of the process."""
+    """An error that the user can correct.
 
-    def __init__(self, message: str, status: int = 1) -> None:
+    Args:
+        message: becomes one line.
+        status: of the process.
+        hints: further lines that help to correct it.
+    """
+
+    def __init__(self, message: str, status: int = 1, hints: Sequence[str] = ()) -> None:
         super().__init__(message)
-        self.status = status
+        self.status, self.hints = status, hints
 
 
 @contextmanager

@@ -9,28 +9,32 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from aligndraw.arguments import SEEDS, int_fault, real_fault
 from aligndraw.backends import backend_for
 from aligndraw.cli.failure import failing
 from aligndraw.data.sets import VALIDATION_SIZE
-from aligndraw.info import no_cuda_reason
+from aligndraw.info import device_fault
 from aligndraw.ops import OPS
+from aligndraw.pipelines import Pipeline
+from aligndraw.pipelines.shipped import DEFAULT_MODEL
 from aligndraw.settings import Config
 from aligndraw.text.sentences import KINDS
 
 _C = TypeVar("_C", bound=Config)
 
 
-def int_at_least(least: int | None = None) -> Callable[[str], int]:
-    """Returns the type of an option: an integer of at least `least`, of any value for None."""
+def int_at_least(least: int | None = None, below: int | None = None) -> Callable[[str], int]:
+    """Returns the type of an option: an integer of at least `least` and below `below`, without a limit for None."""
 
     def parse(text: str) -> int:
-        rule = "a whole number" if least is None else f"a whole number of at least {least}"
+        value: int | None
         try:
             value = int(text)
         except ValueError:
             value = None
-        if value is None or (least is not None and value < least):
-            raise argparse.ArgumentTypeError(f"must be {rule}, got {text!r}")
+        if fault := int_fault(value, least, below):
+            raise argparse.ArgumentTypeError(f"{fault}, got {text!r}")
+        assert value is not None
         return value
 
     return parse
@@ -40,13 +44,12 @@ def float_at_least(least: float | None = None) -> Callable[[str], float]:
     """Returns the type of an option: a finite number of at least `least`, of any value for None."""
 
     def parse(text: str) -> float:
-        rule = "a number" if least is None else f"a number of at least {least:g}"
         try:
             value = float(text)
         except ValueError:
             value = math.nan
-        if not math.isfinite(value) or (least is not None and value < least):
-            raise argparse.ArgumentTypeError(f"must be {rule}, got {text!r}")
+        if fault := real_fault(value, least):
+            raise argparse.ArgumentTypeError(f"{fault}, got {text!r}")
         return value
 
     return parse
@@ -94,24 +97,27 @@ def name_and_folder(text: str) -> tuple[str, Path]:
 
 def add_seed(parser: argparse.ArgumentParser, help: str, default: int | None = 0) -> None:
     """Adds --seed. A default of None, which stands for 0, lets a command see whether the option was given."""
-
-    def parse(text: str) -> int:
-        value = int_at_least(0)(text)
-        if value >= 2**63:
-            raise argparse.ArgumentTypeError(f"must be below 2^63, got {text}")
-        return value
-
-    parser.add_argument("--seed", type=parse, default=default, metavar="N", help=f"{help} [0]")
+    parser.add_argument("--seed", type=int_at_least(0, SEEDS), default=default, metavar="N", help=f"{help} [0]")
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
-    """Adds --model, the folder of a trained model."""
+def add_model(parser: argparse.ArgumentParser, default: str = DEFAULT_MODEL) -> None:
+    """Adds --model, as for `Pipeline.from_pretrained`; `default` says in the help what is taken without it."""
     parser.add_argument(
         "--model",
-        type=Path,
-        metavar="DIR",
-        help="folder of a model [the one that ships with the package]",
+        metavar="MODEL",
+        help=f"folder of a model; name of a model that ships (`aligndraw models`); or OWNER/NAME on the Hugging Face "
+        f"hub [{default}]",
     )
+
+
+def open_pipeline(arguments: argparse.Namespace, sharpen: bool = False) -> Pipeline:
+    """Returns the model of --model, by default `DEFAULT_MODEL`, with --sentences, on --device.
+
+    Args:
+        sharpen: as for `Pipeline.from_pretrained`.
+    """
+    sentences, device = getattr(arguments, "sentences", None), getattr(arguments, "device", "cpu")
+    return Pipeline.from_pretrained(arguments.model or DEFAULT_MODEL, device, sentences=sentences, sharpen=sharpen)
 
 
 def add_sentences(
@@ -127,10 +133,9 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     """Adds --device, which refuses a missing device."""
 
     def parse(text: str) -> str:
-        if text not in ("cpu", "cuda"):
-            raise argparse.ArgumentTypeError(f"must be cpu or cuda, got {text!r}")
-        if text == "cuda" and no_cuda_reason():
-            raise argparse.ArgumentTypeError(f"there is no CUDA device: {no_cuda_reason()}")
+        fault = f"must be cpu or cuda, got {text!r}" if ":" in text else device_fault(text)
+        if fault:
+            raise argparse.ArgumentTypeError(fault)
         return text
 
     parser.add_argument(

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import math
-import os
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 import aligndraw
-from aligndraw.cli.failure import Failure, failing
+from aligndraw.cli.failure import Failure
 from aligndraw.data import CaptionedImages
 from aligndraw.data.coco import CAPTIONS_PER_IMAGE
-from aligndraw.files import atomic_write
-from aligndraw.model import Drawing
-from aligndraw.pipelines import SHIPPED, Pipeline
-from aligndraw.viz import Captioned, check_range, contact_sheet, save_png
+from aligndraw.pipelines import CaptionWarning, Drawing, Pipeline
+from aligndraw.viz import Captioned, contact_sheet, save_png
 
 FIRST_SPLIT_COUNT, OTHER_SPLIT_COUNT = 12, 4  # stored images on a sheet, of the first split and of each other
 MAX_SIDE = 256  # pixels of a stored image on a sheet
@@ -60,53 +57,19 @@ def check_files(paths: Mapping[str, Path | None]) -> None:
             raise Failure(f"{other} and {option} must be different files, got {path} twice", status=2)
 
 
-def model_name(folder: Path | None) -> str:
-    """Returns the name of the model of --model in messages and files."""
-    return f"shipped {SHIPPED.name}" if folder is None else str(folder)
+def draw(pipeline: Pipeline, captions: Sequence[str], n: int = 1, seed: int = 0, **options: Any) -> Drawing:
+    """Draws captions together; no caption warns, since commands tell remarks themselves (`tell_remarks`).
 
-
-def draw_one_by_one(pipeline: Pipeline, captions: Sequence[str], n: int = 1, **options: Any) -> list[Drawing]:
-    """Draws each caption by itself, so that its pictures do not depend on other captions, to the bit.
-
-    Options of `draw`.
+    Options of a call of the pipeline.
     """
-    return [pipeline.draw([caption], n, **options) for caption in captions]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CaptionWarning)
+        return pipeline(captions, num_images_per_prompt=n, seed=seed, **options)
 
 
-def write_sheet(
-    path: Path,
-    captions: Sequence[tuple[str, str]],
-    drawings: Sequence[Drawing],
-    *,
-    pipeline: Pipeline,
-    model: str,
-    seed: int = 0,
-    temperature: float = 1.0,
-    steps: int | None = None,
-) -> None:
-    """Writes a PNG sheet of the pictures of captions, each caption with a remark or "".
-
-    Args:
-        drawings: one per caption, from `draw_one_by_one`.
-        pipeline, model: that drew them, and the model's name.
-        seed, temperature, steps: the options of the drawings.
-    """
-    blocks = [
-        Captioned(caption, drawing.images.cpu().numpy(), remark)
-        for (caption, remark), drawing in zip(captions, drawings, strict=True)
-    ]
-    with failing(ValueError):  # pictures of other than 1 or 3 channels
-        sheet = contact_sheet(blocks)
-    texts = {
-        "Software": f"aligndraw {aligndraw.__version__}",
-        "Caption": "\n".join(caption for caption, _ in captions),
-        "Seed": str(seed),
-        "Temperature": f"{temperature:g}",
-        "Steps": str(steps or pipeline.model.config.steps),
-        "Model": os.fsencode(model).decode("utf-8", "replace"),
-    }
-    with writing(path):
-        save_png(sheet, path, texts)
+def draw_one_by_one(pipeline: Pipeline, captions: Sequence[str], n: int = 1, seed: int = 0, **options: Any) -> Drawing:
+    """As `draw`, each caption by itself, so that its pictures do not depend on other captions, to the bit."""
+    return Drawing.joined([draw(pipeline, [caption], n, seed, **options) for caption in captions])
 
 
 def write_stored_sheet(path: Path, data: CaptionedImages) -> int:
@@ -127,16 +90,3 @@ def write_stored_sheet(path: Path, data: CaptionedImages) -> int:
     with writing(path):
         save_png(contact_sheet(blocks), path, texts)
     return len(blocks)
-
-
-def write_archive(path: Path, captions: Sequence[str], n: int, images: Sequence[Tensor]) -> None:
-    """Writes an .npz archive of n pictures per caption.
-
-    It holds `images` float32 [n len(captions), C, H, W] in [0, 1] and `captions`, one per picture: first the n pictures
-    of the first caption, then those of the second, ...
-    """
-    arrays = np.concatenate([part.float().cpu().numpy() for part in images])
-    with failing(ValueError):
-        check_range(arrays)
-    with writing(path), atomic_write(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, images=arrays, captions=np.repeat(captions, n))

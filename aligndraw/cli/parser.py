@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import textwrap
 from typing import Any, NoReturn
 
@@ -21,6 +22,16 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=_Help, **settings)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """As in argparse, with the nearest choice in the message."""
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            near = difflib.get_close_matches(str(value), map(str, action.choices or ()), 1)
+            if near and "did you mean" not in error.message:
+                error.message = error.message.replace(" (choose", f", did you mean {near[0]!r}? (choose", 1)
+            raise
 
     def error(self, message: str) -> NoReturn:
         """Prints the error and ends the process with status 2."""

@@ -26,12 +26,17 @@ class CaptionedSharpener:
         dtype: of the convolutions.
 
     Attributes:
+        sharpener: as it was given.
         network: maps images and sentences to sharp images.
     """
 
     def __init__(self, sharpener: Sharpener, encoder: SentenceEncoder, dtype: torch.dtype = torch.float32) -> None:
-        self.config = sharpener.config
+        self.config, self.sharpener = sharpener.config, sharpener
         self.network, self._encoder = FastSharpener(sharpener, dtype), encoder
+
+    def to(self, device: torch.device | str) -> CaptionedSharpener:
+        """Returns it on a device; the encoder stays where it is."""
+        return CaptionedSharpener(self.sharpener.to(device), self._encoder, self.network.dtype)
 
     def __call__(self, captions: Sequence[str], images: Tensor) -> Tensor:
         """Returns sharp images.

@@ -12,16 +12,16 @@ from aligndraw.config import (
 )
 from aligndraw.model.baselines import ConvolutionalVAE, FullyConnectedVAE
 from aligndraw.model.draw import AlignDRAW
-from aligndraw.model.drawing import Drawing
 from aligndraw.model.interface import Bound, Caption, Model, PictureModel, has_bound
 from aligndraw.model.refined import RefinedDRAW
+from aligndraw.model.samples import Samples
 
 __all__ = [
     "AlignDRAW",
     "Bound",
     "Caption",
     "ConvolutionalVAE",
-    "Drawing",
+    "Samples",
     "FullyConnectedVAE",
     "Model",
     "PictureModel",

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from aligndraw import ops
 from aligndraw.config import ConvolutionalVAEConfig, FullyConnectedVAEConfig, VAEConfig
-from aligndraw.model.drawing import Drawing
 from aligndraw.model.interface import Caption, Inference, Model
 from aligndraw.model.latent import Posterior
+from aligndraw.model.samples import Samples
 
 
 class VAE(Model):
@@ -44,10 +44,10 @@ class VAE(Model):
         z, kl, log_ratio = ops.latent(mu, log_sigma, standard, standard, noise[:, 0])
         return Inference(self._canvas(z, caption), kl[:, None], log_ratio[:, None])
 
-    def draw(self, caption: Caption, noise: Tensor) -> Drawing:
+    def draw(self, caption: Caption, noise: Tensor) -> Samples:
         """As `Model.draw`: images, without steps."""
         canvas = self._canvas(noise[:, 0], caption)
-        return Drawing(self.canvas.clone().expand_as(canvas), canvas)
+        return Samples(self.canvas.clone().expand_as(canvas), canvas)
 
     @torch.no_grad()
     def reset_parameters(self, init: str = "paper") -> None:

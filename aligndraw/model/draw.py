@@ -15,12 +15,12 @@ from aligndraw import ops
 from aligndraw.backends import backend_for, missing_reason
 from aligndraw.config import AlignDRAWConfig
 from aligndraw.model.align import WordAttention
-from aligndraw.model.drawing import Drawing
 from aligndraw.model.glimpse import GlimpseRead, GlimpseWrite, WindowHead
 from aligndraw.model.interface import Caption, Inference, Model
 from aligndraw.model.language import WordEmbedding
 from aligndraw.model.latent import Posterior, Prior
 from aligndraw.model.recurrent import Head, LSTMCell
+from aligndraw.model.samples import Samples
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
@@ -139,14 +139,14 @@ class AlignDRAW(Model):
         log_ratios = torch.stack([s.log_ratio for s in steps if s.log_ratio is not None], 1)
         return Inference(state.canvas, kl_steps, log_ratios)
 
-    def draw(self, caption: Caption, noise: Tensor) -> Drawing:
+    def draw(self, caption: Caption, noise: Tensor) -> Samples:
         """As `Model.draw`: all steps as one op where possible, else one by one."""
         if not self.fallback_reason("unroll_prior"):
             drawn = ops.unroll_prior(
                 self.canvas, *self._words(caption), noise, self._decoder_weights(), self.write.size
             )
             first = self.canvas.clone().expand_as(drawn.canvas)
-            return Drawing(first, drawn.canvas, drawn.patches, drawn.windows, drawn.weights)
+            return Samples(first, drawn.canvas, drawn.patches, drawn.windows, drawn.weights)
         state = self.initial_state(len(noise), encode=False)
         first, done = self.canvas.clone().expand_as(state.canvas), []
         for epsilon in noise.unbind(1):
@@ -154,7 +154,7 @@ class AlignDRAW(Model):
             done.append(step)
         patches, windows = torch.stack([s.patch for s in done], 1), torch.stack([s.write_window for s in done], 1)
         weights = [s.weights for s in done if s.weights is not None]
-        return Drawing(first, state.canvas, patches, windows, torch.stack(weights, 1) if weights else None)
+        return Samples(first, state.canvas, patches, windows, torch.stack(weights, 1) if weights else None)
 
     def execution_mode(self) -> str:
         """As `Model.execution_mode`."""

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from aligndraw.arguments import check_int, check_real
-from aligndraw.model.drawing import Drawing
 from aligndraw.model.interface import Model
+from aligndraw.model.samples import Samples
 from aligndraw.noise import Generators, draw_noise
 
 LENGTH_MULTIPLE = 4  # captions are padded to a multiple of it, so that one graph serves several lengths
@@ -158,7 +158,7 @@ class GraphedSampler:
         generator: Generators = None,
         temperature: float = 1.0,
         steps: int | None = None,
-    ) -> Drawing:
+    ) -> Samples:
         """As `Model.sample`; the caller owns the results."""
         model, graphs = self.model, self.graphs
         check_real("temperature", temperature, 0)
@@ -170,8 +170,8 @@ class GraphedSampler:
         noise = draw_noise(len(captions), size, generator, model.canvas) * temperature
         addresses = tuple(p.data_ptr() for p in model.parameters())  # a graph refers to memory addresses
 
-        def drawn(captions: Tensor, lengths: Tensor, noise: Tensor) -> Drawing:
+        def drawn(captions: Tensor, lengths: Tensor, noise: Tensor) -> Samples:
             return model.sample(captions, lengths, noise=noise)
 
-        drawing: Drawing = graphs.run(addresses, drawn, pad_captions(captions), lengths, noise)
+        drawing: Samples = graphs.run(addresses, drawn, pad_captions(captions), lengths, noise)
         return drawing.cloned(captions.shape[1])

@@ -16,9 +16,9 @@ from torch.nn import functional
 
 from aligndraw.arguments import check_int, check_real
 from aligndraw.config import ModelConfig
-from aligndraw.model.drawing import Drawing
 from aligndraw.model.language import LanguageModel, WordEmbedding, WordLSTM
 from aligndraw.model.recurrent import LSTMCell
+from aligndraw.model.samples import Samples
 from aligndraw.noise import Generators, draw_noise
 
 Refine = Callable[[Tensor], Tensor]  # pictures [B, C, H, W] in [0, 1] -> pictures of the same shape
@@ -99,11 +99,13 @@ class PictureModel(Protocol):
         generator: Sequence[torch.Generator],
         temperature: float = 1.0,
         steps: int | None = None,
-    ) -> Drawing:
+    ) -> Samples:
         """Draws one picture per caption."""
         ...
 
     def parameters(self) -> Iterator[nn.Parameter]: ...
+
+    def to(self, device: torch.device) -> Any: ...
 
 
 def has_bound(model: PictureModel) -> TypeGuard[Model]:
@@ -155,7 +157,7 @@ class Model(nn.Module):
         """Images [B, C, H, W] and noise ε [B, T, z], of checked shapes -> canvas, KL and log ratio of the posterior."""
         raise NotImplementedError
 
-    def draw(self, caption: Caption, noise: Tensor) -> Drawing:
+    def draw(self, caption: Caption, noise: Tensor) -> Samples:
         """Noise ε [B, T, z], of checked shape -> pictures from the prior."""
         raise NotImplementedError
 
@@ -284,7 +286,7 @@ class Model(nn.Module):
         generator: Generators = None,
         temperature: float = 1.0,
         steps: int | None = None,
-    ) -> Drawing:
+    ) -> Samples:
         """Draws one picture per caption from the prior (Eq. 1-5); x = σ(c_T) is the mean of the pixels.
 
         Args:

@@ -14,16 +14,16 @@ from aligndraw.json_files import entry
 from aligndraw.lapgan import pyramid
 from aligndraw.lapgan.config import LAPGANConfig
 from aligndraw.lapgan.generator import ResidualGenerator, TopGenerator
-from aligndraw.model.drawing import Drawing
 from aligndraw.model.language import LanguageModel
+from aligndraw.model.samples import Samples
 from aligndraw.module_files import SavedModule
 from aligndraw.text import Vocabulary
 
 NAMES = "lapgan.safetensors", "lapgan.json"
 
 
-class GeneratedImages(Drawing):
-    """A drawing without steps: it has `images` alone."""
+class GeneratedImages(Samples):
+    """Samples without steps: it has `images` alone."""
 
     def __init__(self, images: Tensor) -> None:
         self.images = images
@@ -100,7 +100,7 @@ class LAPGAN(SavedModule):
         generator: Sequence[torch.Generator],
         temperature: float = 1.0,
         steps: int | None = None,
-    ) -> Drawing:
+    ) -> Samples:
         """Draws one picture per caption.
 
         Args:

@@ -17,8 +17,8 @@ from aligndraw.config import RefinedConfig
 from aligndraw.lapgan.config import SharpenerConfig
 from aligndraw.lapgan.generator import ResidualGenerator
 from aligndraw.model.draw import AlignDRAW
-from aligndraw.model.drawing import Drawing
 from aligndraw.model.interface import Bound, Caption, Refine
+from aligndraw.model.samples import Samples
 from aligndraw.noise import Generators
 
 
@@ -84,7 +84,7 @@ class RefinedDRAW(AlignDRAW):
 
         return super().bound(images, caption, noise, generator, samples, both)
 
-    def draw(self, caption: Caption, noise: Tensor) -> Drawing:
+    def draw(self, caption: Caption, noise: Tensor) -> Samples:
         """As `Model.draw`: `images` are refined, the canvases of the steps are not."""
         drawing = super().draw(caption, noise)
         drawing.images = self.refine(drawing.images, caption.sentence)

@@ -2,6 +2,7 @@
 
 from aligndraw.text.tokenizer_json import read_tokenizer, write_tokenizer
 from aligndraw.text.vocabulary import MAX_WORDS, UNKNOWN, CaptionError, Vocabulary, text_fault
+from aligndraw.text.word_pairs import WordPairs
 from aligndraw.text.words import words_of
 
 __all__ = [
@@ -9,6 +10,7 @@ __all__ = [
     "UNKNOWN",
     "CaptionError",
     "Vocabulary",
+    "WordPairs",
     "read_tokenizer",
     "text_fault",
     "words_of",

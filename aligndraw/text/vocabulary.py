@@ -33,7 +33,15 @@ _WITH_ENDING = re.compile(rf"(.+)(n['’]t|{ENDING})")
 
 
 class CaptionError(ValueError):
-    """A caption that the vocabulary cannot express; the message is one line."""
+    """A caption that the vocabulary cannot express; the message is one line.
+
+    Attributes:
+        unknown: the words that the vocabulary lacks.
+    """
+
+    def __init__(self, message: str, unknown: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.unknown = tuple(unknown)
 
 
 @dataclass(frozen=True)
@@ -117,7 +125,8 @@ class Vocabulary:
             strange = list(dict.fromkeys(t for t, i in zip(tokens, ids, strict=True) if i is None))
             raise CaptionError(
                 f"unknown word{'s' * (len(strange) > 1)} {_quote_all(strange)} "
-                f"in caption {_quote(caption)}; {self._hint(strange)}"
+                f"in caption {_quote(caption)}; {self._hint(strange)}",
+                strange,
             )
         return known
 
@@ -196,6 +205,8 @@ def check_captions(captions: Iterable[str]) -> list[str]:
     """
     if isinstance(captions, str):
         raise CaptionError(f"captions must be a list of strings, got one string: use [{_quote(captions)}]")
+    if not isinstance(captions, Iterable):
+        raise CaptionError(f"captions must be a list of strings, got {type(captions).__name__}")
     several = list(captions)
     for caption in several:
         _check_caption(caption)

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from aligndraw.arguments import check_int
 from aligndraw.files import atomic_write
-from aligndraw.model import Drawing
+from aligndraw.model import Samples
 from aligndraw.ops import grid
 from aligndraw.viz.sheet import FEW_SIDE, GAP, enlarge
 
@@ -37,33 +37,33 @@ def window_boxes(windows: torch.Tensor, size: int, height: int, width: int) -> N
     return torch.stack(edges, 1).cpu().numpy()
 
 
-def frames(drawing: Drawing, columns: int = 4) -> list[Image.Image]:
+def frames(samples: Samples, columns: int = 4) -> list[Image.Image]:
     """Returns one image per step: all pictures of the drawing so far, with the frame of the present window.
 
     Args:
-        drawing: of at least one picture.
+        samples: of at least one picture.
         columns: pictures side by side.
     """
     check_int("columns", columns, 1)
-    canvases = drawing.canvases.sigmoid().cpu().numpy()  # [B, T, C, H, W]
-    assert drawing.patches is not None and drawing.windows is not None  # `canvases` has checked it
+    canvases = samples.canvases.sigmoid().cpu().numpy()  # [B, T, C, H, W]
+    assert samples.patches is not None and samples.windows is not None  # `canvases` has checked it
     count, steps, _, height, width = canvases.shape
-    size = drawing.patches.shape[-1]
+    size = samples.patches.shape[-1]
     images = []
     for t in range(steps):
-        boxes = window_boxes(drawing.windows[:, t], size, height, width)
+        boxes = window_boxes(samples.windows[:, t], size, height, width)
         images.append(_frame(canvases[:, t], boxes, min(columns, count)))
     return images
 
 
-def save_animation(drawing: Drawing, path: str | Path, columns: int = 4) -> None:
+def save_animation(samples: Samples, path: str | Path, columns: int = 4) -> None:
     """Writes the frames as an endless GIF that pauses on the finished pictures; whole or not at all.
 
     Raises:
         OSError: it cannot be written.
     """
-    images = frames(drawing, columns)
-    finished = drawing.images.cpu().numpy()
+    images = frames(samples, columns)
+    finished = samples.images.cpu().numpy()
     images.append(_frame(finished, np.zeros((0, 4)), min(columns, len(finished))))
     times = [STEP_TIME] * (len(images) - 1) + [LAST_TIME]
     with atomic_write(Path(path)) as temporary:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from aligndraw.model import Drawing
+from aligndraw.model import Samples
 from aligndraw.viz.sheet import GAP, INK, MARGIN, PAPER, REMARK, enlarge, line_height, sheet_font, wrap
 
 MAX_STEPS = 16  # shown where none are named
@@ -22,7 +22,7 @@ NOTES = (
 
 
 def attention_panel(
-    drawing: Drawing,
+    samples: Samples,
     index: int,
     words: Sequence[str],
     steps: Sequence[int] | None = None,
@@ -35,7 +35,7 @@ def attention_panel(
     The last column shows the finished picture and the mean weights.
 
     Args:
-        drawing: of a model with align.
+        samples: of a model with align.
         index: of the picture.
         words: of its caption.
         steps: to show, counted from 1; by default up to 16, evenly spaced.
@@ -45,16 +45,16 @@ def attention_panel(
     Raises:
         ValueError: the model has no align; or there are no such steps.
     """
-    if drawing.weights is None:
+    if samples.weights is None:
         raise ValueError("the model attends to no words (align is false): there is nothing to show")
-    canvases = drawing.canvases[index].sigmoid().cpu().numpy()  # [T, C, H, W]
-    weights = drawing.weights[index, :, : len(words)].cpu().numpy()  # [T, N]
+    canvases = samples.canvases[index].sigmoid().cpu().numpy()  # [T, C, H, W]
+    weights = samples.weights[index, :, : len(words)].cpu().numpy()  # [T, N]
     count = len(canvases)
     if steps is None:
         steps = (np.linspace(1, count, min(MAX_STEPS, count)).round().astype(int)).tolist()
     if not steps or not all(1 <= step <= count for step in steps):
         raise ValueError(f"steps must be from 1 to {count}, those of the model, got {list(steps)}")
-    shown = np.concatenate([canvases[np.array(steps) - 1], drawing.images[index : index + 1].cpu().numpy()])
+    shown = np.concatenate([canvases[np.array(steps) - 1], samples.images[index : index + 1].cpu().numpy()])
     columns = [*((str(step), weights[step - 1]) for step in steps), ("all", weights.mean(0))]
     pixels, _ = enlarge(shown, MIN_SIDE)
     _, height, width, _ = pixels.shape

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aligndraw.cli.command_sharpen import with_sharpener
 from aligndraw.cli.failure import Failure
 from aligndraw.cli.figure_captions import _MNIST, _PAPER, _SCENES, FIGURES, default_captions
 from aligndraw.data import VOCABULARY, Scenes, all_captions
@@ -57,8 +56,8 @@ def test_without_captions(draw, model, scenes, name, data):
     assert captions == [told.caption for group in table[name] for told in group]
 
 
-def test_the_shipped_model_is_the_default(command, model, tmp_path, monkeypatch):
-    monkeypatch.setattr("aligndraw.pipelines.SHIPPED", model)
+def test_the_shipped_model_is_the_default(command, ship, model, tmp_path, monkeypatch):
+    ship(mnist=model)
     monkeypatch.chdir(tmp_path)
     assert command("figures", "swap", "-n", 1)[0] == 0
     assert Image.open("swap.png").text["Model"] == "shipped mnist"
@@ -105,7 +104,7 @@ def test_novel(draw, scenes):
     sheet, _ = draw("novel", "--model", scenes, "-n", 2, "--seed", 5)
     captions = [told.caption for told in _SCENES["novel"][0]]
     for i, caption in enumerate(captions):
-        drawn = Pipeline.load(scenes).draw([caption], 2, 5).images.numpy()
+        drawn = Pipeline.from_pretrained(scenes)([caption], num_images_per_prompt=2, seed=5).arrays()
         assert shows(sheet, len(sheet) - (len(captions) - i) * (PICTURE + MARGIN), drawn)
 
 
@@ -118,7 +117,9 @@ def test_swaps_of_a_file(draw, scenes, tmp_path):
     together, again = draw("swap", *options, *(word for c in captions for word in ("--caption", c)))
     assert again == captions
     assert len(apart) - len(together) == MARGIN - GAP
-    drawn = [Pipeline.load(scenes).draw([caption], 3).images.numpy() for caption in captions]
+    drawn = [
+        Pipeline.from_pretrained(scenes)([caption], num_images_per_prompt=3, seed=0).arrays() for caption in captions
+    ]
     for sheet, gap in ((apart, MARGIN), (together, GAP)):
         top = len(sheet) - 3 * PICTURE - GAP - gap - MARGIN
         assert shows(sheet, top, drawn[0]) and shows(sheet, top + STEP, drawn[1])
@@ -128,7 +129,7 @@ def test_swaps_of_a_file(draw, scenes, tmp_path):
 
 def test_background(draw, scenes):
     sheet, _ = draw("background", "--model", scenes, "-n", 2, "--caption", "a red bus on the road")
-    drawn = Pipeline.load(scenes).draw(["a red bus on the road"], 2).images.numpy()
+    drawn = Pipeline.from_pretrained(scenes)(["a red bus on the road"], num_images_per_prompt=2, seed=0).arrays()
     top = len(sheet) - PICTURE - STEP - MARGIN
     assert shows(sheet, top, drawn)
     trained = np.concatenate([Scenes().epoch(3, e, 30).pictures(slice(None)) for e in range(2)]) / 255
@@ -137,13 +138,13 @@ def test_background(draw, scenes):
 
 
 def test_training_images(scenes, model, digits):
-    notes = Pipeline.load(scenes).notes
+    notes = Pipeline.from_pretrained(scenes).notes
     trained = np.concatenate([Scenes().epoch(3, e, 30).pictures(slice(None)) for e in range(2)])  # all that it has seen
     np.testing.assert_array_equal(training_images(notes), trained)
     np.testing.assert_array_equal(training_images(notes, 40), trained[:40])
     assert training_images(notes, 5, "mnist").shape == (5, 1, 60, 60)
     with pytest.raises(ValueError, match="does not name its training data"):
-        training_images(Pipeline.load(model).notes)
+        training_images(Pipeline.from_pretrained(model).notes)
     with pytest.raises(ValueError, match="does not name its training pictures of scenes: its notes: 'seed' is missing"):
         training_images({}, 5, "scenes")
     path = str(digits(2010))
@@ -154,11 +155,11 @@ def test_training_images(scenes, model, digits):
 
 def test_attention(draw, scenes):
     """Each caption by itself, at the chosen steps, and by default at all three."""
-    pipeline = Pipeline.load(scenes)
+    pipeline = Pipeline.from_pretrained(scenes)
     for options, steps in (((), [1, 2, 3]), (("--at", 3, 1), [3, 1])):
         sheet, _ = draw("attention", "--model", scenes, "--caption", "a Cat", "--caption", "a red bus", *options)
         panels = [
-            attention_panel(pipeline.draw([caption]), 0, [*caption.lower().split(), "."], steps, title=caption)
+            attention_panel(pipeline(caption, seed=0).samples, 0, [*caption.lower().split(), "."], steps, title=caption)
             for caption in ("a Cat", "a red bus")
         ]
         np.testing.assert_array_equal(sheet, np.asarray(attention_figure(panels)))
@@ -169,7 +170,9 @@ def test_models(draw, tmp_path, scenes, scenes_model):
     sheet, _ = draw("models", "--models", f"first={scenes}", other, "-n", 2, "--caption", "a cat")
     top = len(sheet) - PICTURE - STEP - MARGIN
     for i, folder in enumerate((scenes, other)):
-        assert shows(sheet, top + i * STEP, Pipeline.load(folder).draw(["a cat"], 2).images.numpy())
+        assert shows(
+            sheet, top + i * STEP, Pipeline.from_pretrained(folder)(["a cat"], num_images_per_prompt=2, seed=0).arrays()
+        )
     text = Image.open(tmp_path / "models.png").text
     assert text["Model"] == "first\nother"
 
@@ -191,10 +194,10 @@ def test_sharpening(draw, tmp_path, scenes, scenes_sharpener):
     folder = scenes_sharpener(tmp_path / "sharpener", scenes)
     sheet, captions = draw("sharpening", "--model", scenes, "--sharpen", folder, "-n", 2)
     assert captions == [told.caption for group in _SCENES["background"] for told in group]
-    pipeline = Pipeline.load(scenes)
+    pipeline = Pipeline.from_pretrained(scenes)
     top = len(sheet) - PICTURE - STEP - MARGIN
-    assert shows(sheet, top, pipeline.draw([captions[-1]], 2).images.numpy())
-    sharp = with_sharpener(pipeline, folder, "cpu").draw([captions[-1]], 2).images.numpy()
+    assert shows(sheet, top, pipeline(captions[-1], num_images_per_prompt=2, seed=0).arrays())
+    sharp = pipeline.with_sharpener(folder)(captions[-1], num_images_per_prompt=2, seed=0).arrays()
     assert shows(sheet, top + STEP, sharp) and not shows(sheet, top, sharp)
 
 

@@ -87,10 +87,12 @@ def test_metadata(sample, model):
     assert (text["Seed"], text["Model"], text["Temperature"], text["Steps"]) == ("5", str(model), "1", "2")
 
 
-def test_the_shipped_model_is_the_default(command, model, tmp_path, monkeypatch):
-    monkeypatch.setattr("aligndraw.pipelines.SHIPPED", model)
+def test_a_shipped_model_is_the_default(command, ship, model, tmp_path, monkeypatch):
+    ship(mnist=model)
     monkeypatch.chdir(tmp_path)
-    assert command("sample", SEVEN, "-n", 1) == (0, "wrote out.png: 1 picture, seed 0\n", "")
+    status, out, err = command("sample", SEVEN, "-n", 1)
+    assert (status, out) == (0, "wrote out.png: 1 picture, seed 0\n")
+    assert err == "drawn by the model mnist, which ships: one or two handwritten digits at named places\n"
     assert Image.open("out.png").text["Model"] == "shipped mnist"
 
 
@@ -121,18 +123,18 @@ def test_how_pictures_of_the_released_conventions_came_about(command, tmp_path):
 def test_all_files_show_the_same_drawings(command, model, tmp_path, monkeypatch):
     """Each caption is drawn once, whatever is written of it."""
     drawn = []
-    draw = Pipeline.draw
-    monkeypatch.setattr(Pipeline, "draw", lambda *a, **k: drawn.append(draw(*a, **k)) or drawn[-1])
+    draw = Pipeline.__call__
+    monkeypatch.setattr(Pipeline, "__call__", lambda *a, **k: drawn.append(draw(*a, **k)) or drawn[-1])
     shown = []
-    monkeypatch.setattr("aligndraw.cli.command_sample.save_animation", lambda drawing, path: shown.append(drawing))
+    monkeypatch.setattr("aligndraw.pipelines.drawing.save_animation", lambda samples, path: shown.append(samples))
     given = ("sample", SEVEN, TWO, "-n", 3, "--model", model, "-o", tmp_path / "o.npz")
     status, _, err = command(*given, "--animate", tmp_path / "steps.gif", "--attention", tmp_path / "words.png")
     assert (status, err) == (0, "") and len(drawn) == 2
-    images = torch.cat([drawing.images for drawing in drawn])
+    images = torch.cat([drawing.samples.images for drawing in drawn])
     with np.load(tmp_path / "o.npz") as arrays:
         np.testing.assert_array_equal(arrays["images"], images)
     assert torch.equal(shown[0].images, images)
-    canvases = torch.cat([drawing.canvases for drawing in drawn])
+    canvases = torch.cat([drawing.samples.canvases for drawing in drawn])
     torch.testing.assert_close(shown[0].canvases, canvases, rtol=0, atol=1e-6)
 
 
@@ -173,7 +175,7 @@ def test_an_archive_of_the_captions_of_a_file(sample_file, model, tmp_path, list
     assert captions == [SEVEN, TWO, SEVEN]
     assert (images.dtype, images.shape) == (np.float32, (3, 1, 60, 60))
     assert out == f"wrote {tmp_path / 'out.npz'}: 3 pictures of 3 captions, seed 3\n"
-    expected = Pipeline.load(model).draw([SEVEN, TWO, SEVEN], 1, 3).images.numpy()
+    expected = Pipeline.from_pretrained(model)([SEVEN, TWO, SEVEN], num_images_per_prompt=1, seed=3).arrays()
     np.testing.assert_allclose(images, expected, rtol=0, atol=1e-6)
     assert np.abs(images[0] - images[1]).max() > 0.01
     first = (tmp_path / "out.npz").read_bytes()
@@ -186,7 +188,7 @@ def test_an_archive_in_several_batches(sample_file, model, monkeypatch):
     monkeypatch.setattr("aligndraw.cli.command_sample.BATCH_SIZE", 7)
     images, captions, _ = sample_file(f"{SEVEN}\n{TWO}\n" * 3, model, "-n", 3)
     assert captions == ([SEVEN] * 3 + [TWO] * 3) * 3
-    expected = Pipeline.load(model).draw([SEVEN, TWO] * 3, 3).images.numpy()
+    expected = Pipeline.from_pretrained(model)([SEVEN, TWO] * 3, num_images_per_prompt=3, seed=0).arrays()
     np.testing.assert_allclose(images, expected, rtol=0, atol=1e-5)
 
 
@@ -205,7 +207,7 @@ def test_an_archive_of_the_released_conventions(sample_file, tmp_path):
     save_model(network, VOCABULARY, tmp_path / "model")
     images, captions, _ = sample_file(f"{SEVEN}\n{TWO}\n", tmp_path / "model")
     for image, text in zip(images, captions):
-        np.testing.assert_array_equal(image, Pipeline.load(tmp_path / "model").draw([text]).images[0].numpy())
+        np.testing.assert_array_equal(image, Pipeline.from_pretrained(tmp_path / "model")([text], seed=0).arrays()[0])
 
 
 def test_a_sheet_of_the_captions_of_a_file(sample, command, model, tmp_path):

@@ -54,7 +54,7 @@ def expected(folder, model, archive):
     """The archive's images as the module itself sharpens them."""
     with np.load(archive) as file:
         images, captions = torch.from_numpy(file["images"]), file["captions"].tolist()
-    pipeline = Pipeline.load(model)
+    pipeline = Pipeline.from_pretrained(model)
     rows = []
     for image, caption in zip(images, captions):
         ids, lengths = pipeline.vocabulary.encode_batch([caption])
@@ -233,7 +233,7 @@ def test_reconstructions_are_those_of_the_model_and_are_resumed(command, data, s
     monkeypatch.setattr(SharpenerTrainer, "update", update)
     given = ("train", "sharpener", "--data", data, "--model", scenes, *SHORT, "--seed", 3, "--out")
     assert command(*given, tmp_path / "a")[0] == 0
-    pipeline = Pipeline.load(scenes)
+    pipeline = Pipeline.from_pretrained(scenes)
     assert np.array_equal(seen[0], reconstruct(pipeline.model, pipeline.vocabulary, open_examples(data), 3))
     assert command(*given, tmp_path / "b")[0] == 0
     (tmp_path / "b" / "sharpener.safetensors").unlink()
@@ -244,7 +244,7 @@ def test_reconstructions_are_those_of_the_model_and_are_resumed(command, data, s
     assert weights[0] == weights[1]
     status, _, err = command("train", "sharpener", "--resume", "--out", tmp_path / "b", "--preset", "published")
     assert status == 2 and "leave out --preset" in err
-    changed = Pipeline.load(scenes).model
+    changed = Pipeline.from_pretrained(scenes).model
     with torch.no_grad():
         changed.canvas += 0.1  # what reads the captions stays
     save_model(changed, pipeline.vocabulary, scenes)

@@ -345,7 +345,7 @@ def test_evaluation_sets(digits):
         (lambda d: all_captions("none"), "'seen', 'held_out', 'all', got 'none'"),
         (
             lambda d: MNISTCaptions(d).epoch(-1),
-            "at least 0 and below 9223372036854775808, got -1",
+            "at least 0 and below 2^63, got -1",
         ),
         (lambda d: MNISTCaptions(d).epoch(0, -2), "epoch must be a whole number of at least 0, got -2"),
         (lambda d: MNISTCaptions(d).epoch(0, size=0), "size must be a whole number of at least 1, got 0"),

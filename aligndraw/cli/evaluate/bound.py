@@ -22,8 +22,8 @@ from aligndraw.cli.evaluate.shared import (
     write_numbers,
 )
 from aligndraw.cli.failure import Failure, failing
-from aligndraw.cli.options import describe_backends, int_at_least
-from aligndraw.cli.outputs import check_file, model_name
+from aligndraw.cli.options import describe_backends, int_at_least, open_pipeline
+from aligndraw.cli.outputs import check_file
 from aligndraw.cli.telling import tell
 from aligndraw.data import (
     BANS,
@@ -136,10 +136,9 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.json is not None:
         check_file(arguments.json)
     backends = describe_backends(arguments.device)
-    name = model_name(arguments.model)
-    with failing(ValueError):
-        pipeline = Pipeline.load(arguments.model, arguments.device, arguments.sentences)
-        model = pipeline.model
+    with failing(ValueError, FileNotFoundError):
+        pipeline = open_pipeline(arguments)
+        name, model = pipeline.name, pipeline.model
         if not has_bound(model):
             raise Failure(f"model {name} must be one that draws MNIST with captions, got a LAPGAN")
         check_mnist_model(model)

@@ -15,9 +15,16 @@ import torch
 from numpy.typing import NDArray
 
 import aligndraw
-from aligndraw.cli.command_sharpen import with_sharpener
 from aligndraw.cli.failure import Failure, failing
-from aligndraw.cli.options import add_device, add_model, add_seed, add_sentences, float_at_least, int_at_least
+from aligndraw.cli.options import (
+    add_device,
+    add_model,
+    add_seed,
+    add_sentences,
+    float_at_least,
+    int_at_least,
+    open_pipeline,
+)
 from aligndraw.cli.outputs import writing
 from aligndraw.cli.telling import tell
 from aligndraw.data import CaptionedImages, CaptionedSplit, Scenes
@@ -48,7 +55,7 @@ def add_evaluation(
     if shipped:
         add_model(parser)
     else:
-        parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="folder of a model")
+        parser.add_argument("--model", required=True, metavar="MODEL", help="a model, as for `aligndraw sample`")
     add_sentences(parser)
     parser.add_argument(
         "--split",
@@ -139,11 +146,10 @@ def open_evaluation(arguments: argparse.Namespace) -> Evaluation:
     Raises:
         Failure: there is no such model, there are no such images, or they do not fit each other.
     """
-    name = str(arguments.model)
     with failing(ValueError, FileNotFoundError):
-        pipeline = Pipeline.load(arguments.model, arguments.device, arguments.sentences)
+        pipeline = open_pipeline(arguments)
         if arguments.sharpen is not None:
-            pipeline = with_sharpener(pipeline, arguments.sharpen, arguments.device)
+            pipeline = pipeline.with_sharpener(arguments.sharpen)
         if arguments.data is None:
             if arguments.split not in SPLITS:
                 raise Failure(f"--split must be one of {', '.join(SPLITS)} for scenes, got {arguments.split}", status=2)
@@ -153,8 +159,8 @@ def open_evaluation(arguments: argparse.Namespace) -> Evaluation:
             data = CaptionedImages.open(arguments.data)
             title, words, shape = f"captioned images of {arguments.data}", data.vocabulary, data.image_shape
             split = data.split(arguments.split)
-    check_fits(name, pipeline, title, shape, words)
-    return Evaluation(name, pipeline, title, data, split)
+    check_fits(pipeline.name, pipeline, title, shape, words)
+    return Evaluation(pipeline.name, pipeline, title, data, split)
 
 
 def check_fits(name: str, pipeline: Pipeline, title: str, shape: tuple[int, int, int], words: Vocabulary) -> None:

@@ -159,7 +159,9 @@ def _compare(arguments: argparse.Namespace, folders: Mapping[str, Path], group: 
         "threads": arguments.threads,
         "versions": {"aligndraw": aligndraw.__version__, "torch": torch.__version__},
     }
-    pipelines = {name: Pipeline.load(folder, arguments.device) for name, folder in folders.items()}
+    pipelines = {
+        name: Pipeline.from_pretrained(folder, arguments.device, sharpen=False) for name, folder in folders.items()
+    }
     if LAPGAN in pipelines and pipelines[LAPGAN].model.has_bound:
         raise Failure(f"--lapgan must be the folder of a LAPGAN, got a {pipelines[LAPGAN].model.config.title}")
     for name, pipeline in pipelines.items():
@@ -170,7 +172,7 @@ def _compare(arguments: argparse.Namespace, folders: Mapping[str, Path], group: 
     }
     sharpen = None
     if arguments.sharpen is not None:
-        sharpener = next(iter(with_shared_sharpener(pipelines, arguments.sharpen, arguments.device).values())).sharpen
+        sharpener = next(iter(with_shared_sharpener(pipelines, arguments.sharpen).values())).sharpen
         assert sharpener is not None
         sharpen = _key(arguments.sharpen, *SHARPENER_FILES), sharpener
     models = {

@@ -23,6 +23,7 @@ from aligndraw.cli.train import job
 from aligndraw.lapgan import sharpen
 from aligndraw.model import lapgan
 from aligndraw.noise import stream
+from aligndraw.pipelines.shipped import lasting_name
 from aligndraw.sharpening import AdversarialSetup, LAPGANSetup, SharpenerSetup, default_preset
 from aligndraw.text.sentences import absolute_specification
 from aligndraw.training.adversarial import PyramidUpdate, Update, log_epoch
@@ -56,7 +57,7 @@ class AdversarialJob(job.SetupJob):
         settings = {
             "data": os.path.abspath(arguments.data),
             "sentences": absolute_specification(arguments.sentences or "caption"),
-            "drawn_by": arguments.model and os.path.abspath(arguments.model),
+            "drawn_by": arguments.model and lasting_name(arguments.model),
             "seed": arguments.seed,
         }
         return settings, arguments.preset or cls.preset(arguments.data)

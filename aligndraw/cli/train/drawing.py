@@ -12,7 +12,7 @@ from typing import Any
 
 from aligndraw.cli.failure import Failure, failing
 from aligndraw.cli.options import add_config, add_validation_size, apply_overrides, describe_backends, fields
-from aligndraw.cli.outputs import draw_one_by_one, write_sheet
+from aligndraw.cli.outputs import draw_one_by_one, writing
 from aligndraw.cli.train import job
 from aligndraw.config import MODEL_CONFIGS, AlignDRAWConfig, TrainingConfig
 from aligndraw.data import BANS, open_data_set
@@ -65,15 +65,16 @@ class DrawingJob(job.Job):
 
     def _write_sheet(self, path: Path, pipeline: Pipeline) -> None:
         captions = self.begun.data.preview_captions
-        drawings = draw_one_by_one(pipeline, [caption for caption, _ in captions])
-        write_sheet(path, captions, drawings, pipeline=pipeline, model=str(self.run.folder))
+        drawing = draw_one_by_one(pipeline, [caption for caption, _ in captions])
+        with failing(ValueError), writing(path):  # pictures of other than 1 or 3 channels
+            drawing.save(path, [remark for _, remark in captions])
 
     def train(self, on_epoch: Callable[[int, Mapping[str, Any]], None], **options: Any) -> str:
         return train(self.begun, on_epoch=on_epoch, **options)
 
     def finish(self, ended: str) -> Iterator[str]:
         folder, data = self.run.folder, self.begun.data
-        self._write_sheet(folder / f"{SAMPLES}.png", Pipeline.load(folder))
+        self._write_sheet(folder / f"{SAMPLES}.png", Pipeline.from_pretrained(folder))
         epochs = [m for m in self.run.metrics() if "epoch" in m]
         bounds = _bounds({kind: epochs[-1][kind] for kind in data.validation_sets}) if epochs else "bound unknown"
         done = f"{self.trainer.index} of {self.trainer.total} updates"

@@ -16,6 +16,7 @@ from aligndraw.config import EndToEndConfig, RefinedConfig
 from aligndraw.data import open_data_set
 from aligndraw.data.sets import VALIDATION_SIZE
 from aligndraw.pipelines import Job, Pipeline, joined, new_run, resumed_run
+from aligndraw.pipelines.shipped import DEFAULT_MODEL, lasting_name
 from aligndraw.provenance import training_data
 from aligndraw.training.end_to_end import EndToEndTrainer
 
@@ -56,11 +57,10 @@ def _new(arguments: argparse.Namespace, stack: ExitStack) -> Job:
     size = arguments.validation_size or VALIDATION_SIZE
     epsilon = RefinedConfig.epsilon if arguments.epsilon is None else arguments.epsilon
     with failing(FileNotFoundError):
-        pipeline = Pipeline.load(arguments.model)
+        pipeline = Pipeline.from_pretrained(arguments.model or DEFAULT_MODEL, sharpen=False)
         start = joined(pipeline, arguments.sharpener, epsilon)
         given = arguments.data and open_data_set("captioned", arguments.data, size)
         data = given or training_data(pipeline.notes, size)
-    parts = {name: getattr(arguments, name) for name in ("model", "sharpener")}
     begun = new_run(
         arguments.out,
         start.config,
@@ -70,7 +70,10 @@ def _new(arguments: argparse.Namespace, stack: ExitStack) -> Job:
         device=arguments.device,
         overwrite=arguments.overwrite,
         start=start,
-        begun={name: path and os.path.abspath(path) for name, path in parts.items()},
+        begun={
+            "model": lasting_name(arguments.model or DEFAULT_MODEL),
+            "sharpener": os.path.abspath(arguments.sharpener),
+        },
     )
     return stack.enter_context(begun)
 

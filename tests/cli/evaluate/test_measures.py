@@ -111,7 +111,7 @@ def test_retrieval_of_images_with_several_captions(command, stored, tmp_path):
     given = ("--model", tmp_path / "run", "--data", stored, "--split", "train", "--shortlists", tmp_path / "lists.npy")
     status, out, err = command("eval", "retrieval", *given, "--json", tmp_path / "out.json")
     assert (status, err) == (0, "") and f"candidates are as {tmp_path / 'lists.npy'} has them" in out
-    pipeline = Pipeline.load(tmp_path / "run")
+    pipeline = Pipeline.from_pretrained(tmp_path / "run")
     read, lengths = pipeline.reader.encode_batch(split.captions())
     training = pipeline.read(split.epoch(0, size=40))  # fewer than --marginal: all of them
     references = references_of(pipeline.model, training, training)
@@ -129,7 +129,7 @@ def test_similarity(command, drawing, tmp_path, monkeypatch):
     given = ("--model", drawing, "--captions", 3, "-n", 4, "--seed", 2)
     status, out, err = command("eval", "similarity", *given, "--json", path, "--sheet", sheet)
     assert (status, err) == (0, "")
-    pipeline, record = Pipeline.load(drawing), json.loads(path.read_text())["similarity"]
+    pipeline, record = Pipeline.from_pretrained(drawing), json.loads(path.read_text())["similarity"]
     training = Scenes().epoch(0, size=30).pictures(slice(None))
     for kind, examples in evaluation_scenes("test", 2, 3).items():
         score = score_similarity(pipeline.model, examples, 4, 2)

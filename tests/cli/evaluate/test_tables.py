@@ -12,7 +12,6 @@ import pytest
 import torch
 from file_faults import FileFaults, Killed, tree
 
-from aligndraw.cli.command_sharpen import with_sharpener
 from aligndraw.cli.evaluate import tables
 from aligndraw.data import Scenes, evaluation_scenes
 from aligndraw.data.stored_scenes import store_scenes
@@ -54,7 +53,7 @@ def test_the_numbers(compare, scenes, scenes_sharpener, tmp_path, monkeypatch, b
     monkeypatch.setattr("aligndraw.evaluation.tables.BLOCK", block)
     folder = scenes_sharpener(tmp_path / "sharpener", scenes)
     got = compare(f"tiny={scenes}", options=(*SMALL, "--sharpen", folder, "--sharpen-epsilon", 0.01))["models"]["tiny"]
-    pipeline = with_sharpener(Pipeline.load(scenes), folder, "cpu")
+    pipeline = Pipeline.from_pretrained(scenes).with_sharpener(folder)
     model, kinds = pipeline.model, evaluation_scenes("test", 1, 7)
     examples = {name: Scenes(name).epoch(1, size=7) for name in ("train", "validation")} | {"test": kinds["seen"]}
     for split, part in examples.items():
@@ -176,7 +175,7 @@ def test_captioned_images(compare, command, tmp_path):
     got = compare(f"m={tmp_path / 'model'}", data=tmp_path / "data", options=options)
     test = data.split("test").epoch(0, size=12)  # of 15 captions of 3 images
     _, words, lengths = test.batch(slice(None))
-    model = Pipeline.load(tmp_path / "model").model
+    model = Pipeline.from_pretrained(tmp_path / "model").model
     train = data.split("train")
     references = [Reference(mean_caption(model, train)), Reference(encode_examples(model, train.epoch(0, size=64)))]
     captions = torch.from_numpy(words), torch.from_numpy(lengths)
@@ -211,7 +210,7 @@ def rows_of(path):
 
 
 def test_a_lapgan_has_no_bound(compare, command, scenes, tmp_path):
-    network = Pipeline.load(scenes).model
+    network = Pipeline.from_pretrained(scenes).model
     config = LAPGANConfig(
         image_size=(32, 32), channels=3, sentence_units=2 * network.config.language_units,
         hidden_channels=2, noise_units=3, generator_units=8, discriminator_units=7,
@@ -220,7 +219,7 @@ def test_a_lapgan_has_no_bound(compare, command, scenes, tmp_path):
     got = compare(f"a={scenes}", options=(*SMALL, "--lapgan", tmp_path / "lapgan"))["models"]
     assert list(got) == ["LAPGAN", "a"]
     assert got["LAPGAN"]["retrieval"] is None and got["LAPGAN"]["bound"] == {}
-    pipeline = Pipeline.load(tmp_path / "lapgan")
+    pipeline = Pipeline.from_pretrained(tmp_path / "lapgan")
     similarity = score_similarity(pipeline.model, evaluation_scenes("test", 1, 7)["seen"], 3, 1)
     assert got["LAPGAN"]["similarity"]["mean"] == pytest.approx(similarity.mean, rel=1e-5)
     one, two = rows_of(tmp_path / "out" / "tables.md")["LAPGAN"]  # not in Table 3

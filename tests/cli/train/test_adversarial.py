@@ -70,7 +70,7 @@ def test_pictures(train, command, drawing, tmp_path):
     with np.load(tmp_path / "a.npz") as file:
         images, captions = torch.from_numpy(file["images"]), file["captions"].tolist()
     assert images.shape == (4, 3, 32, 32) and captions == [BUS, BUS, KITE, KITE]
-    model = Pipeline.load(folder).model
+    model = Pipeline.from_pretrained(folder).model
     for i, (image, caption) in enumerate(zip(images, captions)):
         ids, lengths = model.vocabulary.encode_batch([caption])
         alone = model.sample(ids, lengths, generator=[stream(3, i % 2)]).images[0]
@@ -91,7 +91,7 @@ def test_evaluation(train, command, tmp_path, monkeypatch):
     status, out, err = command("eval", "scenes", *given, "-n", 2)
     assert (status, err) == (0, "") and "no bound" in out and "bound of" not in out
     record = json.loads((tmp_path / "out.json").read_text())
-    pipeline, examples = Pipeline.load(tmp_path / "lapgan"), evaluation_scenes("test", 5, 3)
+    pipeline, examples = Pipeline.from_pretrained(tmp_path / "lapgan"), evaluation_scenes("test", 5, 3)
     accuracy = score_attributes(pipeline.model, pipeline.vocabulary, examples, n=2, seed=5)
     assert record["attributes"] == {kind: score.to_dict() for kind, score in accuracy.items()}
     assert record["bound"] == {} and set(record["gradient_energy"]) == {"real", "drawn"}
@@ -112,7 +112,7 @@ def test_other_sentences(train, command, data, tmp_path):
     np.savez(vectors, captions=texts, vectors=np.eye(len(texts), 5))
     folder = tmp_path / "lapgan"
     assert train("--sentences", f"vectors:{vectors}")[0] == 0
-    assert Pipeline.load(folder).model.config.sentence_units == 5
+    assert Pipeline.from_pretrained(folder).model.config.sentence_units == 5
     assert command("sample", texts[0], "-n", 1, "--model", folder, "-o", tmp_path / "a.npz")[0] == 0
     vectors.rename(tmp_path / "w.npz")
     sample = ("sample", texts[0], "-n", 1, "--model", folder, "-o", tmp_path / "b.npz")

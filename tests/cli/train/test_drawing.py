@@ -80,9 +80,11 @@ def test_a_run(command, stored, vectors, tmp_path, monkeypatch, model, read):
     caption = CaptionedImages.open(stored).split("test").captions()[0]
     out = tmp_path / "out.npz"
     assert command("sample", caption, "-n", 3, *folder, "-o", out)[0] == 0
-    pipeline = Pipeline.load(tmp_path / "whole", sentences=moved[1] if moved else None)
+    pipeline = Pipeline.from_pretrained(tmp_path / "whole", sentences=moved[1] if moved else None)
     with np.load(out) as drawn:
-        np.testing.assert_allclose(drawn["images"], pipeline.draw([caption], 3).images.numpy(), atol=1e-6)
+        np.testing.assert_allclose(
+            drawn["images"], pipeline([caption], num_images_per_prompt=3, seed=0).arrays(), atol=1e-6
+        )
         assert np.ptp(drawn["images"], axis=0).max() > 0
 
 
@@ -108,7 +110,7 @@ def test_scenes_by_vectors(command, vectors, stored, tmp_path, monkeypatch):
     assert command("train", "scenes", *given, "--out", tmp_path / "run")[0] == 0
     short = ("--images", 3, "--samples", 2, "--json", tmp_path / "out.json")
     assert command("eval", "scenes", "--model", tmp_path / "run", *short)[0] == 0
-    pipeline, examples = Pipeline.load(tmp_path / "run"), evaluation_scenes("test", 0, 3)
+    pipeline, examples = Pipeline.from_pretrained(tmp_path / "run"), evaluation_scenes("test", 0, 3)
     record = json.loads((tmp_path / "out.json").read_text())
     for kind, score in score_attributes(pipeline.model, pipeline.reader, examples).items():
         assert record["attributes"][kind] == score.to_dict()

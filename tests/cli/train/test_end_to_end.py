@@ -65,9 +65,9 @@ def test_training_and_resuming(train, command, parts, tmp_path):
 def test_it_begins_with_its_parts(train, parts, tmp_path):
     """Before the first update it is the model with the sharpener behind it; that is kept, to be resumed from."""
     assert train("--learning-rate", "1e-12", "--epsilon", "0.01")[0] == 0
-    model = Pipeline.load(tmp_path / "run").model
+    model = Pipeline.from_pretrained(tmp_path / "run").model
     assert type(model) is RefinedDRAW and model.config.epsilon == 0.01
-    drawing = Pipeline.load(parts[1]).model
+    drawing = Pipeline.from_pretrained(parts[1]).model
     for name, parameter in drawing.state_dict().items():
         assert (model.state_dict()[name] - parameter).abs().max() < 1e-6, name
     record = json.loads((tmp_path / "run" / "run.json").read_text())

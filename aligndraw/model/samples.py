@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from aligndraw import ops
 
 
-class Drawing:
+class Samples:
     """Pictures drawn from captions, with the steps in which they were drawn.
 
     Attributes:
@@ -52,18 +53,22 @@ class Drawing:
         return self._canvases
 
     @classmethod
-    def joined(cls, drawings: Sequence[Drawing]) -> Drawing:
-        """Returns several drawings as one, without attention weights, whose numbers of words differ."""
-        new = copy.copy(drawings[0])
-        new._canvases = new.weights = None
+    def joined(cls, parts: Sequence[Samples]) -> Samples:
+        """Returns several as one; the attention weights of shorter captions are padded with 0."""
+        new = copy.copy(parts[0])
+        new._canvases = None
+        weights = [part.weights for part in parts if part.weights is not None]
+        if weights:
+            longest = max(w.shape[-1] for w in weights)
+            new.weights = torch.cat([functional.pad(w, (0, longest - w.shape[-1])) for w in weights])
         for name in ("images", "patches", "windows"):
-            values = [getattr(drawing, name) for drawing in drawings]
+            values = [getattr(part, name) for part in parts]
             setattr(new, name, None if values[0] is None else torch.cat(values))
         if new.patches is not None:
-            new._first = torch.cat([d._first.expand(len(d.images), *d._first.shape[-3:]) for d in drawings])
+            new._first = torch.cat([p._first.expand(len(p.images), *p._first.shape[-3:]) for p in parts])
         return new
 
-    def cloned(self, words: int) -> Drawing:
+    def cloned(self, words: int) -> Samples:
         """Returns a copy with its own memory, with the attention weights of the first `words` words."""
         new = copy.copy(self)
         new._canvases = None

@@ -1,158 +1,35 @@
-"""Pipelines for Python, as the command line runs them: from captions to pictures, and from data to a model."""
+"""From data to a model in a run folder, as the command line trains it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 
 import aligndraw
-from aligndraw.arguments import check_int, check_seed
+from aligndraw.arguments import check_seed
 from aligndraw.config import EndToEndConfig, ModelConfig, RefinedConfig, TrainingConfig
-from aligndraw.data import CaptionReader, DataSet, Examples, SentenceReader, recorded_data_set
-from aligndraw.evaluation.drawing import Sharpen
+from aligndraw.data import DataSet, SentenceReader, Source, recorded_data_set
 from aligndraw.json_files import entry, naming
 from aligndraw.lapgan.captioned import sentence_notes
 from aligndraw.lapgan.sharpen import Sharpener
-from aligndraw.model import AlignDRAW, Drawing, Model, PictureModel, RefinedDRAW, build_model, has_bound, lapgan
-from aligndraw.model.graphs import GraphedSampler
-from aligndraw.model.lapgan import LAPGAN
-from aligndraw.model.saved import load_model
-from aligndraw.noise import stream
+from aligndraw.model import AlignDRAW, Model, RefinedDRAW, build_model
+from aligndraw.pipelines.pipeline import Pipeline
+from aligndraw.pipelines.reading import with_sentences
 from aligndraw.provenance import data_of
-from aligndraw.text import Vocabulary
-from aligndraw.text.sentences import absolute_specification, open_encoder
-from aligndraw.text.vocabulary import check_captions
+from aligndraw.text import WordPairs
 from aligndraw.training import Trainer, Update
 from aligndraw.training.end_to_end import EndToEndTrainer
 from aligndraw.training.model_run import Run, train_run
 from aligndraw.training.run import LOCK, RUN, RunError
 
-SHIPPED = Path(__file__).parent / "weights" / "mnist"
+MAX_CAPTIONS = 20_000  # whose word pairs a model knows
 _C = TypeVar("_C", bound=ModelConfig)
-
-
-@dataclass(frozen=True, eq=False)
-class Pipeline:
-    """A model with a reader of captions: `Pipeline.load().draw(["a caption"]).images`.
-
-    Attributes:
-        model: of any kind.
-        vocabulary: the model's words; for a model of sentence vectors, those of its training data.
-        notes: how the model came about.
-        sharpen: maps captions and images to sharp images, such as an `aligndraw.lapgan.captioned.CaptionedSharpener`.
-        sentences: encodes captions, for a model of sentence vectors.
-    """
-
-    model: PictureModel
-    vocabulary: Vocabulary
-    notes: Mapping[str, Any] = field(default_factory=dict)
-    sharpen: Sharpen | None = None
-    sentences: SentenceReader | None = None
-
-    @cached_property
-    def _sampler(self) -> GraphedSampler | PictureModel:
-        return GraphedSampler(self.model) if has_bound(self.model) else self.model
-
-    @classmethod
-    def load(
-        cls, folder: str | Path | None = None, device: torch.device | str = "cpu", sentences: str | None = None
-    ) -> Pipeline:
-        """Returns the model of a folder, or the one that ships with the package, on a device.
-
-        Args:
-            sentences: the sentence encoder, as for `aligndraw.text.sentences.open_encoder`, where that of the training
-                has moved.
-
-        Raises:
-            FileNotFoundError: there is no model in the folder.
-            ValueError: the model is damaged, foreign or does not fit its vocabulary or its sentence encoder.
-        """
-        if folder is None and not SHIPPED.is_dir():
-            raise FileNotFoundError(
-                "no trained model ships with this installation: "
-                "run `aligndraw train mnist`, then name its folder (--model DIR)"
-            )
-        folder = SHIPPED if folder is None else Path(folder)
-        if (folder / lapgan.NAMES[1]).is_file():
-            network = LAPGAN.load(folder)
-            if sentences is not None and network.language is not None:
-                raise ValueError(f"sentences must be left out: the LAPGAN in {folder} reads words, got {sentences!r}")
-            reader = None
-            if network.language is None:
-                reader = _open_sentences(sentences or network.config.sentences, network.config.sentence_units)
-            return cls(network.to(device), network.vocabulary, network.notes, sentences=reader)
-        model, vocabulary, notes = load_model(folder)
-        if not all(p.isfinite().all() for p in model.parameters()):
-            raise ValueError(f"the model in {folder} is damaged: some parameters are not finite")
-        if sentences is not None and not model.config.sentence_units:
-            raise ValueError(f"sentences must be left out: the model in {folder} reads words, got {sentences!r}")
-        try:
-            given = model.config if sentences is None else model.config.replace(sentences=sentences)
-            _, reader = _with_sentences(given)
-        except ValueError as error:
-            raise ValueError(f"the model in {folder} needs its sentence encoder: {error}") from error
-        return cls(model.to(device), vocabulary, notes, sentences=reader)
-
-    @property
-    def reader(self) -> CaptionReader:
-        """The reader of captions: the sentence encoder's, or the vocabulary."""
-        return self.sentences or self.vocabulary
-
-    def read(self, examples: Examples) -> Examples:
-        """Returns examples in the form that the model takes."""
-        return self.sentences.examples(examples) if self.sentences else examples
-
-    def draw(
-        self,
-        captions: Sequence[str],
-        n: int = 1,
-        seed: int = 0,
-        temperature: float = 1.0,
-        steps: int | None = None,
-    ) -> Drawing:
-        """Draws n pictures per caption: first those of the first caption, then of the second, ...
-
-        Picture i of every caption comes from the same noise, which only `seed` and i determine. It depends neither on n
-        nor on the other captions, so two captions show the effect of their words.
-
-        Args:
-            captions: in words of the vocabulary, or readable by the sentence encoder.
-            n: pictures per caption, at least 1.
-            seed: at least 0, below 2^63.
-            temperature: factor of the prior's σ, at least 0; 0 draws the mean.
-            steps: T, at least 1; None for the model's.
-
-        Raises:
-            ValueError: an argument is out of range; `aligndraw.text.CaptionError`, for a caption that cannot be read.
-        """
-        check_int("n", n, 1)
-        check_seed(seed)
-        captions = check_captions(captions)
-        read, lengths = self.reader.encode_batch(captions)
-        if self.model.mixes_captions:
-            different = {self.vocabulary.decode(row[:k]) for row, k in zip(read, lengths.tolist())}
-            if len(different) > 1:
-                raise ValueError(
-                    "captions must be the same for a model of the released conventions, whose language "
-                    f"model mixes those of a batch, got {len(different)} captions: draw one at a time"
-                )
-        device = next(self.model.parameters()).device
-        drawing = self._sampler.sample(
-            read.repeat_interleave(n, 0).to(device),
-            lengths.repeat_interleave(n, 0).to(device),
-            generator=[stream(seed, i) for _ in captions for i in range(n)],
-            temperature=temperature,
-            steps=steps,
-        )
-        if self.sharpen is not None:
-            drawing.images = self.sharpen([caption for caption in captions for _ in range(n)], drawing.images)
-        return drawing
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,7 +67,8 @@ class Job:
     @property
     def pipeline(self) -> Pipeline:
         """A pipeline of the model in training."""
-        return Pipeline(self.trainer.model, self.data.source.vocabulary, sentences=self.sentences)
+        words, name = self.data.source.vocabulary, str(self.run.folder)
+        return Pipeline(self.trainer.model, words, sentences=self.sentences, name=name)
 
 
 @contextmanager
@@ -211,7 +89,7 @@ def new_run(
         quick = AlignDRAWConfig.preset("quick"), TrainingConfig.preset("quick")
         with new_run("seven", *quick, open_data_set("mnist")) as job:
             train(job)
-        Pipeline.load("seven").draw(["the digit seven is at the top left of the image"])
+        Pipeline.from_pretrained("seven")("the digit seven is at the top left of the image").save("seven.png")
 
     An error in the block before the first checkpoint removes all that was made.
 
@@ -230,13 +108,15 @@ def new_run(
     """
     check_seed(seed)
     folder = Path(folder)
-    model, sentences = _with_sentences(model)
+    model, sentences = with_sentences(model)
     data = _read_by(sentences, data)
     trainer = _trainer(model, training, data, seed, device, start)
     with _removed_if_idle(folder):
         versions = {"aligndraw": aligndraw.__version__, "torch": torch.__version__}
         size = max(map(len, data.validation_sets.values()))
         notes = {"data": data.record, "validation_size": size, "versions": versions, **notes}
+        if pairs := training_pairs(data.source):
+            notes["word_pairs"] = pairs.to_dict()
         run = Run.create(folder, model, training, seed, overwrite, **notes)
         with run.begun():
             if start is not None:  # a resumed training needs the initial parameters
@@ -263,7 +143,7 @@ def resumed_run(folder: str | Path, device: torch.device | str = "cpu") -> Itera
     data = recorded_data_set(record, size)
     if data.record["sha256"] != checksum:
         raise RunError(f"{path or 'the package'} holds other data than those that {folder} began with")
-    model, sentences = _with_sentences(run.model_config)
+    model, sentences = with_sentences(run.model_config)
     data = _read_by(sentences, data)
     trainer = _trainer(model, run.training_config, data, run.record["seed"], device)
     with run.locked():
@@ -290,38 +170,19 @@ def train(
     )
 
 
+def training_pairs(source: Source) -> WordPairs | None:
+    """Returns the word pairs of the captions of a source; None where its captions are free (`WordPairs.closed`)."""
+    captions = source.all_captions()
+    if captions is None:
+        captions = source.epoch(0, size=MAX_CAPTIONS).captions(slice(0, MAX_CAPTIONS))
+    order = np.random.default_rng(0).permutation(len(captions))[:MAX_CAPTIONS]
+    return WordPairs.closed([captions[i].split() for i in order.tolist()])
+
+
 def config_for(model: _C, data: DataSet) -> _C:
     """Returns the configuration with the image size, channels and vocabulary size of a data set."""
     channels, *size = data.image_shape
     return model.replace(image_size=tuple(size), channels=channels, vocabulary_size=len(data.source.vocabulary))
-
-
-def _with_sentences(model: ModelConfig) -> tuple[ModelConfig, SentenceReader | None]:
-    """Returns the configuration with its sentence encoder's path and size, and the reader; None for a model of words.
-
-    Raises:
-        ValueError: there is no such encoder, or its vectors are of another size than the model's.
-    """
-    if model.sentences == "caption":
-        if model.sentence_units:
-            raise ValueError(f"sentences must name an encoder of {model.sentence_units} numbers, got 'caption'")
-        return model, None
-    specification = absolute_specification(model.sentences)
-    reader = _open_sentences(specification, model.sentence_units)
-    return model.replace(sentences=specification, sentence_units=reader.units), reader
-
-
-def _open_sentences(specification: str, units: int) -> SentenceReader:
-    """Returns a reader of `units` numbers per vector, of any number for 0; errors as in `_with_sentences`."""
-    try:
-        reader = SentenceReader(open_encoder(specification))
-    except OSError as error:
-        raise ValueError(f"sentences must be there to be read, got {specification!r}: {error}") from error
-    if units not in (0, reader.units):
-        raise ValueError(
-            f"sentence_units must be {reader.units} for {specification}, the size of its vectors, got {units}"
-        )
-    return reader
 
 
 def _read_by(sentences: SentenceReader | None, data: DataSet) -> DataSet:

@@ -1,0 +1,75 @@
+"""`aligndraw export`: makes a folder to share of a trained model."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+
+import torch
+
+from aligndraw.cli.failure import Failure, failing
+from aligndraw.cli.options import add_sentences, new_folder
+from aligndraw.cli.outputs import writing
+from aligndraw.cli.telling import tell
+from aligndraw.pipelines import Pipeline
+from aligndraw.pipelines.card import CARD, README, size_of
+from aligndraw.pipelines.runs import training_pairs
+from aligndraw.provenance import training_data
+from aligndraw.text import CaptionError
+
+
+def add_to(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of the command to its parser."""
+    parser.description = (
+        "Writes a model, with its sharpener, into a folder to share: weights in float16, a model card and checksums. "
+        "`Pipeline.from_pretrained` and --model read it."
+    )
+    parser.epilog = "example: aligndraw export scenes --sharpener sharpener --out my-scenes"
+    parser.add_argument("model", metavar="MODEL", help="a model, as for `aligndraw sample --model`")
+    parser.add_argument("--out", type=new_folder, required=True, metavar="DIR", help="folder to write")
+    parser.add_argument("--sharpener", type=Path, metavar="DIR", help="folder of a sharpener for its pictures")
+    parser.add_argument(
+        "--dtype", choices=("float16", "float32"), default="float16", help="dtype of the stored floats [%(default)s]"
+    )
+    known = "known for MNIST with captions and scenes"
+    parser.add_argument("--draws", metavar="TEXT", help=f"what the model draws, for the card [{known}]")
+    parser.add_argument(
+        "--caption", action="append", metavar="TEXT", help=f"a caption that works; repeat the option [{known}]"
+    )
+    add_sentences(parser)
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    out: Path = arguments.out
+    if out.exists():
+        raise Failure(f"{out} is there already: give another folder")
+    with failing(ValueError, FileNotFoundError):
+        pipeline = Pipeline.from_pretrained(arguments.model, sentences=arguments.sentences)
+        if arguments.sharpener is not None:
+            pipeline = pipeline.with_sharpener(arguments.sharpener)
+    if "word_pairs" not in pipeline.notes:
+        _add_pairs(pipeline)
+    dtype = getattr(torch, arguments.dtype)
+    with writing(out):
+        try:
+            pipeline.save_pretrained(out, dtype=dtype, draws=arguments.draws, captions=arguments.caption)
+        except CaptionError as error:
+            raise Failure(f"--caption: {error}", status=2) from error
+        except ValueError as error:
+            raise Failure(str(error)) from error
+    tell(f"wrote {out}: {size_of(out)} in {arguments.dtype}, with {README} and {CARD}")
+    tell(f'next: aligndraw sample "..." --model {shlex.quote(str(out))}')
+    return 0
+
+
+def _add_pairs(pipeline: Pipeline) -> None:
+    """Adds the word pairs of the training captions to the notes, where the training data are there."""
+    try:
+        pairs = training_pairs(training_data(pipeline.notes, 1).source)
+    except (ValueError, OSError) as error:
+        tell(f"aligndraw: warning: unusual captions will not be noticed: {error}", error=True)
+        return
+    if pairs is not None:
+        pipeline.notes = {**pipeline.notes, "word_pairs": pairs.to_dict()}

@@ -1,0 +1,149 @@
+"""Model cards: what a saved model draws, captions that work, and the checksums of its files.
+
+Programs read `card.json`; `README.md` says the same to people, and is the model card of the Hugging Face hub.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aligndraw.files import atomic_write
+from aligndraw.json_files import FileError, entry, naming, read_json
+
+CARD, README = "card.json", "README.md"
+
+_FORMAT = "aligndraw card 1"
+# What models of the package's own data draw, with captions that training shows.
+_KNOWN = {
+    "mnist": (
+        "one or two handwritten digits at named places",
+        (
+            "the digit seven is at the bottom left of the image",
+            "the digit 3 is on the left of the digit 8",
+            "the digit 0 is at the top of the digit 6",
+        ),
+    ),
+    "scenes": (
+        "one thing in colour before a sky and a ground",
+        (
+            "a large red bus is parked on the road at night",
+            "a small yellow bird flies over the sea under a blue sky",
+            "a white cat sits on the grass at sunset",
+        ),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Card:
+    """The card of a saved model.
+
+    Attributes:
+        draws: what the model draws, such as "one or two handwritten digits at named places".
+        captions: some that work.
+        sha256: checksums of the model's files, by name.
+    """
+
+    draws: str
+    captions: tuple[str, ...]
+    sha256: Mapping[str, str]
+
+    @classmethod
+    def of(
+        cls, folder: Path, files: Sequence[str], data: str, draws: str | None, captions: Sequence[str] | None
+    ) -> Card:
+        """Returns the card of the files in a folder.
+
+        Args:
+            data: the name of the model's training data; those of the package have a text and captions.
+            draws, captions: in place of theirs.
+        """
+        known = _KNOWN.get(data, ("pictures of captions like those of its training", ()))
+        sums = {name: _sha256(folder / name) for name in files}
+        return cls(draws or known[0], tuple(known[1] if captions is None else captions), sums)
+
+    @classmethod
+    def read(cls, folder: Path) -> Card | None:
+        """Returns the card of a folder, None where there is none. Raises FileError for a damaged one."""
+        path = folder / CARD
+        if not path.is_file():
+            return None
+        with naming(path, "no model card"):
+            record = read_json(path)
+            if entry(record, "format", str, default="") != _FORMAT:
+                raise ValueError(f"it does not say that its format is {_FORMAT}")
+            captions, sums = entry(record, "captions", list), entry(record, "sha256", dict)
+            if not all(isinstance(text, str) for text in (*captions, *sums.values())):
+                raise ValueError("its captions and checksums must be text")
+            return cls(entry(record, "draws", str), tuple(captions), sums)
+
+    def check(self, folder: Path) -> None:
+        """Raises FileError for a file of the folder that is not the one of the card."""
+        for name, wanted in self.sha256.items():
+            path = folder / Path(name).name
+            if path.is_file() and _sha256(path) != wanted:
+                raise FileError(f"{path} is not the one of {CARD}: its SHA-256 is another; restore the file")
+
+    def write(self, folder: Path, facts: Mapping[str, str]) -> None:
+        """Writes `README.md`, then `card.json`.
+
+        Args:
+            facts: about the model and its training, for a table of `README.md`.
+        """
+        record = {"format": _FORMAT, "draws": self.draws, "captions": self.captions, "sha256": self.sha256}
+        texts = {README: "\n".join(self._page(folder.name, facts)) + "\n", CARD: json.dumps(record, indent=2) + "\n"}
+        for name, text in texts.items():
+            with atomic_write(folder / name) as path:
+                path.write_text(text, encoding="utf-8")
+
+    def _page(self, name: str, facts: Mapping[str, str]) -> Iterator[str]:
+        yield from ("---", "library_name: aligndraw", "pipeline_tag: text-to-image", "---", f"# {name}", "")
+        yield f"This model draws {self.draws}, from a caption, with [alignDRAW](https://arxiv.org/abs/1511.02793)."
+        if self.captions:
+            yield from ("", "Captions that work:", "", *(f"- {caption}" for caption in self.captions))
+            yield from ("", "```python", "from aligndraw import Pipeline", "")
+            yield f'pipe = Pipeline.from_pretrained("{name}")'
+            yield f'pipe("{self.captions[0]}", num_images_per_prompt=4, seed=0).save("out.png")'
+            yield "```"
+        yield from ("", "| | |", "|---|---|", *(f"| {what} | {value} |" for what, value in facts.items()))
+        yield from ("", "SHA-256:", "", *(f"- {file}: {value}" for file, value in self.sha256.items()))
+
+
+def size_of(folder: Path) -> str:
+    """Returns the size of the weights in a folder, such as "3.8 MB"."""
+    return f"{sum(path.stat().st_size for path in folder.glob('*.safetensors')) / 1e6:.1f} MB"
+
+
+def facts_of(title: str, parameters: int, shape: tuple[int, ...], notes: Mapping[str, Any]) -> dict[str, str]:
+    """Returns facts for a card: of the model, and of its training as far as the notes know them.
+
+    Args:
+        shape: of its pictures, (C, H, W).
+    """
+    channels, height, width = shape
+    colour = {1: ", grey", 3: ", colour"}.get(channels, f", {channels} channels")
+    facts = {"model": f"{title}, {parameters:,} parameters", "pictures": f"{height} x {width}{colour}"}
+    data, versions = (_object(notes, name) for name in ("data", "versions"))
+    found = {
+        "training data": data.get("name"),
+        "preset": notes.get("preset"),
+        "updates": notes.get("updates"),
+        "seed": notes.get("seed"),
+        "aligndraw": versions.get("aligndraw"),
+        "torch": versions.get("torch"),
+    }
+    return facts | {name: str(value) for name, value in found.items() if isinstance(value, (str, int))}
+
+
+def _object(notes: Mapping[str, Any], name: str) -> dict[str, Any]:
+    value = notes.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

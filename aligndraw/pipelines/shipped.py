@@ -1,0 +1,69 @@
+"""Models by name: those that ship with the package, folders, and repositories of the Hugging Face hub."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import aligndraw
+from aligndraw.model import lapgan
+from aligndraw.model.saved import CONFIG, WEIGHTS
+from aligndraw.pipelines.card import CARD
+from aligndraw.pipelines.hub import download
+
+SHIPPED = Path(aligndraw.__file__).parent / "weights"  # each folder with a card is a model that ships
+DEFAULT_MODEL = "mnist"
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+NONE_SHIPS = (
+    "no trained model ships with this installation: run `aligndraw train mnist`, then name its folder (--model DIR)"
+)
+
+
+def shipped_models() -> dict[str, Path]:
+    """Returns the folders of the models that ship, by name."""
+    return {card.parent.name: card.parent for card in sorted(SHIPPED.glob(f"*/{CARD}"))}
+
+
+def find_model(source: str | Path, *, revision: str | None = None, token: str | None = None) -> Path:
+    """Returns the folder of a model.
+
+    A folder comes first, then a model that ships, then the hub. Only a text of the form OWNER/NAME, where neither this
+    folder nor OWNER exists, is looked up on the hub: nothing else needs a network.
+
+    Args:
+        source: a folder, the name of a model that ships, or OWNER/NAME on the Hugging Face hub.
+        revision, token: of the hub.
+
+    Raises:
+        FileNotFoundError: there is no such model.
+        OSError: the hub cannot be read.
+    """
+    folder = Path(source)
+    if _holds_model(folder):
+        return folder
+    shipped = shipped_models()
+    if str(source) in shipped:
+        return shipped[str(source)]
+    if isinstance(source, str) and _HUB_ID.fullmatch(source) and not (folder.exists() or folder.parent.exists()):
+        return download(source, revision, token)
+    missing = f"there is no model in {source}"
+    if folder.is_dir():
+        raise FileNotFoundError(f"{missing}: it has no {CONFIG}")
+    known = f"models that ship: {', '.join(shipped)}" if shipped else NONE_SHIPS
+    raise FileNotFoundError(f"{missing}; {known}")
+
+
+def lasting_name(source: str) -> str:
+    """Returns a name under which `find_model` finds a model again from another working directory."""
+    return os.path.abspath(source) if _holds_model(Path(source)) else source
+
+
+def model_name(source: str | Path, folder: Path) -> str:
+    """Returns the name of a model in messages and files, of its source and the folder that `find_model` gives."""
+    return f"shipped {folder.name}" if folder.parent == SHIPPED else str(source)
+
+
+def _holds_model(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in (WEIGHTS, CONFIG, *lapgan.NAMES))

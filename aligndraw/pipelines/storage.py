@@ -1,0 +1,118 @@
+"""Models in folders, with their sharpener and card."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from aligndraw.data import SentenceReader
+from aligndraw.json_files import entry, naming, read_json
+from aligndraw.lapgan import sharpen as sharpener_files
+from aligndraw.lapgan.captioned import sentence_notes
+from aligndraw.lapgan.sharpen import Sharpener
+from aligndraw.model import PictureModel, has_bound, lapgan
+from aligndraw.model.lapgan import LAPGAN
+from aligndraw.model.saved import CONFIG, WEIGHTS, load_model, save_model
+from aligndraw.pipelines.card import CARD, Card, facts_of
+from aligndraw.pipelines.reading import open_sentences, with_sentences
+from aligndraw.text import Vocabulary, WordPairs
+from aligndraw.training.run import RUN
+
+
+class Parts(NamedTuple):
+    """The parts of a pipeline that a folder holds, but for a sharpener."""
+
+    model: PictureModel
+    vocabulary: Vocabulary
+    notes: Mapping[str, Any]
+    sentences: SentenceReader | None
+
+
+def read_folder(folder: Path, sentences: str | None) -> Parts:
+    """Returns the model of a folder, on the CPU; arguments and errors are those of `Pipeline.from_pretrained`."""
+    if card := Card.read(folder):
+        card.check(folder)
+    if (folder / lapgan.NAMES[1]).is_file():
+        network = LAPGAN.load(folder)
+        if sentences is not None and network.language is not None:
+            raise ValueError(f"sentences must be left out: the LAPGAN in {folder} reads words, got {sentences!r}")
+        reader = None
+        if network.language is None:
+            reader = open_sentences(sentences or network.config.sentences, network.config.sentence_units)
+        return Parts(network, network.vocabulary, network.notes, reader)
+    model, vocabulary, notes = load_model(folder)
+    if not all(p.isfinite().all() for p in model.parameters()):
+        raise ValueError(f"the model in {folder} is damaged: some parameters are not finite")
+    if sentences is not None and not model.config.sentence_units:
+        raise ValueError(f"sentences must be left out: the model in {folder} reads words, got {sentences!r}")
+    with naming(folder / CONFIG, "damaged"):
+        WordPairs.from_dict(entry(notes, "word_pairs", dict, default={}))
+    try:
+        given = model.config if sentences is None else model.config.replace(sentences=sentences)
+        _, reader = with_sentences(given)
+    except ValueError as error:
+        raise ValueError(f"the model in {folder} needs its sentence encoder: {error}") from error
+    return Parts(model, vocabulary, notes, reader)
+
+
+def read_reader(folder: Path) -> tuple[Vocabulary, WordPairs]:
+    """Returns the vocabulary and the word pairs of a model of words, without reading its weights.
+
+    Raises:
+        FileNotFoundError: there is no such model.
+        FileError: its configuration is damaged or foreign.
+    """
+    path = folder / CONFIG
+    with naming(path, "no model configuration"):
+        record = read_json(path)
+        vocabulary = Vocabulary.from_dict(entry(record, "vocabulary", dict, list))
+        notes = entry(record, "notes", dict, default={})
+        return vocabulary, WordPairs.from_dict(entry(notes, "word_pairs", dict, default={}))
+
+
+def write_folder(
+    folder: Path,
+    parts: Parts,
+    sharpener: Sharpener | None,
+    dtype: torch.dtype | None,
+    draws: str | None,
+    captions: Sequence[str] | None,
+) -> None:
+    """Writes a model, its sharpener and their card; arguments and errors are those of `Pipeline.save_pretrained`."""
+    model, notes, files = parts.model, parts.notes, [WEIGHTS, CONFIG]
+    if (folder / RUN).exists():
+        raise ValueError(f"folder must not be that of a training, got {folder}: give another")
+    for network in (model, sharpener):
+        if dtype and network and not all(p.to(dtype).isfinite().all() for p in network.parameters()):
+            raise ValueError(f"dtype must hold the parameters, got {dtype}: some are too large")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CARD).unlink(missing_ok=True)  # its checksums are about to be wrong
+    if has_bound(model):
+        save_model(model, parts.vocabulary, folder, dtype, dict(notes))
+    else:
+        assert isinstance(model, LAPGAN)
+        model.save(folder, dtype)
+        files = [*lapgan.NAMES]
+    for name in sharpener_files.NAMES:
+        (folder / name).unlink(missing_ok=True)  # of an earlier model
+    if sharpener is not None:
+        _write_sharpener(folder, sharpener, model, dtype)
+        files += sharpener_files.NAMES
+    config, data = model.config, notes.get("data")
+    shape = (config.channels, *config.image_size)
+    facts = facts_of(config.title, sum(p.numel() for p in model.parameters()), shape, notes)
+    known = str(data.get("name")) if isinstance(data, dict) else ""
+    Card.of(folder, files, known, draws, captions).write(folder, facts)
+
+
+def _write_sharpener(folder: Path, sharpener: Sharpener, model: PictureModel, dtype: torch.dtype | None) -> None:
+    """Writes a sharpener; its notes name the language model as it is stored."""
+    saved, language = copy.copy(sharpener), model.language
+    if saved.notes.get("sentences", {}).get("specification") == "caption" and language is not None and dtype:
+        stored = copy.deepcopy(language).to(dtype).float()
+        saved.notes = {**saved.notes, "sentences": sentence_notes("caption", stored)}
+    saved.save(folder, dtype)

@@ -1,0 +1,59 @@
+"""The word pairs of training captions, which tell whether a caption is worded like them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+MAX_NEW = 0.01  # the largest share of captions with a pair that the other captions lack, for the pairs to tell anything
+_START = ""  # stands before the first word of a caption
+
+
+@dataclass(frozen=True)
+class WordPairs:
+    """The words that follow each word in training captions.
+
+    Attributes:
+        following: the words after each word, and after "" those that begin a caption.
+    """
+
+    following: dict[str, frozenset[str]]
+
+    @classmethod
+    def of(cls, captions: Iterable[Sequence[str]]) -> WordPairs:
+        """Returns the pairs of captions as words."""
+        following: dict[str, set[str]] = {}
+        for words in captions:
+            for first, second in pairwise((_START, *words)):
+                following.setdefault(first, set()).add(second)
+        return cls({first: frozenset(seconds) for first, seconds in following.items()})
+
+    @classmethod
+    def closed(cls, captions: Sequence[Sequence[str]]) -> WordPairs | None:
+        """Returns the pairs of a sample of captions; None where other captions would have many further ones.
+
+        The second half of the sample stands for these other captions: at most `MAX_NEW` of them may have a pair that
+        the first half lacks. Captions of templates pass, free ones do not.
+        """
+        half = len(captions) // 2
+        first = cls.of(captions[:half])
+        new = sum(first.unseen(words) is not None for words in captions[half:])
+        return cls.of(captions) if half and new <= MAX_NEW * (len(captions) - half) else None
+
+    def unseen(self, words: Sequence[str]) -> tuple[str, str] | None:
+        """Returns the first pair of a caption that no training caption has, ("", word) at its beginning; or None."""
+        pairs = pairwise((_START, *words))
+        return next((pair for pair in pairs if pair[1] not in self.following.get(pair[0], frozenset())), None)
+
+    def to_dict(self) -> dict[str, str]:
+        """Returns a form that `json.dumps` accepts and `from_dict` reads: words, each with its following words."""
+        return {first: " ".join(sorted(seconds)) for first, seconds in sorted(self.following.items())}
+
+    @classmethod
+    def from_dict(cls, data: Any) -> WordPairs:
+        """Returns the pairs of a `to_dict`. Raises ValueError for anything else."""
+        if not isinstance(data, dict) or not all(isinstance(seconds, str) for seconds in data.values()):
+            raise ValueError("word_pairs must be an object of words, each with its following words as text")
+        return cls({first: frozenset(seconds.split()) for first, seconds in data.items()})
