@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
+import textwrap
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-_FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(r"^ *```([\w{}-]*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 _SPAN = re.compile(r"`([^`\n]+)`")
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 
@@ -36,6 +37,16 @@ def text(page: str) -> str:
 def blocks(page: str, language: str) -> list[str]:
     """Returns the fenced blocks of a page in a language."""
     return [block for name, block in _FENCE.findall(text(page)) if name == language]
+
+
+def run(page: str) -> dict[str, object]:
+    """Runs the Python blocks of a page in its order; returns the names that they define."""
+    names: dict[str, object] = {"__name__": page}
+    for found in _FENCE.finditer(text(page)):
+        if found[1] == "python":
+            above = "\n" * text(page).count("\n", 0, found.start(2))  # a traceback shows the lines of the page
+            exec(compile(above + textwrap.dedent(found[2]), page, "exec", dont_inherit=True), names)
+    return names
 
 
 def spans(page: str) -> list[str]:
