@@ -13,4 +13,5 @@ def emulation(loaded):
     yield loaded
     loaded.multiprocessors(4)
     loaded.order(0)
+    loaded.capability(9)
     loaded.leave_out("", 0)

@@ -85,6 +85,63 @@ __global__ void polling_kernel(volatile int* flag) {
   while (*flag == 0) __nanosleep(20);
 }
 
+// Each block of a cluster of two hands its number to the other one.
+enum { clusters_good, clusters_not_started, clusters_no_barrier, clusters_left };
+template <int bug>
+__global__ void cluster_kernel(float* out) {
+  const auto cluster = cg::this_cluster();
+  SharedArrays shared;
+  float* const given = shared.allocate<float>(1);
+  const unsigned other = cluster.block_rank() ^ 1;
+  if (bug != clusters_not_started) cluster.sync();
+  if (threadIdx.x == 0) *cluster.map_shared_rank(given, other) = float(blockIdx.x);
+  if (bug != clusters_no_barrier) cluster.sync();
+  if (threadIdx.x > 0) return;
+  out[blockIdx.x] = *given;
+  if (bug == clusters_left) out[blockIdx.x] = *cluster.map_shared_rank(given, other);
+}
+template <int bug>
+int run_clusters(unsigned size = 2) {
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeClusterDimension;
+  attribute.val.clusterDim = {size, 1, 1};
+  cudaLaunchConfig_t config{};
+  config.gridDim = 2 * size, config.blockDim = n, config.dynamicSmemBytes = 16;
+  config.attrs = &attribute, config.numAttrs = 1;
+  std::vector<float> out(2 * size);
+  const cudaError_t e = cudaLaunchKernelEx(&config, cluster_kernel<bug>, out.data());
+  if (e != cudaSuccess) return std::printf("reported: %s\n", cudaGetErrorString(e)), 1;
+  for (unsigned i = 0; i < out.size(); ++i)
+    if (out[i] != float(i ^ 1)) return std::puts("wrong"), 1;
+  return std::puts("ok"), 0;
+}
+
+// D += A B on whole numbers, in the layout of the PTX ISA.
+template <int bug>
+__global__ void tile_kernel(double* out) {
+  const int group = threadIdx.x / 4, in_group = threadIdx.x % 4;
+  double a[4], b[2], d[4];
+  for (int i = 0; i < 4; ++i) a[i] = (group + i % 2 * 8) * 8 + in_group + i / 2 * 4;
+  for (int i = 0; i < 2; ++i) b[i] = (in_group + i * 4) * 8 + group;
+  for (int i = 0; i < 4; ++i) d[i] = 1;
+  if (bug && threadIdx.x >= 16) return;
+  cuda_on_cpu::multiply_fragments(cuda_on_cpu::Tile::f64_m16n8k8, d, a, b, __FILE__, __LINE__);
+  for (int i = 0; i < 4; ++i) out[(group + i / 2 * 8) * 8 + in_group * 2 + i % 2] = d[i];
+}
+template <int bug>
+int run_tile() {
+  std::vector<double> out(16 * 8);
+  const cudaError_t e = launch(tile_kernel<bug>, 1, 32, 0, nullptr, false, out.data());
+  if (e != cudaSuccess) return std::printf("reported: %s\n", cudaGetErrorString(e)), 1;
+  for (int i = 0; i < 16; ++i)
+    for (int j = 0; j < 8; ++j) {
+      double sum = 1;
+      for (int k = 0; k < 8; ++k) sum += double(i * 8 + k) * (k * 8 + j);
+      if (out[size_t(i * 8 + j)] != sum) return std::puts("wrong"), 1;
+    }
+  return std::puts("ok"), 0;
+}
+
 template <int bug>
 int run_sum() {
   float *in, *out;
@@ -124,6 +181,13 @@ int main(int, char** argv) {
                out.data(), std::strcmp(name, "no_grid_sync") != 0);
     return finish(e, out == std::vector<float>{1, 2, 3, 0});
   }
+  if (!std::strcmp(name, "clusters_good")) return run_clusters<clusters_good>();
+  if (!std::strcmp(name, "clusters_not_started")) return run_clusters<clusters_not_started>();
+  if (!std::strcmp(name, "clusters_no_barrier")) return run_clusters<clusters_no_barrier>();
+  if (!std::strcmp(name, "clusters_left")) return run_clusters<clusters_left>();
+  if (!std::strcmp(name, "cluster_too_large")) return run_clusters<clusters_good>(16);
+  if (!std::strcmp(name, "tile_good")) return run_tile<0>();
+  if (!std::strcmp(name, "tile_of_half_a_warp")) return run_tile<1>();
   float sum = 0;
   cudaError_t e = cudaSuccess;
   if (!std::strcmp(name, "same_word"))

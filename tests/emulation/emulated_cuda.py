@@ -52,8 +52,21 @@ def _object(kind: str, source: Path) -> Path:
     else:
         torch_headers = str(Path(torch.__file__).parent / "include")
         command += ["-O1", "-fvisibility=hidden", native.STABLE_ABI, "-isystem", torch_headers, f"-I{CSRC}"]
-    headers = [*CSRC.glob("*.h"), *CSRC.glob("cuda/*.h"), *CSRC.glob("math/*.h"), *EMULATED.glob("*.h")]
-    return made([*command, "-c", str(source)], [source, *headers], source.stem)
+    folders = [EMULATED, CSRC / "cuda", CSRC]
+    return made([*command, "-c", str(source)], list(_included(source, folders)), source.stem)
+
+
+def _included(source: Path, folders: Sequence[Path]) -> set[Path]:
+    """The file itself and every file of this repository that it includes."""
+    found, waiting = {source}, [source]
+    while waiting:
+        file = waiting.pop()
+        for name in re.findall(r'^#include ["<]([^">]+)[">]', file.read_text(), re.MULTILINE):
+            for path in ((folder / name).resolve() for folder in (file.parent, *folders)):
+                if path.is_file() and path not in found:
+                    found.add(path)
+                    waiting.append(path)
+    return found
 
 
 def made(command: list[str], inputs: Sequence[Path], name: str) -> Path:
@@ -92,6 +105,10 @@ class Emulation:
     def multiprocessors(self, count: int) -> None:
         """Of the pretended GPU, 4 at first."""
         self._runtime.cuda_on_cpu_multiprocessors(count)
+
+    def capability(self, major: int) -> None:
+        """The compute capability of the pretended GPU, 9 at first."""
+        self._runtime.cuda_on_cpu_capability(major)
 
     def leave_out(self, file: str, line: int) -> None:
         """The barrier of a source line is passed without waiting; line 0 brings all back."""

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or shutil.which(emulated_cuda.compiler()) is None, reason="g++ on Linux is not here"
 )
 
-GOOD = ("no_bug", "grid_good", "atomic_good")
+GOOD = ("no_bug", "grid_good", "atomic_good", "clusters_good", "tile_good")
 # Which build finds each, and by what.
 BUGS = {
     "static_too_far": ("asan", "global-buffer-overflow|insufficient space"),
@@ -32,6 +32,11 @@ BUGS = {
     "no_grid_sync": ("race", "race in global memory"),
     "not_cooperative": ("race", "was not launched cooperatively"),
     "same_word": ("race", "race in global memory"),
+    "clusters_not_started": ("race", "is used before a barrier of the cluster"),
+    "clusters_no_barrier": ("race", "race in shared memory|uninitialised"),
+    "clusters_left": ("race", "is used after its last barrier of the cluster"),
+    "cluster_too_large": ("race", "invalid cluster size"),
+    "tile_of_half_a_warp": ("race", "needs all 32 lanes"),
     "polling": ("race", "the kernel is stuck"),
 }
 

@@ -119,6 +119,7 @@ struct Block {
   std::vector<Warp> warps;
   int waiting = 0, alive = 0;
   char* arena = nullptr;        // dynamic shared memory with red zones
+  int64_t last_visit = -1;      // its cluster_epoch when another block last used its shared memory
   std::vector<char> put_aside;  // the static shared memory, while another block runs
 };
 
@@ -141,12 +142,12 @@ struct State {
 
 std::mutex one_launch_at_a_time;
 std::vector<char*> free_stacks;
-std::map<const void*, int> shared_limit;
+std::map<const void*, int> shared_limit, large_clusters;
 std::string report;
 cudaError_t last_error = cudaSuccess;
 Order order = Order::forward;
 std::minstd_rand random_bits;
-int multiprocessors = 4;
+int multiprocessors = 4, capability = 9;
 std::string left_out_file;
 int left_out_line = 0;
 
@@ -303,6 +304,9 @@ std::unique_ptr<Block> start_block(unsigned rank) {
 }
 
 void end_block(Block& b) {
+  if (b.last_visit == int64_t(b.cluster_epoch) && !s.failed)
+    note_problem("shared memory of block " + triple(b.index) +
+                 " is used after its last barrier of the cluster: the block may have returned");
   for (auto& f : b.fibers) {
     if (!f->done && __asan_unpoison_memory_region)
       __asan_unpoison_memory_region(f->stack, stack_size);
@@ -371,6 +375,60 @@ void run_living() {  // until all threads have returned, none can go on, or some
   }
 }
 
+// ---- products of tiles ----
+float towards_zero(double x) {
+  const float f = float(x);
+  return std::fabs(double(f)) > std::fabs(x) ? std::nextafter(f, 0.0f) : f;
+}
+
+template <int K, class Input>
+void multiply_tile(const Fragments* const (&lanes)[32], const Input& input) {
+  double a[16][K], b[K][8];
+  for (int l = 0; l < 32; ++l) {
+    const int group = l / 4, in_group = l % 4;
+    if constexpr (K == 16) {  // two numbers a register, of neighbouring k
+      for (int i = 0; i < 8; ++i)
+        a[group + i / 2 % 2 * 8][2 * in_group + i % 2 + i / 4 * 8] = input(lanes[l]->a, i);
+      for (int i = 0; i < 4; ++i)
+        b[2 * in_group + i % 2 + i / 2 * 8][group] = input(lanes[l]->b, i);
+    } else {
+      for (int i = 0; i < 4; ++i)
+        a[group + i % 2 * 8][in_group + i / 2 * 4] = input(lanes[l]->a, i);
+      for (int i = 0; i < 2; ++i) b[in_group + i * 4][group] = input(lanes[l]->b, i);
+    }
+  }
+  for (int l = 0; l < 32; ++l)
+    for (int i = 0; i < 4; ++i) {
+      const int row = l / 4 + i / 2 * 8, column = l % 4 * 2 + i % 2;
+      if (lanes[l]->tile == Tile::f64_m16n8k8) {
+        double& d = static_cast<double*>(lanes[l]->d)[i];
+        for (int k = 0; k < K; ++k) d = std::fma(a[row][k], b[k][column], d);
+      } else {
+        float& d = static_cast<float*>(lanes[l]->d)[i];
+        double sum = d;
+        for (int k = 0; k < K; ++k) sum += a[row][k] * b[k][column];
+        d = towards_zero(sum);
+      }
+    }
+}
+
+void multiply_tile(const Fragments* const (&lanes)[32]) {
+  switch (lanes[0]->tile) {
+    case Tile::tf32_m16n8k8:
+      return multiply_tile<8>(lanes, [](const void* p, int i) {
+        const unsigned bits = static_cast<const unsigned*>(p)[i];
+        return double(__uint_as_float(bits & ~0x1fffu));
+      });
+    case Tile::bf16_m16n8k16:
+      return multiply_tile<16>(lanes, [](const void* p, int i) {
+        return double(__bfloat162float(static_cast<const __nv_bfloat16*>(p)[i]));
+      });
+    case Tile::f64_m16n8k8:
+      return multiply_tile<8>(
+          lanes, [](const void* p, int i) { return static_cast<const double*>(p)[i]; });
+  }
+}
+
 // ---- warp operations ----
 // Carries the operation out once all lanes it names that have not returned are waiting in it.
 void try_warp(Block& b, int warp) {
@@ -392,6 +450,15 @@ void try_warp(Block& b, int warp) {
     }
     if (!complete) continue;
     uint64_t results[32] = {};
+    if (f.wait == Wait::product) {
+      const Fragments* fragments[32];
+      for (int k = 0; k < 32; ++k) {
+        const Fiber* g = lane_of(k);
+        if (!g || g->done) fail(place(f) + " needs all 32 lanes of the warp");
+        fragments[k] = reinterpret_cast<const Fragments*>(g->value);
+      }
+      multiply_tile(fragments);
+    }
     for (int k = 0; k < count; ++k) {
       Fiber* g = lane_of(k);
       if (!(f.mask >> k & 1) || g->done) continue;
@@ -478,6 +545,18 @@ uint64_t exchange(Wait kind, const char* name, unsigned mask, uint64_t value, in
   return f.value;
 }
 
+void multiply_fragments(Tile tile, void* d, const void* a, const void* b, const char* file,
+                        int line) {
+  const Fragments mine{tile, d, a, b};
+  exchange(Wait::product, "mma.sync", ~0u, reinterpret_cast<uint64_t>(&mine), lane(), file, line);
+}
+
+float round_to_tf32(float x) {
+  const unsigned bits = __float_as_uint(x);
+  if ((bits & 0x7f800000u) == 0x7f800000u) return x;  // not finite
+  return __uint_as_float((bits + 0x1000u) & ~0x1fffu);
+}
+
 int lane() { return s.current->thread % 32; }
 unsigned active_lanes() { return s.current->block->warps[s.current->thread / 32].alive; }
 void yield() {
@@ -529,8 +608,13 @@ bool is_shared(const char*& p) {
     for (auto& b : s.living)
       if (b->cluster == mine.cluster &&
           ((p >= b->arena && p < b->arena + (where.shared_end - where.shared_begin)) ||
-           (p >= b->put_aside.data() && p < b->put_aside.data() + static_bytes())))
+           (p >= b->put_aside.data() && p < b->put_aside.data() + static_bytes()))) {
+        if (b->cluster_epoch == 0)
+          note_problem("shared memory of block " + triple(b->index) +
+                       " is used before a barrier of the cluster: the block may not have started");
+        b->last_visit = b->cluster_epoch;
         return true;
+      }
   return false;
 }
 void note_problem(const std::string& text) {
@@ -546,6 +630,7 @@ void set_order(Order o, unsigned seed) {
   random_bits.seed(seed + 1);
 }
 void set_multiprocessors(int count) { multiprocessors = count; }
+void set_capability(int major) { capability = major; }
 void leave_out(const char* file, int line) { left_out_file = file, left_out_line = line; }
 static const bool environment_read = [] {
   if (const char* o = std::getenv("CUDA_ON_CPU_ORDER"))
@@ -562,6 +647,7 @@ cudaError_t set_attribute(const void* kernel, cudaFuncAttribute attribute, int v
     if (value < 0 || size_t(value) > max_shared) return last_error = cudaErrorInvalidValue;
     shared_limit[kernel] = value;
   }
+  if (attribute == cudaFuncAttributeNonPortableClusterSizeAllowed) large_clusters[kernel] = value;
   return cudaSuccess;
 }
 cudaError_t occupancy(int* blocks, int threads, size_t shared) {
@@ -569,6 +655,25 @@ cudaError_t occupancy(int* blocks, int threads, size_t shared) {
   *blocks = threads < 1 || threads > 1024 || shared > max_shared
                 ? 0
                 : std::min({32, 64 / warps, int((228 << 10) / (shared + 1024))});
+  return cudaSuccess;
+}
+
+// Every multiprocessor counts; a GPU's clusters lie in groups of multiprocessors, which may leave some out.
+cudaError_t active_clusters(int* clusters, const void* kernel, const cudaLaunchConfig_t& config) {
+  unsigned size = 1;
+  for (unsigned i = 0; i < config.numAttrs; ++i)
+    if (config.attrs[i].id == cudaLaunchAttributeClusterDimension) {
+      const auto& dim = config.attrs[i].val.clusterDim;
+      size = dim.x * dim.y * dim.z;
+    }
+  const auto large = large_clusters.find(kernel);
+  const bool large_allowed = large != large_clusters.end() && large->second;
+  if (size == 0 || size > (large_allowed ? 16u : 8u) || (size > 1 && capability < 9))
+    return last_error = cudaErrorInvalidClusterSize;
+  const dim3 block = config.blockDim;
+  int blocks = 0;
+  occupancy(&blocks, int(block.x * block.y * block.z), config.dynamicSmemBytes);
+  *clusters = blocks * multiprocessors / int(size);
   return cudaSuccess;
 }
 
@@ -595,6 +700,12 @@ cudaError_t run(const cudaLaunchConfig_t& config, const void* kernel, void (*bod
       s.cluster = a.val.clusterDim.x * a.val.clusterDim.y * a.val.clusterDim.z;
   }
   if (s.cluster == 0 || blocks % s.cluster) return last_error = cudaErrorInvalidConfiguration;
+  int clusters = 0;
+  if (s.cluster > 1) {
+    const cudaError_t error = active_clusters(&clusters, kernel, config);
+    if (error != cudaSuccess) return error;
+    if (clusters < 1) return last_error = cudaErrorInvalidClusterSize;
+  }
   int fit = 0;
   occupancy(&fit, int(threads), config.dynamicSmemBytes);
   if (s.cooperative && blocks > uint64_t(fit) * unsigned(multiprocessors))
@@ -634,6 +745,8 @@ const char* cudaGetErrorString(cudaError_t e) {
       return "invalid configuration argument";
     case cudaErrorCooperativeLaunchTooLarge:
       return "too many blocks in cooperative launch";
+    case cudaErrorInvalidClusterSize:
+      return "invalid cluster size";
     case cudaErrorLaunchFailure:
       return cuda_on_cpu::last_report();
   }
@@ -641,7 +754,8 @@ const char* cudaGetErrorString(cudaError_t e) {
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr a, int) {
   *value = a == cudaDevAttrMultiProcessorCount            ? cuda_on_cpu::multiprocessors
-           : a == cudaDevAttrComputeCapabilityMajor       ? 9
+           : a == cudaDevAttrComputeCapabilityMajor       ? cuda_on_cpu::capability
+           : a == cudaDevAttrClusterLaunch                ? cuda_on_cpu::capability >= 9
            : a == cudaDevAttrCooperativeLaunch            ? 1
            : a == cudaDevAttrMaxSharedMemoryPerBlockOptin ? int(cuda_on_cpu::max_shared)
                                                           : 0;
@@ -665,5 +779,6 @@ void cuda_on_cpu_order(int order) {
                          unsigned(order));
 }
 void cuda_on_cpu_multiprocessors(int count) { cuda_on_cpu::set_multiprocessors(count); }
+void cuda_on_cpu_capability(int major) { cuda_on_cpu::set_capability(major); }
 void cuda_on_cpu_leave_out(const char* file, int line) { cuda_on_cpu::leave_out(file, line); }
 }

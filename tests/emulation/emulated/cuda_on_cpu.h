@@ -75,7 +75,8 @@ enum cudaError_t {
   cudaErrorMemoryAllocation = 2,
   cudaErrorInvalidConfiguration = 9,
   cudaErrorLaunchFailure = 719,
-  cudaErrorCooperativeLaunchTooLarge = 720
+  cudaErrorCooperativeLaunchTooLarge = 720,
+  cudaErrorInvalidClusterSize = 912
 };
 enum cudaFuncAttribute {
   cudaFuncAttributeMaxDynamicSharedMemorySize = 8,
@@ -87,7 +88,8 @@ enum cudaDeviceAttr {
   cudaDevAttrComputeCapabilityMajor = 75,
   cudaDevAttrComputeCapabilityMinor = 76,
   cudaDevAttrCooperativeLaunch = 95,
-  cudaDevAttrMaxSharedMemoryPerBlockOptin = 97
+  cudaDevAttrMaxSharedMemoryPerBlockOptin = 97,
+  cudaDevAttrClusterLaunch = 120
 };
 enum cudaLaunchAttributeID {
   cudaLaunchAttributeCooperative = 2,
@@ -124,17 +126,31 @@ namespace cuda_on_cpu {
 enum class Order { forward, reverse, random };
 void set_order(Order order, unsigned seed = 0);  // also: CUDA_ON_CPU_ORDER=forward|reverse|<seed>
 void set_multiprocessors(int count);  // of the pretended device; also: CUDA_ON_CPU_SMS (default 4)
+void set_capability(int major);       // of the pretended device, 9 at first; clusters exist from 9 on
 void leave_out(
     const char* file,
     int line);  // the barrier there is not waited at; file: as __FILE__ ends, "" for none
 const char* last_report();  // what was wrong with the last failed launch; "" if nothing
 
-enum class Wait : int { none, block, grid, cluster, warp, shuffle, ballot };
+enum class Wait : int { none, block, grid, cluster, warp, shuffle, ballot, product };
 void barrier(Wait kind, const char* name, const char* file, int line);
 // A warp operation: every lane of `mask` hands in `value`, lane l gets the value of lane source(l).
 uint64_t exchange(Wait kind, const char* name, unsigned mask, uint64_t value, int source,
                   const char* file, int line);
 unsigned active_lanes();
+
+// mma.sync: d += a b on one tile, by a warp. A lane hands in its registers, in the layout of the PTX
+// ISA: d has 4 of them, a 4 and b 2. Inputs of TF32 lose the 13 bits that the hardware ignores. A sum
+// of floats is exact and then rounded towards zero; the hardware keeps fewer bits on the way.
+enum class Tile { tf32_m16n8k8, bf16_m16n8k16, f64_m16n8k8 };
+struct Fragments {
+  Tile tile;
+  void* d;
+  const void *a, *b;
+};
+void multiply_fragments(Tile tile, void* d, const void* a, const void* b, const char* file, int line);
+float round_to_tf32(float x);  // cvt.rna: to nearest, ties away from zero
+
 void yield();  // lets every other thread go on first: for loops that poll a flag
 char* dynamic_shared();
 char* shared_piece(int number, size_t offset,
@@ -147,6 +163,7 @@ cudaError_t run(const cudaLaunchConfig_t& config, const void* kernel, void (*bod
                 void* arguments);
 cudaError_t set_attribute(const void* kernel, cudaFuncAttribute attribute, int value);
 cudaError_t occupancy(int* blocks, int threads, size_t shared);
+cudaError_t active_clusters(int* clusters, const void* kernel, const cudaLaunchConfig_t& config);
 int lane();
 }  // namespace cuda_on_cpu
 
@@ -405,6 +422,11 @@ template <class F>
 cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, F*, int threads,
                                                           size_t shared) {
   return cuda_on_cpu::occupancy(blocks, threads, shared);
+}
+template <class F>
+cudaError_t cudaOccupancyMaxActiveClusters(int* clusters, F* kernel,
+                                           const cudaLaunchConfig_t* config) {
+  return cuda_on_cpu::active_clusters(clusters, reinterpret_cast<const void*>(kernel), *config);
 }
 cudaError_t cudaGetLastError();
 cudaError_t cudaPeekAtLastError();
