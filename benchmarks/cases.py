@@ -173,7 +173,7 @@ class OpBenchmark:
             for window in self.windows
             if full or batch == 100 or window == self.windows[0]
             for direction in ("forward", "backward")
-            for form in forms + (rounded if batch == 100 else [])
+            for form in forms + (rounded if batch <= 100 else [])
         ]
 
     def smoke(self, case: Case) -> bool:
