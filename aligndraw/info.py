@@ -23,7 +23,7 @@ from aligndraw.printable import escape
 ENVIRONMENT = {
     "ALIGNDRAW_BACKEND": f"forces one backend: {', '.join(BACKENDS)}",
     "ALIGNDRAW_ISA": f"forces the instruction set of C++ products: {', '.join(ISAS)}",
-    "ALIGNDRAW_LOOP": "forces a form of the loops on a GPU: auto, launches or persistent",
+    "ALIGNDRAW_LOOP": "forces a form of the loops on a GPU: auto, launches, persistent or cluster",
     "ALIGNDRAW_BUILD_CPP": "at installation, compiled ops: auto, 0 (no) or 1 (stop if it cannot be done)",
     "ALIGNDRAW_BUILD_CUDA": "at installation, CUDA ops: auto, 0 or 1",
     "ALIGNDRAW_CUDA_ARCHS": 'at installation, compute capabilities: "80;90", or all (default: the GPUs here)',

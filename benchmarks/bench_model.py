@@ -4,9 +4,9 @@ The forms are `eager`, the reference ops; `fastest`, the backends that the packa
 `bf16`, the same under autocast to bfloat16; `products`, the matrix products that the sizes of the model alone imply
 (products.py); where asked for, `compiled`, the reference under `torch.compile`: on a GPU the whole loop, on a CPU one
 step of it, called T times, since there the whole takes the compiler longer than anyone would wait. On a GPU also
-`triton`, whose loops are made of its ops' kernels, and the two forms of the loops in C++, `launches` for each step and
-all steps `persistent` in one, of which `fastest` takes one by itself, with and without `_bf16`; and `eager_tf32` and
-`launches_tf32`, whose products are of factors rounded to TF32.
+`triton`, whose loops are made of its ops' kernels, and the forms of the loops in C++, `launches` for each step and all
+steps in one launch, `persistent` or `cluster`, of which `fastest` takes one by itself, with and without `_bf16`; and
+`eager_tf32` and `launches_tf32`, whose products are of factors rounded to TF32.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from aligndraw.training.precision import float32_products
 
 PRESETS = ("quick", "mnist", "coco")
 BATCHES = {"cpu": (1, 16, 100), "cuda": (1, 16, 100, 1024)}
-DESIGNS = ("launches", "persistent")  # forms of the loops on a GPU: what ALIGNDRAW_LOOP says
+DESIGNS = ("launches", "persistent", "cluster")  # forms of the loops on a GPU: what ALIGNDRAW_LOOP says
 Results = dict[str, list[Tensor]]
 
 

@@ -23,7 +23,7 @@ def op_benchmarks() -> list[Any]:
 def plan(stage: str, device: str) -> list[Pair]:
     """(benchmark, case) in the order in which they are worth having.
 
-    The persistent loops, whose barriers can hang, come after the other forms of their batch and presets. On a CPU,
+    The loops of one launch, whose barriers can hang, come after the other forms of their batch and presets. On a CPU,
     which a dry run takes, all sizes are small.
     """
     pairs = {"ops": _ops, "model": _model, "more ops": _more_ops, "more model": _more_model, "compiled": _compiled}
@@ -77,7 +77,7 @@ def _all_models(device: str) -> list[Pair]:
 
     def rank(pair: Pair) -> tuple[int, bool, bool]:
         case = pair[1]
-        return order.index(case.batch), case.preset not in cases.PRESETS, case.form.startswith("persistent")
+        return order.index(case.batch), case.preset not in cases.PRESETS, case.form.startswith(bench_model.DESIGNS[1:])
 
     return sorted(found, key=rank)
 

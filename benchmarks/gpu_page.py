@@ -190,7 +190,8 @@ def _time(row: Mapping[str, Any]) -> list[str]:
 SECTIONS = {
     "tests": ("Tests", _tests),
     "all tests": ("Tests", _tests),
-    "persistent": ("Tests of the loops of one launch", _tests),
+    "persistent": ("Tests of the persistent loops", _tests),
+    "cluster": ("Tests of the loops in clusters", _tests),
     "ops": ("Ops", _measured),
     "more ops": ("Ops", _measured),
     "model": ("Model", _measured),

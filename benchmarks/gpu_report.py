@@ -34,7 +34,7 @@ from typing import Any
 from gpu_command import NOT_MEASURED, Report, Runner, last_json, run
 from gpu_page import markdown
 from gpu_stages import AGAIN, read_lines
-from gpu_tools import DEVICE_TESTS, PERSISTENT, QUICK, REST, ROOT, counters, install, sanitizer, tests
+from gpu_tools import CLUSTER, DEVICE_TESTS, PERSISTENT, QUICK, REST, ROOT, counters, install, sanitizer, tests
 from report import identity, write_text
 
 FACTS = ("plan", "machine", "ceilings", "stage_seconds", "stage_failed", "after")  # of a measurement, beside its rows
@@ -125,19 +125,20 @@ def profile(report: Report, seconds: float) -> dict[str, Any]:
 # In this order; the last one takes what time is left.
 BRIEF = {
     "install": Stage(60, "whether the package runs here", install),
-    "tests": Stage(60, "each kernel against float64, without float16; Triton's once", tests(DEVICE_TESTS, "-k", QUICK)),
-    "persistent": Stage(30, "the loops of one launch against float64", tests(DEVICE_TESTS, "-x", "-k", PERSISTENT)),
+    "tests": Stage(55, "each kernel against float64, without float16; Triton's once", tests(DEVICE_TESTS, "-k", QUICK)),
+    "persistent": Stage(25, "the persistent loops against float64", tests(DEVICE_TESTS, "-x", "-k", PERSISTENT)),
+    "cluster": Stage(25, "the loops in clusters against float64", tests(DEVICE_TESTS, "-x", "-k", CLUSTER)),
     "ops": Stage(40, "each op and its gradient at batch 100: PyTorch, CUDA, Triton", measured("ops")),
     "model": Stage(120, "MNIST's and COCO's training at batch 100 in all forms; sampling", measured("model")),
     "profile": Stage(15, "the kernels of one replayed update", profile),
-    "paper": Stage(85, "the paper's training by the clock on the wall", paper),
+    "paper": Stage(70, "the paper's training by the clock on the wall", paper),
     "counters": Stage(40, "hardware counters of the three largest kernels", counters),
     "sanitizer": Stage(30, "memcheck of one call of each CUDA kernel", sanitizer(("memcheck", ["cuda"]))),
 }
 BOTH = (("memcheck", ["triton"]), ("racecheck", ["cuda"]))
 OTHERS = {
     "install": Stage(60, "whether the package runs here", install),
-    "all tests": Stage(90, "every device test, persistent ones apart", tests(DEVICE_TESTS, "-k", REST)),
+    "all tests": Stage(90, "every device test but those of the loops of one launch", tests(DEVICE_TESTS, "-k", REST)),
     "more ops": Stage(90, "each op at batches 1 to 1024, and under torch.compile", measured("more ops")),
     "more model": Stage(110, "all presets at batches 1 to 1024 in the forms that are left", measured("more model")),
     "compiled": Stage(150, "the model under torch.compile", measured("compiled")),

@@ -60,11 +60,11 @@ def _installed(report: Report, paths: Sequence[Path], seconds: float) -> Done:
 DEVICE_TESTS = ROOT / "tests/ops/test_device.py"
 # Every kernel in C++ in three dtypes, and each kernel of Triton, which compiles it anew for each dtype, once.
 QUICK = (
-    "not fp16 and not persistent and not -reference- and not test_the_same_bits_every_time and "
+    "not fp16 and not persistent and not cluster and not -reference- and not test_the_same_bits_every_time and "
     "(not triton or (test_as_exact and fp32-odd-trained) or (test_the_loops and odd-True))"
 )
-PERSISTENT = "persistent"  # its barriers can hang
-REST = "not persistent"
+PERSISTENT, CLUSTER = "persistent", "cluster"  # their barriers can hang
+REST = "not persistent and not cluster"
 
 # Python puts the folder that it runs in before the installed package. A dry run collects tests as if CUDA were there.
 PYTEST = """

@@ -144,8 +144,8 @@ def unroll(
     The forward keeps a tape for the backward, without filterbanks. The backward repeats no product, and makes the
     gradient of each weight as one product over all steps. On the reference the op is the loop of the reference ops,
     with PyTorch's gradient. On a GPU the environment variable ALIGNDRAW_LOOP forces the form of the C++ loop:
-    "launches" per step, or one "persistent" launch each way for all steps. "auto" takes launches, since no GPU has
-    shown the other form to be faster.
+    "launches" per step, or one launch each way for all steps, "persistent" or in a "cluster" of blocks per 16 captions.
+    "auto" takes launches, since no GPU has shown another form to be faster.
 
     Args:
         image: x, [B, C, H, W], float32 or float64; all floating tensors have one dtype.

@@ -1,9 +1,11 @@
-// unroll on a GPU, in one of two forms: 8 launches per step forward and 9 back, four of them
-// products each way; or one launch each way for all steps. All weights of a state are stacked for
+// unroll on a GPU, in one of three forms: 8 launches per step forward and 9 back, four of them
+// products each way; or one launch each way for all steps, of a grid that waits as a whole or of
+// clusters. All weights of a state are stacked for
 // one product (StackedWeights).
 #include "unroll.h"
 
 #include "../unroll_arrays.h"
+#include "cluster_work.h"
 #include "work.h"
 
 namespace aligndraw::cuda {
@@ -124,7 +126,10 @@ void run_forward(const UnrollPointers<T>& in, const UnrollOutputs<T>& out, Work<
   work.zero(out.encoder_c, B * s.encoder);
   work.zero(out.decoder_c, B * s.decoder);
   const auto make_grid = [&] { return forward_grid<T>(s, work.rounds()); };
-  if (const auto grid = one_launch("unroll", persistent_training, make_grid)) {
+  const auto make_clusters = [&] { return cluster_forward_grid<T>(s, work.rounds()); };
+  if (const auto grid = clusters("unroll", make_clusters)) {
+    cluster::forward(loop, *grid, work);
+  } else if (const auto grid = one_launch("unroll", persistent_training, make_grid)) {
     loop.head_products = {work.allocate(B * s.heads()), s.heads()};
     work.check(launch_forward(loop, work.rounds(), *grid, work.stream()));
   } else {
@@ -195,7 +200,10 @@ void run_backward(const UnrollPointers<T>& in, const UnrollTape<T>& tape,
     work.zero(loop.encoder(t).data, B * of_encoder);
   }
   const auto make_grid = [&] { return backward_grid<T>(s, work.rounds()); };
-  if (const auto grid = one_launch("unroll_backward", persistent_training, make_grid))
+  const auto make_clusters = [&] { return cluster_backward_grid<T>(s, work.rounds()); };
+  if (const auto grid = clusters("unroll_backward", make_clusters))
+    cluster::backward(loop, *grid, work);
+  else if (const auto grid = one_launch("unroll_backward", persistent_training, make_grid))
     work.check(launch_backward(loop, work.rounds(), *grid, work.stream()));
   else
     backward_by_launches(loop, work);

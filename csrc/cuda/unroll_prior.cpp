@@ -1,7 +1,9 @@
-// Sampling on a GPU: 4 launches per step, two of them products, or one launch for all steps.
+// Sampling on a GPU: 4 launches per step, two of them products, or one launch for all steps, of a
+// grid that waits as a whole or of clusters.
 #include "unroll_prior.h"
 
 #include "../unroll_arrays.h"
+#include "cluster_work.h"
 #include "work.h"
 
 namespace aligndraw::cuda {
@@ -23,7 +25,10 @@ void run(const UnrollPriorPointers<T>& in, const UnrollPriorOutputs<T>& out, Wor
   const PriorLoop<T> loop{.in = in, .out = out, .word_gates = word_gates};
   T* const z = work.allocate(B * s.latents);
   const auto make_grid = [&] { return persistent_grid<T>(s); };
-  if (const auto grid = one_launch("unroll_prior", B <= persistent_batch, make_grid)) {
+  const auto make_clusters = [&] { return cluster_prior_grid<T>(s); };
+  if (const auto grid = clusters("unroll_prior", make_clusters)) {
+    cluster::sample(loop, z, *grid, work);
+  } else if (const auto grid = one_launch("unroll_prior", B <= persistent_batch, make_grid)) {
     const PersistentPrior<T> persistent{
         .loop = loop,
         .h = work.allocate(2 * B * n),

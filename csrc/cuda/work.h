@@ -1,5 +1,5 @@
 // What the drivers of the loops call: PyTorch's memory, matrix products and checked launches; and
-// the choice between the two forms of a loop.
+// the choice among the three forms of a loop.
 #pragma once
 #include <cstdlib>
 #include <optional>
@@ -13,20 +13,39 @@
 
 namespace aligndraw::cuda {
 
-// Returns the grid of one launch for all steps, or nothing where the loop takes launches per step.
-// ALIGNDRAW_LOOP forces "launches" or "persistent", for comparisons. "auto" takes one launch where
-// it does so `by_itself` and make_grid() finds enough shared memory.
-template <class MakeGrid>
-std::optional<LaunchGrid> one_launch(const char* op, bool by_itself, const MakeGrid& make_grid) {
+// The form of a loop. ALIGNDRAW_LOOP forces one, for comparisons.
+enum class LoopForm { automatic, launches, persistent, cluster };
+
+inline LoopForm loop_form() {
   const char* const variable = std::getenv("ALIGNDRAW_LOOP");
   const std::string_view form = variable && *variable ? variable : "auto";
-  if (form != "auto" && form != "launches" && form != "persistent")
-    fail("ALIGNDRAW_LOOP must be auto, launches or persistent, got '", form, "'");
-  if (form == "launches" || (form == "auto" && !by_itself)) return {};
+  if (form == "auto") return LoopForm::automatic;
+  if (form == "launches") return LoopForm::launches;
+  if (form == "persistent") return LoopForm::persistent;
+  if (form == "cluster") return LoopForm::cluster;
+  fail("ALIGNDRAW_LOOP must be auto, launches, persistent or cluster, got '", form, "'");
+}
+
+// Returns the grid of one launch for all steps, or nothing where the loop takes another form.
+// "auto" takes one launch where it does so `by_itself` and make_grid() finds enough shared memory.
+template <class MakeGrid>
+std::optional<LaunchGrid> one_launch(const char* op, bool by_itself, const MakeGrid& make_grid) {
+  const bool forced = loop_form() == LoopForm::persistent;
+  if (!forced && (loop_form() != LoopForm::automatic || !by_itself)) return {};
   const LaunchGrid grid = make_grid();
   if (!grid.reason) return grid;
-  if (form == "persistent") fail(op, ": ALIGNDRAW_LOOP=persistent cannot be: ", grid.reason);
+  if (forced) fail(op, ": ALIGNDRAW_LOOP=persistent cannot be: ", grid.reason);
   return {};
+}
+
+// The same for clusters of blocks, which no loop takes by itself: no GPU has shown them to be
+// faster.
+template <class MakeGrid>
+std::optional<LaunchGrid> clusters(const char* op, const MakeGrid& make_grid) {
+  if (loop_form() != LoopForm::cluster) return {};
+  const LaunchGrid grid = make_grid();
+  if (grid.reason) fail(op, ": ALIGNDRAW_LOOP=cluster cannot be: ", grid.reason);
+  return grid;
 }
 
 // A GEMM operand: as it is, or rounded to bfloat16.

@@ -145,9 +145,10 @@ def test_the_forms_of_the_loops_stand_against_each_other(monkeypatch):
     for case in bench_model.BENCHMARK.cases("cuda"):
         if case.op in forms and case.batch == 1024 and case.preset == "coco":
             forms[case.op].add(case.form)
-    designs = {"launches", "persistent", "triton"}
+    designs = {"launches", "persistent", "cluster", "triton"}
     assert forms["sample"] == {"eager", "compiled", "fastest", "products"} | designs
-    rounded = {"eager_bf16", "bf16", "launches_bf16", "persistent_bf16", "eager_tf32", "launches_tf32"}
+    rounded = {f"{form}_bf16" for form in ("eager", "launches", "persistent", "cluster")}
+    rounded |= {"bf16", "eager_tf32", "launches_tf32"}
     assert forms["train"] == forms["sample"] | rounded
     assert not designs & {case.form for case in bench_model.BENCHMARK.cases("cpu")}
 

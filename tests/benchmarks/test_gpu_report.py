@@ -189,7 +189,8 @@ def test_a_whole_run(report, tmp_path):
     code, results, page = report(machine, "--commit", "f00")
     assert code == 0
     assert {stage: found["status"] for stage, found in results["stages"].items()} == dict.fromkeys(
-        ("install", "tests", "persistent", "ops", "model", "profile", "paper", "counters", "sanitizer"), "done"
+        ("install", "tests", "persistent", "cluster", "ops", "model", "profile", "paper", "counters", "sanitizer"),
+        "done",
     )
     assert "ACME X100 (80GB), driver 1.2, CUDA 13.0" in page and "commit f00." in page
     assert "At the start: clocks.sm 345 MHz." in page and "After measuring: clocks.sm 1980 MHz." in page

@@ -29,7 +29,7 @@ def test_the_quick_selection_has_every_kernel_and_triton_once(collected):
     found = collected(gpu_tools.QUICK)
     exact = [parameters for function, parameters in found if function.startswith("test_as_exact")]
     ops = ("read", "write", "attend", "lstm_gates", "latent")
-    assert not [p for _, p in found if "fp16" in p or "persistent" in p]
+    assert not [p for _, p in found if "fp16" in p or "persistent" in p or "cluster" in p]
     assert {p.split("-")[0] for p in exact if "-cuda-" in p} == set(ops)
     assert {p.split("-")[2] for p in exact if "-cuda-" in p} == {"fp32", "fp64", "bf16"}
     assert sorted(p for p in exact if "triton" in p) == sorted(f"{op}-triton-fp32-odd-trained" for op in ops)
@@ -37,6 +37,7 @@ def test_the_quick_selection_has_every_kernel_and_triton_once(collected):
     assert [p for p in loops if "triton" in p] == ["triton-odd-True"] and len(loops) == 13
 
 
-def test_the_persistent_loops_are_tested_apart(collected):
-    found = collected(gpu_tools.PERSISTENT)
-    assert len(found) == 17 and all(parameters.startswith("persistent") for _, parameters in found)
+@pytest.mark.parametrize("form", ["persistent", "cluster"])
+def test_the_loops_of_one_launch_are_tested_apart(collected, form):
+    found = collected({"persistent": gpu_tools.PERSISTENT, "cluster": gpu_tools.CLUSTER}[form])
+    assert len(found) == 17 and all(parameters.startswith(form) for _, parameters in found)

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or shutil.which(emulated_cuda.compiler()) is None, reason="g++ on Linux is not here"
 )
 
-FORMS = ("launches", "persistent")
+FORMS = ("launches", "persistent", "cluster")
 LOOPS = {"drawn": loop_cases.drawn, "sampled": loop_cases.sampled}
 
 
@@ -124,9 +124,10 @@ def test_the_tape_of_captions_is_that_of_the_cpu(emulation):
     assert all(loop_cases.error(ours, theirs) < 1e-12 for ours, theirs in zip(*tapes, strict=True))
 
 
-@pytest.mark.parametrize("forms", [FORMS, FORMS[::-1]])
+@pytest.mark.parametrize("forms", list(itertools.permutations(FORMS, 2)))
 @pytest.mark.parametrize("shape", ["odd", "wide"])
 def test_a_backward_of_one_form_goes_with_a_forward_of_the_other(emulation, monkeypatch, shape, forms):
+    emulation.multiprocessors(8)
     args = loop_cases.make(shape)
     monkeypatch.setenv("ALIGNDRAW_LOOP", forms[0])
     found = loop_cases.drawn(args, between=lambda: monkeypatch.setenv("ALIGNDRAW_LOOP", forms[1]))
@@ -194,6 +195,7 @@ def test_arguments_are_checked(emulation):
 @pytest.mark.parametrize(("loop", "by_itself"), [("drawn", "launches"), ("sampled", "persistent")])
 def test_the_form(emulation, monkeypatch, loop, by_itself):
     """By itself sampling a small batch is one launch; the results tell no more than rounding."""
+    emulation.multiprocessors(8)
     args = loop_cases.make("odd", dtype=torch.float32)
     found = {}
     for form in ("auto", "", *FORMS):
@@ -201,9 +203,10 @@ def test_the_form(emulation, monkeypatch, loop, by_itself):
         found[form] = LOOPS[loop](args)
     assert all(torch.equal(a, b) for a, b in zip(found["auto"], found[by_itself]))
     assert all(torch.equal(a, b) for a, b in zip(found[""], found["auto"]))
-    assert any(not torch.equal(a, b) for a, b in zip(found["launches"], found["persistent"]))
+    for one, other in itertools.combinations(FORMS, 2):
+        assert any(not torch.equal(a, b) for a, b in zip(found[one], found[other]))
     monkeypatch.setenv("ALIGNDRAW_LOOP", "fast")
-    with pytest.raises(RuntimeError, match="must be auto, launches or persistent, got 'fast'"):
+    with pytest.raises(RuntimeError, match="must be auto, launches, persistent or cluster, got 'fast'"):
         LOOPS[loop](args)
 
 
@@ -247,15 +250,21 @@ def test_rounded_weights_take_half_the_room(emulation, monkeypatch):
         assert loop_cases.error(ours, reference) < 0.05
 
 
+# Shape, multiprocessors and sizes. On one multiprocessor more captions than a tile of a product has are one block's. In
+# clusters several blocks have parts of each product.
+BY_GRID = [("odd", 4, {}), ("wide", 4, {}), ("tiles", 4, {}), ("wide", 1, {})]
+BY_CLUSTERS = [("odd", 8, {"n": 40, "e": 40, "z": 40}), ("tiles", 8, {})]
+
+
 @pytest.mark.parametrize(("file", "line"), emulated_cuda.barriers(of_loops=True))
 def test_no_barrier_can_be_left_out(emulation, monkeypatch, file, line):
     emulation.leave_out(f"/{file}", line)
-    with pytest.raises(RuntimeError, match="CUDA: (race|uninitialised shared memory)"):
-        # On one multiprocessor more captions than a tile of a product has are one block's.
-        cases = (("odd", 4), ("wide", 4), ("tiles", 4), ("wide", 1))
-        for (shape, multiprocessors), form in itertools.product(cases, FORMS[::-1]):
+    in_clusters = file.startswith("cluster")
+    cases = itertools.product(*((BY_CLUSTERS, ["cluster"]) if in_clusters else (BY_GRID, FORMS[1::-1])))
+    with pytest.raises(RuntimeError, match="CUDA: (race|uninitialised shared memory|shared memory of block)"):
+        for (shape, multiprocessors, sizes), form in cases:
             monkeypatch.setenv("ALIGNDRAW_LOOP", form)
             emulation.multiprocessors(multiprocessors)
-            args = loop_cases.make(shape, dtype=torch.float32)
+            args = loop_cases.make(shape, dtype=torch.float32, **sizes)
             loop_cases.sampled(args)
             loop_cases.drawn(args)

@@ -18,7 +18,8 @@ def measured():
 
 
 def test_every_op_and_loop_is_there(measured):
-    loops = {"loop", "unroll_forward", "unroll_backward", *ops.LOOPS}
+    in_clusters = {f"cluster_{part}" for part in ("weights", "prior", "forward", "backward")}
+    loops = {"loop", "unroll_forward", "unroll_backward", *in_clusters, *ops.LOOPS}
     assert {name.split(":")[0] for name in measured} == {op.removesuffix("_gates") for op in ops.OPS} | loops
 
 

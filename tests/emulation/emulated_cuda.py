@@ -121,7 +121,8 @@ def barriers(of_loops: bool) -> list[tuple[str, int]]:
 
     found = []
     for source in sorted(CSRC.glob("cuda/*")):
-        if (source.stem in ("loop", "persistent", "unroll_forward", "unroll_backward", *ops.LOOPS)) != of_loops:
+        in_loop = ("loop", "persistent", "unroll_forward", "unroll_backward", *ops.LOOPS)
+        if (source.stem in in_loop or source.stem.startswith("cluster")) != of_loops:
             continue
         for number, line in enumerate(source.read_text().splitlines(), 1):
             found += [(source.name, number)] * len(re.findall(r"__sync\w+\(|\.sync\(", line.split("//")[0]))

@@ -17,7 +17,8 @@ if __name__ == "__main__":
     ]
     for op, args in cases:
         cuda_cases.check(op, args)
-    forms = [("persistent", False), ("persistent", True), ("launches", True)]
+    emulation.multiprocessors(16)
+    forms = [("persistent", False), ("persistent", True), ("launches", True), ("cluster", False), ("cluster", True)]
     loops = [(*loop_cases.SHAPES, *loop_cases.LARGE), (True, False), forms]
     for shape, align, (form, bf16) in itertools.product(*loops):
         os.environ["ALIGNDRAW_LOOP"] = form

@@ -106,6 +106,8 @@ def with_form(monkeypatch, form):
     """Asks for a form of the loops on a GPU."""
     if reason := missing_reason("unroll", served_by(form), "cuda"):
         pytest.skip(reason)
+    if form == "cluster" and torch.cuda.get_device_capability()[0] < 9:
+        pytest.skip("clusters begin with compute capability 9.0")
     if form != "triton":
         monkeypatch.setenv("ALIGNDRAW_LOOP", form)
 
@@ -127,7 +129,7 @@ def loop_results(args, device):
 
 @pytest.mark.parametrize("align", [True, False])
 @pytest.mark.parametrize("shape", [*loop_cases.SHAPES, *loop_cases.LARGE])
-@pytest.mark.parametrize("form", ["launches", "triton", "persistent"])
+@pytest.mark.parametrize("form", ["launches", "triton", "persistent", "cluster"])
 def test_the_loops_equal_the_steps(monkeypatch, shape, align, form):
     with_form(monkeypatch, form)
     args = loop_cases.make(shape, align)
@@ -138,7 +140,7 @@ def test_the_loops_equal_the_steps(monkeypatch, shape, align, form):
             assert ours.shape == theirs.shape and loop_cases.error(ours, theirs) < 1e-11
 
 
-@pytest.mark.parametrize("form", ["launches", "triton", "persistent"])
+@pytest.mark.parametrize("form", ["launches", "triton", "persistent", "cluster"])
 def test_a_loop_gives_the_same_bits_every_time(monkeypatch, form):
     with_form(monkeypatch, form)
     args = loop_cases.make("wide", dtype=torch.float32)
@@ -149,7 +151,7 @@ def test_a_loop_gives_the_same_bits_every_time(monkeypatch, form):
                 assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("form", ["launches", "persistent"])
+@pytest.mark.parametrize("form", ["launches", "persistent", "cluster"])
 def test_a_loop_of_rounded_products_is_as_the_reference(monkeypatch, form):
     with_form(monkeypatch, form)
     args = loop_cases.make("wide", dtype=torch.float32, bf16=True)
@@ -163,7 +165,7 @@ def test_a_loop_of_rounded_products_is_as_the_reference(monkeypatch, form):
 
 
 @pytest.mark.parametrize("bf16", [False, True])
-@pytest.mark.parametrize("form", ["launches", "persistent"])
+@pytest.mark.parametrize("form", ["launches", "persistent", "cluster"])
 def test_a_loop_and_its_gradient_can_be_captured(monkeypatch, form, bf16):
     with_form(monkeypatch, form)
     args = loop_arguments(loop_cases.make("wide", dtype=torch.float32, bf16=bf16), "cuda")
@@ -183,7 +185,7 @@ def test_a_loop_and_its_gradient_can_be_captured(monkeypatch, form, bf16):
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("form", ["launches", "persistent"])
+@pytest.mark.parametrize("form", ["launches", "persistent", "cluster"])
 def test_a_graphed_sampler_draws_what_sample_draws(monkeypatch, form):
     with_form(monkeypatch, form)
     torch.manual_seed(0)

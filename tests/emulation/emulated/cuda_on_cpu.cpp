@@ -551,12 +551,6 @@ void multiply_fragments(Tile tile, void* d, const void* a, const void* b, const 
   exchange(Wait::product, "mma.sync", ~0u, reinterpret_cast<uint64_t>(&mine), lane(), file, line);
 }
 
-float round_to_tf32(float x) {
-  const unsigned bits = __float_as_uint(x);
-  if ((bits & 0x7f800000u) == 0x7f800000u) return x;  // not finite
-  return __uint_as_float((bits + 0x1000u) & ~0x1fffu);
-}
-
 int lane() { return s.current->thread % 32; }
 unsigned active_lanes() { return s.current->block->warps[s.current->thread / 32].alive; }
 void yield() {
@@ -658,7 +652,8 @@ cudaError_t occupancy(int* blocks, int threads, size_t shared) {
   return cudaSuccess;
 }
 
-// Every multiprocessor counts; a GPU's clusters lie in groups of multiprocessors, which may leave some out.
+// Every multiprocessor counts; a GPU's clusters lie in groups of multiprocessors, which may leave
+// some out.
 cudaError_t active_clusters(int* clusters, const void* kernel, const cudaLaunchConfig_t& config) {
   unsigned size = 1;
   for (unsigned i = 0; i < config.numAttrs; ++i)

@@ -126,7 +126,7 @@ namespace cuda_on_cpu {
 enum class Order { forward, reverse, random };
 void set_order(Order order, unsigned seed = 0);  // also: CUDA_ON_CPU_ORDER=forward|reverse|<seed>
 void set_multiprocessors(int count);  // of the pretended device; also: CUDA_ON_CPU_SMS (default 4)
-void set_capability(int major);       // of the pretended device, 9 at first; clusters exist from 9 on
+void set_capability(int major);  // of the pretended device, 9 at first; clusters exist from 9 on
 void leave_out(
     const char* file,
     int line);  // the barrier there is not waited at; file: as __FILE__ ends, "" for none
@@ -139,17 +139,17 @@ uint64_t exchange(Wait kind, const char* name, unsigned mask, uint64_t value, in
                   const char* file, int line);
 unsigned active_lanes();
 
-// mma.sync: d += a b on one tile, by a warp. A lane hands in its registers, in the layout of the PTX
-// ISA: d has 4 of them, a 4 and b 2. Inputs of TF32 lose the 13 bits that the hardware ignores. A sum
-// of floats is exact and then rounded towards zero; the hardware keeps fewer bits on the way.
+// mma.sync: d += a b on one tile, by a warp. A lane hands in its registers, in the layout of the
+// PTX ISA: d has 4 of them, a 4 and b 2. Inputs of TF32 lose the 13 bits that the hardware ignores.
+// A sum of floats is exact and then rounded towards zero; the hardware keeps fewer bits on the way.
 enum class Tile { tf32_m16n8k8, bf16_m16n8k16, f64_m16n8k8 };
 struct Fragments {
   Tile tile;
   void* d;
   const void *a, *b;
 };
-void multiply_fragments(Tile tile, void* d, const void* a, const void* b, const char* file, int line);
-float round_to_tf32(float x);  // cvt.rna: to nearest, ties away from zero
+void multiply_fragments(Tile tile, void* d, const void* a, const void* b, const char* file,
+                        int line);
 
 void yield();  // lets every other thread go on first: for loops that poll a flag
 char* dynamic_shared();
