@@ -190,7 +190,7 @@ class Pipeline:
 
     @property
     def reader(self) -> CaptionReader:
-        """The reader of captions: the sentence encoder's, or the vocabulary."""
+        """Reads captions for the model: by its sentence encoder, or by the vocabulary."""
         return self.sentences or self.vocabulary
 
     def read(self, examples: Examples) -> Examples:
