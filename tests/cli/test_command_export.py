@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 from refusals import refused
 
 from aligndraw import Pipeline
@@ -40,7 +41,7 @@ def test_with_a_sharpener(command, scenes, scenes_sharpener, tmp_path):
 
 def test_a_model_whose_data_are_gone(command, model, tmp_path):
     status, _, err = command("export", model, "--out", tmp_path / "mine", "--dtype", "float32")
-    assert status == 0 and err.startswith("aligndraw: warning: unusual captions will not be noticed: ")
+    assert status == 0 and err.startswith("aligndraw: warning: the card lacks what the training data would tell: ")
     drawn = [Pipeline.from_pretrained(folder)(SEVEN, seed=0).arrays() for folder in (model, tmp_path / "mine")]
     np.testing.assert_array_equal(*drawn)
 
@@ -59,4 +60,33 @@ def test_what_is_refused(command, model, listing, tmp_path, monkeypatch, argumen
     before = listing()
     got, out, err = command("export", "--out", "new", *arguments)
     refused((got, out, err.splitlines()[-1]), status, words)
+    assert listing() == before
+
+
+def test_a_model_of_ones_own_captions(command, small, tmp_path):
+    """The card has captions of the training data."""
+    (tmp_path / "photos").mkdir()
+    random, lines = np.random.default_rng(0), ["file_name,caption"]
+    for i in range(60):
+        Image.fromarray(random.integers(0, 256, (16, 16, 3), np.uint8)).save(tmp_path / "photos" / f"{i}.png")
+        lines.append(f"{i}.png,a picture of a {('bus', 'car', 'cat')[i % 3]}")
+    (tmp_path / "photos.csv").write_text("\n".join(lines))
+    given = ("--images", tmp_path / "photos", "--captions", tmp_path / "photos.csv", "--validation", 3, "--test", 3)
+    assert command("data", "folder", *given, "--out", tmp_path / "data")[0] == 0
+    assert command("train", "captioned", "--data", tmp_path / "data", "--out", tmp_path / "run", *small)[0] == 0
+    assert command("export", tmp_path / "run", "--out", tmp_path / "mine")[::2] == (0, "")
+    card = json.loads((tmp_path / "mine" / "card.json").read_text())
+    assert len(card["captions"]) == 3
+    mine = Pipeline.from_pretrained(tmp_path / "mine")
+    assert len(mine(card["captions"])) == 3 and mine.remark("bus") != ""
+
+
+def test_nothing_is_half_written(command, model, listing, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("aligndraw.pipelines.card.Card.write", full)
+    before = listing()
+    status, out, err = command("export", model, "--out", tmp_path / "mine")
+    refused((status, out, err.splitlines()[-1]), 1, f"cannot write {tmp_path / 'mine'}: No space left on device")
     assert listing() == before
