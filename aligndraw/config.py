@@ -355,7 +355,7 @@ class EndToEndConfig(TrainingConfig):
 
 
 _MODELS = {
-    "mnist": AlignDRAWConfig(),
+    "paper": AlignDRAWConfig(),
     "coco": AlignDRAWConfig(
         image_size=(32, 32),
         channels=3,

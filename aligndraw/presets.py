@@ -31,7 +31,7 @@ PRESETS = {
     "mnist": {
         "quick": _configs("quick", "quick"),
         "best": _configs("best", "best"),
-        "paper": _configs("mnist", "paper"),
+        "paper": _configs("paper", "paper"),
     },
     "scenes": {"scenes": _configs("scenes", "scenes", "vae")},
     "captioned": {"scenes": _configs("scenes", "scenes", "vae"), "coco": _configs("coco", "coco", "coco")},

@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aligndraw.cli.failure import Failure, failing
-from aligndraw.cli.telling import tell
 from aligndraw.pipelines.card import Card
 from aligndraw.pipelines.shipped import NONE_SHIPS, shipped_models
 from aligndraw.pipelines.storage import read_reader
 from aligndraw.text import CaptionError, Vocabulary, WordPairs
 
 
-def shipped_model_for(captions: Sequence[str], file: Path | None) -> str:
-    """Returns the name of the model that ships and reads all captions, and tells it in a line on stderr.
+def shipped_model_for(captions: Sequence[str], file: Path | None) -> tuple[str, str]:
+    """Returns the name of the model that ships and reads all captions, and a line that says so.
 
     Of several, the one whose training captions are worded most like them.
 
@@ -28,12 +27,13 @@ def shipped_model_for(captions: Sequence[str], file: Path | None) -> str:
     if not models:
         raise Failure(NONE_SHIPS)
     unlike: dict[str, int] = {}
+    draws: dict[str, str] = {}
     hints: list[str] = []
     for name, folder in models.items():
         with failing(ValueError):
             (vocabulary, pairs), card = read_reader(folder), Card.read(folder)
         assert card is not None  # it makes the folder a model that ships
-        fault = _fault(vocabulary, captions, file)
+        draws[name], fault = card.draws, _fault(vocabulary, captions, file)
         if fault:
             hints += [f"{name} draws {card.draws}: {fault}", f"    captions that work: {quoted(card.captions)}"]
         else:
@@ -41,9 +41,7 @@ def shipped_model_for(captions: Sequence[str], file: Path | None) -> str:
     if not unlike:
         raise Failure("no model that ships knows all words of the captions", status=2, hints=hints)
     chosen = min(unlike, key=lambda name: unlike[name])
-    card = Card.read(models[chosen])
-    tell(f"drawn by the model {chosen}, which ships: {card.draws if card else ''}", error=True)
-    return chosen
+    return chosen, f"drawn by the model {chosen}, which ships: {draws[chosen]}"
 
 
 def quoted(captions: Sequence[str]) -> str:

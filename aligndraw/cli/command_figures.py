@@ -27,7 +27,7 @@ from aligndraw.cli.options import (
     add_sentences,
     describe_backends,
     int_at_least,
-    name_and_folder,
+    named_model,
     open_pipeline,
     path_with_suffix,
 )
@@ -87,11 +87,11 @@ def _add(
     if several:
         parser.add_argument(
             "--models",
-            type=name_and_folder,
+            type=named_model,
             nargs="+",
             required=True,
-            metavar="NAME=DIR",
-            help="folders of models, each with the name beside its pictures",
+            metavar="NAME=MODEL",
+            help="models, each with the name beside its pictures",
         )
     else:
         add_model(parser)
@@ -154,7 +154,7 @@ def _loaded(arguments: argparse.Namespace) -> Pipelines:
     if hasattr(arguments, "models"):
         folders = dict(arguments.models)
         if len(folders) < len(arguments.models):
-            raise Failure("--models must have different names: give them as NAME=DIR", status=2)
+            raise Failure("--models must have different names: give them as NAME=MODEL", status=2)
         pipelines = {
             name: Pipeline.from_pretrained(folder, arguments.device, sharpen=False) for name, folder in folders.items()
         }

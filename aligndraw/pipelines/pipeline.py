@@ -190,7 +190,7 @@ class Pipeline:
 
     @property
     def reader(self) -> CaptionReader:
-        """The reader of captions: the sentence encoder's, or the vocabulary."""
+        """Reads captions for the model: by its sentence encoder, or by the vocabulary."""
         return self.sentences or self.vocabulary
 
     def read(self, examples: Examples) -> Examples:
@@ -209,8 +209,8 @@ class Pipeline:
     def remark(self, caption: str) -> str:
         """Returns one line for a caption that is worded unlike those of the training; "" for others.
 
-        A caption is unlike them where one of its words never follows the word before it there. Models of free captions,
-        in which new pairs of words are common, say nothing.
+        A caption is unlike them where one of its words follows neither the word before it there, nor a word of the same
+        use (`WordPairs.unseen`). Models of free captions, in which new pairs of words are common, say nothing.
         """
         pairs = self._word_pairs
         unseen = pairs and pairs.unseen(self._words(caption))

@@ -1,13 +1,17 @@
 """Runs, from Python."""
 
+import json
+
 import pytest
 import torch
 
 from aligndraw import AlignDRAW, AlignDRAWConfig, TrainingConfig
-from aligndraw.data import open_data_set
+from aligndraw.data import Scenes, open_data_set
+from aligndraw.data.mnist_captions import all_captions
 from aligndraw.model.saved import load_model, save_model
 from aligndraw.pipelines import Pipeline, new_run, resumed_run, train
-from aligndraw.text import Vocabulary
+from aligndraw.pipelines.runs import training_pairs
+from aligndraw.text import Vocabulary, WordPairs
 from aligndraw.training.run import RunError
 
 TINY = AlignDRAWConfig(
@@ -122,3 +126,23 @@ def test_a_refused_folder_is_left_as_it_was(tmp_path):
     with pytest.raises(RunError, match="holds run.json already"), new(tmp_path / "a"):
         pass
     assert sorted(p for p in tmp_path.rglob("*")) == before
+
+
+def test_pairs_of_digits():
+    """All are found in half of the captions, and a held-out placement is worded as the others."""
+    pairs = training_pairs(open_data_set("mnist", validation_size=2).source)
+    assert pairs is not None and not any(pairs.unseen(caption.split()) for caption in all_captions("all"))
+    assert pairs.unseen("left of the digit".split()) == ("", "left")
+    assert WordPairs.from_dict(json.loads(json.dumps(pairs.to_dict()))) == pairs
+
+
+def test_pairs_of_scenes():
+    """Fresh captions are like them, with held-out combinations too; other wordings are not."""
+    pairs = training_pairs(Scenes())
+    assert pairs is not None
+    for combinations in ("seen", "held_out"):
+        fresh = Scenes("test", combinations).epoch(7, size=500).captions()
+        assert sum(pairs.unseen(caption.split()) is not None for caption in fresh) <= 5
+    assert "bus" not in pairs.following["green"]  # which is held out
+    for caption, pair in (("red", ("", "red")), ("a red bus red", ("bus", "red")), ("a the bus", ("a", "the"))):
+        assert pairs.unseen(caption.split()) == pair

@@ -80,6 +80,14 @@ def test_a_card(scenes, tmp_path):
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.parametrize("notes", [{"data": "mnist"}, {"data": {"name": 7}, "versions": []}, {"data": {}}])
+def test_a_card_of_foreign_notes(pipeline, tmp_path, notes):
+    pipeline.notes = notes
+    pipeline.save_pretrained(tmp_path / "a")
+    assert json.loads((tmp_path / "a" / "card.json").read_text())["captions"] == []
+    assert Pipeline.from_pretrained(tmp_path / "a").notes == notes
+
+
 def test_checksums(pipeline, tmp_path):
     """A file that is not the one of the card is refused, though it is sound in itself."""
     pipeline.save_pretrained(tmp_path / "a")
