@@ -9,7 +9,7 @@ from aligndraw.cli.failure import Failure, failing
 from aligndraw.pipelines.card import Card
 from aligndraw.pipelines.shipped import NONE_SHIPS, shipped_models
 from aligndraw.pipelines.storage import read_reader
-from aligndraw.text import CaptionError, Vocabulary, WordPairs
+from aligndraw.text import CaptionError, Vocabulary
 
 
 def shipped_model_for(captions: Sequence[str], file: Path | None) -> tuple[str, str]:
@@ -37,7 +37,8 @@ def shipped_model_for(captions: Sequence[str], file: Path | None) -> tuple[str, 
         if fault:
             hints += [f"{name} draws {card.draws}: {fault}", f"    captions that work: {quoted(card.captions)}"]
         else:
-            unlike[name] = sum(_is_unlike(vocabulary, pairs, caption) for caption in captions)
+            texts = (vocabulary.decode(vocabulary.encode(caption)).split() for caption in captions)
+            unlike[name] = sum(len(pairs.unlike(words)) for words in texts)
     if not unlike:
         raise Failure("no model that ships knows all words of the captions", status=2, hints=hints)
     chosen = min(unlike, key=lambda name: unlike[name])
@@ -64,7 +65,3 @@ def _fault(vocabulary: Vocabulary, captions: Sequence[str], file: Path | None) -
                 raise Failure(text, status=2) from error
             return text
     return ""
-
-
-def _is_unlike(vocabulary: Vocabulary, pairs: WordPairs, caption: str) -> bool:
-    return pairs.unseen(vocabulary.decode(vocabulary.encode(caption)).split()) is not None

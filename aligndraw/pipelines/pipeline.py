@@ -30,6 +30,7 @@ from aligndraw.pipelines.storage import Parts, read_folder, write_folder
 from aligndraw.text import Vocabulary, WordPairs
 from aligndraw.text.vocabulary import check_captions
 
+MAX_UNLIKE = 0.2  # the share of a caption's words that may follow others than in training, without a remark
 SEEDS = 2**32  # of calls without a seed: short enough to type
 # Called with the pipeline, the step from 0, the number of steps to come, and the values after the step.
 OnStep = Callable[["Pipeline", int, int, Mapping[str, Any]], Any]
@@ -39,7 +40,7 @@ class CaptionWarning(UserWarning):
     """A caption is worded unlike those of the training."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Pipeline:
     """A model with a reader of captions.
 
@@ -169,6 +170,10 @@ class Pipeline:
             self.save_pretrained(folder, **saving)
             return upload(folder, repository, private=private, token=token, message=commit_message)
 
+    def __repr__(self) -> str:
+        sharp = ", sharpened" if self.sharpen else ""
+        return f"<Pipeline: {self.name or 'unnamed'}, {self.model.config.title}{sharp}, {self.device}>"
+
     @property
     def device(self) -> torch.device:
         """The device of the model."""
@@ -209,14 +214,16 @@ class Pipeline:
     def remark(self, caption: str) -> str:
         """Returns one line for a caption that is worded unlike those of the training; "" for others.
 
-        A caption is unlike them where one of its words follows neither the word before it there, nor a word of the same
-        use (`WordPairs.unseen`). Models of free captions, in which new pairs of words are common, say nothing.
+        A caption is unlike them where more than a fifth of its words follow neither the word before them there, nor a
+        word of the same use (`WordPairs.unlike`). Models of free captions, in which new pairs of words are common, say
+        nothing.
         """
-        pairs = self._word_pairs
-        unseen = pairs and pairs.unseen(self._words(caption))
-        if not unseen:
+        words, pairs = self._words(caption), self._word_pairs
+        unlike = pairs.unlike(words) if pairs else []
+        if len(unlike) <= MAX_UNLIKE * len(words):
             return ""
-        after = f'has "{unseen[1]}" after "{unseen[0]}"' if unseen[0] else f'begins with "{unseen[1]}"'
+        before, word = unlike[0]
+        after = f'has "{word}" after "{before}"' if before else f'begins with "{word}"'
         return f'caption "{caption}" is worded unlike the training captions, of which none {after}'
 
     def __call__(

@@ -43,14 +43,13 @@ class WordPairs:
         new = sum(any(not first._has(*pair) for pair in pairwise((_START, *words))) for words in captions[half:])
         return cls.of(captions) if half and new <= MAX_NEW * (len(captions) - half) else None
 
-    def unseen(self, words: Sequence[str]) -> tuple[str, str] | None:
-        """Returns the first pair of a caption that is unlike those of training captions, ("", word) at its beginning.
+    def unlike(self, words: Sequence[str]) -> list[tuple[str, str]]:
+        """Returns the pairs of a caption that are unlike those of training captions, ("", word) at its beginning.
 
         A pair is like them where it is one of them, or where one of them has the second word after a word of the same
         use: one that shares half the following words of the first. So "green bus" is like "red bus" and "green car".
-        None where all pairs are like them.
         """
-        return next((pair for pair in pairwise((_START, *words)) if not self._is_like(*pair)), None)
+        return [pair for pair in pairwise((_START, *words)) if not self._is_like(*pair)]
 
     def _has(self, first: str, second: str) -> bool:
         return second in self.following.get(first, ())

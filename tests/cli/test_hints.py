@@ -80,4 +80,4 @@ def test_a_name_near_to_none(command):
 def test_a_training_notes_the_pairs_of_its_captions(train, tmp_path):
     assert train("--out", tmp_path / "run")[0] == 0
     notes = json.loads((tmp_path / "run" / "config.json").read_text())["notes"]
-    assert WordPairs.from_dict(notes["word_pairs"]).unseen(["7"]) == ("", "7")
+    assert WordPairs.from_dict(notes["word_pairs"]).unlike(["7"]) == [("", "7")]

@@ -194,11 +194,12 @@ def test_a_caption_unlike_those_of_training_warns(pipeline):
     with pytest.warns(CaptionWarning, match='^caption "seven" is worded .* of which none begins with "7"$') as told:
         pipeline(["seven", SEVEN, "seven"])
     assert len(told) == 1 and told[0].filename == __file__
-    with pytest.warns(CaptionWarning, match='none has "left" after "the"'):
-        pipeline("the digit 7 is at the left of the image")
+    with pytest.warns(CaptionWarning, match='none has "is" after "image"'):
+        pipeline("the image is of the digit")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         pipeline(SEVEN)
+        pipeline("the digit 7 is at the left of the image")  # one new pair in twelve
 
 
 def test_a_model_that_knows_no_pairs_is_silent(pipeline):
@@ -227,6 +228,11 @@ def test_a_sharpener(scenes, sharpener):
     assert scenes.sharpen is None
     assert np.abs(plain.arrays() - sharp.arrays()).max() > 0.1
     torch.testing.assert_close(plain.samples.canvases, sharp.samples.canvases)
+
+
+def test_one_line_about_it(pipeline, scenes, sharpener):
+    assert repr(pipeline) == "<Pipeline: tiny, alignDRAW, cpu>"
+    assert repr(scenes.with_sharpener(sharpener)) == "<Pipeline: tiny scenes, alignDRAW, sharpened, cpu>"
 
 
 def test_a_sharpener_for_other_pictures(pipeline, sharpener):
