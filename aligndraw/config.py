@@ -155,7 +155,7 @@ class AlignDRAWConfig(ModelConfig):
     def preset(cls, name: str) -> AlignDRAWConfig:
         """Returns a named configuration.
 
-        `mnist`, `coco`: the rows of the paper's Table 2. `quick`: MNIST with captions with a quarter of the steps,
+        `paper`, `coco`: the rows of the paper's Table 2. `quick`: MNIST with captions with a quarter of the steps,
         alignment units and latents, for a laptop; `best`: the same with 12 steps. `scenes`: 32x32 in colour, for a
         laptop. Raises ValueError for another name.
         """
