@@ -1,7 +1,7 @@
 """The documentation site, built by `sphinx-build -n -W --keep-going -c docs . build/docs`.
 
-The source folder is the root of the repository: the pages are those of the tree, and their links lead to the same places
-on the site as in the tree. A link to a file that is no page becomes a download.
+The source folder is the root of the repository: the pages are those of the tree, and their links lead to the same
+places on the site as in the tree. A link to a file that is no page becomes a download.
 """
 
 from docutils import nodes
@@ -33,7 +33,7 @@ myst_links_external_new_tab = False
 default_role = "code"  # of single backticks in docstrings
 autodoc_member_order = "bysource"
 napoleon_use_rtype = False
-# Without a network there is no list of the objects of other libraries. The public ones of the package must be documented.
+# Without a network there is no list of the objects of other libraries. Our own public ones must be documented.
 nitpick_ignore_regex = [("py:.*", r"(?!aligndraw\.).*"), ("py:.*", r"aligndraw\..*\b_\w+")]
 
 html_theme = "furo"

@@ -21,7 +21,7 @@ def listed(heading):
 
 
 def read_by_python(path):
-    """Returns the constant names that a file looks up in `os.environ`, and those of a function that does, as `_choice`."""
+    """Returns the constant names that a file looks up in `os.environ`, or by `_choice` of the build."""
     tree, found = ast.parse(path.read_text(encoding="utf-8")), set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("os.environ.get", "os.getenv", "_choice"):
