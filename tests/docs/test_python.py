@@ -105,8 +105,17 @@ BEFORE = {
 PAGES = [page for page in pages() if blocks(page, "python") and page not in NOT_HERE]
 
 
+@pytest.fixture
+def one_thread():
+    """Threads gain nothing on small tensors, and wait for each other where other programs run."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("page", PAGES)
-def test_blocks_run(page, tmp_path, monkeypatch):
+def test_blocks_run(page, tmp_path, monkeypatch, one_thread):
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     BEFORE.get(page, lambda monkeypatch: None)(monkeypatch)
