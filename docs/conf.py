@@ -19,6 +19,7 @@ include_patterns = [
     "README.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
+    "aligndraw/weights/*/README.md",
     "csrc/README.md",
     "docs/**.md",
     "tests/emulation/README.md",

@@ -26,17 +26,18 @@ def loop_arguments(attention):
     B, C, H, W, T, N, d, m, z, e, n, p, q = 3, 2, 7, 11, 4, 5, 6, 8, 9, 10, 12, 3, 4
     units = m if attention else 0
     rows = units + 2 * z + C * p**2 + 10
-    encoder = ops.EncoderWeights(*weights([(4 * e, 2 * C * q**2 + n), (4 * e, e), (4 * e,), (e,), (2 * z, e), (2 * z,)]))
+    encoder = weights([(4 * e, 2 * C * q**2 + n), (4 * e, e), (4 * e,), (e,), (2 * z, e), (2 * z,)])
     decoder = weights([(4 * n, z + d), (4 * n, n), (4 * n,), (n,), (rows, n), (rows,)])
     decoder = ops.DecoderWeights(*decoder, normal(m) if attention else None)
     words = normal(B, N if attention else 1, d)
     keys = normal(B, N, m) if attention else None
     lengths = torch.tensor([5, 1, 3])
-    return normal(B, C, H, W), normal(C, H, W), words, keys, lengths, normal(B, T, z), encoder, decoder, q, p
+    pictures = normal(B, C, H, W), normal(C, H, W)
+    return *pictures, words, keys, lengths, normal(B, T, z), ops.EncoderWeights(*encoder), decoder, q, p
 
 
 def arguments(op):
-    """Positional arguments of an op: H ≠ W, lengths of all kinds, windows on and off the image and beyond the limits."""
+    """Positional arguments of an op: H ≠ W, all kinds of lengths, windows on and off the image and beyond the limits."""
     torch.manual_seed(1)
     window = torch.cat([normal(2, 5) / 4, torch.tensor([[4.0, -6, -2, -1, 0.3], [9, -9, 17, -17, 20]]).double()])
     match op:

@@ -22,7 +22,7 @@ FOREIGN = {
     "--keep-going", "--logdir", "--no-build-isolation", "--no-logo", "--nproc-per-node",
 }  # fmt: skip
 # Names of other libraries, programs and formats, and letters of formulas.
-FOREIGN_NAMES = {"DeprecationWarning", "TORCH_TARGET_VERSION", "win32"}
+FOREIGN_NAMES = {"auditwheel", "DeprecationWarning", "TORCH_TARGET_VERSION", "win32"}
 # What commands write.
 WRITTEN = {"tables.md"}
 
