@@ -280,6 +280,10 @@ class TrainingConfig(Config):
         0.0,
         "decoupled weight decay: each update subtracts weight_decay x learning rate x W from each matrix W; 0 for none",
     )
+    flip: bool = setting(
+        False, "mirror each training picture left-right with probability 1/2, unless its caption says left or right"
+    )
+    word_dropout: float = setting(0.0, "share of the words of training captions that become [UNK]")
     ema: float = setting(
         0.0, "decay per update of a moving average of the weights, which is evaluated and saved; 0 for none"
     )
@@ -297,6 +301,8 @@ class TrainingConfig(Config):
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate!r}")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema must be at least 0 and below 1, got {self.ema!r}")
+        if not 0 <= self.word_dropout < 1:
+            raise ValueError(f"word_dropout must be at least 0 and below 1, got {self.word_dropout!r}")
         for name in ("clip_norm", "kl_warmup", "weight_decay"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)!r}")

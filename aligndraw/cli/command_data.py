@@ -78,8 +78,8 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         "--captions",
         type=Path,
         metavar="PATH",
-        help=".csv, .tsv, .txt or .jsonl with file_name and caption, and split, if the images are divided already; or a "
-        "folder with metadata.csv, metadata.jsonl or a .txt per image [the folder of the images]",
+        help=".csv, .tsv, .txt or .jsonl with file_name and caption, and split, if the images are divided already; or "
+        "a folder with metadata.csv, metadata.jsonl or a .txt per image [the folder of the images]",
     )
 
     parser = _parser(sets, "released", "the arrays that the authors of alignDRAW released", _released)

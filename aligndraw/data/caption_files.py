@@ -20,7 +20,7 @@ from aligndraw.data.image_names import ImageNames, is_image
 # Where and what: an entry by column, or a message about its fault.
 _Entries = Iterator[tuple[str, "dict[str, Any] | str"]]
 
-_EMPTY = (None, "", [])  # values of an entry that stand for none
+_EMPTY: tuple[Any, ...] = (None, "", [])  # values of an entry that stand for none
 METADATA = ("metadata.csv", "metadata.jsonl")  # tables of an image folder
 # The splits of an image folder by the names of its folders.
 _SPLIT_FOLDERS = {

@@ -49,7 +49,8 @@ def write(tmp_path):
         # with blank lines, and an index as pandas writes it
         (
             "x.csv",
-            '\n \r\n,image,caption\n0,1.jpg,"A dog , running ."\n\n\n,,\n1,1.jpg,"A ""big"" dog ."\n2,2.jpg,Two cats .\n\n',
+            '\n \r\n,image,caption\n0,1.jpg,"A dog , running ."\n\n\n,,\n1,1.jpg,"A ""big"" dog ."\n'
+            "2,2.jpg,Two cats .\n\n",
         ),
     ],
 )
