@@ -34,8 +34,8 @@ class AugmentedSource:
 
     def __init__(self, source: Source, flip: bool, word_dropout: float) -> None:
         self._source, self._flip, self._dropout = source, flip, word_dropout
-        self._unknown = source.vocabulary.index(UNKNOWN) if UNKNOWN in source.vocabulary.words else None
-        if word_dropout and self._unknown is None:
+        self._unknown = source.vocabulary.index(UNKNOWN) if UNKNOWN in source.vocabulary.words else -1
+        if word_dropout and self._unknown < 0:
             raise ValueError(f"word_dropout must be 0 for a vocabulary without {UNKNOWN}, got {word_dropout!r}")
 
     @property
@@ -54,7 +54,7 @@ class AugmentedSource:
 
 
 class _Augmented:
-    def __init__(self, examples: Any, seed: tuple[int, int], flip: bool, dropout: float, unknown: int | None) -> None:
+    def __init__(self, examples: Any, seed: tuple[int, int], flip: bool, dropout: float, unknown: int) -> None:
         self._examples, self._seed, self._flip, self._dropout, self._unknown = examples, seed, flip, dropout, unknown
 
     def __len__(self) -> int:
