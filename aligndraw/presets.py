@@ -26,6 +26,13 @@ def _configs(network: str, recipe: str, vae: str | None = None) -> dict[str, tup
     return configs
 
 
+def model_kind(config: ModelConfig) -> str:
+    """Returns the --model that trains a configuration; of another model its kind."""
+    if type(config) is not AlignDRAWConfig:
+        return config.KIND
+    return "align" if config.align else "noalign" if config.sentences == "caption" else "skipthought"
+
+
 # For each data set and preset, the models and their recipes; the first of each is the default.
 PRESETS = {
     "mnist": {

@@ -90,6 +90,23 @@ class Vocabulary:
         parts = [match[1], match[2].replace("’", "'")] if match else []
         return parts if parts and all(part in self._ids for part in parts) else [token]
 
+    def extended(self, other: Vocabulary) -> Vocabulary:
+        """Returns the vocabulary with the words of another one that it cannot express, after its own.
+
+        Captions in its own words keep their ids, unless "." is among the new words, which then ends every caption.
+
+        Raises:
+            ValueError: the other one splits captions by another rule.
+        """
+        if other.rule != self.rule:
+            raise ValueError(f"rule must be {self.rule} to extend a vocabulary of this rule of words, got {other.rule}")
+        new = (word for word in other.words if any(self._find(part) is None for part in self._parts(word)))
+        return replace(self, words=(*self.words, *new))
+
+    def has_words(self, other: Vocabulary) -> bool:
+        """Returns whether the vocabulary can express all words of another one of the same rule."""
+        return self.rule == other.rule and len(self.extended(other)) == len(self)
+
     def index(self, word: str) -> int:
         """Returns the id that `encode` gives a word; raises CaptionError if it is unknown."""
         found = self._find(word)

@@ -232,3 +232,16 @@ def test_words_must_be_a_tuple_so_that_a_vocabulary_cannot_change():
     with pytest.raises(AttributeError):
         NUMERALS.words = ("a",)
     assert len({NUMERALS, Vocabulary(NUMERALS.words)}) == 1
+
+
+def test_an_extended_vocabulary_keeps_the_ids_of_captions():
+    """A number in its other spelling, and a word with an ending, are no new words."""
+    old = Vocabulary(("seven", "dog", "'s", "a", "."))
+    words = old.extended(Vocabulary(("[UNK]", ".", "7", "dog's", "a", "cat's", "8", "eight")))
+    assert words.words == (*old.words, "[UNK]", "cat's", "8", "eight")
+    for caption in ("a dog's dog", "7 dogs".replace("dogs", "dog"), "seven", "a dog 's a ."):
+        assert words.encode(caption) == old.encode(caption)
+    assert words.has_words(old) and words.has_words(words) and not old.has_words(words)
+    with pytest.raises(ValueError, match="rule must be 2 to extend a vocabulary of this rule of words, got 1"):
+        old.extended(Vocabulary(("a",), rule=1))
+    assert not old.has_words(Vocabulary(("a",), rule=1))

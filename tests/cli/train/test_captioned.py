@@ -93,7 +93,7 @@ def test_refused(command, small, stored, tmp_path, listing):
         (("captioned", *new, "--data", stored, "--vocabulary-size", 5), 1, "vocabulary_size must be "),
         (("scenes", *new, "--image-size", 30, 30), 1, "image_size must be 32 x 32 for scenes, got (30, 30)"),
         (("scenes", *new, "--data", stored), 2, "unrecognized arguments: --data"),
-        (("captioned", *again, "--data", stored), 2, "leave out --data"),
+        (("captioned", *again, "--channels", 3), 2, "leave out --channels"),
         (("scenes", *again), 1, "holds a training on captioned images of"),
     ):
         got, out, err = command("train", *arguments)
