@@ -30,7 +30,7 @@ from aligndraw.arguments import check_int, check_seed
 from aligndraw.data.ragged import pad_rows, ranges
 from aligndraw.files import load_array, reading
 from aligndraw.json_files import FileError, entry, naming, parse_json
-from aligndraw.text import MAX_WORDS, UNKNOWN, Vocabulary, read_tokenizer
+from aligndraw.text import MAX_WORDS, Vocabulary, read_tokenizer
 
 FORMAT = "aligndraw captioned images 1"
 MANIFEST, TOKENIZER = "manifest.json", "tokenizer.json"
@@ -120,8 +120,7 @@ class CaptionedSplit:
         Raises:
             CaptionError: a caption has words that the vocabulary lacks, and it has no `[UNK]`; or too many.
         """
-        unknown = UNKNOWN if UNKNOWN in vocabulary.words else None
-        ids = [vocabulary.encode(caption, unknown=unknown) for caption in self.captions()]
+        ids = [vocabulary.encode(caption) for caption in self.captions()]
         lengths = np.array([len(caption) for caption in ids], np.int64)
         words = np.array([i for caption in ids for i in caption], np.int32)
         first = np.cumsum(lengths) - lengths

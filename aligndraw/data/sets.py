@@ -189,5 +189,6 @@ def _captioned(path: Path, validation_size: int) -> DataSet:
 
 def _is_known(vocabulary: Vocabulary, caption: str) -> bool:
     with suppress(CaptionError):
+        vocabulary.check_known([caption])
         return bool(vocabulary.encode(caption))
     return False

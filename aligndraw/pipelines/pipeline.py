@@ -36,7 +36,7 @@ OnStep = Callable[["Pipeline", int, int, Mapping[str, Any]], Any]
 
 
 class CaptionWarning(UserWarning):
-    """A caption is worded unlike those of the training."""
+    """A caption is worded unlike those of the training, or has words that they lack."""
 
 
 @dataclass(eq=False)
@@ -209,9 +209,15 @@ class Pipeline:
     def remark(self, caption: str) -> str:
         """Returns one line for a caption that is worded unlike those of the training; "" for others.
 
-        A caption is unlike them where one of its words follows neither the word before it there, nor a word of the same
-        use (`WordPairs.unseen`). Models of free captions, in which new pairs of words are common, say nothing.
+        A caption is unlike them where `[UNK]` stands for one of its words, or where one of its words follows neither the
+        word before it there, nor a word of the same use (`WordPairs.unseen`). Models of free captions, in which new
+        pairs of words are common, say nothing of pairs.
+
+        Raises:
+            CaptionError: as a call.
         """
+        if not self.sentences and (unknown := self.vocabulary.remark(caption)):
+            return unknown
         pairs = self._word_pairs
         unseen = pairs and pairs.unseen(self._words(caption))
         if not unseen:
@@ -239,7 +245,8 @@ class Pipeline:
         words.
 
         Args:
-            prompt: a caption or a list, in words of the vocabulary, or readable by the sentence encoder.
+            prompt: a caption or a list, in words of the vocabulary, or readable by the sentence encoder. Where the
+                vocabulary has `[UNK]`, it stands for other words, with a warning.
             num_images_per_prompt: at least 1.
             seed: at least 0, below 2^63. Without seed and generator one is drawn from PyTorch's generator; `seed` of
                 the result tells it.

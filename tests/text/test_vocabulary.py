@@ -67,10 +67,29 @@ def test_endings_are_split_off_where_the_vocabulary_has_them():
 
 
 def test_a_word_for_unknown_ones():
-    vocabulary = Vocabulary(("[UNK]", "a", "dog", "."))
-    assert vocabulary.encode("A cat, a dog", unknown="[UNK]") == [1, 0, 0, 1, 2, 3]
+    vocabulary, plain = Vocabulary(("[UNK]", "a", "dog", ".")), Vocabulary(("a", "dog", "."))
+    for unknown in ("[UNK]", None):
+        assert vocabulary.encode("A cat, a dog", unknown=unknown) == [1, 0, 0, 1, 2, 3]
+    assert plain.encode("A cat, a dog", unknown="dog") == [0, 1, 1, 0, 1, 2]
+    assert vocabulary.encode_batch(["a cat"])[0].tolist() == [[1, 0, 3]]
     with pytest.raises(CaptionError, match='unknown words "cat", ","'):
-        vocabulary.encode("A cat, a dog")
+        plain.encode("A cat, a dog")
+
+
+def test_unknown_words_are_named():
+    vocabulary, plain = Vocabulary(("[UNK]", "a", "dog", "7", ".")), Vocabulary(("a", "dog"))
+    assert vocabulary.unknown_words("A cat, a cat, seven dogs") == ["cat", ",", "dogs"]
+    assert vocabulary.remark("a cat dogs") == (
+        '[UNK] stands for the unknown words "cat", "dogs" in caption "a cat dogs"; the vocabulary has 5 words, '
+        'nearest: "a" for "cat"; "dog" for "dogs"'
+    )
+    assert vocabulary.remark("a dog") == plain.remark("a dog") == ""
+    vocabulary.check_known(["a dog", "seven"])
+    for refused in (lambda: vocabulary.check_known(["a dog", "a cow"]), lambda: plain.remark("a cow")):
+        with pytest.raises(CaptionError, match='unknown word "cow" in caption "a cow"'):
+            refused()
+    with pytest.raises(CaptionError, match="at least one word"):
+        vocabulary.remark(" ")
 
 
 def test_batch_is_padded_on_the_right_and_its_lengths_say_where():

@@ -73,7 +73,10 @@ def test_a_vocabulary_that_grows(command, store, trained, tmp_path, monkeypatch)
         assert not grown or (first[name][len(value) :].std() > 1e-3)  # drawn, each for itself
     after.load_state_dict({k: v for k, v in first.items() if k in after.state_dict()})
     for caption in OLD:
-        pictures = [Pipeline(m, v).draw([caption], n=2).images for m, v in ((before, old), (after, words))]
+        pictures = [
+            Pipeline(m, v)(caption, num_images_per_prompt=2, seed=0, output_type="pt").images
+            for m, v in ((before, old), (after, words))
+        ]
         assert torch.equal(*pictures)
 
     # A stop and a resume end with the same bits as a training without.
