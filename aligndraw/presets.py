@@ -14,11 +14,11 @@ from aligndraw.config import (
 def _configs(network: str, recipe: str, vae: str | None = None) -> dict[str, tuple[ModelConfig, TrainingConfig]]:
     """Returns the model and the recipe of each --model; `vae` names the recipe of the VAEs, where there are any."""
     drawing, training = AlignDRAWConfig.preset(network), TrainingConfig.preset(recipe)
-    sentence = drawing.replace(align=False)
+    sentence = drawing.replace(align=False, word_values="states")
     configs: dict[str, tuple[ModelConfig, TrainingConfig]] = {
         "align": (drawing, training),
         "noalign": (sentence, training),
-        "skipthought": (sentence, training),
+        "skipthought": (sentence, training.replace(word_dropout=0.0)),
     }
     if vae is not None:
         for kind in (FullyConnectedVAEConfig, ConvolutionalVAEConfig):
@@ -41,5 +41,9 @@ PRESETS = {
         "paper": _configs("paper", "paper"),
     },
     "scenes": {"scenes": _configs("scenes", "scenes", "vae")},
-    "captioned": {"scenes": _configs("scenes", "scenes", "vae"), "coco": _configs("coco", "coco", "coco")},
+    "captioned": {
+        "scenes": _configs("scenes", "scenes", "vae"),
+        "photos": _configs("photos", "photos", "vae"),
+        "coco": _configs("coco", "coco", "coco"),
+    },
 }

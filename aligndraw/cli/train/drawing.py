@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +20,7 @@ from aligndraw.data import BANS, open_data_set
 from aligndraw.data.sets import VALIDATION_SIZE
 from aligndraw.model.saved import CONFIG, WEIGHTS
 from aligndraw.pipelines import Job, Pipeline, config_for, new_run, resumed_run, train
+from aligndraw.pipelines.shipped import find_model, lasting_name
 from aligndraw.presets import PRESETS, model_kind
 from aligndraw.training import Update
 from aligndraw.training.run import SAMPLES
@@ -122,7 +122,8 @@ def add_to(parsers: Any) -> None:
         "captioned",
         "captioned images in a folder",
         "Trains on captioned images that `aligndraw data` has stored; they set image size, channels and vocabulary.",
-        "scenes: small; coco: the paper's model and recipe, days on a CPU",
+        "scenes: small; photos: smaller, for a few thousand photographs; coco: the paper's model and recipe, days on a "
+        "CPU",
     )
     parser.add_argument("--data", type=Path, metavar="DIR", help=f"folder that `aligndraw data` wrote; {_MOVED}")
     parser.set_defaults(moves=("data",))
@@ -142,10 +143,10 @@ def _add_set(parsers: Any, name: str, summary: str, description: str, presets: s
     parser.add_argument("--model", choices=models, help=kinds)
     drawing = {preset: configs["align"] for preset, configs in table.items()}
     start = (
-        "begin with the weights, sizes and words of the model in this folder; words that it lacks are added, and the "
+        "begin with the weights, sizes and words of a model, as for `aligndraw sample`; words that it lacks are added, "
     )
-    start += "preset gives the recipe alone"
-    parser.add_argument("--init-from", type=Path, metavar="DIR", help=start)
+    start += "and the preset gives the recipe alone"
+    parser.add_argument("--init-from", metavar="MODEL", help=start)
     add_config(parser, "model", {preset: model for preset, (model, _) in drawing.items()})
     if "fc-vae" in models:
         known = [f.name for f in fields(AlignDRAWConfig)]
@@ -179,7 +180,7 @@ def _new(arguments: argparse.Namespace, stack: ExitStack) -> Job:
     start = vocabulary = None
     if arguments.init_from is not None:
         with failing(FileNotFoundError):
-            start, vocabulary = load_start(arguments.init_from)
+            start, vocabulary = load_start(find_model(arguments.init_from))
     preset = arguments.preset or next(iter(PRESETS[name]))
     kind = model_kind(start.config) if start else arguments.model or "align"
     if arguments.model not in (None, kind):
@@ -214,7 +215,7 @@ def _new(arguments: argparse.Namespace, stack: ExitStack) -> Job:
     if start:
         check_sizes(model, start.config, f"the model in {arguments.init_from}")
         new = len(words or ()) - len(vocabulary or ())
-        begun = {"init_from": os.path.abspath(arguments.init_from), "new_words": new}
+        begun = {"init_from": lasting_name(arguments.init_from), "new_words": new}
         options |= dict(start=start, begun=begun)
     return stack.enter_context(new_run(arguments.out, model, training, found, **options))
 

@@ -155,6 +155,8 @@ def test_generated_pictures_keep_their_words(command, train, model, tmp_path):
     """Digits begin with a model of digits, not with one of other words."""
     assert train("--init-from", model, "--out", tmp_path / "run")[0] == 0
     assert load_model(tmp_path / "run")[2]["begun"] == {"init_from": str(model), "new_words": 0}
+    assert command("train", "mnist", *SHORT, "--init-from", "mnist", "--out", tmp_path / "shipped")[0] == 0
+    assert load_model(tmp_path / "shipped")[2]["begun"] == {"init_from": "mnist", "new_words": 0}
     network, vocabulary, _ = load_model(model)
     save_model(network, Vocabulary(vocabulary.words[::-1]), tmp_path / "other")
     status, _, err = train("--init-from", tmp_path / "other", "--out", tmp_path / "x")
