@@ -283,6 +283,7 @@ class TrainingConfig(Config):
     flip: bool = setting(
         False, "mirror each training picture left-right with probability 1/2, unless its caption says left or right"
     )
+    shift: int = setting(0, "most pixels by which a training picture is shifted along each side")
     word_dropout: float = setting(0.0, "share of the words of training captions that become [UNK]")
     ema: float = setting(
         0.0, "decay per update of a moving average of the weights, which is evaluated and saved; 0 for none"
@@ -321,7 +322,7 @@ class TrainingConfig(Config):
 
         `paper`, `coco`: RMSprop at 1e-3, then 1e-4 (appendix B), on MNIST with captions, and on COCO, each of its
         captions once per epoch. `quick`: Muon with a cosine schedule, for about five minutes on two cores; `best`: the
-        same for 10,080 updates; `scenes`: as quick, for 19,200 updates; `photos`: as quick, for 1,000, with mirrored
+        same for 10,080 updates; `scenes`: as quick, for 19,200 updates; `photos`: as quick, with mirrored and shifted
         pictures, dropped words and weight decay; `vae`: Adam for 12,800. Raises ValueError for another name.
         """
         return preset_named(_RECIPES, name)
@@ -431,6 +432,6 @@ _RECIPES = {
     "quick": _QUICK,
     "best": _QUICK.replace(epochs=72),
     "scenes": _QUICK.replace(epochs=96, epoch_size=12_800),
-    "photos": _QUICK.replace(epochs=5, epoch_size=12_800, weight_decay=1.0, flip=True, word_dropout=0.25),
+    "photos": _QUICK.replace(epochs=5, epoch_size=12_800, weight_decay=0.1, flip=True, shift=4, word_dropout=0.1),
     "vae": _QUICK.replace(epochs=64, epoch_size=12_800, optimizer="adam", learning_rate=1e-3, kl_warmup=0.0),
 }

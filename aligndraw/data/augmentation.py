@@ -1,13 +1,14 @@
-"""Training examples changed at random: mirrored pictures and unknown words, for data sets of few pictures.
+"""Training examples changed at random, for data sets of few pictures.
 
-Example i of an epoch is changed as (seed, epoch, i) determine, whatever its batch.
+Pictures are mirrored and shifted, and words become unknown. Example i of an epoch is changed as (seed, epoch, i)
+determine, whatever its batch.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,17 +27,18 @@ class AugmentedSource:
     Args:
         source: of examples with word ids; without `word_dropout` also with sentence vectors.
         flip: mirrors each picture left-right with probability 1/2, where its caption names neither left nor right.
+        shift: most pixels by which a picture is shifted along each side; its edge pixels fill the gap.
         word_dropout: share of the words that become `[UNK]`, which the vocabulary must have.
 
     Raises:
         ValueError: the vocabulary has no `[UNK]`.
     """
 
-    def __init__(self, source: Source, flip: bool, word_dropout: float) -> None:
-        self._source, self._flip, self._dropout = source, flip, word_dropout
-        self._unknown = source.vocabulary.index(UNKNOWN) if UNKNOWN in source.vocabulary.words else -1
-        if word_dropout and self._unknown < 0:
+    def __init__(self, source: Source, *, flip: bool = False, shift: int = 0, word_dropout: float = 0.0) -> None:
+        unknown = source.vocabulary.index(UNKNOWN) if UNKNOWN in source.vocabulary.words else -1
+        if word_dropout and unknown < 0:
             raise ValueError(f"word_dropout must be 0 for a vocabulary without {UNKNOWN}, got {word_dropout!r}")
+        self._source, self._changes = source, _Changes(flip, shift, word_dropout, unknown)
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -46,16 +48,25 @@ class AugmentedSource:
         """As `Source.epoch`."""
         examples = self._source.epoch(seed, epoch, size)
         kind = _AugmentedResident if isinstance(examples, Resident) else _Augmented
-        return kind(examples, (seed, epoch), self._flip, self._dropout, self._unknown)
+        return kind(examples, self._changes, (seed, epoch))
 
     def all_captions(self) -> Sequence[str] | None:
         """As `Source.all_captions`."""
         return self._source.all_captions()
 
 
+class _Changes(NamedTuple):
+    """The options of an `AugmentedSource`, and the id of `[UNK]`."""
+
+    flip: bool
+    shift: int
+    word_dropout: float
+    unknown: int
+
+
 class _Augmented:
-    def __init__(self, examples: Any, seed: tuple[int, int], flip: bool, dropout: float, unknown: int) -> None:
-        self._examples, self._seed, self._flip, self._dropout, self._unknown = examples, seed, flip, dropout, unknown
+    def __init__(self, examples: Any, changes: _Changes, seed: tuple[int, int]) -> None:
+        self._examples, self._changes, self._seed = examples, changes, seed
 
     def __len__(self) -> int:
         return len(self._examples)
@@ -66,33 +77,34 @@ class _Augmented:
 
     def batch(self, index: slice) -> tuple[NDArray[np.uint8], NDArray[Any], NDArray[np.int64]]:
         pictures, words, lengths = self._examples.batch(index)
-        mirrored = self._mirrored(index)[:, None, None, None]
-        return np.where(mirrored, pictures[..., ::-1], pictures), self._dropped(words, lengths, index), lengths
+        moved = _moved(torch.from_numpy(np.array(pictures)), torch.from_numpy(self._moves(index)))
+        return moved.numpy(), self._dropped(words, lengths, index), lengths
 
     def _random(self, index: slice, stream: int, count: int) -> NDArray[np.float64]:
-        """Returns numbers from 0 to 1, [B, count]; the two streams are independent."""
+        """Returns numbers from 0 to 1, [B, count]; those of other streams are independent."""
         rows = range(*index.indices(len(self)))
-        return np.array([np.random.default_rng([*self._seed, i, stream]).random(count) for i in rows]).reshape(
-            -1, count
-        )
+        found = [np.random.default_rng([*self._seed, i, stream]).random(count) for i in rows]
+        return np.array(found).reshape(-1, count)
 
-    def _mirrored(self, index: slice) -> NDArray[np.bool_]:
-        """Returns whether each picture is mirrored, [B]."""
-        if not self._flip:
-            return np.zeros(len(range(*index.indices(len(self)))), np.bool_)
+    def _moves(self, index: slice) -> NDArray[np.int64]:
+        """Returns for each picture whether it is mirrored, and its shift in rows and columns, [B, 3]."""
+        random, shift = self._random(index, 0, 3), self._changes.shift
         neutral = np.array([_SIDES.search(caption) is None for caption in self.captions(index)], np.bool_)
-        return neutral & (self._random(index, 0, 1)[:, 0] < 0.5)
+        mirrored = self._changes.flip & neutral & (random[:, 0] < 0.5)
+        shifts = np.floor(random[:, 1:] * (2 * shift + 1)).astype(np.int64) - shift
+        return np.column_stack([mirrored, shifts])
 
     def _dropped(self, words: NDArray[Any], lengths: NDArray[np.int64], index: slice) -> NDArray[Any]:
         """Returns word ids [B, N] with some of the words replaced."""
-        if not self._dropout:
+        if not self._changes.word_dropout:
             return words
         there = np.arange(words.shape[1]) < lengths[:, None]
-        return np.where(there & (self._random(index, 1, words.shape[1]) < self._dropout), self._unknown, words)
+        dropped = self._random(index, 1, words.shape[1]) < self._changes.word_dropout
+        return np.where(there & dropped, self._changes.unknown, words)
 
 
 class _AugmentedResident(_Augmented):
-    """As `Resident`: a device mirrors the pictures that it composes."""
+    """As `Resident`: a device moves the pictures that it composes."""
 
     @property
     def images(self) -> NDArray[np.uint8]:
@@ -104,9 +116,19 @@ class _AugmentedResident(_Augmented):
         return self._dropped(words, lengths, index), lengths
 
     def parts(self, index: slice) -> tuple[NDArray[np.int64], ...]:
-        return (*self._examples.parts(index), self._mirrored(index).astype(np.int64))
+        return (*self._examples.parts(index), self._moves(index))
 
     def compose(self, images: Tensor, *parts: Tensor) -> Tensor:
-        *others, mirrored = parts
-        pictures: Tensor = self._examples.compose(images, *others)
-        return torch.where(mirrored.bool()[:, None, None, None], pictures.flip(3), pictures)
+        *others, moves = parts
+        return _moved(self._examples.compose(images, *others), moves)
+
+
+def _moved(pictures: Tensor, moves: Tensor) -> Tensor:
+    """Returns pictures [B, C, H, W] mirrored and shifted by moves int64 [B, 3]."""
+    mirrored, down, right = (part[:, None] for part in moves.unbind(1))
+    height, width = pictures.shape[2:]
+    rows = (torch.arange(height, device=moves.device) - down).clamp(0, height - 1)
+    columns = (torch.arange(width, device=moves.device) - right).clamp(0, width - 1)
+    columns = torch.where(mirrored > 0, width - 1 - columns, columns)
+    shifted = pictures.gather(2, rows[:, None, :, None].expand(pictures.shape))
+    return shifted.gather(3, columns[:, None, None, :].expand(pictures.shape))

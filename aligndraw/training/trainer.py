@@ -79,8 +79,9 @@ class Trainer(Resumable[Update]):
         super().__init__(model, build_optimizer(model, config, precision), precision)
         if config.word_dropout and model.language is None:
             raise ValueError(f"word_dropout must be 0 for a model of sentence vectors, got {config.word_dropout!r}")
-        if config.flip or config.word_dropout:
-            source = AugmentedSource(source, config.flip, config.word_dropout)
+        changes = {name: getattr(config, name) for name in ("flip", "shift", "word_dropout")}
+        if any(changes.values()):
+            source = AugmentedSource(source, **changes)
         self.source, self.config, self.seed = source, config, seed
         if config.ema:
             self.average = {n: p.detach().clone() for n, p in model.named_parameters()}
