@@ -74,6 +74,8 @@ def test_every_field_explains_itself():
         (TrainingConfig, {"clip_norm": float("nan")}, "clip_norm must be finite, got nan"),
         (AlignDRAWConfig, {"step": 3}, "AlignDRAWConfig has no field 'step'; it has image_size"),
         (TrainingConfig, {"learning_rate": -1.0}, "learning_rate must be above 0"),
+        (TrainingConfig, {"word_dropout": 1.0}, "word_dropout must be at least 0 and below 1, got 1.0"),
+        (TrainingConfig, {"shift": -1}, "shift must be a whole number of at least 0, got -1"),
         (TrainingConfig, {"learning_rate": float("nan")}, "learning_rate must be finite"),
         (TrainingConfig, {"clip_norm": -1.0}, "clip_norm must not be negative"),
         (TrainingConfig, {"weight_decay": -0.5}, "weight_decay must not be negative, got -0.5"),

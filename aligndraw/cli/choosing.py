@@ -59,6 +59,7 @@ def _fault(vocabulary: Vocabulary, captions: Sequence[str], file: Path | None) -
     for line, caption in enumerate(captions, 1):
         try:
             vocabulary.encode(caption)
+            vocabulary.check_known([caption])
         except CaptionError as error:
             text = f"{file}, line {line}: {error}" if file else str(error)
             if not error.unknown:

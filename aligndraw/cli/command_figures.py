@@ -16,7 +16,7 @@ from PIL import Image
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 import aligndraw
-from aligndraw.cli.captions import check_readable, read_lines
+from aligndraw.cli.captions import check_readable, read_lines, tell_remarks
 from aligndraw.cli.command_sharpen import with_shared_sharpener
 from aligndraw.cli.failure import Failure, failing
 from aligndraw.cli.figure_captions import FigureCaption, Groups, default_captions
@@ -181,6 +181,8 @@ def _captions(arguments: argparse.Namespace, pipelines: Pipelines) -> Groups:
             raise Failure(f"{file or '--caption'} must hold at least one caption, got none", status=2)
     for pipeline in pipelines.values():
         check_readable(pipeline.reader, ((i, line) for i, line in enumerate(lines, 1) if line), file)
+        if not pipeline.sentences:
+            tell_remarks(pipeline.vocabulary.remark, filter(None, lines))
     return groups
 
 

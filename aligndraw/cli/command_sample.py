@@ -105,7 +105,7 @@ def _run(arguments: argparse.Namespace) -> int:
             raise Failure(f"--{option} {fault}", status=2)
     if chosen:
         tell(chosen, error=True)
-    tell_remarks(pipeline, captions)
+    tell_remarks(pipeline.remark, captions)
     options = {k: getattr(arguments, k) for k in ("seed", "temperature", "steps")}
     if archive and arguments.animate is arguments.attention is None:
         # Batches of captions are faster, but the rounding of a picture may depend on its batch.

@@ -37,7 +37,7 @@ OnStep = Callable[["Pipeline", int, int, Mapping[str, Any]], Any]
 
 
 class CaptionWarning(UserWarning):
-    """A caption is worded unlike those of the training."""
+    """A caption is worded unlike those of the training, or has words that they lack."""
 
 
 @dataclass(eq=False, repr=False)
@@ -214,10 +214,15 @@ class Pipeline:
     def remark(self, caption: str) -> str:
         """Returns one line for a caption that is worded unlike those of the training; "" for others.
 
-        A caption is unlike them where more than a fifth of its words follow neither the word before them there, nor a
-        word of the same use (`WordPairs.unlike`). Models of free captions, in which new pairs of words are common, say
-        nothing.
+        A caption is unlike them where `[UNK]` stands for one of its words, or where more than a fifth of its words follow
+        neither the word before them there, nor a word of the same use (`WordPairs.unlike`). Models of free captions, in
+        which new pairs of words are common, say nothing of pairs.
+
+        Raises:
+            CaptionError: as a call.
         """
+        if not self.sentences and (unknown := self.vocabulary.remark(caption)):
+            return unknown
         words, pairs = self._words(caption), self._word_pairs
         unlike = pairs.unlike(words) if pairs else []
         if len(unlike) <= MAX_UNLIKE * len(words):
@@ -246,7 +251,8 @@ class Pipeline:
         words.
 
         Args:
-            prompt: a caption or a list, in words of the vocabulary, or readable by the sentence encoder.
+            prompt: a caption or a list, in words of the vocabulary, or readable by the sentence encoder. Where the
+                vocabulary has `[UNK]`, it stands for other words, with a warning.
             num_images_per_prompt: at least 1.
             seed: at least 0, below 2^63. Without seed and generator one is drawn from PyTorch's generator; `seed` of
                 the result tells it.

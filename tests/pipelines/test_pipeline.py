@@ -238,3 +238,18 @@ def test_one_line_about_it(pipeline, scenes, sharpener):
 def test_a_sharpener_for_other_pictures(pipeline, sharpener):
     with pytest.raises(ValueError, match="sharpener"):
         pipeline.with_sharpener(sharpener)
+
+
+def test_unknown_words_become_one_that_the_vocabulary_has(network):
+    """With a warning that names them; where it has none, they are refused."""
+    pipeline = Pipeline(network(vocabulary_size=3), Vocabulary(("[UNK]", "a", "dog")))
+    with pytest.warns(CaptionWarning, match=r'^\[UNK\] stands for the unknown word "cat" in caption "a cat"; ') as told:
+        drawn = images(pipeline, ["a cat", "a dog", "a cat"])
+    assert len(told) == 1
+    with pytest.warns(CaptionWarning):
+        assert torch.equal(drawn, images(pipeline, ["a cow", "a dog", "a cow"]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        images(pipeline, "a dog")
+    with pytest.raises(CaptionError, match='unknown word "cat"'):
+        images(Pipeline(network(vocabulary_size=2), Vocabulary(("a", "dog"))), "a cat")
