@@ -1,6 +1,7 @@
 """Uses an installed wheel: fails where the compiled code is missing, or draws other pictures than plain PyTorch."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -30,6 +31,5 @@ image, window = torch.rand(2, 1, 60, 60), torch.zeros(2, 5, requires_grad=True)
 with use_backend("cpp"):
     ops.read(image, window, 8).sum().backward()
 assert window.grad is not None and window.grad.abs().sum() > 0
-print(
-    f"torch {torch.__version__}: pictures differ from plain PyTorch's by {error:.1e} at most; {Path(aligndraw._host.__file__).name}"
-)
+name = Path(aligndraw._host.__file__).name
+print(f"torch {torch.__version__}, {name}: pictures differ from plain PyTorch's by {error:.1e} at most")

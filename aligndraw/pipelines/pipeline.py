@@ -214,9 +214,9 @@ class Pipeline:
     def remark(self, caption: str) -> str:
         """Returns one line for a caption that is worded unlike those of the training; "" for others.
 
-        A caption is unlike them where `[UNK]` stands for one of its words, or where more than a fifth of its words follow
-        neither the word before them there, nor a word of the same use (`WordPairs.unlike`). Models of free captions, in
-        which new pairs of words are common, say nothing of pairs.
+        A caption is unlike them where `[UNK]` stands for one of its words, or where more than a fifth of its words
+        follow neither the word before them there, nor a word of the same use (`WordPairs.unlike`). Models of free
+        captions, in which new pairs of words are common, say nothing of pairs.
 
         Raises:
             CaptionError: as a call.

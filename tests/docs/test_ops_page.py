@@ -37,7 +37,7 @@ def loop_arguments(attention):
 
 
 def arguments(op):
-    """Positional arguments of an op: H ≠ W, all kinds of lengths, windows on and off the image and beyond the limits."""
+    """Positional arguments of an op: H ≠ W, all kinds of lengths, windows on, off and beyond the image."""
     torch.manual_seed(1)
     window = torch.cat([normal(2, 5) / 4, torch.tensor([[4.0, -6, -2, -1, 0.3], [9, -9, 17, -17, 20]]).double()])
     match op:
