@@ -1,7 +1,6 @@
 """Uses an installed wheel: fails where the compiled code is missing, or draws other pictures than plain PyTorch."""
 
 import shutil
-from functools import partial
 from pathlib import Path
 
 import torch
