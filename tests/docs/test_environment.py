@@ -3,6 +3,7 @@
 import ast
 import re
 
+import pytest
 from pages import ROOT, text
 
 from aligndraw.info import ENVIRONMENT
@@ -44,6 +45,15 @@ def read_by_sources():
 def test_the_table_of_the_project_is_that_of_info():
     assert listed("Of the project") == set(ENVIRONMENT)
     assert {name for name in read_by_sources() if name.startswith("ALIGNDRAW_")} == set(ENVIRONMENT)
+
+
+@pytest.mark.parametrize("name", ENVIRONMENT)
+def test_the_values_are_those_of_info(name):
+    """What stands behind the colon of the text of `aligndraw info`, without brackets: "auto, 0 (no) or 1"."""
+    (row,) = (line for line in text(PAGE).splitlines() if line.startswith(f"| `{name}`"))
+    shown = set(re.findall(r"`([^`]+)`", row.split("|")[3]))
+    told = re.sub(r"\([^)]*\)", "", ENVIRONMENT[name].split(": ", 1)[1])
+    assert shown == {value.strip() for value in re.split(r", or |, | or ", told)}
 
 
 def test_the_other_table_is_of_what_the_code_reads():
