@@ -3,12 +3,12 @@
 import ast
 import re
 
-from pages import ROOT, blocks
+from pages import ROOT, blocks, spans
 
 PAGE = "docs/install.md"
 SOURCES = ("build_backend/aligndraw_build.py", "build_backend/native.py", "aligndraw/backends.py", "aligndraw/info.py")
 # Whose strings are messages: what they return or assign, beside all that is raised.
-FUNCTIONS = {"_build_record", "_load_library", "missing_reason", "no_cuda_reason"}
+FUNCTIONS = {"_build_record", "_load_library", "device_fault", "missing_reason", "no_cuda_reason"}
 # Of these the page has the reason that follows.
 AROUND = {"aligndraw: …"}
 
@@ -46,6 +46,13 @@ def pattern(message):
 def test_the_page_has_each_message_and_no_other():
     shown = {" ".join(block.split()) for block in blocks(PAGE, "text")}
     patterns = {message: pattern(message) for message in messages()}
-    assert len(patterns) > 20
+    assert len(patterns) > 25
     assert not [message for message, rule in patterns.items() if not any(map(rule.fullmatch, shown))]
     assert not [block for block in shown if not any(rule.fullmatch(block) for rule in patterns.values())]
+
+
+def test_the_page_of_support_gives_the_beginnings_of_messages():
+    shown = [span for span in spans("docs/support.md") if re.search(r": |, got ", span)]
+    begun = [message.split("…")[0] for message in messages()]
+    assert len(shown) == 3
+    assert not [span for span in shown if not any(first and span.startswith(first) for first in begun)]

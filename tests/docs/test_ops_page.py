@@ -49,6 +49,11 @@ def arguments(op):
             return normal(4, 2, 5, 5), window, normal(4, 2, 7, 11)
         case "attend":
             return normal(4, 6), normal(4, 5, 6), normal(6), normal(4, 5, 3), torch.tensor([5, 1, 0, 9])
+        case "attend to all words":
+            return normal(4, 6), normal(4, 5, 6), normal(6), normal(4, 5, 3)
+        case "attend with a mask":
+            mask = torch.tensor([[1, 0, 1, 1, 0], [0, 0, 0, 0, 1], [0] * 5, [1] * 5]).bool()
+            return normal(4, 6), normal(4, 5, 6), normal(6), normal(4, 5, 3), None, mask
         case "lstm_gates":
             return normal(3, 20), normal(3, 5)
         case "lstm_cell":
@@ -67,8 +72,9 @@ def arguments(op):
 
 
 CASES = [
-    "read", "read without a canvas", "write", "attend", "lstm_gates", "lstm_cell", "latent", "lstm_sequence",
-    "lstm_sequence in reverse", "unroll", "unroll without attention", "unroll_prior", "unroll_prior without attention",
+    "read", "read without a canvas", "write", "attend", "attend to all words", "attend with a mask", "lstm_gates",
+    "lstm_cell", "latent", "lstm_sequence", "lstm_sequence in reverse", "unroll", "unroll without attention",
+    "unroll_prior", "unroll_prior without attention",
 ]  # fmt: skip
 
 
