@@ -7,6 +7,7 @@ from pages import ROOT, blocks, spans
 
 PAGE = "docs/install.md"
 SOURCES = ("build_backend/aligndraw_build.py", "build_backend/native.py", "aligndraw/backends.py", "aligndraw/info.py")
+CPP = ("csrc/cpu/isa.cpp", "csrc/cuda/work.h")
 # Whose strings are messages: what they return or assign, beside all that is raised.
 FUNCTIONS = {"_build_record", "_load_library", "device_fault", "missing_reason", "no_cuda_reason"}
 # Of these the page has the reason that follows.
@@ -36,7 +37,17 @@ def messages():
                     found.add(written(node.args[0]))
                 elif function.name in FUNCTIONS and isinstance(node, (ast.Return, ast.Assign)):
                     found.add(written(node.value))
+    found.update(message for path in CPP for message in failures((ROOT / path).read_text(encoding="utf-8")))
     return {message for message in found if " " in message} - AROUND
+
+
+def failures(text):
+    """Yields the messages of `fail(...)` in C++ that name a variable of the environment."""
+    for arguments in re.findall(r"\bfail\((.*?)\);", text, re.DOTALL):
+        parts = re.findall(r'"([^"]*)"|([^",\s][^",]*)', arguments)
+        message = "".join(string or "…" for string, _ in parts)
+        if "ALIGNDRAW_" in message:
+            yield message
 
 
 def pattern(message):
@@ -46,7 +57,7 @@ def pattern(message):
 def test_the_page_has_each_message_and_no_other():
     shown = {" ".join(block.split()) for block in blocks(PAGE, "text")}
     patterns = {message: pattern(message) for message in messages()}
-    assert len(patterns) > 25
+    assert len(patterns) > 30
     assert not [message for message, rule in patterns.items() if not any(map(rule.fullmatch, shown))]
     assert not [block for block in shown if not any(rule.fullmatch(block) for rule in patterns.values())]
 
