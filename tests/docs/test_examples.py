@@ -4,6 +4,11 @@ import importlib.util
 from pathlib import Path
 
 import torch
+from pages import commands
+from PIL import Image
+from small_runs import smaller
+
+from aligndraw.cli import main
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 
@@ -26,3 +31,11 @@ def test_draw_mnist(tmp_path, capsys):
 
 def test_draw_mnist_is_short():
     assert len((EXAMPLES / "draw_mnist.py").read_text().splitlines()) < 100
+
+
+def test_the_commands_of_the_quick_start_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for words in commands("docs/quickstart.md"):
+        assert main(smaller(words)) == 0, f"{words}: {capsys.readouterr().err}"
+    for picture in ("out.png", "pair.png", "steps.gif", "words.png", "quick/samples.png"):
+        Image.open(picture).verify()
