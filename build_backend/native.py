@@ -148,7 +148,7 @@ def _compile_cuda(record: Record) -> list[Path]:
     again = "and run `ALIGNDRAW_BUILD_CUDA=1 pip install .`"
     compiler, torch, choice = _compiler(), Torch.find(), _choice("ALIGNDRAW_BUILD_CUDA")
     if choice == "0":
-        raise CannotBuild(f"switched off by ALIGNDRAW_BUILD_CUDA=0: set it to 1 {again[4:]}")
+        raise CannotBuild(f"switched off by ALIGNDRAW_BUILD_CUDA=0: {again[4:]}")
     if choice == "auto" and torch.cuda is None:
         raise CannotBuild(f"torch {torch.version} has no CUDA: install a CUDA build of torch {again}")
     nvcc = _nvcc()
