@@ -130,7 +130,7 @@ void run_forward(const UnrollPointers<T>& in, const UnrollOutputs<T>& out, Work<
   } else {
     forward_by_launches(loop, work);
   }
-  work.check(launch_last_write(loop.read_attend(s.steps), s, work.stream()));
+  work.check(launch_last_write(loop.last_write(), s, work.stream()));
   work.check(launch_divergences(loop, work.stream()));
 }
 

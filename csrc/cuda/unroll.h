@@ -126,21 +126,27 @@ struct Forward {
   Rows<T> head_products;  // [B, R]: heads times h_dec
   T* context_gates;       // [B, 4n]
 
-  // With t = T the stage after the last step.
-  ALIGNDRAW_INLINE ReadAttend<T> read_attend(int64_t t) const {
+  // Of step t, but for the canvas and the captions. With t = T the stage after the last step.
+  ALIGNDRAW_INLINE ReadAttend<T> finish_heads(int64_t t) const {
     const UnrollSizes& s = in.sizes;
-    const int64_t B = s.batch, row = t * B, volume = s.volume();
+    const int64_t row = t * s.batch, volume = s.volume();
     ReadAttend<T> stage{};
     stage.head_products = {head_products.data, head_products.row_stride};
     stage.heads_bias = in.heads_bias;
     stage.image = in.image;
-    stage.last_canvas =
-        t ? Rows<const T>{out.canvases + (row - B) * volume, volume} : Rows<const T>{in.canvas, 0};
+    stage.last_canvas = t ? Rows<const T>{out.canvases + (row - s.batch) * volume, volume}
+                          : Rows<const T>{in.canvas, 0};
     stage.writes = t > 0;
     stage.head_outputs = out.head_outputs + row * s.heads();
-    stage.canvas = t < s.steps ? out.canvases + row * volume : out.canvas;
-    stage.windows = t ? out.windows + (row - B) * 5 : nullptr;
-    if (t == s.steps) return stage;
+    stage.windows = t ? out.windows + (row - s.batch) * 5 : nullptr;
+    return stage;
+  }
+
+  ALIGNDRAW_INLINE ReadAttend<T> read_attend(int64_t t) const {
+    const UnrollSizes& s = in.sizes;
+    const int64_t row = t * s.batch;
+    ReadAttend<T> stage = finish_heads(t);
+    stage.canvas = out.canvases + row * s.volume();
     stage.decoder_h = out.decoder_h + row * s.decoder;
     stage.captions = {.words = in.words,
                       .keys = in.keys,
@@ -151,6 +157,12 @@ struct Forward {
     stage.weights = out.weights + row * s.words;
     stage.context = {out.decoder_in + row * s.decoder_in() + s.latents, s.decoder_in()};
     stage.context_gates = context_gates;
+    return stage;
+  }
+
+  ALIGNDRAW_INLINE ReadAttend<T> last_write() const {
+    ReadAttend<T> stage = finish_heads(in.sizes.steps);
+    stage.canvas = out.canvas;
     return stage;
   }
 
