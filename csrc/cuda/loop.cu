@@ -87,10 +87,10 @@ const char* launch_copy(Rows<const T> from, Rows<T> to, int64_t rows, int64_t co
                        to, rows, columns));
 }
 
-const char* launch_round(Rows<const float> from, void* to, int64_t rows, int64_t columns,
+const char* launch_round(Rows<const float> from, Rows<uint16_t> to, int64_t rows, int64_t columns,
                          CUstream_st* stream) {
   if (rows * columns == 0) return nullptr;
-  const Rows<__nv_bfloat16> place{static_cast<__nv_bfloat16*>(to), columns};
+  const Rows<__nv_bfloat16> place{reinterpret_cast<__nv_bfloat16*>(to.data), to.row_stride};
   return report(launch(copy<float, __nv_bfloat16>, blocks_of(rows, columns), dim3(threads), 0,
                        stream, false, from, place, rows, columns));
 }

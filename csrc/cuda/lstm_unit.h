@@ -4,6 +4,7 @@
 
 #include "../math/lstm.h"
 #include "loop.h"
+#include "operand_rows.h"
 
 namespace aligndraw::cuda {
 
@@ -21,7 +22,7 @@ __device__ __forceinline__ void lstm_unit(const LstmStep<T>& step, int n, int b,
     if (step.gates) step.gates[first_gate + g * n] = gates[g];
   }
   const auto next = math::lstm_gates(gates[0], gates[1], gates[2], gates[3], step.c[unit]);
-  step.h[unit] = next.h;
+  store(step.h, b, j, next.h);
   step.c_next[unit] = next.c;
 }
 
@@ -33,13 +34,12 @@ __device__ __forceinline__ void lstm_unit_backward(const LstmStepBackward<T>& st
   const auto grad = math::lstm_gates_backward(grad_h, step.grad_c[unit], gate[0], gate[n],
                                               gate[2 * n], gate[3 * n], step.c[unit]);
 #pragma unroll
-  for (const Rows<T>& place : step.grad_gates) {
+  for (const OperandRows<T>& place : step.grad_gates) {
     if (!place.data) continue;
-    T* const grad_gate = place.data + b * place.row_stride + j;
-    grad_gate[0] = grad.i;
-    grad_gate[n] = grad.f;
-    grad_gate[2 * n] = grad.g;
-    grad_gate[3 * n] = grad.o;
+    store(place, b, j, grad.i);
+    store(place, b, n + j, grad.f);
+    store(place, b, 2 * n + j, grad.g);
+    store(place, b, 3 * n + j, grad.o);
   }
   step.grad_c[unit] = grad.c;
 }

@@ -33,12 +33,12 @@ struct BackwardBlock {
              [&](int r, int k) {
                const auto& in = loop.in;
                const UnrollSizes& s = in.sizes;
-               const int unit = parts[decoder].first + r, encoder_at = int(s.heads());
-               const int decoder_at = encoder_at + int(4 * s.encoder);
-               return k < encoder_at ? in.heads[k * s.decoder + unit]
-                      : k < decoder_at
+               const int unit = parts[decoder].first + r, heads_at = int(loop.heads_at());
+               const int encoder_at = int(loop.encoder_at());
+               return k < encoder_at ? in.decoder_hh[k * s.decoder + unit]
+                      : k < heads_at
                           ? in.encoder_ih[(k - encoder_at) * s.encoder_in() + s.glimpse() + unit]
-                          : in.decoder_hh[(k - decoder_at) * s.decoder + unit];
+                          : in.heads[(k - heads_at) * s.decoder + unit];
              }},
             {shared, largest_part(loop.in.sizes.latents, share.parts), parts[latent].count,
              int(4 * loop.in.sizes.decoder), rounds,
@@ -49,9 +49,10 @@ struct BackwardBlock {
              int(loop.encoder_columns()), rounds,
              [&](int r, int k) {
                const int64_t e = loop.in.sizes.encoder;
-               const int gates_at = int(2 * loop.in.sizes.latents), unit = parts[encoder].first + r;
-               return k < gates_at ? loop.in.posterior[k * e + unit]
-                                   : loop.in.encoder_hh[(k - gates_at) * e + unit];
+               const int posterior_at = int(loop.posterior_at());
+               const int unit = parts[encoder].first + r;
+               return k < posterior_at ? loop.in.encoder_hh[k * e + unit]
+                                       : loop.in.posterior[(k - posterior_at) * e + unit];
              }},
             {shared, largest_part(loop.in.sizes.glimpse(), share.parts), parts[glimpse_in].count,
              int(4 * loop.in.sizes.encoder), rounds, [&](int r, int k) {
@@ -84,6 +85,8 @@ __global__ void __launch_bounds__(persistent::threads, 1)
   const auto& block =
       in_shared(shared, [&] { return BackwardBlock<T>(shared, loop, rounds, BlockShare(parts)); });
 
+  const Rows<const T> of_decoder = loop.of_decoder.unrounded();
+  const Rows<const T> of_encoder = loop.of_encoder.unrounded();
   // With t = -1 it brings the gradients back to the first states alone.
 #pragma unroll 1
   for (int t = steps - 1; t >= -1; --t) {
@@ -101,16 +104,13 @@ __global__ void __launch_bounds__(persistent::threads, 1)
       converge();
     }
     const AttentionBackward<T> attention = loop.attention(t, {});
-    const Rows<T> of_decoder = loop.decoder(t + 1), of_encoder = loop.encoder(t + 1);
-    const Rows<T> decoder_gates = loop.decoder_gates(t), encoder_gates = loop.encoder_gates(t);
 #pragma unroll 1
     for (int product = decoder; product < products; ++product) {
       if (t < 0 && (product == latent || product == glimpse_in)) continue;
-      const Rows<T> grads = product == decoder   ? of_decoder
-                            : product == latent  ? decoder_gates
-                            : product == encoder ? of_encoder
-                                                 : encoder_gates;
-      const Rows<const T> x{grads.data, grads.row_stride};
+      // Gradients of the step after for both states, gates of this step for what they read.
+      const int64_t row = (t + (product == decoder || product == encoder)) * s.batch;
+      const Rows<const T> of = product < encoder ? of_decoder : of_encoder;
+      const Rows<const T> x{of.data + row * of.row_stride, of.row_stride};
       const LstmStepBackward<T> lstm = product == decoder ? loop.decode(t) : loop.encode(t);
       T* const first_state = product == decoder ? loop.h_dec : loop.h_enc;
       const int units = product == decoder ? n : e, first = block.parts[product].first;

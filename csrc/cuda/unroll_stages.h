@@ -7,6 +7,7 @@
 #include "glimpse.h"
 #include "launch.h"
 #include "heads.h"
+#include "operand_rows.h"
 #include "unroll.h"
 
 namespace aligndraw::cuda::stages {
@@ -38,7 +39,7 @@ __device__ __forceinline__ void attend_caption(const ReadAttend<T>& stage, const
   const Captions<T>& in = stage.captions;
   const int words = int(s.words), units = int(s.units), d = int(s.word_size), n = int(s.decoder);
   const T* const decoder_h = stage.decoder_h + int64_t(b) * n;
-  T* const encoder_in = stage.encoder_in + b * s.encoder_in() + s.glimpse();
+  T* const encoder_in = stage.encoder_in.data + b * stage.encoder_in.row_stride + s.glimpse();
 #pragma unroll 4
   for (int j = threadIdx.x; j < n; j += threads) encoder_in[j] = decoder_h[j];
   T* const context = stage.context.data + b * stage.context.row_stride;
@@ -78,7 +79,7 @@ __device__ __forceinline__ void read_channel(SharedArrays shared, const ReadAtte
   const T* const image = stage.image + pixels_at;
   const T* const before = stage.last_canvas.data + b * stage.last_canvas.row_stride + c * area;
   T* const canvas = stage.canvas + pixels_at;
-  T* const result = stage.encoder_in + b * s.encoder_in() + q * int(s.read_size * s.read_size);
+  const int result_at = q * int(s.read_size * s.read_size);
   const bool of_error = q >= channels, draws = of_error && stage.writes;
   glimpse::Window<T> brush(
       shared, [&](int i) { return outputs(b, write_at + i); }, glimpse_sizes(s, s.write_size));
@@ -101,7 +102,9 @@ __device__ __forceinline__ void read_channel(SharedArrays shared, const ReadAtte
           pixels[at] = pixel;
         });
       },
-      [&](const math::Grid<T>& grid, int n, T sum) { result[n] = grid.gamma * sum; });
+      [&](const math::Grid<T>& grid, int n, T sum) {
+        store(stage.encoder_in, b, result_at + n, grid.gamma * sum);
+      });
 }
 
 // Item i: the captions come first, then the channels of the glimpses.
@@ -154,10 +157,8 @@ __device__ __forceinline__ void infer(const Infer<T>& stage, int latents, int b,
   T* const q = stage.posteriors + int64_t(b) * 2 * latents;
   q[j] = mu += stage.bias[j];
   q[latents + j] = log_sigma += stage.bias[latents + j];
-  stage.z.data[b * stage.z.row_stride + j] =
-      math::latent(mu, log_sigma, prior[j], prior[latents + j],
-                   stage.noise.data[b * stage.noise.row_stride + j])
-          .z;
+  const T noise = stage.noise.data[b * stage.noise.row_stride + j];
+  store(stage.z, b, j, math::latent(mu, log_sigma, prior[j], prior[latents + j], noise).z);
 }
 
 // Item i: the images' windows come first, then the tiles of the canvas.
@@ -177,8 +178,7 @@ __device__ __forceinline__ void read_backward(SharedArrays shared, const ReadBac
     const int b = i;
     glimpse::window_grads<T>(
         shared, b, [&](int i) { return number(b, i); },
-        [&](int i, T grad) { stage.grad_window.data[b * stage.grad_window.row_stride + i] = grad; },
-        sizes, 2 * channels, 1,
+        [&](int i, T grad) { store(stage.grad_window, b, i, grad); }, sizes, 2 * channels, 1,
         [&](int channel, int n) {
           const int q = channel % (2 * channels);
           const int64_t at = int64_t(b * channels + q % channels) * area + n;
@@ -221,13 +221,11 @@ __device__ __forceinline__ void write_backward(SharedArrays shared, const WriteB
   const int channels = int(s.channels), area = int(s.height * s.width);
   const int patch_size = int(s.write_size * s.write_size);
   const T* const patch = stage.patch.data + b * stage.patch.row_stride;
-  T* const grad_patch = stage.grad_patch.data + b * stage.grad_patch.row_stride;
   const auto at = [&](int channel, int n) { return channel % channels * patch_size + n; };
   glimpse::window_grads<T>(
       shared, b, [&](int i) { return stage.window.data[b * stage.window.row_stride + i]; },
       [&](int i, T grad) {
-        stage.grad_window.data[b * stage.grad_window.row_stride + i] =
-            grad + stage.grad_windows[5 * int64_t(b) + i];
+        store(stage.grad_window, b, i, grad + stage.grad_windows[5 * int64_t(b) + i]);
       },
       glimpse_sizes(s, s.write_size), channels, -1,
       [&](int channel, int n) { return stage.grad_canvas[int64_t(channel) * area + n]; },
@@ -235,7 +233,7 @@ __device__ __forceinline__ void write_backward(SharedArrays shared, const WriteB
         return patch[at(channel, n)] / grid.gamma;
       },
       [&](int channel, const math::Grid<T>& grid, int n, T sum) {
-        grad_patch[at(channel, n)] = sum / grid.gamma;
+        store(stage.grad_patch, b, at(channel, n), sum / grid.gamma);
       });
 }
 
@@ -253,7 +251,6 @@ __device__ __forceinline__ void caption_backward(const AttentionBackward<T>& sta
   const T* const grad_weights = stage.grad_weights + int64_t(b) * words;
   T* const grad_keys = stage.grad_keys + int64_t(b) * words * units;
   T* const grad_score = stage.grad_score + int64_t(b) * units;
-  T* const grad_query = stage.grad_heads.data + b * stage.grad_heads.row_stride;
   attention::backward<T>(
       attention::clamped_length(in.lengths, b, words), words, units, gates,
       [&](int j) { return grad_context_gates[j]; }, [&](int k) { return grad_weights[k]; },
@@ -262,7 +259,7 @@ __device__ __forceinline__ void caption_backward(const AttentionBackward<T>& sta
       [&](int k) { return weights[k]; }, stage.energies + int64_t(b) * words,
       [&](int k, int j, T grad) { grad_keys[k * units + j] += grad; },
       [&](int j, T of_query, T of_score) {
-        grad_query[j] = of_query;
+        store(stage.grad_heads, b, j, of_query);
         grad_score[j] += of_score;
       });
 }
@@ -273,17 +270,16 @@ __device__ __forceinline__ void latent_backward(const AttentionBackward<T>& stag
                                                 int prior_at, int b, int j, T grad_z) {
   const T* const q = stage.posteriors + int64_t(b) * 2 * latents;
   const T* const prior = stage.head_outputs.data + b * stage.head_outputs.row_stride + prior_at;
-  T* const grad_q = stage.grad_posteriors.data + b * stage.grad_posteriors.row_stride;
-  T* const grad_prior = stage.grad_heads.data + b * stage.grad_heads.row_stride + prior_at;
   const auto grad = math::latent_backward(grad_z, stage.grad_kl[b], stage.grad_log_ratio[b], q[j],
                                           q[latents + j], prior[j], prior[latents + j],
                                           stage.noise.data[b * stage.noise.row_stride + j]);
-  grad_q[j] = grad.mu_q;
-  grad_q[latents + j] = grad.log_sigma_q;
+  store(stage.grad_posteriors, b, j, grad.mu_q);
+  store(stage.grad_posteriors, b, latents + j, grad.log_sigma_q);
   stage.grad_noise.data[b * stage.grad_noise.row_stride + j] = grad.noise;
   const T mu = prior[j], log_sigma = prior[latents + j];
-  grad_prior[j] = stage.has_prior ? grad.mu_p * (1 - mu * mu) : T(0);
-  grad_prior[latents + j] = stage.has_prior ? grad.log_sigma_p * (1 - log_sigma * log_sigma) : T(0);
+  store(stage.grad_heads, b, prior_at + j, stage.has_prior ? grad.mu_p * (1 - mu * mu) : T(0));
+  store(stage.grad_heads, b, prior_at + latents + j,
+        stage.has_prior ? grad.log_sigma_p * (1 - log_sigma * log_sigma) : T(0));
 }
 
 }  // namespace aligndraw::cuda::stages
