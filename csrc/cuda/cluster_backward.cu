@@ -42,7 +42,8 @@ __global__ void __launch_bounds__(cluster::threads, 1) backward(ClusterBackward<
         share.over_items(s.batch, 0, [&](int b) { stages::write_backward(shared, write, s, b); });
         group.sync();
       }
-      const AttentionBackward<T> attention = loop.attention(t, {});
+      const int now = t < 0 ? 0 : t;  // the first states have no step before them
+      const AttentionBackward<T> attention = loop.attention(now, {});
 #pragma unroll 1
       for (int product = Loop::decoder; product < Loop::products; ++product) {
         if (t < 0 && (product == Loop::latent || product == Loop::glimpse)) continue;
@@ -54,7 +55,8 @@ __global__ void __launch_bounds__(cluster::threads, 1) backward(ClusterBackward<
                             : product == Loop::encoder ? int(loop.encoder_columns())
                             : product == Loop::latent  ? 4 * n
                                                        : 4 * e;
-        const LstmStepBackward<T> lstm = product == Loop::decoder ? loop.decode(t) : loop.encode(t);
+        const LstmStepBackward<T> lstm =
+            product == Loop::decoder ? loop.decode(now) : loop.encode(now);
         T* const first_state = product == Loop::decoder ? loop.h_dec : loop.h_enc;
         const int units = product == Loop::decoder ? n : e;
         multiply(clusters.weights[product], share,

@@ -72,8 +72,9 @@ __global__ void __launch_bounds__(cluster::threads, 1) forward(ClusterForward<T>
               ? SharedOperand<T>(states, {0, glimpse}, {columns.h_enc(t), e}, h_dec)
           : product == Loop::posterior ? SharedOperand<T>(states, {columns.h_enc(t + 1), e})
                                        : SharedOperand<T>(states, h_dec, {columns.z, latents});
-      const LstmStep<T> lstm = product == Loop::encoder ? loop.encode(t) : loop.decode(t);
-      const Infer<T> infer = loop.infer(t, {});
+      const int step = t < steps ? t : t - 1;  // the last states have no step after them
+      const LstmStep<T> lstm = product == Loop::encoder ? loop.encode(step) : loop.decode(step);
+      const Infer<T> infer = loop.infer(step, {});
       multiply(
           clusters.weights[product], share, operand, partials,
           [&](int unit, int caption, T(&sums)[4]) {

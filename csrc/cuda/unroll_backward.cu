@@ -103,7 +103,8 @@ __global__ void __launch_bounds__(persistent::threads, 1)
       grid.sync();
       converge();
     }
-    const AttentionBackward<T> attention = loop.attention(t, {});
+    const int step = t < 0 ? 0 : t;  // the first states have no step before them
+    const AttentionBackward<T> attention = loop.attention(step, {});
 #pragma unroll 1
     for (int product = decoder; product < products; ++product) {
       if (t < 0 && (product == latent || product == glimpse_in)) continue;
@@ -111,7 +112,7 @@ __global__ void __launch_bounds__(persistent::threads, 1)
       const int64_t row = (t + (product == decoder || product == encoder)) * s.batch;
       const Rows<const T> of = product < encoder ? of_decoder : of_encoder;
       const Rows<const T> x{of.data + row * of.row_stride, of.row_stride};
-      const LstmStepBackward<T> lstm = product == decoder ? loop.decode(t) : loop.encode(t);
+      const LstmStepBackward<T> lstm = product == decoder ? loop.decode(step) : loop.encode(step);
       T* const first_state = product == decoder ? loop.h_dec : loop.h_enc;
       const int units = product == decoder ? n : e, first = block.parts[product].first;
       multiply(block.weights[product], States<T>{x, block.weights[product].depth, x},

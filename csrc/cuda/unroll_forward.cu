@@ -96,7 +96,8 @@ __global__ void __launch_bounds__(persistent::threads, 1)
     const int64_t row = t * s.batch;
     const Rows<const T> h_dec{loop.out.decoder_h + row * n, n};
     const Rows<const T> h_enc{loop.out.encoder_h + row * e, e};
-    const Infer<T> infer = loop.infer(t, {});
+    const int step = t < steps ? t : t - 1;  // the last states have no step after them
+    const Infer<T> infer = loop.infer(step, {});
 #pragma unroll 1
     for (int product = query; product < products; ++product) {
       if (product >= encoder) {
@@ -117,7 +118,7 @@ __global__ void __launch_bounds__(persistent::threads, 1)
           : product == posterior ? States<T>{{h_enc.data + s.batch * e, e}, e, h_enc}
                                  : States<T>{{infer.z.data, infer.z.row_stride}, latents, h_dec};
       const int first = block.parts[product].first;
-      const LstmStep<T> lstm = product == encoder ? loop.encode(t) : loop.decode(t);
+      const LstmStep<T> lstm = product == encoder ? loop.encode(step) : loop.decode(step);
       const int units = product == encoder ? e : n;
       multiply(block.weights[product], states, block.captions,
                [&](int r, int b, bool inside, T sum) {

@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 TABLE = ROOT / "tests/data/cuda_resources.json"
 PAGE = ROOT / "docs/measurements/cuda-kernels.md"
 PAGE_ARCH = "sm_90"
+PAGE_HEAD = "| kernel | registers | spilled | code |\n|---|---|---|---|\n"
 LINE = re.compile(r"Function (\S+):\s+REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)")
 SECTION = re.compile(r"\] \.text\.(\S+)\s+PROGBITS\s+\S+ \S+ ([0-9a-f]+)")
 
@@ -108,8 +109,8 @@ def main() -> None:
     kernels = dict(sorted(measure().items()))
     text = json.dumps({"nvcc": backends.BUILD["nvcc"], "kernels": kernels}, indent=1)
     _write(TABLE, re.sub(r"\[\s+(\d+),\s+(\d+),\s+(\d+)\s+\]", r"[\1, \2, \3]", text) + "\n")
-    head, _, _ = PAGE.read_text().partition("| `")
-    _write(PAGE, head + "\n".join(page_rows(kernels)) + "\n")
+    before, head, _ = PAGE.read_text().partition(PAGE_HEAD)
+    _write(PAGE, before + head + "\n".join(page_rows(kernels)) + "\n")
 
 
 def _write(path: Path, text: str) -> None:

@@ -19,19 +19,18 @@ TWO_BLOCKS = re.compile(
 )
 MOST_REGISTERS = 128
 # A kernel of more code would load its instructions again and again. The training loops in one launch are all stages of
-# a step, and no default.
+# a step, and no default. float64 is for checks: its exp and tanh alone are long, on sm_120 most.
 MOST_CODE = 64 << 10
 ALL_STAGES = {
     "unroll_forward": 96 << 10,
-    "unroll_backward": 160 << 10,
+    "unroll_backward": 128 << 10,
     "cluster_forward": 96 << 10,
     "cluster_backward": 112 << 10,
 }
 
 
-@pytest.fixture(scope="module")
-def measured():
-    return cuda_resources.measure()
+def most_code(name):
+    return ALL_STAGES.get(name.split(":")[0], MOST_CODE) * (2 if "double" in name else 1)
 
 
 @pytest.fixture(scope="module", params=["table", pytest.param("library", marks=COMPILED)])
@@ -59,8 +58,7 @@ def test_two_blocks_share_a_multiprocessor(kernels):
 
 
 def test_code_fits_the_cache_of_instructions(kernels):
-    limits = {name: ALL_STAGES.get(name.split(":")[0], MOST_CODE) for name, _, _ in kernels}
-    assert [(name, arch, kernel.code) for name, arch, kernel in kernels if kernel.code > limits[name]] == []
+    assert [(name, arch, kernel.code) for name, arch, kernel in kernels if kernel.code > most_code(name)] == []
 
 
 @COMPILED
@@ -77,8 +75,8 @@ def test_no_load_or_store_is_generic(measured):
 
 
 def test_the_page_has_the_table():
-    rows = [line for line in cuda_resources.PAGE.read_text().splitlines() if line.startswith("| `")]
-    assert rows == cuda_resources.page_rows(TABLE["kernels"]), "run python tests/csrc/cuda_resources.py"
+    _, _, rows = cuda_resources.PAGE.read_text().partition(cuda_resources.PAGE_HEAD)
+    assert rows.splitlines() == cuda_resources.page_rows(TABLE["kernels"]), "run python tests/csrc/cuda_resources.py"
 
 
 @COMPILED
