@@ -1,7 +1,7 @@
 # aligndraw with its command as the entry point:
 #
 #     docker build -t aligndraw .
-#     docker run --rm -v "$PWD:/home/aligndraw" aligndraw sample "the digit 3 is on the left of the digit 8" -o pair.png
+#     docker run --rm -u "$(id -u)" -v "$PWD:/home/aligndraw" aligndraw sample "the digit 3 is on the left of the digit 8" -o pair.png
 #
 # TORCH is what pip installs first. "torch==2.13.0" is a CUDA build where pip's index has no other; pytorch.org
 # names the index of the CPU builds: --build-arg TORCH="torch==2.13.0 --index-url ...".

@@ -155,9 +155,9 @@ class AlignDRAWConfig(ModelConfig):
     def preset(cls, name: str) -> AlignDRAWConfig:
         """Returns a named configuration.
 
-        `mnist`, `coco`: the rows of the paper's Table 2. `quick`: MNIST with captions with a quarter of the steps,
+        `paper`, `coco`: the rows of the paper's Table 2. `quick`: MNIST with captions with a quarter of the steps,
         alignment units and latents, for a laptop; `best`: the same with 12 steps. `scenes`: 32x32 in colour, for a
-        laptop. Raises ValueError for another name.
+        laptop. `photos`: with half of its units, for a few thousand photographs. Raises ValueError for another name.
         """
         return preset_named(_MODELS, name)
 
@@ -216,7 +216,7 @@ class FullyConnectedVAEConfig(VAEConfig):
 
     @classmethod
     def preset(cls, name: str) -> FullyConnectedVAEConfig:
-        """Returns `coco`, or the smaller `scenes`, for a laptop. Raises ValueError for another name."""
+        """Returns `coco`, or the smaller `scenes` or `photos`, for a laptop. Raises ValueError for another name."""
         return preset_named(_FULLY_CONNECTED, name)
 
 
@@ -235,7 +235,7 @@ class ConvolutionalVAEConfig(VAEConfig):
 
     @classmethod
     def preset(cls, name: str) -> ConvolutionalVAEConfig:
-        """Returns `coco`, or the smaller `scenes`, for a laptop. Raises ValueError for another name."""
+        """Returns `coco`, or the smaller `scenes` or `photos`, for a laptop. Raises ValueError for another name."""
         return preset_named(_CONVOLUTIONAL, name)
 
 
@@ -280,6 +280,11 @@ class TrainingConfig(Config):
         0.0,
         "decoupled weight decay: each update subtracts weight_decay x learning rate x W from each matrix W; 0 for none",
     )
+    flip: bool = setting(
+        False, "mirror each training picture left-right with probability 1/2, unless its caption says left or right"
+    )
+    shift: int = setting(0, "most pixels by which a training picture is shifted along each side")
+    word_dropout: float = setting(0.0, "share of the words of training captions that become [UNK]")
     ema: float = setting(
         0.0, "decay per update of a moving average of the weights, which is evaluated and saved; 0 for none"
     )
@@ -297,6 +302,8 @@ class TrainingConfig(Config):
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate!r}")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema must be at least 0 and below 1, got {self.ema!r}")
+        if not 0 <= self.word_dropout < 1:
+            raise ValueError(f"word_dropout must be at least 0 and below 1, got {self.word_dropout!r}")
         for name in ("clip_norm", "kl_warmup", "weight_decay"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)!r}")
@@ -315,8 +322,8 @@ class TrainingConfig(Config):
 
         `paper`, `coco`: RMSprop at 1e-3, then 1e-4 (appendix B), on MNIST with captions, and on COCO, each of its
         captions once per epoch. `quick`: Muon with a cosine schedule, for about five minutes on two cores; `best`: the
-        same for 10,080 updates; `scenes`: as quick, for 19,200 updates; `vae`: Adam for 12,800. Raises ValueError for
-        another name.
+        same for 10,080 updates; `scenes`: as quick, for 19,200 updates; `photos`: as quick, with mirrored and shifted
+        pictures, dropped words and weight decay; `vae`: Adam for 12,800. Raises ValueError for another name.
         """
         return preset_named(_RECIPES, name)
 
@@ -355,7 +362,7 @@ class EndToEndConfig(TrainingConfig):
 
 
 _MODELS = {
-    "mnist": AlignDRAWConfig(),
+    "paper": AlignDRAWConfig(),
     "coco": AlignDRAWConfig(
         image_size=(32, 32),
         channels=3,
@@ -380,14 +387,29 @@ _MODELS = {
         vocabulary_size=99,
         canvas_init=0.0,
     ),
+    "photos": AlignDRAWConfig(
+        image_size=(32, 32),
+        channels=3,
+        steps=8,
+        encoder_units=128,
+        decoder_units=128,
+        latent_units=32,
+        language_units=32,
+        align_units=64,
+        vocabulary_size=1000,
+        word_values="embeddings",
+        canvas_init=0.0,
+    ),
 }
 
 _FULLY_CONNECTED = {
     "coco": FullyConnectedVAEConfig(),
+    "photos": FullyConnectedVAEConfig(hidden_units=512, latent_units=64, language_units=32, vocabulary_size=1000),
     "scenes": FullyConnectedVAEConfig(hidden_units=512, latent_units=64, vocabulary_size=99),
 }
 _CONVOLUTIONAL = {
     "coco": ConvolutionalVAEConfig(),
+    "photos": ConvolutionalVAEConfig(hidden_channels=32, latent_units=64, language_units=32, vocabulary_size=1000),
     "scenes": ConvolutionalVAEConfig(hidden_channels=32, latent_units=64, vocabulary_size=99),
 }
 
@@ -410,5 +432,6 @@ _RECIPES = {
     "quick": _QUICK,
     "best": _QUICK.replace(epochs=72),
     "scenes": _QUICK.replace(epochs=96, epoch_size=12_800),
+    "photos": _QUICK.replace(epochs=5, epoch_size=12_800, weight_decay=0.1, flip=True, shift=4, word_dropout=0.1),
     "vae": _QUICK.replace(epochs=64, epoch_size=12_800, optimizer="adam", learning_rate=1e-3, kl_warmup=0.0),
 }

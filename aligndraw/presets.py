@@ -14,11 +14,11 @@ from aligndraw.config import (
 def _configs(network: str, recipe: str, vae: str | None = None) -> dict[str, tuple[ModelConfig, TrainingConfig]]:
     """Returns the model and the recipe of each --model; `vae` names the recipe of the VAEs, where there are any."""
     drawing, training = AlignDRAWConfig.preset(network), TrainingConfig.preset(recipe)
-    sentence = drawing.replace(align=False)
+    sentence = drawing.replace(align=False, word_values="states")
     configs: dict[str, tuple[ModelConfig, TrainingConfig]] = {
         "align": (drawing, training),
         "noalign": (sentence, training),
-        "skipthought": (sentence, training),
+        "skipthought": (sentence, training.replace(word_dropout=0.0)),
     }
     if vae is not None:
         for kind in (FullyConnectedVAEConfig, ConvolutionalVAEConfig):
@@ -26,13 +26,24 @@ def _configs(network: str, recipe: str, vae: str | None = None) -> dict[str, tup
     return configs
 
 
+def model_kind(config: ModelConfig) -> str:
+    """Returns the --model that trains a configuration; of another model its kind."""
+    if type(config) is not AlignDRAWConfig:
+        return config.KIND
+    return "align" if config.align else "noalign" if config.sentences == "caption" else "skipthought"
+
+
 # For each data set and preset, the models and their recipes; the first of each is the default.
 PRESETS = {
     "mnist": {
         "quick": _configs("quick", "quick"),
         "best": _configs("best", "best"),
-        "paper": _configs("mnist", "paper"),
+        "paper": _configs("paper", "paper"),
     },
     "scenes": {"scenes": _configs("scenes", "scenes", "vae")},
-    "captioned": {"scenes": _configs("scenes", "scenes", "vae"), "coco": _configs("coco", "coco", "coco")},
+    "captioned": {
+        "scenes": _configs("scenes", "scenes", "vae"),
+        "photos": _configs("photos", "photos", "vae"),
+        "coco": _configs("coco", "coco", "coco"),
+    },
 }

@@ -21,11 +21,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 import products
 import torch
-from cases import WORDS, Case, NotBuilt, Ready, WrongResult, built, forced, named, stream, tolerance
+from cases import WORDS, Case, NotBuilt, Ready, WrongResult, built, config_of, forced, named, stream, tolerance
 from report import precision_of
 from torch import Tensor
 
-from aligndraw import AlignDRAW, AlignDRAWConfig, ops
+from aligndraw import AlignDRAW, ops
 from aligndraw.backends import backend_for
 from aligndraw.training.precision import float32_products
 
@@ -77,7 +77,7 @@ class ModelBenchmark:
         Raises:
             WrongResult: they are further off than they may be.
         """
-        config, work = AlignDRAWConfig.preset(case.preset), {}
+        config, work = config_of(case.preset), {}
         if case.op in ("train", "sample"):  # of the products alone
             needed = (products.training if case.op == "train" else products.sampling)(config, case.batch)
             work = {"flops": products.flops(needed), "bytes": 0, "steps": config.steps}
@@ -128,11 +128,11 @@ def loops(form: str) -> Iterator[None]:
 @functools.lru_cache(maxsize=1)
 def _model(preset: str, device: str) -> AlignDRAW:
     torch.manual_seed(0)
-    return AlignDRAW(AlignDRAWConfig.preset(preset)).to(device)
+    return AlignDRAW(config_of(preset)).to(device)
 
 
 def _inputs(preset: str, batch: int, device: str) -> dict[str, Tensor]:
-    config = AlignDRAWConfig.preset(preset)
+    config = config_of(preset)
     torch.manual_seed(1)
     inputs = {
         "images": torch.rand(batch, config.channels, *config.image_size),

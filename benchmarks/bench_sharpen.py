@@ -13,10 +13,9 @@ import math
 from collections.abc import Iterator, Sequence
 
 import torch
-from cases import Case, Ready, WrongResult, stream
+from cases import Case, Ready, WrongResult, config_of, stream
 from torch import Tensor
 
-from aligndraw import AlignDRAWConfig
 from aligndraw.lapgan.config import SharpenerConfig
 from aligndraw.lapgan.fast import FastSharpener
 from aligndraw.lapgan.sharpen import Sharpener
@@ -67,7 +66,7 @@ class SharpenBenchmark:
 
 @functools.lru_cache(maxsize=1)
 def _module(preset: str, device: str) -> Sharpener:
-    model = AlignDRAWConfig.preset(preset)
+    model = config_of(preset)
     torch.manual_seed(0)
     return Sharpener(SharpenerConfig(image_size=model.image_size, channels=model.channels)).to(device)
 

@@ -73,6 +73,11 @@ class Case:
         return asdict(self)
 
 
+def config_of(preset: str) -> AlignDRAWConfig:
+    """Returns the model of a preset of the cases, whose names are those of the data."""
+    return AlignDRAWConfig.preset("paper" if preset == "mnist" else preset)
+
+
 @dataclass(frozen=True)
 class Sizes:
     """The letters of a preset."""
@@ -89,7 +94,7 @@ class Sizes:
 
     @staticmethod
     def of(preset: str) -> Sizes:
-        c = AlignDRAWConfig.preset(preset)
+        c = config_of(preset)
         return Sizes(
             C=c.channels,
             H=c.image_size[0],
@@ -173,7 +178,7 @@ class OpBenchmark:
             for window in self.windows
             if full or batch == 100 or window == self.windows[0]
             for direction in ("forward", "backward")
-            for form in forms + (rounded if batch == 100 else [])
+            for form in forms + (rounded if batch <= 100 else [])
         ]
 
     def smoke(self, case: Case) -> bool:

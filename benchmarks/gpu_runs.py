@@ -64,7 +64,7 @@ def _touch_loops(say: Say, device: str) -> None:
 def step(device: str = "cuda") -> None:
     """Two steps of drawing and their gradient at the paper's sizes, by launches: for a tool that reads counters."""
     preset, batch = ("mnist", gpu_cases.BATCH) if device == "cuda" else ("quick", 2)
-    config = AlignDRAWConfig.preset(preset)
+    config = cases.config_of(preset)
     torch.manual_seed(0)
     model = AlignDRAW(config.replace(steps=2)).to(device)
     images = torch.rand(batch, config.channels, *config.image_size).to(device)
@@ -76,7 +76,7 @@ def step(device: str = "cuda") -> None:
 
 def _paper_trainer(device: str) -> Trainer:
     """The paper's recipe on MNIST with captions; small on a CPU."""
-    recipe, config = TrainingConfig.preset("paper"), AlignDRAWConfig.preset("mnist")
+    recipe, config = TrainingConfig.preset("paper"), AlignDRAWConfig.preset("paper")
     torch.manual_seed(0)
     model = AlignDRAW(config if device == "cuda" else config.replace(steps=2))
     model.reset_parameters(recipe.init)

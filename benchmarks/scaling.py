@@ -23,7 +23,7 @@ from typing import Any
 import machine
 import report
 
-PRESET = "mnist"
+PRESET = "paper"
 BATCH = 100
 SWEEPS = {
     "batch": (1, 4, 16, 64, 256),

@@ -1,13 +1,14 @@
 import pytest
 
 from aligndraw import AlignDRAWConfig, TrainingConfig
-from aligndraw.config import ConvolutionalVAEConfig, EndToEndConfig, RefinedConfig
+from aligndraw.config import _MODELS, _RECIPES, ConvolutionalVAEConfig, EndToEndConfig, RefinedConfig
 from aligndraw.evaluation.features import FeaturesConfig
 from aligndraw.lapgan.config import LAPGANConfig, SharpenerConfig
+from aligndraw.presets import PRESETS
 
 
 def test_table_2():
-    mnist, coco = AlignDRAWConfig.preset("mnist"), AlignDRAWConfig.preset("coco")
+    mnist, coco = AlignDRAWConfig.preset("paper"), AlignDRAWConfig.preset("coco")
     assert (mnist.steps, mnist.encoder_units, mnist.decoder_units, mnist.latent_units) == (32, 300, 300, 150)
     assert (coco.steps, coco.encoder_units, coco.decoder_units, coco.latent_units) == (32, 550, 550, 275)
     assert (mnist.read_size, mnist.write_size, coco.read_size, coco.write_size) == (8, 8, 9, 9)
@@ -73,6 +74,8 @@ def test_every_field_explains_itself():
         (TrainingConfig, {"clip_norm": float("nan")}, "clip_norm must be finite, got nan"),
         (AlignDRAWConfig, {"step": 3}, "AlignDRAWConfig has no field 'step'; it has image_size"),
         (TrainingConfig, {"learning_rate": -1.0}, "learning_rate must be above 0"),
+        (TrainingConfig, {"word_dropout": 1.0}, "word_dropout must be at least 0 and below 1, got 1.0"),
+        (TrainingConfig, {"shift": -1}, "shift must be a whole number of at least 0, got -1"),
         (TrainingConfig, {"learning_rate": float("nan")}, "learning_rate must be finite"),
         (TrainingConfig, {"clip_norm": -1.0}, "clip_norm must not be negative"),
         (TrainingConfig, {"weight_decay": -0.5}, "weight_decay must not be negative, got -0.5"),
@@ -93,6 +96,16 @@ def test_errors(kind, changes, message):
         kind().replace(**changes)
 
 
+def test_presets_have_the_same_names_in_python_and_on_the_command_line():
+    """The paper's model was "mnist" in Python and "paper" on the command line."""
+    named = {name for presets in PRESETS.values() for name in presets}
+    for name in named:
+        model, recipe = AlignDRAWConfig.preset(name), TrainingConfig.preset(name)
+        offered = [presets[name]["align"] for presets in PRESETS.values() if name in presets]
+        assert offered == [(model, recipe)] * len(offered)
+    assert named == set(_MODELS) == set(_RECIPES) - {"vae"}  # the recipe of --model fc-vae and conv-vae
+
+
 def test_unknown_preset():
-    with pytest.raises(ValueError, match="there is no preset 'big'; there are mnist, coco, quick"):
+    with pytest.raises(ValueError, match="there is no preset 'big'; there are paper, coco, quick"):
         AlignDRAWConfig.preset("big")

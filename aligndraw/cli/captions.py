@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from aligndraw.cli.failure import Failure
 from aligndraw.cli.telling import tell
 from aligndraw.data import CaptionReader
-from aligndraw.pipelines import Pipeline
 from aligndraw.text import CaptionError
 
 MAX_REMARKS = 3  # of captions, in lines of their own
@@ -38,14 +37,21 @@ def check_readable(reader: CaptionReader, captions: Iterable[tuple[int, str]], f
             raise Failure(f"{file}, line {line}: {error}" if file else str(error), status=2) from error
 
 
-def tell_remarks(pipeline: Pipeline, captions: Iterable[str]) -> None:
-    """Prints one line on stderr per caption that is worded unlike those of the model's training, at most a few."""
-    remarks = [remark for caption in dict.fromkeys(captions) if (remark := pipeline.remark(caption))]
-    for remark in remarks[:MAX_REMARKS]:
-        tell(f"aligndraw: warning: {remark}", error=True)
+def tell_remarks(remark: Callable[[str], str], captions: Iterable[str]) -> None:
+    """Prints one line on stderr per caption with unknown words, or worded unlike those of the training, at most a few.
+
+    Args:
+        remark: returns the line, or "", as `Pipeline.remark` and `Vocabulary.remark`.
+    """
+    remarks = list(filter(None, map(remark, dict.fromkeys(captions))))
+    for line in remarks[:MAX_REMARKS]:
+        tell(f"aligndraw: warning: {line}", error=True)
     if len(remarks) > MAX_REMARKS:
         more = len(remarks) - MAX_REMARKS
-        tell(f"aligndraw: warning: {more} more captions are worded unlike the training captions", error=True)
+        tell(
+            f"aligndraw: warning: {more} more captions have unknown words or are worded unlike the training captions",
+            error=True,
+        )
 
 
 def tell_quotes(captions: Sequence[str]) -> None:

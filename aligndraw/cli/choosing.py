@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aligndraw.cli.failure import Failure, failing
-from aligndraw.cli.telling import tell
 from aligndraw.pipelines.card import Card
 from aligndraw.pipelines.shipped import NONE_SHIPS, shipped_models
 from aligndraw.pipelines.storage import read_reader
-from aligndraw.text import CaptionError, Vocabulary, WordPairs
+from aligndraw.text import CaptionError, Vocabulary
 
 
-def shipped_model_for(captions: Sequence[str], file: Path | None) -> str:
-    """Returns the name of the model that ships and reads all captions, and tells it in a line on stderr.
+def shipped_model_for(captions: Sequence[str], file: Path | None) -> tuple[str, str]:
+    """Returns the name of the model that ships and reads all captions, and a line that says so.
 
     Of several, the one whose training captions are worded most like them.
 
@@ -28,22 +27,22 @@ def shipped_model_for(captions: Sequence[str], file: Path | None) -> str:
     if not models:
         raise Failure(NONE_SHIPS)
     unlike: dict[str, int] = {}
+    draws: dict[str, str] = {}
     hints: list[str] = []
     for name, folder in models.items():
         with failing(ValueError):
             (vocabulary, pairs), card = read_reader(folder), Card.read(folder)
         assert card is not None  # it makes the folder a model that ships
-        fault = _fault(vocabulary, captions, file)
+        draws[name], fault = card.draws, _fault(vocabulary, captions, file)
         if fault:
             hints += [f"{name} draws {card.draws}: {fault}", f"    captions that work: {quoted(card.captions)}"]
         else:
-            unlike[name] = sum(_is_unlike(vocabulary, pairs, caption) for caption in captions)
+            texts = (vocabulary.decode(vocabulary.encode(caption)).split() for caption in captions)
+            unlike[name] = sum(len(pairs.unlike(words)) for words in texts)
     if not unlike:
         raise Failure("no model that ships knows all words of the captions", status=2, hints=hints)
     chosen = min(unlike, key=lambda name: unlike[name])
-    card = Card.read(models[chosen])
-    tell(f"drawn by the model {chosen}, which ships: {card.draws if card else ''}", error=True)
-    return chosen
+    return chosen, f"drawn by the model {chosen}, which ships: {draws[chosen]}"
 
 
 def quoted(captions: Sequence[str]) -> str:
@@ -60,13 +59,10 @@ def _fault(vocabulary: Vocabulary, captions: Sequence[str], file: Path | None) -
     for line, caption in enumerate(captions, 1):
         try:
             vocabulary.encode(caption)
+            vocabulary.check_known([caption])
         except CaptionError as error:
             text = f"{file}, line {line}: {error}" if file else str(error)
             if not error.unknown:
                 raise Failure(text, status=2) from error
             return text
     return ""
-
-
-def _is_unlike(vocabulary: Vocabulary, pairs: WordPairs, caption: str) -> bool:
-    return pairs.unseen(vocabulary.decode(vocabulary.encode(caption)).split()) is not None

@@ -23,6 +23,9 @@ from aligndraw.data.image_files import MAX_SKIPPED, Collection, store_collection
 from aligndraw.data.released import store_released
 from aligndraw.data.sets import REQUIRED_SPLITS
 from aligndraw.data.stored_scenes import export_scenes, store_scenes
+from aligndraw.data.vocabulary_report import REPORT, VocabularyReport
+from aligndraw.files import atomic_write
+from aligndraw.json_files import digest_of
 from aligndraw.printable import one_line
 
 MAX_SKIPPED_LINES = 3  # shown on the terminal
@@ -69,14 +72,14 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         help="captions per image, the first ones [%(default)s]",
     )
 
-    parser = _parser(sets, "folder", "any images with a table of captions", _folder)
+    parser = _parser(sets, "folder", "any images with captions", _folder)
     _add_images(parser)
     parser.add_argument(
         "--captions",
         type=Path,
-        required=True,
-        metavar="FILE",
-        help=".csv, .tsv or .jsonl with file_name and caption; and split, if the images are divided already",
+        metavar="PATH",
+        help=".csv, .tsv, .txt or .jsonl with file_name and caption, and split, if the images are divided already; or "
+        "a folder with metadata.csv, metadata.jsonl or a .txt per image [the folder of the images]",
     )
 
     parser = _parser(sets, "released", "the arrays that the authors of alignDRAW released", _released)
@@ -161,7 +164,9 @@ def _folder(arguments: argparse.Namespace) -> int:
     with failing(ValueError):
         held_out = {"validation": arguments.validation, "test": arguments.test}
         collection = read_captions(arguments.images, arguments.captions, **held_out)
-        plan = {"kind": "folder", "captions": file_checksum(arguments.captions)}
+        table: Path = arguments.captions or arguments.images
+        checksum = digest_of(collection.captions) if table.is_dir() else file_checksum(table)
+        plan = {"kind": "folder", "captions": checksum}
     return _store(arguments, collection, {**plan, **held_out})
 
 
@@ -190,7 +195,7 @@ def _store(arguments: argparse.Namespace, collection: Collection, plan: dict[str
     except KeyboardInterrupt:
         tell("", "the images read so far are kept: the same command resumes with them", error=True)
         raise
-    return _print_summary(data, collection.skipped)
+    return _print_summary(data, collection.skipped, VocabularyReport.of(data))
 
 
 @contextmanager
@@ -199,8 +204,8 @@ def _bar(images: int | None) -> Iterator[tqdm]:
         yield bar
 
 
-def _print_summary(data: CaptionedImages, skipped: list[str]) -> int:
-    """Prints the sizes of a data set and the omissions; returns the exit status."""
+def _print_summary(data: CaptionedImages, skipped: list[str], report: VocabularyReport | None = None) -> int:
+    """Prints the sizes of a data set and the omissions, and writes the report; returns the exit status."""
     for line in skipped[:MAX_SKIPPED_LINES]:
         tell(f"skipped: {one_line(line)}", error=True)
     if len(skipped) > MAX_SKIPPED_LINES:
@@ -209,6 +214,10 @@ def _print_summary(data: CaptionedImages, skipped: list[str]) -> int:
         tell(f"{split}: {size['images']:,} images with {size['captions']:,} captions")
     shape = " x ".join(map(str, data.image_shape[1:]))
     tell(f"wrote {data.folder}: {shape} pixels, {len(data.vocabulary):,} words")
+    if report is not None:
+        with writing(data.folder / REPORT), atomic_write(data.folder / REPORT) as path:
+            path.write_text(report.text(), encoding="utf-8")
+        tell(f"{report.summary()}: see {data.folder / REPORT}")
     shown = write_stored_sheet(data.folder / SHEET, data)
     tell(f"look at {data.folder / SHEET}: {shown} of the stored images with their captions")
     missing = [split for split in REQUIRED_SPLITS if split not in data.sizes]

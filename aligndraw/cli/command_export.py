@@ -12,8 +12,9 @@ from aligndraw.cli.failure import Failure, failing
 from aligndraw.cli.options import add_sentences, new_folder
 from aligndraw.cli.outputs import writing
 from aligndraw.cli.telling import tell
+from aligndraw.data import DataSet
 from aligndraw.pipelines import Pipeline
-from aligndraw.pipelines.card import CARD, README, size_of
+from aligndraw.pipelines.card import CARD, KNOWN, README, data_name, size_of
 from aligndraw.pipelines.runs import training_pairs
 from aligndraw.provenance import training_data
 from aligndraw.text import CaptionError
@@ -49,12 +50,17 @@ def _run(arguments: argparse.Namespace) -> int:
         pipeline = Pipeline.from_pretrained(arguments.model, sentences=arguments.sentences)
         if arguments.sharpener is not None:
             pipeline = pipeline.with_sharpener(arguments.sharpener)
-    if "word_pairs" not in pipeline.notes:
-        _add_pairs(pipeline)
+    captions = arguments.caption
+    known = "word_pairs" in pipeline.notes and data_name(pipeline.notes) in KNOWN
+    if data := None if known else _data(pipeline):
+        if "word_pairs" not in pipeline.notes and (pairs := training_pairs(data.source)):
+            pipeline.notes = {**pipeline.notes, "word_pairs": pairs.to_dict()}
+        if data.name not in KNOWN and captions is None:
+            captions = [caption for caption, _ in data.preview_captions[:3]]
     dtype = getattr(torch, arguments.dtype)
     with writing(out):
         try:
-            pipeline.save_pretrained(out, dtype=dtype, draws=arguments.draws, captions=arguments.caption)
+            pipeline.save_pretrained(out, dtype=dtype, draws=arguments.draws, captions=captions)
         except CaptionError as error:
             raise Failure(f"--caption: {error}", status=2) from error
         except ValueError as error:
@@ -64,12 +70,10 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _add_pairs(pipeline: Pipeline) -> None:
-    """Adds the word pairs of the training captions to the notes, where the training data are there."""
+def _data(pipeline: Pipeline) -> DataSet | None:
+    """Returns the data of the training, or tells on stderr why there are none."""
     try:
-        pairs = training_pairs(training_data(pipeline.notes, 1).source)
+        return training_data(pipeline.notes, 1)
     except (ValueError, OSError) as error:
-        tell(f"aligndraw: warning: unusual captions will not be noticed: {error}", error=True)
-        return
-    if pairs is not None:
-        pipeline.notes = {**pipeline.notes, "word_pairs": pairs.to_dict()}
+        tell(f"aligndraw: warning: the card lacks what the training data would tell: {error}", error=True)
+        return None

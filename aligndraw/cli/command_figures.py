@@ -16,7 +16,7 @@ from PIL import Image
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 import aligndraw
-from aligndraw.cli.captions import check_readable, read_lines
+from aligndraw.cli.captions import check_readable, read_lines, tell_remarks
 from aligndraw.cli.command_sharpen import with_shared_sharpener
 from aligndraw.cli.failure import Failure, failing
 from aligndraw.cli.figure_captions import FigureCaption, Groups, default_captions
@@ -27,7 +27,7 @@ from aligndraw.cli.options import (
     add_sentences,
     describe_backends,
     int_at_least,
-    name_and_folder,
+    named_model,
     open_pipeline,
     path_with_suffix,
 )
@@ -87,11 +87,11 @@ def _add(
     if several:
         parser.add_argument(
             "--models",
-            type=name_and_folder,
+            type=named_model,
             nargs="+",
             required=True,
-            metavar="NAME=DIR",
-            help="folders of models, each with the name beside its pictures",
+            metavar="NAME=MODEL",
+            help="models, each with the name beside its pictures",
         )
     else:
         add_model(parser)
@@ -154,7 +154,7 @@ def _loaded(arguments: argparse.Namespace) -> Pipelines:
     if hasattr(arguments, "models"):
         folders = dict(arguments.models)
         if len(folders) < len(arguments.models):
-            raise Failure("--models must have different names: give them as NAME=DIR", status=2)
+            raise Failure("--models must have different names: give them as NAME=MODEL", status=2)
         pipelines = {
             name: Pipeline.from_pretrained(folder, arguments.device, sharpen=False) for name, folder in folders.items()
         }
@@ -181,6 +181,8 @@ def _captions(arguments: argparse.Namespace, pipelines: Pipelines) -> Groups:
             raise Failure(f"{file or '--caption'} must hold at least one caption, got none", status=2)
     for pipeline in pipelines.values():
         check_readable(pipeline.reader, ((i, line) for i, line in enumerate(lines, 1) if line), file)
+        if not pipeline.sentences:
+            tell_remarks(pipeline.vocabulary.remark, filter(None, lines))
     return groups
 
 

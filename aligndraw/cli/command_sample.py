@@ -92,8 +92,9 @@ def _run(arguments: argparse.Namespace) -> int:
     check_files({"-o": arguments.o, "--animate": arguments.animate, "--attention": arguments.attention})
     describe_backends(arguments.device)
     tell_quotes(arguments.captions)
+    chosen = ""
     if arguments.model is None:
-        arguments.model = shipped_model_for(captions, file)
+        arguments.model, chosen = shipped_model_for(captions, file)
     with failing(ValueError, FileNotFoundError):
         pipeline = open_pipeline(arguments, sharpen=arguments.sharpen is None)
         if arguments.sharpen is not None:
@@ -102,7 +103,9 @@ def _run(arguments: argparse.Namespace) -> int:
     for option, feature in (("attention", "attention"), ("animate", "steps"), ("steps", "steps")):
         if getattr(arguments, option) is not None and (fault := pipeline.lacks(feature)):
             raise Failure(f"--{option} {fault}", status=2)
-    tell_remarks(pipeline, captions)
+    if chosen:
+        tell(chosen, error=True)
+    tell_remarks(pipeline.remark, captions)
     options = {k: getattr(arguments, k) for k in ("seed", "temperature", "steps")}
     if archive and arguments.animate is arguments.attention is None:
         # Batches of captions are faster, but the rounding of a picture may depend on its batch.

@@ -24,6 +24,7 @@ from aligndraw.pipelines import Pipeline
 from aligndraw.pipelines.pipeline import shape_text
 from aligndraw.pipelines.shipped import DEFAULT_MODEL
 from aligndraw.text import CaptionError
+from aligndraw.training.precision import resolve_precision
 from aligndraw.viz import save_png
 
 SENTENCES = "sentence encoder of the captions; caption is the language model of --model"
@@ -49,9 +50,10 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     parser.add_argument(
         "--dtype",
-        choices=("float32", "bfloat16"),
-        default="float32",
-        help="dtype of the convolutions; bfloat16 is faster where the processor has it [%(default)s]",
+        choices=("auto", "float32", "bfloat16"),
+        default="auto",
+        help="dtype of the convolutions; auto is bfloat16 where that is faster (CPUs with AVX512_BF16 or AMX), else "
+        "float32 [%(default)s]",
     )
     add_device(parser)
     parser.set_defaults(run=_run)
@@ -71,6 +73,15 @@ def with_shared_sharpener(pipelines: Mapping[str, Pipeline], folder: Path) -> di
     raise refusal
 
 
+def _dtype(arguments: argparse.Namespace) -> torch.dtype:
+    """Returns the dtype of the convolutions."""
+    name = arguments.dtype
+    if name == "auto":
+        fast = resolve_precision(torch.device(arguments.device), "auto") == "bf16"
+        name = "bfloat16" if fast else "float32"
+    return getattr(torch, name)  # type: ignore[no-any-return]
+
+
 def _run(arguments: argparse.Namespace) -> int:
     kind = arguments.input.suffix.lower()
     if kind not in (".npz", ".png") or arguments.o.suffix.lower() != kind:
@@ -87,7 +98,7 @@ def _run(arguments: argparse.Namespace) -> int:
             pipeline.model.language,
             pipeline.vocabulary,
             sentences=arguments.sentences,
-            dtype=getattr(torch, arguments.dtype),
+            dtype=_dtype(arguments),
             device=arguments.device,
         )
         if kind == ".npz":

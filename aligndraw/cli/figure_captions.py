@@ -129,6 +129,6 @@ def default_captions(figure: str, vocabulary: Vocabulary) -> Groups:
         with suppress(CaptionError):
             if words <= set(known.words):
                 groups = captions[_SAME.get(figure, figure)]
-                vocabulary.encode_batch([entry.caption for group in groups for entry in group])
+                vocabulary.check_known([entry.caption for group in groups for entry in group])
                 return groups
     raise Failure("--caption or --captions-file must be given: the model does not know the words of the paper's", 2)

@@ -84,15 +84,14 @@ def new_folder(text: str) -> Path:
     return Path(text)
 
 
-def name_and_folder(text: str) -> tuple[str, Path]:
-    """The type of an option: NAME=DIR, or a folder, which gives the name."""
-    path = Path(text)
-    if path.is_dir() or "=" not in text:
-        return path.name, path
-    name, _, folder = text.partition("=")
-    if not (name and folder):
-        raise argparse.ArgumentTypeError(f"must be NAME=DIR or DIR, got {text!r}")
-    return name, Path(folder)
+def named_model(text: str) -> tuple[str, str]:
+    """The type of an option: NAME=MODEL, or a model, whose last part gives the name."""
+    if Path(text).is_dir() or "=" not in text:
+        return Path(text).name, text
+    name, _, model = text.partition("=")
+    if not (name and model):
+        raise argparse.ArgumentTypeError(f"must be NAME=MODEL or MODEL, got {text!r}")
+    return name, model
 
 
 def add_seed(parser: argparse.ArgumentParser, help: str, default: int | None = 0) -> None:

@@ -25,7 +25,7 @@ from aligndraw.data.mnist_captions import (
 from aligndraw.data.scene import Scene
 from aligndraw.data.scenes import SceneExamples, Scenes, evaluation_scenes
 from aligndraw.data.sentences import SentenceReader
-from aligndraw.data.sets import DataSet, open_data_set, recorded_data_set
+from aligndraw.data.sets import DataSet, open_data_set, recorded_data_set, reworded
 
 __all__ = [
     "BANS",
@@ -63,6 +63,7 @@ __all__ = [
     "load_digits",
     "open_data_set",
     "recorded_data_set",
+    "reworded",
     "to_parts",
     "to_tensors",
 ]

@@ -114,6 +114,18 @@ class CaptionedSplit:
         fields = ("image_index", "lengths", "_first", "_line")
         return dataclasses.replace(self, **{name: getattr(self, name)[index] for name in fields})
 
+    def reworded(self, vocabulary: Vocabulary) -> CaptionedSplit:
+        """Returns the same examples with the word ids of another vocabulary.
+
+        Raises:
+            CaptionError: a caption has words that the vocabulary lacks, and it has no `[UNK]`; or too many.
+        """
+        ids = [vocabulary.encode(caption) for caption in self.captions()]
+        lengths = np.array([len(caption) for caption in ids], np.int64)
+        words = np.array([i for caption in ids for i in caption], np.int32)
+        first = np.cumsum(lengths) - lengths
+        return dataclasses.replace(self, vocabulary=vocabulary, lengths=lengths, _words=words, _first=first)
+
     def epoch(self, seed: int, epoch: int = 0, size: int = 10_000) -> CaptionedSplit:
         """Returns `size` examples, fully determined by (seed, epoch). None repeats before all others have come."""
         check_seed(seed)
@@ -144,6 +156,7 @@ class CaptionedImages:
     origin: dict[str, Any]
     checksum: str
     _files: dict[str, dict[str, Any]]
+    _stored: Vocabulary | None = None  # the vocabulary of the files, where `vocabulary` is another
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> CaptionedImages:
@@ -198,6 +211,10 @@ class CaptionedImages:
         for name in self.sizes:
             self.split(name)
 
+    def reworded(self, vocabulary: Vocabulary) -> CaptionedImages:
+        """Returns the same images, whose splits have the word ids of another vocabulary (`CaptionedSplit.reworded`)."""
+        return dataclasses.replace(self, vocabulary=vocabulary, _stored=self._stored or self.vocabulary)
+
     def split(self, name: str) -> CaptionedSplit:
         """Returns the examples of a split, in the order of their images, after checking every byte.
 
@@ -214,11 +231,11 @@ class CaptionedImages:
         words = self._array(name, WORDS, "int32", (None,))
         lengths = self._array(name, LENGTHS, "int32", (captions,)).astype(np.int64)
         index = self._array(name, INDEX, "int64", (captions,))
-        ends = np.cumsum(lengths)
+        ends, known = np.cumsum(lengths), self._stored or self.vocabulary
         for part, good in (
             (LENGTHS, lengths.min(initial=1) > 0 and ends[-1:].sum() == len(words)),
             (LENGTHS, lengths.max(initial=1) <= MAX_WORDS),  # a batch is as wide as its longest caption
-            (WORDS, not len(words) or (words.min() >= 0 and words.max() < len(self.vocabulary))),
+            (WORDS, not len(words) or (words.min() >= 0 and words.max() < len(known))),
             (INDEX, not captions or (index.min() >= 0 and index.max() < images)),
         ):
             if not good:
@@ -227,7 +244,8 @@ class CaptionedImages:
         lines = text.path.read_bytes().count(b"\n")
         if lines != captions:
             raise DataError(f"{text.path} must have {captions:,} lines, one per caption, got {lines:,}")
-        return CaptionedSplit(pixels, index, lengths, self.vocabulary, words, ends - lengths, np.arange(captions), text)
+        split = CaptionedSplit(pixels, index, lengths, known, words, ends - lengths, np.arange(captions), text)
+        return split if known == self.vocabulary else split.reworded(self.vocabulary)
 
     def _array(
         self, split: str, part: str, dtype: str, shape: tuple[int | None, ...], memory: bool = True

@@ -178,7 +178,7 @@ class CaptionedWriter:
             empty = next((f" of split {split}" for split, pairs in kept.items() if not pairs), "")
             raise DataError(f"there is no image with a caption{empty}")
         words = vocabulary or _counted((text for _, text in next(iter(kept.values()))), min_count)
-        encode = encode or (lambda text: words.encode(text, unknown=UNKNOWN))
+        encode = encode or words.encode
         with atomic_write(self.folder) as whole:
             whole.mkdir()
             write_tokenizer(words, whole / TOKENIZER)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from aligndraw.data.captioned import DataError
 
+_IMAGE = re.compile(r"\.(png|jpe?g|gif|bmp|tiff?|webp|p[bgpn]m)$", re.IGNORECASE)
 _MAX_SEARCHED = 1_000_000  # files, in search of a missing one
 
 
@@ -96,6 +97,11 @@ class ImageNames:
         alike.append(usual)
         self.files.setdefault(usual, place)
         return usual
+
+
+def is_image(name: str) -> bool:
+    """Returns whether a file name ends as those of images do."""
+    return bool(_IMAGE.search(name))
 
 
 def safe_name(name: object) -> str:

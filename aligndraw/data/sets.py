@@ -6,14 +6,14 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
 
 from aligndraw.arguments import check_int
 from aligndraw.data.batches import Examples, Source
-from aligndraw.data.captioned import CaptionedImages, DataError
+from aligndraw.data.captioned import CaptionedImages, CaptionedSplit, DataError
 from aligndraw.data.digits import load_digits
 from aligndraw.data.mnist_captions import (
     CANVAS,
@@ -123,6 +123,22 @@ def recorded_data_set(record: Mapping[str, str | None], validation_size: int = V
     return open_data_set(str(record["name"]), record.get("path"), validation_size, record.get("bans"))
 
 
+def reworded(data: DataSet, vocabulary: Vocabulary) -> DataSet:
+    """Returns a data set with the word ids of another vocabulary.
+
+    Raises:
+        ValueError: the captions are generated, and so have their own words alone; or as `CaptionedSplit.reworded`.
+    """
+    if vocabulary == data.source.vocabulary:
+        return data
+    if not isinstance(data.source, CaptionedSplit):
+        raise ValueError(f"the model must have the vocabulary of {data.title}, got another")
+    parts = {
+        k: part.reworded(vocabulary) for k, part in data.validation_sets.items() if isinstance(part, CaptionedSplit)
+    }
+    return replace(data, source=data.source.reworded(vocabulary), validation_sets=parts)
+
+
 def _mnist(path: Path | None, validation_size: int, bans: Bans) -> DataSet:
     try:
         digits = load_digits(path)
@@ -173,5 +189,6 @@ def _captioned(path: Path, validation_size: int) -> DataSet:
 
 def _is_known(vocabulary: Vocabulary, caption: str) -> bool:
     with suppress(CaptionError):
+        vocabulary.check_known([caption])
         return bool(vocabulary.encode(caption))
     return False

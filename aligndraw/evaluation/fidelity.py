@@ -37,6 +37,7 @@ from aligndraw.evaluation.confusion import Confusion
 from aligndraw.evaluation.reader import NOTHING, DigitReader
 from aligndraw.model import Model
 from aligndraw.noise import stream
+from aligndraw.text import Vocabulary
 
 Placement = tuple[int, int, int]  # template, a, b, as `aligndraw.data.all_placements` gives them
 
@@ -245,6 +246,8 @@ def score_fidelity(
     check_seed(seed)
     check_mnist_model(model)
     device = model.canvas.device
+    if isinstance(captions, Vocabulary):
+        captions.check_known(caption(*placement) for placement in all_placements(placements, bans))
     reader = reader or DigitReader.load().to(device)
     stream_of = {placement: i for i, placement in enumerate(all_placements())}
     jobs = [

@@ -11,6 +11,7 @@ from aligndraw.data import VOCABULARY, CaptionReader, Digits, MNISTCaptions, as_
 from aligndraw.data.mnist_captions import Split
 from aligndraw.model import Model
 from aligndraw.noise import stream
+from aligndraw.text import Vocabulary
 
 
 @torch.no_grad()
@@ -41,7 +42,7 @@ def naming_costs(
         batch_size: pictures at a time.
 
     Raises:
-        ValueError: b is to change and a placement has none.
+        ValueError: b is to change and a placement has none; or a vocabulary without one of the words.
     """
     if which not in (0, 1) or (which == 1 and any(b < 0 for _, _, b in placements)):
         raise ValueError(f"which must be 0, or 1 where all placements have a digit b, got {which}")
@@ -55,6 +56,8 @@ def naming_costs(
             texts = [
                 caption(k, *((digit, b) if which == 0 else (a, digit))) for k, a, b in (placements[i] for i in block)
             ]
+            if isinstance(captions, Vocabulary):
+                captions.check_known(texts)
             ids, lengths = (t.to(device) for t in captions.encode_batch(texts))
             bound = model(images, ids, lengths, generator=[stream(seed, i) for i in block])
             costs[block.start : block.stop, digit] = (bound.kl + bound.nll).double().cpu()

@@ -11,8 +11,8 @@ from aligndraw.config import (
     RefinedConfig,
 )
 from aligndraw.model.baselines import ConvolutionalVAE, FullyConnectedVAE
-from aligndraw.model.draw import AlignDRAW
-from aligndraw.model.interface import Bound, Caption, Model, PictureModel, has_bound
+from aligndraw.model.draw import AlignDRAW, State, Step
+from aligndraw.model.interface import Bound, Caption, Inference, Model, PictureModel, has_bound
 from aligndraw.model.refined import RefinedDRAW
 from aligndraw.model.samples import Samples
 
@@ -23,9 +23,12 @@ __all__ = [
     "ConvolutionalVAE",
     "Samples",
     "FullyConnectedVAE",
+    "Inference",
     "Model",
     "PictureModel",
     "RefinedDRAW",
+    "State",
+    "Step",
     "build_model",
     "has_bound",
 ]

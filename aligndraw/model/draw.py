@@ -22,8 +22,6 @@ from aligndraw.model.latent import Posterior, Prior
 from aligndraw.model.recurrent import Head, LSTMCell
 from aligndraw.model.samples import Samples
 
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-
 
 class State(NamedTuple):
     """The state between two steps."""
@@ -73,6 +71,7 @@ class AlignDRAW(Model):
         self.prior = Prior(c.decoder_units, c.latent_units)
         self.decoder = LSTMCell(c.latent_units + words, c.decoder_units)
         self.write = GlimpseWrite(c.decoder_units, c.write_size, c.channels, c.conventions, span, side)
+        self._packed_decoder = ops.PackedDecoder()
         self.reset_parameters()
 
     @property
@@ -142,9 +141,10 @@ class AlignDRAW(Model):
     def draw(self, caption: Caption, noise: Tensor) -> Samples:
         """As `Model.draw`: all steps as one op where possible, else one by one."""
         if not self.fallback_reason("unroll_prior"):
-            drawn = ops.unroll_prior(
-                self.canvas, *self._words(caption), noise, self._decoder_weights(), self.write.size
-            )
+            drawn = self._packed_decoder.unroll_prior(
+                self.canvas, *self._words(caption), noise, self._decoder_sources(), self._decoder_weights,
+                self.write.size,
+            )  # fmt: skip
             first = self.canvas.clone().expand_as(drawn.canvas)
             return Samples(first, drawn.canvas, drawn.patches, drawn.windows, drawn.weights)
         state = self.initial_state(len(noise), encode=False)
@@ -183,7 +183,7 @@ class AlignDRAW(Model):
         for name, part, usual in self._parts():
             if type(part) is not usual:
                 return f"{name} is a {type(part).__name__}"
-            if any(getattr(part, hooks) for hooks in _HOOKS):
+            if part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks:
                 return f"{name} has hooks"
         if backend_for(loop, device) == "reference":
             return "the reference backend" if not missing_reason(loop, "cpp", device) else f"no kernel on {device}"
@@ -191,22 +191,23 @@ class AlignDRAW(Model):
 
     def _parts(self) -> list[tuple[str, nn.Module, type[nn.Module]]]:
         """Returns the modules that `step` calls, each with the type whose arithmetic `ops.unroll` implements."""
+        read, posterior, prior, write, align = self.read, self.posterior, self.prior, self.write, self.align
         parts: list[tuple[str, nn.Module, type[nn.Module]]] = [
-            ("read", self.read, GlimpseRead),
-            ("read.window", self.read.window, WindowHead),
+            ("read", read, GlimpseRead),
+            ("read.window", read.window, WindowHead),
             ("encoder", self.encoder, LSTMCell),
-            ("posterior", self.posterior, Posterior),
-            ("posterior.mu", self.posterior.mu, Head),
-            ("posterior.log_variance", self.posterior.log_variance, Head),
-            ("prior", self.prior, Prior),
-            ("prior.mu_log_sigma", self.prior.mu_log_sigma, Head),
+            ("posterior", posterior, Posterior),
+            ("posterior.mu", posterior.mu, Head),
+            ("posterior.log_variance", posterior.log_variance, Head),
+            ("prior", prior, Prior),
+            ("prior.mu_log_sigma", prior.mu_log_sigma, Head),
             ("decoder", self.decoder, LSTMCell),
-            ("write", self.write, GlimpseWrite),
-            ("write.window", self.write.window, WindowHead),
-            ("write.patch", self.write.patch, nn.Linear),
+            ("write", write, GlimpseWrite),
+            ("write.window", write.window, WindowHead),
+            ("write.patch", write.patch, nn.Linear),
         ]
-        if self.align is not None:
-            parts += [("align", self.align, WordAttention), ("align.query", self.align.query, nn.Linear)]
+        if align is not None:
+            parts += [("align", align, WordAttention), ("align.query", align.query, nn.Linear)]
         return parts
 
     def _values(self, captions: Tensor, states: Tensor) -> Tensor:
@@ -230,6 +231,13 @@ class AlignDRAW(Model):
             torch.cat([mu.weight, log_variance.weight / 2]),
             torch.cat([mu.bias, log_variance.bias / 2]),
         )
+
+    def _decoder_sources(self) -> list[Tensor]:
+        """Returns the parameters that `_decoder_weights` reads."""
+        write, align = self.write, self.align
+        parts: list[nn.Module] = [] if align is None else [align, align.query]
+        parts += [self.decoder, self.prior.mu_log_sigma, write.patch, write.window, self.read.window]
+        return [parameter for part in parts for parameter in part._parameters.values() if parameter is not None]
 
     def _decoder_weights(self) -> ops.DecoderWeights:
         decoder, align = self.decoder, self.align

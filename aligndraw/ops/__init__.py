@@ -11,6 +11,7 @@ from aligndraw.ops.latent import latent, latent_reference
 from aligndraw.ops.lstm import lstm_cell, lstm_gates, lstm_gates_reference
 from aligndraw.ops.lstm_sequence import lstm_sequence
 from aligndraw.ops.muon import muon_, orthogonal
+from aligndraw.ops.packed_decoder import PackedDecoder
 from aligndraw.ops.product import product, product_reference, rounds_fast
 from aligndraw.ops.read import read, read_reference
 from aligndraw.ops.rmsprop import rmsprop_
@@ -31,6 +32,7 @@ __all__ = [
     "DecoderWeights",
     "Drawn",
     "EncoderWeights",
+    "PackedDecoder",
     "Unrolled",
     "attend",
     "attend_reference",

@@ -99,9 +99,18 @@ _op = Op(
 )
 
 
-def attend(query: Tensor, keys: Tensor, score: Tensor, values: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """Attention over words: α = softmax_k(v · tanh(key_k + query)) over the first `lengths` words, s = Σ_k α_k value_k
+def attend(
+    query: Tensor,
+    keys: Tensor,
+    score: Tensor,
+    values: Tensor,
+    lengths: Tensor | None = None,
+    mask: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Attention over words: α = softmax_k(v · tanh(key_k + query)) over the words of a caption, s = Σ_k α_k value_k
     (alignDRAW, Eq. 2, 6, 7, with query = W h_dec + b and keys = U h_lang).
+
+    The words are the first `lengths` ones, those of a mask, or all without either.
 
     Args:
         query: [B, l].
@@ -109,12 +118,32 @@ def attend(query: Tensor, keys: Tensor, score: Tensor, values: Tensor, lengths: 
         score: v, [l].
         values: [B, N, d].
         lengths: int64 [B], words of each caption; taken as 1 below 1 and as N above N.
+        mask: bool [B, N], true for the words of each caption, in any places; of none, the first counts. The result is
+            that of a caption of these words alone, in their order.
 
     Returns:
         context s [B, d] in the dtype of `values`, and weights α [B, N] in float32 (float64 for float64), exactly 0
-        from word `lengths` on. The arithmetic is float32, or float64 when all arguments are float64.
+        at all other words. The arithmetic is float32, or float64 when all arguments are float64.
 
     Raises:
-        RuntimeError: shapes, dtypes or devices do not fit.
+        RuntimeError: shapes, dtypes or devices do not fit; or there are both lengths and a mask.
     """
-    return _op(query, keys, score, values, lengths)  # type: ignore[no-any-return]
+    if lengths is not None and mask is None:
+        return _op(query, keys, score, values, lengths)  # type: ignore[no-any-return]
+    if lengths is not None:
+        raise RuntimeError("attend: lengths must be left out beside a mask")
+    check_shape("attend", "keys", keys, "[B, N, l]", (None, None, None))
+    batch, words, _ = keys.shape
+    if mask is None:
+        full = torch.full((batch,), words, dtype=torch.int64, device=keys.device)
+        return _op(query, keys, score, values, full)  # type: ignore[no-any-return]
+    check_shape("attend", "mask", mask, "[B, N]", (batch, words))
+    check_shape("attend", "values", values, "[B, N, d]", (batch, words, None))
+    check_device("attend", "mask", mask, "query", query)
+    if mask.dtype != torch.bool:
+        raise RuntimeError(f"attend: mask must be bool, got {str(mask.dtype).removeprefix('torch.')}")
+    # The words of the mask come first, in their order, and the weights go back to their places.
+    order = torch.argsort(mask.logical_not().to(torch.uint8), dim=1, stable=True)
+    keys, values = (t.gather(1, order[:, :, None].expand(t.shape)) for t in (keys, values))
+    context, weights = _op(query, keys, score, values, mask.sum(1))
+    return context, weights.gather(1, torch.argsort(order, dim=1))

@@ -162,6 +162,11 @@ def unroll_prior(
     Raises:
         RuntimeError: shapes, dtypes or devices do not fit.
     """
-    last, patches, windows, weights = _op(canvas, words, keys, lengths, noise, *decoder, write_size)
+    return drawn(_op(canvas, words, keys, lengths, noise, *decoder, write_size), keys)
+
+
+def drawn(results: tuple[Tensor, ...], keys: Tensor | None) -> Drawn:
+    """Returns the results of the op by their names, with the batch first."""
+    last, patches, windows, weights = results
     by_batch = None if keys is None else weights.transpose(0, 1)
     return Drawn(last, patches.transpose(0, 1), windows.transpose(0, 1), by_batch)

@@ -21,7 +21,7 @@ def grid(window: Tensor, size: int, height: int, width: int) -> tuple[Tensor, Te
 
     Args:
         window: [B, 5], any floating dtype; bfloat16 and float16 are computed in float32.
-        size: p.
+        size: p, filters per axis.
         height, width: H, W.
 
     Returns:

@@ -14,12 +14,13 @@ from typing import Any
 
 from aligndraw.files import atomic_write
 from aligndraw.json_files import FileError, entry, naming, read_json
+from aligndraw.model import PictureModel
 
 CARD, README = "card.json", "README.md"
 
 _FORMAT = "aligndraw card 1"
 # What models of the package's own data draw, with captions that training shows.
-_KNOWN = {
+KNOWN = {
     "mnist": (
         "one or two handwritten digits at named places",
         (
@@ -63,7 +64,7 @@ class Card:
             data: the name of the model's training data; those of the package have a text and captions.
             draws, captions: in place of theirs.
         """
-        known = _KNOWN.get(data, ("pictures of captions like those of its training", ()))
+        known = KNOWN.get(data, ("pictures of captions like those of its training", ()))
         sums = {name: _sha256(folder / name) for name in files}
         return cls(draws or known[0], tuple(known[1] if captions is None else captions), sums)
 
@@ -89,14 +90,15 @@ class Card:
             if path.is_file() and _sha256(path) != wanted:
                 raise FileError(f"{path} is not the one of {CARD}: its SHA-256 is another; restore the file")
 
-    def write(self, folder: Path, facts: Mapping[str, str]) -> None:
+    def write(self, folder: Path, name: str, facts: Mapping[str, str]) -> None:
         """Writes `README.md`, then `card.json`.
 
         Args:
+            name: of the model.
             facts: about the model and its training, for a table of `README.md`.
         """
         record = {"format": _FORMAT, "draws": self.draws, "captions": self.captions, "sha256": self.sha256}
-        texts = {README: "\n".join(self._page(folder.name, facts)) + "\n", CARD: json.dumps(record, indent=2) + "\n"}
+        texts = {README: "\n".join(self._page(name, facts)) + "\n", CARD: json.dumps(record, indent=2) + "\n"}
         for name, text in texts.items():
             with atomic_write(folder / name) as path:
                 path.write_text(text, encoding="utf-8")
@@ -119,15 +121,17 @@ def size_of(folder: Path) -> str:
     return f"{sum(path.stat().st_size for path in folder.glob('*.safetensors')) / 1e6:.1f} MB"
 
 
-def facts_of(title: str, parameters: int, shape: tuple[int, ...], notes: Mapping[str, Any]) -> dict[str, str]:
-    """Returns facts for a card: of the model, and of its training as far as the notes know them.
+def data_name(notes: Mapping[str, Any]) -> str:
+    """Returns the name of the training data by the notes of a model, "" where they have none."""
+    return str(_object(notes, "data").get("name", ""))
 
-    Args:
-        shape: of its pictures, (C, H, W).
-    """
-    channels, height, width = shape
-    colour = {1: ", grey", 3: ", colour"}.get(channels, f", {channels} channels")
-    facts = {"model": f"{title}, {parameters:,} parameters", "pictures": f"{height} x {width}{colour}"}
+
+def facts_of(model: PictureModel, notes: Mapping[str, Any]) -> dict[str, str]:
+    """Returns facts for a card: of the model, and of its training as far as the notes know them."""
+    config, parameters = model.config, sum(p.numel() for p in model.parameters())
+    height, width = config.image_size
+    colour = {1: "grey", 3: "colour"}.get(config.channels, f"{config.channels} channels")
+    facts = {"model": f"{config.title}, {parameters:,} parameters", "pictures": f"{height} x {width}, {colour}"}
     data, versions = (_object(notes, name) for name in ("data", "versions"))
     found = {
         "training data": data.get("name"),

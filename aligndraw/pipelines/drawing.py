@@ -71,7 +71,7 @@ class Drawing:
 
     @cached_property
     def images(self) -> Images:
-        """The pictures: "pil", a list of images; "pt", float32 [B, C, H, W]; "np", float32 [B, H, W, C]; in [0, 1]."""
+        """The pictures by `output_type`: a list of images, a tensor [B, C, H, W] or an array [B, H, W, C] in [0, 1]."""
         if self.output_type == "pil":
             return self.pil()
         return self.samples.images if self.output_type == "pt" else self.arrays().transpose(0, 2, 3, 1)

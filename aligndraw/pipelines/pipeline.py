@@ -30,16 +30,17 @@ from aligndraw.pipelines.storage import Parts, read_folder, write_folder
 from aligndraw.text import Vocabulary, WordPairs
 from aligndraw.text.vocabulary import check_captions
 
+MAX_UNLIKE = 0.2  # the share of a caption's words that may follow others than in training, without a remark
 SEEDS = 2**32  # of calls without a seed: short enough to type
 # Called with the pipeline, the step from 0, the number of steps to come, and the values after the step.
 OnStep = Callable[["Pipeline", int, int, Mapping[str, Any]], Any]
 
 
 class CaptionWarning(UserWarning):
-    """A caption is worded unlike those of the training."""
+    """A caption is worded unlike those of the training, or has words that they lack."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Pipeline:
     """A model with a reader of captions.
 
@@ -169,6 +170,10 @@ class Pipeline:
             self.save_pretrained(folder, **saving)
             return upload(folder, repository, private=private, token=token, message=commit_message)
 
+    def __repr__(self) -> str:
+        sharp = ", sharpened" if self.sharpen else ""
+        return f"<Pipeline: {self.name or 'unnamed'}, {self.model.config.title}{sharp}, {self.device}>"
+
     @property
     def device(self) -> torch.device:
         """The device of the model."""
@@ -190,7 +195,7 @@ class Pipeline:
 
     @property
     def reader(self) -> CaptionReader:
-        """The reader of captions: the sentence encoder's, or the vocabulary."""
+        """Reads captions for the model: by its sentence encoder, or by the vocabulary."""
         return self.sentences or self.vocabulary
 
     def read(self, examples: Examples) -> Examples:
@@ -209,14 +214,21 @@ class Pipeline:
     def remark(self, caption: str) -> str:
         """Returns one line for a caption that is worded unlike those of the training; "" for others.
 
-        A caption is unlike them where one of its words never follows the word before it there. Models of free captions,
-        in which new pairs of words are common, say nothing.
+        A caption is unlike them where `[UNK]` stands for one of its words, or where more than a fifth of its words
+        follow neither the word before them there, nor a word of the same use (`WordPairs.unlike`). Models of free
+        captions, in which new pairs of words are common, say nothing of pairs.
+
+        Raises:
+            CaptionError: as a call.
         """
-        pairs = self._word_pairs
-        unseen = pairs and pairs.unseen(self._words(caption))
-        if not unseen:
+        if not self.sentences and (unknown := self.vocabulary.remark(caption)):
+            return unknown
+        words, pairs = self._words(caption), self._word_pairs
+        unlike = pairs.unlike(words) if pairs else []
+        if len(unlike) <= MAX_UNLIKE * len(words):
             return ""
-        after = f'has "{unseen[1]}" after "{unseen[0]}"' if unseen[0] else f'begins with "{unseen[1]}"'
+        before, word = unlike[0]
+        after = f'has "{word}" after "{before}"' if before else f'begins with "{word}"'
         return f'caption "{caption}" is worded unlike the training captions, of which none {after}'
 
     def __call__(
@@ -239,7 +251,8 @@ class Pipeline:
         words.
 
         Args:
-            prompt: a caption or a list, in words of the vocabulary, or readable by the sentence encoder.
+            prompt: a caption or a list, in words of the vocabulary, or readable by the sentence encoder. Where the
+                vocabulary has `[UNK]`, it stands for other words, with a warning.
             num_images_per_prompt: at least 1.
             seed: at least 0, below 2^63. Without seed and generator one is drawn from PyTorch's generator; `seed` of
                 the result tells it.

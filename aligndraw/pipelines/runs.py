@@ -14,7 +14,7 @@ import torch
 import aligndraw
 from aligndraw.arguments import check_seed
 from aligndraw.config import EndToEndConfig, ModelConfig, RefinedConfig, TrainingConfig
-from aligndraw.data import DataSet, SentenceReader, Source, recorded_data_set
+from aligndraw.data import DataError, DataSet, SentenceReader, Source, recorded_data_set, reworded
 from aligndraw.json_files import entry, naming
 from aligndraw.lapgan.captioned import sentence_notes
 from aligndraw.lapgan.sharpen import Sharpener
@@ -22,11 +22,12 @@ from aligndraw.model import AlignDRAW, Model, RefinedDRAW, build_model
 from aligndraw.pipelines.pipeline import Pipeline
 from aligndraw.pipelines.reading import with_sentences
 from aligndraw.provenance import data_of
-from aligndraw.text import WordPairs
+from aligndraw.text import Vocabulary, WordPairs
 from aligndraw.training import Trainer, Update
 from aligndraw.training.end_to_end import EndToEndTrainer
 from aligndraw.training.model_run import Run, train_run
 from aligndraw.training.run import LOCK, RUN, RunError
+from aligndraw.training.start import copy_parameters
 
 MAX_CAPTIONS = 20_000  # whose word pairs a model knows
 _C = TypeVar("_C", bound=ModelConfig)
@@ -82,6 +83,7 @@ def new_run(
     device: torch.device | str = "cpu",
     overwrite: bool = False,
     start: Model | None = None,
+    vocabulary: Vocabulary | None = None,
     **notes: Any,
 ) -> Iterator[Job]:
     """Begins a training in a folder, which is made if need be.
@@ -98,7 +100,8 @@ def new_run(
         data: from `aligndraw.data.open_data_set`.
         seed: of the parameters, the examples and the noise.
         overwrite: removes a run or a model in the folder.
-        start: the initial parameters; None draws them.
+        start: the initial parameters; None draws them. Its words may be the first ones of the model's.
+        vocabulary: the words of the model; None for those of the data.
         notes: kept in `run.json`.
 
     Raises:
@@ -109,6 +112,8 @@ def new_run(
     check_seed(seed)
     folder = Path(folder)
     model, sentences = with_sentences(model)
+    if vocabulary is not None and vocabulary != data.source.vocabulary:
+        data, notes = reworded(data, vocabulary), {**notes, "vocabulary": vocabulary.to_dict()}
     data = _read_by(sentences, data)
     trainer = _trainer(model, training, data, seed, device, start)
     with _removed_if_idle(folder):
@@ -125,8 +130,18 @@ def new_run(
 
 
 @contextmanager
-def resumed_run(folder: str | Path, device: torch.device | str = "cpu") -> Iterator[Job]:
+def resumed_run(
+    folder: str | Path,
+    device: torch.device | str = "cpu",
+    *,
+    data: str | Path | None = None,
+    epochs: int | None = None,
+) -> Iterator[Job]:
     """Resumes a training from its newest whole checkpoint.
+
+    Args:
+        data: the path of its data where they have moved; None for the recorded one.
+        epochs: a larger number of them than before; None for the run's.
 
     Raises:
         ValueError: as `RunError`, there is no run in the folder, it is damaged or in use, or its data are gone or have
@@ -135,19 +150,31 @@ def resumed_run(folder: str | Path, device: torch.device | str = "cpu") -> Itera
     run = Run.open(Path(folder))
     with naming(Path(folder) / RUN, "damaged or foreign", RunError):
         record = data_of(run.record)
+        if data is not None:
+            record["path"] = str(data)
         path, checksum = record["path"], record["sha256"]
         key = "scored" if "scored" in run.record else "validation_size"  # runs of version 0.1 name it "scored"
         size = entry(run.record, key, int)
         if size < 1:
             raise ValueError(f"{key!r} must be at least 1, got {size}")
-    data = recorded_data_set(record, size)
-    if data.record["sha256"] != checksum:
+        words = Vocabulary.from_dict(run.record["vocabulary"]) if "vocabulary" in run.record else None
+    try:
+        found = recorded_data_set(record, size)
+    except DataError as error:
+        raise RunError(f"{error}; if the data have moved, name their place (--data, --digits)") from error
+    if found.record["sha256"] != checksum:
         raise RunError(f"{path or 'the package'} holds other data than those that {folder} began with")
+    if data is not None:
+        run.record["data"]["path"] = found.record["path"]
+    changed = run.extend(epochs)
     model, sentences = with_sentences(run.model_config)
-    data = _read_by(sentences, data)
-    trainer = _trainer(model, run.training_config, data, run.record["seed"], device)
+    found = _read_by(sentences, found if words is None else reworded(found, words))
+    trainer = _trainer(model, run.training_config, found, run.record["seed"], device)
     with run.locked():
-        yield Job(run, trainer, data, sentences, run.restore(trainer))
+        remarks = run.restore(trainer)
+        if data is not None or epochs is not None:
+            run.save_record()
+        yield Job(run, trainer, found, sentences, [*remarks, *changed])
 
 
 def train(
@@ -238,7 +265,7 @@ def _trainer(
         network = build_model(model)
         network.reset_parameters(training.init)
     if start is not None:
-        network.load_state_dict(start.state_dict())
+        copy_parameters(network, start)
     network.to(device)
     if isinstance(network, RefinedDRAW) and isinstance(training, EndToEndConfig):
         return EndToEndTrainer(network, data.source, training, seed)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 
 from aligndraw.data import SentenceReader
+from aligndraw.files import atomic_write
 from aligndraw.json_files import entry, naming, read_json
 from aligndraw.lapgan import sharpen as sharpener_files
 from aligndraw.lapgan.captioned import sentence_notes
@@ -17,7 +18,7 @@ from aligndraw.lapgan.sharpen import Sharpener
 from aligndraw.model import PictureModel, has_bound, lapgan
 from aligndraw.model.lapgan import LAPGAN
 from aligndraw.model.saved import CONFIG, WEIGHTS, load_model, save_model
-from aligndraw.pipelines.card import CARD, Card, facts_of
+from aligndraw.pipelines.card import CARD, Card, data_name, facts_of
 from aligndraw.pipelines.reading import open_sentences, with_sentences
 from aligndraw.text import Vocabulary, WordPairs
 from aligndraw.training.run import RUN
@@ -83,30 +84,44 @@ def write_folder(
     captions: Sequence[str] | None,
 ) -> None:
     """Writes a model, its sharpener and their card; arguments and errors are those of `Pipeline.save_pretrained`."""
-    model, notes, files = parts.model, parts.notes, [WEIGHTS, CONFIG]
     if (folder / RUN).exists():
         raise ValueError(f"folder must not be that of a training, got {folder}: give another")
-    for network in (model, sharpener):
+    for network in (parts.model, sharpener):
         if dtype and network and not all(p.to(dtype).isfinite().all() for p in network.parameters()):
             raise ValueError(f"dtype must hold the parameters, got {dtype}: some are too large")
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / CARD).unlink(missing_ok=True)  # its checksums are about to be wrong
+    if folder.exists():
+        (folder / CARD).unlink(missing_ok=True)  # its checksums are about to be wrong
+        for name in sharpener_files.NAMES:
+            (folder / name).unlink(missing_ok=True)  # of an earlier model
+        card = _write_files(folder, parts, sharpener, dtype, draws, captions)
+        card.write(folder, folder.name, facts_of(parts.model, parts.notes))
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(folder) as new:
+        card = _write_files(new, parts, sharpener, dtype, draws, captions)
+        card.write(new, folder.name, facts_of(parts.model, parts.notes))
+
+
+def _write_files(
+    folder: Path,
+    parts: Parts,
+    sharpener: Sharpener | None,
+    dtype: torch.dtype | None,
+    draws: str | None,
+    captions: Sequence[str] | None,
+) -> Card:
+    """Writes the files of a model and its sharpener; returns their card."""
+    model, files = parts.model, [WEIGHTS, CONFIG]
     if has_bound(model):
-        save_model(model, parts.vocabulary, folder, dtype, dict(notes))
+        save_model(model, parts.vocabulary, folder, dtype, dict(parts.notes))
     else:
         assert isinstance(model, LAPGAN)
         model.save(folder, dtype)
         files = [*lapgan.NAMES]
-    for name in sharpener_files.NAMES:
-        (folder / name).unlink(missing_ok=True)  # of an earlier model
     if sharpener is not None:
         _write_sharpener(folder, sharpener, model, dtype)
         files += sharpener_files.NAMES
-    config, data = model.config, notes.get("data")
-    shape = (config.channels, *config.image_size)
-    facts = facts_of(config.title, sum(p.numel() for p in model.parameters()), shape, notes)
-    known = str(data.get("name")) if isinstance(data, dict) else ""
-    Card.of(folder, files, known, draws, captions).write(folder, facts)
+    return Card.of(folder, files, data_name(parts.notes), draws, captions)
 
 
 def _write_sharpener(folder: Path, sharpener: Sharpener, model: PictureModel, dtype: torch.dtype | None) -> None:

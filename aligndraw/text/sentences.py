@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from aligndraw.files import load_archive, reading
 from aligndraw.text.skipthoughts import SkipThoughts
-from aligndraw.text.vocabulary import UNKNOWN, CaptionError, Vocabulary, check_captions
+from aligndraw.text.vocabulary import CaptionError, Vocabulary, check_captions
 
 KINDS = "caption, combined-skip:DIR, uni-skip:DIR, bi-skip:DIR, vectors:FILE or transformer:NAME"
 _BATCH_SIZE = 256  # captions
@@ -88,7 +88,6 @@ class CaptionState:
 
     def __init__(self, language: Any, vocabulary: Vocabulary) -> None:
         self._language, self._vocabulary = language, vocabulary
-        self._unknown = UNKNOWN if UNKNOWN in vocabulary.words else None
         self.units = 2 * int(language.h0.shape[0])
 
     @torch.no_grad()
@@ -100,7 +99,7 @@ class CaptionState:
         device = next(self._language.parameters()).device
         rows = []
         for i in range(0, len(captions), batch_size):
-            ids, lengths = self._vocabulary.encode_batch(captions[i : i + batch_size], unknown=self._unknown)
+            ids, lengths = self._vocabulary.encode_batch(captions[i : i + batch_size])
             rows.append(self._language(ids.to(device), lengths.to(device))[1].float().cpu())
         return torch.cat(rows)
 

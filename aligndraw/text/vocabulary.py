@@ -90,6 +90,23 @@ class Vocabulary:
         parts = [match[1], match[2].replace("’", "'")] if match else []
         return parts if parts and all(part in self._ids for part in parts) else [token]
 
+    def extended(self, other: Vocabulary) -> Vocabulary:
+        """Returns the vocabulary with the words of another one that it cannot express, after its own.
+
+        Captions in its own words keep their ids, unless "." is among the new words, which then ends every caption.
+
+        Raises:
+            ValueError: the other one splits captions by another rule.
+        """
+        if other.rule != self.rule:
+            raise ValueError(f"rule must be {self.rule} to extend a vocabulary of this rule of words, got {other.rule}")
+        new = (word for word in other.words if any(self._find(part) is None for part in self._parts(word)))
+        return replace(self, words=(*self.words, *new))
+
+    def has_words(self, other: Vocabulary) -> bool:
+        """Returns whether the vocabulary can express all words of another one of the same rule."""
+        return self.rule == other.rule and len(self.extended(other)) == len(self)
+
     def index(self, word: str) -> int:
         """Returns the id that `encode` gives a word; raises CaptionError if it is unknown."""
         found = self._find(word)
@@ -103,14 +120,14 @@ class Vocabulary:
         Args:
             caption: any text.
             max_words: most words of a caption.
-            unknown: a word of the vocabulary that stands for unknown ones; None refuses them.
+            unknown: a word of the vocabulary that stands for unknown ones; None for `[UNK]`, or to refuse them where
+                the vocabulary does not have it.
 
         Raises:
             CaptionError: as `check_captions`; without words, longer than `max_words`, or with unknown words, which are
                 all named with the nearest words of the vocabulary.
         """
-        _check_caption(caption)
-        tokens = [part for token in words_of(caption, self.rule) for part in self._parts(token)]
+        tokens = self._tokens(caption)
         if not tokens:
             raise CaptionError(f"caption must hold at least one word, got {_quote(caption)}")
         if tokens[-1] != "." and "." in self._ids:
@@ -118,17 +135,39 @@ class Vocabulary:
         if len(tokens) > max_words:
             raise CaptionError(f"caption must have at most {max_words} words, got {len(tokens)}: {_quote(caption)}")
         ids = [self._find(token) for token in tokens]
-        instead = None if unknown is None else self._ids[unknown]
+        instead = self._ids.get(UNKNOWN) if unknown is None else self._ids[unknown]
         known = [i for i in (instead if i is None else i for i in ids) if i is not None]
         if len(known) < len(ids):
-            # A dict keeps the order and drops repetitions.
-            strange = list(dict.fromkeys(t for t, i in zip(tokens, ids, strict=True) if i is None))
-            raise CaptionError(
-                f"unknown word{'s' * (len(strange) > 1)} {_quote_all(strange)} "
-                f"in caption {_quote(caption)}; {self._hint(strange)}",
-                strange,
-            )
+            raise self._unknown_error(caption, self.unknown_words(caption))
         return known
+
+    def unknown_words(self, caption: str) -> list[str]:
+        """Returns the distinct words of a caption that the vocabulary lacks, in order; CaptionError as `encode`."""
+        return list(dict.fromkeys(token for token in self._tokens(caption) if self._find(token) is None))
+
+    def remark(self, caption: str) -> str:
+        """Returns one line that names the words of a caption that become `[UNK]`; "" where there are none.
+
+        Raises:
+            CaptionError: as `encode`.
+        """
+        self.encode(caption)
+        strange = self.unknown_words(caption)
+        return f"{UNKNOWN} stands for the {self._unknown_error(caption, strange)}" if strange else ""
+
+    def check_known(self, captions: Iterable[str]) -> None:
+        """Raises CaptionError for the first caption with an unknown word, also where `[UNK]` stands for it."""
+        for caption in captions:
+            if strange := self.unknown_words(caption):
+                raise self._unknown_error(caption, strange)
+
+    def _tokens(self, caption: str) -> list[str]:
+        _check_caption(caption)
+        return [part for token in words_of(caption, self.rule) for part in self._parts(token)]
+
+    def _unknown_error(self, caption: str, words: Sequence[str]) -> CaptionError:
+        found = f"unknown word{'s' * (len(words) > 1)} {_quote_all(words)} in caption {_quote(caption)}"
+        return CaptionError(f"{found}; {self._hint(words)}", words)
 
     def encode_batch(
         self, captions: Sequence[str], max_words: int = MAX_WORDS, unknown: str | None = None

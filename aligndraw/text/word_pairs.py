@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 MAX_NEW = 0.01  # the largest share of captions with a pair that the other captions lack, for the pairs to tell anything
+SAME_USE = 0.5  # the share of a word's following words that a word of the same use has too
 _START = ""  # stands before the first word of a caption
 
 
@@ -39,13 +40,25 @@ class WordPairs:
         """
         half = len(captions) // 2
         first = cls.of(captions[:half])
-        new = sum(first.unseen(words) is not None for words in captions[half:])
+        new = sum(any(not first._has(*pair) for pair in pairwise((_START, *words))) for words in captions[half:])
         return cls.of(captions) if half and new <= MAX_NEW * (len(captions) - half) else None
 
-    def unseen(self, words: Sequence[str]) -> tuple[str, str] | None:
-        """Returns the first pair of a caption that no training caption has, ("", word) at its beginning; or None."""
-        pairs = pairwise((_START, *words))
-        return next((pair for pair in pairs if pair[1] not in self.following.get(pair[0], frozenset())), None)
+    def unlike(self, words: Sequence[str]) -> list[tuple[str, str]]:
+        """Returns the pairs of a caption that are unlike those of training captions, ("", word) at its beginning.
+
+        A pair is like them where it is one of them, or where one of them has the second word after a word of the same
+        use: one that shares half the following words of the first. So "green bus" is like "red bus" and "green car".
+        """
+        return [pair for pair in pairwise((_START, *words)) if not self._is_like(*pair)]
+
+    def _has(self, first: str, second: str) -> bool:
+        return second in self.following.get(first, ())
+
+    def _is_like(self, first: str, second: str) -> bool:
+        own = self.following.get(first, frozenset())
+        return second in own or any(
+            second in others and len(own & others) >= max(1, SAME_USE * len(own)) for others in self.following.values()
+        )
 
     def to_dict(self) -> dict[str, str]:
         """Returns a form that `json.dumps` accepts and `from_dict` reads: words, each with its following words."""

@@ -29,11 +29,11 @@ class Run(RunFolder[ModelConfig, TrainingConfig]):
     @property
     def training_config(self) -> TrainingConfig:
         kind = EndToEndConfig if isinstance(self.model_config, RefinedConfig) else TrainingConfig
-        return kind.from_dict(self.record["training"])
+        return self._extended(kind)
 
     def origin(self, trainer: Trainer) -> dict[str, Any]:
         """Returns notes for the trainer's model: the run's record, the updates done, and the epochs begun."""
-        record = {k: v for k, v in self.record.items() if k not in ("format", "model")}
+        record = {k: v for k, v in self.record.items() if k not in ("format", "model", "vocabulary")}
         return {**record, "updates": trainer.index, "epochs": -(-trainer.index // trainer.updates_per_epoch)}
 
 

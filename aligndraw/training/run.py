@@ -39,7 +39,9 @@ RESULTS = (
     *(f"{SAMPLES}.png", f"{SAMPLES}/epoch-*.png", f"{EVENTS}/events.out.tfevents.*"),
 )
 FORMAT = "aligndraw run 2"
+_RESUMED_WITH = "resumed_with"  # the entry of the record for settings that a resumed training has changed
 
+_C = TypeVar("_C", bound=Config)
 _M = TypeVar("_M", bound=Config)
 _T = TypeVar("_T", bound=Config)
 _R = TypeVar("_R", bound="RunFolder[Any, Any]")
@@ -95,9 +97,9 @@ class RunFolder(Generic[_M, _T]):
             "seed": seed,
             **notes,
         }
-        with atomic_write(folder / RUN) as path:
-            path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        return cls(folder, record)
+        run = cls(folder, record)
+        run.save_record()
+        return run
 
     @classmethod
     def open(cls: type[_R], folder: Path) -> _R:
@@ -120,7 +122,10 @@ class RunFolder(Generic[_M, _T]):
     @property
     def _digest(self) -> str:
         """The digest of the entries of the record that the parameters depend on."""
-        return digest_of({name: self.record.get(name) for name in ("model", "training", "seed", "settings")})
+        entries = {name: self.record.get(name) for name in ("model", "training", "seed", "settings")}
+        if "vocabulary" in self.record:
+            entries["vocabulary"] = self.record["vocabulary"]
+        return digest_of(entries)
 
     def settings(self, kinds: Mapping[str, tuple[type, ...]]) -> dict[str, Any]:
         """Returns the settings in `run.json`.
@@ -146,7 +151,37 @@ class RunFolder(Generic[_M, _T]):
 
     @property
     def training_config(self) -> _T:
-        return self.TRAINING.from_dict(self.record["training"])
+        return self._extended(self.TRAINING)
+
+    def _extended(self, kind: type[_C]) -> _C:
+        """Returns the configuration of the training, with the number of epochs that `extend` has set."""
+        more = entry(self.record, _RESUMED_WITH, dict, default={})
+        epochs = {"epochs": entry(more, "epochs", int)} if more else {}
+        return kind.from_dict({**entry(self.record, "training", dict), **epochs})
+
+    def extend(self, epochs: int | None) -> list[str]:
+        """Sets a larger number of epochs; `save_record` keeps it. Checkpoints stay valid.
+
+        Returns:
+            lines for the user: one where a schedule falls to the end of the training, and so rises again.
+
+        Raises:
+            RunError: it is no larger number.
+        """
+        if epochs is None:
+            return []
+        before = self.training_config.to_dict()
+        if epochs <= before["epochs"]:
+            raise RunError(f"{self.folder} has {before['epochs']} epochs: give more than these, or leave epochs out")
+        self.record[_RESUMED_WITH] = {"epochs": epochs}
+        if before.get("schedule") != "cosine":
+            return []
+        return [f"the learning rate now falls to the end of {epochs} epochs, not of {before['epochs']}: it rises here"]
+
+    def save_record(self) -> None:
+        """Writes `run.json`. Raises OSError where it cannot be written."""
+        with atomic_write(self.folder / RUN) as path:
+            path.write_text(json.dumps(self.record, indent=2) + "\n", encoding="utf-8")
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -308,8 +343,13 @@ class TrainingSetup(ABC):
 
     @classmethod
     @contextmanager
-    def resumed(cls: type[_B], folder: Path, device: str) -> Iterator[tuple[_B, RunFolder[Any, Any], list[str]]]:
+    def resumed(
+        cls: type[_B], folder: Path, device: str, epochs: int | None = None
+    ) -> Iterator[tuple[_B, RunFolder[Any, Any], list[str]]]:
         """Resumes a run from its newest whole checkpoint.
+
+        Args:
+            epochs: a larger number of them than before; None for the run's.
 
         Yields:
             the setup, the run, locked, and lines for the user as from `RunFolder.restore`.
@@ -318,10 +358,13 @@ class TrainingSetup(ABC):
             RunError: there is no run, or it is damaged or foreign, or one of its files has changed.
         """
         run = cls.RUN.open(folder)
-        settings = run.settings(cls.SETTINGS)
+        settings, changed = run.settings(cls.SETTINGS), run.extend(epochs)
         setup = cls(settings, run.model_config, run.training_config, device)
         for name, (value, place) in setup.origins.items():
             if run.record.get(name) != value:
                 raise RunError(f"{place} has changed since the training in {folder} began: restore it")
         with run.locked():
-            yield setup, run, run.restore(setup.trainer)
+            remarks = run.restore(setup.trainer)
+            if epochs is not None:
+                run.save_record()
+            yield setup, run, [*remarks, *changed]

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from aligndraw.config import TrainingConfig
 from aligndraw.data import Examples, Resident, Source, as_images, to_parts, to_tensors
+from aligndraw.data.augmentation import AugmentedSource
 from aligndraw.model import Bound, Model
 from aligndraw.model.graphs import Graphs, Recorder, pad_captions
 from aligndraw.noise import draw_noise, stream
@@ -55,6 +56,9 @@ class Trainer(Resumable[Update]):
         seed: of the examples and of the noise.
         recorder: of CUDA graphs; None records on GPUs with PyTorch's, and on other devices not at all.
 
+    Raises:
+        ValueError: words are to be dropped, but there is no word that stands for them.
+
     Attributes:
         graphs: the recorded updates.
         more: names of the metrics that an update measures beside the bound.
@@ -73,6 +77,11 @@ class Trainer(Resumable[Update]):
     ) -> None:
         precision = resolve_precision(model.canvas.device, config.precision)
         super().__init__(model, build_optimizer(model, config, precision), precision)
+        if config.word_dropout and model.language is None:
+            raise ValueError(f"word_dropout must be 0 for a model of sentence vectors, got {config.word_dropout!r}")
+        changes = {name: getattr(config, name) for name in ("flip", "shift", "word_dropout")}
+        if any(changes.values()):
+            source = AugmentedSource(source, **changes)
         self.source, self.config, self.seed = source, config, seed
         if config.ema:
             self.average = {n: p.detach().clone() for n, p in model.named_parameters()}

@@ -19,6 +19,8 @@ inline Tensor for_arithmetic(const Tensor& tensor) {
   return as_contiguous(is_double(tensor) ? tensor : as_type(tensor, ScalarType::Float));
 }
 
+inline int64_t thread_count() { return std::max<int64_t>(1, torch::stable::get_num_threads()); }
+
 // torch's parallel_for. An exception of `range` reaches the caller unchanged: PyTorch's C interface
 // would replace it by an error of its own and print it on the terminal.
 template <class F>

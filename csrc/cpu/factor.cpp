@@ -14,7 +14,7 @@ Tensor product(const Tensor& left, const Tensor& right, bool bf16, Isa isa, int6
   for (int64_t i = 0; i < times; ++i)
     multiply<T>({{matrix(result.mutable_data_ptr<T>(), left.size(0), right.size(0)),
                   Left<T>(view(left), bf16, isa), packed}},
-                torch::stable::get_num_threads());
+                thread_count());
   return result;
 }
 

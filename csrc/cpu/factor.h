@@ -40,6 +40,10 @@ struct Right {
     numbers.emplace(matrix, isa, rounded && std::is_same_v<T, float>);
   }
 
+  // One whose numbers lie in memory of another object.
+  explicit Right(Packed<T> packed)
+      : rows(packed.rows()), columns(packed.depth()), numbers(std::move(packed)) {}
+
   int64_t rows, columns;
   std::optional<Packed<T>> numbers;
   std::optional<Packed<Bf16Pair>> pairs;

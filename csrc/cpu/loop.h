@@ -87,7 +87,7 @@ class Partition {
  private:
   static constexpr int64_t few_rows = 8;
 
-  const int64_t batch_, threads_ = std::max<int64_t>(1, torch::stable::get_num_threads());
+  const int64_t batch_, threads_ = thread_count();
   std::vector<std::unique_ptr<Workspace>> workspaces_;
 };
 

@@ -104,7 +104,7 @@ SequenceGrads backward(const Tensor& grad_states, const Tensor& grad_last, const
   const Matrix<const T> h_all = matrix(h.const_data_ptr<T>(), count * batch, m);
   multiply<T>({{matrix(d_weight.mutable_data_ptr<T>(), 4 * m, m),
                 Left<T>(d_all.transposed(), false), Right<T>(h_all.transposed(), false)}},
-              torch::stable::get_num_threads());
+              thread_count());
   T* const d_h0 = d_first.mutable_data_ptr<T>();
   std::fill_n(d_h0, m, T(0));
   for (int64_t b = 0; b < batch; ++b) add_row(d_h0, d_last + b * m, m);

@@ -7,9 +7,8 @@ namespace aligndraw::cpu {
 namespace {
 
 // Panels of equal widths but for one strip, as many as all threads can share equally.
-std::vector<int64_t> divided(int64_t strips, int64_t most) {
+std::vector<int64_t> divided(int64_t strips, int64_t most, int64_t threads) {
   const int64_t least = (strips + most - 1) / most;
-  const int64_t threads = std::max<int64_t>(1, torch::stable::get_num_threads());
   const int64_t shared = (least + threads - 1) / threads * threads;
   const int64_t panels = least >= threads ? std::min(shared, strips) : least;
   std::vector<int64_t> first;
@@ -20,13 +19,26 @@ std::vector<int64_t> divided(int64_t strips, int64_t most) {
 }  // namespace
 
 template <class Number>
-Packed<Number>::Packed(Matrix<const Source> right, Isa isa, bool rounded)
+Packed<Number>::Packed(int64_t rows, int64_t columns, Isa isa, int64_t threads, Number* data)
     : isa_(isa),
-      rounded_(rounded),
-      rows_(right.rows),
-      depth_((right.columns + in_k - 1) / in_k),
-      first_strips_(divided((rows_ + strip - 1) / strip, gemm_kernels<Number>(isa).max_strips)),
-      data_(first_strips_.back() * strip * depth_) {
+      rounded_(false),
+      rows_(rows),
+      depth_((columns + in_k - 1) / in_k),
+      first_strips_(
+          divided((rows + strip - 1) / strip, gemm_kernels<Number>(isa).max_strips, threads)),
+      data_(data) {}
+
+template <class Number>
+Packed<Number>::Packed(Matrix<const Source> right, Isa isa, bool rounded)
+    : Packed(right.rows, right.columns, isa, thread_count(), nullptr) {
+  rounded_ = rounded;
+  own_.emplace(size(right.rows, right.columns));
+  data_ = own_->data();
+  pack(right);
+}
+
+template <class Number>
+void Packed<Number>::pack(Matrix<const Source> right) {
   for_row_ranges(panels(), depth_ * strip * 4, [&, this](int64_t begin, int64_t end) {
     for (int64_t panel = begin; panel < end; ++panel)
       for (int64_t k = 0; k < depth_; k += strip)

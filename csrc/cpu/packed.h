@@ -1,5 +1,6 @@
 // A factor of many products, laid out once as the kernels read it: see gemm_kernels.h.
 #pragma once
+#include <optional>
 #include <vector>
 
 #include "../gemm.h"
@@ -22,6 +23,14 @@ class Packed {
   // right [n, k], of any strides; with `rounded`, of numbers rounded to bfloat16.
   Packed(Matrix<const Source> right, Isa isa, bool rounded = false);
 
+  // A factor of this shape in memory that outlives this object, of size(rows, columns) numbers and
+  // in panels that so many threads share equally. They are not rounded. pack() fills the memory.
+  Packed(int64_t rows, int64_t columns, Isa isa, int64_t threads, Number* data);
+  static int64_t size(int64_t rows, int64_t columns) {
+    return (rows + strip - 1) / strip * strip * ((columns + in_k - 1) / in_k);
+  }
+  void pack(Matrix<const Source> right);
+
   Isa isa() const { return isa_; }
   bool rounded() const { return rounded_; }
   int64_t rows() const { return rows_; }
@@ -43,7 +52,8 @@ class Packed {
   bool rounded_;
   int64_t rows_, depth_;  // depth in Numbers
   std::vector<int64_t> first_strips_;
-  Buffer<Number> data_;
+  std::optional<Buffer<Number>> own_;
+  Number* data_;
 };
 
 }  // namespace aligndraw::cpu

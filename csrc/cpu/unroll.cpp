@@ -347,7 +347,7 @@ void run_backward(const Arguments<T>& in, const UnrollTape<T>& tape,
   });
 
   // The gradient of each weight is one product over all steps.
-  const int64_t threads = torch::stable::get_num_threads();
+  const int64_t threads = thread_count();
   const auto over_steps = [&](const T* d, int64_t depth, int64_t count) {
     return Left<T>(matrix(d, depth, count).transposed(), in.bf16);
   };

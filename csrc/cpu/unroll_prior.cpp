@@ -4,6 +4,7 @@
 #include "factor.h"
 #include "loop.h"
 #include "lstm.h"
+#include "packed_decoder.h"
 #include "write.h"
 
 namespace aligndraw::cpu {
@@ -22,6 +23,11 @@ void draw_row(const double* mu, const double* log_sigma, const double* noise, do
 namespace {
 
 template <class T>
+typename PackedDecoder<T>::Sizes packed_sizes(const UnrollSizes& s) {
+  return {s.decoder, s.latents, s.word_size, s.heads()};
+}
+
+template <class T>
 struct Workspace {
   explicit Workspace(const UnrollSizes& s)
       : write(s.channels, s.height, s.width, s.write_size),
@@ -33,24 +39,24 @@ struct Workspace {
 };
 
 template <class T>
-void run(const UnrollPriorPointers<T>& in, const UnrollPriorOutputs<T>& out) {
+void run(const UnrollPriorPointers<T>& in, const UnrollPriorOutputs<T>& out, const T* packed) {
   const UnrollSizes& s = in.sizes;
   const int64_t batch = s.batch, steps = s.steps, latents = s.latents, words = s.words;
   const int64_t n = s.decoder, gates_size = 4 * n, patch = s.patch(), volume = s.volume();
   const int64_t heads = s.read_window_at();  // without the read window
-  const Right<T> of_context({in.decoder_ih + latents, gates_size, s.word_size, s.decoder_in()},
-                            false);
-  const Right<T> of_latent({in.decoder_ih, gates_size, latents, s.decoder_in()}, false);
-  const Right<T> of_h(matrix(in.decoder_hh, gates_size, n), false);
-  const Right<T> heads_of_h(matrix(in.heads, heads, n), false);
+  const auto sizes = packed_sizes<T>(s);
+  const Buffer<T> own(packed ? 0 : PackedDecoder<T>::size(sizes));
+  const auto weights =
+      packed ? PackedDecoder<T>::packed_before(sizes, packed)
+             : PackedDecoder<T>::pack(sizes, own.data(), in.decoder_ih, in.decoder_hh, in.heads);
 
   // Each word's part of the gates is formed once per caption: no step forms a context.
   const Buffer<T> word_gates(batch * words * gates_size), outputs(batch * heads);
   const Buffer<T> gates(batch * gates_size), z(batch * latents), h(batch * n);
   const Buffer<T> c(batch * n), c_next(batch * n);
   multiply<T>({{matrix(word_gates.data(), batch * words, gates_size),
-                Left<T>(matrix(in.words, batch * words, s.word_size), false), of_context}},
-              torch::stable::get_num_threads());
+                Left<T>(matrix(in.words, batch * words, s.word_size), false), weights.of_context}},
+              thread_count());
   const Partition<Workspace<T>> partition(batch, [&] { return std::make_unique<Workspace<T>>(s); });
   partition.each_part([&](const BatchPart<Workspace<T>>& part) {
     const auto left = [&](const T* x, int64_t columns) {
@@ -58,8 +64,8 @@ void run(const UnrollPriorPointers<T>& in, const UnrollPriorOutputs<T>& out) {
     };
     // The products of h with the heads, and with the weights of the next step's gates.
     const auto multiply_h = [&] {
-      multiply<T>({{part.of(outputs.data(), heads), left(h, n), heads_of_h},
-                   {part.of(gates.data(), gates_size), left(h, n), of_h}},
+      multiply<T>({{part.of(outputs.data(), heads), left(h, n), weights.heads_of_h},
+                   {part.of(gates.data(), gates_size), left(h, n), weights.of_h}},
                   part.threads);
     };
     // Patch and window of row b's head outputs after `t` steps, to the results.
@@ -99,7 +105,7 @@ void run(const UnrollPriorPointers<T>& in, const UnrollPriorOutputs<T>& out) {
         add_row(gate, context_gates, gates_size);
         add_row(gate, in.decoder_bias, gates_size);
       });
-      multiply<T>({{part.of(gates.data(), gates_size), left(z, latents), of_latent, true}},
+      multiply<T>({{part.of(gates.data(), gates_size), left(z, latents), weights.of_latent, true}},
                   part.threads);
       part.each([&](Workspace<T>&, int64_t b) {
         forward_row(gates + b * gates_size, cells + b * n, h + b * n, cells_after + b * n, n);
@@ -126,20 +132,35 @@ void run(const UnrollPriorPointers<T>& in, const UnrollPriorOutputs<T>& out) {
   });
 }
 
-}  // namespace
-
-UnrollPriorResultTuple unroll_prior(ALIGNDRAW_UNROLL_PRIOR_PARAMETERS) {
-  const UnrollPriorInputs in = ALIGNDRAW_UNROLL_PRIOR_ARGUMENTS;
+// With the weights in memory of pack_decoder, where it is given.
+UnrollPriorResultTuple sample(const UnrollPriorInputs& in, const Tensor* packed) {
   check_unroll_prior(in);
+  const UnrollSizes s = sizes_of(in);
   const auto make = [&](std::initializer_list<int64_t> shape) {
     return pooled(shape, in.canvas.scalar_type());
   };
-  const auto results = make_unroll_prior_results(sizes_of(in), make);
+  const auto results = make_unroll_prior_results(s, make);
   const auto run_as = [&]<class T>(T) {
-    run<T>(UnrollPriorArguments<T>(in), pointers_to<UnrollPriorOutputs<T>, T>(results));
+    if (packed) {
+      check_shape("unroll_prior", "packed", *packed, "[size]",
+                  {PackedDecoder<T>::size(packed_sizes<T>(s))});
+      check_dtype("unroll_prior", {"packed", *packed}, {"canvas", in.canvas});
+    }
+    run<T>(UnrollPriorArguments<T>(in), pointers_to<UnrollPriorOutputs<T>, T>(results),
+           packed ? packed->const_data_ptr<T>() : nullptr);
   };
-  is_double(canvas) ? run_as(double()) : run_as(float());
+  is_double(in.canvas) ? run_as(double()) : run_as(float());
   return results;
+}
+
+}  // namespace
+
+UnrollPriorResultTuple unroll_prior(ALIGNDRAW_UNROLL_PRIOR_PARAMETERS) {
+  return sample(ALIGNDRAW_UNROLL_PRIOR_ARGUMENTS, nullptr);
+}
+
+UnrollPriorResultTuple unroll_prior_packed(ALIGNDRAW_UNROLL_PRIOR_PARAMETERS, Tensor packed) {
+  return sample(ALIGNDRAW_UNROLL_PRIOR_ARGUMENTS, &packed);
 }
 
 }  // namespace aligndraw::cpu

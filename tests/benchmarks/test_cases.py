@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from aligndraw import ops
+from aligndraw import AlignDRAWConfig, ops
 from aligndraw.backends import backend_for
 
 FILES = ("read", "write", "attend", "lstm", "latent")
@@ -94,9 +94,7 @@ def test_a_wrong_gradient_is_never_timed(monkeypatch):
 def test_the_model_is_checked_too(monkeypatch):
     import bench_model
 
-    monkeypatch.setattr(
-        bench_model.AlignDRAWConfig, "preset", lambda name: bench_model.AlignDRAWConfig(steps=2, align_units=8)
-    )
+    monkeypatch.setattr(bench_model, "config_of", lambda preset: AlignDRAWConfig(steps=2, align_units=8))
     one = cases.Case("train", "quick", 2, "", "both", "fastest", "cpu")
     chosen = {op: backend_for(op, "cpu") for op in (*ops.OPS, *ops.LOOPS)}
     with bench_model.BENCHMARK.prepared(one) as ready:
@@ -112,9 +110,7 @@ def test_every_call_rounds_its_weights_anew(monkeypatch):
     """Autocast keeps rounded weights until it is left: it may not outlive a call."""
     import bench_model
 
-    monkeypatch.setattr(
-        bench_model.AlignDRAWConfig, "preset", lambda name: bench_model.AlignDRAWConfig(steps=2, align_units=8)
-    )
+    monkeypatch.setattr(bench_model, "config_of", lambda preset: AlignDRAWConfig(steps=2, align_units=8))
     one = cases.Case("train", "quick", 2, "", "both", "eager_bf16", "cpu")
     with bench_model.BENCHMARK.prepared(one) as ready:
         assert not torch.is_autocast_enabled("cpu")

@@ -162,10 +162,28 @@ def test_folder(command, tmp_path):
     status, told, err = command("data", "folder", *given)
     assert (status, err) == (0, "")
     assert f"wrote {out}: 4 x 6 pixels, 3 words\n" in told
+    summary = "4 different words in training, 2 of them once; 2 of them, 33.3 % of the text, become [UNK]; "
+    assert f"{summary}captions of 3 to 3 words, median 3: see {out / 'vocabulary.txt'}\n" in told
+    assert "      1  black *" in (out / "vocabulary.txt").read_text().splitlines()
     data = CaptionedImages.open(out)
     assert data.vocabulary.words == ("[UNK]", "a", "wall")
     assert (data.split("validation").images == 100).all()
     assert json.loads((out / "manifest.json").read_text())["origin"]["kind"] == "folder"
+
+
+def test_image_folders(command, tmp_path):
+    """Without --captions: tables or texts among the images; a change of a text makes other data."""
+    made = []
+    for name, caption in (("one", "a wall"), ("two", "a wall"), ("three", "a house")):
+        for i in range(3):
+            (tmp_path / name).mkdir(exist_ok=True)
+            Image.fromarray(np.full((9, 12, 3), i * 50, np.uint8)).save(tmp_path / name / f"{i}.png")
+            (tmp_path / name / f"{i}.txt").write_text(f"{caption}\n\nnumber {i}\n")
+        out = tmp_path / f"{name}-stored"
+        status, told, err = command("data", "folder", "--images", tmp_path / name, "--out", out)
+        assert (status, err) == (0, "") and "train: 1 images with 2 captions" in told
+        made.append(json.loads((out / "manifest.json").read_text())["origin"]["captions"])
+    assert made[0] == made[1] != made[2]
 
 
 def test_refused(command, tmp_path, listing):

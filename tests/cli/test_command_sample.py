@@ -11,6 +11,7 @@ from aligndraw import AlignDRAW, AlignDRAWConfig
 from aligndraw.data import VOCABULARY
 from aligndraw.model.saved import save_model
 from aligndraw.pipelines import Pipeline
+from aligndraw.text import Vocabulary
 
 SEVEN = "the digit seven is at the top left of the image"
 TWO = "the digit 1 is on the left of the digit 2"
@@ -235,3 +236,24 @@ def test_a_file_whose_name_has_a_line_end(command, model, tmp_path):
     """Its name stands in one line, escaped."""
     status, out, _ = command("sample", SEVEN, "--model", model, "-n", 1, "-o", tmp_path / "a\nwrote b.png")
     assert (status, out) == (0, f"wrote {tmp_path}/a\\nwrote b.png: 1 picture, seed 0\n")
+
+
+def test_unknown_words(command, tmp_path):
+    """Where the vocabulary has a word for them, they are named, once per caption and at most a few times."""
+    torch.manual_seed(0)
+    words = Vocabulary(("[UNK]", "a", "dog"))
+    sizes = dict(steps=2, encoder_units=2, decoder_units=2, latent_units=2, language_units=2, align_units=2)
+    save_model(AlignDRAW(AlignDRAWConfig(vocabulary_size=3, **sizes)), words, tmp_path / "model")
+    given = ("--model", tmp_path / "model", "-n", 1, "-o", tmp_path / "out.png")
+    status, _, err = command("sample", "a cat", "a dog", *given)
+    named = 'unknown word "cat" in caption "a cat"; the vocabulary has 3 words, nearest: "a"'
+    assert status == 0 and err.startswith("aligndraw: warning: [UNK] stands for the unknown word") and named[:30] in err
+    assert len(err.splitlines()) == 1
+    status, _, err = command("sample", "a cat", "b", "c", "d", "e", *given)
+    assert status == 0 and len(err.splitlines()) == 4
+    assert (
+        err.splitlines()[-1]
+        == "aligndraw: warning: 2 more captions have unknown words or are worded unlike the training captions"
+    )
+    status, _, err = command("figures", "attention", "--caption", "a cat", "-o", tmp_path / "out.png", *given[:2])
+    assert status == 0 and err.count("\n") == 1 and 'unknown word "cat"' in err

@@ -103,7 +103,7 @@ def test_what_diverges_leaves_the_last_good_checkpoint(train, command, tmp_path)
 
 def test_an_archive(command, sharpener, archive, model, tmp_path):
     options = ("--sharpener", sharpener, "--model", model)
-    status, out, _ = command("sharpen", archive, *options, "-o", tmp_path / "sharp.npz")
+    status, out, _ = command("sharpen", archive, *options, "--dtype", "float32", "-o", tmp_path / "sharp.npz")
     assert status == 0 and "6 pictures, sharpened" in out
     wanted = expected(sharpener, model, archive)
     with np.load(tmp_path / "sharp.npz") as file:
@@ -112,6 +112,19 @@ def test_an_archive(command, sharpener, archive, model, tmp_path):
     assert command("sharpen", archive, *options, "--dtype", "bfloat16", "-o", tmp_path / "half.npz")[0] == 0
     with np.load(tmp_path / "half.npz") as file:
         assert 0 < np.abs(file["images"] - wanted).max() < 0.02
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_bfloat16_is_taken_where_it_is_faster(command, sharpener, archive, model, tmp_path, monkeypatch, fast):
+    monkeypatch.setattr("aligndraw.training.precision.rounds_fast", lambda device: fast)
+    options = ("--sharpener", sharpener, "--model", model)
+    found = []
+    for given in ((), ("--dtype", "bfloat16" if fast else "float32")):
+        assert command("sharpen", archive, *options, *given, "-o", tmp_path / "sharp.npz")[0] == 0
+        with np.load(tmp_path / "sharp.npz") as file:
+            found.append(file["images"])
+    assert np.array_equal(*found)
+    assert (np.abs(found[0] - expected(sharpener, model, archive)).max() > 1e-5) == fast
 
 
 def test_sample_with_a_sharpener(command, sharpener, archive, model, tmp_path):
@@ -129,7 +142,7 @@ def test_a_picture(command, sharpener, archive, model, tmp_path, monkeypatch):
     with np.load(archive) as file:
         pixels = np.rint(file["images"][0, 0] * 255).astype(np.uint8)
     Image.fromarray(pixels).save(tmp_path / "in.png")
-    options = ("--sharpener", sharpener, "--model", model, "--caption", SEVEN)
+    options = ("--sharpener", sharpener, "--model", model, "--caption", SEVEN, "--dtype", "float32")
     assert command("sharpen", tmp_path / "in.png", *options, "-o", tmp_path / "out.png")[0] == 0
     with Image.open(tmp_path / "out.png") as image:
         sharp = np.asarray(image)

@@ -56,7 +56,7 @@ SEVEN = "the digit seven is at the top left of the image"
         (["train", "mnist", "--image-size", "60"], "--image-size: expected 2 arguments"),
         (["train", "mnist", "--batch-size", "60"], "must be a multiple of batch_size, got 8960 and 60"),
         (["train", "mnist", "--resume", "--overwrite"], "not allowed with argument"),
-        (["train", "mnist", "--resume", "--epochs", "9"], "leave out --epochs"),
+        (["train", "mnist", "--resume", "--steps", "9"], "leave out --steps"),
         (["train", "mnist", "--resume", "--no-align"], "leave out --align"),
         (["train", "mnist", "--resume", "--seed", "0"], "leave out --seed"),
     ],

@@ -1,23 +1,23 @@
 """What options are made of."""
 
 from argparse import ArgumentTypeError
-from pathlib import Path
 
 import pytest
 
-from aligndraw.cli.options import name_and_folder
+from aligndraw.cli.options import named_model
 
 
 def test_named_folders(tmp_path, monkeypatch):
     """What is a folder as it stands is one; else the first = ends the name."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "lr=0.1").mkdir(parents=True)
-    assert name_and_folder("runs/lr=0.1") == ("lr=0.1", Path("runs/lr=0.1"))
-    assert name_and_folder("best=runs/lr=0.1") == ("best", Path("runs/lr=0.1"))
-    assert name_and_folder("runs/none") == ("none", Path("runs/none"))
+    assert named_model("runs/lr=0.1") == ("lr=0.1", "runs/lr=0.1")
+    assert named_model("best=runs/lr=0.1") == ("best", "runs/lr=0.1")
+    assert named_model("runs/none") == ("none", "runs/none")
+    assert named_model("digits=mnist") == ("digits", "mnist") and named_model("me/tiny") == ("tiny", "me/tiny")
     for wrong in ("name=", "=folder", "="):
-        with pytest.raises(ArgumentTypeError, match="must be NAME=DIR or DIR"):
-            name_and_folder(wrong)
+        with pytest.raises(ArgumentTypeError, match="must be NAME=MODEL or MODEL"):
+            named_model(wrong)
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,11 @@ def most_code(name):
     return ALL_STAGES.get(name.split(":")[0], MOST_CODE) * (2 if "double" in name else 1)
 
 
+@pytest.fixture(scope="module")
+def measured():
+    return cuda_resources.measure()
+
+
 @pytest.fixture(scope="module", params=["table", pytest.param("library", marks=COMPILED)])
 def kernels(request):
     """[(name, architecture, resources)] of the table, and of the installed library where it has kernels."""

@@ -81,7 +81,7 @@ def test_what_is_wrong_is_named_and_left_out(images, table):
         "7: the caption has no words",
         "7: the caption is no text but int",
         "7: the caption has 50000 words, more than 255",
-        "8: it must have caption, captions or text, got file, split",
+        "8: it must have caption, captions, text, prompt or caption_0, got file, split",
         "9: Expecting property name enclosed in double quotes",
         "10: it is no object but list",
     )
@@ -92,11 +92,15 @@ def test_what_is_wrong_is_named_and_left_out(images, table):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("x.txt", "", "captions must be in a .csv, .tsv or .jsonl file, got .*x.txt"),
+        ("x.json", "", "captions must be in a .csv, .tsv, .txt, .token or .jsonl file, got .*x.json"),
         ("x.csv", "", "x.csv must have a column file_name, file or image in its head line, got ''"),
         ("x.csv", "file,text\n", "x.csv has no captions$"),
         ("x.jsonl", "\n", "x.jsonl has no captions$"),
-        ("x.csv", "file,words\n", "must have a column caption, captions or text in its head line, got 'file, words'"),
+        (
+            "x.csv",
+            "file,words\n",
+            "must have a column caption, captions, text, prompt or caption_0 in its head line, got 'file, words'",
+        ),
         ("x.csv", b"file,text\n\xff", "x.csv, line 2: it must be UTF-8 text"),
     ],
 )
@@ -251,7 +255,7 @@ def test_other_keys(images, table):
     skipped(
         found,
         (1, "it must have file_name, file or image, got filename, caption"),
-        (2, "it must have caption, captions or text, got file, sentence"),
+        (2, "it must have caption, captions, text, prompt or caption_0, got file, sentence"),
         (3, "image .*: it is no file name"),
         *((n, "its caption is empty") for n in (4, 5)),
         (6, "its captions is empty"),

@@ -441,3 +441,19 @@ def test_captions_that_are_not_utf_8(tmp_path):
     manifest.write_text(manifest.read_text().replace(before, hashlib.sha256(path.read_bytes()).hexdigest()))
     with pytest.raises(ValueError, match="train-captions.txt is damaged: .*utf-8.* byte 0xff"):
         CaptionedImages.open(tmp_path / "d").split("train").captions()
+
+
+def test_another_vocabulary(data, tmp_path):
+    """A selection keeps its order, its pictures and its text."""
+    other = Vocabulary(("bus", "the", "a", UNKNOWN, ".", "red", "cats", "two"))
+    plain = data.split("train")
+    for split in (data.reworded(other).split("train"), plain.reworded(other)):
+        part, same = (s.select(np.array([3, 1, 0])) for s in (split, plain))
+        assert part.captions() == same.captions()
+        for row, caption in enumerate(part.captions()):
+            pictures, ids, lengths = part.batch(slice(row, row + 1))
+            assert ids[0, : lengths[0]].tolist() == other.encode(caption, unknown=UNKNOWN)
+            assert np.array_equal(pictures, same.batch(slice(row, row + 1))[0])
+    assert data.reworded(other).reworded(data.vocabulary).split("train").lengths.tolist() == plain.lengths.tolist()
+    with pytest.raises(CaptionError, match='unknown words "a"'):
+        plain.reworded(Vocabulary(("the", "bus")))

@@ -164,7 +164,7 @@ def test_words_are_plain():
     [
         (lambda: Scenes("dev"), "split must be one of 'train', 'validation', 'test', got 'dev'"),
         (lambda: Scenes("train", "new"), "combinations must be one of 'seen', 'held_out', got 'new'"),
-        (lambda: Scenes().epoch(-1), "at least 0 and below 2^63, got -1"),
+        (lambda: Scenes().epoch(-1), r"at least 0 and below 2\^63, got -1"),
         (lambda: Scenes().epoch(0, size=0), "size must be a whole number of at least 1, got 0"),
     ],
 )

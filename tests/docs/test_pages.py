@@ -19,10 +19,10 @@ SOURCES = (".py", ".h", ".cpp", ".cu", ".sh", ".toml", ".md", ".cff", ".yml", ".
 # Options of other programs.
 FOREIGN = {
     "--benchmark-disable", "--benchmark-json", "--benchmark-max-time", "--benchmark-skip", "--check", "--dry-run",
-    "--logdir", "--no-build-isolation", "--no-logo", "--nproc-per-node",
+    "--keep-going", "--logdir", "--no-build-isolation", "--no-logo", "--nproc-per-node",
 }  # fmt: skip
 # Names of other libraries, programs and formats, and letters of formulas.
-FOREIGN_NAMES = {"TORCH_TARGET_VERSION"}
+FOREIGN_NAMES = {"auditwheel", "DeprecationWarning", "TORCH_TARGET_VERSION", "win32"}
 # What commands write.
 WRITTEN = {"tables.md"}
 

@@ -11,8 +11,9 @@ from pages import blocks, pages, run
 from PIL import Image
 from small_runs import smaller
 
-from aligndraw import TrainingConfig, data
+from aligndraw import AlignDRAW, AlignDRAWConfig, TrainingConfig, data
 from aligndraw.cli import main
+from aligndraw.convert import to_released
 from aligndraw.evaluation import fidelity, retrieval
 
 # test_readme.py looks at the results of the first; the second shows one line of a class.
@@ -78,8 +79,23 @@ def sharpening(monkeypatch):
             file[name] = random.normal(0, 0.1, shape).astype(np.float32)
 
 
+def authors_code(monkeypatch):
+    h5py = pytest.importorskip("h5py")
+    config = AlignDRAWConfig(
+        image_size=(6, 6), channels=3, steps=32, read_size=3, write_size=3, encoder_units=5, decoder_units=7,
+        latent_units=4, language_units=3, align_units=6, vocabulary_size=4,
+    )  # fmt: skip
+    model = AlignDRAW(config)
+    torch.nn.init.normal_(model.write.patch.weight)
+    with h5py.File("aligndraw.h5", "w") as file:
+        for name, array in to_released(model).items():
+            file[name] = array
+    Path("words.txt").write_text("a\nred\nbus\nskis\n")
+
+
 # What a page presumes: files in the folder, smaller sizes.
 BEFORE = {
+    "docs/authors-code.md": authors_code,
     "docs/captioned-images.md": captioned,
     "docs/data.md": digits_of_npm,
     "docs/evaluation.md": evaluation,
@@ -89,8 +105,17 @@ BEFORE = {
 PAGES = [page for page in pages() if blocks(page, "python") and page not in NOT_HERE]
 
 
+@pytest.fixture
+def one_thread():
+    """Threads gain nothing on small tensors, and wait for each other where other programs run."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("page", PAGES)
-def test_blocks_run(page, tmp_path, monkeypatch):
+def test_blocks_run(page, tmp_path, monkeypatch, one_thread):
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     BEFORE.get(page, lambda monkeypatch: None)(monkeypatch)

@@ -31,6 +31,7 @@ SMALLER = {
     "eval": "--images 4 --samples 2",
     "tables": "--images 6 --drawn 2",
     "sharpen": "",
+    "models": "",
 }
 
 

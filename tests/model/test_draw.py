@@ -12,7 +12,7 @@ from aligndraw import AlignDRAW, AlignDRAWConfig
 def test_sizes_of_the_paper():
     """Parameter counts of the released models (K = 23 words for MNIST)."""
     with torch.device("meta"):
-        mnist = AlignDRAW(AlignDRAWConfig.preset("mnist").replace(vocabulary_size=23))
+        mnist = AlignDRAW(AlignDRAWConfig.preset("paper").replace(vocabulary_size=23))
         coco = AlignDRAW(AlignDRAWConfig.preset("coco"))
     assert sum(p.numel() for p in mnist.parameters()) == 2_371_746
     assert sum(p.numel() for p in coco.parameters()) == 33_098_147

@@ -85,6 +85,23 @@ def test_drawings_are_those_of_the_steps(kind):
         assert (a is None and b is None) or close([a], [b])
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_change_of_any_parameter_changes_the_next_drawing(kind):
+    """The model keeps its decoder's weights packed. A copy of the model packs them anew."""
+    model, _, captions, lengths = make(kind, torch.float32)
+    before = model.sample(captions, lengths, generator=3).images
+    same = []
+    for name, parameter in model.named_parameters():
+        parameter.data[(0,) * parameter.dim()] += 1
+        after = model.sample(captions, lengths, generator=3).images
+        assert torch.equal(after, copy.deepcopy(model).sample(captions, lengths, generator=3).images)
+        if torch.equal(after, before):
+            same.append(name)
+        before = after
+    # No drawing reads the inference part, and a word that no caption has.
+    assert all(name.startswith(("read.", "encoder.", "posterior.", "language.", "values.")) for name in same)
+
+
 def test_gradient_of_the_image():
     model, images, captions, lengths = make()
     grads = []

@@ -5,7 +5,10 @@ import math
 import pytest
 import torch
 
-from aligndraw import ops
+from aligndraw import ops, use_backend
+from aligndraw.backends import missing_reason
+
+BACKENDS = [b for b in ("reference", "cpp", "triton") if not missing_reason("attend", b, "cpu")]
 
 
 @pytest.mark.parametrize("shape", ["odd", "one"])
@@ -76,3 +79,81 @@ def test_lengths_are_clamped(make):
 def test_errors(change, message, make):
     with pytest.raises(RuntimeError, match=message):
         ops.attend(*change(*make("attend")))
+
+
+MASK = torch.tensor([[True, False, True, True, False], [False] * 4 + [True], [True, True, False, False, False]])
+
+
+def masked_equation(query, keys, score, values, mask):
+    """The definition, for float64 arguments, with -inf at the other words."""
+    energy = torch.tanh(keys + query[:, None]) @ score
+    weights = energy.masked_fill(~mask, -torch.inf).softmax(1)
+    return (weights[:, :, None] * values).sum(1), weights
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_mask(make, backend):
+    """In any places; values, gradients and second derivatives."""
+    args = [a.requires_grad_() for a in make("attend")[:4]]
+    with use_backend(backend):
+        torch.testing.assert_close(ops.attend(*args, mask=MASK), masked_equation(*args, MASK), rtol=1e-12, atol=1e-14)
+        assert (ops.attend(*args, mask=MASK)[1][~MASK] == 0).all()
+        assert torch.autograd.gradcheck(lambda *a: ops.attend(*a, mask=MASK), args)
+        assert torch.autograd.gradgradcheck(lambda *a: ops.attend(*a, mask=MASK), args)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_mask_is_a_caption_of_its_words(make, dtype):
+    """To the bit."""
+    query, keys, score, values = (a.to(dtype) for a in make("attend")[:4])
+    context, weights = ops.attend(query, keys, score, values, mask=MASK)
+    for b, mask in enumerate(MASK):
+        there = mask.nonzero()[:, 0]
+        row = (query[b : b + 1], keys[b : b + 1, there], score, values[b : b + 1, there])
+        alone, its_weights = ops.attend(*row)
+        assert torch.equal(context[b : b + 1], alone) and torch.equal(weights[b : b + 1, there], its_weights)
+        lengths = torch.tensor([len(there)])
+        assert torch.equal(alone, ops.attend(*row, lengths)[0])
+
+
+def test_a_mask_of_the_first_words_and_of_none(make):
+    query, keys, score, values, lengths = make("attend")
+    mask = torch.arange(keys.shape[1]) < lengths[:, None]
+    for a, b in zip(ops.attend(query, keys, score, values, mask=mask), ops.attend(query, keys, score, values, lengths)):
+        assert torch.equal(a, b)
+    none = ops.attend(query, keys, score, values, mask=torch.zeros_like(mask))
+    for a, b in zip(none, ops.attend(query, keys, score, values, torch.zeros_like(lengths))):
+        assert torch.equal(a, b)
+
+
+def test_a_mask_under_the_compiler_and_transforms(make):
+    query, keys, score, values = (a.float() for a in make("attend")[:4])
+
+    def loss(query, mask):
+        context, weights = ops.attend(query, keys, score, values, mask=mask)
+        return context.square().sum() + weights.square().sum()
+
+    wanted, gradient = loss(query, MASK), torch.func.grad(loss)(query, MASK)
+    compiled = torch.compile(torch.func.grad_and_value(loss), backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(query, MASK), (gradient, wanted))
+    masks = torch.stack([MASK, MASK.flip(0)])
+    torch.testing.assert_close(torch.vmap(loss, (None, 0))(query, masks), torch.stack([wanted, loss(query, masks[1])]))
+    _, tangent = torch.func.jvp(lambda q: loss(q, MASK), (query,), (query,))
+    torch.testing.assert_close(tangent, (gradient * query).sum())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda q, k, v, h, n: ((q, k, v, h, n), MASK), "attend: lengths must be left out beside a mask"),
+        (lambda q, k, v, h, n: ((q, k, v, h), MASK[:, :4]), r"mask must have shape \[B, N\] = \[3, 5\], got \[3, 4\]"),
+        (lambda q, k, v, h, n: ((q, k, v, h), MASK.long()), "attend: mask must be bool, got int64"),
+        (lambda q, k, v, h, n: ((q, k, v, h[:, :4]), MASK), r"values must have shape .* got \[3, 4, 3\]"),
+        (lambda q, k, v, h, n: ((q, k[0], v, h), None), r"attend: keys must have shape \[B, N, l\], got \[5, 6\]"),
+        (lambda q, k, v, h, n: ((q[:, :2], k, v, h), None), r"query must have shape \[B, l\] = \[3, 6\], got \[3, 2\]"),
+    ],
+)
+def test_errors_of_masks(change, message, make):
+    args, mask = change(*make("attend"))
+    with pytest.raises(RuntimeError, match=message):
+        ops.attend(*args, mask=mask)

@@ -21,7 +21,7 @@ CASES = (
 @pytest.fixture(scope="module")
 def runs():
     """Exit status by ISA, and what was printed."""
-    files = [str(HERE / f"test_{name}.py") for name in ("unroll", "lstm_sequence")]
+    files = [str(HERE / f"test_{name}.py") for name in ("unroll", "lstm_sequence", "packed_decoder")]
     files.append(str(HERE.parent / "csrc/test_cpu.py"))
     command = [sys.executable, str(HERE / "forced_isa.py"), "-q", "--import-mode=importlib", "-k", CASES, *files]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

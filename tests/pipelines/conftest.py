@@ -1,21 +1,12 @@
 import pytest
 import torch
+from tiny_models import TINY
 
-from aligndraw import AlignDRAW, AlignDRAWConfig, Pipeline
+from aligndraw import AlignDRAW, Pipeline
 from aligndraw.data import VOCABULARY, Scenes
 from aligndraw.lapgan.captioned import sentence_notes
 from aligndraw.lapgan.config import SharpenerConfig
 from aligndraw.lapgan.sharpen import Sharpener
-
-TINY = AlignDRAWConfig(
-    steps=3,
-    encoder_units=6,
-    decoder_units=5,
-    latent_units=3,
-    language_units=4,
-    align_units=4,
-    canvas_init=0.0,
-)
 
 
 @pytest.fixture

@@ -194,11 +194,12 @@ def test_a_caption_unlike_those_of_training_warns(pipeline):
     with pytest.warns(CaptionWarning, match='^caption "seven" is worded .* of which none begins with "7"$') as told:
         pipeline(["seven", SEVEN, "seven"])
     assert len(told) == 1 and told[0].filename == __file__
-    with pytest.warns(CaptionWarning, match='none has "left" after "the"'):
-        pipeline("the digit 7 is at the left of the image")
+    with pytest.warns(CaptionWarning, match='none has "is" after "image"'):
+        pipeline("the image is of the digit")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         pipeline(SEVEN)
+        pipeline("the digit 7 is at the left of the image")  # one new pair in twelve
 
 
 def test_a_model_that_knows_no_pairs_is_silent(pipeline):
@@ -229,6 +230,26 @@ def test_a_sharpener(scenes, sharpener):
     torch.testing.assert_close(plain.samples.canvases, sharp.samples.canvases)
 
 
+def test_one_line_about_it(pipeline, scenes, sharpener):
+    assert repr(pipeline) == "<Pipeline: tiny, alignDRAW, cpu>"
+    assert repr(scenes.with_sharpener(sharpener)) == "<Pipeline: tiny scenes, alignDRAW, sharpened, cpu>"
+
+
 def test_a_sharpener_for_other_pictures(pipeline, sharpener):
     with pytest.raises(ValueError, match="sharpener"):
         pipeline.with_sharpener(sharpener)
+
+
+def test_unknown_words_become_one_that_the_vocabulary_has(network):
+    """With a warning that names them; where it has none, they are refused."""
+    pipeline = Pipeline(network(vocabulary_size=3), Vocabulary(("[UNK]", "a", "dog")))
+    with pytest.warns(CaptionWarning, match=r'^\[UNK\] stands for the unknown word "cat" in caption "a cat"; ') as told:
+        drawn = images(pipeline, ["a cat", "a dog", "a cat"])
+    assert len(told) == 1
+    with pytest.warns(CaptionWarning):
+        assert torch.equal(drawn, images(pipeline, ["a cow", "a dog", "a cow"]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        images(pipeline, "a dog")
+    with pytest.raises(CaptionError, match='unknown word "cat"'):
+        images(Pipeline(network(vocabulary_size=2), Vocabulary(("a", "dog"))), "a cat")

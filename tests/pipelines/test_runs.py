@@ -1,41 +1,21 @@
 """Runs, from Python."""
 
+import json
+
 import pytest
 import torch
+from tiny_models import TINY
 
-from aligndraw import AlignDRAW, AlignDRAWConfig, TrainingConfig
-from aligndraw.data import open_data_set
-from aligndraw.model.saved import load_model, save_model
+from aligndraw import TrainingConfig
+from aligndraw.data import Scenes, open_data_set
+from aligndraw.data.mnist_captions import all_captions
+from aligndraw.model.saved import load_model
 from aligndraw.pipelines import Pipeline, new_run, resumed_run, train
-from aligndraw.text import Vocabulary
+from aligndraw.pipelines.runs import training_pairs
+from aligndraw.text import WordPairs
 from aligndraw.training.run import RunError
 
-TINY = AlignDRAWConfig(
-    steps=3,
-    encoder_units=6,
-    decoder_units=5,
-    latent_units=3,
-    language_units=4,
-    align_units=4,
-    canvas_init=0.0,
-)
 SHORT = TrainingConfig(epochs=2, epoch_size=12, batch_size=4)
-SEVEN, TWO = "the digit seven is at the top left of the image", "7 is on the left"
-
-
-def network(**changes):
-    torch.manual_seed(0)
-    model = AlignDRAW(TINY.replace(**changes))
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, 0, 0.5)
-    return model
-
-
-@pytest.mark.parametrize("words", [21, 23])
-def test_a_vocabulary_of_another_size_is_not_saved(tmp_path, words):
-    with pytest.raises(ValueError, match=f"its vocabulary must have the 22 words of vocabulary_size, got {words}$"):
-        save_model(network(), Vocabulary(tuple(f"w{i}" for i in range(words))), tmp_path / "m")
-    assert not (tmp_path / "m").exists()
 
 
 def new(folder, **options):
@@ -122,3 +102,23 @@ def test_a_refused_folder_is_left_as_it_was(tmp_path):
     with pytest.raises(RunError, match="holds run.json already"), new(tmp_path / "a"):
         pass
     assert sorted(p for p in tmp_path.rglob("*")) == before
+
+
+def test_pairs_of_digits():
+    """All are found in half of the captions, and a held-out placement is worded as the others."""
+    pairs = training_pairs(open_data_set("mnist", validation_size=2).source)
+    assert pairs is not None and not any(pairs.unlike(caption.split()) for caption in all_captions("all"))
+    assert pairs.unlike("left of the digit".split()) == [("", "left")]
+    assert WordPairs.from_dict(json.loads(json.dumps(pairs.to_dict()))) == pairs
+
+
+def test_pairs_of_scenes():
+    """Fresh captions are like them, with held-out combinations too; other wordings are not."""
+    pairs = training_pairs(Scenes())
+    assert pairs is not None
+    for combinations in ("seen", "held_out"):
+        fresh = Scenes("test", combinations).epoch(7, size=500).captions()
+        assert sum(bool(pairs.unlike(caption.split())) for caption in fresh) <= 5
+    assert "bus" not in pairs.following["green"]  # which is held out
+    for caption, pair in (("red", ("", "red")), ("a red bus red", ("bus", "red")), ("a the bus", ("a", "the"))):
+        assert pair in pairs.unlike(caption.split())

@@ -14,7 +14,7 @@ from aligndraw.data import VOCABULARY, MNISTCaptions, load_digits
 from aligndraw.evaluation.bound import estimate_bound
 from aligndraw.model.saved import load_model, save_model
 from aligndraw.pipelines.shipped import SHIPPED, find_model, lasting_name, shipped_models
-from aligndraw.text import CaptionError
+from aligndraw.text import CaptionError, Vocabulary
 
 SEVEN, BUS = "the digit seven is at the top left of the image", "a red bus on the road"
 
@@ -80,6 +80,14 @@ def test_a_card(scenes, tmp_path):
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.parametrize("notes", [{"data": "mnist"}, {"data": {"name": 7}, "versions": []}, {"data": {}}])
+def test_a_card_of_foreign_notes(pipeline, tmp_path, notes):
+    pipeline.notes = notes
+    pipeline.save_pretrained(tmp_path / "a")
+    assert json.loads((tmp_path / "a" / "card.json").read_text())["captions"] == []
+    assert Pipeline.from_pretrained(tmp_path / "a").notes == notes
+
+
 def test_checksums(pipeline, tmp_path):
     """A file that is not the one of the card is refused, though it is sound in itself."""
     pipeline.save_pretrained(tmp_path / "a")
@@ -108,6 +116,13 @@ def test_a_training_is_left_alone(pipeline, tmp_path):
     (tmp_path / "run.json").touch()
     with pytest.raises(ValueError, match="folder must not be that of a training"):
         pipeline.save_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("words", [21, 23])
+def test_a_vocabulary_of_another_size_is_not_saved(network, tmp_path, words):
+    with pytest.raises(ValueError, match=f"its vocabulary must have the 22 words of vocabulary_size, got {words}$"):
+        save_model(network(), Vocabulary(tuple(f"w{i}" for i in range(words))), tmp_path / "m")
+    assert not (tmp_path / "m").exists()
 
 
 def test_a_damaged_model(network, tmp_path):

@@ -67,10 +67,29 @@ def test_endings_are_split_off_where_the_vocabulary_has_them():
 
 
 def test_a_word_for_unknown_ones():
-    vocabulary = Vocabulary(("[UNK]", "a", "dog", "."))
-    assert vocabulary.encode("A cat, a dog", unknown="[UNK]") == [1, 0, 0, 1, 2, 3]
+    vocabulary, plain = Vocabulary(("[UNK]", "a", "dog", ".")), Vocabulary(("a", "dog", "."))
+    for unknown in ("[UNK]", None):
+        assert vocabulary.encode("A cat, a dog", unknown=unknown) == [1, 0, 0, 1, 2, 3]
+    assert plain.encode("A cat, a dog", unknown="dog") == [0, 1, 1, 0, 1, 2]
+    assert vocabulary.encode_batch(["a cat"])[0].tolist() == [[1, 0, 3]]
     with pytest.raises(CaptionError, match='unknown words "cat", ","'):
-        vocabulary.encode("A cat, a dog")
+        plain.encode("A cat, a dog")
+
+
+def test_unknown_words_are_named():
+    vocabulary, plain = Vocabulary(("[UNK]", "a", "dog", "7", ".")), Vocabulary(("a", "dog"))
+    assert vocabulary.unknown_words("A cat, a cat, seven dogs") == ["cat", ",", "dogs"]
+    assert vocabulary.remark("a cat dogs") == (
+        '[UNK] stands for the unknown words "cat", "dogs" in caption "a cat dogs"; the vocabulary has 5 words, '
+        'nearest: "a" for "cat"; "dog" for "dogs"'
+    )
+    assert vocabulary.remark("a dog") == plain.remark("a dog") == ""
+    vocabulary.check_known(["a dog", "seven"])
+    for refused in (lambda: vocabulary.check_known(["a dog", "a cow"]), lambda: plain.remark("a cow")):
+        with pytest.raises(CaptionError, match='unknown word "cow" in caption "a cow"'):
+            refused()
+    with pytest.raises(CaptionError, match="at least one word"):
+        vocabulary.remark(" ")
 
 
 def test_batch_is_padded_on_the_right_and_its_lengths_say_where():
@@ -232,3 +251,16 @@ def test_words_must_be_a_tuple_so_that_a_vocabulary_cannot_change():
     with pytest.raises(AttributeError):
         NUMERALS.words = ("a",)
     assert len({NUMERALS, Vocabulary(NUMERALS.words)}) == 1
+
+
+def test_an_extended_vocabulary_keeps_the_ids_of_captions():
+    """A number in its other spelling, and a word with an ending, are no new words."""
+    old = Vocabulary(("seven", "dog", "'s", "a", "."))
+    words = old.extended(Vocabulary(("[UNK]", ".", "7", "dog's", "a", "cat's", "8", "eight")))
+    assert words.words == (*old.words, "[UNK]", "cat's", "8", "eight")
+    for caption in ("a dog's dog", "7 dogs".replace("dogs", "dog"), "seven", "a dog 's a ."):
+        assert words.encode(caption) == old.encode(caption)
+    assert words.has_words(old) and words.has_words(words) and not old.has_words(words)
+    with pytest.raises(ValueError, match="rule must be 2 to extend a vocabulary of this rule of words, got 1"):
+        old.extended(Vocabulary(("a",), rule=1))
+    assert not old.has_words(Vocabulary(("a",), rule=1))

@@ -153,7 +153,7 @@ def test_training_follows_plain_pytorch(clip):
 if __name__ == "__main__":
     wanted = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
     sums = torch.zeros(4, dtype=torch.float64)
-    for ours, theirs in both(AlignDRAWConfig.preset("mnist"), TrainingConfig.preset("paper"), torch.float32, wanted):
+    for ours, theirs in both(AlignDRAWConfig.preset("paper"), TrainingConfig.preset("paper"), torch.float32, wanted):
         sums += torch.tensor([ours.kl, ours.nll, *theirs], dtype=torch.float64)
         if (ours.index + 1) % 50 == 0:
             kl, nll, plain_kl, plain_nll = (sums / 50).tolist()

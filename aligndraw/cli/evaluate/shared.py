@@ -157,6 +157,8 @@ def open_evaluation(arguments: argparse.Namespace) -> Evaluation:
             data = split = None
         else:
             data = CaptionedImages.open(arguments.data)
+            if pipeline.vocabulary.has_words(data.vocabulary):  # a model that began with another has more
+                data = data.reworded(pipeline.vocabulary)
             title, words, shape = f"captioned images of {arguments.data}", data.vocabulary, data.image_shape
             split = data.split(arguments.split)
     check_fits(pipeline.name, pipeline, title, shape, words)

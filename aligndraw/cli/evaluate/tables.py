@@ -24,7 +24,7 @@ from aligndraw.cli.evaluate.shared import (
 )
 from aligndraw.cli.evaluate.tables_text import markdown
 from aligndraw.cli.failure import Failure, failing
-from aligndraw.cli.options import add_device, add_seed, describe_backends, int_at_least, name_and_folder
+from aligndraw.cli.options import add_device, add_seed, describe_backends, int_at_least, named_model
 from aligndraw.cli.outputs import writing
 from aligndraw.cli.telling import tell
 from aligndraw.data.captioned import file_checksum
@@ -36,6 +36,7 @@ from aligndraw.lapgan.sharpen import NAMES as SHARPENER_FILES
 from aligndraw.model.lapgan import NAMES as LAPGAN_FILES
 from aligndraw.model.saved import CONFIG, WEIGHTS
 from aligndraw.pipelines import Pipeline
+from aligndraw.pipelines.shipped import find_model
 from aligndraw.printable import escape
 
 FORMAT = "aligndraw tables 2"
@@ -62,11 +63,11 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--model",
-        type=name_and_folder,
+        type=named_model,
         nargs="+",
         required=True,
-        metavar="NAME=DIR",
-        help="folders of models, each with its name in the tables",
+        metavar="NAME=MODEL",
+        help="models, each with its name in the tables",
     )
     parser.add_argument("--lapgan", type=Path, metavar="DIR", help="folder of a LAPGAN, which has no bound")
     parser.add_argument(
@@ -120,19 +121,19 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    folders = dict(arguments.model)
+    models = dict(arguments.model)
     if arguments.lapgan is not None:
-        folders = {LAPGAN: arguments.lapgan, **folders}
-    if len(folders) < len(arguments.model) + (arguments.lapgan is not None):
-        raise Failure("--model must have different names: give them as NAME=DIR", status=2)
+        models = {LAPGAN: str(arguments.lapgan), **models}
+    if len(models) < len(arguments.model) + (arguments.lapgan is not None):
+        raise Failure("--model must have different names: give them as NAME=MODEL", status=2)
     backends = describe_backends(arguments.device)
     with process_group(arguments.threads) as group, failing(ValueError, FileNotFoundError):
         if arguments.device == "cuda":
             torch.cuda.set_device(group.rank % torch.cuda.device_count())
-        return _compare(arguments, folders, group, backends)
+        return _compare(arguments, models, group, backends)
 
 
-def _compare(arguments: argparse.Namespace, folders: Mapping[str, Path], group: ProcessGroup, backends: str) -> int:
+def _compare(arguments: argparse.Namespace, sources: Mapping[str, str], group: ProcessGroup, backends: str) -> int:
     protocol = Protocol(
         arguments.images,
         arguments.marginal,
@@ -159,8 +160,9 @@ def _compare(arguments: argparse.Namespace, folders: Mapping[str, Path], group: 
         "threads": arguments.threads,
         "versions": {"aligndraw": aligndraw.__version__, "torch": torch.__version__},
     }
+    folders = {name: find_model(source) for name, source in sources.items()}
     pipelines = {
-        name: Pipeline.from_pretrained(folder, arguments.device, sharpen=False) for name, folder in folders.items()
+        name: Pipeline.from_pretrained(source, arguments.device, sharpen=False) for name, source in sources.items()
     }
     if LAPGAN in pipelines and pipelines[LAPGAN].model.has_bound:
         raise Failure(f"--lapgan must be the folder of a LAPGAN, got a {pipelines[LAPGAN].model.config.title}")
@@ -201,7 +203,7 @@ def _compare(arguments: argparse.Namespace, folders: Mapping[str, Path], group: 
         "command": command,
         "plan": plan,
         "models": {
-            name: {"folder": str(folders[name]), "checksum": keys[name], **row.to_dict()} for name, row in rows.items()
+            name: {"folder": sources[name], "checksum": keys[name], **row.to_dict()} for name, row in rows.items()
         },
         "sharpener": sharpen and {"folder": str(arguments.sharpen), "checksum": sharpen[0]},
     }

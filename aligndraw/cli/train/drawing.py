@@ -13,18 +13,22 @@ from typing import Any
 from aligndraw.cli.failure import Failure, failing
 from aligndraw.cli.options import add_config, add_validation_size, apply_overrides, describe_backends, fields
 from aligndraw.cli.outputs import draw_one_by_one, writing
+from aligndraw.cli.telling import tell
 from aligndraw.cli.train import job
 from aligndraw.config import MODEL_CONFIGS, AlignDRAWConfig, TrainingConfig
 from aligndraw.data import BANS, open_data_set
 from aligndraw.data.sets import VALIDATION_SIZE
 from aligndraw.model.saved import CONFIG, WEIGHTS
 from aligndraw.pipelines import Job, Pipeline, config_for, new_run, resumed_run, train
-from aligndraw.presets import PRESETS
+from aligndraw.pipelines.shipped import find_model, lasting_name
+from aligndraw.presets import PRESETS, model_kind
 from aligndraw.training import Update
 from aligndraw.training.run import SAMPLES
+from aligndraw.training.start import check_sizes, load_start
 
 Start = Callable[[argparse.Namespace, ExitStack], Job]
 AVERAGED_UPDATES = 50  # whose mean metrics the progress bar shows
+_MOVED = "with --resume its new place, where it has moved"
 _VAES = "; fc-vae, conv-vae: variational auto-encoders, fully connected and convolutional"
 
 FIELDS = list(dict.fromkeys(f.name for config in (*MODEL_CONFIGS, TrainingConfig) for f in fields(config)))
@@ -50,7 +54,9 @@ class DrawingJob(job.Job):
         self.recent: deque[Update] = deque(maxlen=AVERAGED_UPDATES)
 
     def describe(self) -> str:
-        return f"{self.begun.description(self.device)}, {self.backends}"
+        begun = self.run.record.get("begun", {})
+        start = f", begun from {begun['init_from']} with {begun['new_words']} new words" if "init_from" in begun else ""
+        return f"{self.begun.description(self.device)}, {self.backends}{start}"
 
     def status(self, update: Update) -> str:
         self.recent.append(update)
@@ -99,7 +105,8 @@ def add_to(parsers: Any) -> None:
         "quick: minutes on a laptop; best: longer, for better pictures; paper: the paper's model and recipe, hours",
     )
     digits = ".npz with images [n, 28, 28] and labels [n], uint8; or a folder with MNIST's IDX files; or the authors' "
-    parser.add_argument("--digits", type=Path, metavar="PATH", help=digits + "mnist.h5")
+    parser.add_argument("--digits", type=Path, metavar="PATH", help=f"{digits}mnist.h5; {_MOVED}")
+    parser.set_defaults(moves=("digits",))
     bans = "placements that training never shows; strict: one digit per place; authors: drawn per template, as the "
     bans += "paper's authors do; sifting, rotated-3, rotated-7: other digits per place [strict]"
     parser.add_argument("--bans", choices=BANS, help=bans)
@@ -115,9 +122,11 @@ def add_to(parsers: Any) -> None:
         "captioned",
         "captioned images in a folder",
         "Trains on captioned images that `aligndraw data` has stored; they set image size, channels and vocabulary.",
-        "scenes: small; coco: the paper's model and recipe, days on a CPU",
+        "scenes: small; photos: smaller, for a few thousand photographs; coco: the paper's model and recipe, days on a "
+        "CPU",
     )
-    parser.add_argument("--data", type=Path, metavar="DIR", help="folder that `aligndraw data` wrote")
+    parser.add_argument("--data", type=Path, metavar="DIR", help=f"folder that `aligndraw data` wrote; {_MOVED}")
+    parser.set_defaults(moves=("data",))
 
 
 def _add_set(parsers: Any, name: str, summary: str, description: str, presets: str) -> argparse.ArgumentParser:
@@ -133,6 +142,11 @@ def _add_set(parsers: Any, name: str, summary: str, description: str, presets: s
     kinds += f"sentence encoder (--sentences){_VAES * ('fc-vae' in models)} [align]"
     parser.add_argument("--model", choices=models, help=kinds)
     drawing = {preset: configs["align"] for preset, configs in table.items()}
+    start = (
+        "begin with the weights, sizes and words of a model, as for `aligndraw sample`; words that it lacks are added, "
+    )
+    start += "and the preset gives the recipe alone"
+    parser.add_argument("--init-from", metavar="MODEL", help=start)
     add_config(parser, "model", {preset: model for preset, (model, _) in drawing.items()})
     if "fc-vae" in models:
         known = [f.name for f in fields(AlignDRAWConfig)]
@@ -163,10 +177,20 @@ def _new(arguments: argparse.Namespace, stack: ExitStack) -> Job:
     data = getattr(arguments, "digits" if name == "mnist" else "data", None)
     if name == "captioned" and data is None:
         raise Failure("captioned images are needed: give --data DIR", status=2)
-    preset, kind = arguments.preset or next(iter(PRESETS[name])), arguments.model or "align"
+    start = vocabulary = None
+    if arguments.init_from is not None:
+        with failing(FileNotFoundError):
+            start, vocabulary = load_start(find_model(arguments.init_from))
+    preset = arguments.preset or next(iter(PRESETS[name]))
+    kind = model_kind(start.config) if start else arguments.model or "align"
+    if arguments.model not in (None, kind):
+        raise Failure(f"--model must be {kind} as the model in {arguments.init_from}, got {arguments.model}", status=2)
+    if kind not in PRESETS[name][preset]:
+        raise Failure(f"the model in {arguments.init_from} must be one that train {name} trains, got {kind}", status=2)
     if kind == "skipthought" and arguments.sentences is None:
         raise Failure("--model skipthought reads sentence vectors: give --sentences KIND", status=2)
     network, recipe = PRESETS[name][preset][kind]
+    network = start.config if start else network
     known = {f.name for config in (network, recipe) for f in fields(config)}
     for field in FIELDS:
         if field not in known and getattr(arguments, field, None) is not None:
@@ -175,13 +199,30 @@ def _new(arguments: argparse.Namespace, stack: ExitStack) -> Job:
         apply_overrides(network, arguments)
         training = apply_overrides(recipe, arguments)
     found = open_data_set(name, data, arguments.validation_size or VALIDATION_SIZE, getattr(arguments, "bans", None))
-    model = apply_overrides(config_for(network, found), arguments)
     options = dict(seed=arguments.seed, device=arguments.device, overwrite=arguments.overwrite, preset=preset)
+    network = config_for(network, found)
+    words = vocabulary
+    if start and vocabulary and start.language is not None:
+        words = vocabulary.extended(found.source.vocabulary)
+        network = network.replace(vocabulary_size=len(words))
+        options["vocabulary"] = words
+        if "." in set(words.words) - set(vocabulary.words):
+            tell(
+                "a full stop is new to the model and now ends every caption: it draws old captions otherwise",
+                error=True,
+            )
+    model = apply_overrides(network, arguments)
+    if start:
+        check_sizes(model, start.config, f"the model in {arguments.init_from}")
+        new = len(words or ()) - len(vocabulary or ())
+        begun = {"init_from": lasting_name(arguments.init_from), "new_words": new}
+        options |= dict(start=start, begun=begun)
     return stack.enter_context(new_run(arguments.out, model, training, found, **options))
 
 
 def _resumed(arguments: argparse.Namespace, stack: ExitStack) -> Job:
-    begun = stack.enter_context(resumed_run(arguments.out, arguments.device))
+    moved = next((getattr(arguments, name) for name in arguments.moves), None)
+    begun = stack.enter_context(resumed_run(arguments.out, arguments.device, data=moved, epochs=arguments.epochs))
     if begun.data.name != arguments.set:
         command = f"aligndraw train {begun.data.name} --resume"
         raise Failure(f"{arguments.out} holds a training on {begun.data.title}: {command}")

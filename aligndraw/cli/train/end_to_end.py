@@ -46,7 +46,7 @@ def add_to(parsers: Any) -> None:
     epsilon = f"{RefinedConfig.__dataclass_fields__['epsilon'].metadata['help']} [{RefinedConfig.epsilon:g}]"
     parser.add_argument("--epsilon", type=float_at_least(0), metavar="E", help=epsilon)
     add_config(parser, "training", {NAME: RECIPE}, without=("init",))
-    parser.set_defaults(set=NAME)
+    parser.set_defaults(set=NAME, moves=("data",))
 
 
 def _new(arguments: argparse.Namespace, stack: ExitStack) -> Job:
@@ -70,6 +70,7 @@ def _new(arguments: argparse.Namespace, stack: ExitStack) -> Job:
         device=arguments.device,
         overwrite=arguments.overwrite,
         start=start,
+        vocabulary=pipeline.vocabulary if start.language is not None else None,
         begun={
             "model": lasting_name(arguments.model or DEFAULT_MODEL),
             "sharpener": os.path.abspath(arguments.sharpener),
@@ -79,7 +80,9 @@ def _new(arguments: argparse.Namespace, stack: ExitStack) -> Job:
 
 
 def _resumed(arguments: argparse.Namespace, stack: ExitStack) -> Job:
-    begun = stack.enter_context(resumed_run(arguments.out, arguments.device))
+    begun = stack.enter_context(
+        resumed_run(arguments.out, arguments.device, data=arguments.data, epochs=arguments.epochs)
+    )
     if not isinstance(begun.trainer, EndToEndTrainer):
         raise Failure(f"{arguments.out} holds another training: aligndraw train {begun.data.name} --resume")
     return begun

@@ -99,7 +99,8 @@ class SetupJob(Job):
             with failing(ValueError):
                 if arguments.resume:
                     with failing(FileNotFoundError):
-                        setup, run, remarks = stack.enter_context(cls.SETUP.resumed(arguments.out, arguments.device))
+                        resumed = cls.SETUP.resumed(arguments.out, arguments.device, arguments.epochs)
+                        setup, run, remarks = stack.enter_context(resumed)
                 else:
                     with failing(FileNotFoundError):
                         settings, preset = cls.settings_from(arguments)
@@ -127,7 +128,8 @@ def add_training(
         seed: completes "seed of …".
         model: true where the folder also holds a model.
     """
-    again = f"Values in [brackets] are those of {values}. Ctrl-C saves the run; --resume continues it."
+    again = f"Values in [brackets] are those of {values}. Ctrl-C saves the run; --resume continues it, with --epochs N "
+    again += "for more epochs than before."
     parser: argparse.ArgumentParser = parsers.add_parser(name, help=summary, description=f"{description} {again}")
     place = f"folder of the run{' and its model' * model}, made if need be [%(default)s]"
     parser.add_argument("--out", type=Path, default=Path(f"aligndraw-{name}"), metavar="DIR", help=place)
@@ -140,7 +142,7 @@ def add_training(
     parser.add_argument("--tensorboard", action="store_true", help=events)
     add_seed(parser, f"seed of {seed}", default=None)
     add_device(parser)
-    parser.set_defaults(run=lambda arguments: _run(parser, arguments, begin))
+    parser.set_defaults(run=lambda arguments: _run(parser, arguments, begin), moves=())
     return parser
 
 
@@ -149,7 +151,8 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace, begin: 
     folder: Path = arguments.out
     if arguments.resume:
         for name, value in vars(arguments).items():
-            if value is not None and parser.get_default(name) is None:  # a setting, which the run keeps
+            kept = name not in ("epochs", *arguments.moves)
+            if kept and value is not None and parser.get_default(name) is None:  # a setting, which the run keeps
                 option = name.replace("_", "-")
                 raise Failure(f"--resume keeps the settings of the run: leave out --{option}", status=2)
     elif arguments.seed is None:

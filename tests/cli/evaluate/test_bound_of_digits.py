@@ -183,7 +183,7 @@ def test_models_refused(evaluate, folder, tmp_path, how, words):
         (["--samples", "0"], 2, "--samples: must be a whole number of at least 1, got '0'"),
         (["-n", "0"], 2, "-n: must be a whole number of at least 1, got '0'"),
         (["--split", "train"], 2, "--split: invalid choice: 'train'"),
-        (["--seed", "-1"], 2, "--seed: must be a whole number of at least 0, got '-1'"),
+        (["--seed", "-1"], 2, "--seed: must be a whole number of at least 0 and below 2^63, got '-1'"),
         (["--json", "none/out.json"], 1, "cannot write none/out.json: No such file"),
         (["--json", "/proc/out.json"], 1, "cannot write /proc/out.json: "),
         (["--json", "."], 1, "cannot write .: it is a folder"),

@@ -56,6 +56,11 @@ def test_training_and_resuming(train, command, drawing, scenes_model, tmp_path):
     assert weights[0] == weights[1]
     status, _, err = command("train", "lapgan", "--resume", "--out", tmp_path / "b", "--noise-units", 4)
     assert status == 2 and "leave out --noise-units" in err
+    assert train("--epochs", 3, out=tmp_path / "c")[0] == 0
+    status, out, err = command("train", "lapgan", "--resume", "--epochs", 3, "--out", tmp_path / "b")
+    assert (status, err) == (0, "") and "epoch 3/3: top discriminator 0." in out
+    weights = [(tmp_path / run / "lapgan.safetensors").read_bytes() for run in "bc"]
+    assert weights[0] == weights[1]
     scenes_model(drawing)
     status, _, err = command("train", "lapgan", "--resume", "--out", tmp_path / "b")
     assert status == 1 and "has changed since the training in" in err

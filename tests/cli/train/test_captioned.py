@@ -12,6 +12,7 @@ from stopping import stop_at
 from aligndraw.data import CaptionedImages, CaptionedWriter, open_data_set
 from aligndraw.data.stored_scenes import store_scenes
 from aligndraw.model.saved import load_model
+from aligndraw.presets import PRESETS
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def test_refused(command, small, stored, tmp_path, listing):
         (("captioned", *new, "--data", stored, "--vocabulary-size", 5), 1, "vocabulary_size must be "),
         (("scenes", *new, "--image-size", 30, 30), 1, "image_size must be 32 x 32 for scenes, got (30, 30)"),
         (("scenes", *new, "--data", stored), 2, "unrecognized arguments: --data"),
-        (("captioned", *again, "--data", stored), 2, "leave out --data"),
+        (("captioned", *again, "--channels", 3), 2, "leave out --channels"),
         (("scenes", *again), 1, "holds a training on captioned images of"),
     ):
         got, out, err = command("train", *arguments)
@@ -107,3 +108,16 @@ def test_other_data_under_the_same_name(command, small, stored, tmp_path):
     status, _, err = command("train", "captioned", "--out", tmp_path / "run", "--resume")
     assert status == 1 and f"{stored} holds other data than those that {tmp_path / 'run'} began with" in err
     assert torch.isfinite(load_model(tmp_path / "run")[0].canvas).all()
+
+
+@pytest.mark.parametrize("kind", ["align", "noalign", "conv-vae"])
+def test_photographs(command, stored, tmp_path, kind):
+    """Their preset mirrors pictures, drops words and decays weights; the VAEs have their own recipe."""
+    short = ("--epochs", 1, "--epoch-size", 8, "--batch-size", 4, "--validation-size", 2, "--model", kind)
+    given = ("train", "captioned", "--data", stored, "--preset", "photos", *short, "--out", tmp_path / "run")
+    status, out, err = command(*given)
+    assert (status, err) == (0, "") and "preset photos, 1 epoch" in out
+    recipe = load_model(tmp_path / "run")[2]["training"]
+    regular = kind != "conv-vae"
+    assert recipe["flip"] is regular and (recipe["word_dropout"] > 0) is regular
+    assert PRESETS["captioned"]["photos"]["skipthought"][1].word_dropout == 0

@@ -77,7 +77,7 @@ def test_help_tells_of_every_field(command):
     assert "fc-vae" not in text
     text = " ".join(command("train", "captioned", "--help")[1].split())
     assert text.index("--model fc-vae, whose likelihood is gaussian: --hidden-units") < text.index(" training: ")
-    assert "[scenes: 512, coco: 1000]" in text and "[scenes: 32, coco: 64]" in text
+    assert "[scenes: 512, photos: 512, coco: 1000]" in text and "[scenes: 32, photos: 32, coco: 64]" in text
 
 
 @pytest.fixture

@@ -1,0 +1,175 @@
+"""Tables of captions as rows, one per entry: .csv, .tsv, .txt or .token, and .jsonl with one object per line.
+
+file_name,caption,split          a head line, then cells between commas, semicolons or tabs
+cats/1.jpg,"a cat, asleep",train
+
+cats/1.jpg#0<TAB>a cat, asleep   or no head line, as in Flickr8k.token.txt
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from aligndraw.data.captioned import DataError
+from aligndraw.data.image_names import is_image
+from aligndraw.files import read_text
+from aligndraw.json_files import parse_json
+
+# The accepted names of columns and keys.
+FILE, CAPTION, SPLIT = ("file_name", "file", "image"), ("caption", "captions", "text", "prompt"), "split"
+SUFFIXES = (".csv", ".tsv", ".txt", ".token", ".jsonl")
+SEPARATORS = ",;\t"
+_NUMBERED = re.compile(r"caption_(\d+)")  # a column per caption of an image
+_LINE_END = re.compile(r"\r\n|\r|\n")
+_TOKEN = re.compile(r"(.+)#\d+\t(.*)")  # image, caption
+
+# Line numbers, each with its entry or with a message about its fault.
+Rows = Iterator[tuple[int, "dict[str, Any] | str"]]
+
+
+def read_rows(file: Path) -> Rows:
+    """Yields the rows of a table: the line number, and the entry by column or a message about its fault.
+
+    Raises:
+        DataError: the file is missing, is no such table, or its quotes do not close.
+    """
+    if file.suffix.lower() not in SUFFIXES:
+        raise DataError(f"captions must be in a {either(SUFFIXES)} file, got {file}")
+    text = _text(file)
+    if file.suffix.lower() == ".jsonl":
+        return _jsonl(text)
+    first = next(filter(str.strip, _lines(text)), "")
+    return _tokens(text) if _TOKEN.fullmatch(first) else _table(file, text)
+
+
+def read_caption_lines(file: Path) -> list[tuple[int, str]]:
+    """Returns the numbers and the captions of the lines of a text file that are not blank. Raises DataError."""
+    return [(number, line.strip()) for number, line in enumerate(_lines(_text(file)), 1) if line.strip()]
+
+
+def caption_names(names: Collection[str]) -> list[str]:
+    """Returns the names of columns of captions, those with a number last and in its order."""
+    numbered = {name: int(match[1]) for name in names if (match := _NUMBERED.fullmatch(name))}
+    return [*(name for name in CAPTION if name in names), *sorted(numbered, key=lambda name: numbered[name])]
+
+
+def either(names: Sequence[str]) -> str:
+    """Returns names as "a, b or c"."""
+    return f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+def lacking(names: Collection[str]) -> str:
+    """Returns the names of which a table or an object must have one, and has none; "" where it has."""
+    if not set(names) & set(FILE):
+        return either(FILE)
+    return "" if caption_names(names) else either((*CAPTION, "caption_0"))
+
+
+def _text(file: Path) -> str:
+    try:
+        return read_text(file)
+    except OSError as error:
+        raise DataError(f"cannot read {file}: {error.strerror}") from error
+    except ValueError as error:
+        raise DataError(str(error)) from error
+
+
+def _lines(text: str) -> list[str]:
+    return _LINE_END.split(text)
+
+
+def _tokens(text: str) -> Rows:
+    for number, line in enumerate(_lines(text), 1):
+        if not line.strip():
+            continue
+        match = _TOKEN.fullmatch(line)
+        if match:
+            yield number, {"image": match[1].strip(), "caption": match[2].strip()}
+        else:
+            yield number, "it must be an image, # and a number, a tab and a caption, as the first line is"
+
+
+def _table(file: Path, text: str) -> Rows:
+    lines = io.StringIO(text, newline="").readlines()
+    before = csv.field_size_limit(len(text) + 1)
+    row = 1
+    try:
+        for separator in SEPARATORS:
+            reader = csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True)
+            head = [cell.lower() for cell in _head(reader)]
+            if not lacking(head):
+                break
+        else:
+            head = _head(csv.reader(lines))
+            needed, got = lacking([cell.lower() for cell in head]), ", ".join(head)[:120]
+            raise DataError(f"{file} must have a column {needed} in its head line, got {got!r}")
+        for name in (*FILE, *caption_names(head), SPLIT):
+            if head.count(name) > 1:
+                raise DataError(f"{file} must have one column {name}, got several")
+        where = next(i for i, name in enumerate(head) if name in FILE)
+        row = reader.line_num + 1
+        for cells in reader:
+            for line in range(row + 1, reader.line_num + 1):
+                _check_inner_line(file, row, line, next(csv.reader([lines[line - 1]], delimiter=separator), []), where)
+            if any(cell.strip() for cell in cells):
+                yield row, _row(head, cells, separator)
+            row = reader.line_num + 1
+    except csv.Error as error:
+        raise DataError(
+            f"{file}, line {row}: its double quotes do not close before the end of a cell: a caption stands in them as "
+            'a whole, and a double quote within it is written ""'
+        ) from error
+    finally:
+        csv.field_size_limit(before)
+
+
+def _head(reader: Iterable[list[str]]) -> list[str]:
+    """Returns the cells of the first line that is not blank."""
+    filled = (cells for cells in reader if any(cell.strip() for cell in cells))
+    return [cell.strip() for cell in next(filled, [])]
+
+
+def _row(head: list[str], cells: list[str], separator: str) -> dict[str, Any] | str:
+    if len(cells) == len(head):
+        return dict(zip(head, (cell.strip() for cell in cells)))
+    mend = "a caption with a separator in it must stand in double quotes"
+    if len(cells) == 1 and any(other in cells[0] for other in SEPARATORS):
+        mend = f"separate its cells by {separator!r}, as the head line does"
+    return f"it has {len(cells)} cell{'s' * (len(cells) > 1)} and the head line {len(head)}: {mend}"
+
+
+def _check_inner_line(file: Path, row: int, line: int, cells: list[str], where: int) -> None:
+    """Raises DataError where a later line of a row looks like a row itself: an unclosed quote has swallowed it."""
+    if len(cells) > max(1, where) and is_image(cells[where].strip()):
+        raise DataError(
+            f"{file}, line {row}: a double quote opens here and does not close before line {line}, which is a row of "
+            f"its own ({cells[where].strip()[:80]}): close it, or leave it out"
+        )
+
+
+def _jsonl(text: str) -> Rows:
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            entry = parse_json(line, pairs=_object)
+            if not isinstance(entry, dict):
+                raise ValueError(f"it is no object but {type(entry).__name__}")
+        except ValueError as error:
+            yield number, str(error)
+            continue
+        yield number, entry
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    entry: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in entry:
+            raise ValueError(f"it has the key {key[:80]!r} twice")
+        entry[key] = value
+    return entry

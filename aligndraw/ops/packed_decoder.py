@@ -1,0 +1,86 @@
+"""The decoder's weights, packed for the C++ products of `unroll_prior` once for many calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from aligndraw.backends import backend_for
+from aligndraw.ops import _autograd
+from aligndraw.ops._decoder import DecoderWeights
+from aligndraw.ops._fields import results_schema, schema
+from aligndraw.ops._op import define_kernel
+from aligndraw.ops.unroll_prior import Drawn, Inputs, Results, drawn, unroll_prior
+
+# Its one kernel is C++'s, for the CPU.
+_packed = define_kernel("unroll_prior_packed", f"({schema(Inputs)}, Tensor packed) -> {results_schema(Results)}")
+
+
+class _Kept(NamedTuple):
+    key: tuple[int, int]  # the fingerprint of the sources, and the number of threads
+    weights: DecoderWeights
+    packed: Tensor
+
+
+class PackedDecoder:
+    """Calls of `unroll_prior` that pack the decoder's weights in C++ only where they have changed since the last call.
+
+    Each call compares a fingerprint of all bytes of the weights' sources with that of the packing, and packs anew
+    where it differs. So no change goes unnoticed, however it was made: a write through `.data` or NumPy counts. The
+    results have the bits of `unroll_prior`.
+
+    The object holds one more copy of the weights. A copy or a pickle of the object starts without one.
+    """
+
+    def __init__(self) -> None:
+        self._kept: _Kept | None = None
+
+    def __reduce__(self) -> tuple[type[PackedDecoder], tuple[()]]:
+        return PackedDecoder, ()
+
+    def unroll_prior(
+        self,
+        canvas: Tensor,
+        words: Tensor,
+        keys: Tensor | None,
+        lengths: Tensor,
+        noise: Tensor,
+        sources: Sequence[Tensor],
+        decoder: Callable[[], DecoderWeights],
+        write_size: int,
+    ) -> Drawn:
+        """As the function `unroll_prior`.
+
+        Args:
+            canvas, words, keys, lengths, noise, write_size: as there.
+            sources: the tensors that alone determine the weights.
+            decoder: makes the weights.
+        """
+        inputs = (canvas, words, noise, *sources) if keys is None else (canvas, words, keys, noise, *sources)
+        if not _is_plain(inputs):
+            return unroll_prior(canvas, words, keys, lengths, noise, decoder(), write_size)
+        with torch.no_grad(), torch._C._AutoDispatchBelowAutograd():
+            key = torch.ops.aligndraw.fingerprint(sources), torch.get_num_threads()
+            kept = self._kept
+            if kept is None or kept.key != key:
+                weights = decoder()
+                packed = torch.ops.aligndraw.pack_decoder(
+                    weights.decoder_ih, weights.decoder_hh, weights.heads, noise.shape[2]
+                )
+                self._kept = kept = _Kept(key, weights, packed)
+            return drawn(_packed(canvas, words, keys, lengths, noise, *kept.weights, write_size, kept.packed), keys)
+
+
+def _is_plain(tensors: Sequence[Tensor]) -> bool:
+    """Whether nothing but the C++ kernel is to see a call: no gradient, compiler, transform, mode or other device."""
+    return (
+        not torch.compiler.is_compiling()
+        and not _autograd.is_transformed()
+        and not torch._C._len_torch_dispatch_stack()
+        and all(type(t) in (Tensor, torch.nn.Parameter) and t.is_cpu for t in tensors)
+        and not _autograd.requires_grad(tensors)
+        and backend_for("unroll_prior", "cpu") == "cpp"
+    )

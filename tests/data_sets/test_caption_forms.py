@@ -1,0 +1,171 @@
+"""The forms in which captions of photographs are published: their heads, separators and folders."""
+
+import json
+
+import pytest
+
+from aligndraw.data.caption_files import read_captions
+from aligndraw.data.captioned import DataError
+
+ALL = {"validation": 0, "test": 0}
+EXPECTED = [("1.jpg", "A dog , running ."), ("1.jpg", 'A "big" dog .'), ("2.jpg", "Two cats .")]
+
+
+@pytest.fixture
+def images(tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name in ("1.jpg", "2.jpg", "3.jpg"):
+        (folder / name).touch()
+    return folder
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(name, text):
+        place = tmp_path / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text, encoding="utf-8")
+        return place
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        # Flickr8k as on Kaggle, and its older form
+        ("captions.txt", 'image,caption\n1.jpg,"A dog , running ."\n1.jpg,"A ""big"" dog ."\n2.jpg,Two cats .\n'),
+        ("Flickr8k.token.txt", '1.jpg#0\tA dog , running .\n1.jpg#1\tA "big" dog .\n2.jpg#0\tTwo cats .\n'),
+        ("results.token", '\ufeff\n1.jpg#0\tA dog , running .\r\n1.jpg#1\tA "big" dog .\n\n2.jpg#0\tTwo cats .'),
+        # a column per caption, in the order of their numbers
+        (
+            "train.csv",
+            'image,caption_10,caption_2,caption_3\n1.jpg,"A ""big"" dog .","A dog , running .",\n2.jpg,,Two cats .,\n',
+        ),
+        ("metadata.csv", 'file_name,text\n1.jpg,"A dog , running ."\n1.jpg,"A ""big"" dog ."\n2.jpg,Two cats .\n'),
+        ("prompts.tsv", 'file\tprompt\n1.jpg\tA dog , running .\n1.jpg\t"A ""big"" dog ."\n2.jpg\tTwo cats .\n'),
+        ("x.csv", 'image;caption\n1.jpg;A dog , running .\n1.jpg;A "big" dog .\n2.jpg;Two cats .\n'),
+        # with blank lines, and an index as pandas writes it
+        (
+            "x.csv",
+            '\n \r\n,image,caption\n0,1.jpg,"A dog , running ."\n\n\n,,\n1,1.jpg,"A ""big"" dog ."\n'
+            "2,2.jpg,Two cats .\n\n",
+        ),
+    ],
+)
+def test_tables(images, write, name, text):
+    found = read_captions(images, write(name, text), **ALL)
+    assert found.captions["train"] == EXPECTED and not found.skipped
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        {"image": "1.jpg", "caption": ["A dog , running .", 'A "big" dog .']},
+        {"file_name": "1.jpg", "caption_1": 'A "big" dog .', "caption_0": "A dog , running .", "caption_2": None},
+        {"file_name": "1.jpg", "prompt": ["A dog , running .", 'A "big" dog .'], "text": ""},
+    ],
+)
+def test_objects(images, write, first):
+    lines = [first, {"image": "2.jpg", "prompt": "Two cats ."}]
+    found = read_captions(images, write("metadata.jsonl", "\n" + "\n\n".join(map(json.dumps, lines))), **ALL)
+    assert found.captions["train"] == EXPECTED and not found.skipped
+
+
+def skipped(found, *lines):
+    assert found.skipped == list(lines)
+
+
+def test_faults_of_numbered_captions(images, write):
+    text = "image,caption_0,caption_1,text\n1.jpg,,,\n2.jpg,a cat,a pet,another\n3.jpg,a cow,,\n"
+    found = read_captions(images, write("x.csv", text), **ALL)
+    assert found.captions["train"] == [("3.jpg", "a cow")] and found.lost == 1 + 3
+    skipped(
+        found,
+        "x.csv, line 2: its text is empty",
+        "x.csv, line 3: it has text and caption_0 and caption_1: keep one of them",
+    )
+    for head, message in (
+        ("image,caption_a", "a column caption, captions, text, prompt or caption_0 in its head line, got 'image, capt"),
+        ("image,caption_0,Caption_0", "must have one column caption_0, got several"),
+    ):
+        with pytest.raises(DataError, match=message):
+            read_captions(images, write("x.csv", f"{head}\n1.jpg,a\n"))
+
+
+def test_faults_of_tokens(images, write):
+    text = "1.jpg#0\ta cat\n1.jpg a pet\n2.jpg#0\t\n4.jpg#0\ta dog\n1.jpg#1\ta cat\n1.jpg#2 a cow\n3.jpg#0\ta\tb\n"
+    found = read_captions(images, write("x.token", text), **ALL)
+    assert found.captions["train"] == [("1.jpg", "a cat"), ("3.jpg", "a\tb")] and found.lost == 4
+    mend = "it must be an image, # and a number, a tab and a caption, as the first line is"
+    skipped(
+        found,
+        f"x.token, line 2: {mend}",
+        "x.token, line 3: its caption is empty",
+        f"x.token, line 4: image 4.jpg: there is no such file in {images}",
+        "x.token, line 5: image 1.jpg has this caption already",
+        f"x.token, line 6: {mend}",
+    )
+
+
+def test_a_text_file_per_image(images, write):
+    write("images/1.txt", '\nA dog , running .\n\nA "big" dog .\n')
+    write("images/2.txt", "Two cats .")
+    (images / "3.jpg").unlink()
+    for folder in (images, None):
+        found = read_captions(images, folder, **ALL)
+        assert found.captions["train"] == EXPECTED and not found.skipped
+
+
+def test_faults_of_text_files(images, write):
+    write("texts/1.txt", "a cat\na  cat\n")
+    write("texts/2.txt", " \n")
+    write("texts/README.txt", "a page\nof text\n")
+    write("texts/deep/1.txt", "a cow\n")
+    write("texts/3.txt", "a dog\n")
+    (images / "3.png").touch()
+    (images / "4.jpg").touch()
+    found = read_captions(images, images.parent / "texts", **ALL)
+    assert found.captions["train"] == [("1.jpg", "a cat")] and found.lost == 5
+    skipped(
+        found,
+        "1.txt, line 2: image 1.jpg has this caption already",
+        "2.txt: it has no caption",
+        "3.txt: it belongs to 3.jpg and 3.png: keep one of them",
+        "README.txt: there is no image README in " + str(images),
+        "deep/1.txt: there is no image deep/1 in " + str(images),
+        "image 4.jpg: there is no 4.txt in " + str(images.parent / "texts"),
+    )
+
+
+def test_an_image_folder(tmp_path, write):
+    """With a table in each folder of a split, whose names are relative to it."""
+    for split, names in {"train": "ab", "test": "a"}.items():
+        for name in names:
+            write(f"images/{split}/{name}.png", "")
+    write("images/train/metadata.csv", "file_name,text\na.png,a cat\nb.png,a dog\n")
+    write("images/test/metadata.jsonl", '{"file_name": "a.png", "text": "a cow"}\n{"file_name": "c.png", "text": "c"}')
+    found = read_captions(tmp_path / "images")
+    assert found.captions == {
+        "train": [("train/a.png", "a cat"), ("train/b.png", "a dog")],
+        "test": [("test/a.png", "a cow")],
+    }
+    missing = f"image test/c.png: there is no such file in {tmp_path / 'images'}"
+    skipped(found, f"test/metadata.jsonl, line 2: {missing}")
+
+
+def test_one_table_of_an_image_folder(images, write):
+    write("images/metadata.jsonl", '{"file_name": "1.jpg", "text": "a cat"}\n')
+    write("images/1.txt", "left to other programs")
+    found = read_captions(images, **ALL)
+    assert found.captions["train"] == [("1.jpg", "a cat")] and not found.skipped
+    write("images/metadata.csv", "file_name,text\n1.jpg,a cat\n")
+    with pytest.raises(DataError, match=r"images must have one of metadata.csv and metadata.jsonl, got both$"):
+        read_captions(images, **ALL)
+
+
+def test_a_folder_without_captions(images):
+    message = r"images must have captions: metadata.csv, metadata.jsonl or a .txt per image; or name a table of them"
+    with pytest.raises(DataError, match=message):
+        read_captions(images)
