@@ -25,6 +25,8 @@ from typing import Any
 CSRC = Path("csrc")
 OBJECTS = Path("build", "objects")  # kept between builds: what has not changed is not compiled again
 CUDA_ARCHS = ("80", "90", "100", "120")
+# nvcc reads a file once per virtual architecture, which takes most of its time; these have all that the kernels use.
+VIRTUAL_ARCHS = ("80", "90")
 
 CXX_FLAGS = ["-std=c++20", "-O3", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra"]
 # g++ vectorises comparisons and divisions only when they need not set errno or trap.
@@ -158,10 +160,7 @@ def _compile_cuda(record: Record) -> list[Path]:
             f"nvcc is of CUDA {release} and torch of CUDA {torch.cuda}: install the CUDA toolkit {torch.cuda} {again}"
         )
     record.nvcc, record.cuda_archs = release, _archs(nvcc)
-    newest = re.findall(r"\d+", record.cuda_archs[-1])[0]
-    code = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in record.cuda_archs]
-    code.append(f"-gencode=arch=compute_{newest},code=compute_{newest}")
-    for_cu = [nvcc, "-ccbin", compiler[0], *NVCC_FLAGS, *code]
+    for_cu = [nvcc, "-ccbin", compiler[0], *NVCC_FLAGS, *_gencode(record.cuda_archs)]
     for_cpp = [*compiler, *CXX_FLAGS, *torch.flags]
     return [
         *_compile(sorted(CSRC.glob("cuda/*.cu")), for_cu, release),
@@ -249,6 +248,22 @@ def _archs(nvcc: str) -> list[str]:
             sys.exit(f"ALIGNDRAW_CUDA_ARCHS must be all or name some of {';'.join(known)}, got {arch!r}")
     here = _gpus()
     return asked or (sorted(here, key=int) if here and here <= set(known) else every)
+
+
+def _gencode(archs: Sequence[str]) -> list[str]:
+    """nvcc's options: machine code for each architecture, and PTX for GPUs newer than all of them."""
+
+    def virtual(arch: str) -> str:
+        if not arch.isdigit():  # "90a" has what no other architecture has
+            return arch
+        return max((v for v in VIRTUAL_ARCHS if int(v) <= int(arch)), key=int, default=arch)
+
+    codes: dict[str, list[str]] = {}
+    for arch in archs:
+        codes.setdefault(virtual(arch), []).append(f"sm_{arch}")
+    newest = virtual(max((arch.rstrip("af") for arch in archs), key=int))
+    codes.setdefault(newest, []).append(f"compute_{newest}")
+    return [f"-gencode=arch=compute_{arch},code=[{','.join(code)}]" for arch, code in codes.items()]
 
 
 def _gpus() -> set[str]:

@@ -10,11 +10,17 @@ AttendSizes sizes_of(const Tensor& keys, const Tensor& values) {
   return {keys.size(0), keys.size(1), keys.size(2), values.size(2)};
 }
 
+void check_counts(const char* op, const AttendSizes& s) {
+  check_count(op, "the keys of a caption", {s.words, s.units});
+  check_count(op, "the values of a caption", {s.words, s.width});
+}
+
 }  // namespace
 
 std::tuple<Tensor, Tensor> attend(Tensor query, Tensor keys, Tensor score, Tensor values,
                                   Tensor lengths) {
   check_attend("attend", query, keys, score, values, lengths);
+  check_counts("attend", sizes_of(keys, values));
   const OnDeviceOf device(query);
   query = as_contiguous(query);
   keys = as_contiguous(keys);
@@ -37,6 +43,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> attend_backward(Tensor grad_context, 
                                                            Tensor values, Tensor lengths,
                                                            Tensor weights) {
   check_attend_backward(grad_context, grad_weights, query, keys, score, values, lengths, weights);
+  check_counts("attend_backward", sizes_of(keys, values));
   const OnDeviceOf device(query);
   grad_context = as_contiguous(grad_context);
   grad_weights = as_contiguous(grad_weights);

@@ -13,14 +13,15 @@ using attention::threads, attention::warps;
 template <class F, class T = typename F::Number>
 __global__ void __launch_bounds__(threads, 1)
     forward(AttendInputs inputs, OutputArray context, T* weights, AttendSizes sizes) {
-  const int64_t words = sizes.words, units = sizes.units, width = sizes.width, b = blockIdx.x;
+  const int words = int(sizes.words), units = int(sizes.units), width = int(sizes.width);
+  const int64_t b = blockIdx.x;
   attention::forward<T>(
-      attention::clamped_length(inputs.lengths, b, words), words, units, width,
-      [&](int64_t j) { return F::load(inputs.query, b * units + j); },
-      [&](int64_t k, int64_t j) { return F::load(inputs.keys, (b * words + k) * units + j); },
-      [&](int64_t j) { return F::load(inputs.score, j); },
-      [&](int64_t k, int64_t j) { return F::load(inputs.values, (b * words + k) * width + j); },
-      weights + b * words, [&](int64_t j, T sum) { F::store(context, b * width + j, sum); });
+      attention::clamped_length(inputs.lengths, blockIdx.x, words), words, units, width,
+      [&](int j) { return F::load(inputs.query, b * units + j); },
+      [&](int k, int j) { return F::load(inputs.keys, (b * words + k) * units + j); },
+      [&](int j) { return F::load(inputs.score, j); },
+      [&](int k, int j) { return F::load(inputs.values, (b * words + k) * width + j); },
+      weights + b * words, [&](int j, T sum) { F::store(context, b * width + j, sum); });
 }
 
 // One block per caption. `score_parts` [B, l] receives each caption's part of the score's gradient;
@@ -30,30 +31,30 @@ __global__ void __launch_bounds__(threads, 1)
     backward(InputArray grad_context, InputArray grad_weights, AttendInputs inputs,
              InputArray weights, AttendOutputs grads, T* grad_energies, T* score_parts,
              AttendSizes sizes) {
-  const int64_t words = sizes.words, units = sizes.units, width = sizes.width;
-  const int64_t b = blockIdx.x, length = attention::clamped_length(inputs.lengths, b, words);
-  const auto of_word = [&](int64_t k) { return F::load(weights, b * words + k); };
-  const auto of_context = [&](int64_t j) { return F::load(grad_context, b * width + j); };
+  const int words = int(sizes.words), units = int(sizes.units), width = int(sizes.width);
+  const int64_t b = blockIdx.x;
+  const int length = attention::clamped_length(inputs.lengths, blockIdx.x, words);
+  const auto of_word = [&](int k) { return F::load(weights, b * words + k); };
+  const auto of_context = [&](int j) { return F::load(grad_context, b * width + j); };
   attention::backward<T>(
       length, words, units, width, of_context,
-      [&](int64_t k) { return F::load(grad_weights, b * words + k); },
-      [&](int64_t j) { return F::load(inputs.query, b * units + j); },
-      [&](int64_t k, int64_t j) { return F::load(inputs.keys, (b * words + k) * units + j); },
-      [&](int64_t j) { return F::load(inputs.score, j); },
-      [&](int64_t k, int64_t j) { return F::load(inputs.values, (b * words + k) * width + j); },
-      of_word, grad_energies + b * words,
-      [&](int64_t k, int64_t j, T grad) {
-        F::store(grads.keys, (b * words + k) * units + j, grad);
-      },
-      [&](int64_t j, T of_query, T of_score) {
+      [&](int k) { return F::load(grad_weights, b * words + k); },
+      [&](int j) { return F::load(inputs.query, b * units + j); },
+      [&](int k, int j) { return F::load(inputs.keys, (b * words + k) * units + j); },
+      [&](int j) { return F::load(inputs.score, j); },
+      [&](int k, int j) { return F::load(inputs.values, (b * words + k) * width + j); }, of_word,
+      grad_energies + b * words,
+      [&](int k, int j, T grad) { F::store(grads.keys, (b * words + k) * units + j, grad); },
+      [&](int j, T of_query, T of_score) {
         F::store(grads.query, b * units + j, of_query);
         score_parts[b * units + j] = of_score;
       });
-  for (int64_t n = threadIdx.x; n < words * width; n += threads) {
-    const int64_t k = n / width;
-    F::store(grads.values, b * words * width + n,
-             k < length ? of_word(k) * of_context(n % width) : T(0));
-  }
+#pragma unroll 1
+  for (int k = 0; k < words; ++k)
+#pragma unroll 1
+    for (int j = threadIdx.x; j < width; j += threads)
+      F::store(grads.values, (b * words + k) * width + j,
+               k < length ? of_word(k) * of_context(j) : T(0));
 }
 
 // Sums the captions' parts: one lane per unit, and each warp takes every `warps`th caption.
@@ -63,7 +64,7 @@ __global__ void __launch_bounds__(threads, 1)
                int64_t units) {
   SharedArrays shared;
   T* const parts = shared.allocate<T>(threads);
-  const int warp = threadIdx.x / warp_threads, lane = threadIdx.x % warp_threads;
+  const int warp = warp_index(), lane = threadIdx.x % warp_threads;
   const int64_t j = int64_t(blockIdx.x) * warp_threads + lane;
   T sum = 0;
   if (j < units)

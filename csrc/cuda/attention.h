@@ -1,5 +1,6 @@
 // Attention to one caption by one block, for attend and the loops. All threads of the block call
-// each function. `words` is the length of the caption without padding.
+// each function. `words` is the length of the caption without padding. Loops whose iterations wait
+// for memory are unrolled, so that several loads are under way at once.
 #pragma once
 #include <cmath>
 
@@ -10,23 +11,45 @@ namespace aligndraw::cuda::attention {
 
 constexpr int threads = 256, warps = threads / warp_threads;
 
-__device__ __forceinline__ int64_t clamped_length(const int64_t* lengths, int64_t b,
-                                                  int64_t words) {
+__device__ __forceinline__ int clamped_length(const int64_t* lengths, int b, int words) {
   const int64_t length = lengths[b];
-  return length < 1 ? 1 : length > words ? words : length;
+  return length < 1 ? 1 : length > words ? words : int(length);
+}
+
+// Iterations of a loop over units that a thread unrolls.
+template <class T>
+constexpr int at_once = sizeof(T) == 4 ? 4 : 1;
+
+// Calls sum(j, x) for the `width` elements x = sum over k of weights[k] value(k, j). A thread forms
+// two sums at once.
+template <class T, class Value, class Sum>
+__device__ __forceinline__ void weighted_words(int words, int width, const T* weights,
+                                               const Value& value, const Sum& sum) {
+#pragma unroll 1
+  for (int j = threadIdx.x; j < width; j += 2 * threads) {
+    const int next = j + threads;
+    const bool has_next = next < width;
+    T sums[2];
+    sums_of(
+        words, [&](int k, int q) { return weights[k] * value(k, q && has_next ? next : j); }, sums);
+    sum(j, sums[0]);
+    if (has_next) sum(next, sums[1]);
+  }
 }
 
 // Computes weights [padded], and calls sum(j, x) for the `width` elements x = sum over k of
 // weights[k] value(k, j). Before the softmax `weights` holds the energies, so that captions of any
 // length fit.
 template <class T, class Query, class Key, class Score, class Value, class Sum>
-__device__ __forceinline__ void forward(int64_t words, int64_t padded, int64_t units, int64_t width,
+__device__ __forceinline__ void forward(int words, int padded, int units, int width,
                                         const Query& query, const Key& key, const Score& score,
                                         const Value& value, T* weights, const Sum& sum) {
-  const int thread = threadIdx.x, warp = thread / warp_threads, lane = thread % warp_threads;
-  for (int64_t k = warp; k < words; k += warps) {  // one warp per word
+  const int thread = threadIdx.x, warp = warp_index(), lane = thread % warp_threads;
+#pragma unroll 1
+  for (int k = warp; k < words; k += warps) {  // one warp per word
     T energy = 0;
-    for (int64_t j = lane; j < units; j += warp_threads)
+#pragma unroll at_once < T>
+    for (int j = lane; j < units; j += warp_threads)
       energy += math::energy(query(j), key(k, j), score(j));
     energy = warp_sum(energy);
     if (lane == 0) weights[k] = energy;
@@ -35,19 +58,21 @@ __device__ __forceinline__ void forward(int64_t words, int64_t padded, int64_t u
 
   // Every warp sums for itself: that costs less than waiting for one warp.
   T largest = -INFINITY, total = 0;
-  for (int64_t k = lane; k < words; k += warp_threads)
+#pragma unroll 1
+  for (int k = lane; k < words; k += warp_threads)
     largest = weights[k] > largest ? weights[k] : largest;
   largest = warp_max(largest);
-  for (int64_t k = lane; k < words; k += warp_threads) total += math::exp(weights[k] - largest);
+#pragma unroll 1
+  for (int k = lane; k < words; k += warp_threads) total += math::exp(weights[k] - largest);
   total = warp_sum(total);
   __syncthreads();
 
-  for (int64_t k = thread; k < padded; k += threads)
+#pragma unroll 1
+  for (int k = thread; k < padded; k += threads)
     weights[k] = k < words ? math::exp(weights[k] - largest) / total : T(0);
   __syncthreads();
 
-  for (int64_t j = thread; j < width; j += threads)
-    sum(j, sum_of<T>(int(words), [&](int k) { return weights[k] * value(k, j); }));
+  weighted_words<T>(words, width, weights, value, sum);
 }
 
 // Back from grad_weight(k) and the gradients grad_sum(j) of the sums. For each unit j it calls
@@ -55,29 +80,33 @@ __device__ __forceinline__ void forward(int64_t words, int64_t padded, int64_t u
 // `energies` [words] is workspace.
 template <class T, class GradSum, class GradWeight, class Query, class Key, class Score,
           class Value, class Weight, class KeyGrad, class UnitGrads>
-__device__ __forceinline__ void backward(int64_t words, int64_t padded, int64_t units,
-                                         int64_t width, const GradSum& grad_sum,
-                                         const GradWeight& grad_weight, const Query& query,
-                                         const Key& key, const Score& score, const Value& value,
-                                         const Weight& weight, T* energies, const KeyGrad& key_grad,
-                                         const UnitGrads& unit_grads) {
-  const int thread = threadIdx.x, warp = thread / warp_threads, lane = thread % warp_threads;
-  for (int64_t k = warp; k < words; k += warps) {  // one warp per word
+__device__ __forceinline__ void backward(int words, int padded, int units, int width,
+                                         const GradSum& grad_sum, const GradWeight& grad_weight,
+                                         const Query& query, const Key& key, const Score& score,
+                                         const Value& value, const Weight& weight, T* energies,
+                                         const KeyGrad& key_grad, const UnitGrads& unit_grads) {
+  const int thread = threadIdx.x, warp = warp_index(), lane = thread % warp_threads;
+#pragma unroll 1
+  for (int k = warp; k < words; k += warps) {  // one warp per word
     T grad = 0;
-    for (int64_t j = lane; j < width; j += warp_threads) grad += grad_sum(j) * value(k, j);
+#pragma unroll 4
+    for (int j = lane; j < width; j += warp_threads) grad += grad_sum(j) * value(k, j);
     grad = warp_sum(grad);
     if (lane == 0) energies[k] = grad_weight(k) + grad;
   }
   __syncthreads();
 
   T mean = 0;
-  for (int64_t k = lane; k < words; k += warp_threads) mean += weight(k) * energies[k];
+#pragma unroll 1
+  for (int k = lane; k < words; k += warp_threads) mean += weight(k) * energies[k];
   mean = warp_sum(mean);
 
-  for (int64_t j = thread; j < units; j += threads) {
+#pragma unroll 1
+  for (int j = thread; j < units; j += threads) {
     const T of_query = query(j), of_score = score(j);
     T grad_query = 0, grad_score = 0;
-    for (int64_t k = 0; k < padded; ++k) {
+#pragma unroll at_once < T>
+    for (int k = 0; k < padded; ++k) {
       math::EnergyGrads<T> grad{};
       if (k < words)
         grad =

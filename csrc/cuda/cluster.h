@@ -12,7 +12,7 @@
 
 namespace aligndraw::cuda::cluster {
 
-using persistent::Range;
+using persistent::part_of, persistent::Range;
 
 constexpr int threads = 256, warps = threads / warp_threads;
 constexpr int sizes[] = {16, 8};  // of a cluster, the best first; more than 8 must be allowed
@@ -36,12 +36,6 @@ using Group = cooperative_groups::cluster_group;
 using cooperative_groups::this_cluster;
 #endif
 
-// Part `index` of `parts` nearly equal ones. Numbers of tiles and chunks multiply without overflow.
-__device__ __forceinline__ Range part_of(int count, int index, int parts) {
-  const int first = count * index / parts;
-  return {first, count * (index + 1) / parts - first};
-}
-
 // The block's place in its cluster, and the cluster's captions.
 struct Share {
   int rank, size;
@@ -50,7 +44,7 @@ struct Share {
   __device__ __forceinline__ Share(const Group& cluster, int64_t batch)
       : rank(int(cluster.block_rank())),
         size(int(cluster.num_blocks())),
-        captions(persistent::part_of(batch, int(blockIdx.x) / size, int(gridDim.x) / size)) {}
+        captions(part_of(int(batch), int(blockIdx.x) / size, int(gridDim.x) / size)) {}
 
   __device__ __forceinline__ Range of(int count) const { return part_of(count, rank, size); }
 
@@ -59,10 +53,10 @@ struct Share {
   template <class Stage>
   __device__ __forceinline__ void over_items(int64_t batch, int64_t per_caption,
                                              const Stage& stage) const {
-    const int64_t count = captions.count * (1 + per_caption);
-    for (int64_t j = rank; j < count; j += size)
-      stage(j < captions.count ? captions.first + j
-                               : batch + captions.first * per_caption + j - captions.count);
+    const int each = int(per_caption), others = int(batch) + captions.first * each;
+#pragma unroll 1
+    for (int j = rank; j < captions.count * (1 + each); j += size)
+      stage(j < captions.count ? captions.first + j : others + j - captions.count);
   }
 };
 
@@ -99,50 +93,52 @@ struct States {
   }
 };
 
+struct Segment {
+  int column = 0, count = 0;
+};
+
 // The columns of a product's states: up to three segments.
 template <class T>
 struct SharedOperand {
   const T* data;
   int pitch;
-  int columns[3];  // where each segment begins
-  int chunks[3];   // in the order of k, the chunk with which each begins
+  int columns[3];  // where each segment begins, less the columns of the segments before
+  int chunks[2];   // in the order of k, the chunk with which the second and the third begin
 
-  struct Segment {
-    int column;
-    int64_t count;
-  };
   __device__ __forceinline__ SharedOperand(const States<T>& states, Segment a, Segment b = {},
                                            Segment c = {})
-      : data(states.data), pitch(states.pitch), columns{a.column, b.column, c.column} {
-    chunks[0] = 0;
-    chunks[1] = int(chunks_of(a.count));
-    chunks[2] = chunks[1] + int(chunks_of(b.count));
+      : data(states.data),
+        pitch(states.pitch),
+        chunks{int(chunks_of(a.count)), int(chunks_of(a.count) + chunks_of(b.count))} {
+    columns[0] = a.column;
+    columns[1] = b.column - chunks[0] * chunk;
+    columns[2] = c.column - chunks[1] * chunk;
   }
 
   __device__ __forceinline__ mma::Quad<T> operator()(int caption, int k, int t) const {
-    const int i = k >= chunks[2] ? 2 : k >= chunks[1] ? 1 : 0;
-    const int column = i == 2 ? columns[2] : i == 1 ? columns[1] : columns[0];
-    const int begin = i == 2 ? chunks[2] : i == 1 ? chunks[1] : 0;
-    return *reinterpret_cast<const mma::Quad<T>*>(data + caption * pitch + column +
-                                                  (k - begin) * chunk + 4 * t);
+    const int column = k >= chunks[1] ? columns[2] : k >= chunks[0] ? columns[1] : columns[0];
+    return *reinterpret_cast<const mma::Quad<T>*>(data + caption * pitch + column + k * chunk +
+                                                  4 * t);
   }
 };
 
-// The same in global memory: rows of any stride, of the cluster's captions.
+// The same in global memory: rows of the cluster's captions, at places of 16 bytes and with a
+// stride of whole quads.
 template <class T>
 struct GlobalOperand {
   Rows<const T> rows;
   Range captions;
-  int64_t columns;
+  int columns;
 
   __device__ __forceinline__ mma::Quad<T> operator()(int caption, int k, int t) const {
-    const T* const row = rows.data + (captions.first + caption) * rows.row_stride;
-    mma::Quad<T> quad;
+    const int column = k * chunk + 4 * t;
+    mma::Quad<T> quad{};
+    if (caption < captions.count && column < columns)
+      quad = *reinterpret_cast<const mma::Quad<T>*>(
+          rows.data + (captions.first + caption) * rows.row_stride + column);
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int column = k * chunk + 4 * t + i;
-      quad.x[i] = caption < captions.count && column < columns ? row[column] : T(0);
-    }
+    for (int i = 1; i < 4; ++i)  // beyond the last column lies anything
+      if (column + i >= columns) quad.x[i] = 0;
     return quad;
   }
 };
@@ -150,36 +146,50 @@ struct GlobalOperand {
 // The partial sums of a block's warps.
 constexpr size_t partial_numbers = warps * tile_rows * captions;
 
+// Adds to the sums the products of a tile of packed weights with the states over some chunks.
+template <class W, class T, class Operand>
+__device__ __forceinline__ void add_products(const PackedWeights& weights, int tile, Range chunks,
+                                             const Operand& operand, T (&sums)[2][2][4]) {
+  constexpr int quads = tile_rows * chunk / 4;
+  const int lane = threadIdx.x % warp_threads, g = lane / 4, t = lane % 4;
+  const auto* quad = static_cast<const mma::Quad<W>*>(weights.data) +
+                     (int64_t(tile) * weights.chunks + chunks.first) * quads + lane;
+#pragma unroll 2
+  for (int k = chunks.first; k < chunks.first + chunks.count; ++k, quad += quads) {
+    mma::Quad<W> row[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) row[i] = quad[i * warp_threads];
+    const mma::Quad<T> column[2] = {operand(g, k, t), operand(g + 8, k, t)};
+    mma::multiply(sums, row, column);
+  }
+}
+
 // Multiplies the block's tiles of the weights with the states of the cluster's captions. It calls
-// use(unit, caption, sums), where sums are those of the unit's rows, one thread per unit and
-// caption. The same thread has a unit and a caption in every call with these weights.
-template <class W, int groups, class T, class Operand, class Use>
+// use(unit, caption, sums) for each unit and caption, by one thread, with the sums of the unit's
+// gates. The same thread has a unit and a caption in every call with these weights.
+template <class T, class Operand, class Use>
 __device__ __forceinline__ void multiply(const PackedWeights& weights, const Share& share,
                                          const Operand& operand, T* partials, const Use& use) {
-  constexpr int units = tile_rows / groups, quads = tile_rows * chunk / 4;
   const int warp = threadIdx.x / warp_threads, lane = threadIdx.x % warp_threads;
-  const int g = lane / 4, t = lane % 4;
+  const int g = lane / 4, t = lane % 4, groups = weights.groups, units = tile_rows / groups;
   const Range mine = share.of(weights.tiles);
+#pragma unroll 1
   for (int first = 0; first < mine.count; first += warps) {
     // Warps that are left over share the k of a tile.
     const int count = mine.count - first < warps ? mine.count - first : warps;
-    const int parts = warps / count, part = warp / count;
-    const int from = mine.first + first;
+    const int parts = warps / count, part = warp / count, from = mine.first + first;
     __syncthreads();  // until all have read the partial sums of the product before
     if (part < parts) {
       const Range chunks = part_of(weights.chunks, part, parts);
-      const auto* quad = static_cast<const mma::Quad<W>*>(weights.data) +
-                         (int64_t(from + warp % count) * weights.chunks + chunks.first) * quads +
-                         lane;
+      const int tile = from + warp % count;
       T sums[2][2][4] = {};
-#pragma unroll 2
-      for (int k = 0; k < chunks.count; ++k, quad += quads) {
-        mma::Quad<W> row[4];
-#pragma unroll
-        for (int i = 0; i < 4; ++i) row[i] = quad[i * warp_threads];
-        const mma::Quad<T> column[2] = {operand(g, chunks.first + k, t),
-                                        operand(g + 8, chunks.first + k, t)};
-        mma::multiply(sums, row, column);
+      if constexpr (sizeof(T) == sizeof(float)) {
+        if (weights.rounded)
+          add_products<__nv_bfloat16>(weights, tile, chunks, operand, sums);
+        else
+          add_products<T>(weights, tile, chunks, operand, sums);
+      } else {
+        add_products<T>(weights, tile, chunks, operand, sums);
       }
       T* const sum = partials + warp * tile_rows * captions;
 #pragma unroll
@@ -193,15 +203,15 @@ __device__ __forceinline__ void multiply(const PackedWeights& weights, const Sha
       const int caption = n % captions, u = n / captions % units, tile = n / captions / units;
       const int unit = (from + tile) * units + u;
       if (unit >= weights.units || caption >= share.captions.count) continue;
-      T rows[groups] = {};
+      T gates[4] = {};
 #pragma unroll 1
       for (int p = 0; p < parts; ++p) {
         const T* const sum = partials + (p * count + tile) * tile_rows * captions + caption;
 #pragma unroll
-        for (int q = 0; q < groups; ++q)
-          rows[q] += sum[((u / 8 * groups + q) * 8 + u % 8) * captions];
+        for (int q = 0; q < 4; ++q)
+          if (q < groups) gates[q] += sum[((u / 8 * groups + q) * 8 + u % 8) * captions];
       }
-      use(unit, caption, rows);
+      use(unit, caption, gates);
     }
   }
 }

@@ -12,11 +12,11 @@ namespace aligndraw::cuda {
 // The columns of weights are those of the states, segment by segment in whole chunks.
 template <class T>
 struct ClusterPrior {
-  PriorAttend<T> stage;  // its t counts the steps
+  PriorAttend<T> stage;  // of any step
   LstmStep<T> decode;    // h and c are workspace
   Rows<T> head_products;
-  cluster::PackedWeights heads;    // [R - 5, n]
-  cluster::PackedWeights decoder;  // [4n, n | z]
+  enum { heads, decoder, products };
+  cluster::PackedWeights weights[products];  // [R - 5, n]; [4n, n | z]
 };
 template <class T>
 LaunchGrid cluster_prior_grid(const UnrollSizes& sizes);
@@ -24,21 +24,18 @@ template <class T>
 const char* launch_clusters(const ClusterPrior<T>& loop, const LaunchGrid& grid,
                             CUstream_st* stream);
 
-// All steps, without the stage after the last one. With `rounds`, query, encoder and decoder are of
-// bfloat16, and so are the states that they are multiplied with.
+// All steps, without the stage after the last one.
 template <class T>
 struct ClusterForward {
   Forward<T> loop;
-  cluster::PackedWeights query;      // [l, n]
-  cluster::PackedWeights others;     // [R - l, n]
-  cluster::PackedWeights encoder;    // [4e, G | e | n]
-  cluster::PackedWeights posterior;  // [2z, e]
-  cluster::PackedWeights decoder;    // [4n, n | z]
+  enum { query, others, encoder, posterior, decoder, products };
+  cluster::PackedWeights
+      weights[products];  // [l, n]; [R - l, n]; [4e, G | e | n]; [2z, e]; [4n, n | z]
 };
 template <class T>
-LaunchGrid cluster_forward_grid(const UnrollSizes& sizes, bool rounds);
+LaunchGrid cluster_forward_grid(const UnrollSizes& sizes);
 template <class T>
-const char* launch_clusters(const ClusterForward<T>& loop, bool rounds, const LaunchGrid& grid,
+const char* launch_clusters(const ClusterForward<T>& loop, const LaunchGrid& grid,
                             CUstream_st* stream);
 
 // The columns are the gradients of all products with a state, without gaps. It also leaves the
@@ -46,15 +43,13 @@ const char* launch_clusters(const ClusterForward<T>& loop, bool rounds, const La
 template <class T>
 struct ClusterBackward {
   Backward<T> loop;
-  cluster::PackedWeights of_decoder;  // [n, R + 4e + 4n]
-  cluster::PackedWeights of_latent;   // [z, 4n]
-  cluster::PackedWeights of_encoder;  // [e, 2z + 4e]
-  cluster::PackedWeights of_glimpse;  // [G, 4e]
+  enum { decoder, latent, encoder, glimpse, products };
+  cluster::PackedWeights weights[products];  // [n, 4n + 4e + R]; [z, 4n]; [e, 4e + 2z]; [G, 4e]
 };
 template <class T>
-LaunchGrid cluster_backward_grid(const UnrollSizes& sizes, bool rounds);
+LaunchGrid cluster_backward_grid(const UnrollSizes& sizes);
 template <class T>
-const char* launch_clusters(const ClusterBackward<T>& loop, bool rounds, const LaunchGrid& grid,
+const char* launch_clusters(const ClusterBackward<T>& loop, const LaunchGrid& grid,
                             CUstream_st* stream);
 
 }  // namespace aligndraw::cuda

@@ -16,7 +16,7 @@ struct PriorColumns {
   int64_t count;
 
   ALIGNDRAW_INLINE explicit PriorColumns(const UnrollSizes& s)
-      : n(int(padded(s.decoder))), z(2 * n), count(z + padded(s.latents)) {}
+      : n(int(whole_chunks(s.decoder))), z(2 * n), count(z + whole_chunks(s.latents)) {}
   ALIGNDRAW_INLINE int h(int64_t t) const { return int(t % 2) * n; }
 };
 
@@ -36,32 +36,34 @@ __global__ void __launch_bounds__(cluster::threads, 1) sample(ClusterPrior<T> lo
     __syncthreads();
     states.fill(columns.h(0), loop.stage.loop.in.decoder_h0, n);
 
-    for (;; ++loop.stage.t) {
-      const int64_t t = loop.stage.t;
-      const int h = columns.h(t), next = columns.h(t + 1);
-      multiply<T, 1>(
-          loop.heads, share, SharedOperand<T>(states, {h, n}), partials,
-          [&](int row, int caption, const T(&sum)[1]) {
-            loop.head_products.data[(first + caption) * loop.head_products.row_stride + row] =
-                sum[0];
-          });
+#pragma unroll 1
+    for (int t = 0, product = loop.heads;; product = loop.decoder - product) {
+      const SharedOperand<T> operand(states, {columns.h(t), n},
+                                     {columns.z, product == loop.decoder ? latents : 0});
+      multiply(loop.weights[product], share, operand, partials,
+               [&](int unit, int caption, T(&sums)[4]) {
+                 const int b = first + caption;
+                 if (product == loop.heads) {
+                   loop.head_products.data[b * loop.head_products.row_stride + unit] = sums[0];
+                   return;
+                 }
+                 lstm_unit(loop.decode, n, b, unit, sums);
+                 states.put(group, caption, columns.h(t + 1) + unit,
+                            loop.decode.h.data[int64_t(b) * n + unit]);
+               });
       group.sync();
-
+      if (product == loop.decoder) {
+        ++t;
+        continue;
+      }
+#pragma unroll 1
       for (int c = share.rank; c < share.captions.count; c += share.size) {
-        stages::prior_attend(loop.stage, first + c);
+        stages::prior_attend(loop.stage, t, first + c);
         if (t < s.steps)  // each thread has the components that it made
           for (int j = threadIdx.x; j < latents; j += threads)
             states.put(group, c, columns.z + j, loop.stage.z[(first + c) * s.latents + j]);
       }
       if (t == s.steps) return;
-      group.sync();
-
-      multiply<T, 4>(loop.decoder, share, SharedOperand<T>(states, {h, n}, {columns.z, latents}),
-                     partials, [&](int unit, int caption, T(&gates)[4]) {
-                       lstm_unit(loop.decode, n, first + caption, unit, gates);
-                       states.put(group, caption, next + unit,
-                                  loop.decode.h[int64_t(first + caption) * n + unit]);
-                     });
       group.sync();
     }
   }

@@ -10,8 +10,7 @@ constexpr int tile_rows = 32;  // of a product of one warp
 constexpr int chunk = 16;      // the k that a warp multiplies at once
 
 ALIGNDRAW_INLINE int64_t chunks_of(int64_t columns) { return (columns + chunk - 1) / chunk; }
-// The columns of whole chunks.
-ALIGNDRAW_INLINE int64_t padded(int64_t columns) { return chunks_of(columns) * chunk; }
+ALIGNDRAW_INLINE int64_t whole_chunks(int64_t columns) { return chunks_of(columns) * chunk; }
 
 // Weights [groups * units, k], a row per gate g and unit u: g * units + u. A tile has all rows of
 // 32 / groups units, so that one thread finishes a unit. The columns are up to three segments;
@@ -44,7 +43,8 @@ struct WeightLayout {
 // Row 8i + g of a tile is gate i % groups of its unit 8 (i / groups) + g.
 struct PackedWeights {
   const void* data = nullptr;
-  int units = 0, tiles = 0, chunks = 0;
+  int units = 0, groups = 1, tiles = 0, chunks = 0;
+  bool rounded = false;  // to bfloat16; then the states that they are multiplied with are too
 };
 
 // Packs weights to `packed`, which has numbers() of T, or with `rounds` of bfloat16. Returns

@@ -12,11 +12,12 @@ PackedWeights pack(Work<T>& work, const WeightLayout<T>& layout, bool may_round)
   const bool rounds = may_round && work.rounds();
   void* packed = nullptr;
   if (rounds)
-    packed = work.allocate_rounding(layout.numbers());
+    packed = work.allocate_rounded(1, layout.numbers());
   else
     packed = work.allocate(layout.numbers());
   work.check(launch_pack(layout, packed, rounds, work.stream()));
-  return {packed, int(layout.units), int(layout.tiles()), int(layout.chunks())};
+  return {packed, int(layout.units), layout.groups, int(layout.tiles()), int(layout.chunks()),
+          rounds};
 }
 
 // The weights of the decoder's gates, of h_dec and of the latent.
@@ -26,7 +27,7 @@ WeightLayout<T> decoder_layout(const Inputs& in) {
   return {s.decoder,
           4,
           {{in.decoder_hh, s.decoder, 1, s.decoder, 0},
-           {in.decoder_ih, s.decoder_in(), 1, s.latents, padded(s.decoder)}}};
+           {in.decoder_ih, s.decoder_in(), 1, s.latents, whole_chunks(s.decoder)}}};
 }
 
 template <class T>
@@ -48,11 +49,11 @@ void sample(const PriorLoop<T>& loop, T* z, const LaunchGrid& grid, Work<T>& wor
                  .bias = in.decoder_bias,
                  .c = c,
                  .gates = nullptr,
-                 .h = work.allocate(B * n),
+                 .h = {work.allocate(B * n), n},
                  .c_next = c},
       .head_products = {products, heads},
-      .heads = pack<T>(work, {heads, 1, {{in.heads, n, 1, n, 0}}}, false),
-      .decoder = pack(work, decoder_layout<T>(in), false)};
+      .weights = {pack<T>(work, {heads, 1, {{in.heads, n, 1, n, 0}}}, false),
+                  pack(work, decoder_layout<T>(in), false)}};
   work.check(launch_clusters(clusters, grid, work.stream()));
 }
 
@@ -64,18 +65,19 @@ void forward(Forward<T>& loop, const LaunchGrid& grid, Work<T>& work) {
   loop.head_products = {work.allocate(s.batch * s.heads()), s.heads()};
   const ClusterForward<T> clusters{
       .loop = loop,
-      .query = pack<T>(work, {l, 1, {{in.heads, n, 1, n, 0}}}, true),
-      .others = pack<T>(work, {s.heads() - l, 1, {{in.heads + l * n, n, 1, n, 0}}}, false),
-      .encoder = pack<T>(work,
-                         {e,
-                          4,
-                          {{in.encoder_ih, s.encoder_in(), 1, G, 0},
-                           {in.encoder_hh, e, 1, e, padded(G)},
-                           {in.encoder_ih + G, s.encoder_in(), 1, n, padded(G) + padded(e)}}},
-                         true),
-      .posterior = pack<T>(work, {s.latents, 2, {{in.posterior, e, 1, e, 0}}}, false),
-      .decoder = pack(work, decoder_layout<T>(in), true)};
-  work.check(launch_clusters(clusters, work.rounds(), grid, work.stream()));
+      .weights = {
+          pack<T>(work, {l, 1, {{in.heads, n, 1, n, 0}}}, true),
+          pack<T>(work, {s.heads() - l, 1, {{in.heads + l * n, n, 1, n, 0}}}, false),
+          pack<T>(work,
+                  {e,
+                   4,
+                   {{in.encoder_ih, s.encoder_in(), 1, G, 0},
+                    {in.encoder_hh, e, 1, e, whole_chunks(G)},
+                    {in.encoder_ih + G, s.encoder_in(), 1, n, whole_chunks(G) + whole_chunks(e)}}},
+                  true),
+          pack<T>(work, {s.latents, 2, {{in.posterior, e, 1, e, 0}}}, false),
+          pack(work, decoder_layout<T>(in), true)}};
+  work.check(launch_clusters(clusters, grid, work.stream()));
 }
 
 // Row u of a backward's weights has the weights from unit u to all its outputs.
@@ -83,22 +85,25 @@ template <class T>
 void backward(const Backward<T>& loop, const LaunchGrid& grid, Work<T>& work) {
   const UnrollPointers<T>& in = loop.in;
   const UnrollSizes& s = in.sizes;
-  const int64_t n = s.decoder, e = s.encoder, z = s.latents, G = s.glimpse(), R = s.heads();
+  const int64_t n = s.decoder, e = s.encoder, z = s.latents, G = s.glimpse();
   const ClusterBackward<T> clusters{
       .loop = loop,
-      .of_decoder = pack<T>(work,
-                            {n,
-                             1,
-                             {{in.heads, 1, n, R, 0},
-                              {in.encoder_ih + G, 1, s.encoder_in(), 4 * e, R},
-                              {in.decoder_hh, 1, n, 4 * n, R + 4 * e}}},
-                            true),
-      .of_latent = pack<T>(work, {z, 1, {{in.decoder_ih, 1, s.decoder_in(), 4 * n, 0}}}, true),
-      .of_encoder = pack<T>(
-          work, {e, 1, {{in.posterior, 1, e, 2 * z, 0}, {in.encoder_hh, 1, e, 4 * e, 2 * z}}},
-          true),
-      .of_glimpse = pack<T>(work, {G, 1, {{in.encoder_ih, 1, s.encoder_in(), 4 * e, 0}}}, true)};
-  work.check(launch_clusters(clusters, work.rounds(), grid, work.stream()));
+      .weights = {pack<T>(work,
+                          {n,
+                           1,
+                           {{in.decoder_hh, 1, n, 4 * n, 0},
+                            {in.encoder_ih + G, 1, s.encoder_in(), 4 * e, loop.encoder_at()},
+                            {in.heads, 1, n, s.heads(), loop.heads_at()}}},
+                          true),
+                  pack<T>(work, {z, 1, {{in.decoder_ih, 1, s.decoder_in(), 4 * n, 0}}}, true),
+                  pack<T>(work,
+                          {e,
+                           1,
+                           {{in.encoder_hh, 1, e, 4 * e, 0},
+                            {in.posterior, 1, e, 2 * z, loop.posterior_at()}}},
+                          true),
+                  pack<T>(work, {G, 1, {{in.encoder_ih, 1, s.encoder_in(), 4 * e, 0}}}, true)}};
+  work.check(launch_clusters(clusters, grid, work.stream()));
 }
 
 }  // namespace aligndraw::cuda::cluster

@@ -2,6 +2,8 @@
 #pragma once
 #include <torch/csrc/stable/accelerator.h>
 
+#include <algorithm>
+#include <initializer_list>
 #include <optional>
 
 #include "../check.h"
@@ -57,6 +59,20 @@ inline OutputArray output(const Tensor& tensor) {
 // The dtype of the arithmetic, and of results that are never stored in half precision.
 inline ScalarType arithmetic_type(const Tensor& tensor) {
   return tensor.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+}
+
+// Kernels number the items of a batch, and the elements of one item, by 32 bits. A loop's last step
+// beyond the end still fits.
+inline void check_count(const char* op, const char* of, std::initializer_list<int64_t> sizes) {
+  int64_t count = 1;
+  for (const int64_t size : sizes) count *= std::max<int64_t>(1, size);
+  if (count > int64_t(1) << 30) fail(op, ": on a GPU ", of, " must be at most 2**30, got ", count);
+}
+
+inline void check_counts(const char* op, const GlimpseSizes& s) {
+  check_count(op, "the pixels of an image", {s.channels, s.height, s.width});
+  check_count(op, "the numbers of a patch", {2, s.channels, s.size, s.size});
+  check_count(op, "the channels of all glimpses", {2, s.batch, s.channels});
 }
 
 inline void check_launch(const char* op, const char* error) {

@@ -13,7 +13,7 @@ struct HeadOutputs {
   Rows<const T> products;  // [B, R]
   const T* bias;           // [R]
 
-  ALIGNDRAW_INLINE T operator()(int64_t b, int64_t j) const {
+  ALIGNDRAW_INLINE T operator()(int64_t b, int j) const {
     return products.data[b * products.row_stride + j] + bias[j];
   }
 };

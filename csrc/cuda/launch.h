@@ -20,23 +20,56 @@ __host__ __device__ constexpr size_t shared_bytes(size_t count) {
   return (count * sizeof(T) + 15) / 16 * 16;
 }
 
-// A block's dynamic shared memory. Each allocate() returns the next array, on a 16-byte boundary.
-class SharedArrays {
- public:
-  template <class T>
-  __device__ __forceinline__ T* allocate(size_t count) {
-    const size_t offset = used_;
-    used_ += shared_bytes<T>(count);
-#ifdef CUDA_ON_CPU
-    return reinterpret_cast<T*>(cuda_on_cpu::shared_piece(taken_++, offset, count * sizeof(T)));
-#else
-    extern __shared__ __align__(16) unsigned char dynamic_shared_memory[];
-    return reinterpret_cast<T*>(dynamic_shared_memory + offset);
+#ifndef CUDA_ON_CPU
+__device__ __forceinline__ unsigned char* dynamic_shared() {
+  extern __shared__ __align__(16) unsigned char dynamic_shared_memory[];
+  return dynamic_shared_memory;
+}
 #endif
+
+// Where an array of dynamic shared memory lies, as an offset. A pointer that is loaded from memory
+// may be one to any memory, for all that the compiler knows, and it reads through it by generic
+// loads, which are slower. So a struct that lies in shared memory itself has this.
+template <class T>
+class SharedPlace {
+ public:
+#ifdef CUDA_ON_CPU
+  explicit SharedPlace(void* array) : array_(static_cast<T*>(array)) {}
+  T* get() const { return array_; }
+
+ private:
+  T* array_;
+#else
+  __device__ __forceinline__ explicit SharedPlace(unsigned offset) : offset_(offset) {}
+  __device__ __forceinline__ T* get() const {
+    return reinterpret_cast<T*>(dynamic_shared() + offset_);
   }
 
  private:
-  size_t used_ = 0;
+  unsigned offset_;
+#endif
+};
+
+// A block's dynamic shared memory. Each place() is that of the next array, on a 16-byte boundary.
+class SharedArrays {
+ public:
+  template <class T>
+  __device__ __forceinline__ SharedPlace<T> place(size_t count) {
+    const unsigned offset = used_;
+    used_ += unsigned(shared_bytes<T>(count));
+#ifdef CUDA_ON_CPU
+    return SharedPlace<T>(cuda_on_cpu::shared_piece(taken_++, offset, count * sizeof(T)));
+#else
+    return SharedPlace<T>(offset);
+#endif
+  }
+  template <class T>
+  __device__ __forceinline__ T* allocate(size_t count) {
+    return place<T>(count).get();
+  }
+
+ private:
+  unsigned used_ = 0;
   [[maybe_unused]] int taken_ = 0;
 };
 

@@ -57,10 +57,11 @@ __global__ void __launch_bounds__(threads, 1)
 }
 
 template <class T>
-__global__ void __launch_bounds__(threads) lstm_step(LstmStep<T> step, int64_t batch, int64_t n) {
-  const int64_t j = int64_t(blockIdx.x) * threads + threadIdx.x;
+__global__ void __launch_bounds__(threads) lstm_step(LstmStep<T> step, int batch, int n) {
+  const int j = blockIdx.x * threads + threadIdx.x;
   if (j >= n) return;
-  for (int64_t b = blockIdx.y; b < batch; b += gridDim.y) {
+#pragma unroll 1
+  for (int b = blockIdx.y; b < batch; b += gridDim.y) {
     T gates[4] = {};
     lstm_unit(step, n, b, j, gates);
   }
@@ -68,10 +69,11 @@ __global__ void __launch_bounds__(threads) lstm_step(LstmStep<T> step, int64_t b
 
 template <class T>
 __global__ void __launch_bounds__(threads)
-    lstm_step_backward(LstmStepBackward<T> step, int64_t batch, int64_t n) {
-  const int64_t j = int64_t(blockIdx.x) * threads + threadIdx.x;
+    lstm_step_backward(LstmStepBackward<T> step, int batch, int n) {
+  const int j = blockIdx.x * threads + threadIdx.x;
   if (j >= n) return;
-  for (int64_t b = blockIdx.y; b < batch; b += gridDim.y)
+#pragma unroll 1
+  for (int b = blockIdx.y; b < batch; b += gridDim.y)
     lstm_unit_backward(step, n, b, j, step.grad_h.data[b * step.grad_h.row_stride + j]);
 }
 
@@ -85,10 +87,10 @@ const char* launch_copy(Rows<const T> from, Rows<T> to, int64_t rows, int64_t co
                        to, rows, columns));
 }
 
-const char* launch_round(Rows<const float> from, void* to, int64_t rows, int64_t columns,
+const char* launch_round(Rows<const float> from, Rows<uint16_t> to, int64_t rows, int64_t columns,
                          CUstream_st* stream) {
   if (rows * columns == 0) return nullptr;
-  const Rows<__nv_bfloat16> place{static_cast<__nv_bfloat16*>(to), columns};
+  const Rows<__nv_bfloat16> place{reinterpret_cast<__nv_bfloat16*>(to.data), to.row_stride};
   return report(launch(copy<float, __nv_bfloat16>, blocks_of(rows, columns), dim3(threads), 0,
                        stream, false, from, place, rows, columns));
 }
@@ -106,7 +108,7 @@ const char* launch_lstm_step(const LstmStep<T>& step, int64_t batch, int64_t uni
                              CUstream_st* stream) {
   if (batch * units == 0) return nullptr;
   return report(launch(lstm_step<T>, blocks_of(batch, units), dim3(threads), 0, stream, false, step,
-                       batch, units));
+                       int(batch), int(units)));
 }
 
 template <class T>
@@ -114,7 +116,7 @@ const char* launch_lstm_step_backward(const LstmStepBackward<T>& step, int64_t b
                                       CUstream_st* stream) {
   if (batch * units == 0) return nullptr;
   return report(launch(lstm_step_backward<T>, blocks_of(batch, units), dim3(threads), 0, stream,
-                       false, step, batch, units));
+                       false, step, int(batch), int(units)));
 }
 
 #define FOR(T)                                                                                 \

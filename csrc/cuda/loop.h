@@ -3,6 +3,8 @@
 #pragma once
 #include <cstdint>
 
+#include "../math/scalar.h"
+
 struct CUstream_st;
 
 namespace aligndraw::cuda {
@@ -14,13 +16,36 @@ struct Rows {
   int64_t row_stride = 0;
 };
 
+// The stride of rows of `columns` numbers that PyTorch's products read: eight of bfloat16 are 16
+// bytes, and from such places on the products load 16 bytes at once.
+ALIGNDRAW_INLINE int64_t padded(int64_t columns) { return (columns + 7) / 8 * 8; }
+
+// Rows that a product reads. Where the call rounds, the kernel that writes them keeps them twice:
+// as they are, and as the bits of bfloat16.
+template <class T>
+struct OperandRows {
+  T* data = nullptr;
+  int64_t row_stride = 0;
+  uint16_t* rounded = nullptr;
+  int64_t rounded_stride = 0;
+
+  // The rows from `row` on, from column `column` on.
+  ALIGNDRAW_INLINE OperandRows from(int64_t row, int64_t column) const {
+    OperandRows rows = *this;
+    rows.data += row * row_stride + column;
+    if (rounded) rows.rounded += row * rounded_stride + column;
+    return rows;
+  }
+  ALIGNDRAW_INLINE Rows<const T> unrounded() const { return {data, row_stride}; }
+};
+
 // to [rows, columns] = from, or 0 where `from` is null.
 template <class T>
 const char* launch_copy(Rows<const T> from, Rows<T> to, int64_t rows, int64_t columns,
                         CUstream_st* stream);
 
-// to [rows, columns], of bfloat16 and contiguous, = from, rounded.
-const char* launch_round(Rows<const float> from, void* to, int64_t rows, int64_t columns,
+// The same, rounded to the bits of bfloat16.
+const char* launch_round(Rows<const float> from, Rows<uint16_t> to, int64_t rows, int64_t columns,
                          CUstream_st* stream);
 
 // result [columns] = the sum of the rows.
@@ -35,7 +60,7 @@ struct LstmStep {
   const T* bias;           // [4 units]
   const T* c;              // [B, units]
   T* gates;                // [B, 4 units]; null where they are not kept
-  T* h;                    // [B, units]
+  OperandRows<T> h;        // [B, units]
   T* c_next;               // [B, units]; it may be c
 };
 template <class T>
@@ -45,11 +70,11 @@ const char* launch_lstm_step(const LstmStep<T>& step, int64_t batch, int64_t uni
 // Back through it.
 template <class T>
 struct LstmStepBackward {
-  Rows<const T> grad_h;   // [B, units]
-  T* grad_c;              // [B, units]: of c_next, replaced by that of c
-  const T* gates;         // [B, 4 units]
-  const T* c;             // [B, units]
-  Rows<T> grad_gates[2];  // [B, 4 units] each: one or two places for the same gradient
+  Rows<const T> grad_h;          // [B, units]
+  T* grad_c;                     // [B, units]: of c_next, replaced by that of c
+  const T* gates;                // [B, 4 units]
+  const T* c;                    // [B, units]
+  OperandRows<T> grad_gates[2];  // [B, 4 units] each: one or two places for the same gradient
 };
 template <class T>
 const char* launch_lstm_step_backward(const LstmStepBackward<T>& step, int64_t batch, int64_t units,

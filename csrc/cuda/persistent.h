@@ -20,36 +20,71 @@ constexpr int threads = 256, warps = threads / warp_threads;
 constexpr int tile_rows = 4, tile_captions = 8;
 static_assert(tile_rows * tile_captions == warp_threads);
 
+// Tells the compiler that the lanes of each warp are together, where all threads of a block are. A
+// barrier of the grid lets them come one by one, and behind it each warp operation would have a
+// second form for lanes that have parted.
+__device__ __forceinline__ void converge() {
+#ifndef CUDA_ON_CPU
+  asm volatile("barrier.sync.aligned 0;" ::: "memory");
+#endif
+}
+
 // The items [first, first + count).
 struct Range {
   int first, count;
 };
 
-__device__ __forceinline__ Range part_of(int64_t count, int index, int parts) {
-  const int first = int(count * index / parts);
-  return {first, int(count * (index + 1) / parts) - first};
+// Part `index` of the items, in parts whose sizes differ by one at most.
+__device__ __forceinline__ Range part_of(int count, int index, int parts) {
+  const int each = count / parts, more = count % parts;
+  return {each * index + (index < more ? index : more), each + (index < more ? 1 : 0)};
 }
 
 __host__ __device__ __forceinline__ int64_t largest_part(int64_t count, int64_t parts) {
   return (count + parts - 1) / parts;
 }
 
+// The bytes of a number of the weights.
+template <class T>
+__host__ __device__ __forceinline__ size_t weight_bytes(bool rounded) {
+  return rounded ? sizeof(__nv_bfloat16) : sizeof(T);
+}
+
 // Rows of a matrix in shared memory. The block has `rows` of them; its memory holds `capacity`, the
-// largest count of any block. Rows of bfloat16 are rounded, and so are the states that they are
-// multiplied with.
-template <class W>
+// largest count of any block. Rounded rows are bfloat16, and the states that they are multiplied
+// with are rounded too.
+template <class T>
 struct SharedWeights {
-  W* data;
+  SharedPlace<unsigned char> data;
   int rows, depth;
+  bool rounded;
 
   // element(r, k) is the matrix. Other warps see the rows after a barrier.
   template <class Element>
   __device__ __forceinline__ SharedWeights(SharedArrays& shared, int64_t capacity, int rows,
-                                           int64_t depth, const Element& element)
-      : data(shared.allocate<W>(capacity * depth)), rows(rows), depth(int(depth)) {
+                                           int depth, bool rounded, const Element& element)
+      : data(shared.place<unsigned char>(capacity * depth * weight_bytes<T>(rounded))),
+        rows(rows),
+        depth(depth),
+        rounded(rounded) {
     const int warp = threadIdx.x / warp_threads, lane = threadIdx.x % warp_threads;
+#pragma unroll 1
     for (int r = warp; r < rows; r += warps)
-      for (int k = lane; k < depth; k += warp_threads) store(data + r * depth + k, element(r, k));
+#pragma unroll 1
+      for (int k = lane; k < depth; k += warp_threads)
+        if (rounded)
+          store(at<__nv_bfloat16>() + r * depth + k, float(element(r, k)));
+        else
+          store(at<T>() + r * depth + k, element(r, k));
+  }
+
+  static size_t bytes(int64_t capacity, int64_t depth, bool rounded) {
+    return shared_bytes<unsigned char>(capacity * depth * weight_bytes<T>(rounded));
+  }
+
+  template <class W>
+  __device__ __forceinline__ W* at() const {
+    return reinterpret_cast<W*>(data.get());
   }
 };
 
@@ -61,48 +96,88 @@ __device__ __forceinline__ T rounded_as(T x) {
     return x;
 }
 
-// Multiplies rows of `weights` with the states of some captions. A state is x_depth numbers of x
-// and then the numbers of y. In the lane of row r and caption b of each tile it calls use(r, b,
-// inside, sum). All lanes of a warp make the call together; a lane beyond the last row or caption
-// is not `inside`.
-template <class T, class W, class Use>
-__device__ __forceinline__ void multiply(SharedWeights<W> weights, Rows<const T> x, int x_depth,
-                                         Rows<const T> y, Range captions, const Use& use) {
-  const int warp = threadIdx.x / warp_threads, lane = threadIdx.x % warp_threads;
+// The states of captions: x_depth numbers of x, and then the numbers of y.
+template <class T>
+struct States {
+  Rows<const T> x;
+  int x_depth;
+  Rows<const T> y;
+};
+
+// Adds to the sums the products of rows and states over `depth` numbers. Element (r, c) of the tile
+// is sums[r tile_captions + c], and a lane takes every warp_threads-th number. Beyond the last row
+// and the last caption these stand again: so all loads of an iteration are under way at once, and
+// none waits for a branch.
+template <class W, class T>
+__device__ __forceinline__ void add_products(const W* rows, int row_stride, int last_row,
+                                             const T* states, int state_stride, int last_caption,
+                                             int depth, T (&sums)[warp_threads]) {
+  const int lane = threadIdx.x % warp_threads;
+  const T* state[tile_captions];
+#pragma unroll
+  for (int c = 0; c < tile_captions; ++c)
+    state[c] = states + (c < last_caption ? c : last_caption) * state_stride + lane;
+  const W* row[tile_rows];
+#pragma unroll
+  for (int r = 0; r < tile_rows; ++r)
+    row[r] = rows + (r < last_row ? r : last_row) * row_stride + lane;
+  const auto add = [&](int k) {
+    T weight[tile_rows], factor[tile_captions];
+#pragma unroll
+    for (int c = 0; c < tile_captions; ++c) factor[c] = state[c][k];
+#pragma unroll
+    for (int r = 0; r < tile_rows; ++r) weight[r] = widen(row[r][k]);
+#pragma unroll
+    for (int c = 0; c < tile_captions; ++c)
+#pragma unroll
+      for (int r = 0; r < tile_rows; ++r)
+        sums[r * tile_captions + c] += weight[r] * rounded_as<W>(factor[c]);
+  };
+  int k = 0;
+#pragma unroll 1
+  for (; k + 2 * warp_threads <= depth; k += 2 * warp_threads) {
+    add(k);
+    add(k + warp_threads);
+  }
+#pragma unroll 1
+  for (; k + lane < depth; k += warp_threads) add(k);
+}
+
+// Multiplies rows of `weights` with the states of some captions. In the lane of row r and caption b
+// of each tile it calls use(r, b, inside, sum). All lanes of a warp make the call together; a lane
+// beyond the last row or caption is not `inside`.
+template <class T, class Use>
+__device__ __forceinline__ void multiply(const SharedWeights<T>& weights, const States<T>& states,
+                                         Range captions, const Use& use) {
+  const int warp = warp_index(), lane = threadIdx.x % warp_threads;
   const int across = (captions.count + tile_captions - 1) / tile_captions;
   const int tiles = (weights.rows + tile_rows - 1) / tile_rows * across;
+#pragma unroll 1
   for (int tile = warp; tile < tiles; tile += warps) {
     const int r0 = tile / across * tile_rows, b0 = tile % across * tile_captions;
-    const int rows = weights.rows - r0, count = captions.count - b0;
-    const W* const row = weights.data + r0 * weights.depth;
+    const int last_row = weights.rows - r0 - 1, last_caption = captions.count - b0 - 1;
     T sums[warp_threads] = {};
 #pragma unroll 1
     for (int part = 0; part < 2; ++part) {
-      const Rows<const T>& states = part ? y : x;
-      const int from = part ? x_depth : 0, depth = part ? weights.depth - x_depth : x_depth;
-      const T* const state = states.data + (captions.first + b0) * states.row_stride;
-      for (int k = lane; k < depth; k += warp_threads) {
-        T weight[tile_rows];
-#pragma unroll
-        for (int r = 0; r < tile_rows; ++r)
-          weight[r] = r < rows ? widen(row[r * weights.depth + from + k]) : T(0);
-#pragma unroll
-        for (int c = 0; c < tile_captions; ++c) {
-          if (c >= count) continue;
-          const T factor = rounded_as<W>(state[c * states.row_stride + k]);
-#pragma unroll
-          for (int r = 0; r < tile_rows; ++r) sums[r * tile_captions + c] += weight[r] * factor;
+      const int from = part ? states.x_depth : 0;
+      const int depth = part ? weights.depth - states.x_depth : states.x_depth;
+      const int row_stride = int(part ? states.y.row_stride : states.x.row_stride);
+      const T* const first =
+          (part ? states.y.data : states.x.data) + int64_t(captions.first + b0) * row_stride;
+      const auto add = [&]<class W>(const W* rows) {
+        add_products(rows + r0 * weights.depth + from, weights.depth, last_row, first, row_stride,
+                     last_caption, depth, sums);
+      };
+      if constexpr (sizeof(T) == sizeof(float))
+        if (weights.rounded) {
+          add(weights.template at<__nv_bfloat16>());
+          continue;
         }
-      }
+      add(weights.template at<T>());
     }
     const int r = lane / tile_captions, c = lane % tile_captions;
-    use(r0 + r, captions.first + b0 + c, r < rows && c < count, warp_sums(sums));
+    use(r0 + r, captions.first + b0 + c, r <= last_row && c <= last_caption, warp_sums(sums));
   }
-}
-template <class T, class W, class Use>
-__device__ __forceinline__ void multiply(SharedWeights<W> weights, Rows<const T> states,
-                                         Range captions, const Use& use) {
-  multiply(weights, states, weights.depth, {}, captions, use);
 }
 
 // Returns, in each lane of a caption, the x of all its lanes: one element per row of the tile.
@@ -148,14 +223,6 @@ LaunchGrid largest_grid(void (*kernel)(Parameters...), int64_t batch, int64_t mo
   return {int(parts), int(groups), shared, nullptr};
 }
 
-// Calls call<W>() with the type in which shared memory holds weights that may be rounded.
-template <class T, class Call>
-auto with_weight_type(bool rounds, const Call& call) {
-  if constexpr (sizeof(T) == sizeof(float))
-    if (rounds) return call.template operator()<__nv_bfloat16>();
-  return call.template operator()<T>();
-}
-
 // Launches a kernel, whose last parameter is the number of parts, on `grid`.
 template <class... Parameters, class... Arguments>
 const char* launch(void (*kernel)(Parameters...), const LaunchGrid& grid, CUstream_st* stream,
@@ -174,13 +241,16 @@ struct BlockShare {
         groups(gridDim.x / parts),
         group(blockIdx.x / parts) {}
 
-  __device__ __forceinline__ Range of(int64_t count) const { return part_of(count, index, parts); }
+  __device__ __forceinline__ Range of(int64_t count) const {
+    return part_of(int(count), index, parts);
+  }
   __device__ __forceinline__ Range captions(int64_t batch) const {
-    return part_of(batch, group, groups);
+    return part_of(int(batch), group, groups);
   }
 };
 
-// Stores the result of make(), which all threads call, in the block's shared memory.
+// Stores the result of make(), which all threads call, in the block's shared memory. It has no
+// pointers: see SharedPlace.
 template <class Make>
 __device__ __forceinline__ auto& in_shared(SharedArrays& shared, const Make& make) {
   const auto made = make();
@@ -193,7 +263,8 @@ __device__ __forceinline__ auto& in_shared(SharedArrays& shared, const Make& mak
 // Calls stage(i) for each of `count` items, spread over the blocks of the grid.
 template <class Stage>
 __device__ __forceinline__ void over_blocks(int64_t count, const Stage& stage) {
-  for (int64_t i = blockIdx.x; i < count; i += gridDim.x) stage(i);
+#pragma unroll 1
+  for (int i = blockIdx.x; i < int(count); i += gridDim.x) stage(i);
 }
 
 }  // namespace aligndraw::cuda::persistent

@@ -25,6 +25,7 @@ GlimpseSizes sizes_of(const Tensor& image, int64_t size) {
 
 Tensor read(Tensor image, Tensor window, int64_t size, std::optional<Tensor> canvas) {
   check_read("read", image, window, size, canvas);
+  check_counts("read", sizes_of(image, size));
   const OnDeviceOf device(image);
   image = as_contiguous(image);
   window = as_contiguous(window);
@@ -40,6 +41,7 @@ std::tuple<Tensor, Tensor, Tensor> read_backward(Tensor grad, Tensor image, Tens
                                                  int64_t size, std::optional<Tensor> canvas,
                                                  bool image_grad) {
   check_read_backward(grad, image, window, size, canvas);
+  check_counts("read_backward", sizes_of(image, size));
   const OnDeviceOf device(image);
   grad = as_contiguous(grad);
   image = as_contiguous(image);

@@ -7,21 +7,23 @@ using stages::threads;
 
 // One block per item of a stage: an image, a caption, a channel of a glimpse or a tile of a canvas.
 template <class T>
-__global__ void __launch_bounds__(threads, 1) read_attend(ReadAttend<T> stage, UnrollSizes s) {
-  stages::read_attend(SharedArrays(), stage, s, blockIdx.x);
+__global__ void __launch_bounds__(threads, glimpse::blocks_at_once<Exact<T>>)
+    read_attend(ReadAttend<T> stage, UnrollSizes s) {
+  stages::read_attend(SharedArrays(), stage, s, int(blockIdx.x));
 }
 
 template <class T>
 __global__ void __launch_bounds__(threads, glimpse::blocks_at_once<Exact<T>>)
     last_write(ReadAttend<T> stage, UnrollSizes s) {
-  stages::last_write(SharedArrays(), stage, s, blockIdx.x);
+  stages::last_write(SharedArrays(), stage, s, int(blockIdx.x));
 }
 
 template <class T>
-__global__ void __launch_bounds__(threads) infer(Infer<T> stage, int64_t latents) {
-  const int64_t b = blockIdx.x;
+__global__ void __launch_bounds__(threads) infer(Infer<T> stage, int latents) {
+  const int b = blockIdx.x;
   const T* const product = stage.product.data + b * stage.product.row_stride;
-  for (int64_t j = threadIdx.x; j < latents; j += threads)
+#pragma unroll 1
+  for (int j = threadIdx.x; j < latents; j += threads)
     stages::infer(stage, latents, b, j, product[j], product[latents + j]);
 }
 
@@ -29,12 +31,15 @@ __global__ void __launch_bounds__(threads) infer(Infer<T> stage, int64_t latents
 template <class T>
 __global__ void __launch_bounds__(threads, 1) divergences(Forward<T> loop) {
   const UnrollSizes& s = loop.in.sizes;
-  const int64_t row = blockIdx.x, t = row / s.batch, b = row % s.batch, latents = s.latents;
+  const int latents = int(s.latents), batch = int(s.batch);
+  const int t = blockIdx.x / batch, b = blockIdx.x % batch;
+  const int64_t row = blockIdx.x;
   const T* const prior = loop.out.head_outputs + row * s.heads() + s.prior_at();
   const T* const q = loop.out.posteriors + row * 2 * latents;
   const T* const noise = loop.in.noise + (b * s.steps + t) * latents;
   T sums[2] = {};
-  for (int64_t j = threadIdx.x; j < latents; j += threads) {
+#pragma unroll 1
+  for (int j = threadIdx.x; j < latents; j += threads) {
     const auto latent = math::latent(q[j], q[latents + j], prior[j], prior[latents + j], noise[j]);
     sums[0] += latent.kl;
     sums[1] += latent.log_ratio;
@@ -49,22 +54,23 @@ __global__ void __launch_bounds__(threads, 1) divergences(Forward<T> loop) {
 template <class T>
 __global__ void __launch_bounds__(threads, glimpse::blocks_at_once<Exact<T>>)
     read_backward(ReadBackward<T> stage, UnrollSizes s) {
-  stages::read_backward(SharedArrays(), stage, s, blockIdx.x);
+  stages::read_backward(SharedArrays(), stage, s, int(blockIdx.x));
 }
 
 template <class T>
-__global__ void __launch_bounds__(threads, 1)
+__global__ void __launch_bounds__(threads, glimpse::blocks_at_once<Exact<T>>)
     write_backward(WriteBackward<T> stage, UnrollSizes s) {
-  stages::write_backward(SharedArrays(), stage, s, blockIdx.x);
+  stages::write_backward(SharedArrays(), stage, s, int(blockIdx.x));
 }
 
 template <class T>
 __global__ void __launch_bounds__(threads, 1)
     attention_backward(AttentionBackward<T> stage, UnrollSizes s) {
-  if (blockIdx.x >= s.batch) return stages::caption_backward(stage, s, blockIdx.x - s.batch);
-  const int64_t b = blockIdx.x;
-  for (int64_t j = threadIdx.x; j < s.latents; j += threads)
-    stages::latent_backward(stage, s.latents, s.prior_at(), b, j,
+  const int b = blockIdx.x, batch = int(s.batch), latents = int(s.latents);
+  if (b >= batch) return stages::caption_backward(stage, s, b - batch);
+#pragma unroll 1
+  for (int j = threadIdx.x; j < latents; j += threads)
+    stages::latent_backward(stage, latents, int(s.prior_at()), b, j,
                             stage.grad_z.data[b * stage.grad_z.row_stride + j]);
 }
 
@@ -82,14 +88,14 @@ const char* launch_last_write(const ReadAttend<T>& stage, const UnrollSizes& s,
                               CUstream_st* stream) {
   if (s.batch == 0) return nullptr;
   return report(launch(last_write<T>, row_of(stages::last_write_blocks(s)), dim3(threads),
-                       glimpse::Window<T>::bytes(), stream, false, stage, s));
+                       glimpse::draw_bytes<T>(), stream, false, stage, s));
 }
 
 template <class T>
 const char* launch_stage(const Infer<T>& stage, const UnrollSizes& s, CUstream_st* stream) {
   if (s.batch == 0) return nullptr;
   return report(
-      launch(infer<T>, row_of(s.batch), dim3(threads), 0, stream, false, stage, s.latents));
+      launch(infer<T>, row_of(s.batch), dim3(threads), 0, stream, false, stage, int(s.latents)));
 }
 
 template <class T>

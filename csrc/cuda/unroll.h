@@ -36,7 +36,7 @@ struct ReadAttend {
   T* head_outputs;            // [B, R]
   T* canvas;                  // [B, C, H, W]: after the write
   T* windows;                 // [B, 5]: of the write
-  T* encoder_in;              // [B, G + n]
+  OperandRows<T> encoder_in;  // [B, G + n]; the G numbers of the glimpse are kept rounded too
   T* weights;                 // [B, N]
   Rows<T> context;            // [B, d]
   T* context_gates;           // [B, 4n]
@@ -57,7 +57,7 @@ struct Infer {
   Rows<const T> prior;    // [B, 2z]
   Rows<const T> noise;    // [B, z]
   T* posteriors;          // [B, 2z]
-  Rows<T> z;              // [B, z]
+  OperandRows<T> z;       // [B, z]
 };
 template <class T>
 const char* launch_stage(const Infer<T>& stage, const UnrollSizes& sizes, CUstream_st* stream);
@@ -65,13 +65,13 @@ const char* launch_stage(const Infer<T>& stage, const UnrollSizes& sizes, CUstre
 // Back through the read. It adds to the gradients of the canvas and of the image.
 template <class T>
 struct ReadBackward {
-  const T* image;         // [B, C, H, W]
-  const T* canvas;        // [B, C, H, W]
-  Rows<const T> window;   // [B, 5]
-  const T* grad_glimpse;  // [B, G]
-  T* grad_canvas;         // [B, C, H, W]
-  T* grad_image;          // [B, C, H, W], or null
-  Rows<T> grad_window;    // [B, 5]
+  const T* image;              // [B, C, H, W]
+  const T* canvas;             // [B, C, H, W]
+  Rows<const T> window;        // [B, 5]
+  const T* grad_glimpse;       // [B, G]
+  T* grad_canvas;              // [B, C, H, W]
+  T* grad_image;               // [B, C, H, W], or null
+  OperandRows<T> grad_window;  // [B, 5]
 };
 template <class T>
 const char* launch_stage(const ReadBackward<T>& stage, const UnrollSizes& sizes,
@@ -80,12 +80,12 @@ const char* launch_stage(const ReadBackward<T>& stage, const UnrollSizes& sizes,
 // Back through the write.
 template <class T>
 struct WriteBackward {
-  const T* grad_canvas;   // [B, C, H, W]
-  const T* grad_windows;  // [B, 5]: of the results
-  Rows<const T> patch;    // [B, C, p, p]
-  Rows<const T> window;   // [B, 5]
-  Rows<T> grad_patch;     // [B, C, p, p]
-  Rows<T> grad_window;    // [B, 5]
+  const T* grad_canvas;        // [B, C, H, W]
+  const T* grad_windows;       // [B, 5]: of the results
+  Rows<const T> patch;         // [B, C, p, p]
+  Rows<const T> window;        // [B, 5]
+  OperandRows<T> grad_patch;   // [B, C, p, p]
+  OperandRows<T> grad_window;  // [B, 5]
 };
 template <class T>
 const char* launch_stage(const WriteBackward<T>& stage, const UnrollSizes& sizes,
@@ -108,8 +108,8 @@ struct AttentionBackward {
   T* energies;                       // [B, N]: workspace
   T* grad_keys;                      // [B, N, l]
   T* grad_score;                     // [B, l]
-  Rows<T> grad_heads;                // [B, R]: query and prior
-  Rows<T> grad_posteriors;           // [B, 2z]
+  OperandRows<T> grad_heads;         // [B, R]: query and prior
+  OperandRows<T> grad_posteriors;    // [B, 2z]
   Rows<T> grad_noise;                // [B, z]
   bool has_prior;                    // false at the first step, whose prior is N(0, I)
 };
@@ -125,32 +125,50 @@ struct Forward {
   const T* word_gates;    // [B, N, 4n]
   Rows<T> head_products;  // [B, R]: heads times h_dec
   T* context_gates;       // [B, 4n]
+  // Places for what a step hands to products that round, with rows padded(); else null.
+  uint16_t* rounded_glimpse = nullptr;  // [B, G]
+  uint16_t* rounded_h_enc = nullptr;    // [B, e]
+  uint16_t* rounded_z = nullptr;        // [B, z]
+  uint16_t* rounded_h_dec = nullptr;    // [B, n]
 
-  // With t = T the stage after the last step.
-  ALIGNDRAW_INLINE ReadAttend<T> read_attend(int64_t t) const {
+  // Of step t, but for the canvas and the captions. With t = T the stage after the last step.
+  ALIGNDRAW_INLINE ReadAttend<T> finish_heads(int64_t t) const {
     const UnrollSizes& s = in.sizes;
-    const int64_t B = s.batch, row = t * B, volume = s.volume();
+    const int64_t row = t * s.batch, volume = s.volume();
     ReadAttend<T> stage{};
     stage.head_products = {head_products.data, head_products.row_stride};
     stage.heads_bias = in.heads_bias;
     stage.image = in.image;
-    stage.last_canvas =
-        t ? Rows<const T>{out.canvases + (row - B) * volume, volume} : Rows<const T>{in.canvas, 0};
+    stage.last_canvas = t ? Rows<const T>{out.canvases + (row - s.batch) * volume, volume}
+                          : Rows<const T>{in.canvas, 0};
     stage.writes = t > 0;
     stage.head_outputs = out.head_outputs + row * s.heads();
-    stage.canvas = t < s.steps ? out.canvases + row * volume : out.canvas;
-    stage.windows = t ? out.windows + (row - B) * 5 : nullptr;
-    if (t == s.steps) return stage;
+    stage.windows = t ? out.windows + (row - s.batch) * 5 : nullptr;
+    return stage;
+  }
+
+  ALIGNDRAW_INLINE ReadAttend<T> read_attend(int64_t t) const {
+    const UnrollSizes& s = in.sizes;
+    const int64_t row = t * s.batch;
+    ReadAttend<T> stage = finish_heads(t);
+    stage.canvas = out.canvases + row * s.volume();
     stage.decoder_h = out.decoder_h + row * s.decoder;
     stage.captions = {.words = in.words,
                       .keys = in.keys,
                       .score = in.score,
                       .word_gates = word_gates,
                       .lengths = in.lengths};
-    stage.encoder_in = out.encoder_in + row * s.encoder_in();
+    stage.encoder_in = {out.encoder_in + row * s.encoder_in(), s.encoder_in(), rounded_glimpse,
+                        padded(s.glimpse())};
     stage.weights = out.weights + row * s.words;
     stage.context = {out.decoder_in + row * s.decoder_in() + s.latents, s.decoder_in()};
     stage.context_gates = context_gates;
+    return stage;
+  }
+
+  ALIGNDRAW_INLINE ReadAttend<T> last_write() const {
+    ReadAttend<T> stage = finish_heads(in.sizes.steps);
+    stage.canvas = out.canvas;
     return stage;
   }
 
@@ -161,19 +179,20 @@ struct Forward {
             .bias = in.encoder_bias,
             .c = out.encoder_c + row * e,
             .gates = out.encoder_gates + row * 4 * e,
-            .h = out.encoder_h + (row + B) * e,
+            .h = {out.encoder_h + (row + B) * e, e, rounded_h_enc, padded(e)},
             .c_next = out.encoder_c + (row + B) * e};
   }
 
   ALIGNDRAW_INLINE Infer<T> infer(int64_t t, Rows<const T> product) const {
     const UnrollSizes& s = in.sizes;
     const int64_t row = t * s.batch;
-    return {.product = product,
-            .bias = in.posterior_bias,
-            .prior = {out.head_outputs + row * s.heads() + s.prior_at(), s.heads()},
-            .noise = {in.noise + t * s.latents, s.steps * s.latents},
-            .posteriors = out.posteriors + row * 2 * s.latents,
-            .z = {out.decoder_in + row * s.decoder_in(), s.decoder_in()}};
+    return {
+        .product = product,
+        .bias = in.posterior_bias,
+        .prior = {out.head_outputs + row * s.heads() + s.prior_at(), s.heads()},
+        .noise = {in.noise + t * s.latents, s.steps * s.latents},
+        .posteriors = out.posteriors + row * 2 * s.latents,
+        .z = {out.decoder_in + row * s.decoder_in(), s.decoder_in(), rounded_z, padded(s.latents)}};
   }
 
   // Two terms are still to come: products with z and h_dec.
@@ -183,7 +202,7 @@ struct Forward {
             .bias = in.decoder_bias,
             .c = out.decoder_c + row * n,
             .gates = out.decoder_gates + row * 4 * n,
-            .h = out.decoder_h + (row + B) * n,
+            .h = {out.decoder_h + (row + B) * n, n, rounded_h_dec, padded(n)},
             .c_next = out.decoder_c + (row + B) * n};
   }
 };
@@ -197,45 +216,42 @@ const char* launch_divergences(const Forward<T>& loop, CUstream_st* stream);
 // The gradients of all products with one state lie in one row, so that one product brings them back
 // to the state:
 //
-//   of_decoder [T + 1, B, R + 4e + 4n]:  heads | encoder gates | decoder gates     of h_dec
-//   of_encoder [T + 1, B, 2z + 4e]:      posterior | encoder gates                 of h_enc
+//   of_decoder [T + 1, B, 4n + 4e + R]:  decoder gates | encoder gates | heads     of h_dec
+//   of_encoder [T + 1, B, 4e + 2z]:      encoder gates | posterior                 of h_enc
 template <class T>
 struct Backward {
   UnrollPointers<T> in;
   UnrollTape<T> tape;
   UnrollResultGrads<T> given;
   UnrollGrads<T> out;
-  const T* word_gates;  // [B, N, 4n]
-  T* of_decoder;        // [T + 1, B, R + 4e + 4n]
-  T* of_encoder;        // [T + 1, B, 2z + 4e]
-  T* h_dec;             // [B, n], as the next five a gradient that moves from step to step
-  T* c_dec;             // [B, n]
-  T* h_enc;             // [B, e]
-  T* c_enc;             // [B, e]
-  T* canvas;            // [B, C, H, W]
-  T* glimpse;           // [B, G]
-  T* score;             // [B, l]: the sum over the steps so far
-  T* energies;          // [B, N]: workspace
+  const T* word_gates;        // [B, N, 4n]
+  OperandRows<T> of_decoder;  // [T + 1, B, 4n + 4e + R]
+  OperandRows<T> of_encoder;  // [T + 1, B, 4e + 2z]
+  T* h_dec;                   // [B, n], as the next five a gradient that moves from step to step
+  T* c_dec;                   // [B, n]
+  T* h_enc;                   // [B, e]
+  T* c_enc;                   // [B, e]
+  T* canvas;                  // [B, C, H, W]
+  T* glimpse;                 // [B, G]
+  T* score;                   // [B, l]: the sum over the steps so far
+  T* energies;                // [B, N]: workspace
 
-  ALIGNDRAW_INLINE int64_t decoder_columns() const {
-    return in.sizes.heads() + 4 * in.sizes.encoder + 4 * in.sizes.decoder;
+  // The first columns of the encoder's gates and of the heads in of_decoder, of the posterior in
+  // of_encoder.
+  ALIGNDRAW_INLINE int64_t encoder_at() const { return 4 * in.sizes.decoder; }
+  ALIGNDRAW_INLINE int64_t heads_at() const { return encoder_at() + 4 * in.sizes.encoder; }
+  ALIGNDRAW_INLINE int64_t posterior_at() const { return 4 * in.sizes.encoder; }
+  ALIGNDRAW_INLINE int64_t decoder_columns() const { return heads_at() + in.sizes.heads(); }
+  ALIGNDRAW_INLINE int64_t encoder_columns() const { return posterior_at() + 2 * in.sizes.latents; }
+  // The rows of h_dec and of h_enc before step t: the gates come first, of its own LSTM in step t.
+  ALIGNDRAW_INLINE OperandRows<T> decoder(int64_t t) const {
+    return of_decoder.from(t * in.sizes.batch, 0);
   }
-  ALIGNDRAW_INLINE int64_t encoder_columns() const {
-    return 2 * in.sizes.latents + 4 * in.sizes.encoder;
+  ALIGNDRAW_INLINE OperandRows<T> encoder(int64_t t) const {
+    return of_encoder.from(t * in.sizes.batch, 0);
   }
-  // The rows of h_dec and of h_enc before step t.
-  ALIGNDRAW_INLINE Rows<T> decoder(int64_t t) const {
-    return {of_decoder + t * in.sizes.batch * decoder_columns(), decoder_columns()};
-  }
-  ALIGNDRAW_INLINE Rows<T> encoder(int64_t t) const {
-    return {of_encoder + t * in.sizes.batch * encoder_columns(), encoder_columns()};
-  }
-  // The gates of step t in these rows.
-  ALIGNDRAW_INLINE Rows<T> decoder_gates(int64_t t) const {
-    return {decoder(t).data + in.sizes.heads() + 4 * in.sizes.encoder, decoder_columns()};
-  }
-  ALIGNDRAW_INLINE Rows<T> encoder_gates(int64_t t) const {
-    return {encoder(t).data + 2 * in.sizes.latents, encoder_columns()};
+  ALIGNDRAW_INLINE OperandRows<T> heads(int64_t t) const {
+    return of_decoder.from(t * in.sizes.batch, heads_at());
   }
 
   ALIGNDRAW_INLINE ReadBackward<T> read(int64_t t) const {
@@ -247,20 +263,19 @@ struct Backward {
             .grad_glimpse = glimpse,
             .grad_canvas = canvas,
             .grad_image = out.image,
-            .grad_window = {decoder(t).data + s.read_window_at(), decoder_columns()}};
+            .grad_window = heads(t).from(0, s.read_window_at())};
   }
 
   ALIGNDRAW_INLINE WriteBackward<T> write(int64_t t) const {
     const UnrollSizes& s = in.sizes;
-    const int64_t row = t * s.batch, heads = s.heads();
-    const T* const outputs = tape.head_outputs + (row + s.batch) * heads;
-    T* const grads = decoder(t + 1).data;
+    const int64_t row = t * s.batch, columns = s.heads();
+    const T* const outputs = tape.head_outputs + (row + s.batch) * columns;
     return {.grad_canvas = canvas,
             .grad_windows = given.windows + row * 5,
-            .patch = {outputs + s.patch_at(), heads},
-            .window = {outputs + s.write_window_at(), heads},
-            .grad_patch = {grads + s.patch_at(), decoder_columns()},
-            .grad_window = {grads + s.write_window_at(), decoder_columns()}};
+            .patch = {outputs + s.patch_at(), columns},
+            .window = {outputs + s.write_window_at(), columns},
+            .grad_patch = heads(t + 1).from(0, s.patch_at()),
+            .grad_window = heads(t + 1).from(0, s.write_window_at())};
   }
 
   ALIGNDRAW_INLINE LstmStepBackward<T> decode(int64_t t) const {
@@ -269,13 +284,12 @@ struct Backward {
             .grad_c = c_dec,
             .gates = tape.decoder_gates + row * 4 * n,
             .c = tape.decoder_c + row * n,
-            .grad_gates = {decoder_gates(t), {}}};
+            .grad_gates = {decoder(t), {}}};
   }
 
   ALIGNDRAW_INLINE AttentionBackward<T> attention(int64_t t, Rows<const T> grad_z) const {
     const UnrollSizes& s = in.sizes;
     const int64_t row = t * s.batch;
-    const Rows<T> gates = decoder_gates(t);
     return {.captions = {.words = in.words,
                          .keys = in.keys,
                          .score = in.score,
@@ -284,7 +298,7 @@ struct Backward {
             .head_outputs = {tape.head_outputs + row * s.heads(), s.heads()},
             .weights = tape.weights + row * s.words,
             .grad_weights = given.weights + row * s.words,
-            .grad_context_gates = {gates.data, gates.row_stride},
+            .grad_context_gates = decoder(t).unrounded(),
             .grad_z = grad_z,
             .grad_kl = given.kl + row,
             .grad_log_ratio = given.log_ratio + row,
@@ -293,20 +307,19 @@ struct Backward {
             .energies = energies,
             .grad_keys = out.keys,
             .grad_score = score,
-            .grad_heads = decoder(t),
-            .grad_posteriors = encoder(t + 1),
+            .grad_heads = heads(t),
+            .grad_posteriors = encoder(t + 1).from(0, posterior_at()),
             .grad_noise = {out.noise + t * s.latents, s.steps * s.latents},
             .has_prior = t > 0};
   }
 
   ALIGNDRAW_INLINE LstmStepBackward<T> encode(int64_t t) const {
     const int64_t row = t * in.sizes.batch, e = in.sizes.encoder;
-    return {
-        .grad_h = {h_enc, e},
-        .grad_c = c_enc,
-        .gates = tape.encoder_gates + row * 4 * e,
-        .c = tape.encoder_c + row * e,
-        .grad_gates = {encoder_gates(t), {decoder(t).data + in.sizes.heads(), decoder_columns()}}};
+    return {.grad_h = {h_enc, e},
+            .grad_c = c_enc,
+            .gates = tape.encoder_gates + row * 4 * e,
+            .c = tape.encoder_c + row * e,
+            .grad_gates = {encoder(t), decoder(t).from(0, encoder_at())}};
   }
 };
 

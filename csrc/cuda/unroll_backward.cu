@@ -11,145 +11,145 @@ namespace {
 using namespace persistent;
 static_assert(persistent::threads == stages::threads, "products and stages share a launch");
 
-// The shared memory of a block. Row u of the weights holds the weights from unit u to all its
-// outputs.
-template <class T, class W>
+// The products of a step, in their order, by the result whose gradient they bring back.
+enum Product { decoder, latent, encoder, glimpse_in, products };
+
+// What a block keeps in shared memory; this struct lies there too, so that one code multiplies by
+// any of the weights. Row u of the weights holds the weights from unit u to all its outputs.
+template <class T>
 struct BackwardBlock {
-  Range captions, decoder_part, latent_part, encoder_part, glimpse_part;
-  SharedWeights<W> of_decoder, of_latent, of_encoder, of_glimpse;
+  Range captions;
+  Range parts[products];
+  SharedWeights<T> weights[products];
 
   __device__ __forceinline__ BackwardBlock(SharedArrays& shared, const Backward<T>& loop,
-                                           const BlockShare& share)
+                                           bool rounds, const BlockShare& share)
       : captions(share.captions(loop.in.sizes.batch)),
-        decoder_part(share.of(loop.in.sizes.decoder)),
-        latent_part(share.of(loop.in.sizes.latents)),
-        encoder_part(share.of(loop.in.sizes.encoder)),
-        glimpse_part(share.of(loop.in.sizes.glimpse())),
-        of_decoder(
-            shared, largest_part(loop.in.sizes.decoder, share.parts), decoder_part.count,
-            loop.decoder_columns(),
-            [&](int r, int k) {
-              const auto& in = loop.in;
-              const UnrollSizes& s = in.sizes;
-              const int64_t unit = decoder_part.first + r, encoder_at = s.heads();
-              const int64_t decoder_at = encoder_at + 4 * s.encoder;
-              return k < encoder_at ? in.heads[k * s.decoder + unit]
-                     : k < decoder_at
-                         ? in.encoder_ih[(k - encoder_at) * s.encoder_in() + s.glimpse() + unit]
-                         : in.decoder_hh[(k - decoder_at) * s.decoder + unit];
-            }),
-        of_latent(
-            shared, largest_part(loop.in.sizes.latents, share.parts), latent_part.count,
-            4 * loop.in.sizes.decoder,
-            [&](int r, int k) {
-              return loop.in.decoder_ih[k * loop.in.sizes.decoder_in() + latent_part.first + r];
-            }),
-        of_encoder(shared, largest_part(loop.in.sizes.encoder, share.parts), encoder_part.count,
-                   loop.encoder_columns(),
-                   [&](int r, int k) {
-                     const int64_t e = loop.in.sizes.encoder, gates_at = 2 * loop.in.sizes.latents;
-                     const int64_t unit = encoder_part.first + r;
-                     return k < gates_at ? loop.in.posterior[k * e + unit]
-                                         : loop.in.encoder_hh[(k - gates_at) * e + unit];
-                   }),
-        of_glimpse(
-            shared, largest_part(loop.in.sizes.glimpse(), share.parts), glimpse_part.count,
-            4 * loop.in.sizes.encoder, [&](int r, int k) {
-              return loop.in.encoder_ih[k * loop.in.sizes.encoder_in() + glimpse_part.first + r];
-            }) {}
+        parts{share.of(loop.in.sizes.decoder), share.of(loop.in.sizes.latents),
+              share.of(loop.in.sizes.encoder), share.of(loop.in.sizes.glimpse())},
+        weights{
+            {shared, largest_part(loop.in.sizes.decoder, share.parts), parts[decoder].count,
+             int(loop.decoder_columns()), rounds,
+             [&](int r, int k) {
+               const auto& in = loop.in;
+               const UnrollSizes& s = in.sizes;
+               const int unit = parts[decoder].first + r, heads_at = int(loop.heads_at());
+               const int encoder_at = int(loop.encoder_at());
+               return k < encoder_at ? in.decoder_hh[k * s.decoder + unit]
+                      : k < heads_at
+                          ? in.encoder_ih[(k - encoder_at) * s.encoder_in() + s.glimpse() + unit]
+                          : in.heads[(k - heads_at) * s.decoder + unit];
+             }},
+            {shared, largest_part(loop.in.sizes.latents, share.parts), parts[latent].count,
+             int(4 * loop.in.sizes.decoder), rounds,
+             [&](int r, int k) {
+               return loop.in.decoder_ih[k * loop.in.sizes.decoder_in() + parts[latent].first + r];
+             }},
+            {shared, largest_part(loop.in.sizes.encoder, share.parts), parts[encoder].count,
+             int(loop.encoder_columns()), rounds,
+             [&](int r, int k) {
+               const int64_t e = loop.in.sizes.encoder;
+               const int posterior_at = int(loop.posterior_at());
+               const int unit = parts[encoder].first + r;
+               return k < posterior_at ? loop.in.encoder_hh[k * e + unit]
+                                       : loop.in.posterior[(k - posterior_at) * e + unit];
+             }},
+            {shared, largest_part(loop.in.sizes.glimpse(), share.parts), parts[glimpse_in].count,
+             int(4 * loop.in.sizes.encoder), rounds, [&](int r, int k) {
+               return loop.in
+                   .encoder_ih[k * loop.in.sizes.encoder_in() + parts[glimpse_in].first + r];
+             }}} {}
 
-  static int64_t bytes(const UnrollSizes& s, int64_t parts) {
+  static int64_t bytes(const UnrollSizes& s, bool rounds, int64_t parts) {
+    using Weights = SharedWeights<T>;
     const Backward<T> loop{.in = {.sizes = s}};
     return shared_bytes<BackwardBlock>(1) +
-           shared_bytes<W>(largest_part(s.decoder, parts) * loop.decoder_columns()) +
-           shared_bytes<W>(largest_part(s.latents, parts) * 4 * s.decoder) +
-           shared_bytes<W>(largest_part(s.encoder, parts) * loop.encoder_columns()) +
-           shared_bytes<W>(largest_part(s.glimpse(), parts) * 4 * s.encoder) +
+           Weights::bytes(largest_part(s.decoder, parts), loop.decoder_columns(), rounds) +
+           Weights::bytes(largest_part(s.latents, parts), 4 * s.decoder, rounds) +
+           Weights::bytes(largest_part(s.encoder, parts), loop.encoder_columns(), rounds) +
+           Weights::bytes(largest_part(s.glimpse(), parts), 4 * s.encoder, rounds) +
            glimpse::window_grads_bytes<T>();
   }
 };
 
 // A step is six stages: back through the read of the next step; the write; h_dec; latent and
 // attention; h_enc; and to the glimpse.
-template <class T, class W>
-__global__ void __launch_bounds__(persistent::threads, 1) backward(Backward<T> loop, int parts) {
+template <class T>
+__global__ void __launch_bounds__(persistent::threads, 1)
+    backward(Backward<T> loop, bool rounds, int parts) {
   const auto grid = cooperative_groups::this_grid();
   const UnrollSizes& s = loop.in.sizes;
-  const int64_t n = s.decoder, e = s.encoder;
+  const int n = int(s.decoder), e = int(s.encoder), latents = int(s.latents);
+  const int steps = int(s.steps), glimpse_size = int(s.glimpse());
   SharedArrays shared;
-  auto& block =
-      in_shared(shared, [&] { return BackwardBlock<T, W>(shared, loop, BlockShare(parts)); });
+  const auto& block =
+      in_shared(shared, [&] { return BackwardBlock<T>(shared, loop, rounds, BlockShare(parts)); });
 
-  const auto constant = [](Rows<T> rows) { return Rows<const T>{rows.data, rows.row_stride}; };
-  for (int64_t t = s.steps - 1;; --t) {
-    if (t + 1 < s.steps) {
+  const Rows<const T> of_decoder = loop.of_decoder.unrounded();
+  const Rows<const T> of_encoder = loop.of_encoder.unrounded();
+  // With t = -1 it brings the gradients back to the first states alone.
+#pragma unroll 1
+  for (int t = steps - 1; t >= -1; --t) {
+    if (t + 1 < steps) {
       const ReadBackward<T> read = loop.read(t + 1);
       over_blocks(stages::read_backward_blocks(s),
-                  [&](int64_t i) { stages::read_backward(shared, read, s, i); });
+                  [&](int i) { stages::read_backward(shared, read, s, i); });
       grid.sync();
+      converge();
     }
-    if (t < 0) break;
-    const WriteBackward<T> write = loop.write(t);
-    over_blocks(s.batch, [&](int64_t b) { stages::write_backward(shared, write, s, b); });
-    grid.sync();
-
-    const LstmStepBackward<T> decode = loop.decode(t);
-    multiply(block.of_decoder, constant(loop.decoder(t + 1)), block.captions,
-             [&](int r, int64_t b, bool inside, T grad) {
-               if (inside) lstm_unit_backward(decode, n, b, block.decoder_part.first + r, grad);
-             });
-    grid.sync();
-
-    const AttentionBackward<T> attention = loop.attention(t, {});
-    multiply(block.of_latent, attention.grad_context_gates, block.captions,
-             [&](int r, int64_t b, bool inside, T grad) {
-               if (inside)
-                 stages::latent_backward(attention, s.latents, s.prior_at(), b,
-                                         block.latent_part.first + r, grad);
-             });
-    if (loop.in.keys)
-      over_blocks(s.batch, [&](int64_t b) { stages::caption_backward(attention, s, b); });
-    grid.sync();
-
-    const LstmStepBackward<T> encode = loop.encode(t);
-    multiply(block.of_encoder, constant(loop.encoder(t + 1)), block.captions,
-             [&](int r, int64_t b, bool inside, T grad) {
-               if (inside) lstm_unit_backward(encode, e, b, block.encoder_part.first + r, grad);
-             });
-    grid.sync();
-
-    multiply(block.of_glimpse, constant(loop.encoder_gates(t)), block.captions,
-             [&](int r, int64_t b, bool inside, T grad) {
-               if (inside) loop.glimpse[b * s.glimpse() + block.glimpse_part.first + r] = grad;
-             });
-    grid.sync();
+    if (t >= 0) {
+      const WriteBackward<T> write = loop.write(t);
+      over_blocks(s.batch, [&](int b) { stages::write_backward(shared, write, s, b); });
+      grid.sync();
+      converge();
+    }
+    const int step = t < 0 ? 0 : t;  // the first states have no step before them
+    const AttentionBackward<T> attention = loop.attention(step, {});
+#pragma unroll 1
+    for (int product = decoder; product < products; ++product) {
+      if (t < 0 && (product == latent || product == glimpse_in)) continue;
+      // Gradients of the step after for both states, gates of this step for what they read.
+      const int64_t row = (t + (product == decoder || product == encoder)) * s.batch;
+      const Rows<const T> of = product < encoder ? of_decoder : of_encoder;
+      const Rows<const T> x{of.data + row * of.row_stride, of.row_stride};
+      const LstmStepBackward<T> lstm = product == decoder ? loop.decode(step) : loop.encode(step);
+      T* const first_state = product == decoder ? loop.h_dec : loop.h_enc;
+      const int units = product == decoder ? n : e, first = block.parts[product].first;
+      multiply(block.weights[product], States<T>{x, block.weights[product].depth, x},
+               block.captions, [&](int r, int b, bool inside, T grad) {
+                 if (!inside) return;
+                 const int unit = first + r;
+                 if (product == latent)
+                   stages::latent_backward(attention, latents, int(s.prior_at()), b, unit, grad);
+                 else if (product == glimpse_in)
+                   loop.glimpse[int64_t(b) * glimpse_size + unit] = grad;
+                 else if (t < 0)
+                   first_state[int64_t(b) * units + unit] = grad;
+                 else
+                   lstm_unit_backward(lstm, units, b, unit, grad);
+               });
+      if (product == latent && loop.in.keys)
+        over_blocks(s.batch, [&](int b) { stages::caption_backward(attention, s, b); });
+      if (t < 0) continue;
+      grid.sync();
+      converge();
+    }
   }
-  multiply(block.of_decoder, constant(loop.decoder(0)), block.captions,
-           [&](int r, int64_t b, bool inside, T grad) {
-             if (inside) loop.h_dec[b * n + block.decoder_part.first + r] = grad;
-           });
-  multiply(block.of_encoder, constant(loop.encoder(0)), block.captions,
-           [&](int r, int64_t b, bool inside, T grad) {
-             if (inside) loop.h_enc[b * e + block.encoder_part.first + r] = grad;
-           });
 }
 
 }  // namespace
 
 template <class T>
 LaunchGrid backward_grid(const UnrollSizes& s, bool rounds) {
-  return with_weight_type<T>(rounds, [&]<class W>() {
-    return largest_grid(backward<T, W>, s.batch, INT32_MAX,
-                        [&](int64_t parts) { return BackwardBlock<T, W>::bytes(s, parts); });
-  });
+  return largest_grid(backward<T>, s.batch, INT32_MAX,
+                      [&](int64_t parts) { return BackwardBlock<T>::bytes(s, rounds, parts); });
 }
 
 template <class T>
 const char* launch_backward(const Backward<T>& loop, bool rounds, const LaunchGrid& grid,
                             CUstream_st* stream) {
   if (loop.in.sizes.batch == 0) return nullptr;
-  return with_weight_type<T>(
-      rounds, [&]<class W>() { return persistent::launch(backward<T, W>, grid, stream, loop); });
+  return persistent::launch(backward<T>, grid, stream, loop, rounds);
 }
 
 template LaunchGrid backward_grid<float>(const UnrollSizes&, bool);

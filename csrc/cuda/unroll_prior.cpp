@@ -39,33 +39,33 @@ void run(const UnrollPriorPointers<T>& in, const UnrollPriorOutputs<T>& out, Wor
   } else {
     const int64_t heads = s.read_window_at();  // without the read window
     const StackedWeights<T> of_h(work, n, {{in.heads, heads, n}, {in.decoder_hh, gates, n}});
-    T* const products = work.allocate(B * of_h.columns());  // heads | decoder gates
+    T* const products = work.allocate(B * of_h.row_stride());  // heads | decoder gates
     T* const latent_gates = work.allocate(B * gates);
     T* const context_gates = work.allocate(B * gates);
     T *const h = work.allocate(B * n), *const c = work.allocate(B * n);
     work.copy({in.decoder_h0, 0}, {h, n}, B, n);
     work.zero(c, B * n);
     PriorAttend<T> stage{.loop = loop,
-                         .head_products = {products, of_h.columns()},
+                         .head_products = {products, of_h.row_stride()},
                          .z = z,
                          .context_gates = context_gates,
                          .t = 0};
     const LstmStep<T> decode{.terms = {{latent_gates, gates},
-                                       {products + heads, of_h.columns()},
+                                       {products + heads, of_h.row_stride()},
                                        {s.attends ? context_gates : word_gates, gates}},
                              .bias = in.decoder_bias,
                              .c = c,
                              .gates = nullptr,
-                             .h = h,
+                             .h = {h, n},
                              .c_next = c};
     for (; stage.t < (B ? s.steps : 0); ++stage.t) {
-      of_h.forward(products, h, B, nullptr);
+      of_h.forward(products, {matrix<const T>(h, B, n)});
       work.check(launch_stage(stage, work.stream()));
       work.multiply(matrix(latent_gates, B, gates), matrix<const T>(z, B, s.latents),
                     of_latent.transposed());
       work.check(launch_lstm_step(decode, B, n, work.stream()));
     }
-    of_h.forward(products, h, B, nullptr);
+    of_h.forward(products, {matrix<const T>(h, B, n)});
     work.check(launch_stage(stage, work.stream()));
   }
   work.check(launch_writes(loop, work.stream()));
@@ -76,6 +76,7 @@ void run(const UnrollPriorPointers<T>& in, const UnrollPriorOutputs<T>& out, Wor
 UnrollPriorResultTuple unroll_prior(ALIGNDRAW_UNROLL_PRIOR_PARAMETERS) {
   const UnrollPriorInputs in = ALIGNDRAW_UNROLL_PRIOR_ARGUMENTS;
   check_unroll_prior(in);
+  check_counts("unroll_prior", sizes_of(in));
   const auto make = [&](std::initializer_list<int64_t> shape) {
     return torch::stable::new_empty(in.canvas, {shape.begin(), shape.size()});
   };

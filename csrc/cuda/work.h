@@ -48,27 +48,32 @@ std::optional<LaunchGrid> clusters(const char* op, const MakeGrid& make_grid) {
   return grid;
 }
 
-// A GEMM operand: as it is, or rounded to bfloat16.
+// See check_count() of glue.h.
+inline void check_counts(const char* op, const UnrollSizes& s) {
+  check_counts(op, GlimpseSizes{s.batch, s.channels, s.height, s.width, s.read_size});
+  check_counts(op, GlimpseSizes{s.batch, s.channels, s.height, s.width, s.write_size});
+  check_count(op, "the latents of all steps", {s.steps, s.batch});
+  check_count(op, "the noise of a caption", {s.steps, s.latents});
+  check_count(op, "the keys of a caption", {s.words, s.units});
+  check_count(op, "the words of a caption", {s.words, s.word_size});
+  check_count(op, "the word gates of a caption", {s.words, 4 * s.decoder});
+  check_count(op, "the products with a state",
+              {s.heads() + 4 * s.encoder + 4 * s.decoder + s.encoder_in()});
+}
+
+// A GEMM operand: as it is, and where the product rounds also rounded to bfloat16.
 template <class T>
 struct Operand {
-  Matrix<const T> unrounded;
-  Matrix<const BFloat16> rounded;
-  bool is_rounded;
+  Matrix<const T> unrounded{};
+  Matrix<const BFloat16> rounded{};  // of null where nothing is rounded
 
-  int64_t rows() const { return is_rounded ? rounded.rows : unrounded.rows; }
-  int64_t columns() const { return is_rounded ? rounded.columns : unrounded.columns; }
-  Operand transposed() const { return {unrounded.transposed(), rounded.transposed(), is_rounded}; }
+  int64_t rows() const { return unrounded.rows; }
+  int64_t columns() const { return unrounded.columns; }
+  Operand transposed() const { return {unrounded.transposed(), rounded.transposed()}; }
   Operand rows_from(int64_t first, int64_t count) const {
-    return of([&](const auto& m) { return m.rows_from(first, count); });
-  }
-  Operand columns_from(int64_t first, int64_t count) const {
-    return of([&](const auto& m) { return m.columns_from(first, count); });
-  }
-
- private:
-  template <class Select>
-  Operand of(const Select& select) const {
-    return is_rounded ? Operand{{}, select(rounded), true} : Operand{select(unrounded), {}, false};
+    return {unrounded.rows_from(first, count),
+            rounded.data ? rounded.rows_from(first, count)
+                         : Matrix<const BFloat16>{nullptr, count, columns(), columns()}};
   }
 };
 
@@ -85,11 +90,18 @@ class Work {
     return kept_.back().template mutable_data_ptr<T>();
   }
 
-  // The same for `count` rounded numbers; null where nothing is rounded.
-  BFloat16* allocate_rounding(int64_t count) {
+  // The same for rounded rows, padded(columns) apart; null where nothing is rounded.
+  uint16_t* allocate_rounded(int64_t rows, int64_t columns) {
     if (!rounds_) return nullptr;
-    kept_.push_back(torch::stable::new_empty(like_, {count}, ScalarType::BFloat16));
-    return kept_.back().template mutable_data_ptr<BFloat16>();
+    kept_.push_back(
+        torch::stable::new_empty(like_, {rows * padded(columns)}, ScalarType::BFloat16));
+    return reinterpret_cast<uint16_t*>(kept_.back().template mutable_data_ptr<BFloat16>());
+  }
+
+  // Rows that products read, padded(columns) apart.
+  OperandRows<T> allocate_operand(int64_t rows, int64_t columns) {
+    return {allocate(rows * padded(columns)), padded(columns), allocate_rounded(rows, columns),
+            padded(columns)};
   }
 
   CUstream_st* stream() const { return device_.stream(); }
@@ -104,17 +116,23 @@ class Work {
     check(launch_sum_rows(Rows<const T>{data, row_stride}, rows, columns, result, stream()));
   }
 
-  // The matrix as an operand. Where the call rounds, `rounding` holds the rounded numbers.
-  Operand<T> operand(Matrix<const T> m, BFloat16* rounding) const {
+  // Rounds the rows into `rounded`, from allocate_rounded(); zeros where `from` is null.
+  void round(Rows<const T> from, uint16_t* rounded, int64_t rows, int64_t columns) const {
     if constexpr (std::is_same_v<T, float>)
-      if (rounds_) {
-        check(launch_round({m.data, m.row_stride}, rounding, m.rows, m.columns, stream()));
-        return {{}, matrix<const BFloat16>(rounding, m.rows, m.columns), true};
-      }
-    return {m, {}, false};
+      if (rounds_) check(launch_round(from, {rounded, padded(columns)}, rows, columns, stream()));
   }
+
+  // Rows that are rounded already, as an operand.
+  Operand<T> operand(OperandRows<T> of, int64_t rows, int64_t columns) const {
+    return {{of.data, rows, columns, of.row_stride},
+            {reinterpret_cast<const BFloat16*>(of.rounded), rows, columns, of.rounded_stride}};
+  }
+  // The matrix, with rows of consecutive numbers, as an operand: rounded here where the call
+  // rounds.
   Operand<T> operand(Matrix<const T> m) {
-    return operand(m, allocate_rounding(m.rows * m.columns));
+    uint16_t* const rounded = allocate_rounded(m.rows, m.columns);
+    round({m.data, m.row_stride}, rounded, m.rows, m.columns);
+    return {m, {reinterpret_cast<const BFloat16*>(rounded), m.rows, m.columns, padded(m.columns)}};
   }
 
   void multiply(Matrix<T> result, Matrix<const T> a, Matrix<const T> b,
@@ -140,10 +158,10 @@ class Work {
 
 // All weights that one state is multiplied with, stacked by rows, so that one product is enough:
 //
-//   weights [columns, units]   of h_dec: heads, encoder_ih, decoder_hh
-//                              of h_enc: posterior, encoder_hh
+//   weights [columns, units]   of h_dec: decoder_hh, encoder_ih, heads
+//                              of h_enc: encoder_hh, posterior
 //
-// The products of the rows in [unrounded, unrounded_end) are never of rounded operands.
+// The products of the last `unrounded` rows are never of rounded operands.
 template <class T>
 class StackedWeights {
  public:
@@ -153,8 +171,8 @@ class StackedWeights {
   };
 
   StackedWeights(Work<T>& work, int64_t units, std::initializer_list<WeightSlice> parts,
-                 int64_t unrounded = 0, int64_t unrounded_end = 0)
-      : work_(work), unrounded_(unrounded), unrounded_end_(unrounded_end) {
+                 int64_t unrounded = 0)
+      : work_(work) {
     int64_t rows = 0;
     for (const WeightSlice& part : parts) rows += part.rows;
     T* const all = work.allocate(rows * units);
@@ -163,40 +181,34 @@ class StackedWeights {
       work.copy({part.data, part.row_stride}, {all + rows * units, units}, part.rows, units);
       rows += part.rows;
     }
-    weights_ = matrix<const T>(all, rows, units);
-    operand_ = work.operand(weights_);
+    weights_ = work.operand(matrix<const T>(all, rows, units));
+    rounded_ = work.rounds() ? rows - unrounded : 0;
   }
 
-  int64_t columns() const { return weights_.rows; }
+  int64_t columns() const { return weights_.rows(); }
+  int64_t row_stride() const { return padded(columns()); }
 
-  // result [rows, columns] = state [rows, units] times the weights; `rounding` has the size of the
-  // states.
-  void forward(T* result, const T* state, int64_t rows, BFloat16* rounding) const {
-    const auto states = matrix(state, rows, weights_.columns);
-    const auto results = matrix(result, rows, columns());
-    const Operand<T> operand = work_.operand(states, rounding);
-    if (!work_.rounds()) return work_.multiply(results, operand, operand_.transposed());
-    for (const auto& [from, end] :
-         {std::pair<int64_t, int64_t>{0, unrounded_}, {unrounded_end_, columns()}})
-      if (from < end)
-        work_.multiply(results.columns_from(from, end - from), operand,
-                       operand_.rows_from(from, end - from).transposed());
-    if (unrounded_ < unrounded_end_)
-      work_.multiply(results.columns_from(unrounded_, unrounded_end_ - unrounded_), states,
-                     weights_.rows_from(unrounded_, unrounded_end_ - unrounded_).transposed());
+  // result [rows, columns], row_stride() apart, = state [rows, units] times the weights.
+  void forward(T* result, const Operand<T>& state) const {
+    const Matrix<T> results{result, state.rows(), columns(), row_stride()};
+    if (rounded_ > 0)
+      work_.multiply(results.columns_from(0, rounded_), state,
+                     weights_.rows_from(0, rounded_).transposed());
+    const int64_t others = columns() - rounded_;
+    if (others > 0)
+      work_.multiply(results.columns_from(rounded_, others), state.unrounded,
+                     weights_.unrounded.rows_from(rounded_, others).transposed());
   }
 
   // The gradient of the state [rows, units] from those of its products [rows, columns].
-  void backward(T* state, const T* grads, int64_t rows, BFloat16* rounding) const {
-    work_.multiply(matrix(state, rows, weights_.columns),
-                   work_.operand(matrix(grads, rows, columns()), rounding), operand_);
+  void backward(T* state, const Operand<T>& grads) const {
+    work_.multiply(matrix(state, grads.rows(), weights_.columns()), grads, weights_);
   }
 
  private:
   Work<T>& work_;
-  int64_t unrounded_, unrounded_end_;
-  Matrix<const T> weights_{};
-  Operand<T> operand_{};
+  Operand<T> weights_{};
+  int64_t rounded_;  // products of rounded operands come first
 };
 
 }  // namespace aligndraw::cuda

@@ -14,6 +14,7 @@ GlimpseSizes sizes_of(const Tensor& canvas, const Tensor& patch) {
 
 Tensor write(Tensor patch, Tensor window, Tensor canvas) {
   check_write("write", patch, window, canvas, "canvas");
+  check_counts("write", sizes_of(canvas, patch));
   const OnDeviceOf device(canvas);
   patch = as_contiguous(patch);
   window = as_contiguous(window);
@@ -26,6 +27,7 @@ Tensor write(Tensor patch, Tensor window, Tensor canvas) {
 
 std::tuple<Tensor, Tensor> write_backward(Tensor grad, Tensor patch, Tensor window) {
   check_write("write_backward", patch, window, grad, "grad");
+  check_counts("write_backward", sizes_of(grad, patch));
   const OnDeviceOf device(grad);
   grad = as_contiguous(grad);
   patch = as_contiguous(patch);

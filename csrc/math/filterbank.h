@@ -5,7 +5,7 @@
 //
 // with g_X = (W+1)/2 (g~_X + 1), g_Y = (H+1)/2 (g~_Y + 1), delta = (max(H, W) - 1)/(p - 1) delta~,
 // or 0 for p = 1, and window = (g~_X, g~_Y, log sigma^2, log delta~, log gamma). T is float or
-// double.
+// double, and Index, of sizes and pixels, int64_t, or int on a GPU.
 #pragma once
 #include "scalar.h"
 
@@ -37,8 +37,8 @@ struct Grid {
   T gamma;
 };
 
-template <class T>
-ALIGNDRAW_INLINE Grid<T> grid(const T* window, int64_t height, int64_t width) {
+template <class T, class Index>
+ALIGNDRAW_INLINE Grid<T> grid(const T* window, Index height, Index width) {
   // The library's exp: these few numbers move every filter.
   return {T(width + 1) / 2 * (clamp(window[0], T(centre_limit)) + 1),
           T(height + 1) / 2 * (clamp(window[1], T(centre_limit)) + 1),
@@ -49,8 +49,8 @@ ALIGNDRAW_INLINE Grid<T> grid(const T* window, int64_t height, int64_t width) {
 // How far filter i stands from the centre where delta~ = 1, in pixels; longest is max(H, W). Only
 // the division rounds, so that a filter that belongs on a pixel stands there, even if delta is no
 // float: a tiny sigma makes much of any distance.
-template <class T>
-ALIGNDRAW_INLINE T filter_reach(int64_t i, int64_t size, int64_t longest) {
+template <class T, class Index>
+ALIGNDRAW_INLINE T filter_reach(Index i, Index size, Index longest) {
   return T(2 * i + 1 - size) * T(longest - 1) / T(size > 1 ? 2 * (size - 1) : 1);
 }
 
@@ -85,8 +85,8 @@ struct Peak {
   }
 };
 
-template <class T>
-ALIGNDRAW_INLINE T peak_pixel(T centre, int64_t length) {
+template <class T, class Index>
+ALIGNDRAW_INLINE T peak_pixel(T centre, Index length) {
   const T nearest = std::floor(centre + T(0.5)), last = T(length);
   const T within = nearest < 1 ? T(1) : nearest;
   return within > last ? last : within;
@@ -117,10 +117,10 @@ struct AxisGrads {
   }
 };
 
-template <class T>
+template <class T, class Index>
 ALIGNDRAW_INLINE void window_backward(const AxisGrads<T>& x, const AxisGrads<T>& y,
                                       T grad_log_gamma, const T* window, const Grid<T>& grid,
-                                      int64_t height, int64_t width, T* grad_window) {
+                                      Index height, Index width, T* grad_window) {
   const T grads[] = {T(width + 1) / 2 * x.centre, T(height + 1) / 2 * y.centre,
                      x.log_variance + y.log_variance, (x.spacing + y.spacing) * grid.spacing,
                      grad_log_gamma};

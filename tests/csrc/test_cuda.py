@@ -131,6 +131,24 @@ def test_arguments_are_checked(emulation, op):
         cuda_cases.emulated(op)(*args)
 
 
+@pytest.mark.parametrize(
+    ("op", "of", "shapes"),
+    [
+        ("read", "the pixels of an image", [(1, 1, 2**15, 2**15 + 1), (1, 5)]),
+        ("write", "the pixels of an image", [(1, 1, 2, 2), (1, 5), (1, 1, 2**15, 2**15 + 1)]),
+        ("write", "the numbers of a patch", [(1, 1, 2**15, 2**15), (1, 5), (1, 1, 2, 2)]),
+        ("write", "the channels of all glimpses", [(2**15, 2**15, 1, 1), (2**15, 5), (2**15, 2**15, 1, 1)]),
+        ("attend", "the keys of a caption", [(1, 2**16), (1, 2**15, 2**16), (2**16,), (1, 2**15, 1)]),
+        ("attend", "the values of a caption", [(1, 1), (1, 2**15, 1), (1,), (1, 2**15, 2**16)]),
+    ],
+)
+def test_items_that_32_bits_cannot_number_are_named(emulation, op, of, shapes):
+    args = [torch.zeros(()).expand(shape) for shape in shapes]
+    args += {"read": [3, None], "write": [], "attend": [torch.ones(1, dtype=torch.int64)]}[op]
+    with pytest.raises(RuntimeError, match=rf"^{op}: on a GPU {of} must be at most 2\*\*30, got \d+$"):
+        cuda_cases.emulated(op)(*args)
+
+
 @pytest.mark.parametrize(("file", "line"), emulated_cuda.barriers(of_loops=False))
 def test_no_barrier_can_be_left_out(emulation, file, line):
     emulation.leave_out(f"/{file}", line)

@@ -210,6 +210,41 @@ def test_the_form(emulation, monkeypatch, loop, by_itself):
         LOOPS[loop](args)
 
 
+# Kernels and PyTorch's products per step, by whether products round. The columns of a state's product that round are
+# one product, and those that do not are another.
+LAUNCHES = {
+    False: {"unroll": (4, 4), "unroll_backward": (5, 4), "unroll_prior": (2, 2)},
+    True: {"unroll": (4, 6), "unroll_backward": (5, 4), "unroll_prior": (2, 2)},
+}
+
+
+@pytest.mark.parametrize("bf16", LAUNCHES)
+def test_launches_per_step(emulation, monkeypatch, bf16):
+    """No kernel has the sole task of rounding: that was four more launches per step, each way."""
+    monkeypatch.setenv("ALIGNDRAW_LOOP", "launches")
+
+    def counts(steps):
+        args = loop_cases.make("odd", dtype=torch.float32, bf16=bf16, T=steps)
+        seen = [emulation.launched()]
+        loop_cases.drawn(args, between=lambda: seen.append(emulation.launched()))
+        seen.append(emulation.launched())
+        loop_cases.sampled(args)
+        seen.append(emulation.launched())
+        return [[b - a for a, b in zip(*pair, strict=True)] for pair in itertools.pairwise(seen)]
+
+    found = [[b - a for a, b in zip(*pair, strict=True)] for pair in zip(counts(3), counts(4), strict=True)]
+    assert dict(zip(LAUNCHES[bf16], map(tuple, found), strict=True)) == LAUNCHES[bf16]
+
+
+def test_launches_per_word(emulation):
+    def count(words):
+        before = emulation.launched()
+        loop_cases.read(loop_cases.make_sequence(5, words, 7, dtype=torch.float32), False)
+        return [b - a for a, b in zip(before, emulation.launched(), strict=True)]
+
+    assert [b - a for a, b in zip(count(6), count(7), strict=True)] == [2, 2]  # of both ways together
+
+
 def test_training_is_the_same_bits_on_any_gpu(emulation, monkeypatch):
     """However many blocks the weights are in, and the captions."""
     monkeypatch.setenv("ALIGNDRAW_LOOP", "persistent")

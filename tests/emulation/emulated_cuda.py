@@ -26,6 +26,12 @@ SANITIZERS = {
     "asan": ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"],
 }
 NAMESPACE = "aligndraw_emulated"
+# Functions in whose place register.cpp has its own.
+WRAPPED = (
+    "aoti_torch_create_tensor_from_blob_v2",
+    *("aoti_torch_cpu_mm_out", "aoti_torch_cpu_bmm_out", "aoti_torch_cpu_addmm_out"),
+    "_ZN11cuda_on_cpu3runERK18cudaLaunchConfig_tPKvPFvPvES5_",  # cuda_on_cpu::run
+)
 
 
 def compiler() -> str:
@@ -110,6 +116,13 @@ class Emulation:
         """The compute capability of the pretended GPU, 9 at first."""
         self._runtime.cuda_on_cpu_capability(major)
 
+    def launched(self) -> tuple[int, int]:
+        """How many kernels, and how many of PyTorch's products, have been launched so far."""
+        kernels, products = (
+            ctypes.c_int64.in_dll(self._runtime, name).value for name in ("launched_kernels", "launched_products")
+        )
+        return kernels, products
+
     def leave_out(self, file: str, line: int) -> None:
         """The barrier of a source line is passed without waiting; line 0 brings all back."""
         self._runtime.cuda_on_cpu_leave_out(file.encode() if line else b"", line)
@@ -133,7 +146,7 @@ def library(kind: str) -> Path:
     sources = [*sorted(CSRC.glob("cuda/*.cu")), *sorted(CSRC.glob("cuda/*.cpp")), HERE / "register.cpp"]
     torch_lib = Path(torch.__file__).parent / "lib"
     needed = [f"-L{torch_lib}", "-Wl,--no-as-needed", "-ltorch", "-ltorch_cpu"]
-    return link(kind, sources, ["-shared", *needed, "-Wl,--wrap=aoti_torch_create_tensor_from_blob_v2"])
+    return link(kind, sources, ["-shared", *needed, *(f"-Wl,--wrap={name}" for name in WRAPPED)])
 
 
 def preloads() -> dict[str, str]:

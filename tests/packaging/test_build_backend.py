@@ -148,6 +148,20 @@ def archs(tmp_path, monkeypatch):
 ALL = ["80", "90", "100", "120"]
 
 
+@pytest.mark.parametrize(
+    ("archs", "code"),
+    [
+        (ALL, {"80": "sm_80", "90": "sm_90,sm_100,sm_120,compute_90"}),
+        (["86"], {"80": "sm_86,compute_80"}),
+        (["75"], {"75": "sm_75,compute_75"}),
+        (["80", "90a"], {"80": "sm_80", "90a": "sm_90a", "90": "compute_90"}),
+    ],
+)
+def test_the_compiler_reads_a_source_twice_for_all_architectures(archs, code):
+    """It once read it four times, which was most of its time; PTX is for GPUs newer than all."""
+    assert native._gencode(archs) == [f"-gencode=arch=compute_{arch},code=[{c}]" for arch, c in code.items()]
+
+
 def test_where_gpus_are_visible_the_build_is_for_them_alone(archs):
     """It once took three times as long, for GPUs that are not there."""
     assert archs("9.0") == ["90"]
