@@ -322,8 +322,9 @@ class TrainingConfig(Config):
 
         `paper`, `coco`: RMSprop at 1e-3, then 1e-4 (appendix B), on MNIST with captions, and on COCO, each of its
         captions once per epoch. `quick`: Muon with a cosine schedule, for about five minutes on two cores; `best`: the
-        same for 10,080 updates; `scenes`: as quick, for 19,200 updates; `photos`: as quick, for 6,000, with mirrored and shifted
-        pictures, dropped words and weight decay; `vae`: Adam for 12,800. Raises ValueError for another name.
+        same for 10,080 updates; `scenes`: as quick, for 19,200 updates; `photos`: as quick, for 6,000, with mirrored
+        and shifted pictures, dropped words and weight decay; `vae`: Adam for 12,800. Raises ValueError for another
+        name.
         """
         return preset_named(_RECIPES, name)
 
