@@ -322,8 +322,9 @@ class TrainingConfig(Config):
 
         `paper`, `coco`: RMSprop at 1e-3, then 1e-4 (appendix B), on MNIST with captions, and on COCO, each of its
         captions once per epoch. `quick`: Muon with a cosine schedule, for about five minutes on two cores; `best`: the
-        same for 10,080 updates; `scenes`: as quick, for 19,200 updates; `photos`: as quick, with mirrored and shifted
-        pictures, dropped words and weight decay; `vae`: Adam for 12,800. Raises ValueError for another name.
+        same for 10,080 updates; `scenes`: as quick, for 19,200 updates; `photos`: as quick, for 6,000, with mirrored
+        and shifted pictures, dropped words and weight decay; `vae`: Adam for 12,800. Raises ValueError for another
+        name.
         """
         return preset_named(_RECIPES, name)
 
@@ -432,6 +433,6 @@ _RECIPES = {
     "quick": _QUICK,
     "best": _QUICK.replace(epochs=72),
     "scenes": _QUICK.replace(epochs=96, epoch_size=12_800),
-    "photos": _QUICK.replace(epochs=5, epoch_size=12_800, weight_decay=0.1, flip=True, shift=4, word_dropout=0.1),
+    "photos": _QUICK.replace(epochs=30, epoch_size=12_800, weight_decay=0.1, flip=True, shift=4, word_dropout=0.1),
     "vae": _QUICK.replace(epochs=64, epoch_size=12_800, optimizer="adam", learning_rate=1e-3, kl_warmup=0.0),
 }

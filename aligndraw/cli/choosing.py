@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from aligndraw.cli.failure import Failure, failing
@@ -12,12 +12,13 @@ from aligndraw.pipelines.storage import read_reader
 from aligndraw.text import CaptionError, Vocabulary
 
 
-def shipped_model_for(captions: Sequence[str], file: Path | None) -> tuple[str, str]:
+def shipped_model_for(captions: Mapping[int, str], file: Path | None) -> tuple[str, str]:
     """Returns the name of the model that ships and reads all captions, and a line that says so.
 
     Of several, the one whose training captions are worded most like them.
 
     Args:
+        captions: by the number of the line.
         file: of the captions, one per line; None where the command line gives them.
 
     Raises:
@@ -37,7 +38,7 @@ def shipped_model_for(captions: Sequence[str], file: Path | None) -> tuple[str, 
         if fault:
             hints += [f"{name} draws {card.draws}: {fault}", f"    captions that work: {quoted(card.captions)}"]
         else:
-            texts = (vocabulary.decode(vocabulary.encode(caption)).split() for caption in captions)
+            texts = (vocabulary.decode(vocabulary.encode(caption)).split() for caption in captions.values())
             unlike[name] = sum(len(pairs.unlike(words)) for words in texts)
     if not unlike:
         raise Failure("no model that ships knows all words of the captions", status=2, hints=hints)
@@ -50,13 +51,13 @@ def quoted(captions: Sequence[str]) -> str:
     return "; ".join(f'"{caption}"' for caption in captions)
 
 
-def _fault(vocabulary: Vocabulary, captions: Sequence[str], file: Path | None) -> str:
+def _fault(vocabulary: Vocabulary, captions: Mapping[int, str], file: Path | None) -> str:
     """Returns why a vocabulary lacks words of captions, "" where it has all.
 
     Raises:
         Failure: a caption that no vocabulary reads.
     """
-    for line, caption in enumerate(captions, 1):
+    for line, caption in captions.items():
         try:
             vocabulary.encode(caption)
             vocabulary.check_known([caption])

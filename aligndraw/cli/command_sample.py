@@ -82,7 +82,12 @@ def _run(arguments: argparse.Namespace) -> int:
     file: Path | None = arguments.captions_file
     if (file is None) != bool(arguments.captions):
         raise Failure("captions must be given one way: in quotes, or with --captions-file FILE", status=2)
-    captions: list[str] = arguments.captions if file is None else read_lines(file)
+    lines = {i: line for i, line in enumerate(arguments.captions if file is None else read_lines(file), 1)}
+    if file is not None:
+        lines = {i: line for i, line in lines.items() if line}  # blank lines may part captions
+    captions = list(lines.values())
+    if not captions:
+        raise Failure(f"{file} must hold at least one caption, got none", status=2)
     n = arguments.n or (16 if file is None else 1)
     total = n * len(captions)
     archive = arguments.o.name.lower().endswith(".npz")
@@ -94,12 +99,12 @@ def _run(arguments: argparse.Namespace) -> int:
     tell_quotes(arguments.captions)
     chosen = ""
     if arguments.model is None:
-        arguments.model, chosen = shipped_model_for(captions, file)
+        arguments.model, chosen = shipped_model_for(lines, file)
     with failing(ValueError, FileNotFoundError):
         pipeline = open_pipeline(arguments, sharpen=arguments.sharpen is None)
         if arguments.sharpen is not None:
             pipeline = pipeline.with_sharpener(arguments.sharpen)
-    check_readable(pipeline.reader, enumerate(captions, 1), file)
+    check_readable(pipeline.reader, lines.items(), file)
     for option, feature in (("attention", "attention"), ("animate", "steps"), ("steps", "steps")):
         if getattr(arguments, option) is not None and (fault := pipeline.lacks(feature)):
             raise Failure(f"--{option} {fault}", status=2)

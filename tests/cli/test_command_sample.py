@@ -171,6 +171,12 @@ def sample_file(command, tmp_path):
     return run
 
 
+def test_blank_lines_of_a_file_of_captions(sample_file, model):
+    images, captions, _ = sample_file(f"\n{SEVEN}\n \n\n{TWO}\r\n\n", model)
+    assert captions == [SEVEN, TWO]
+    assert np.array_equal(images, sample_file(f"{SEVEN}\n{TWO}", model)[0])
+
+
 def test_an_archive_of_the_captions_of_a_file(sample_file, model, tmp_path, listing):
     images, captions, out = sample_file(f"{SEVEN}\n{TWO}\n{SEVEN}\n", model, "--seed", 3)
     assert captions == [SEVEN, TWO, SEVEN]

@@ -173,8 +173,9 @@ def test_captions(command, model, listing, tmp_path, caption, words):
     ("content", "words"),
     [
         (f"{SEVEN}\na red bus\n", "captions.txt, line 2: unknown words"),
-        (f"{SEVEN}\n\n{SEVEN}\n", "captions.txt, line 2: caption must hold at least one word"),
-        ("", "captions.txt, line 1: caption must hold at least one word"),
+        (f"\n{SEVEN}\n\na red bus\n", "captions.txt, line 4: unknown words"),
+        ("", "captions.txt must hold at least one caption, got none"),
+        (" \n\n", "captions.txt must hold at least one caption, got none"),
         (f"{SEVEN}\n{SEVEN}\n\xff\n", "captions.txt, line 3: captions must be UTF-8 text"),
     ],
 )
