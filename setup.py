@@ -26,7 +26,7 @@ with tempfile.TemporaryDirectory() as folder:
         install_requires=[torch_requirement(), "numpy", "safetensors", "pillow>=10.1", "tqdm"],
         packages=[*find_packages(include=["aligndraw", "aligndraw.*"]), "aligndraw.kernels"],
         package_dir={"aligndraw": "aligndraw", "aligndraw.kernels": "kernels"},
-        package_data={"aligndraw": ["py.typed", "data/*.npz", "weights/**"]},
+        package_data={"aligndraw": ["py.typed", "data/*.npz", "demo/*.css", "demo/*.js", "weights/**"]},
         include_package_data=False,
         ext_modules=[Extension("aligndraw._C", []), Extension("aligndraw._host", [])],
         cmdclass={"build_ext": BuildNative},

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from aligndraw import config as config
     from aligndraw import convert as convert
     from aligndraw import data as data
+    from aligndraw import demo as demo
     from aligndraw import evaluation as evaluation
     from aligndraw import files as files
     from aligndraw import info as info
@@ -51,9 +52,9 @@ _PLACES = {
     "use_backend": "backends",
 }
 _MODULES = (
-    "arguments", "backends", "cli", "config", "convert", "data", "evaluation", "files", "info", "json_files", "lapgan",
-    "machine", "model", "module_files", "nn", "noise", "ops", "pipelines", "presets", "printable", "provenance",
-    "settings", "sharpening", "text", "training", "viz",
+    "arguments", "backends", "cli", "config", "convert", "data", "demo", "evaluation", "files", "info", "json_files",
+    "lapgan", "machine", "model", "module_files", "nn", "noise", "ops", "pipelines", "presets", "printable",
+    "provenance", "settings", "sharpening", "text", "training", "viz",
 )  # fmt: skip
 
 

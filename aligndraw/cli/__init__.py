@@ -21,6 +21,7 @@ from aligndraw.printable import one_line
 
 COMMANDS = {
     "sample": ("command_sample", "draw pictures of captions"),
+    "demo": ("command_demo", "open a page in the browser that draws captions step by step"),
     "models": ("command_models", "list the models that ship, with captions that work"),
     "export": ("command_export", "make a folder to share of a trained model"),
     "sharpen": ("command_sharpen", "sharpen pictures that were drawn before"),
