@@ -8,6 +8,13 @@ from torch import Tensor, nn
 from aligndraw import ops
 
 
+class _Keys(nn.Linear):
+    """U, without a bias. Its product is that of the loops."""
+
+    def forward(self, words: Tensor) -> Tensor:
+        return ops.linear(words, self.weight)
+
+
 class WordAttention(nn.Module):
     """α = softmax_k(v · tanh(U h_lang_k + W h + b)), s = Σ_k α_k h_lang_k.
 
@@ -20,7 +27,7 @@ class WordAttention(nn.Module):
     def __init__(self, units: int, word_units: int, align_units: int) -> None:
         super().__init__()
         self.query = nn.Linear(units, align_units)  # W, b
-        self.key = nn.Linear(word_units, align_units, bias=False)  # U
+        self.key = _Keys(word_units, align_units, bias=False)  # U
         self.score = nn.Parameter(torch.empty(align_units))  # v
         nn.init.normal_(self.score, std=align_units**-0.5)
 

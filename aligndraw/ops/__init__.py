@@ -12,7 +12,7 @@ from aligndraw.ops.lstm import lstm_cell, lstm_gates, lstm_gates_reference
 from aligndraw.ops.lstm_sequence import lstm_sequence
 from aligndraw.ops.muon import muon_, orthogonal
 from aligndraw.ops.packed_decoder import PackedDecoder
-from aligndraw.ops.product import product, product_reference, rounds_fast
+from aligndraw.ops.product import linear, product, product_reference, rounds_fast
 from aligndraw.ops.read import read, read_reference
 from aligndraw.ops.rmsprop import rmsprop_
 from aligndraw.ops.unroll import Unrolled, unroll
@@ -40,6 +40,7 @@ __all__ = [
     "grid",
     "latent",
     "latent_reference",
+    "linear",
     "lstm_cell",
     "lstm_gates",
     "lstm_gates_reference",

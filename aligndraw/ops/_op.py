@@ -204,6 +204,16 @@ def _kernels(module: str) -> Any:
     return importlib.import_module(f"aligndraw.kernels.{module}")
 
 
+def is_plain(tensors: Sequence[Tensor]) -> bool:
+    """Whether no compiler, transform, mode or subclass is to see a call with these tensors, and all lie on the CPU."""
+    return (
+        not torch.compiler.is_compiling()
+        and not _autograd.is_transformed()
+        and not torch._C._len_torch_dispatch_stack()
+        and all(type(t) in (Tensor, torch.nn.Parameter) and t.is_cpu for t in tensors)
+    )
+
+
 def compute_dtype(tensor: Tensor) -> torch.dtype:
     """The dtype of the arithmetic: float64 for float64, float32 for everything else."""
     return torch.float64 if tensor.dtype == torch.float64 else torch.float32

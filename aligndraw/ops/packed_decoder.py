@@ -12,7 +12,7 @@ from aligndraw.backends import backend_for
 from aligndraw.ops import _autograd
 from aligndraw.ops._decoder import DecoderWeights
 from aligndraw.ops._fields import results_schema, schema
-from aligndraw.ops._op import define_kernel
+from aligndraw.ops._op import define_kernel, is_plain
 from aligndraw.ops.unroll_prior import Drawn, Inputs, Results, drawn, unroll_prior
 
 # Its one kernel is C++'s, for the CPU.
@@ -60,7 +60,8 @@ class PackedDecoder:
             decoder: makes the weights.
         """
         inputs = (canvas, words, noise, *sources) if keys is None else (canvas, words, keys, noise, *sources)
-        if not _is_plain(inputs):
+        plain = is_plain(inputs) and backend_for("unroll_prior", "cpu") == "cpp"
+        if not plain or _autograd.requires_grad(inputs):
             return unroll_prior(canvas, words, keys, lengths, noise, decoder(), write_size)
         with torch.no_grad(), torch._C._AutoDispatchBelowAutograd():
             key = torch.ops.aligndraw.fingerprint(sources), torch.get_num_threads()
@@ -72,15 +73,3 @@ class PackedDecoder:
                 )
                 self._kept = kept = _Kept(key, weights, packed)
             return drawn(_packed(canvas, words, keys, lengths, noise, *kept.weights, write_size, kept.packed), keys)
-
-
-def _is_plain(tensors: Sequence[Tensor]) -> bool:
-    """Whether nothing but the C++ kernel is to see a call: no gradient, compiler, transform, mode or other device."""
-    return (
-        not torch.compiler.is_compiling()
-        and not _autograd.is_transformed()
-        and not torch._C._len_torch_dispatch_stack()
-        and all(type(t) in (Tensor, torch.nn.Parameter) and t.is_cpu for t in tensors)
-        and not _autograd.requires_grad(tensors)
-        and backend_for("unroll_prior", "cpu") == "cpp"
-    )

@@ -30,10 +30,13 @@ void multiply_share(Matrix<Sum<Number>> result, Matrix<const Sum<Number>> left,
     const auto block = left_block(left, k, depth, right.rounded(), workspace.data());
     for (int64_t panel = begin; panel < end; ++panel) {
       const int64_t column = right.first_row(panel), strips = right.strips(panel);
+      const int64_t next = panel + 1 < end ? panel + 1 : panel,
+                    next_k = next > panel ? k : k + depth;
       kernels.of_strips[strips]({block.data, block.row_stride, block.col_stride, left.rows,
                                  right.at(panel, k), depth, result.data + column, result.row_stride,
                                  std::min(strips * strip, result.columns - column),
-                                 accumulate || b > 0});
+                                 accumulate || b > 0, right.at(next, next_k),
+                                 right.at(next, k + depth)});
     }
   }
   if (right.depth() == 0 && !accumulate && share.number == 0)

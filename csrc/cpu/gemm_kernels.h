@@ -44,8 +44,9 @@ struct PanelProduct {
   int64_t depth;        // of k
   Sum<Number>* result;  // [rows, columns]
   int64_t result_stride;
-  int64_t columns;  // may end within the last strip
-  bool accumulate;  // to the result; else replaces it
+  int64_t columns;                // may end within the last strip
+  bool accumulate;                // to the result; else replaces it
+  const Number *next, *next_end;  // the panel that follows, to fetch into the cache; may be empty
 };
 
 template <class Number>

@@ -15,6 +15,14 @@ void add_row(double* row, const double* other, int64_t n);
 ALIGNDRAW_HAS_CLONES void tanh_row(float* row, int64_t n);
 void tanh_row(double* row, int64_t n);
 
+// Brings a row into the core's cache while other work goes on. It may lie behind the end of an
+// array.
+template <class T>
+void fetch_row(const T* row, int64_t n) {
+  constexpr int64_t line = 64 / sizeof(T);
+  for (int64_t j = 0; j < n; j += line) __builtin_prefetch(row + j, 0, 2);
+}
+
 // Rows of a batch that go through a loop together. One thread takes them, or all threads with a
 // barrier after each stage.
 template <class Workspace>

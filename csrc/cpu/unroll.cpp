@@ -128,6 +128,10 @@ void run_forward(const Arguments<T>& in, const UnrollOutputs<T>& out) {
                *const decoder_c = out.decoder_c + row * s.decoder;
       part.each([&](ForwardWorkspace<T>& workspace, int64_t b) {
         const T* const outputs = finish_heads(t, b);
+        // The next row's pictures, which come from far.
+        fetch_row(in.image + (b + 1) * volume, volume);
+        for (int64_t i = std::max<int64_t>(0, t - 1); i <= t; ++i)
+          fetch_row(out.canvases + (i * batch + b + 1) * volume, volume);
         const T* const canvas = write_canvas(workspace, t, b, outputs);
         T* const input = encoder_in + b * s.encoder_in();
         forward_row(workspace.read, {in.image + b * volume, canvas, outputs + s.read_window_at()},
@@ -284,7 +288,12 @@ void run_backward(const Arguments<T>& in, const UnrollTape<T>& tape,
                *const decoder_in = d_decoder_in + row * s.decoder_in(),
                *const decoder_gates = d_decoder_gates + row * 4 * s.decoder;
       part.each([&](BackwardWorkspace<T>& workspace, int64_t b) {
-        if (t + 1 < steps) read_backward_at(workspace, t + 1, b);
+        if (t + 1 < steps) {
+          // The next row's pictures, which come from far.
+          fetch_row(in.image + (b + 1) * volume, volume);
+          fetch_row(tape.canvases + ((t + 1) * batch + b + 1) * volume, volume);
+          read_backward_at(workspace, t + 1, b);
+        }
         write_backward_at(workspace, t, b);
       });
       const auto d_h = part.of(d_h_dec.data(), s.decoder);

@@ -10,7 +10,7 @@ using namespace aligndraw::cpu;
     gemm_kernels<Number>(Isa(isa)).of_strips[strips](                                           \
         {static_cast<const Number*>(left), row_stride, col_stride, rows,                        \
          static_cast<const Number*>(panel), depth, static_cast<Sum<Number>*>(result),           \
-         result_stride, columns, accumulate});                                                  \
+         result_stride, columns, accumulate, nullptr, nullptr});                                \
   }                                                                                             \
   extern "C" int64_t name##_strips(int64_t isa) {                                               \
     return gemm_kernels<Number>(Isa(isa)).max_strips;                                           \

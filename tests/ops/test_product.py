@@ -125,3 +125,34 @@ def test_the_environment_cannot_force_what_is_not_there(tmp_path):
         says = f"is {missing}, which this machine lacks: it has {ISAS[best]}, unset ALIGNDRAW_ISA to use it"
     done = in_process(tmp_path, missing, "aligndraw.backends.served_isa()")
     assert done.stderr.splitlines()[-1] == f"RuntimeError: ALIGNDRAW_ISA {says}"
+
+
+def test_linear_has_all_derivatives():
+    """First and second ones are products too; forward mode, transforms and autocast get PyTorch's."""
+    torch.manual_seed(0)
+    inputs, weight = (torch.randn(s, dtype=torch.float64).requires_grad_() for s in ((2, 3, 5), (4, 5)))
+    assert torch.equal(ops.linear(inputs[:0], weight), torch.empty(0, 3, 4, dtype=torch.float64))
+    torch.testing.assert_close(ops.linear(inputs, weight), inputs @ weight.mT, rtol=1e-14, atol=1e-14)
+    assert torch.autograd.gradcheck(ops.linear, (inputs, weight), check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(ops.linear, (inputs, weight))
+    stacked = torch.func.vmap(ops.linear, (0, None))(inputs, weight)
+    torch.testing.assert_close(stacked, inputs @ weight.mT, rtol=1e-14, atol=1e-14)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert ops.linear(inputs.float(), weight.float()).dtype == torch.bfloat16
+
+
+def test_linear_and_its_gradients_have_the_same_bits_on_any_number_of_threads():
+    torch.manual_seed(0)
+    inputs, weight, grad = (torch.randn(s) for s in ((130, 12, 70), (90, 70), (130, 12, 90)))
+    inputs.requires_grad_(), weight.requires_grad_()
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            result = ops.linear(inputs, weight)
+            found.append([result, *torch.autograd.grad(result, (inputs, weight), grad)])
+    finally:
+        torch.set_num_threads(before)
+    for other in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+    assert torch.equal(ops.linear(inputs[7:8], weight), found[0][0][7:8])
