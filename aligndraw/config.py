@@ -109,6 +109,12 @@ class AlignDRAWConfig(ModelConfig):
         "pixels from the first to the last filter of both grids, with sigma half the spacing; 0 for windows whose size "
         "depends on the state at each step, as in the paper",
     )
+    read_window: str = setting(
+        "own",
+        "window of the glimpse: own, from a head of its own, as in the paper; or write, the window of the last write "
+        "with the intensity e, so that the glimpse cannot part from the drawing",
+        ("own", "write"),
+    )
     encoder_units: int = setting(300, "units of the inference LSTM")
     decoder_units: int = setting(300, "n, units of the generative LSTM")
     latent_units: int = setting(150, "size of the latent z of a step")

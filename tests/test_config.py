@@ -82,6 +82,7 @@ def test_every_field_explains_itself():
         (AlignDRAWConfig, {"window_span": -1.0}, "window_span must not be negative, got -1.0"),
         (AlignDRAWConfig, {"window_span": 9.0, "read_size": 1}, "window_span must be 0 for a grid of one filter"),
         (AlignDRAWConfig, {"window_span": 9.0, "image_size": (1, 1)}, "or an image of one pixel, got 9.0"),
+        (AlignDRAWConfig, {"read_window": "read"}, "read_window must be one of own, write, got 'read'"),
         (AlignDRAWConfig, {"word_values": "ids"}, "word_values must be one of states, embeddings, got 'ids'"),
         (
             AlignDRAWConfig,

@@ -65,7 +65,7 @@ class AlignDRAW(Model):
         span = c.window_span / max(1, side - 1)
         self.align = WordAttention(c.decoder_units, words, c.align_units) if c.align else None
         self.values = WordEmbedding(c.vocabulary_size, words) if c.word_values == "embeddings" else None
-        self.read = GlimpseRead(c.decoder_units, c.read_size, c.conventions, span, side)
+        self.read = GlimpseRead(c.decoder_units, c.read_size, c.conventions, span, side, c.read_window == "own")
         self.encoder = LSTMCell(glimpse + c.decoder_units, c.encoder_units)
         self.posterior = Posterior(c.encoder_units, c.latent_units)
         self.prior = Prior(c.decoder_units, c.latent_units)
@@ -108,7 +108,7 @@ class AlignDRAW(Model):
         if image is None or encoder is None:
             z = state.mu + state.log_sigma.exp() * noise  # Eq. 1
         else:
-            glimpse, read_window = self.read(h_dec, image, state.canvas)  # Eq. 10, 11
+            glimpse, read_window = self.read(h_dec, image, state.canvas, self.write.window)  # Eq. 10, 11
             encoder = self.encoder(torch.cat([glimpse.flatten(1), h_dec], 1), encoder)  # Eq. 12
             mu, log_sigma = self.posterior(encoder[0])  # Eq. 13
             z, kl, log_ratio = ops.latent(mu, log_sigma, state.mu, state.log_sigma, noise)
@@ -194,7 +194,6 @@ class AlignDRAW(Model):
         read, posterior, prior, write, align = self.read, self.posterior, self.prior, self.write, self.align
         parts: list[tuple[str, nn.Module, type[nn.Module]]] = [
             ("read", read, GlimpseRead),
-            ("read.window", read.window, WindowHead),
             ("encoder", self.encoder, LSTMCell),
             ("posterior", posterior, Posterior),
             ("posterior.mu", posterior.mu, Head),
@@ -206,6 +205,8 @@ class AlignDRAW(Model):
             ("write.window", write.window, WindowHead),
             ("write.patch", write.patch, nn.Linear),
         ]
+        if read.window is not None:
+            parts.append(("read.window", read.window, WindowHead))
         if align is not None:
             parts += [("align", align, WordAttention), ("align.query", align.query, nn.Linear)]
         return parts
@@ -235,16 +236,17 @@ class AlignDRAW(Model):
     def _decoder_sources(self) -> list[Tensor]:
         """Returns the parameters that `_decoder_weights` reads."""
         write, align = self.write, self.align
-        parts: list[nn.Module] = [] if align is None else [align, align.query]
+        parts: list[nn.Module | None] = [] if align is None else [align, align.query]
         parts += [self.decoder, self.prior.mu_log_sigma, write.patch, write.window, self.read.window]
-        return [parameter for part in parts for parameter in part._parameters.values() if parameter is not None]
+        held = [part._parameters.values() for part in parts if part is not None]
+        return [parameter for parameters in held for parameter in parameters if parameter is not None]
 
     def _decoder_weights(self) -> ops.DecoderWeights:
         decoder, align = self.decoder, self.align
         linear: list[nn.Linear] = [] if align is None else [align.query]
         linear += [self.prior.mu_log_sigma, self.write.patch]
         heads: list[tuple[Tensor, Tensor]] = [(head.weight, head.bias) for head in linear]
-        heads += [self.write.window.affine(), self.read.window.affine()]
+        heads += [self.write.window.affine(), self.read.affine(self.write.window)]
         return ops.DecoderWeights(
             decoder.weight_ih,
             decoder.weight_hh,

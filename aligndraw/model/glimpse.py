@@ -67,16 +67,41 @@ class GlimpseRead(nn.Module):
         size: p.
         conventions: "paper", or "released" for the window grid of the authors' released code.
         span, side: as for `WindowHead`.
+        own: whether the window has a head of its own. Else it is that of the last write with log γ = 1.
     """
 
-    def __init__(self, units: int, size: int, conventions: str = "paper", span: float = 0.0, side: int = 1) -> None:
+    def __init__(
+        self, units: int, size: int, conventions: str = "paper", span: float = 0.0, side: int = 1, own: bool = True
+    ) -> None:
         super().__init__()
         self.size, self.conventions = size, conventions
-        self.window = WindowHead(units, size, span, side)
+        self.window = WindowHead(units, size, span, side) if own else None
 
-    def forward(self, h: Tensor, image: Tensor, canvas: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """h [B, n], image and canvas [B, C, H, W] -> glimpse [B, C or 2C, p, p], window [B, 5]."""
-        window = self.window(h)
+    def affine(self, write: WindowHead) -> tuple[Tensor, Tensor]:
+        """Returns weight [5, n] and bias [5] of the window, given the head of the write window."""
+        if self.window is not None:
+            return self.window.affine()
+        weight, bias = write.affine()
+        return (
+            torch.cat([weight[:4], weight.new_zeros(1, weight.shape[1])]),
+            torch.cat([bias[:4], bias.new_ones(1)]),
+        )
+
+    def forward(
+        self, h: Tensor, image: Tensor, canvas: Tensor | None = None, write: WindowHead | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """h [B, n], image and canvas [B, C, H, W] -> glimpse [B, C or 2C, p, p], window [B, 5].
+
+        Raises:
+            ValueError: the window is that of the last write, and its head `write` is not given.
+        """
+        if self.window is not None:
+            window = self.window(h)
+        elif write is not None:
+            written = write(h)
+            window = torch.cat([written[:, :4], torch.ones_like(written[:, 4:])], 1)
+        else:
+            raise ValueError("write must be the head of the write window where the glimpse has none of its own")
         if self.conventions == "released":
             window = released_window(window, self.size, *image.shape[-2:])
         return ops.read(image, window, self.size, canvas), window

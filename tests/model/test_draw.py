@@ -120,6 +120,22 @@ def test_windows_of_a_fixed_size(tiny, batch):
     assert (model.write.window.weight.grad.abs().sum(1) > 0).all()
 
 
+@pytest.mark.parametrize("window_span", [0.0, 4.0])
+def test_the_glimpse_goes_through_the_window_of_the_last_write(tiny, batch, window_span):
+    """With `read_window="write"`, but for its intensity e; first through that of h_0. There is no head to learn."""
+    model = tiny(read_window="write", window_span=window_span)
+    assert not [name for name, _ in model.named_parameters() if name.startswith("read.")]
+    images, captions, lengths = batch
+    state, caption = model.initial_state(3), model.encode_captions(captions, lengths)
+    last = model.write.window(state.decoder[0])
+    for epsilon in torch.randn(3, 4, 5, dtype=torch.float64).unbind(1):
+        state, step = model.step(caption, state, epsilon, images)
+        assert torch.equal(step.read_window[:, :4], last[:, :4])
+        torch.testing.assert_close(step.read_window[:, 4].exp(), torch.full((3,), math.e, dtype=torch.float64))
+        last = step.write_window
+    assert (last[:, 4] != 1).all()
+
+
 def test_the_value_of_a_word_is_its_own(tiny, batch):
     """With embeddings other words change where is attended to and not what is read; with states both."""
     _, captions, lengths = batch
@@ -140,6 +156,7 @@ def test_a_model_from_before_there_were_these_fields(tiny):
     """Its configuration says nothing of values and windows: the same parameters, by name and shape."""
     earlier = tiny().config.to_dict()
     assert (earlier.pop("word_values"), earlier.pop("window_span")) == ("states", 0.0)
+    assert earlier.pop("read_window") == "own"
     again = AlignDRAW(AlignDRAWConfig.from_dict(earlier))
     assert {n: p.shape for n, p in again.named_parameters()} == {n: p.shape for n, p in tiny().named_parameters()}
     assert "values.words" not in dict(again.named_parameters())

@@ -31,6 +31,8 @@ KINDS = {
     "noalign": {"align": False},
     "embeddings": {"word_values": "embeddings"},
     "fixed windows": {"window_span": 4.0},
+    "one window": {"read_window": "write"},
+    "one window, fixed": {"read_window": "write", "window_span": 4.0},
     "colour, gaussian": {"channels": 3, "likelihood": "gaussian", "observation_variance": 0.3},
 }
 
