@@ -33,7 +33,7 @@ def build(offers: Mapping[str, Offer]) -> gr.Blocks:
 
     with gr.Blocks(title="aligndraw", analytics_enabled=False) as page:
         gr.Markdown("# aligndraw\nType a caption and watch it being drawn. The frame is the window of the step; the "
-                    "brighter a word, the more the step attends to it.")  # fmt: skip
+                    "stronger a word's colour, the more the step attends to it.")  # fmt: skip
         model = gr.Radio(list(offers), value=first.name, label="Model", visible=len(offers) > 1)
         with gr.Row():
             caption = gr.Textbox(label="Caption", elem_id="caption", autofocus=True)

@@ -102,9 +102,12 @@ def test_a_caption_unlike_those_of_training_has_a_remark(scenes, tmp_path):
     pipeline.save_pretrained(tmp_path / "mine")
     offers = {"mine": Offer.of(str(tmp_path / "mine"))}
     assert 'class="remark"' not in answer(offers, "mine", [BIRD], 0, False)
+    backwards = " ".join(reversed(BIRD.split()))
     with pytest.warns(CaptionWarning):
-        html = answer(offers, "mine", [BIRD.replace("yellow", "small")], 0, False)
-    assert 'of which none has "small" after "small"' in text(html.split('class="remark"')[1])
+        html = answer(offers, "mine", [BIRD, backwards], 0, False)
+    (remark,) = re.findall(r'<p class="remark">([^<]*)</p>', html)
+    assert unescape(remark) == pipeline.remark(backwards)
+    assert f'caption "{backwards}" is worded unlike the training captions' in unescape(remark)
 
 
 def test_a_folder_without_card(scenes, tmp_path):
