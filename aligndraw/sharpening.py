@@ -25,7 +25,7 @@ from aligndraw.lapgan.sharpen import Sharpener
 from aligndraw.model import has_bound
 from aligndraw.model.lapgan import LAPGAN
 from aligndraw.pipelines import Pipeline
-from aligndraw.pipelines.shipped import DEFAULT_MODEL
+from aligndraw.pipelines.shipped import noted_model
 from aligndraw.text.sentences import SentenceEncoder, open_encoder
 from aligndraw.training.adversarial import LAPGANRun, PyramidTrainer, SharpenerRun, SharpenerTrainer
 from aligndraw.training.reconstructions import reconstruct
@@ -70,7 +70,7 @@ class AdversarialSetup(TrainingSetup):
         self.reconstructs = isinstance(recipe, SharpeningConfig) and recipe.coarse == "reconstructions"
         self.pipeline = None
         if reads or self.reconstructs:
-            self.pipeline = Pipeline.from_pretrained(settings["drawn_by"] or DEFAULT_MODEL, device, sharpen=False)
+            self.pipeline = Pipeline.from_pretrained(noted_model(settings["drawn_by"]), device, sharpen=False)
         self.encoder: SentenceEncoder
         if self.pipeline is not None and reads:
             language = self.pipeline.model.language

@@ -12,8 +12,8 @@ from aligndraw.pipelines.storage import read_reader
 from aligndraw.text import CaptionError, Vocabulary
 
 
-def shipped_model_for(captions: Mapping[int, str], file: Path | None) -> tuple[str, str]:
-    """Returns the name of the model that ships and reads all captions, and a line that says so.
+def shipped_model_for(captions: Mapping[int, str], file: Path | None) -> tuple[Path, str]:
+    """Returns the folder of the model that ships and reads all captions, and a line that says so.
 
     Of several, the one whose training captions are worded most like them.
 
@@ -43,7 +43,7 @@ def shipped_model_for(captions: Mapping[int, str], file: Path | None) -> tuple[s
     if not unlike:
         raise Failure("no model that ships knows all words of the captions", status=2, hints=hints)
     chosen = min(unlike, key=lambda name: unlike[name])
-    return chosen, f"drawn by the model {chosen}, which ships: {draws[chosen]}"
+    return models[chosen], f"drawn by the model {chosen}, which ships: {draws[chosen]}"
 
 
 def quoted(captions: Sequence[str]) -> str:

@@ -43,7 +43,7 @@ def _run(arguments: argparse.Namespace) -> int:
     except ImportError as error:
         raise Failure(f'the page needs Gradio: pip install "aligndraw[demo]" ({error})') from error
     describe_backends(arguments.device)
-    sources = [arguments.model] if arguments.model else list(shipped_models())
+    sources = list(shipped_models().values()) if arguments.model is None else [arguments.model]
     if not sources:
         raise Failure(NONE_SHIPS)
     with failing(ValueError, FileNotFoundError):

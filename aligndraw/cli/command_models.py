@@ -40,16 +40,16 @@ def _run(arguments: argparse.Namespace) -> int:
     for name, card in cards.items():
         tell(f"{name}: {card.draws}; {size_of(models[name])}", *(f'  "{caption}"' for caption in card.captions))
     if arguments.o is not None:
-        _write_sheet(arguments.o, cards, arguments.seed)
+        _write_sheet(arguments.o, models, cards, arguments.seed)
         tell(f"wrote {arguments.o}: a picture of each caption, seed {arguments.seed}")
     return 0
 
 
-def _write_sheet(path: Path, cards: dict[str, Card], seed: int) -> None:
+def _write_sheet(path: Path, models: dict[str, Path], cards: dict[str, Card], seed: int) -> None:
     blocks: list[Captioned] = []
     for name, card in cards.items():
         with failing(ValueError):
-            pipeline = Pipeline.from_pretrained(name)
+            pipeline = Pipeline.from_pretrained(models[name])
         for caption in card.captions:
             drawing = draw_one_by_one(pipeline, [caption], seed=seed)
             blocks.append(Captioned(caption, drawing.arrays(), name))

@@ -97,11 +97,9 @@ def _run(arguments: argparse.Namespace) -> int:
     check_files({"-o": arguments.o, "--animate": arguments.animate, "--attention": arguments.attention})
     describe_backends(arguments.device)
     tell_quotes(arguments.captions)
-    chosen = ""
-    if arguments.model is None:
-        arguments.model, chosen = shipped_model_for(lines, file)
+    default, chosen = shipped_model_for(lines, file) if arguments.model is None else (None, "")
     with failing(ValueError, FileNotFoundError):
-        pipeline = open_pipeline(arguments, sharpen=arguments.sharpen is None)
+        pipeline = open_pipeline(arguments, sharpen=arguments.sharpen is None, default=default)
         if arguments.sharpen is not None:
             pipeline = pipeline.with_sharpener(arguments.sharpen)
     check_readable(pipeline.reader, lines.items(), file)

@@ -13,7 +13,7 @@ from PIL import Image
 
 import aligndraw
 from aligndraw.cli.failure import Failure, failing
-from aligndraw.cli.options import add_device, add_model, add_sentences
+from aligndraw.cli.options import add_device, add_model, add_sentences, model_source
 from aligndraw.cli.outputs import check_file, writing
 from aligndraw.cli.telling import tell
 from aligndraw.data.image_pixels import ImageError, read_levels, suppress_pillow_warnings
@@ -22,7 +22,6 @@ from aligndraw.lapgan.captioned import CaptionedSharpener
 from aligndraw.lapgan.examples import ArchivedExamples
 from aligndraw.pipelines import Pipeline
 from aligndraw.pipelines.pipeline import shape_text
-from aligndraw.pipelines.shipped import DEFAULT_MODEL
 from aligndraw.text import CaptionError
 from aligndraw.training.precision import resolve_precision
 from aligndraw.viz import save_png
@@ -92,7 +91,7 @@ def _run(arguments: argparse.Namespace) -> int:
         raise Failure("--caption TEXT must be given with a .png file, and with no other", status=2)
     check_file(arguments.o)
     with failing(ValueError, FileNotFoundError):
-        pipeline = Pipeline.from_pretrained(arguments.model or DEFAULT_MODEL, arguments.device, sharpen=False)
+        pipeline = Pipeline.from_pretrained(model_source(arguments), arguments.device, sharpen=False)
         sharpen = CaptionedSharpener.load(
             arguments.sharpener,
             pipeline.model.language,

@@ -12,11 +12,12 @@ from typing import Any, TypeVar
 from aligndraw.arguments import SEEDS, int_fault, real_fault
 from aligndraw.backends import backend_for
 from aligndraw.cli.failure import failing
+from aligndraw.cli.telling import tell
 from aligndraw.data.sets import VALIDATION_SIZE
 from aligndraw.info import device_fault
 from aligndraw.ops import OPS
 from aligndraw.pipelines import Pipeline
-from aligndraw.pipelines.shipped import DEFAULT_MODEL
+from aligndraw.pipelines.shipped import DEFAULT_MODEL, SOURCE_RULE, default_model, find_model, shipped_models
 from aligndraw.settings import Config
 from aligndraw.text.sentences import KINDS
 
@@ -103,20 +104,46 @@ def add_model(parser: argparse.ArgumentParser, default: str = DEFAULT_MODEL) -> 
     """Adds --model, as for `Pipeline.from_pretrained`; `default` says in the help what is taken without it."""
     parser.add_argument(
         "--model",
+        type=_model_source,
         metavar="MODEL",
         help=f"folder of a model; name of a model that ships (`aligndraw models`); or OWNER/NAME on the Hugging Face "
         f"hub [{default}]",
     )
 
 
-def open_pipeline(arguments: argparse.Namespace, sharpen: bool = False) -> Pipeline:
-    """Returns the model of --model, by default `DEFAULT_MODEL`, with --sentences, on --device.
+def _model_source(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError(f"{SOURCE_RULE}, got {text!r}")
+    return text
+
+
+def model_source(arguments: argparse.Namespace) -> str | Path:
+    """Returns the source of --model, by default the folder of the default model.
+
+    One line tells of a folder in the working directory that comes before a model that ships.
+
+    Raises:
+        FileNotFoundError: the default model does not ship with this installation.
+    """
+    name: str | None = arguments.model
+    if name is None:
+        return default_model()
+    shipped = shipped_models()
+    if name in shipped and find_model(name) != shipped[name]:
+        tell(f"--model {name} is the folder {Path(name).absolute()}, not the model that ships", error=True)
+    return name
+
+
+def open_pipeline(arguments: argparse.Namespace, sharpen: bool = False, default: Path | None = None) -> Pipeline:
+    """Returns the model of --model, with --sentences, on --device.
 
     Args:
         sharpen: as for `Pipeline.from_pretrained`.
+        default: the folder of the model, where there is no --model; None for that of the default model.
     """
     sentences, device = getattr(arguments, "sentences", None), getattr(arguments, "device", "cpu")
-    return Pipeline.from_pretrained(arguments.model or DEFAULT_MODEL, device, sentences=sentences, sharpen=sharpen)
+    source = default or model_source(arguments)
+    return Pipeline.from_pretrained(source, device, sentences=sentences, sharpen=sharpen)
 
 
 def add_sentences(

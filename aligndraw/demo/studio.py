@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from html import escape
+from pathlib import Path
 
 from aligndraw.demo.figure import drawing_figure
 from aligndraw.pipelines import Drawing, Pipeline
@@ -35,7 +36,7 @@ class Offer:
     card: Card
 
     @classmethod
-    def of(cls, source: str, device: str = "cpu") -> Offer:
+    def of(cls, source: str | Path, device: str = "cpu") -> Offer:
         """Returns the model of a source.
 
         Args:

@@ -16,6 +16,7 @@ SHIPPED = Path(aligndraw.__file__).parent / "weights"  # each folder with a card
 DEFAULT_MODEL = "mnist"
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+SOURCE_RULE = "must be a folder, a model that ships or OWNER/NAME"
 NONE_SHIPS = (
     "no trained model ships with this installation: run `aligndraw train mnist`, then name its folder (--model DIR)"
 )
@@ -24,6 +25,18 @@ NONE_SHIPS = (
 def shipped_models() -> dict[str, Path]:
     """Returns the folders of the models that ship, by name."""
     return {card.parent.name: card.parent for card in sorted(SHIPPED.glob(f"*/{CARD}"))}
+
+
+def default_model() -> Path:
+    """Returns the folder of the model that ships and is taken where none is named, whatever lies in this directory.
+
+    Raises:
+        FileNotFoundError: it does not ship with this installation.
+    """
+    models = shipped_models()
+    if DEFAULT_MODEL not in models:
+        raise FileNotFoundError(NONE_SHIPS if not models else f"the model {DEFAULT_MODEL} does not ship: name another")
+    return models[DEFAULT_MODEL]
 
 
 def find_model(source: str | Path, *, revision: str | None = None, token: str | None = None) -> Path:
@@ -39,7 +52,10 @@ def find_model(source: str | Path, *, revision: str | None = None, token: str | 
     Raises:
         FileNotFoundError: there is no such model.
         OSError: the hub cannot be read.
+        ValueError: the source is neither text nor a path, or is empty.
     """
+    if not isinstance(source, (str, Path)) or source == "":
+        raise ValueError(f"source {SOURCE_RULE}, got {source!r}")
     folder = Path(source)
     if _holds_model(folder):
         return folder
@@ -56,8 +72,19 @@ def find_model(source: str | Path, *, revision: str | None = None, token: str | 
 
 
 def lasting_name(source: str) -> str:
-    """Returns a name under which `find_model` finds a model again from another working directory."""
+    """Returns a name under which `noted_model` finds a model again from another working directory."""
     return os.path.abspath(source) if _holds_model(Path(source)) else source
+
+
+def noted_model(name: str | None) -> str | Path:
+    """Returns the source of a model of which `lasting_name` gave the name; for None, the default model.
+
+    The name of a model that ships means this model, though a folder of the name may lie in this working directory.
+
+    Raises:
+        FileNotFoundError: the default model does not ship with this installation.
+    """
+    return default_model() if name is None else shipped_models().get(name, name)
 
 
 def model_name(source: str | Path, folder: Path) -> str:

@@ -263,3 +263,25 @@ def test_unknown_words(command, tmp_path):
     )
     status, _, err = command("figures", "attention", "--caption", "a cat", "-o", tmp_path / "out.png", *given[:2])
     assert status == 0 and err.count("\n") == 1 and 'unknown word "cat"' in err
+
+
+def test_a_folder_with_the_name_of_a_model_that_ships(command, model, scenes, ship, tmp_path, monkeypatch):
+    """Without --model the model that ships draws. With its name the folder does, which one line tells."""
+    ship(mnist=model)
+    monkeypatch.chdir(tmp_path)
+    Pipeline.from_pretrained(scenes).save_pretrained("mnist")
+    status, _, err = command("sample", SEVEN, "-n", 1)
+    assert (status, err) == (
+        0,
+        "drawn by the model mnist, which ships: one or two handwritten digits at named places\n",
+    )
+    assert Image.open("out.png").text["Model"] == "shipped mnist"
+    status, _, err = command("sample", "a red bus on the road", "-n", 1, "--model", "mnist")
+    assert (status, err) == (0, f"--model mnist is the folder {tmp_path / 'mnist'}, not the model that ships\n")
+    assert Image.open("out.png").text["Model"] == "mnist"
+
+
+def test_an_empty_name_of_a_model(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, _, err = command("sample", SEVEN, "--model", "")
+    assert status == 2 and "argument --model: must be a folder, a model that ships or OWNER/NAME, got ''" in err

@@ -13,7 +13,14 @@ from aligndraw import Pipeline
 from aligndraw.data import VOCABULARY, MNISTCaptions, load_digits
 from aligndraw.evaluation.bound import estimate_bound
 from aligndraw.model.saved import load_model, save_model
-from aligndraw.pipelines.shipped import SHIPPED, find_model, lasting_name, shipped_models
+from aligndraw.pipelines.shipped import (
+    SHIPPED,
+    default_model,
+    find_model,
+    lasting_name,
+    noted_model,
+    shipped_models,
+)
 from aligndraw.text import CaptionError, Vocabulary
 
 SEVEN, BUS = "the digit seven is at the top left of the image", "a red bus on the road"
@@ -252,3 +259,16 @@ def test_the_real_hub_package_without_a_network(monkeypatch, tmp_path):
     with pytest.raises(OSError, match="cannot read me/none from the Hugging Face hub: .") as raised:
         Pipeline.from_pretrained("me/none")
     assert "\n" not in str(raised.value)
+
+
+def test_the_default_model_is_the_one_that_ships(pipeline, tmp_path, monkeypatch):
+    """Whatever lies in the working directory; a note of it names the same model from every directory."""
+    monkeypatch.chdir(tmp_path)
+    pipeline.save_pretrained("mnist")
+    shipped = Pipeline.from_pretrained(default_model())
+    assert default_model() == SHIPPED / "mnist" and shipped.name == "shipped mnist"
+    assert noted_model(None) == noted_model("mnist") == SHIPPED / "mnist"
+    assert noted_model(lasting_name("mnist")) == str(tmp_path / "mnist") and noted_model("me/model") == "me/model"
+    monkeypatch.setattr("aligndraw.pipelines.shipped.SHIPPED", tmp_path / "none")
+    with pytest.raises(FileNotFoundError, match="^no trained model ships with this installation"):
+        default_model()

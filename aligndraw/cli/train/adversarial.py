@@ -57,7 +57,7 @@ class AdversarialJob(job.SetupJob):
         settings = {
             "data": os.path.abspath(arguments.data),
             "sentences": absolute_specification(arguments.sentences or "caption"),
-            "drawn_by": arguments.model and lasting_name(arguments.model),
+            "drawn_by": None if arguments.model is None else lasting_name(arguments.model),
             "seed": arguments.seed,
         }
         return settings, arguments.preset or cls.preset(arguments.data)

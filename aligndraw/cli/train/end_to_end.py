@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from aligndraw.cli.failure import Failure, failing
-from aligndraw.cli.options import add_config, add_model, add_validation_size, apply_overrides, float_at_least
+from aligndraw.cli.options import (
+    add_config,
+    add_model,
+    add_validation_size,
+    apply_overrides,
+    float_at_least,
+    model_source,
+)
 from aligndraw.cli.train import job
 from aligndraw.cli.train.drawing import begins
 from aligndraw.config import EndToEndConfig, RefinedConfig
@@ -57,7 +64,7 @@ def _new(arguments: argparse.Namespace, stack: ExitStack) -> Job:
     size = arguments.validation_size or VALIDATION_SIZE
     epsilon = RefinedConfig.epsilon if arguments.epsilon is None else arguments.epsilon
     with failing(FileNotFoundError):
-        pipeline = Pipeline.from_pretrained(arguments.model or DEFAULT_MODEL, sharpen=False)
+        pipeline = Pipeline.from_pretrained(model_source(arguments), sharpen=False)
         start = joined(pipeline, arguments.sharpener, epsilon)
         given = arguments.data and open_data_set("captioned", arguments.data, size)
         data = given or training_data(pipeline.notes, size)
@@ -72,7 +79,7 @@ def _new(arguments: argparse.Namespace, stack: ExitStack) -> Job:
         start=start,
         vocabulary=pipeline.vocabulary if start.language is not None else None,
         begun={
-            "model": lasting_name(arguments.model or DEFAULT_MODEL),
+            "model": DEFAULT_MODEL if arguments.model is None else lasting_name(arguments.model),
             "sharpener": os.path.abspath(arguments.sharpener),
         },
     )
