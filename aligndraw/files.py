@@ -64,6 +64,37 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def atomic_update(folder: Path, names: Iterable[str]) -> Iterator[Path]:
+    """Yields a folder for new files, which replace those of these names in `folder` when the block ends without error.
+
+    An old file goes even where there is no new one of its name. Other files of `folder` stay. After an error all old
+    files are as they were; after a kill among the replacements, `sweep` restores those that are missing.
+
+    Raises:
+        OSError: the place cannot be written.
+    """
+    with scratch(folder) as place:
+        new, old = place / _NEW, place / _OLD
+        new.mkdir()
+        yield new
+        old.mkdir()
+        moved: list[Path] = []
+        try:
+            for name in names:
+                if (folder / name).exists():
+                    (folder / name).rename(old / name)
+            for path in list(new.iterdir()):
+                path.rename(folder / path.name)
+                moved.append(folder / path.name)
+        except BaseException:
+            for path in moved:
+                path.unlink()
+            for path in old.iterdir():
+                path.rename(folder / path.name)
+            raise
+
+
+@contextmanager
 def scratch(parent: Path) -> Iterator[Path]:
     """Yields a fresh folder in `parent` for unfinished files. The block's end removes it; after a kill, `sweep` does.
 

@@ -20,6 +20,8 @@ from aligndraw.json_files import digest_of, entry, naming, read_json
 _M = TypeVar("_M", bound=nn.Module)
 _S = TypeVar("_S", bound="SavedModule")
 
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # of stored floats
+
 _DIGEST = "record"  # among the metadata of the weights
 
 
@@ -30,7 +32,13 @@ def write_module(
     record: dict[str, Any],
     dtype: torch.dtype | None = None,
 ) -> None:
-    """Writes the weights of a module and its record into files of these names."""
+    """Writes the weights of a module and its record into files of these names.
+
+    Raises:
+        ValueError: the dtype is none of `DTYPES`.
+        OSError: a file cannot be written; each appears whole or not at all.
+    """
+    check_dtype(dtype)
     folder.mkdir(parents=True, exist_ok=True)
     state = {k: v.to(dtype or v.dtype) for k, v in module.state_dict().items()}
     text = json.dumps(record, indent=2) + "\n"
@@ -38,6 +46,12 @@ def write_module(
         save_tensors(path, state, {_DIGEST: _digest(json.loads(text))})
     with atomic_write(folder / names[1]) as path:
         path.write_text(text, encoding="utf-8")
+
+
+def check_dtype(dtype: torch.dtype | None) -> None:
+    """Raises ValueError for a dtype in which no floats are stored; None stands for the module's own."""
+    if dtype is not None and not any(dtype is known for known in DTYPES):
+        raise ValueError(f"dtype must be one of {', '.join(map(str, DTYPES))}, got {dtype!r}")
 
 
 def _digest(record: dict[str, Any]) -> str:

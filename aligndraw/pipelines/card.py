@@ -19,6 +19,7 @@ from aligndraw.model import PictureModel
 CARD, README = "card.json", "README.md"
 
 _FORMAT = "aligndraw card 1"
+_PAGE_BEGINS = ("---", "library_name: aligndraw")
 # What models of the package's own data draw, with captions that training shows.
 KNOWN = {
     "mnist": (
@@ -83,11 +84,20 @@ class Card:
                 raise ValueError("its captions and checksums must be text")
             return cls(entry(record, "draws", str), tuple(captions), sums)
 
-    def check(self, folder: Path) -> None:
-        """Raises FileError for a file of the folder that is not the one of the card."""
+    def check(self, folder: Path, names: Sequence[str]) -> None:
+        """Raises FileError unless the model's files in the folder are those of the card.
+
+        Args:
+            names: of the files that belong to a model, whatever its kind, where they are there.
+        """
+        for name in names:
+            if (folder / name).exists() and name not in self.sha256:
+                raise FileError(f"{folder / CARD} has no checksum of {name}: restore the file")
         for name, wanted in self.sha256.items():
             path = folder / Path(name).name
-            if path.is_file() and _sha256(path) != wanted:
+            if not path.is_file():
+                raise FileError(f"{path} is missing, which {CARD} names: restore the file")
+            if _sha256(path) != wanted:
                 raise FileError(f"{path} is not the one of {CARD}: its SHA-256 is another; restore the file")
 
     def write(self, folder: Path, name: str, facts: Mapping[str, str]) -> None:
@@ -104,7 +114,7 @@ class Card:
                 path.write_text(text, encoding="utf-8")
 
     def _page(self, name: str, facts: Mapping[str, str]) -> Iterator[str]:
-        yield from ("---", "library_name: aligndraw", "pipeline_tag: text-to-image", "---", f"# {name}", "")
+        yield from (*_PAGE_BEGINS, "pipeline_tag: text-to-image", "---", f"# {name}", "")
         yield f"This model draws {self.draws}, from a caption, with [alignDRAW](https://arxiv.org/abs/1511.02793)."
         if self.captions:
             yield from ("", "Captions that work:", "", *(f"- {caption}" for caption in self.captions))
@@ -114,6 +124,11 @@ class Card:
             yield "```"
         yield from ("", "| | |", "|---|---|", *(f"| {what} | {value} |" for what, value in facts.items()))
         yield from ("", "SHA-256:", "", *(f"- {file}: {value}" for file, value in self.sha256.items()))
+
+
+def is_page(path: Path) -> bool:
+    """Returns whether a file is the `README.md` of a card."""
+    return path.read_bytes().splitlines()[: len(_PAGE_BEGINS)] == [line.encode() for line in _PAGE_BEGINS]
 
 
 def size_of(folder: Path) -> str:

@@ -124,15 +124,19 @@ class Pipeline:
         `from_pretrained` reads it, and checks the checksums of the card.
 
         Args:
-            dtype: of the stored floats; None for float32. float16 halves the files.
-            draws: what the model draws, for the card.
+            dtype: of the stored floats, one of `aligndraw.module_files.DTYPES`; None for float32. float16 halves the
+                files.
+            draws: what the model draws, for the card: one line.
             captions: some that work, for the card. By default both are known for models of the package's own data.
 
         Raises:
-            ValueError: the folder holds a training, the parameters do not fit the dtype, a caption cannot be read, or
-                the sharpener is no `CaptionedSharpener`.
-            OSError: a file cannot be written; each appears whole or not at all.
+            ValueError: the folder holds a training or files of other programs in the places of a model's, the
+                parameters do not fit the dtype, a caption cannot be read, an option is no line of text, or the
+                sharpener is no `CaptionedSharpener`.
+            OSError: a file cannot be written. After each of these errors the folder is as it was.
         """
+        if not isinstance(folder, (str, Path)) or folder == "":
+            raise ValueError(f"folder must be a path, got {folder!r}")
         if captions is not None:
             self.reader.encode_batch(check_captions(captions))
         sharpen = self.sharpen

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 
 from aligndraw.data import SentenceReader
-from aligndraw.files import atomic_write
+from aligndraw.files import atomic_update, atomic_write
 from aligndraw.json_files import entry, naming, read_json
 from aligndraw.lapgan import sharpen as sharpener_files
 from aligndraw.lapgan.captioned import sentence_notes
@@ -18,10 +18,13 @@ from aligndraw.lapgan.sharpen import Sharpener
 from aligndraw.model import PictureModel, has_bound, lapgan
 from aligndraw.model.lapgan import LAPGAN
 from aligndraw.model.saved import CONFIG, WEIGHTS, load_model, save_model
-from aligndraw.pipelines.card import CARD, Card, data_name, facts_of
+from aligndraw.module_files import check_dtype
+from aligndraw.pipelines.card import CARD, README, Card, data_name, facts_of, is_page
 from aligndraw.pipelines.reading import open_sentences, with_sentences
 from aligndraw.text import Vocabulary, WordPairs
 from aligndraw.training.run import RUN
+
+MODEL_FILES = (WEIGHTS, CONFIG, *lapgan.NAMES, *sharpener_files.NAMES)
 
 
 class Parts(NamedTuple):
@@ -36,7 +39,7 @@ class Parts(NamedTuple):
 def read_folder(folder: Path, sentences: str | None) -> Parts:
     """Returns the model of a folder, on the CPU; arguments and errors are those of `Pipeline.from_pretrained`."""
     if card := Card.read(folder):
-        card.check(folder)
+        card.check(folder, MODEL_FILES)
     if (folder / lapgan.NAMES[1]).is_file():
         network = LAPGAN.load(folder)
         if sentences is not None and network.language is not None:
@@ -84,22 +87,45 @@ def write_folder(
     captions: Sequence[str] | None,
 ) -> None:
     """Writes a model, its sharpener and their card; arguments and errors are those of `Pipeline.save_pretrained`."""
-    if (folder / RUN).exists():
-        raise ValueError(f"folder must not be that of a training, got {folder}: give another")
+    _check_folder(folder)
+    check_dtype(dtype)
+    if draws is not None and not _is_line(draws):
+        raise ValueError(f"draws must be one line of text, got {draws!r}")
+    captions = None if captions is None else [" ".join(caption.split()) for caption in captions]
     for network in (parts.model, sharpener):
         if dtype and network and not all(p.to(dtype).isfinite().all() for p in network.parameters()):
             raise ValueError(f"dtype must hold the parameters, got {dtype}: some are too large")
-    if folder.exists():
-        (folder / CARD).unlink(missing_ok=True)  # its checksums are about to be wrong
-        for name in sharpener_files.NAMES:
-            (folder / name).unlink(missing_ok=True)  # of an earlier model
-        card = _write_files(folder, parts, sharpener, dtype, draws, captions)
-        card.write(folder, folder.name, facts_of(parts.model, parts.notes))
-        return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(folder) as new:
+    exists = folder.exists()
+    if not exists:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_update(folder, (*MODEL_FILES, README, CARD)) if exists else atomic_write(folder) as new:
         card = _write_files(new, parts, sharpener, dtype, draws, captions)
-        card.write(new, folder.name, facts_of(parts.model, parts.notes))
+        card.write(new, folder.absolute().name, facts_of(parts.model, parts.notes))
+
+
+def _check_folder(folder: Path) -> None:
+    """Raises ValueError for the folder of a training, or with files of other programs in the places of a model's."""
+    if (folder / RUN).exists():
+        raise ValueError(f"folder must not be that of a training, got {folder}: give another")
+    for name, is_own in ((README, is_page), (CONFIG, _is_record), (CARD, _is_record)):
+        if (folder / name).exists() and not is_own(folder / name):
+            raise ValueError(f"folder must not hold a {name} of another program, got {folder}: give another")
+
+
+def _is_record(path: Path) -> bool:
+    """Returns whether a JSON file names a format of this package."""
+    try:
+        name: str = entry(read_json(path), "format", str, default="")
+    except ValueError:
+        return False
+    return name.startswith("aligndraw ")
+
+
+def _is_line(text: object) -> bool:
+    """Returns whether a value is one line of text that UTF-8 can hold."""
+    if not isinstance(text, str) or len(text.splitlines()) != 1:
+        return False
+    return text.encode("utf-8", "replace").decode() == text
 
 
 def _write_files(

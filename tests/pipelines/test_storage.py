@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from aligndraw import Pipeline
-from aligndraw.data import VOCABULARY, MNISTCaptions, load_digits
+from aligndraw.data import VOCABULARY, MNISTCaptions, Scenes, load_digits
 from aligndraw.evaluation.bound import estimate_bound
+from aligndraw.lapgan.config import LAPGANConfig
+from aligndraw.model.lapgan import LAPGAN
 from aligndraw.model.saved import load_model, save_model
 from aligndraw.pipelines.shipped import (
     SHIPPED,
@@ -79,7 +81,7 @@ def test_a_card(scenes, tmp_path):
     assert set(card["sha256"]) == {"model.safetensors", "config.json"}
     page = (tmp_path / "mine" / "README.md").read_text()
     assert 'Pipeline.from_pretrained("mine")' in page and "| pictures | 32 x 32, colour |" in page
-    scenes.save_pretrained(tmp_path / "mine", draws="buses", captions=[BUS])
+    scenes.save_pretrained(tmp_path / "mine", draws="buses", captions=[BUS.replace(" on", "\n on")])
     card = json.loads((tmp_path / "mine" / "card.json").read_text())
     assert (card["draws"], card["captions"]) == ("buses", [BUS])
     with pytest.raises(CaptionError, match="unknown word"):
@@ -272,3 +274,129 @@ def test_the_default_model_is_the_one_that_ships(pipeline, tmp_path, monkeypatch
     monkeypatch.setattr("aligndraw.pipelines.shipped.SHIPPED", tmp_path / "none")
     with pytest.raises(FileNotFoundError, match="^no trained model ships with this installation"):
         default_model()
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+FLOATS = "dtype must be one of torch.float16, torch.bfloat16, torch.float32, torch.float64, got"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dtype": torch.int8}, f"{FLOATS} torch.int8"),
+        ({"dtype": torch.float8_e4m3fn}, f"{FLOATS} torch.float8_e4m3fn"),
+        ({"dtype": "float16"}, f"{FLOATS} 'float16'"),
+        ({"draws": 3}, "draws must be one line of text, got 3"),
+        ({"draws": ""}, "draws must be one line of text, got ''"),
+        ({"draws": "a\n---"}, "draws must be one line of text, got 'a"),
+        ({"draws": "\ud800"}, "draws must be one line of text, got '"),
+    ],
+)
+def test_options_that_are_refused_leave_the_old_model(pipeline, tmp_path, options, message):
+    pipeline.save_pretrained(tmp_path / "a")
+    before = contents(tmp_path / "a")
+    for name in ("a", "new"):
+        with pytest.raises(ValueError, match=f"^{message}"):
+            pipeline.save_pretrained(tmp_path / name, **options)
+    assert contents(tmp_path / "a") == before and [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_other_floats(pipeline, tmp_path, dtype):
+    pipeline.save_pretrained(tmp_path / "a", dtype=dtype)
+    loaded = Pipeline.from_pretrained(tmp_path / "a").model
+    for ours, theirs in zip(pipeline.model.parameters(), loaded.parameters()):
+        assert torch.equal(ours.to(dtype).float(), theirs)
+
+
+@pytest.mark.parametrize("step", ["save_tensors", "card", "rename"])
+def test_a_failed_save_leaves_the_old_model(pipeline, scenes, sharpener, tmp_path, monkeypatch, step):
+    """With its sharpener and card, wherever the disk fails."""
+    scenes.with_sharpener(sharpener).save_pretrained(tmp_path / "a")
+    before = contents(tmp_path / "a")
+
+    def full(*_):
+        raise OSError("no space left on device")
+
+    if step == "save_tensors":
+        monkeypatch.setattr("aligndraw.module_files.save_tensors", full)
+    elif step == "card":
+        monkeypatch.setattr("aligndraw.pipelines.card.Card.write", full)
+    else:
+        rename = type(tmp_path).rename
+
+        def last(self, target):
+            if self.parent.name == "new" and self.name == "card.json":
+                full()
+            return rename(self, target)
+
+        monkeypatch.setattr(type(tmp_path), "rename", last)
+    with pytest.raises(OSError, match="no space left"):
+        pipeline.save_pretrained(tmp_path / "a")
+    monkeypatch.undo()
+    assert contents(tmp_path / "a") == before
+    pipeline.save_pretrained(tmp_path / "a")
+    assert set(contents(tmp_path / "a")) == {"model.safetensors", "config.json", "card.json", "README.md"}
+
+
+def test_a_model_in_place_of_one_of_another_kind(pipeline, scenes, tmp_path):
+    """The files of a LAPGAN, which is looked for first, go."""
+    sizes = {"hidden_channels": 2, "noise_units": 2, "generator_units": 4, "discriminator_units": 4}
+    config = LAPGANConfig(image_size=(32, 32), channels=3, sentence_units=8, **sizes)
+    network = LAPGAN(config, Scenes.vocabulary, scenes.model.language)
+    Pipeline(network, Scenes.vocabulary).save_pretrained(tmp_path / "a")
+    assert type(Pipeline.from_pretrained(tmp_path / "a").model) is LAPGAN
+    pipeline.save_pretrained(tmp_path / "a")
+    assert type(Pipeline.from_pretrained(tmp_path / "a").model) is type(pipeline.model)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("README.md", "# My project"), ("config.json", '{"model_type": "bert"}'), ("card.json", '{"card": "visa"}')],
+)
+def test_files_of_others_are_left_alone(pipeline, tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match=f"^folder must not hold a {name} of another program, got {tmp_path}: give an"):
+        pipeline.save_pretrained(tmp_path)
+    assert contents(tmp_path) == {name: text.encode(), "notes.txt": b"mine"}
+    (tmp_path / name).unlink()
+    pipeline.save_pretrained(tmp_path)
+    pipeline.save_pretrained(tmp_path)  # over its own files
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_no_folder(pipeline, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for wrong in ("", None, b"a", 3):
+        with pytest.raises(ValueError, match=f"^folder must be a path, got {wrong!r}$"):
+            pipeline.save_pretrained(wrong)
+        with pytest.raises(ValueError, match=f"^source must be a folder, a model that ships or .*, got {wrong!r}$"):
+            Pipeline.from_pretrained(wrong)
+    assert not list(tmp_path.iterdir())
+    pipeline.save_pretrained(".")
+    assert f"\n# {tmp_path.name}\n" in (tmp_path / "README.md").read_text()
+
+
+def test_missing_files_and_checksums(scenes, sharpener, tmp_path):
+    """A card vouches for all files of the model, and all that it names are there."""
+    folder = tmp_path / "a"
+    scenes.with_sharpener(sharpener).save_pretrained(folder)
+    names = list(json.loads((folder / "card.json").read_text())["sha256"])
+    assert names == ["model.safetensors", "config.json", "sharpener.safetensors", "sharpener.json"]
+    for name in names:
+        (folder / name).rename(tmp_path / "aside")
+        with pytest.raises(ValueError, match=f"^{folder / name} is missing, which card.json names: restore the file$"):
+            Pipeline.from_pretrained(folder)
+        (tmp_path / "aside").rename(folder / name)
+    card = json.loads((folder / "card.json").read_text())
+    for name in names:
+        sums = {file: value for file, value in card["sha256"].items() if file != name}
+        (folder / "card.json").write_text(json.dumps({**card, "sha256": sums}))
+        with pytest.raises(ValueError, match=f"^{folder / 'card.json'} has no checksum of {name}: restore the file$"):
+            Pipeline.from_pretrained(folder)
+    (folder / "card.json").write_text(json.dumps(card))
+    assert Pipeline.from_pretrained(folder).sharpen is not None
