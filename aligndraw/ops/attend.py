@@ -16,8 +16,10 @@ def attend_reference(
 ) -> tuple[Tensor, Tensor]:
     """`attend` in plain PyTorch: the specification."""
     dtype, words = compute_dtype(query), keys.shape[1]
-    energy = torch.tanh(keys.to(dtype) + query.to(dtype)[:, None]) @ score.to(dtype)
     present = torch.arange(words, device=keys.device) < lengths.clamp(1, words)[:, None]
+    # No arithmetic sees the padding: 0 · NaN would be NaN.
+    keys, values = (t.masked_fill(~present[:, :, None], 0) for t in (keys, values))
+    energy = torch.tanh(keys.to(dtype) + query.to(dtype)[:, None]) @ score.to(dtype)
     weights = energy.masked_fill(~present, -torch.inf).softmax(1)
     context = (weights[:, None] @ values.to(dtype))[:, 0]
     return context.to(values.dtype), weights
@@ -128,6 +130,10 @@ def attend(
     Raises:
         RuntimeError: shapes, dtypes or devices do not fit; or there are both lengths and a mask.
     """
+    given = {"query": query, "keys": keys, "score": score, "values": values, "lengths": lengths, "mask": mask}
+    for name, value in given.items():
+        if value is not None and not isinstance(value, Tensor):
+            raise RuntimeError(f"attend: {name} must be a tensor, got {type(value).__name__}")
     if lengths is not None and mask is None:
         return _op(query, keys, score, values, lengths)  # type: ignore[no-any-return]
     if lengths is not None:

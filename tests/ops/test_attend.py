@@ -157,3 +157,40 @@ def test_errors_of_masks(change, message, make):
     args, mask = change(*make("attend"))
     with pytest.raises(RuntimeError, match=message):
         ops.attend(*args, mask=mask)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("masked", [False, True])
+def test_padding_is_not_read(make, backend, value, masked):
+    """Values and gradients are those of zeros beyond the words, which have gradients of exactly 0."""
+    query, keys, score, values, lengths = make("attend")
+    there = MASK if masked else torch.arange(keys.shape[1]) < lengths[:, None]
+    chosen = {"mask": MASK} if masked else {"lengths": lengths}
+    results = []
+    for filler in (0.0, value):
+        filled = [t.masked_fill(~there[:, :, None], filler) for t in (keys, values)]
+        args = [t.clone().requires_grad_() for t in (query, filled[0], score, filled[1])]
+        with use_backend(backend):
+            context, weights = ops.attend(*args, **chosen)
+            gradients = torch.autograd.grad(context.square().sum() + weights.square().sum(), args)
+        results.append([context, weights, *gradients])
+    for clean, dirty in zip(*results):
+        assert dirty.isfinite().all() and torch.equal(clean, dirty)
+    for gradient in (results[1][3], results[1][5]):
+        assert (gradient[~there] == 0).all() and gradient[there].any()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda q, k, v, h: ((q, k, v, h), {"mask": MASK.tolist()}), "attend: mask must be a tensor, got list"),
+        (lambda q, k, v, h: ((q, k, v, h), {"mask": MASK.numpy()}), "attend: mask must be a tensor, got ndarray"),
+        (lambda q, k, v, h: ((q, k.numpy(), v, h), {}), "attend: keys must be a tensor, got ndarray"),
+        (lambda q, k, v, h: ((q, k, v, h), {"lengths": [1, 2, 3]}), "attend: lengths must be a tensor, got list"),
+    ],
+)
+def test_only_tensors(make, change, message):
+    args, options = change(*make("attend")[:4])
+    with pytest.raises(RuntimeError, match=f"^{message}$"):
+        ops.attend(*args, **options)
