@@ -40,14 +40,23 @@ def choice_fault(value: Any, choices: tuple[str, ...]) -> str:
     return "" if isinstance(value, str) and value in choices else f"must be one of {', '.join(choices)}"
 
 
-def check_int(name: str, value: Any, least: int, below: int | None = None) -> None:
-    """Raises ValueError unless `value` is a whole number of at least `least`, and below `below` where given."""
+def check_int(name: str, value: Any, least: int, below: int | None = None) -> int:
+    """Returns a whole number of at least `least`, and below `below` where given; raises ValueError for others.
+
+    A number of another library becomes a plain one.
+    """
     _check(name, value, int_fault(value, least, below))
+    return operator.index(value)
 
 
-def check_seed(value: Any) -> None:
-    """Raises ValueError unless `value` is a whole number from 0 to 2^63 − 1."""
-    check_int("seed", value, 0, SEEDS)
+def check_seed(value: Any) -> int:
+    """Returns a whole number from 0 to 2^63 − 1; raises ValueError for others."""
+    return check_int("seed", value, 0, SEEDS)
+
+
+def check_bool(name: str, value: Any) -> None:
+    """Raises ValueError unless `value` is True or False."""
+    _check(name, value, "" if isinstance(value, bool) else "must be True or False")
 
 
 def check_real(name: str, value: Any, least: float) -> None:

@@ -104,7 +104,10 @@ def scratch(parent: Path) -> Iterator[Path]:
     sweep(parent)
     with ExitStack() as stack:
         while True:
-            place = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=parent))
+            try:
+                place = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=parent))
+            except OSError as error:  # it names a folder that nobody asked for
+                raise OSError(error.errno, error.strerror, str(parent)) from error
             stack.callback(shutil.rmtree, place, ignore_errors=True)
             with suppress(FileNotFoundError, BlockingIOError):
                 stack.enter_context(locked(place / _LOCK))

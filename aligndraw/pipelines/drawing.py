@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 import aligndraw
+from aligndraw.arguments import int_fault
 from aligndraw.files import atomic_write
 from aligndraw.model import Samples
 from aligndraw.viz import (
@@ -43,7 +44,7 @@ class Drawing:
         words: of each caption, as the model reads it.
         output_type: the form of `images`.
         attention: α, float32 [B, T, N], the weight of each word in each step; None unless it was asked for.
-        seed: of the noise; None where generators gave it.
+        seed: of the noise; None where generators gave it, or several seeds.
         temperature, steps: of the sampling.
         model: the name of the model.
     """
@@ -96,8 +97,11 @@ class Drawing:
             remarks: one per caption, or none at all, to stand below it in another colour.
 
         Raises:
-            ValueError: the pictures have another number of channels than 1 or 3.
+            ValueError: the pictures have another number of channels than 1 or 3, or the remarks are others.
         """
+        count = len(self.captions)
+        if isinstance(remarks, str) or len(remarks) not in (0, count) or not all(isinstance(r, str) for r in remarks):
+            raise ValueError(f"remarks must be one line of text per caption, {count}, or none, got {remarks!r}")
         parts = np.split(self.arrays(), len(self.captions))
         return contact_sheet(
             [Captioned(*block) for block in zip(self.captions, parts, remarks or [""] * len(parts), strict=True)]
@@ -116,14 +120,11 @@ class Drawing:
             ValueError: the path ends otherwise, or the pictures cannot be shown.
             OSError: the file cannot be written.
         """
-        path = Path(path)
-        match path.suffix.lower():
-            case ".png":
-                save_png(self.sheet(remarks), path, self._texts())
-            case ".npz":
-                write_archive(path, self.captions, [self.arrays()])
-            case _:
-                raise ValueError(f"path must end in .png or .npz, got {str(path)!r}")
+        path = _ending(path, ".png", ".npz")
+        if path.suffix.lower() == ".png":
+            save_png(self.sheet(remarks), path, self._texts())
+        else:
+            write_archive(path, self.captions, [self.arrays()])
 
     def plot(self, path: str | Path | None = None, index: int = 0) -> Image.Image:
         """Returns one picture step by step, above the weights of its words in each step, and may write it as a .png.
@@ -138,12 +139,14 @@ class Drawing:
         """
         if self.attention is None:
             raise ValueError("plot needs the attention: draw with return_attention=True")
-        if not 0 <= index < len(self):
+        if path is not None:
+            path = _ending(path, ".png")
+        if int_fault(index, 0, len(self)):
             raise ValueError(f"index must be in 0…{len(self) - 1}, got {index!r}")
         which = index * len(self.captions) // len(self)
         figure = attention_figure([attention_panel(self.samples, index, self.words[which])])
         if path is not None:
-            save_png(figure, _ending(path, ".png"), {"Caption": self.captions[which]})
+            save_png(figure, path, {"Caption": self.captions[which]})
         return figure
 
     def animate(self, path: str | Path) -> None:
@@ -157,7 +160,22 @@ class Drawing:
 
     @classmethod
     def joined(cls, drawings: Sequence[Drawing]) -> Drawing:
-        """Returns drawings with the same settings as one; the attention to shorter captions is padded with 0."""
+        """Returns drawings with the same settings as one; the attention to shorter captions is padded with 0.
+
+        Args:
+            drawings: at least one. The result has a seed where all have the same.
+
+        Raises:
+            ValueError: there are none, or they differ in their pictures per caption or in another setting.
+        """
+        if not drawings:
+            raise ValueError("drawings must hold at least one, got none")
+        settings = [drawing._settings() for drawing in drawings]
+        for other in settings[1:]:
+            for name, value in settings[0].items():
+                if other[name] != value:
+                    raise ValueError(f"drawings must have the same {name}, got {value!r} and {other[name]!r}")
+        seeds = {drawing.seed for drawing in drawings}
         samples = Samples.joined([drawing.samples for drawing in drawings])
         return replace(
             drawings[0],
@@ -165,7 +183,20 @@ class Drawing:
             captions=[caption for drawing in drawings for caption in drawing.captions],
             words=[words for drawing in drawings for words in drawing.words],
             attention=None if drawings[0].attention is None else samples.weights,
+            seed=seeds.pop() if len(seeds) == 1 else None,
         )
+
+    def _settings(self) -> dict[str, object]:
+        """Returns what drawings must have in common to be one."""
+        return {
+            "pictures per caption": len(self) // len(self.captions),
+            "picture shape": list(self.samples.images.shape[1:]),
+            "output_type": self.output_type,
+            "temperature": self.temperature,
+            "steps": self.steps,
+            "model": self.model,
+            "return_attention": self.attention is not None,
+        }
 
     def _texts(self) -> dict[str, str]:
         """Returns the metadata of a .png file."""
@@ -202,9 +233,10 @@ def write_archive(path: Path, captions: Sequence[str], parts: Sequence[NDArray[A
         np.savez_compressed(file, images=arrays, captions=np.repeat(captions, len(arrays) // len(captions)))
 
 
-def _ending(path: str | Path, suffix: str) -> Path:
-    if Path(path).suffix.lower() != suffix:
-        raise ValueError(f"path must end in {suffix}, got {str(path)!r}")
+def _ending(path: str | Path, *suffixes: str) -> Path:
+    if not isinstance(path, (str, Path)) or Path(path).suffix.lower() not in suffixes:
+        shown = str(path) if isinstance(path, Path) else path
+        raise ValueError(f"path must end in {' or '.join(suffixes)}, got {shown!r}")
     return Path(path)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from aligndraw.arguments import check_choice, check_int, check_seed
+from aligndraw.arguments import check_bool, check_choice, check_int, check_seed
 from aligndraw.data import CaptionReader, Examples, SentenceReader
 from aligndraw.evaluation.drawing import Sharpen
 from aligndraw.info import device_fault
@@ -267,7 +267,7 @@ class Pipeline:
             output_type: the form of `images`: "pil", "pt" or "np".
             return_attention: whether the result has the weights of the words in each step.
             callback_on_step_end: called for each step, in order, with the pipeline, the step from 0, the number of
-                steps to come, and read-only values: "canvas", the pictures after the step [B, C, H, W]; "window"
+                steps to come, and copies of values: "canvas", the pictures after the step [B, C, H, W]; "window"
                 [B, 5]; and "attention" [B, N] or None. The steps are one op, so the calls come when it is done: the
                 pictures are the same with and without them. An error of the callback ends the call.
 
@@ -275,11 +275,14 @@ class Pipeline:
             ValueError: an argument is out of range, or the model lacks steps or attention;
                 `aligndraw.text.CaptionError`, for a caption that cannot be read.
         """
-        check_int("num_images_per_prompt", num_images_per_prompt, 1)
+        n = check_int("num_images_per_prompt", num_images_per_prompt, 1)
         check_choice("output_type", output_type, OUTPUT_TYPES)
-        if seed is not None:
-            check_seed(seed)
-        captions = check_captions([prompt] if isinstance(prompt, str) else prompt)
+        check_bool("return_attention", return_attention)
+        seed = None if seed is None else check_seed(seed)
+        steps = None if steps is None else check_int("steps", steps, 1)
+        if not (callback_on_step_end is None or callable(callback_on_step_end)):
+            raise ValueError(f"callback_on_step_end must be callable, got {callback_on_step_end!r}")
+        captions = check_captions([prompt] if isinstance(prompt, (str, bytes, Path)) else prompt)
         for name, given, feature in (
             ("steps", steps is not None, "steps"),
             ("callback_on_step_end", callback_on_step_end is not None, "steps"),
@@ -287,15 +290,14 @@ class Pipeline:
         ):
             if given and (fault := self.lacks(feature)):
                 raise ValueError(f"{name} {fault}")
-        total = num_images_per_prompt * len(captions)
         if generator is None:
             seed = int(torch.randint(SEEDS, ()).item()) if seed is None else seed
-            generators = [stream(seed, i) for _ in captions for i in range(num_images_per_prompt)]
+            generators = [stream(seed, i) for _ in captions for i in range(n)]
         elif seed is not None:
             raise ValueError(f"seed must be left out where a generator is given, got {seed}")
         else:
-            generators = _generators(generator, total)
-        samples = self._sample(captions, num_images_per_prompt, generators, temperature, steps)
+            generators = _generators(generator, n * len(captions))
+        samples = self._sample(captions, n, generators, temperature, steps)
         for caption in dict.fromkeys(captions):
             if remark := self.remark(caption):
                 warnings.warn(remark, CaptionWarning, stacklevel=2)
@@ -354,12 +356,13 @@ class Pipeline:
         return samples
 
     def _replay(self, samples: Samples, on_step: OnStep) -> None:
-        """Calls a function for each step of samples."""
+        """Calls a function for each step of samples, with copies, which it may change."""
         assert samples.windows is not None  # `lacks` has checked it
         pictures, count = samples.canvases.sigmoid(), samples.windows.shape[1]
         for step in range(count):
-            weights = None if samples.weights is None else samples.weights[:, step]
-            values = {"canvas": pictures[:, step], "window": samples.windows[:, step], "attention": weights}
+            weights = None if samples.weights is None else samples.weights[:, step].clone()
+            window = samples.windows[:, step].clone()
+            values = {"canvas": pictures[:, step], "window": window, "attention": weights}
             on_step(self, step, count - step - 1, MappingProxyType(values))
 
 
@@ -376,8 +379,11 @@ def _generators(given: torch.Generator | Sequence[torch.Generator], count: int) 
     rule = f"generator must be a torch.Generator, or a list with one per picture, {count}"
     if isinstance(given, str) or not isinstance(given, Sequence):
         raise ValueError(f"{rule}, got {type(given).__name__}")
-    if len(given) != count or not all(isinstance(one, torch.Generator) for one in given):
+    if len(given) != count:
         raise ValueError(f"{rule}, got a list of {len(given)}")
+    for one in given:
+        if not isinstance(one, torch.Generator):
+            raise ValueError(f"{rule}, got a list with {type(one).__name__}")
     return list(given)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 import aligndraw
-from aligndraw.arguments import check_seed
+from aligndraw.arguments import check_int, check_seed
 from aligndraw.config import EndToEndConfig, ModelConfig, RefinedConfig, TrainingConfig
 from aligndraw.data import DataError, DataSet, SentenceReader, Source, recorded_data_set, reworded
 from aligndraw.json_files import entry, naming
@@ -109,7 +109,7 @@ def new_run(
             for a folder that is taken.
         OSError: the folder cannot be written.
     """
-    check_seed(seed)
+    seed = check_seed(seed)
     folder = Path(folder)
     model, sentences = with_sentences(model)
     if vocabulary is not None and vocabulary != data.source.vocabulary:
@@ -144,9 +144,10 @@ def resumed_run(
         epochs: a larger number of them than before; None for the run's.
 
     Raises:
-        ValueError: as `RunError`, there is no run in the folder, it is damaged or in use, or its data are gone or have
-            changed.
+        ValueError: epochs is no whole number; or, as `RunError`, there is no run in the folder, it is damaged or in
+            use, or its data are gone or have changed.
     """
+    epochs = None if epochs is None else check_int("epochs", epochs, 1)
     run = Run.open(Path(folder))
     with naming(Path(folder) / RUN, "damaged or foreign", RunError):
         record = data_of(run.record)

@@ -1,6 +1,7 @@
 """The result of a pipeline."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -68,6 +69,13 @@ def test_what_is_refused(pipeline, drawing, tmp_path):
         (lambda: drawing.animate("a.png"), "path must end in .gif, got 'a.png'"),
         (lambda: drawing.plot(index=4), "index must be in 0…3, got 4"),
         (lambda: drawing.plot(index=-1), "index must be in 0…3, got -1"),
+        (lambda: drawing.plot(index=1.5), "index must be in 0…3, got 1.5"),
+        (lambda: drawing.plot(3), "path must end in .png, got 3"),
+        (lambda: drawing.save(None), "path must end in .png or .npz, got None"),
+        (lambda: drawing.animate(b"a.gif"), "path must end in .gif, got b'a.gif'"),
+        (lambda: drawing.sheet(["a"]), "remarks must be one line of text per caption, 2, or none, got ..a.."),
+        (lambda: drawing.sheet("ab"), "remarks must be one line of text per caption, 2, or none, got 'ab'"),
+        (lambda: drawing.sheet([1, 2]), r"remarks must be one line of text per caption, 2, or none, got \[1, 2\]"),
         (lambda: pipeline(SEVEN).plot(), "plot needs the attention: draw with return_attention=True"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -90,3 +98,34 @@ def test_joined(pipeline):
         np.testing.assert_array_equal(np.asarray(both.plot(index=2 * i)), np.asarray(part.plot()))
     assert (both.attention[:2, :, 6:] == 0).all()
     assert Drawing.joined([pipeline(TWO), pipeline(SEVEN)]).attention is None
+
+
+def test_drawings_that_cannot_be_joined(pipeline):
+    """Pictures per caption, settings and form must be the same: one result has one of each."""
+    one = pipeline(TWO, seed=0)
+    for other, message in (
+        (pipeline(SEVEN, num_images_per_prompt=4, seed=0), "pictures per caption, got 1 and 4"),
+        (pipeline(SEVEN, steps=2, seed=0), "steps, got 3 and 2"),
+        (pipeline(SEVEN, temperature=0.5, seed=0), "temperature, got 1.0 and 0.5"),
+        (pipeline(SEVEN, output_type="pt", seed=0), "output_type, got 'pil' and 'pt'"),
+        (replace(one, model="other"), "model, got 'tiny' and 'other'"),
+        (pipeline(SEVEN, return_attention=True, seed=0), "return_attention, got False and True"),
+    ):
+        with pytest.raises(ValueError, match=f"^drawings must have the same {message}$"):
+            Drawing.joined([one, other])
+    with pytest.raises(ValueError, match="^drawings must hold at least one, got none$"):
+        Drawing.joined([])
+
+
+def test_the_seed_of_joined_drawings(pipeline):
+    """Only a seed that all share is told."""
+    assert Drawing.joined([pipeline(TWO, seed=7), pipeline(SEVEN, seed=7)]).seed == 7
+    assert Drawing.joined([pipeline(TWO, seed=7), pipeline(SEVEN, seed=8)]).seed is None
+
+
+def test_a_folder_that_is_not_there(drawing, tmp_path):
+    """The error names the place, not an unfinished file."""
+    for write in (drawing.save, drawing.plot):
+        with pytest.raises(FileNotFoundError) as raised:
+            write(tmp_path / "none" / "a.png")
+        assert raised.value.filename == str(tmp_path / "none") and ".aligndraw" not in str(raised.value)

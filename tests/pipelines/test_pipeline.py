@@ -1,6 +1,7 @@
 """Calls of a pipeline, from Python."""
 
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -114,6 +115,33 @@ def test_a_callback_sees_every_step_and_changes_nothing(pipeline):
     assert (seen[0][2] - seen[1][2]).abs().max() > 1e-3
 
 
+def test_a_callback_that_writes_into_its_values_changes_nothing(pipeline):
+    def clear(pipe, step, timestep, values):
+        for value in values.values():
+            value.zero_()
+
+    plain = pipeline(SEVEN, seed=0, return_attention=True)
+    drawn = pipeline(SEVEN, seed=0, return_attention=True, callback_on_step_end=clear)
+    assert plain.attention.any() and torch.equal(drawn.attention, plain.attention)
+    for name in ("images", "windows", "weights", "canvases"):
+        assert torch.equal(getattr(drawn.samples, name), getattr(plain.samples, name)), name
+
+
+def test_whole_numbers_of_other_libraries(pipeline):
+    """They are what they are worth: tensors and NumPy's numbers."""
+    drawing = pipeline(SEVEN, seed=3, num_images_per_prompt=2, steps=2)
+    for number in (torch.tensor, np.int64):
+        other = pipeline(SEVEN, seed=number(3), num_images_per_prompt=number(2), steps=number(2))
+        assert (type(other.seed), other.seed, type(other.steps)) == (int, 3, int)
+        assert torch.equal(other.samples.images, drawing.samples.images)
+
+
+def test_a_callback_is_checked_before_drawing(pipeline, monkeypatch):
+    monkeypatch.setattr(pipeline.model, "sample", None)
+    with pytest.raises(ValueError, match="^callback_on_step_end must be callable, got 3$"):
+        pipeline(SEVEN, callback_on_step_end=3)
+
+
 def test_an_error_of_a_callback_ends_the_call(pipeline):
     def stop(*_):
         raise KeyboardInterrupt
@@ -142,7 +170,12 @@ GENERATORS = r"generator must be a torch.Generator, or a list with one per pictu
         ({"prompt": "the lefd"}, 'nearest: "left"'),
         ({"seed": 1, "generator": torch.Generator()}, "seed must be left out where a generator is given, got 1"),
         ({"generator": [torch.Generator()], "num_images_per_prompt": 2}, f"{GENERATORS} a list of 1"),
-        ({"generator": [0, 1], "num_images_per_prompt": 2}, f"{GENERATORS} a list of 2"),
+        ({"generator": [0, 1], "num_images_per_prompt": 2}, f"{GENERATORS} a list with int"),
+        ({"generator": [None] * 2, "num_images_per_prompt": 2}, f"{GENERATORS} a list with NoneType"),
+        ({"return_attention": "no"}, "return_attention must be True or False, got 'no'"),
+        ({"seed": torch.tensor(3.0)}, r"seed must be a whole number of at least 0 and below 2\^63, got tensor"),
+        ({"prompt": SEVEN.encode()}, "caption must be a string, got bytes"),
+        ({"prompt": Path(SEVEN)}, "caption must be a string, got PosixPath"),
         ({"generator": 7, "num_images_per_prompt": 2}, f"{GENERATORS} int"),
     ],
 )

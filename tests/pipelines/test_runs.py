@@ -122,3 +122,11 @@ def test_pairs_of_scenes():
     assert "bus" not in pairs.following["green"]  # which is held out
     for caption, pair in (("red", ("", "red")), ("a red bus red", ("bus", "red")), ("a the bus", ("a", "the"))):
         assert pair in pairs.unlike(caption.split())
+
+
+@pytest.mark.parametrize("epochs", ["3", 2.5, True, 0])
+def test_epochs_to_resume_with(tmp_path, epochs):
+    """Refused before anything is read."""
+    with pytest.raises(ValueError, match=f"^epochs must be a whole number of at least 1, got {epochs!r}$"):
+        with resumed_run(tmp_path / "none", epochs=epochs):
+            pass
