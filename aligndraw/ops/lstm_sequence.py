@@ -68,6 +68,9 @@ def lstm_sequence_reference(
     inputs: Tensor, weight_hh: Tensor, h0: Tensor, lengths: Tensor, reverse: bool
 ) -> tuple[Tensor, Tensor]:
     batch, count, _ = inputs.shape
+    # No arithmetic sees the padding: the gradient 0 times a NaN would be NaN.
+    padding = torch.arange(count, device=inputs.device) >= lengths[:, None]
+    inputs = inputs.masked_fill(padding[:, :, None], 0)
     h, c = h0.expand(batch, -1), h0.new_zeros(batch, h0.shape[0])
     states: list[Tensor] = [h] * count
     for i in _order(count, reverse):

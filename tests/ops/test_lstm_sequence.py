@@ -131,3 +131,23 @@ def test_bad_arguments_get_one_message_on_every_backend(index, change):
             forced(backend, False)(*args)
         messages.add(str(caught.value))
     assert len(messages) == 1 and messages.pop().startswith("lstm_sequence: ")
+
+
+@pytest.mark.parametrize("backend", ["cpp", "reference"])
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_padding_is_not_read(backend, reverse, value):
+    """Values, gradients and second derivatives are those of zeros behind the words."""
+    inputs, weight_hh, h0, lengths = (a.detach() for a in make())
+    padding = torch.arange(inputs.shape[1]) >= lengths[:, None]
+    assert padding.any()
+    found = []
+    for filler in (0.0, value):
+        filled = inputs.masked_fill(padding[:, :, None], filler)
+        args = [a.clone().requires_grad_() for a in (filled, weight_hh, h0)]
+        states, last = forced(backend, reverse)(*args, lengths)
+        first = torch.autograd.grad(states.square().sum() + last.square().sum(), args, create_graph=True)
+        second = torch.autograd.grad(sum(g.square().sum() for g in first), args)
+        found.append([states, last, *first, *second])
+    for clean, dirty in zip(*found, strict=True):
+        assert dirty.isfinite().all() and torch.equal(clean, dirty)
