@@ -113,3 +113,12 @@ def test_weights_of_earlier_versions_know_no_record(tmp_path):
     save_tensors(weights, network.state_dict())
     record.write_text(json.dumps({**json.loads(record.read_text()), "words": ["a"]}))
     assert torch.equal(Linear.load(tmp_path).layer.weight, network.layer.weight)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.float8_e4m3fn, "float16"])
+def test_only_floats_that_are_read_again_are_stored(tmp_path, dtype):
+    """Nothing is written in another dtype."""
+    rule = "dtype must be one of torch.float16, torch.bfloat16, torch.float32, torch.float64, got"
+    with pytest.raises(ValueError, match=f"^{rule} {dtype!r}$"):
+        write_module(nn.Linear(3, 2), tmp_path / "new", ("w.safetensors", "r.json"), {}, dtype)
+    assert not list(tmp_path.iterdir())

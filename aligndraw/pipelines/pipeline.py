@@ -87,7 +87,8 @@ class Pipeline:
         Raises:
             FileNotFoundError: there is no such model.
             OSError: the hub cannot be read.
-            ValueError: the model is damaged, foreign or does not fit its vocabulary or its sentence encoder.
+            ValueError: the source is neither text nor a path, or is empty; or the model is damaged, foreign or does not
+                fit its vocabulary or its sentence encoder.
         """
         device = _checked_device(device)
         folder = find_model(source, revision=revision, token=token)

@@ -163,7 +163,7 @@ def test_errors_of_masks(change, message, make):
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize("masked", [False, True])
 def test_padding_is_not_read(make, backend, value, masked):
-    """Values and gradients are those of zeros beyond the words, which have gradients of exactly 0."""
+    """Values, gradients and second derivatives are those of zeros beyond the words; the first gradients there are 0."""
     query, keys, score, values, lengths = make("attend")
     there = MASK if masked else torch.arange(keys.shape[1]) < lengths[:, None]
     chosen = {"mask": MASK} if masked else {"lengths": lengths}
@@ -173,8 +173,10 @@ def test_padding_is_not_read(make, backend, value, masked):
         args = [t.clone().requires_grad_() for t in (query, filled[0], score, filled[1])]
         with use_backend(backend):
             context, weights = ops.attend(*args, **chosen)
-            gradients = torch.autograd.grad(context.square().sum() + weights.square().sum(), args)
-        results.append([context, weights, *gradients])
+            total = context.square().sum() + weights.square().sum()
+            gradients = torch.autograd.grad(total, args, create_graph=True)
+            second = torch.autograd.grad(sum(g.square().sum() for g in gradients), args)
+        results.append([context, weights, *gradients, *second])
     for clean, dirty in zip(*results):
         assert dirty.isfinite().all() and torch.equal(clean, dirty)
     for gradient in (results[1][3], results[1][5]):
