@@ -52,6 +52,17 @@ def read_caption_lines(file: Path) -> list[tuple[int, str]]:
     return [(number, line.strip()) for number, line in enumerate(_lines(_text(file)), 1) if line.strip()]
 
 
+def is_table(file: Path) -> bool:
+    """Returns whether a file is a table of captions by its name and its head line, or its first line."""
+    if file.suffix.lower() not in SUFFIXES:
+        return False
+    try:
+        _, first = next(read_rows(file), (0, ""))
+    except DataError:
+        return False
+    return file.suffix.lower() != ".jsonl" or (isinstance(first, dict) and not lacking(first))
+
+
 def caption_names(names: Collection[str]) -> list[str]:
     """Returns the names of columns of captions, those with a number last and in its order."""
     numbered = {name: int(match[1]) for name in names if (match := _NUMBERED.fullmatch(name))}

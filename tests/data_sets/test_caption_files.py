@@ -46,9 +46,17 @@ def test_jsonl(images, table):
     assert found.captions["train"] == EXPECTED and not found.skipped
 
 
-def test_divided_already(images, table):
-    found = read_captions(images, table("x.csv", "file,text,split\nb.jpg,b,dev\na.jpg,a,train\ndeep/c.jpg,c,dev\n"))
-    assert found.captions == {"train": [("a.jpg", "a")], "dev": [("b.jpg", "b"), ("deep/c.jpg", "c")]}
+@pytest.mark.parametrize(
+    ("word", "split"),
+    [
+        *((word, "validation") for word in ("dev", "val", "valid", "Eval", "evaluation", "validation")),
+        *(("testing", "test"), ("held_out", "held_out")),
+    ],
+)
+def test_divided_already(images, table, word, split):
+    rows = f"file,text,split\nb.jpg,b,{word}\na.jpg,a,training\ndeep/c.jpg,c,{word}\n"
+    found = read_captions(images, table("x.csv", rows))
+    assert found.captions == {"train": [("a.jpg", "a")], split: [("b.jpg", "b"), ("deep/c.jpg", "c")]}
     assert next(iter(found.captions)) == "train"  # whose words are the vocabulary
 
 
@@ -327,8 +335,8 @@ def test_a_split_of_which_nothing_is_left(images, table):
     with pytest.raises(DataError) as error:
         read_captions(images, table("x.csv", f"file,text,split\n{rows}"))
     assert str(error.value).endswith(
-        "x.csv has no caption of split dev that can be used, such as x.csv, line 3: image c.jpg: there is no such file "
-        f"in {images} (c.jpg is in {images / 'deep'})"
+        "x.csv has no caption of split validation that can be used, such as x.csv, line 3: image c.jpg: there is no such "
+        f"file in {images} (c.jpg is in {images / 'deep'})"
     )
 
 
