@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from aligndraw.data.caption_folders import SPLITS, folder_entries, split_of_folders
-from aligndraw.data.caption_tables import CAPTION, FILE, SPLIT, caption_names, lacking, read_rows
+from aligndraw.data.caption_tables import CAPTION, FILE, SPLIT, caption_names, lacking, read_rows, unread
 from aligndraw.data.captioned import DataError
 from aligndraw.data.captioned_writer import caption_error
 from aligndraw.data.image_files import Collection, random_split
@@ -28,10 +28,10 @@ def read_captions(
 
     Args:
         images: the folder that file names are relative to.
-        captions: a table, whose columns or keys are `file_name` (or file, image), `caption` (or captions, text, prompt;
-            in .jsonl also a list of them; or caption_0, caption_1, ...), and, if the images are divided already,
-            `split`. Or a folder with tables metadata.csv or metadata.jsonl at any depth, whose file names are relative
-            to the table, or with a .txt per image, one caption per line. None for `images`.
+        captions: a table, whose columns or keys are `file_name` (or filename, file, image, image_name), `caption` (or
+            captions, text, prompt; in .jsonl also a list of them; or caption_0, caption_1, ...), and, if the images are
+            divided already, `split`. Or a folder with tables metadata.csv or metadata.jsonl at any depth, whose file
+            names are relative to the table, or with a .txt per image, one caption per line. None for `images`.
         validation: images for validation where there is no split, neither in a column `split` nor by the name of a
             folder (`split_of_folders`), as for `image_files.random_split`.
         test: images for testing.
@@ -57,6 +57,7 @@ def read_captions(
         try:
             if isinstance(entry, str):
                 raise ValueError(entry)
+            collection.unread += (name for name in unread(entry) if name not in collection.unread)
             given = _value(entry, FILE)
             split = _split(entry)
             stated = stated or split is not None
