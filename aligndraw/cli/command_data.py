@@ -195,6 +195,8 @@ def _store(arguments: argparse.Namespace, collection: Collection, plan: dict[str
     except KeyboardInterrupt:
         tell("", "the images read so far are kept: the same command resumes with them", error=True)
         raise
+    if collection.unread:
+        tell(f"columns that are not read: {one_line(', '.join(collection.unread)[:200])}", error=True)
     return _print_summary(data, collection.skipped, VocabularyReport.of(data))
 
 

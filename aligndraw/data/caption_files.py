@@ -7,27 +7,18 @@ the remedy.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from aligndraw.data.caption_tables import CAPTION, FILE, SPLIT, caption_names, lacking, read_caption_lines, read_rows
+from aligndraw.data.caption_folders import SPLITS, folder_entries, split_of_folders
+from aligndraw.data.caption_tables import CAPTION, FILE, SPLIT, caption_names, lacking, read_rows, unread
 from aligndraw.data.captioned import DataError
 from aligndraw.data.captioned_writer import caption_error
 from aligndraw.data.image_files import Collection, random_split
-from aligndraw.data.image_names import ImageNames, is_image
-
-# Where and what: an entry by column, or a message about its fault.
-_Entries = Iterator[tuple[str, "dict[str, Any] | str"]]
+from aligndraw.data.image_names import ImageNames
 
 _EMPTY: tuple[Any, ...] = (None, "", [])  # values of an entry that stand for none
-METADATA = ("metadata.csv", "metadata.jsonl")  # tables of an image folder
-# The splits of an image folder by the names of its folders.
-_SPLIT_FOLDERS = {
-    "train": "train",
-    "test": "test",
-    **dict.fromkeys(("validation", "val", "valid", "dev"), "validation"),
-}
 
 
 def read_captions(
@@ -37,24 +28,27 @@ def read_captions(
 
     Args:
         images: the folder that file names are relative to.
-        captions: a table, whose columns or keys are `file_name` (or file, image), `caption` (or captions, text, prompt;
-            in .jsonl also a list of them; or caption_0, caption_1, ...), and, if the images are divided already,
-            `split`. Or a folder with a table metadata.csv or metadata.jsonl, in it or in each folder of a split, whose
-            file names are relative to the table; or with a .txt per image, one caption per line. None for `images`.
-        validation: images for validation where there is no split, as for `image_files.random_split`.
+        captions: a table, whose columns or keys are `file_name` (or filename, file, image, image_name), `caption` (or
+            captions, text, prompt; in .jsonl also a list of them; or caption_0, caption_1, ...), and, if the images are
+            divided already, `split`. Or a folder with tables metadata.csv or metadata.jsonl at any depth, whose file
+            names are relative to the table, or with a .txt per image, one caption per line. None for `images`.
+        validation: images for validation where there is no split, neither in a column `split` nor by the name of a
+            folder (`split_of_folders`), as for `image_files.random_split`.
         test: images for testing.
 
     Raises:
-        DataError: the file or the folder is missing, or something else.
+        DataError: the file or the folder is missing, or something else; or the folders of some images tell a split, but
+            not those of others.
     """
     names = ImageNames(images)
     captions = images if captions is None else captions
     if captions.is_dir():
-        entries = _folder_entries(captions, images)
+        entries = folder_entries(captions, images)
     else:
         entries = ((f"{captions.name}, line {line}", entry) for line, entry in read_rows(captions))
     collection = Collection(files=names.files, likely_cause=names.likely_cause)
     used: set[str] = set()  # splits
+    stated = False  # whether an entry states a split itself
     splits: dict[str, str | None] = {}
     places: dict[str, str] = {}  # the first entry of each image
     texts: dict[str, dict[str, str]] = {}  # the captions of each image, by their words
@@ -63,9 +57,13 @@ def read_captions(
         try:
             if isinstance(entry, str):
                 raise ValueError(entry)
+            collection.unread += (name for name in unread(entry) if name not in collection.unread)
+            given = _value(entry, FILE)
             split = _split(entry)
+            stated = stated or split is not None
+            split = split or split_of_folders(given)
             used.update(filter(None, [split]))
-            given, found = _value(entry, FILE), _captions(entry)
+            found = _captions(entry)
             name = _found(names, given)
             known = splits.setdefault(name, split)
             if known != split:
@@ -85,6 +83,8 @@ def read_captions(
     if not texts and not collection.skipped:
         raise DataError(f"{captions} has no captions")
     if used:
+        if not stated:
+            _check_divided(images, splits)
         parts: dict[str, list[str]] = {}
         for name in sorted(texts, key=lambda name: splits[name] != "train"):
             if split := splits[name]:
@@ -100,66 +100,6 @@ def read_captions(
         split: [(name, text) for name in names for text in texts[name].values()] for split, names in parts.items()
     }
     return collection
-
-
-def _folder_entries(folder: Path, images: Path) -> _Entries:
-    """Returns the entries of a folder's tables, or of its text files where it has no table."""
-    tables = [table for place in (folder, *_subfolders(folder)) for table in _metadata(place)]
-    if tables:
-        return (entry for table in tables for entry in _table_entries(table, folder))
-    texts = sorted(path for path in folder.rglob("*.txt") if path.is_file())
-    if not texts:
-        raise DataError(
-            f"{folder} must have captions: {METADATA[0]}, {METADATA[1]} or a .txt per image; or name a table of them"
-        )
-    return _text_entries(texts, folder, images)
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir())
-
-
-def _metadata(folder: Path) -> list[Path]:
-    tables = [folder / name for name in METADATA if (folder / name).is_file()]
-    if len(tables) > 1:
-        raise DataError(f"{folder} must have one of {' and '.join(METADATA)}, got both")
-    return tables
-
-
-def _table_entries(table: Path, folder: Path) -> _Entries:
-    """Yields the rows of a table, with file names relative to the folder, and the split of the table's own folder."""
-    inside = table.parent.relative_to(folder).as_posix()
-    split = _SPLIT_FOLDERS.get(inside.lower())
-    for line, entry in read_rows(table):
-        if isinstance(entry, dict) and inside != ".":
-            moved = {k: f"{inside}/{v}" for k, v in entry.items() if k in FILE and v and isinstance(v, str)}
-            entry = {**({SPLIT: split} if split else {}), **entry, **moved}
-        yield f"{table.relative_to(folder).as_posix()}, line {line}", entry
-
-
-def _text_entries(texts: Sequence[Path], folder: Path, images: Path) -> _Entries:
-    """Yields the lines of text files, each of the image with the same name; and images without a text file."""
-    pictures: dict[str, list[str]] = {}
-    for path in sorted(images.rglob("*")):
-        if is_image(path.name):
-            pictures.setdefault(path.relative_to(images).with_suffix("").as_posix(), []).append(
-                path.relative_to(images).as_posix()
-            )
-    for text in texts:
-        where, stem = text.relative_to(folder).as_posix(), text.relative_to(folder).with_suffix("").as_posix()
-        found = pictures.pop(stem, [])
-        lines = read_caption_lines(text)
-        if not found:
-            yield where, f"there is no image {stem} in {images}"
-        elif len(found) > 1:
-            yield where, f"it belongs to {' and '.join(found)}: keep one of them"
-        elif not lines:
-            yield where, "it has no caption"
-        for line, caption in lines if len(found) == 1 else ():
-            yield f"{where}, line {line}", {"image": found[0], "caption": caption}
-    for stem, found in pictures.items():
-        for name in found:
-            yield f"image {name}", f"there is no {stem}.txt in {folder}"
 
 
 def _value(entry: dict[str, Any], names: Sequence[str]) -> Any:
@@ -197,7 +137,19 @@ def _split(entry: dict[str, Any]) -> str | None:
         return None
     if not isinstance(split, str) or not re.fullmatch(r"\w+", split, re.ASCII):
         raise ValueError(f"the split must be a word, got {str(split)[:80]!r}")
-    return split.lower()
+    return SPLITS.get(split.lower(), split.lower())
+
+
+def _check_divided(images: Path, splits: dict[str, str | None]) -> None:
+    """Raises DataError where the folders of some images tell a split, but not those of others."""
+    known = next((name for name, split in splits.items() if split), None)
+    for name, split in splits.items():
+        if known and not split:
+            raise DataError(
+                f"{(images / name).parent} tells no split of its images, as {(images / known).parent} does "
+                f"({splits[known]}): rename the folder train, validation or test, or give every image its split in a "
+                "column split"
+            )
 
 
 def _found(names: ImageNames, given: object) -> str:

@@ -12,6 +12,7 @@ import csv
 import io
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,14 @@ from aligndraw.files import read_text
 from aligndraw.json_files import parse_json
 
 # The accepted names of columns and keys.
-FILE, CAPTION, SPLIT = ("file_name", "file", "image"), ("caption", "captions", "text", "prompt"), "split"
+FILE, CAPTION = ("file_name", "filename", "file", "image", "image_name"), ("caption", "captions", "text", "prompt")
+SPLIT = "split"
 SUFFIXES = (".csv", ".tsv", ".txt", ".token", ".jsonl")
 SEPARATORS = ",;\t"
 _NUMBERED = re.compile(r"caption_(\d+)")  # a column per caption of an image
 _LINE_END = re.compile(r"\r\n|\r|\n")
-_TOKEN = re.compile(r"(.+)#\d+\t(.*)")  # image, caption
+_TOKEN = re.compile(r"([^\t]+)#\d+\t(.*)")  # image, caption
+_MISSING = ("nan", "NaN")  # a missing value of pandas, written as text
 
 # Line numbers, each with its entry or with a message about its fault.
 Rows = Iterator[tuple[int, "dict[str, Any] | str"]]
@@ -52,10 +55,39 @@ def read_caption_lines(file: Path) -> list[tuple[int, str]]:
     return [(number, line.strip()) for number, line in enumerate(_lines(_text(file)), 1) if line.strip()]
 
 
+def is_table(file: Path) -> bool:
+    """Returns whether a file is a table of captions by its name and its head line, or its first line."""
+    if file.suffix.lower() not in SUFFIXES:
+        return False
+    try:
+        _, first = next(read_rows(file), (0, ""))
+    except DataError:
+        return False
+    return file.suffix.lower() != ".jsonl" or (isinstance(first, dict) and not lacking(first))
+
+
 def caption_names(names: Collection[str]) -> list[str]:
     """Returns the names of columns of captions, those with a number last and in its order."""
     numbered = {name: int(match[1]) for name in names if (match := _NUMBERED.fullmatch(name))}
     return [*(name for name in CAPTION if name in names), *sorted(numbered, key=lambda name: numbered[name])]
+
+
+def unread(names: Iterable[str]) -> list[str]:
+    """Returns the columns that have no meaning here; one without a name, as pandas writes it, is not among them."""
+    known = (*FILE, *CAPTION, SPLIT, "")
+    return [name for name in names if name not in known and not _NUMBERED.fullmatch(name)]
+
+
+def name_fault(names: Iterable[str]) -> str:
+    """Returns a message about the first column that is nearly one of the accepted ones, "" where there is none."""
+    for name in unread(names):
+        bare, digits = re.fullmatch(r"(.*?)s?(\d*)", re.sub(r"[\W_]", "", name)).groups()  # type: ignore[union-attr]
+        meant = next((known for known in (*CAPTION, SPLIT, *FILE) if bare == known.replace("_", "")), None)
+        if digits and meant is not None:
+            meant = f"caption_{int(digits)}" if meant in CAPTION else None
+        if meant is not None:
+            return f"the column {name[:80]!r} is not read: name it {meant}, or otherwise if it means something else"
+    return ""
 
 
 def either(names: Sequence[str]) -> str:
@@ -101,7 +133,12 @@ def _table(file: Path, text: str) -> Rows:
     try:
         for separator in SEPARATORS:
             reader = csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True)
-            head = [cell.lower() for cell in _head(reader)]
+            try:
+                head = [cell.lower() for cell in _head(reader)]
+            except csv.Error:  # quotes around cells, which another separator may divide
+                if not any(_closes(lines, other) for other in SEPARATORS):
+                    raise
+                continue
             if not lacking(head):
                 break
         else:
@@ -111,6 +148,8 @@ def _table(file: Path, text: str) -> Rows:
         for name in (*FILE, *caption_names(head), SPLIT):
             if head.count(name) > 1:
                 raise DataError(f"{file} must have one column {name}, got several")
+        if fault := name_fault(head):
+            raise DataError(f"{file}: {fault}")
         where = next(i for i, name in enumerate(head) if name in FILE)
         row = reader.line_num + 1
         for cells in reader:
@@ -134,9 +173,16 @@ def _head(reader: Iterable[list[str]]) -> list[str]:
     return [cell.strip() for cell in next(filled, [])]
 
 
+def _closes(lines: list[str], separator: str) -> bool:
+    """Returns whether the double quotes of the head line close before the end of a cell."""
+    with suppress(csv.Error):
+        return bool(_head(csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True)))
+    return False
+
+
 def _row(head: list[str], cells: list[str], separator: str) -> dict[str, Any] | str:
     if len(cells) == len(head):
-        return dict(zip(head, (cell.strip() for cell in cells)))
+        return {name: "" if cell.strip() in _MISSING else cell.strip() for name, cell in zip(head, cells)}
     mend = "a caption with a separator in it must stand in double quotes"
     if len(cells) == 1 and any(other in cells[0] for other in SEPARATORS):
         mend = f"separate its cells by {separator!r}, as the head line does"
@@ -160,6 +206,9 @@ def _jsonl(text: str) -> Rows:
             entry = parse_json(line, pairs=_object)
             if not isinstance(entry, dict):
                 raise ValueError(f"it is no object but {type(entry).__name__}")
+            entry = _object([(key.strip().lower(), value) for key, value in entry.items()])
+            if fault := name_fault(entry):
+                raise ValueError(fault)
         except ValueError as error:
             yield number, str(error)
             continue

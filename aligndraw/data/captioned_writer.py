@@ -165,7 +165,8 @@ class CaptionedWriter:
             skipped: one line per omission, for `skipped.txt`.
 
         Raises:
-            DataError: a split has captions, but none of a stored image; or there is no caption at all.
+            DataError: a split has captions, but none of a stored image; or there is no caption at all; or no word comes
+                `min_count` times.
             ValueError: a caption is unusable; `caption_error` finds it beforehand.
         """
         listed = {split: list(pairs) for split, pairs in captions.items()}
@@ -255,9 +256,19 @@ def caption_error(caption: object) -> str:
 
 
 def _counted(captions: Iterable[str], min_count: int) -> Vocabulary:
-    """Returns `UNKNOWN` and the words that are frequent enough, the most frequent first."""
+    """Returns `UNKNOWN` and the words that are frequent enough, the most frequent first.
+
+    Raises:
+        DataError: no word is.
+    """
     counts = Counter(word for caption in captions for word in words_of(caption))
     frequent = [word for word, count in counts.items() if count >= min_count]
+    if not frequent:
+        most = max(counts.values(), default=0)
+        raise DataError(
+            f"no word of the training captions comes {min_count} times, and the most frequent comes {most} times: "
+            "lower --min-count"
+        )
     return Vocabulary((UNKNOWN, *sorted(frequent, key=lambda word: (-counts[word], word))))
 
 

@@ -33,6 +33,7 @@ class Collection:
         files: the file of each image.
         skipped: one line per omission, with the reason.
         lost: the number of captions left out.
+        unread: the columns of tables that have no meaning here.
         likely_cause: returns the likely cause of many omissions in a few words, or "".
     """
 
@@ -40,6 +41,7 @@ class Collection:
     files: dict[str, Path] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
     lost: int = 0
+    unread: list[str] = field(default_factory=list)
     likely_cause: Callable[[], str] = lambda: ""
 
     def skip(self, what: str, why: str, lost: int = 0) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,7 +27,7 @@ from aligndraw.data.mnist_captions import (
 )
 from aligndraw.data.scene import SIDE
 from aligndraw.data.scenes import Scenes, evaluation_scenes
-from aligndraw.text import CaptionError, Vocabulary
+from aligndraw.text import UNKNOWN, CaptionError, Vocabulary
 
 PREVIEW_COUNT = 12  # preview captions at most
 REQUIRED_SPLITS = "train", "validation"  # of captioned images
@@ -172,23 +172,35 @@ def _captioned(path: Path, validation_size: int) -> DataSet:
         raise DataError(f"{path} must have a train and a validation split, got no {missing[0]}")
     train, validation = data.split("train"), data.split("validation")
     # Captions without unknown words; if validation has none, as in a very small set, those of training.
-    captions = (text for split in (validation, train) for text in split.epoch(0, size=len(split)).captions())
-    shown = list(islice(filter(partial(_is_known, data.vocabulary), captions), PREVIEW_COUNT))
+    remark, shown = "", _previews((validation, train), partial(_is_known, data.vocabulary))
     if not shown:
-        raise DataError(f"{path} must have a caption without unknown words: store it again with a lower --min-count")
+        remark, shown = f"with {UNKNOWN}", _previews((validation, train), partial(_is_read, data.vocabulary))
+    if not shown:
+        raise DataError(f"{path} must have a caption in the words of its vocabulary: store it again")
     return DataSet(
         name="captioned",
         title=f"captioned images of {path}",
         image_shape=data.image_shape,
         source=train,
         validation_sets={"validation": validation.epoch(0, size=min(validation_size, len(validation)))},
-        preview_captions=[(text, "") for text in dict.fromkeys(shown)],
+        preview_captions=[(text, remark) for text in dict.fromkeys(shown)],
         record={"name": "captioned", "path": os.path.abspath(path), "sha256": data.checksum},
     )
+
+
+def _previews(splits: Iterable[CaptionedSplit], is_good: Callable[[str], bool]) -> list[str]:
+    captions = (text for split in splits for text in split.epoch(0, size=len(split)).captions())
+    return list(islice(filter(is_good, captions), PREVIEW_COUNT))
 
 
 def _is_known(vocabulary: Vocabulary, caption: str) -> bool:
     with suppress(CaptionError):
         vocabulary.check_known([caption])
+        return _is_read(vocabulary, caption)
+    return False
+
+
+def _is_read(vocabulary: Vocabulary, caption: str) -> bool:
+    with suppress(CaptionError):
         return bool(vocabulary.encode(caption))
     return False

@@ -219,16 +219,17 @@ class Vocabulary:
         return vocabulary if "rule" in data else replace(vocabulary, rule=legacy_rule(words))
 
     def _hint(self, unknown: Sequence[str]) -> str:
-        size = f"the vocabulary has {len(self)} words"
+        size = f"the vocabulary has {len(self)} word{'s' * (len(self) > 1)}"
+        words = [word for word in self.words if word != UNKNOWN]  # which no caption can hold
         near = {
             # Cut, because comparing takes time in proportion to the length.
-            word: difflib.get_close_matches(word[:40], self.words, cutoff=0.5)
+            word: difflib.get_close_matches(word[:40], words, cutoff=0.5)
             for word in unknown[:8]
         }
         near = {word: matches for word, matches in near.items() if matches}
         if not near:
-            sample = self.words[:: max(1, len(self) // 8)][:8]
-            return f"{size}, such as {_quote_all(sample)}"
+            sample = words[:: max(1, len(words) // 8)][:8]
+            return f"{size}, such as {_quote_all(sample)}" if words else size
         if len(unknown) == 1:
             return f"{size}, nearest: {_quote_all(near[unknown[0]])}"
         pairs = (f"{_quote_all(matches)} for {_quote(word)}" for word, matches in near.items())

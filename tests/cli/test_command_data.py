@@ -155,12 +155,13 @@ def test_folder(command, tmp_path):
         Image.fromarray(np.full((9, 12, 3), i * 50, np.uint8)).save(tmp_path / f"{i}.png")
     table = tmp_path / "captions.csv"
     table.write_text(
-        "file,caption,split\n0.png,a black wall,train\n1.png,a grey wall,train\n2.png,a white wall,validation\n"
+        "file,caption,split,set,id\n0.png,a black wall,train,1,1\n1.png,a grey wall,train,1,2\n"
+        "2.png,a white wall,val,2,3\n"
     )
     out = tmp_path / "walls"
     given = ("--images", tmp_path, "--captions", table, "--out", out, "--size", 4, 6, "--crop", "--min-count", 2)
     status, told, err = command("data", "folder", *given)
-    assert (status, err) == (0, "")
+    assert (status, err) == (0, "columns that are not read: set, id\n")
     assert f"wrote {out}: 4 x 6 pixels, 3 words\n" in told
     summary = "4 different words in training, 2 of them once; 2 of them, 33.3 % of the text, become [UNK]; "
     assert f"{summary}captions of 3 to 3 words, median 3: see {out / 'vocabulary.txt'}\n" in told

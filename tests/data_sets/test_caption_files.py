@@ -46,9 +46,17 @@ def test_jsonl(images, table):
     assert found.captions["train"] == EXPECTED and not found.skipped
 
 
-def test_divided_already(images, table):
-    found = read_captions(images, table("x.csv", "file,text,split\nb.jpg,b,dev\na.jpg,a,train\ndeep/c.jpg,c,dev\n"))
-    assert found.captions == {"train": [("a.jpg", "a")], "dev": [("b.jpg", "b"), ("deep/c.jpg", "c")]}
+@pytest.mark.parametrize(
+    ("word", "split"),
+    [
+        *((word, "validation") for word in ("dev", "val", "valid", "Eval", "evaluation", "validation")),
+        *(("testing", "test"), ("held_out", "held_out")),
+    ],
+)
+def test_divided_already(images, table, word, split):
+    rows = f"file,text,split\nb.jpg,b,{word}\na.jpg,a,training\ndeep/c.jpg,c,{word}\n"
+    found = read_captions(images, table("x.csv", rows))
+    assert found.captions == {"train": [("a.jpg", "a")], split: [("b.jpg", "b"), ("deep/c.jpg", "c")]}
     assert next(iter(found.captions)) == "train"  # whose words are the vocabulary
 
 
@@ -75,7 +83,7 @@ def test_what_is_wrong_is_named_and_left_out(images, table):
     expected = (
         "2: image ../a.jpg: it leads out of the folder of the images",
         f"3: image gone.jpg: there is no such file in {images}",
-        "4: it must have file_name, file or image, got text",
+        "4: it must have file_name, filename, file, image or image_name, got text",
         "5: the split must be a word, got '../train'",
         "6: image a.jpg is in split train already",
         "7: the caption has no words",
@@ -93,7 +101,11 @@ def test_what_is_wrong_is_named_and_left_out(images, table):
     ("name", "text", "message"),
     [
         ("x.json", "", "captions must be in a .csv, .tsv, .txt, .token or .jsonl file, got .*x.json"),
-        ("x.csv", "", "x.csv must have a column file_name, file or image in its head line, got ''"),
+        (
+            "x.csv",
+            "",
+            "x.csv must have a column file_name, filename, file, image or image_name in its head line, got ''",
+        ),
         ("x.csv", "file,text\n", "x.csv has no captions$"),
         ("x.jsonl", "\n", "x.jsonl has no captions$"),
         (
@@ -236,7 +248,7 @@ def test_a_link_out_of_the_folder(images, table, tmp_path):
 def test_other_keys(images, table):
     """These were "no text but NoneType"."""
     lines = [
-        {"filename": "a.jpg", "caption": "a cat"},
+        {"picture": "a.jpg", "caption": "a cat"},
         {"file": "a.jpg", "sentence": "a cat"},
         {"image": {"file_name": "a.jpg"}, "text": "a cat"},
         {"file": "a.jpg", "caption": ""},
@@ -254,7 +266,7 @@ def test_other_keys(images, table):
     assert found.captions["train"] == [("a.jpg", "good")]
     skipped(
         found,
-        (1, "it must have file_name, file or image, got filename, caption"),
+        (1, "it must have file_name, filename, file, image or image_name, got picture, caption"),
         (2, "it must have caption, captions, text, prompt or caption_0, got file, sentence"),
         (3, "image .*: it is no file name"),
         *((n, "its caption is empty") for n in (4, 5)),
@@ -300,7 +312,10 @@ def test_heads(images, table):
     assert found.captions["train"] == [("a.jpg", "a cat")]
     for head, message in (
         ("file,caption,Caption", "x.csv must have one column caption, got several"),
-        ("a.jpg,a cat", "must have a column file_name, file or image in its head line, got 'a.jpg, a cat'"),
+        (
+            "a.jpg,a cat",
+            "must have a column file_name, filename, file, image or image_name in its head line, got 'a.jpg, a cat'",
+        ),
         ("file|caption", "must have a column .* in its head line, got 'file.caption'"),
         ('"file,caption', "x.csv, line 1: its double quotes do not close"),
     ):
@@ -327,8 +342,8 @@ def test_a_split_of_which_nothing_is_left(images, table):
     with pytest.raises(DataError) as error:
         read_captions(images, table("x.csv", f"file,text,split\n{rows}"))
     assert str(error.value).endswith(
-        "x.csv has no caption of split dev that can be used, such as x.csv, line 3: image c.jpg: there is no such file "
-        f"in {images} (c.jpg is in {images / 'deep'})"
+        "x.csv has no caption of split validation that can be used, such as x.csv, line 3: image c.jpg: there is no "
+        f"such file in {images} (c.jpg is in {images / 'deep'})"
     )
 
 

@@ -59,11 +59,62 @@ def test_tables(images, write, name, text):
     assert found.captions["train"] == EXPECTED and not found.skipped
 
 
+@pytest.mark.parametrize("file", ["file_name", "filename", "file", "image", "Image_Name"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_heads_in_quotes(images, write, file, separator):
+    """The trial of the comma refused them before the right separator was tried."""
+    rows = [(file, "caption"), ("1.jpg", "A dog , running ."), ("1.jpg", 'A ""big"" dog .'), ("2.jpg", "Two cats .")]
+    text = "".join(f'"{name}"{separator}"{caption}"\n' for name, caption in rows)
+    found = read_captions(images, write("x.csv", text), **ALL)
+    assert found.captions["train"] == EXPECTED and not found.skipped and not found.unread
+
+
+def test_a_missing_value_of_pandas_is_no_caption(images, write):
+    text = "image,caption_0,caption_1,split\n1.jpg,nan,A dog ,train\n2.jpg,NaN,nan,train\n3.jpg,a nan,,nan\n"
+    found = read_captions(images, write("x.csv", text))
+    assert found.captions == {"train": [("1.jpg", "A dog")]}
+    skipped(found, "x.csv, line 3: its caption_0 is empty", "x.csv, line 4: image 3.jpg has no split, as others have")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("x.csv", "image,id,caption, Width,\n1.jpg,7,a cat,3,\n"),
+        ("x.jsonl", '{"image": "1.jpg", "caption": "a cat", "id": 7}\n{"image": "1.jpg", "text": "a pet", "Width": 3}'),
+    ],
+)
+def test_columns_that_are_not_read_are_named(images, write, name, text):
+    found = read_captions(images, write(name, text), **ALL)
+    assert found.captions["train"][0] == ("1.jpg", "a cat") and not found.skipped
+    assert found.unread == ["id", "width"]
+
+
+@pytest.mark.parametrize(
+    ("column", "known"),
+    [
+        ("Caption 2", "caption_2"),
+        ("caption3", "caption_3"),
+        ("splits", "split"),
+        ("texts", "text"),
+        ("file-name", "file_name"),
+        ("prompt_1", "caption_1"),
+    ],
+)
+def test_columns_that_are_nearly_right(images, write, column, known):
+    message = f"the column {column.lower()!r} is not read: name it {known}, or otherwise if it means something else"
+    with pytest.raises(DataError) as error:
+        read_captions(images, write("x.csv", f"image,caption_1,{column}\n1.jpg,a cat,a pet\n"), **ALL)
+    assert str(error.value) == f"{images.parent / 'x.csv'}: {message}"
+    line = json.dumps({"image": "1.jpg", "caption_1": "a cat", column: "a pet"})
+    skipped(read_captions(images, write("x.jsonl", line), **ALL), f"x.jsonl, line 1: {message}")
+
+
 @pytest.mark.parametrize(
     "first",
     [
         {"image": "1.jpg", "caption": ["A dog , running .", 'A "big" dog .']},
         {"file_name": "1.jpg", "caption_1": 'A "big" dog .', "caption_0": "A dog , running .", "caption_2": None},
+        {"File_Name": "1.jpg", "TEXT": ["A dog , running .", 'A "big" dog .']},
         {"file_name": "1.jpg", "prompt": ["A dog , running .", 'A "big" dog .'], "text": ""},
     ],
 )
@@ -107,6 +158,19 @@ def test_faults_of_tokens(images, write):
         "x.token, line 5: image 1.jpg has this caption already",
         f"x.token, line 6: {mend}",
     )
+
+
+def test_a_token_within_a_caption(images, write):
+    (images / "a#1.jpg").touch()
+    text = "1.jpg#0\tThe team #1\tof four\na#1.jpg#12\tA dog #2 .\n"
+    found = read_captions(images, write("x.token", text), **ALL)
+    assert found.captions["train"] == [("1.jpg", "The team #1\tof four"), ("a#1.jpg", "A dog #2 .")]
+    assert not found.skipped
+
+
+def test_a_key_twice_but_for_its_case(images, write):
+    found = read_captions(images, write("x.jsonl", '{"image": "1.jpg", "text": "a", "Text": "b"}'), **ALL)
+    skipped(found, "x.jsonl, line 1: it has the key 'text' twice")
 
 
 def test_a_text_file_per_image(images, write):
@@ -159,7 +223,8 @@ def test_one_table_of_an_image_folder(images, write):
     write("images/metadata.jsonl", '{"file_name": "1.jpg", "text": "a cat"}\n')
     write("images/1.txt", "left to other programs")
     found = read_captions(images, **ALL)
-    assert found.captions["train"] == [("1.jpg", "a cat")] and not found.skipped
+    assert found.captions["train"] == [("1.jpg", "a cat")]
+    skipped(found, *(f"image {n}.jpg: no row of a table names it" for n in (2, 3)))
     write("images/metadata.csv", "file_name,text\n1.jpg,a cat\n")
     with pytest.raises(DataError, match=r"images must have one of metadata.csv and metadata.jsonl, got both$"):
         read_captions(images, **ALL)

@@ -457,3 +457,15 @@ def test_another_vocabulary(data, tmp_path):
     assert data.reworded(other).reworded(data.vocabulary).split("train").lengths.tolist() == plain.lengths.tolist()
     with pytest.raises(CaptionError, match='unknown words "a"'):
         plain.reworded(Vocabulary(("the", "bus")))
+
+
+def test_a_least_count_that_leaves_no_word(tmp_path):
+    with CaptionedWriter(tmp_path / "x", (3, 2, 2), {}) as writer:
+        writer.store("train", ["a", "b"], np.zeros((2, 3, 2, 2), np.uint8))
+        captions = {"train": [("a", "a red bus and a bus"), ("b", "a bus")]}
+        with pytest.raises(DataError) as error:
+            writer.finish(captions, min_count=4)
+        assert str(error.value) == (
+            "no word of the training captions comes 4 times, and the most frequent comes 3 times: lower --min-count"
+        )
+        assert writer.finish(captions, min_count=3).vocabulary.words == ("[UNK]", "a", "bus")

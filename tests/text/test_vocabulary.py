@@ -264,3 +264,13 @@ def test_an_extended_vocabulary_keeps_the_ids_of_captions():
     with pytest.raises(ValueError, match="rule must be 2 to extend a vocabulary of this rule of words, got 1"):
         old.extended(Vocabulary(("a",), rule=1))
     assert not old.has_words(Vocabulary(("a",), rule=1))
+
+
+@pytest.mark.parametrize("caption", ["[UNK]", "unk", "zzz"])
+def test_the_unknown_word_is_in_no_hint(caption):
+    """It cannot be typed: its brackets are words of their own."""
+    with pytest.raises(CaptionError) as error:
+        Vocabulary(("[UNK]", "a", "bus")).check_known([caption])
+    assert str(error.value).endswith('; the vocabulary has 3 words, such as "a", "bus"')
+    with pytest.raises(CaptionError, match="; the vocabulary has 1 word$"):
+        Vocabulary(("[UNK]",)).check_known([caption])

@@ -180,7 +180,14 @@ def _new(arguments: argparse.Namespace, stack: ExitStack) -> Job:
     start = vocabulary = None
     if arguments.init_from is not None:
         with failing(FileNotFoundError):
-            start, vocabulary = load_start(find_model(arguments.init_from))
+            place = find_model(arguments.init_from)
+            start, vocabulary = load_start(place)
+        if arguments.out.resolve() == place.resolve():
+            raise Failure(
+                f"--out must be another folder than that of --init-from, {arguments.init_from}: it loses the model "
+                "that it begins with",
+                status=2,
+            )
     preset = arguments.preset or next(iter(PRESETS[name]))
     kind = model_kind(start.config) if start else arguments.model or "align"
     if arguments.model not in (None, kind):
@@ -206,14 +213,14 @@ def _new(arguments: argparse.Namespace, stack: ExitStack) -> Job:
         words = vocabulary.extended(found.source.vocabulary)
         network = network.replace(vocabulary_size=len(words))
         options["vocabulary"] = words
-        if "." in set(words.words) - set(vocabulary.words):
+    model = apply_overrides(network, arguments)
+    if start:
+        check_sizes(model, start.config, f"the model in {arguments.init_from}")
+        if words and vocabulary and "." in set(words.words) - set(vocabulary.words):
             tell(
                 "a full stop is new to the model and now ends every caption: it draws old captions otherwise",
                 error=True,
             )
-    model = apply_overrides(network, arguments)
-    if start:
-        check_sizes(model, start.config, f"the model in {arguments.init_from}")
         new = len(words or ()) - len(vocabulary or ())
         begun = {"init_from": lasting_name(arguments.init_from), "new_words": new}
         options |= dict(start=start, begun=begun)

@@ -22,13 +22,13 @@ NEW = ["a green dog", "a dog on the grass .", "seven red cats", "two trees, a ba
 def store(tmp_path):
     """Writes a folder of pictures with these captions in both splits."""
 
-    def write(name, captions, shape=(3, 8, 8), splits=("train", "validation")):
+    def write(name, captions, shape=(3, 8, 8), splits=("train", "validation"), min_count=1):
         rng = np.random.default_rng(len(name))
         keys = [str(i) for i in range(len(captions))]
         with CaptionedWriter(tmp_path / name, shape, {}) as writer:
             for split in splits:
                 writer.store(split, keys, rng.integers(0, 256, (len(keys), *shape), np.uint8))
-            writer.finish({split: list(zip(keys, captions)) for split in splits})
+            writer.finish({split: list(zip(keys, captions)) for split in splits}, min_count=min_count)
         return tmp_path / name
 
     return write
@@ -110,6 +110,8 @@ def test_a_full_stop_that_is_new(command, small, store, tmp_path):
     status, _, err = command("train", "captioned", *given, "--out", tmp_path / "second")
     told = "a full stop is new to the model and now ends every caption: it draws old captions otherwise\n"
     assert (status, err) == (0, told)
+    status, _, err = command("train", "captioned", *given, "--decoder-units", 9, "--out", tmp_path / "third")
+    assert status == 1 and err.startswith("aligndraw: error: decoder_units must be 5") and err.count("\n") == 1
 
 
 def test_refused(command, small, store, trained, scenes, model, tmp_path, listing):
@@ -136,6 +138,11 @@ def test_refused(command, small, store, trained, scenes, model, tmp_path, listin
         ),
         ((*captioned, "--init-from", tmp_path / "none"), 1, f"there is no model in {tmp_path / 'none'}"),
         ((*captioned, "--init-from", trained, "--resume"), 2, "leave out --"),
+        (
+            (*captioned[:-1], new / ".." / trained.name, "--init-from", trained, "--overwrite"),
+            2,
+            f"--out must be another folder than that of --init-from, {trained}: it loses the model that it begins with",
+        ),
         (("scenes", *SHORT, "--out", tmp_path / "x", "--init-from", trained), 1, "image_size must be 8 x 8"),
         (("mnist", *SHORT, "--out", tmp_path / "x", "--init-from", trained), 1, "image_size must be 8 x 8"),
     ):
@@ -211,3 +218,10 @@ def test_digits_that_have_moved(train, command, digits, tmp_path):
     assert train("--digits", file, "--out", run)[0] == 0
     moved = file.rename(tmp_path / "moved.npz")
     assert command("train", "mnist", "--out", run, "--resume", "--digits", moved)[::2] == (0, "")
+
+
+def test_captions_that_all_have_unknown_words(command, small, store, tmp_path):
+    """The training drew none but captions without them, and refused to begin."""
+    data = store("rare", ["a red dog", "a cat", "a cow asleep"], min_count=2)
+    status, out, err = command("train", "captioned", "--data", data, *small, "--out", tmp_path / "run")
+    assert (status, err) == (0, "") and "a picture of each of 3 captions\nnext: aligndraw sample 'a " in out
