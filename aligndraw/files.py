@@ -16,7 +16,7 @@ import secrets
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Literal, TypeVar
@@ -36,7 +36,8 @@ FREE_BYTES, RATIO = 2**28, 100
 _M = TypeVar("_M", bound=nn.Module)
 
 _CHECKSUM = "sha256"  # among the metadata of a .safetensors file
-_SCRATCH, _LOCK, _NEW, _OLD = ".aligndraw-", "lock", "new", "old"
+_SCRATCH, _LOCK = ".aligndraw-", "lock"
+_NEW, _OLD, _READY, _REPLACED = "new", "old", "ready", "replaced"
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of a file system that has none
 
 
@@ -64,34 +65,39 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_update(folder: Path, names: Iterable[str]) -> Iterator[Path]:
-    """Yields a folder for new files, which replace those of these names in `folder` when the block ends without error.
+def atomic_update(folder: Path, names: Sequence[str]) -> Iterator[Path]:
+    """Yields a folder for new files of these names, which replace those in `folder` when the block ends without error.
 
     An old file goes even where there is no new one of its name. Other files of `folder` stay. After an error all old
-    files are as they were; after a kill among the replacements, `sweep` restores those that are missing.
+    files are as they were. After a kill among the replacements, `sweep` restores all old files or places all new ones.
 
     Raises:
         OSError: the place cannot be written.
     """
     with scratch(folder) as place:
-        new, old = place / _NEW, place / _OLD
+        new, old, ready = place / _NEW, place / _OLD, place / _READY
         new.mkdir()
         yield new
         old.mkdir()
-        moved: list[Path] = []
         try:
-            for name in names:
-                if (folder / name).exists():
-                    (folder / name).rename(old / name)
-            for path in list(new.iterdir()):
-                path.rename(folder / path.name)
-                moved.append(folder / path.name)
+            _move(folder, names, old)
+            new.rename(ready)  # from here on `sweep` goes forward
+            _move(ready, names, folder)
+            old.rename(place / _REPLACED)  # `sweep` restores none of them
         except BaseException:
-            for path in moved:
-                path.unlink()
-            for path in old.iterdir():
-                path.rename(folder / path.name)
+            if old.exists():
+                if ready.exists():
+                    _move(folder, names, ready)
+                    ready.rename(new)  # and back again
+                _move(old, names, folder)
             raise
+
+
+def _move(source: Path, names: Iterable[str], target: Path) -> None:
+    """Moves the files of these names that are in a folder into another."""
+    for name in names:
+        if (source / name).exists():
+            (source / name).rename(target / name)
 
 
 @contextmanager
@@ -116,11 +122,18 @@ def scratch(parent: Path) -> Iterator[Path]:
 
 
 def sweep(folder: Path) -> None:
-    """Removes unfinished files of killed processes from a folder, and restores files they were about to replace."""
+    """Removes unfinished files of killed processes from a folder, and restores files they were about to replace.
+
+    Where all new files of an `atomic_update` are ready, it places them instead.
+    """
     for place in folder.glob(f"{_SCRATCH}*"):
         with suppress(OSError), (place / _LOCK).open("a") as lock:
             if not _acquire(lock):
                 continue
+            if (place / _READY).exists():  # of `atomic_update`
+                _move(place / _READY, os.listdir(place / _READY), folder)
+                if (place / _OLD).exists():
+                    (place / _OLD).rename(place / _REPLACED)
             for old in (place / _OLD).glob("*"):
                 if not (folder / old.name).exists():
                     old.rename(folder / old.name)

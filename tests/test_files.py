@@ -17,6 +17,7 @@ import torch
 from file_faults import FileFaults, Killed, tree
 
 from aligndraw.files import (
+    atomic_update,
     atomic_write,
     discard,
     load_archive,
@@ -165,6 +166,43 @@ def test_interrupted_just_after_a_folder_was_moved(tmp_path, monkeypatch, name):
         write_folder(tmp_path / "x", "new")
     text = {"rename": b"old", "replace": b"new"}[name]
     assert tree(tmp_path) == {"x": None, "x/b": text, "x/deep": None, "x/deep/a": text}
+
+
+@patched
+@pytest.mark.parametrize("how", ["killed_at", "full_from"])
+def test_several_files_are_replaced_together(tmp_path, monkeypatch, how):
+    """Stopped at every operation: after a sweep all are old or all are new, and other files are as they were."""
+    faults = FileFaults(monkeypatch)
+    old, new = {"a": b"old", "b": b"old", "other": b"mine"}, {"b": b"new", "c": b"new", "other": b"mine"}
+
+    def reset():
+        sweep(tmp_path)
+        for path in tmp_path.iterdir():
+            path.unlink()
+        for name, text in old.items():
+            (tmp_path / name).write_bytes(text)
+
+    def update():
+        with atomic_update(tmp_path, "abcd") as folder:
+            for name in "bc":
+                (folder / name).write_bytes(b"new")
+
+    reset()
+    with faults.counted():
+        update()
+    assert tree(tmp_path) == new
+    seen = []
+    for k in range(len(faults.operations)):
+        reset()
+        stopped = True
+        with getattr(faults, how)(k), suppress(Killed, OSError):
+            update()
+            stopped = False
+        sweep(tmp_path)
+        seen.append(tree(tmp_path))
+        assert seen[-1] in (old, new), faults.operations[k]
+        assert stopped or seen[-1] == new, faults.operations[k]
+    assert old in seen and new in seen
 
 
 def test_a_file_does_not_replace_a_folder(tmp_path):

@@ -329,7 +329,7 @@ def test_a_failed_save_leaves_the_old_model(pipeline, scenes, sharpener, tmp_pat
         rename = type(tmp_path).rename
 
         def last(self, target):
-            if self.parent.name == "new" and self.name == "card.json":
+            if self.parent.name == "ready" and self.name == "card.json":
                 full()
             return rename(self, target)
 
