@@ -54,14 +54,15 @@ def folder_entries(folder: Path, images: Path) -> Entries:
     files = _files(folder)
     pictures = [name for name in (files if images == folder else _files(images)) if is_image(name)]
     tables = [name for name in files if PurePosixPath(name).name in METADATA]
-    places = [PurePosixPath(name).parent for name in tables]
-    for place in places:
-        if places.count(place) > 1:
+    held: set[PurePosixPath] = set()  # the folders of tables
+    for place in (PurePosixPath(name).parent for name in tables):
+        if place in held:
             raise DataError(f"{folder / place} must have one of {' and '.join(METADATA)}, got both")
+        held.add(place)
 
     def is_free(name: str) -> bool:
         """Returns whether no table holds for a file."""
-        return not any(place in PurePosixPath(name).parents for place in places)
+        return held.isdisjoint(PurePosixPath(name).parents)
 
     texts = [name for name in files if name.endswith(".txt") and is_free(name)]
     stems = {_stem(name) for name in pictures}

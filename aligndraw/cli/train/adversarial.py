@@ -171,3 +171,4 @@ def _add_training(
     add_sentences(parser, SENTENCES, "caption")
     add_model(parser)
     add_presets(parser, training.SETUP.PRESETS, without=DATA_FIELDS)
+    parser.set_defaults(begins_with=("model",))

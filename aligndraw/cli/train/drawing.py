@@ -154,7 +154,7 @@ def _add_set(parsers: Any, name: str, summary: str, description: str, presets: s
             sizes = {preset: configs[kind][0] for preset, configs in table.items()}
             add_config(parser, f"model of --model {kind}, whose likelihood is gaussian", sizes, without=known)
     add_config(parser, "training", {preset: recipe for preset, (_, recipe) in drawing.items()})
-    parser.set_defaults(set=name)
+    parser.set_defaults(set=name, begins_with=("init_from",))
     return parser
 
 
@@ -180,14 +180,7 @@ def _new(arguments: argparse.Namespace, stack: ExitStack) -> Job:
     start = vocabulary = None
     if arguments.init_from is not None:
         with failing(FileNotFoundError):
-            place = find_model(arguments.init_from)
-            start, vocabulary = load_start(place)
-        if arguments.out.resolve() == place.resolve():
-            raise Failure(
-                f"--out must be another folder than that of --init-from, {arguments.init_from}: it loses the model "
-                "that it begins with",
-                status=2,
-            )
+            start, vocabulary = load_start(find_model(arguments.init_from))
     preset = arguments.preset or next(iter(PRESETS[name]))
     kind = model_kind(start.config) if start else arguments.model or "align"
     if arguments.model not in (None, kind):

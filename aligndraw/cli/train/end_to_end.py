@@ -53,7 +53,7 @@ def add_to(parsers: Any) -> None:
     epsilon = f"{RefinedConfig.__dataclass_fields__['epsilon'].metadata['help']} [{RefinedConfig.epsilon:g}]"
     parser.add_argument("--epsilon", type=float_at_least(0), metavar="E", help=epsilon)
     add_config(parser, "training", {NAME: RECIPE}, without=("init",))
-    parser.set_defaults(set=NAME, moves=("data",))
+    parser.set_defaults(set=NAME, moves=("data",), begins_with=("model", "sharpener"))
 
 
 def _new(arguments: argparse.Namespace, stack: ExitStack) -> Job:

@@ -117,7 +117,8 @@ def add_training(
 ) -> argparse.ArgumentParser:
     """Adds the parser of a training.
 
-    It has --out, --overwrite, --resume, --checkpoint-every, --tensorboard, --seed and --device.
+    It has --out, --overwrite, --resume, --checkpoint-every, --tensorboard, --seed and --device. The default `moves`
+    names options that --resume takes, and `begins_with` options whose folders --out must not be.
 
     Args:
         parsers: the subparsers of `aligndraw train`.
@@ -142,8 +143,17 @@ def add_training(
     parser.add_argument("--tensorboard", action="store_true", help=events)
     add_seed(parser, f"seed of {seed}", default=None)
     add_device(parser)
-    parser.set_defaults(run=lambda arguments: _run(parser, arguments, begin), moves=())
+    parser.set_defaults(run=lambda arguments: _run(parser, arguments, begin), moves=(), begins_with=())
     return parser
+
+
+def _check_kept(arguments: argparse.Namespace) -> None:
+    """Raises Failure where --out is the folder of a model that the training begins with, which it would lose."""
+    for name in arguments.begins_with:
+        given = getattr(arguments, name)
+        if given is not None and Path(given).is_dir() and Path(given).resolve() == arguments.out.resolve():
+            option = f"--{name.replace('_', '-')}"
+            raise Failure(f"--out must be another folder than that of {option}, got {arguments.out} for both", status=2)
 
 
 def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace, begin: Begin) -> int:
@@ -157,6 +167,8 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace, begin: 
                 raise Failure(f"--resume keeps the settings of the run: leave out --{option}", status=2)
     elif arguments.seed is None:
         arguments.seed = 0
+    if not arguments.resume:
+        _check_kept(arguments)
     if arguments.tensorboard:
         check_tensorboard()
     with ExitStack() as stack, writing(folder):

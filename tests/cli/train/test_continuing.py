@@ -141,7 +141,7 @@ def test_refused(command, small, store, trained, scenes, model, tmp_path, listin
         (
             (*captioned[:-1], new / ".." / trained.name, "--init-from", trained, "--overwrite"),
             2,
-            f"--out must be another folder than that of --init-from, {trained}: it loses the model that it begins with",
+            f"--out must be another folder than that of --init-from, got {new / '..' / trained.name} for both",
         ),
         (("scenes", *SHORT, "--out", tmp_path / "x", "--init-from", trained), 1, "image_size must be 8 x 8"),
         (("mnist", *SHORT, "--out", tmp_path / "x", "--init-from", trained), 1, "image_size must be 8 x 8"),

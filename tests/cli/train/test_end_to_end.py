@@ -99,6 +99,13 @@ def test_errors(command, parts, model, tmp_path, listing):
         ((*train, names, drawing), 2, "--sharpener DIR must name"),
         ((*train, names, drawing, option, drawing), 1, "there is no sharpener in"),
         ((*train, names, model, option, sharpener), 1, "must read captions as the model does"),
+        ((*train[:-1], drawing, *parts, "--overwrite"), 2, "--out must be another folder than that of --model, got"),
+        ((*train[:-1], sharpener, *parts, "--overwrite"), 2, "must be another folder than that of --sharpener, got"),
+        (
+            ("train", "sharpener", names, drawing, "--data", tmp_path / "data", "--out", drawing, "--overwrite"),
+            2,
+            "--out must be another folder than that of --model, got",
+        ),
         ((*train, *parts, "--epsilon", 0.5), 1, "epsilon must be above 0 and below 0.5, got 0.5"),
         ((*train, *parts, "--adversarial", -1), 2, "adversarial must not be negative"),
         (("train", "end-to-end", "--out", drawing, "--resume"), 1, "holds another training: aligndraw train scenes"),
