@@ -64,4 +64,4 @@ def test_the_plan_needs_neither_gpu_nor_torch(bare):
     code, output, folder = bare("--brief", "--plan", available=False)
     limits = [int(line.split()[1]) for line in output.splitlines()[1:-1]]
     assert code == 0 and not folder.exists()
-    assert len(limits) == 9 and sum(limits) == int(output.splitlines()[-1].split()[1]) <= 480
+    assert len(limits) == 10 and sum(limits) == int(output.splitlines()[-1].split()[1]) <= 480
