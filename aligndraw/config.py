@@ -128,6 +128,9 @@ class AlignDRAWConfig(ModelConfig):
         "vector per word, so that the other words decide only where to attend",
         ("states", "embeddings"),
     )
+    attention_scale: float = setting(
+        1.0, "factor of the energies of words before their softmax; above 1 each step attends to fewer words"
+    )
     sentences: str = _SENTENCES
     sentence_units: int = _SENTENCE_UNITS
     likelihood: str = setting("bernoulli", "distribution of a pixel given the canvas", ("bernoulli", "gaussian"))
@@ -151,6 +154,10 @@ class AlignDRAWConfig(ModelConfig):
             )
         if not self.align and self.word_values != "states":
             raise ValueError(f"word_values must be states where align is false, got {self.word_values!r}")
+        if not self.attention_scale > 0:
+            raise ValueError(f"attention_scale must be above 0, got {self.attention_scale!r}")
+        if not self.align and self.attention_scale != 1:
+            raise ValueError(f"attention_scale must be 1 where align is false, got {self.attention_scale!r}")
 
     @property
     def title(self) -> str:
@@ -368,6 +375,17 @@ class EndToEndConfig(TrainingConfig):
             raise ValueError(f"discriminator_rate must be above 0, got {self.discriminator_rate!r}")
 
 
+_LAPTOP = AlignDRAWConfig(
+    steps=8,
+    align_units=128,
+    latent_units=40,
+    window_span=24.0,
+    read_window="write",
+    word_values="embeddings",
+    attention_scale=1.7,
+    canvas_init=-7.0,
+)
+
 _MODELS = {
     "paper": AlignDRAWConfig(),
     "coco": AlignDRAWConfig(
@@ -381,8 +399,8 @@ _MODELS = {
         vocabulary_size=25323,
         canvas_init=0.0,
     ),
-    "quick": AlignDRAWConfig(steps=8, align_units=128, latent_units=40),
-    "best": AlignDRAWConfig(steps=12, align_units=128, latent_units=40),
+    "quick": _LAPTOP,
+    "best": _LAPTOP.replace(steps=12),
     "scenes": AlignDRAWConfig(
         image_size=(32, 32),
         channels=3,
@@ -432,12 +450,13 @@ _QUICK = TrainingConfig(
     ema=0.99,
     precision="auto",
 )
+_LAPTOP_DIGITS = _QUICK.replace(weight_decay=0.5)
 
 _RECIPES = {
     "paper": TrainingConfig(),
     "coco": TrainingConfig(epochs=18, epoch_size=413_900, drop_epoch=11),
-    "quick": _QUICK,
-    "best": _QUICK.replace(epochs=72),
+    "quick": _LAPTOP_DIGITS,
+    "best": _LAPTOP_DIGITS.replace(epochs=45),
     "scenes": _QUICK.replace(epochs=96, epoch_size=12_800),
     "photos": _QUICK.replace(epochs=30, epoch_size=12_800, weight_decay=0.1, flip=True, shift=4, word_dropout=0.1),
     "vae": _QUICK.replace(epochs=64, epoch_size=12_800, optimizer="adam", learning_rate=1e-3, kl_warmup=0.0),

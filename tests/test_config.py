@@ -89,6 +89,8 @@ def test_every_field_explains_itself():
             {"word_values": "embeddings", "align": False},
             "word_values must be states where align is false, got 'embeddings'",
         ),
+        (AlignDRAWConfig, {"attention_scale": 0.0}, "attention_scale must be above 0, got 0.0"),
+        (AlignDRAWConfig, {"attention_scale": 2.0, "align": False}, "attention_scale must be 1 where align is false"),
         (TrainingConfig, {"batch_size": 33}, "epoch_size must be a multiple of batch_size"),
     ],
 )

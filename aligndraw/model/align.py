@@ -16,20 +16,26 @@ class _Keys(nn.Linear):
 
 
 class WordAttention(nn.Module):
-    """α = softmax_k(v · tanh(U h_lang_k + W h + b)), s = Σ_k α_k h_lang_k.
+    """α = softmax_k(scale · v · tanh(U h_lang_k + W h + b)), s = Σ_k α_k h_lang_k.
 
     Args:
         units: of the state h.
         word_units: of a word's representation, 2m.
         align_units: l.
+        scale: of the energies before the softmax; the paper's model has 1.
     """
 
-    def __init__(self, units: int, word_units: int, align_units: int) -> None:
+    def __init__(self, units: int, word_units: int, align_units: int, scale: float = 1.0) -> None:
         super().__init__()
+        self.scale = scale
         self.query = nn.Linear(units, align_units)  # W, b
         self.key = _Keys(word_units, align_units, bias=False)  # U
         self.score = nn.Parameter(torch.empty(align_units))  # v
         nn.init.normal_(self.score, std=align_units**-0.5)
+
+    def scaled_score(self) -> Tensor:
+        """Returns scale · v, [l], which stands for v in `ops.attend`."""
+        return self.scale * self.score
 
     def keys(self, words: Tensor) -> Tensor:
         """Returns U h_lang [B, N, l] of words [B, N, 2m]; computed once per caption."""
@@ -37,4 +43,4 @@ class WordAttention(nn.Module):
 
     def forward(self, h: Tensor, keys: Tensor, words: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """h [B, n], keys [B, N, l], words [B, N, 2m], lengths int64 [B] -> s [B, 2m], α [B, N]."""
-        return ops.attend(self.query(h), keys, self.score, words, lengths)
+        return ops.attend(self.query(h), keys, self.scaled_score(), words, lengths)

@@ -63,7 +63,7 @@ class AlignDRAW(Model):
         glimpse = 2 * c.channels * c.read_size**2
         side = max(c.image_size)
         span = c.window_span / max(1, side - 1)
-        self.align = WordAttention(c.decoder_units, words, c.align_units) if c.align else None
+        self.align = WordAttention(c.decoder_units, words, c.align_units, c.attention_scale) if c.align else None
         self.values = WordEmbedding(c.vocabulary_size, words) if c.word_values == "embeddings" else None
         self.read = GlimpseRead(c.decoder_units, c.read_size, c.conventions, span, side, c.read_window == "own")
         self.encoder = LSTMCell(glimpse + c.decoder_units, c.encoder_units)
@@ -254,5 +254,5 @@ class AlignDRAW(Model):
             decoder.h0,
             torch.cat([weight for weight, _ in heads]),
             torch.cat([bias for _, bias in heads]),
-            None if align is None else align.score,
+            None if align is None else align.scaled_score(),
         )

@@ -152,11 +152,26 @@ def test_the_value_of_a_word_is_its_own(tiny, batch):
     torch.testing.assert_close(tiny(word_values="embeddings").encode_captions(captions, lengths).words, table[captions])
 
 
+def test_the_scale_of_attention_sharpens_it(tiny, batch):
+    """Weights are softmax(scale · e): those of a scale of 1 to the power of the scale, normalised."""
+    _, captions, lengths = batch
+    plain, sharp = tiny(), tiny(attention_scale=2.5)
+    sharp.load_state_dict(plain.state_dict())
+    h = plain.initial_state(3).decoder[0]
+    told = plain.encode_captions(captions, lengths)
+    context, weights = plain.align(h, told.keys, told.words, told.lengths)
+    sharper, sharp_weights = sharp.align(h, told.keys, told.words, told.lengths)
+    expected = weights**2.5
+    torch.testing.assert_close(sharp_weights, expected / expected.sum(1, keepdim=True))
+    assert (sharp_weights.max(1).values > weights.max(1).values)[lengths > 1].all()
+    assert not torch.equal(sharper, context)
+
+
 def test_a_model_from_before_there_were_these_fields(tiny):
     """Its configuration says nothing of values and windows: the same parameters, by name and shape."""
     earlier = tiny().config.to_dict()
     assert (earlier.pop("word_values"), earlier.pop("window_span")) == ("states", 0.0)
-    assert earlier.pop("read_window") == "own"
+    assert (earlier.pop("read_window"), earlier.pop("attention_scale")) == ("own", 1.0)
     again = AlignDRAW(AlignDRAWConfig.from_dict(earlier))
     assert {n: p.shape for n, p in again.named_parameters()} == {n: p.shape for n, p in tiny().named_parameters()}
     assert "values.words" not in dict(again.named_parameters())

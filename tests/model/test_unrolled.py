@@ -30,6 +30,7 @@ KINDS = {
     "align": {},
     "noalign": {"align": False},
     "embeddings": {"word_values": "embeddings"},
+    "sharper attention": {"attention_scale": 1.7},
     "fixed windows": {"window_span": 4.0},
     "one window": {"read_window": "write"},
     "one window, fixed": {"read_window": "write", "window_span": 4.0},
@@ -200,8 +201,9 @@ def test_distributed_data_parallel(tmp_path):
         torch.distributed.destroy_process_group()
 
 
-def test_compiled_user_code_with_captions_of_any_length():
-    model, images, *_ = make()
+@pytest.mark.parametrize("kind", ["align", "sharper attention"])
+def test_compiled_user_code_with_captions_of_any_length(kind):
+    model, images, *_ = make(kind)
     torch.compiler.reset()
     counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
     noise = torch.randn(5, 3, 4, dtype=torch.float64)
