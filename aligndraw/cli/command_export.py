@@ -5,26 +5,29 @@ from __future__ import annotations
 import argparse
 import shlex
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from aligndraw.cli.failure import Failure, failing
 from aligndraw.cli.options import add_sentences, new_folder
-from aligndraw.cli.outputs import writing
+from aligndraw.cli.outputs import draw_one_by_one, writing
 from aligndraw.cli.telling import tell
 from aligndraw.data import DataSet
 from aligndraw.pipelines import Pipeline
-from aligndraw.pipelines.card import CARD, KNOWN, README, data_name, size_of
+from aligndraw.pipelines.card import CARD, KNOWN, PICTURES, README, scores_of, size_of
 from aligndraw.pipelines.runs import training_pairs
 from aligndraw.provenance import training_data
 from aligndraw.text import CaptionError
+
+_EACH = 4  # pictures of each caption on the sheet of the card
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the command to its parser."""
     parser.description = (
-        "Writes a model, with its sharpener, into a folder to share: weights in float16, a model card and checksums. "
-        "`Pipeline.from_pretrained` and --model read it."
+        "Writes a model, with its sharpener, into a folder to share: weights in float16, a model card with pictures, "
+        "checksums. `Pipeline.from_pretrained` and --model read it."
     )
     parser.epilog = "example: aligndraw export scenes --sharpener sharpener --out my-scenes"
     parser.add_argument("model", metavar="MODEL", help="a model, as for `aligndraw sample --model`")
@@ -38,6 +41,17 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--caption", action="append", metavar="TEXT", help=f"a caption that works; repeat the option [{known}]"
     )
+    parser.add_argument(
+        "--scores", type=Path, metavar="FILE", help="numbers for the card, which `aligndraw eval --json FILE` wrote"
+    )
+    parser.add_argument(
+        "--fact",
+        action="append",
+        type=_fact,
+        default=[],
+        metavar="NAME=VALUE",
+        help="a line for the table of the card, such as 'hardware=two cores'; repeat the option",
+    )
     add_sentences(parser)
     parser.set_defaults(run=_run)
 
@@ -50,24 +64,38 @@ def _run(arguments: argparse.Namespace) -> int:
         pipeline = Pipeline.from_pretrained(arguments.model, sentences=arguments.sentences)
         if arguments.sharpener is not None:
             pipeline = pipeline.with_sharpener(arguments.sharpener)
-    captions = arguments.caption
-    known = "word_pairs" in pipeline.notes and data_name(pipeline.notes) in KNOWN
-    if data := None if known else _data(pipeline):
+        facts = {} if arguments.scores is None else scores_of(arguments.scores)
+    facts |= dict(arguments.fact)
+    captions, data = arguments.caption, _data(pipeline)
+    shown = [(caption, "") for caption in captions or ()]
+    if data is not None:
         if "word_pairs" not in pipeline.notes and (pairs := training_pairs(data.source)):
             pipeline.notes = {**pipeline.notes, "word_pairs": pairs.to_dict()}
+        shown = shown or list(data.preview_captions)
         if data.name not in KNOWN and captions is None:
-            captions = [caption for caption, _ in data.preview_captions[:3]]
-    dtype = getattr(torch, arguments.dtype)
-    with writing(out):
-        try:
-            pipeline.save_pretrained(out, dtype=dtype, draws=arguments.draws, captions=captions)
-        except CaptionError as error:
-            raise Failure(f"--caption: {error}", status=2) from error
-        except ValueError as error:
-            raise Failure(str(error)) from error
-    tell(f"wrote {out}: {size_of(out)} in {arguments.dtype}, with {README} and {CARD}")
+            captions = [caption for caption, _ in shown[:3]]
+    about: dict[str, Any] = {"draws": arguments.draws, "captions": captions, "facts": facts}
+    try:
+        if shown:
+            drawing = draw_one_by_one(pipeline, [caption for caption, _ in shown], _EACH)
+            about["pictures"] = drawing.sheet([remark for _, remark in shown])
+        with writing(out):
+            pipeline.save_pretrained(out, dtype=getattr(torch, arguments.dtype), **about)
+    except CaptionError as error:
+        raise Failure(f"--caption: {error}", status=2) from error
+    except ValueError as error:
+        raise Failure(str(error)) from error
+    sheet = f", {PICTURES}" if shown else ""
+    tell(f"wrote {out}: {size_of(out)} in {arguments.dtype}, with {README}{sheet} and {CARD}")
     tell(f'next: aligndraw sample "..." --model {shlex.quote(str(out))}')
     return 0
+
+
+def _fact(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (equals and name.strip() and value.strip()):
+        raise argparse.ArgumentTypeError(f"must be NAME=VALUE, got {text!r}")
+    return name.strip(), value.strip()
 
 
 def _data(pipeline: Pipeline) -> DataSet | None:

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aligndraw.evaluation.fidelity import GROUPS
 from aligndraw.files import atomic_write
 from aligndraw.json_files import FileError, entry, naming, read_json
 from aligndraw.model import PictureModel
 
-CARD, README = "card.json", "README.md"
+CARD, README, PICTURES = "card.json", "README.md", "samples.png"
 
+EVALUATION = "aligndraw eval 1"  # the format of the files of `aligndraw eval --json`
 _FORMAT = "aligndraw card 1"
 _PAGE_BEGINS = ("---", "library_name: aligndraw")
 # What models of the package's own data draw, with captions that training shows.
@@ -105,15 +107,19 @@ class Card:
 
         Args:
             name: of the model.
-            facts: about the model and its training, for a table of `README.md`.
+            facts: about the model and its training, for a table of `README.md`, which shows `samples.png` where the
+                folder has one.
         """
         record = {"format": _FORMAT, "draws": self.draws, "captions": self.captions, "sha256": self.sha256}
-        texts = {README: "\n".join(self._page(name, facts)) + "\n", CARD: json.dumps(record, indent=2) + "\n"}
+        texts = {
+            README: "\n".join(self._page(name, facts, (folder / PICTURES).exists())) + "\n",
+            CARD: json.dumps(record, indent=2) + "\n",
+        }
         for name, text in texts.items():
             with atomic_write(folder / name) as path:
                 path.write_text(text, encoding="utf-8")
 
-    def _page(self, name: str, facts: Mapping[str, str]) -> Iterator[str]:
+    def _page(self, name: str, facts: Mapping[str, str], pictures: bool) -> Iterator[str]:
         yield from (*_PAGE_BEGINS, "pipeline_tag: text-to-image", "---", f"# {name}", "")
         yield f"This model draws {self.draws}, from a caption, with [alignDRAW](https://arxiv.org/abs/1511.02793)."
         if self.captions:
@@ -122,6 +128,8 @@ class Card:
             yield f'pipe = Pipeline.from_pretrained("{name}")'
             yield f'pipe("{self.captions[0]}", num_images_per_prompt=4, seed=0).save("out.png")'
             yield "```"
+        if pictures:
+            yield from ("", f"![The first pictures drawn of each caption; none is chosen]({PICTURES})")
         yield from ("", "| | |", "|---|---|", *(f"| {what} | {value} |" for what, value in facts.items()))
         yield from ("", "SHA-256:", "", *(f"- {file}: {value}" for file, value in self.sha256.items()))
 
@@ -157,6 +165,38 @@ def facts_of(model: PictureModel, notes: Mapping[str, Any]) -> dict[str, str]:
         "torch": versions.get("torch"),
     }
     return facts | {name: str(value) for name, value in found.items() if isinstance(value, (str, int))}
+
+
+def scores_of(path: Path) -> dict[str, str]:
+    """Returns facts for a card from a file of `aligndraw eval --json`: bounds, and shares of faithful pictures.
+
+    Raises:
+        FileError: the file is missing, damaged or another one.
+    """
+    facts = {}
+    with naming(path, "no scores"):
+        record = read_json(path)
+        if entry(record, "format", str, default="") != EVALUATION:
+            raise ValueError(f"it does not say that its format is {EVALUATION}")
+        of = f"{entry(record, 'split', str)}, seed {entry(record, 'seed', int)}"
+        for kind, bound in entry(record, "bound", dict, default={}).items():
+            name = kind.replace("_", " ")
+            facts[f"bound, {name} ({of})"] = _score(entry(bound, "bound", dict), 1, "nats")
+        faithful = entry(entry(record, "fidelity", dict, default={}), "faithful", dict, default={})
+        for group in (f"{kind}_{digits}" for kind in ("seen", "held_out") for digits in ("one_digit", "two_digits")):
+            if group in faithful:
+                facts[f"faithful pictures, {GROUPS[group]}"] = _score(entry(faithful, group, dict), 100, "%")
+        for stage, scores in (("", record), ("sharpened ", entry(record, "sharpened", dict, default={}))):
+            for kind, accuracy in entry(scores, "attributes", dict, default={}).items():
+                share = entry(entry(accuracy, "shares", dict), "right", dict)
+                name = f"{stage}pictures with object, colour and place of their caption, {kind.replace('_', ' ')}"
+                facts[name] = _score(share, 100, "%")
+    return facts
+
+
+def _score(share: Mapping[str, Any], unit: float, name: str) -> str:
+    mean, error = (unit * entry(share, key, float, int) for key in ("mean", "error"))
+    return f"{mean:.1f} ± {error:.1f} {name}"
 
 
 def _object(notes: Mapping[str, Any], name: str) -> dict[str, Any]:

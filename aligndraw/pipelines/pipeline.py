@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
+from PIL import Image
 
 from aligndraw.arguments import check_bool, check_choice, check_int, check_seed
 from aligndraw.data import CaptionReader, Examples, SentenceReader
@@ -26,7 +27,7 @@ from aligndraw.noise import stream
 from aligndraw.pipelines.drawing import OUTPUT_TYPES, Drawing
 from aligndraw.pipelines.hub import upload
 from aligndraw.pipelines.shipped import find_model, model_name
-from aligndraw.pipelines.storage import Parts, read_folder, write_folder
+from aligndraw.pipelines.storage import About, Parts, read_folder, write_folder
 from aligndraw.text import Vocabulary, WordPairs
 from aligndraw.text.vocabulary import check_captions
 
@@ -119,6 +120,8 @@ class Pipeline:
         dtype: torch.dtype | None = None,
         draws: str | None = None,
         captions: Sequence[str] | None = None,
+        facts: Mapping[str, str] | None = None,
+        pictures: Image.Image | None = None,
     ) -> None:
         """Writes the model, its sharpener and a card into a folder, which is made if need be.
 
@@ -129,6 +132,8 @@ class Pipeline:
                 files.
             draws: what the model draws, for the card: one line.
             captions: some that work, for the card. By default both are known for models of the package's own data.
+            facts: lines for the card's table, by name, such as {"hardware": "two cores"}.
+            pictures: an image for the card, such as `Drawing.sheet()`.
 
         Raises:
             ValueError: the folder holds a training or files of other programs in the places of a model's, the
@@ -145,7 +150,7 @@ class Pipeline:
             raise ValueError(f"sharpen must be a CaptionedSharpener to be saved, got {sharpen!r}")
         parts = Parts(self.model, self.vocabulary, self.notes, self.sentences)
         sharpener = None if sharpen is None else sharpen.sharpener
-        write_folder(Path(folder), parts, sharpener, dtype, draws, captions)
+        write_folder(Path(folder), parts, sharpener, dtype, About(draws, captions, facts, pictures))
 
     def push_to_hub(
         self,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from PIL import Image
 
 from aligndraw.data import SentenceReader
 from aligndraw.files import atomic_update, atomic_write
@@ -19,10 +20,11 @@ from aligndraw.model import PictureModel, has_bound, lapgan
 from aligndraw.model.lapgan import LAPGAN
 from aligndraw.model.saved import CONFIG, WEIGHTS, load_model, save_model
 from aligndraw.module_files import check_dtype
-from aligndraw.pipelines.card import CARD, README, Card, data_name, facts_of, is_page
+from aligndraw.pipelines.card import CARD, PICTURES, README, Card, data_name, facts_of, is_page
 from aligndraw.pipelines.reading import open_sentences, with_sentences
 from aligndraw.text import Vocabulary, WordPairs
 from aligndraw.training.run import RUN
+from aligndraw.viz import save_png
 
 MODEL_FILES = (WEIGHTS, CONFIG, *lapgan.NAMES, *sharpener_files.NAMES)
 
@@ -78,29 +80,38 @@ def read_reader(folder: Path) -> tuple[Vocabulary, WordPairs]:
         return vocabulary, WordPairs.from_dict(entry(notes, "word_pairs", dict, default={}))
 
 
+class About(NamedTuple):
+    """The parts of a card that no file tells; the arguments of `Pipeline.save_pretrained`."""
+
+    draws: str | None = None
+    captions: Sequence[str] | None = None
+    facts: Mapping[str, str] | None = None
+    pictures: Image.Image | None = None
+
+
 def write_folder(
-    folder: Path,
-    parts: Parts,
-    sharpener: Sharpener | None,
-    dtype: torch.dtype | None,
-    draws: str | None,
-    captions: Sequence[str] | None,
+    folder: Path, parts: Parts, sharpener: Sharpener | None, dtype: torch.dtype | None, about: About
 ) -> None:
     """Writes a model, its sharpener and their card; arguments and errors are those of `Pipeline.save_pretrained`."""
     _check_folder(folder)
     check_dtype(dtype)
-    if draws is not None and not _is_line(draws):
-        raise ValueError(f"draws must be one line of text, got {draws!r}")
-    captions = None if captions is None else [" ".join(caption.split()) for caption in captions]
+    facts = dict(about.facts or {})
+    for name, text in {"draws": about.draws, **facts}.items():
+        if text is not None and not (_is_line(name) and _is_line(text)):
+            raise ValueError(f"{name} must be one line of text, got {text!r}")
+    captions = None if about.captions is None else [" ".join(caption.split()) for caption in about.captions]
     for network in (parts.model, sharpener):
         if dtype and network and not all(p.to(dtype).isfinite().all() for p in network.parameters()):
             raise ValueError(f"dtype must hold the parameters, got {dtype}: some are too large")
     exists = folder.exists()
     if not exists:
         folder.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_update(folder, (*MODEL_FILES, README, CARD)) if exists else atomic_write(folder) as new:
-        card = _write_files(new, parts, sharpener, dtype, draws, captions)
-        card.write(new, folder.absolute().name, facts_of(parts.model, parts.notes))
+    names = (*MODEL_FILES, README, CARD, PICTURES)
+    with atomic_update(folder, names) if exists else atomic_write(folder) as new:
+        card = _write_files(new, parts, sharpener, dtype, about.draws, captions)
+        if about.pictures is not None:
+            save_png(about.pictures, new / PICTURES, {})
+        card.write(new, folder.absolute().name, facts_of(parts.model, parts.notes) | facts)
 
 
 def _check_folder(folder: Path) -> None:

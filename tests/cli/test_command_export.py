@@ -16,13 +16,41 @@ def test_a_run_becomes_a_folder_to_share(command, train, tmp_path):
     assert train("--out", tmp_path / "run")[0] == 0
     status, out, err = command("export", tmp_path / "run", "--out", tmp_path / "mine")
     assert (status, err) == (0, "")
-    assert out.splitlines()[0] == f"wrote {tmp_path / 'mine'}: 0.0 MB in float16, with README.md and card.json"
+    assert (
+        out.splitlines()[0]
+        == f"wrote {tmp_path / 'mine'}: 0.0 MB in float16, with README.md, samples.png and card.json"
+    )
     names = sorted(path.name for path in (tmp_path / "mine").iterdir())
-    assert names == ["README.md", "card.json", "config.json", "model.safetensors"]
+    assert names == ["README.md", "card.json", "config.json", "model.safetensors", "samples.png"]
     run, mine = (Pipeline.from_pretrained(tmp_path / name) for name in ("run", "mine"))
     np.testing.assert_allclose(run(SEVEN, seed=0).arrays(), mine(SEVEN, seed=0).arrays(), rtol=0, atol=0.01)
     assert mine.notes["updates"] == 6
-    assert "| updates | 6 |" in (tmp_path / "mine" / "README.md").read_text()
+    page = (tmp_path / "mine" / "README.md").read_text()
+    assert "| updates | 6 |" in page and "none is chosen](samples.png)" in page
+    assert Image.open(tmp_path / "mine" / "samples.png").size[0] > 4 * 160  # four pictures of each caption
+
+
+def test_scores_and_facts_stand_on_the_card(command, model, scenes, tmp_path):
+    """The numbers are those that `aligndraw eval` prints."""
+    table, table_scenes = tmp_path / "digits.json", tmp_path / "scenes.json"
+    small = ("--images", 2, "--samples", 1, "-n", 1, "--json")
+    assert command("eval", "mnist", "--model", model, *small, table)[0] == 0
+    assert command("eval", "scenes", "--model", scenes, *small, table_scenes)[0] == 0
+    given = ("--fact", "hardware = two cores", "--scores")
+    for name, folder, scores in (("digits", model, table), ("scenes", scenes, table_scenes)):
+        status, _, err = command("export", folder, "--out", tmp_path / f"{name}-card", *given, scores)
+        assert status == 0, err
+    page, scenes_page = ((tmp_path / f"{name}-card" / "README.md").read_text() for name in ("digits", "scenes"))
+    assert "| hardware | two cores |" in page
+    record, of_scenes = json.loads(table.read_text()), json.loads(table_scenes.read_text())
+    for kind, name in (("seen", "seen"), ("held_out", "held out")):
+        bound, share = record["bound"][kind]["bound"], record["fidelity"]["faithful"][f"{kind}_one_digit"]
+        assert f"| bound, {name} (test, seed 0) | {bound['mean']:.1f} ± {bound['error']:.1f} nats |" in page
+        line = f"| faithful pictures, {kind.replace('held_out', 'held-out')} placements, one digit |"
+        assert f"{line} {100 * share['mean']:.1f} ± {100 * share['error']:.1f} % |" in page
+        right = of_scenes["attributes"][kind]["shares"]["right"]
+        line = f"| pictures with object, colour and place of their caption, {name} |"
+        assert f"{line} {100 * right['mean']:.1f} ± {100 * right['error']:.1f} % |" in scenes_page
 
 
 def test_with_a_sharpener(command, scenes, scenes_sharpener, tmp_path):
@@ -53,6 +81,9 @@ def test_a_model_whose_data_are_gone(command, model, tmp_path):
         (["model", "--caption", "a cat"], 2, '--caption: unknown words "a", "cat"'),
         (["model", "--sharpener", "none"], 1, "there is no sharpener in none"),
         (["model", "--out", "model"], 1, "model is there already: give another folder"),
+        (["model", "--scores", "none.json"], 1, "none.json"),
+        (["model", "--scores", "model/config.json"], 1, "it does not say that its format is aligndraw eval 1"),
+        (["model", "--fact", "two cores"], 2, "must be NAME=VALUE, got 'two cores'"),
     ],
 )
 def test_what_is_refused(command, model, listing, tmp_path, monkeypatch, arguments, status, words):

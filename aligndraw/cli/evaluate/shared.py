@@ -36,6 +36,7 @@ from aligndraw.evaluation.tables import Lists
 from aligndraw.files import atomic_write
 from aligndraw.model import PictureModel, has_bound
 from aligndraw.pipelines import Pipeline
+from aligndraw.pipelines.card import EVALUATION
 from aligndraw.text import Vocabulary
 
 SPLITS = ("test", "validation")
@@ -214,7 +215,7 @@ def write_numbers(arguments: argparse.Namespace, name: str, options: Sequence[st
     if arguments.json is None:
         return
     record = {
-        "format": "aligndraw eval 1",
+        "format": EVALUATION,
         "model": name,
         **{k: getattr(arguments, k) for k in ("split", *options, "seed", "device")},
         "versions": {"aligndraw": aligndraw.__version__, "torch": torch.__version__},
