@@ -169,7 +169,8 @@ class AlignDRAWConfig(ModelConfig):
         """Returns a named configuration.
 
         `paper`, `coco`: the rows of the paper's Table 2. `quick`: MNIST with captions with a quarter of the steps,
-        alignment units and latents, for a laptop; `best`: the same with 12 steps. `scenes`: 32x32 in colour, for a
+        alignment units and latents, for a laptop, and with windows, attention and words that serve captions never seen;
+        `best`: the same with 12 steps. `scenes`: 32x32 in colour, for a
         laptop. `photos`: with half of its units, for a few thousand photographs. Raises ValueError for another name.
         """
         return preset_named(_MODELS, name)
@@ -334,10 +335,10 @@ class TrainingConfig(Config):
         """Returns a named recipe.
 
         `paper`, `coco`: RMSprop at 1e-3, then 1e-4 (appendix B), on MNIST with captions, and on COCO, each of its
-        captions once per epoch. `quick`: Muon with a cosine schedule, for about five minutes on two cores; `best`: the
-        same for 10,080 updates; `scenes`: as quick, for 19,200 updates; `photos`: as quick, for 6,000, with mirrored
-        and shifted pictures, dropped words and weight decay; `vae`: Adam for 12,800. Raises ValueError for another
-        name.
+        captions once per epoch. `quick`: Muon with a cosine schedule and weight decay, for about five minutes on two
+        cores; `best`: the same for 6,300 updates; `scenes`: as quick without weight decay, for 19,200; `photos`: as
+        quick, for 6,000, with mirrored and shifted pictures, dropped words and less weight decay; `vae`: Adam for
+        12,800. Raises ValueError for another name.
         """
         return preset_named(_RECIPES, name)
 
