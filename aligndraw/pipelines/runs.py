@@ -25,6 +25,7 @@ from aligndraw.provenance import data_of
 from aligndraw.text import Vocabulary, WordPairs
 from aligndraw.training import Trainer, Update
 from aligndraw.training.end_to_end import EndToEndTrainer
+from aligndraw.training.guards import NotFinite
 from aligndraw.training.model_run import Run, train_run
 from aligndraw.training.run import LOCK, RUN, RunError
 from aligndraw.training.start import copy_parameters
@@ -185,6 +186,8 @@ def train(
     on_update: Callable[[Update], None] = lambda update: None,
     on_epoch: Callable[[int, dict[str, Any]], None] = lambda epoch, scores: None,
     stopping: Callable[[], bool] = lambda: False,
+    max_skipped: int = 0,
+    on_skip: Callable[[NotFinite], None] = lambda error: None,
 ) -> str:
     """Trains to the end of the recipe; arguments, result and errors are those of `train_run`."""
     return train_run(
@@ -195,6 +198,8 @@ def train(
         on_update=on_update,
         on_epoch=on_epoch,
         stopping=stopping,
+        max_skipped=max_skipped,
+        on_skip=on_skip,
     )
 
 

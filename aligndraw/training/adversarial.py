@@ -26,9 +26,10 @@ from aligndraw.lapgan.generator import ResidualGenerator, TopGenerator
 from aligndraw.model.lapgan import LAPGAN
 from aligndraw.noise import stream
 from aligndraw.text.sentences import SentenceEncoder
+from aligndraw.training.guards import check_finite, listed
 from aligndraw.training.precision import autocast_to, float32_products, resolve_precision
-from aligndraw.training.run import RunFolder
-from aligndraw.training.state import Resumable, check_finite
+from aligndraw.training.run import SKIPPED, RunFolder
+from aligndraw.training.state import Resumable
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ class AdversarialTrainer(Resumable[Update]):
         super().__init__(model, _optimizer(model, config), precision)
         self.generator, self.discriminator = generator, discriminator
         self.source, self.encoder, self.config, self.seed, self.prepare = source, encoder, config, seed, prepare
+        self._drawn: list[int] = []  # the images of the present update
 
     @property
     def updates_per_epoch(self) -> int:
@@ -97,8 +99,10 @@ class AdversarialTrainer(Resumable[Update]):
         """Updates the discriminator, then the generator.
 
         Raises:
-            FloatingPointError: a loss, a gradient or a parameter is not finite; the last checkpoint still is.
+            aligndraw.training.guards.NotFinite: a loss, a gradient or a parameter is not finite. Where it is no
+                parameter, the network keeps its parameters.
         """
+        self._drawn.clear()
         config, half = self.config, self.config.batch_size // 2
         epoch = self.index // self.updates_per_epoch
         rate, momentum = config.learning_rate_in(epoch), config.momentum_in(epoch)
@@ -132,7 +136,11 @@ class AdversarialTrainer(Resumable[Update]):
 
     def _rows(self, count: int, generator: torch.Generator) -> NDArray[np.int64]:
         rows: NDArray[np.int64] = torch.randint(len(self.source), (count,), generator=generator).numpy()
+        self._drawn += rows.tolist()
         return rows
+
+    def batch_name(self, index: int) -> str:
+        return listed("images", self._drawn) if index == self.index else super().batch_name(index)
 
     def _real(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         images, captions = self.source.batch(rows)
@@ -158,12 +166,13 @@ class AdversarialTrainer(Resumable[Update]):
         """Steps the parameters of one network; the optimizer skips the others, which have no gradient."""
         parameters = list(network.parameters())
         gradients = torch.autograd.grad(loss, parameters)
-        check_finite("gradients", gradients, self.index, loss)
+        batch = self.batch_name(self.index)
+        check_finite(gradients, loss, self.index, batch)
         for parameter, gradient in zip(parameters, gradients):
             parameter.grad = gradient
         self.optimizer.step()
         self.optimizer.zero_grad()
-        check_finite("parameters", [p.detach() for p in parameters], self.index, loss)
+        check_finite(parameters, loss, self.index, batch, "parameter")
 
 
 class SharpenerTrainer(AdversarialTrainer):
@@ -297,7 +306,8 @@ class LAPGANRun(RunFolder[LAPGANConfig, AdversarialConfig]):
 def log_epoch(run: RunFolder[Any, Any], trainer: Resumable[Any], epoch: int) -> dict[str, float]:
     """Returns the mean losses and accuracies of the epoch that has just ended; adds them to the metrics of the run."""
     lines = [m for m in run.metrics() if trainer.index - trainer.updates_per_epoch < m["update"] and "epoch" not in m]
-    names = [name for name in lines[0] if name.endswith(tuple(METRICS))]
+    lines = [line for line in lines if SKIPPED not in line]
+    names = [name for name in (lines[0] if lines else ()) if name.endswith(tuple(METRICS))]
     means = {name: float(np.mean([line[name] for line in lines if name in line])) for name in names}
     run.log(update=trainer.index, epoch=epoch, **means)
     return means

@@ -14,6 +14,7 @@ from aligndraw.lapgan.config import SharpenerConfig
 from aligndraw.lapgan.discriminator import ResidualDiscriminator
 from aligndraw.model import Bound, RefinedDRAW
 from aligndraw.noise import stream
+from aligndraw.training.guards import check_finite
 from aligndraw.training.precision import autocast_to
 from aligndraw.training.trainer import Trainer
 
@@ -82,11 +83,8 @@ class EndToEndTrainer(Trainer):
         loss = binary_cross_entropy_with_logits(logits, targets)
         parameters = list(self.auxiliary.parameters())
         gradients = torch.autograd.grad(loss, parameters)
-        if not torch.stack(torch._foreach_norm(gradients)).isfinite().all():
-            raise FloatingPointError(
-                f"the gradient of the discriminator in update {self.index} is not finite (loss {loss.item():g}): "
-                "lower discriminator_rate"
-            )
+        what, option = "gradient of the discriminator", "discriminator_rate"
+        check_finite(gradients, loss, self.index, self.batch_name(self.index), what, option)
         with torch.no_grad():
             for parameter, gradient in zip(parameters, gradients):
                 parameter.sub_(self.config.discriminator_rate * gradient)

@@ -22,8 +22,9 @@ from aligndraw.data.labelled import open_labelled
 from aligndraw.evaluation.features import FeatureNetwork, FeaturesConfig
 from aligndraw.evaluation.fidelity import Share
 from aligndraw.settings import Config, setting
+from aligndraw.training.guards import buffers_kept, check_finite
 from aligndraw.training.run import RunFolder, TrainingSetup
-from aligndraw.training.state import Resumable, check_finite
+from aligndraw.training.state import Resumable
 
 NORMALIZATION_IMAGES = 2000  # training images from which the mean and deviation of each channel are taken
 
@@ -126,16 +127,26 @@ class FeaturesTrainer(Resumable[FeaturesUpdate]):
         """Runs one update.
 
         Raises:
-            FloatingPointError: a gradient or a parameter is not finite; the last checkpoint still is.
+            aligndraw.training.guards.NotFinite: a loss, a gradient or a parameter is not finite. Where it is no
+                parameter, the network keeps its parameters and statistics.
         """
+        with buffers_kept(self.model):
+            return self._update()
+
+    def batch_name(self, index: int) -> str:
+        epoch, position = divmod(index, self.updates_per_epoch)
+        first = position * self.recipe.batch_size
+        return f"images {first + 1} to {first + self.recipe.batch_size} of epoch {epoch + 1}"
+
+    def _update(self) -> FeaturesUpdate:
         recipe = self.recipe
         epoch, position = divmod(self.index, self.updates_per_epoch)
         if self._epoch is None or self._epoch[0] != epoch:
             self._epoch = epoch, *self.data.epoch(self.seed, epoch, recipe.epoch_size)
-        batch = slice(position * recipe.batch_size, (position + 1) * recipe.batch_size)
+        rows = slice(position * recipe.batch_size, (position + 1) * recipe.batch_size)
         device = self.model.mean.device
-        images = as_images(torch.from_numpy(self._epoch[1][batch]).to(device))
-        labels = torch.from_numpy(self._epoch[2][batch]).to(device)
+        images = as_images(torch.from_numpy(self._epoch[1][rows]).to(device))
+        labels = torch.from_numpy(self._epoch[2][rows]).to(device)
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.learning_rate * 0.5 ** (epoch // recipe.halved_every)
         self.model.train()
@@ -149,12 +160,13 @@ class FeaturesTrainer(Resumable[FeaturesUpdate]):
         value, right = loss.item(), (logits.argmax(1) == labels).float().mean().item()
         self.optimizer.zero_grad()
         loss.backward()
-        check_finite("gradients", [p.grad for p in self.model.parameters() if p.grad is not None], self.index, loss)
+        batch = self.batch_name(self.index)
+        check_finite([p.grad for p in self.model.parameters() if p.grad is not None], loss, self.index, batch)
         self.optimizer.step()
         state = [
             t.detach() for t in self.model.state_dict().values() if t.is_floating_point()
         ]  # and the statistics of batch normalisation
-        check_finite("parameters", state, self.index, loss)
+        check_finite(state, loss, self.index, batch, "parameter")
         self.index += 1
         return FeaturesUpdate(self.index - 1, epoch, value, right)
 

@@ -13,6 +13,7 @@ from aligndraw.evaluation.bound import estimate_bound
 from aligndraw.json_files import entry
 from aligndraw.model.saved import save_model
 from aligndraw.training.fit import fit
+from aligndraw.training.guards import NotFinite
 from aligndraw.training.run import RunFolder
 from aligndraw.training.trainer import Trainer, Update
 
@@ -47,6 +48,8 @@ def train_run(
     on_update: Callable[[Update], None] = lambda update: None,
     on_epoch: Callable[[int, dict[str, Any]], None] = lambda epoch, scores: None,
     stopping: Callable[[], bool] = lambda: False,
+    max_skipped: int = 0,
+    on_skip: Callable[[NotFinite], None] = lambda error: None,
 ) -> str:
     """Trains to the end of the recipe.
 
@@ -58,7 +61,8 @@ def train_run(
         validation_sets: by name. Each epoch ends with the bound on each of them; patience reads the first.
         on_epoch: called after each epoch with its number, from 1, and its scores, once they are written. The model
             then holds the averaged weights, where the recipe averages.
-        checkpoint_every, keep, on_update, stopping: as for `fit`, whose results and errors are also these.
+        checkpoint_every, keep, on_update, stopping, max_skipped, on_skip: as for `fit`, whose results and errors are
+            also these.
     """
 
     def save(model: Any, **notes: Any) -> None:
@@ -91,6 +95,8 @@ def train_run(
         end_epoch=end_epoch,
         out_of_patience=out_of_patience,
         stopping=stopping,
+        max_skipped=max_skipped,
+        on_skip=on_skip,
     )
     if trainer.index % trainer.updates_per_epoch:
         with trainer.averaged() as model:

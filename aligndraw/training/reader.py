@@ -13,6 +13,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from aligndraw.evaluation.reader import Reader
 from aligndraw.training.fit import fit
+from aligndraw.training.guards import buffers_kept, check_finite
 from aligndraw.training.state import Resumable
 
 _R = TypeVar("_R", bound=Reader)
@@ -56,10 +57,17 @@ class ReaderTrainer(Resumable[ReaderUpdate]):
         return self.updates
 
     def update(self) -> ReaderUpdate:
-        """Runs one update."""
-        loss = self.loss_of(self.index)
-        self.optimizer.zero_grad()
-        loss.backward()
+        """Runs one update.
+
+        Raises:
+            aligndraw.training.guards.NotFinite: the loss or the gradient is not finite; the reader stays as it is.
+        """
+        with buffers_kept(self.model):
+            loss = self.loss_of(self.index)
+            self.optimizer.zero_grad()
+            loss.backward()
+            gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+            check_finite(gradients, loss, self.index, self.batch_name(self.index))
         self.optimizer.step()
         self.schedule.step()
         self.mean.update_parameters(self.model)

@@ -1,7 +1,7 @@
 """Run folders: one training each, which can be stopped at any moment and resumed.
 
 run.json                model, recipe, data and versions of the training
-metrics.jsonl           one line per update; one line per epoch, with the bound on each validation set
+metrics.jsonl           one line per update, of its figures or "skipped"; one line per epoch, with the bound on each set
 samples/epoch-0001.png  drawings of the same captions after each epoch
 checkpoints/            update-00000100/ and so on (aligndraw.training.checkpoint), the last few
 model.safetensors, config.json   the model of the last epoch (aligndraw.model.saved)
@@ -39,6 +39,7 @@ RESULTS = (
     *(f"{SAMPLES}.png", f"{SAMPLES}/epoch-*.png", f"{EVENTS}/events.out.tfevents.*"),
 )
 FORMAT = "aligndraw run 2"
+SKIPPED = "skipped"  # in the metrics, of an update that changed nothing since its batch gave no finite numbers
 _RESUMED_WITH = "resumed_with"  # the entry of the record for settings that a resumed training has changed
 
 _C = TypeVar("_C", bound=Config)
@@ -255,6 +256,14 @@ class RunFolder(Generic[_M, _T]):
         save_checkpoint(trainer, folder / f"update-{trainer.index:08d}", self._digest)
         for old in list(checkpoints(folder))[keep:]:
             discard(old)
+
+    def latest_checkpoint(self) -> Path | None:
+        """Returns the newest checkpoint, or None."""
+        return next(checkpoints(self.folder / CHECKPOINTS), None)
+
+    def skipped(self) -> int:
+        """Returns the number of updates that the metrics call skipped."""
+        return sum(SKIPPED in line for line in self.metrics())
 
     def log(self, **values: Any) -> None:
         """Adds one line to the metrics."""

@@ -28,6 +28,7 @@ from aligndraw.settings import Config, setting
 from aligndraw.text.skipthoughts import END, UNKNOWN, from_gru, prefixes, write_skipthoughts
 from aligndraw.text.words import RULE, legacy_rule, treebank_words
 from aligndraw.training.expansion import shared_vectors
+from aligndraw.training.guards import check_finite, listed
 from aligndraw.training.run import RunFolder, TrainingSetup
 from aligndraw.training.state import Resumable
 
@@ -229,21 +230,28 @@ class SkipThoughtsTrainer(Resumable[SkipThoughtsUpdate]):
         """Runs one update.
 
         Raises:
-            FloatingPointError: the gradient is not finite; the model keeps its parameters.
+            aligndraw.training.guards.NotFinite: the loss or the gradient is not finite; the model keeps its parameters.
         """
-        epoch, position = divmod(self.index, self.updates_per_epoch)
-        order = np.random.default_rng([self.seed, epoch]).permutation(self.data.middles)
-        middles = order[position * self.recipe.batch_size :][: self.recipe.batch_size].tolist()
+        epoch, middles = self.index // self.updates_per_epoch, self._middles(self.index)
         sentences = self.data.sentences
         loss, words = self.model(*([sentences[i + away] for i in middles] for away in (0, 1, -1)))
         self.optimizer.zero_grad()
         loss.backward()
-        norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm))
-        if not norm < float("inf"):
-            raise FloatingPointError(f"the gradient of update {self.index} is not finite: lower learning_rate")
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
+        check_finite([norm], loss, self.index, self.batch_name(self.index))
         self.optimizer.step()
         self.index += 1
-        return SkipThoughtsUpdate(self.index - 1, epoch, loss.item() / words, norm)
+        return SkipThoughtsUpdate(self.index - 1, epoch, loss.item() / words, norm.item())
+
+    def _middles(self, index: int) -> list[int]:
+        """Returns the middle sentences of the triples of an update."""
+        epoch, position = divmod(index, self.updates_per_epoch)
+        order = np.random.default_rng([self.seed, epoch]).permutation(self.data.middles)
+        middles: list[int] = order[position * self.recipe.batch_size :][: self.recipe.batch_size].tolist()
+        return middles
+
+    def batch_name(self, index: int) -> str:
+        return listed("the triples around sentences", self._middles(index))
 
 
 class SkipThoughtsSetup(TrainingSetup):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -58,8 +57,13 @@ class Resumable(ABC, Generic[_U]):
         """Runs one update.
 
         Raises:
-            FloatingPointError: a loss, a gradient or a parameter is not finite.
+            aligndraw.training.guards.NotFinite: a loss, a gradient or a parameter is not finite.
         """
+
+    def batch_name(self, index: int) -> str:
+        """Returns which examples an update reads, for a message about it."""
+        epoch, position = divmod(index, self.updates_per_epoch)
+        return f"batch {position + 1} of epoch {epoch + 1}"
 
     def launch(self) -> Callable[[], _U]:
         """Starts one update; returns a function that waits for it. Errors are those of `update`."""
@@ -85,15 +89,3 @@ class Resumable(ABC, Generic[_U]):
         if self.auxiliary is not None:
             self.auxiliary.load_state_dict(state["auxiliary"])
         self.index = state["index"]
-
-
-def check_finite(what: str, tensors: Sequence[Tensor], update: int, loss: Tensor) -> None:
-    """Raises FloatingPointError where gradients or parameters of an update are not finite.
-
-    Args:
-        what: "gradients" or "parameters", for the message.
-    """
-    if not torch.stack(torch._foreach_norm(list(tensors))).isfinite().all():
-        raise FloatingPointError(
-            f"the {what} of update {update} are not finite (loss {loss.item():g}): lower learning_rate"
-        )

@@ -18,6 +18,7 @@ from aligndraw.model import Bound, Model
 from aligndraw.model.graphs import Graphs, Recorder, pad_captions
 from aligndraw.noise import draw_noise, stream
 from aligndraw.training.fit import fit
+from aligndraw.training.guards import NotFinite
 from aligndraw.training.optimizer import RMSprop, build_optimizer, clip_scales, learning_rate
 from aligndraw.training.precision import autocast_to, float32_products, resolve_precision
 from aligndraw.training.state import Resumable
@@ -90,7 +91,7 @@ class Trainer(Resumable[Update]):
         self._on_device = model.canvas.is_cuda or recorder is not None
         self._resident: tuple[Resident, Tensor] | None = None  # examples, and their stored images on the device
         self._next_batch: tuple[Tensor, ...] | None = None  # the batch of the next update
-        # 1 once a graphed update has a gradient that is not finite. Later ones change nothing until the host resets it.
+        # 1 once a graphed update has a figure that is not finite. Later ones change nothing until the host resets it.
         self._skipped = torch.zeros((), device=model.canvas.device)
 
     @property
@@ -145,9 +146,14 @@ class Trainer(Resumable[Update]):
         """Runs one update.
 
         Raises:
-            FloatingPointError: the gradient is not finite; the model keeps its parameters.
+            aligndraw.training.guards.NotFinite: the loss or the gradient is not finite; the model keeps its parameters.
         """
         return self.launch()()
+
+    def batch_name(self, index: int) -> str:
+        epoch, position = divmod(index, self.updates_per_epoch)
+        first = position * self.config.batch_size
+        return f"examples {first + 1} to {first + self.config.batch_size} of epoch {epoch + 1}"
 
     def launch(self) -> Callable[[], Update]:
         """Starts one update.
@@ -156,11 +162,12 @@ class Trainer(Resumable[Update]):
 
         Returns:
             a function that returns the metrics of the update. With a CUDA graph it waits for them, and raises
-            FloatingPointError if the gradient is not finite; the trainer is then in the state before that update,
+            NotFinite if the loss or the gradient is not finite; the trainer is then in the state before that update,
             whatever was launched after it.
 
         Raises:
-            FloatingPointError: the gradient is not finite, and there is no CUDA graph; the model keeps its parameters.
+            aligndraw.training.guards.NotFinite: the loss or the gradient is not finite, and there is no CUDA graph; the
+                model keeps its parameters.
         """
         config, index = self.config, self.index
         tensors, self._next_batch = self._next_batch or self._batch(index), None
@@ -190,15 +197,14 @@ class Trainer(Resumable[Update]):
     def _finish_update(self, index: int, rate: float, metrics: list[float]) -> Update:
         """Returns the update of these metrics.
 
-        Where its gradient is not finite, restores the state before it and raises.
+        Where a figure is not finite, restores the state before it and raises.
         """
         kl, nll, norm, *more = metrics
-        if not norm < float("inf"):
+        if not np.isfinite(metrics).all():
             self.index, self._next_batch = index, None
             self._skipped.zero_()
-            raise FloatingPointError(
-                f"the gradient of update {index} is not finite (KL {kl:g}, NLL {nll:g} nats): lower learning_rate"
-            )
+            what = "gradient" if np.isfinite([kl, nll, *more]).all() else "loss"
+            raise NotFinite(what, index, self.batch_name(index), f"KL {kl:g}, NLL {nll:g} nats")
         return Update(index, index // self.updates_per_epoch, kl, nll, norm, rate, dict(zip(self.more, more)))
 
     def _batch(self, index: int) -> tuple[Tensor, ...]:
@@ -226,8 +232,7 @@ class Trainer(Resumable[Update]):
         *tensors, numbers = inputs
         weight, rate, decay = numbers.unbind()
         measured, scales = self._gradient(*tensors, weight=weight)
-        norm = measured[2]
-        self._skipped.copy_(torch.maximum(self._skipped, (~norm.isfinite()).to(self._skipped)))
+        self._skipped.copy_(torch.maximum(self._skipped, (~measured.isfinite().all()).to(self._skipped)))
         self._step(scales, rate, torch.where(self._skipped > 0, 1.0, decay), skipped=self._skipped)
         return measured
 

@@ -12,6 +12,7 @@ import pytest
     "tests",
     [
         pytest.param(["-k", "triton", "test_contract.py", "test_properties.py"], id="the-contract"),
+        pytest.param(["-k", "triton and nan and float32 and not False", "test_poisoned_rows.py"], id="poisoned"),
         pytest.param(["-k", "triton and (scalar or example or ways)", "test_transforms.py"], id="the-derivatives"),
         pytest.param(["interpreted_loops.py"], id="the-loops"),
     ],

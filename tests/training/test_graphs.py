@@ -99,7 +99,7 @@ def test_a_gradient_that_is_not_finite_is_found_out_later_and_changes_nothing(op
     state["model"]["posterior.log_variance.bias"].copy_(good)
     later = trainer.launch(), trainer.launch()
     assert len(later) == 2 and trainer.index == 6
-    with pytest.raises(FloatingPointError, match="gradient of update 3 is not finite"):
+    with pytest.raises(FloatingPointError, match="loss of update 4 is not finite"):
         bad()
     found = trainer.state_dict()
     for group in (*found["optimizer"]["param_groups"], *state["optimizer"]["param_groups"]):

@@ -20,6 +20,7 @@ from aligndraw.cli.train.stopping import stopped_by_signals
 from aligndraw.printable import one_line
 from aligndraw.text import CaptionError
 from aligndraw.training.fit import fit
+from aligndraw.training.guards import NotFinite
 from aligndraw.training.run import RunFolder, TrainingSetup
 from aligndraw.training.state import Resumable
 
@@ -117,8 +118,8 @@ def add_training(
 ) -> argparse.ArgumentParser:
     """Adds the parser of a training.
 
-    It has --out, --overwrite, --resume, --checkpoint-every, --tensorboard, --seed and --device. The default `moves`
-    names options that --resume takes, and `begins_with` options whose folders --out must not be.
+    It has --out, --overwrite, --resume, --checkpoint-every, --skip-batches, --tensorboard, --seed and --device. The
+    default `moves` names options that --resume takes, and `begins_with` options whose folders --out must not be.
 
     Args:
         parsers: the subparsers of `aligndraw train`.
@@ -139,6 +140,8 @@ def add_training(
     group.add_argument("--resume", action="store_true", help="continue the run in the folder, with its own settings")
     every = "updates between checkpoints [%(default)s]"
     parser.add_argument("--checkpoint-every", type=int_at_least(1), default=100, metavar="N", help=every)
+    skip = "skip up to N batches whose loss or gradient is not finite; 0 stops at the first one [%(default)s]"
+    parser.add_argument("--skip-batches", type=int_at_least(0), default=0, metavar="N", help=skip)
     events = "also write TensorBoard events into the folder; needs the package tensorboard"
     parser.add_argument("--tensorboard", action="store_true", help=events)
     add_seed(parser, f"seed of {seed}", default=None)
@@ -192,9 +195,20 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace, begin: 
             for watcher in watching:
                 watcher.on_epoch(epoch, scores)
 
-        every = arguments.checkpoint_every
+        def on_skip(error: NotFinite) -> None:
+            tell(f"skipped: {one_line(str(error))}", error=True)
+
         with failing(FloatingPointError, CaptionError):
-            ended = job.train(on_epoch, checkpoint_every=every, on_update=on_update, stopping=stopping)
+            ended = job.train(
+                on_epoch,
+                checkpoint_every=arguments.checkpoint_every,
+                on_update=on_update,
+                stopping=stopping,
+                max_skipped=arguments.skip_batches,
+                on_skip=on_skip,
+            )
+        if skipped := job.run.skipped():
+            tell(f"skipped {skipped} of {job.trainer.index} batches, whose numbers were not finite", error=True)
         if ended == "stopped":
             command = f"aligndraw train {job.NAME} --out {shlex.quote(str(folder))} --resume"
             updates = f"{job.trainer.index} of {job.trainer.total} updates"

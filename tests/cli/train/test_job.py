@@ -19,6 +19,7 @@ from aligndraw.data import BANS, VOCABULARY, load_digits, open_data_set
 from aligndraw.model.saved import load_model
 from aligndraw.pipelines import new_run, resumed_run
 from aligndraw.presets import PRESETS
+from aligndraw.training import Trainer
 
 CAPTIONS = open_data_set("mnist", validation_size=1).preview_captions
 CONFIGS = {
@@ -331,3 +332,24 @@ def test_no_tensorboard(train, tmp_path, listing, monkeypatch):
     assert (status, out) == (1, "") and listing() == before
     assert err.startswith("aligndraw: error: --tensorboard needs the package tensorboard: pip install tensorboard")
     assert train("--out", tmp_path / "run")[0] == 0
+
+
+def test_the_command_skips_and_counts(train, tmp_path, monkeypatch):
+    """One line per batch, and the count at the end; the metrics stay readable."""
+    gradient = Trainer._gradient
+
+    def spoiled(self, *tensors, **options):
+        measured, scales = gradient(self, *tensors, **options)
+        return measured * (float("nan") if self.index == 2 else 1.0), scales
+
+    monkeypatch.setattr(Trainer, "_gradient", spoiled)
+    status, out, err = train("--out", tmp_path / "run", "--skip-batches", 1)
+    assert status == 0 and "finished after 6 of 6 updates" in out
+    told = err.splitlines()
+    assert told[0].startswith("skipped: the loss of update 3 is not finite (KL nan, NLL nan nats) on examples 9 to 12")
+    assert told[1:] == ["skipped 1 of 6 batches, whose numbers were not finite"]
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["update"] for line in lines if "epoch" not in line] == [1, 2, 3, 4, 5, 6]
+    status, _, err = train("--out", tmp_path / "other")
+    assert status == 1 and err.count("\n") == 1 and "no checkpoint was saved" in err
+    assert not (tmp_path / "other" / "run.json").exists()
