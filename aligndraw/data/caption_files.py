@@ -6,11 +6,13 @@ the remedy.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from aligndraw.arguments import check_path
 from aligndraw.data.caption_folders import SPLITS, folder_entries, split_of_folders
 from aligndraw.data.caption_tables import CAPTION, FILE, SPLIT, caption_names, lacking, nearest, read_rows, unread
 from aligndraw.data.captioned import DataError
@@ -22,7 +24,11 @@ _EMPTY: tuple[Any, ...] = (None, "", [])  # values of an entry that stand for no
 
 
 def read_captions(
-    images: Path, captions: Path | None = None, *, validation: int | None = None, test: int | None = None
+    images: str | os.PathLike[str],
+    captions: str | os.PathLike[str] | None = None,
+    *,
+    validation: int | None = None,
+    test: int | None = None,
 ) -> Collection:
     """Returns images and their captions.
 
@@ -41,8 +47,9 @@ def read_captions(
         DataError: the file or the folder is missing, or something else; or the folders of some images tell a split, but
             not those of others; or the images are divided already, and `validation` or `test` is given.
     """
+    images = check_path("images", images)
     names = ImageNames(images)
-    captions = images if captions is None else captions
+    captions = images if captions is None else check_path("captions", captions)
     if captions.is_dir():
         entries = folder_entries(captions, images)
     else:
