@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import operator
+from pathlib import Path
 from typing import Any
 
 SEEDS = 2**63
@@ -57,6 +58,14 @@ def check_seed(value: Any) -> int:
 def check_bool(name: str, value: Any) -> None:
     """Raises ValueError unless `value` is True or False."""
     _check(name, value, "" if isinstance(value, bool) else "must be True or False")
+
+
+def check_path(name: str, value: Any) -> Path:
+    """Returns a path of text or of another path; raises ValueError for anything else, such as bytes."""
+    try:
+        return Path(value)
+    except TypeError:
+        raise ValueError(f"{name} must be a path, got {value!r}") from None
 
 
 def check_real(name: str, value: Any, least: float) -> None:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
+from aligndraw.arguments import check_path
 from aligndraw.files import atomic_write, load_tensors, save_tensors
 from aligndraw.json_files import digest_of, entry, naming, read_json
 
@@ -166,7 +167,7 @@ class SavedModule(nn.Module):
             OSError: a file cannot be written; each appears whole or not at all.
         """
         record = {"format": self.FORMAT, **self.record(), "notes": self.notes}
-        write_module(self, Path(folder), self.FILES, record, dtype)
+        write_module(self, check_path("folder", folder), self.FILES, record, dtype)
 
     @classmethod
     def load(cls: type[_S], folder: str | Path) -> _S:
@@ -176,7 +177,7 @@ class SavedModule(nn.Module):
             FileNotFoundError: there is no such network in the folder.
             ValueError: a file is damaged, foreign, or does not fit the other.
         """
-        network, record = read_module(Path(folder), cls.FILES, cls.TITLE, cls.FORMAT, cls.from_record)
+        network, record = read_module(check_path("folder", folder), cls.FILES, cls.TITLE, cls.FORMAT, cls.from_record)
         if not all(p.isfinite().all() for p in network.parameters()):
             raise ValueError(f"the {cls.TITLE} in {folder} is damaged: some parameters are not finite")
         network.notes = record["notes"]

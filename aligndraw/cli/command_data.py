@@ -125,7 +125,10 @@ def _add_images(parser: argparse.ArgumentParser) -> None:
     )
     for split in ("validation", "test"):
         parser.add_argument(
-            f"--{split}", type=int_at_least(0), metavar="N", help=f"{split} images [a tenth, at most 5000]"
+            f"--{split}",
+            type=int_at_least(0),
+            metavar="N",
+            help=f"{split} images, where the captions do not divide them already [a tenth, at most 5000]",
         )
     parser.add_argument("--threads", type=int_at_least(1), metavar="N", help="threads that read images [one per core]")
     parser.add_argument(

@@ -6,13 +6,15 @@ the remedy.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from aligndraw.arguments import check_path
 from aligndraw.data.caption_folders import SPLITS, folder_entries, split_of_folders
-from aligndraw.data.caption_tables import CAPTION, FILE, SPLIT, caption_names, lacking, read_rows, unread
+from aligndraw.data.caption_tables import CAPTION, FILE, SPLIT, caption_names, lacking, nearest, read_rows, unread
 from aligndraw.data.captioned import DataError
 from aligndraw.data.captioned_writer import caption_error
 from aligndraw.data.image_files import Collection, random_split
@@ -22,26 +24,32 @@ _EMPTY: tuple[Any, ...] = (None, "", [])  # values of an entry that stand for no
 
 
 def read_captions(
-    images: Path, captions: Path | None = None, *, validation: int | None = None, test: int | None = None
+    images: str | os.PathLike[str],
+    captions: str | os.PathLike[str] | None = None,
+    *,
+    validation: int | None = None,
+    test: int | None = None,
 ) -> Collection:
     """Returns images and their captions.
 
     Args:
         images: the folder that file names are relative to.
         captions: a table, whose columns or keys are `file_name` (or filename, file, image, image_name), `caption` (or
-            captions, text, prompt; in .jsonl also a list of them; or caption_0, caption_1, ...), and, if the images are
-            divided already, `split`. Or a folder with tables metadata.csv or metadata.jsonl at any depth, whose file
-            names are relative to the table, or with a .txt per image, one caption per line. None for `images`.
-        validation: images for validation where there is no split, neither in a column `split` nor by the name of a
-            folder (`split_of_folders`), as for `image_files.random_split`.
-        test: images for testing.
+            captions, text, prompt, comment; in .jsonl also a list of them; or caption_0, caption_1, ...), and, if the
+            images are divided already, `split`. Or a folder with tables metadata.csv or metadata.jsonl at any depth,
+            whose file names are relative to the table, or with a .txt per image, one caption per line. None for
+            `images`.
+        validation: images for validation, as for `image_files.random_split`; only where there is no split, neither in
+            a column `split` nor by the name of a folder (`split_of_folders`).
+        test: images for testing, likewise.
 
     Raises:
         DataError: the file or the folder is missing, or something else; or the folders of some images tell a split, but
-            not those of others.
+            not those of others; or the images are divided already, and `validation` or `test` is given.
     """
+    images = check_path("images", images)
     names = ImageNames(images)
-    captions = images if captions is None else captions
+    captions = images if captions is None else check_path("captions", captions)
     if captions.is_dir():
         entries = folder_entries(captions, images)
     else:
@@ -83,6 +91,12 @@ def read_captions(
     if not texts and not collection.skipped:
         raise DataError(f"{captions} has no captions")
     if used:
+        sizes = [name for name, size in (("validation", validation), ("test", test)) if size is not None]
+        if sizes:
+            raise DataError(
+                f"{captions}: its images are divided already, into {' and '.join(sorted(used))}: leave out "
+                f"{' and '.join(f'--{name}' for name in sizes)}, which divides images at random"
+            )
         if not stated:
             _check_divided(images, splits)
         parts: dict[str, list[str]] = {}
@@ -110,7 +124,8 @@ def _value(entry: dict[str, Any], names: Sequence[str]) -> Any:
         raise ValueError(f"it has {' and '.join(filled)}: keep one of them")
     if not filled:
         got = ", ".join(map(str, entry))[:120]
-        raise ValueError(f"its {given[0]} is empty" if given else f"it must have {lacking(entry)}, got {got}")
+        needed = f"it must have {lacking(entry)}, got {got}{nearest(entry)}"
+        raise ValueError(f"its {given[0]} is empty" if given else needed)
     return entry[filled[0]]
 
 

@@ -1,6 +1,6 @@
 """Tables of captions as rows, one per entry: .csv, .tsv, .txt or .token, and .jsonl with one object per line.
 
-file_name,caption,split          a head line, then cells between commas, semicolons or tabs
+file_name,caption,split          a head line, then cells between commas, semicolons, tabs or bars
 cats/1.jpg,"a cat, asleep",train
 
 cats/1.jpg#0<TAB>a cat, asleep   or no head line, as in Flickr8k.token.txt
@@ -9,7 +9,9 @@ cats/1.jpg#0<TAB>a cat, asleep   or no head line, as in Flickr8k.token.txt
 from __future__ import annotations
 
 import csv
+import difflib
 import io
+import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -22,10 +24,11 @@ from aligndraw.files import read_text
 from aligndraw.json_files import parse_json
 
 # The accepted names of columns and keys.
-FILE, CAPTION = ("file_name", "filename", "file", "image", "image_name"), ("caption", "captions", "text", "prompt")
+FILE = ("file_name", "filename", "file", "image", "image_name")
+CAPTION = ("caption", "captions", "text", "prompt", "comment")
 SPLIT = "split"
 SUFFIXES = (".csv", ".tsv", ".txt", ".token", ".jsonl")
-SEPARATORS = ",;\t"
+SEPARATORS = ",;\t|"
 _NUMBERED = re.compile(r"caption_(\d+)")  # a column per caption of an image
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _TOKEN = re.compile(r"([^\t]+)#\d+\t(.*)")  # image, caption
@@ -82,7 +85,7 @@ def name_fault(names: Iterable[str]) -> str:
     """Returns a message about the first column that is nearly one of the accepted ones, "" where there is none."""
     for name in unread(names):
         bare, digits = re.fullmatch(r"(.*?)s?(\d*)", re.sub(r"[\W_]", "", name)).groups()  # type: ignore[union-attr]
-        meant = next((known for known in (*CAPTION, SPLIT, *FILE) if bare == known.replace("_", "")), None)
+        meant = next((known for known in (*CAPTION, SPLIT, *FILE) if _nearly(bare, known.replace("_", ""))), None)
         if digits and meant is not None:
             meant = f"caption_{int(digits)}" if meant in CAPTION else None
         if meant is not None:
@@ -95,11 +98,47 @@ def either(names: Sequence[str]) -> str:
     return f"{', '.join(names[:-1])} or {names[-1]}"
 
 
-def lacking(names: Collection[str]) -> str:
-    """Returns the names of which a table or an object must have one, and has none; "" where it has."""
-    if not set(names) & set(FILE):
-        return either(FILE)
-    return "" if caption_names(names) else either((*CAPTION, "caption_0"))
+def lacking(names: Collection[str], before: str = "") -> str:
+    """Returns the names of which a table or an object must have one of each kind, and has none; "" where it has.
+
+    Args:
+        before: stands before the names of each kind.
+    """
+    return " and ".join(f"{before}{either(kind)}" for kind in _lacking_kinds(names))
+
+
+def nearest(names: Collection[str]) -> str:
+    """Returns the end of a message about lacking names: the nearest to those that stand there, if any is near."""
+    near = [
+        max(found)[1]
+        for kind in _lacking_kinds(names)
+        if (found := [(_likeness(name, known), known) for name in unread(names) for known in kind])
+        and max(found)[0] > 0.6
+    ]
+    return f": did you mean {' and '.join(near)}?" if near else ""
+
+
+def _lacking_kinds(names: Collection[str]) -> list[tuple[str, ...]]:
+    has_file, has_caption = not set(names).isdisjoint(FILE), bool(caption_names(names))
+    return [kind for kind, has in ((FILE, has_file), ((*CAPTION, "caption_0"), has_caption)) if not has]
+
+
+def _likeness(name: str, known: str) -> float:
+    return difflib.SequenceMatcher(None, name[:80], known).ratio()
+
+
+def _nearly(name: str, known: str) -> bool:
+    """Returns whether a name is a known one, maybe with a typing error: a letter more, less or other, or two exchanged.
+
+    A short name with an error may be another word, such as test for text.
+    """
+    if name == known or len(known) < 5:
+        return name == known
+    start = len(os.path.commonprefix([name, known]))
+    name, known = name[start:], known[start:]
+    end = len(os.path.commonprefix([name[::-1], known[::-1]]))
+    name, known = name[: len(name) - end], known[: len(known) - end]
+    return max(len(name), len(known)) <= 1 or (len(name) == 2 and name == known[::-1])
 
 
 def _text(file: Path) -> str:
@@ -132,7 +171,7 @@ def _table(file: Path, text: str) -> Rows:
     row = 1
     try:
         for separator in SEPARATORS:
-            reader = csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True)
+            reader = _reader(lines, separator)
             try:
                 head = [cell.lower() for cell in _head(reader)]
             except csv.Error:  # quotes around cells, which another separator may divide
@@ -142,9 +181,11 @@ def _table(file: Path, text: str) -> Rows:
             if not lacking(head):
                 break
         else:
-            head = _head(csv.reader(lines))
-            needed, got = lacking([cell.lower() for cell in head]), ", ".join(head)[:120]
-            raise DataError(f"{file} must have a column {needed} in its head line, got {got!r}")
+            head = max((_head(csv.reader(lines, delimiter=separator)) for separator in SEPARATORS), key=len)
+            names, got = [cell.lower() for cell in head], ", ".join(head)[:120]
+            raise DataError(
+                f"{file} must have {lacking(names, 'a column ')} in its head line, got {got!r}{nearest(names)}"
+            )
         for name in (*FILE, *caption_names(head), SPLIT):
             if head.count(name) > 1:
                 raise DataError(f"{file} must have one column {name}, got several")
@@ -176,8 +217,16 @@ def _head(reader: Iterable[list[str]]) -> list[str]:
 def _closes(lines: list[str], separator: str) -> bool:
     """Returns whether the double quotes of the head line close before the end of a cell."""
     with suppress(csv.Error):
-        return bool(_head(csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True)))
+        return bool(_head(_reader(lines, separator)))
     return False
+
+
+def _reader(lines: list[str], separator: str) -> Any:
+    """Returns a reader of cells.
+
+    Tables with bars have a space before each caption and no quotes around it: a quote after the space is the caption's.
+    """
+    return csv.reader(lines, delimiter=separator, skipinitialspace=separator != "|", strict=True)
 
 
 def _row(head: list[str], cells: list[str], separator: str) -> dict[str, Any] | str:
@@ -207,7 +256,7 @@ def _jsonl(text: str) -> Rows:
             if not isinstance(entry, dict):
                 raise ValueError(f"it is no object but {type(entry).__name__}")
             entry = _object([(key.strip().lower(), value) for key, value in entry.items()])
-            if fault := name_fault(entry):
+            if not lacking(entry) and (fault := name_fault(entry)):
                 raise ValueError(fault)
         except ValueError as error:
             yield number, str(error)

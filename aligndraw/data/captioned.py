@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aligndraw.arguments import check_int, check_seed
+from aligndraw.arguments import check_int, check_path, check_seed
 from aligndraw.data.ragged import pad_rows, ranges
 from aligndraw.files import load_array, reading
 from aligndraw.json_files import FileError, entry, naming, parse_json
@@ -165,7 +165,7 @@ class CaptionedImages:
         Raises:
             DataError: there is no such folder, or a file of it is missing, damaged or foreign.
         """
-        folder = Path(folder)
+        folder = check_path("folder", folder)
         try:
             content = (folder / MANIFEST).read_bytes()
         except OSError as error:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aligndraw.arguments import check_path
 from aligndraw.data.captioned import (
     CAPTIONS,
     FORMAT,
@@ -70,7 +71,7 @@ class CaptionedWriter:
         resumable: bool = False,
         overwrite: bool = False,
     ) -> None:
-        self.folder, self.image_shape, self.plan = Path(folder), image_shape, dict(plan)
+        self.folder, self.image_shape, self.plan = check_path("folder", folder), image_shape, dict(plan)
         self.resumable, self.overwrite = resumable, overwrite
         self._partial = self.folder.with_name(f".{self.folder.name}.partial")
         self._held = ExitStack()
@@ -143,6 +144,7 @@ class CaptionedWriter:
         if images.dtype != np.uint8 or images.shape != (len(keys), *self.image_shape):
             wanted = f"uint8 {[len(keys), *self.image_shape]}"
             raise ValueError(f"images must be {wanted}, got {images.dtype} {list(images.shape)}")
+        _check_keys(keys)
         self._images.append(split, keys, images)
 
     def finish(
@@ -167,9 +169,9 @@ class CaptionedWriter:
         Raises:
             DataError: a split has captions, but none of a stored image; or there is no caption at all; or no word comes
                 `min_count` times.
-            ValueError: a caption is unusable; `caption_error` finds it beforehand.
+            ValueError: a caption is unusable or no text; `caption_error` finds it beforehand.
         """
-        listed = {split: list(pairs) for split, pairs in captions.items()}
+        listed = {split: _pairs(split, pairs) for split, pairs in captions.items()}
         kept = {
             split: [(key, " ".join(text.split())) for key, text in pairs if key in self.stored(split)]
             for split, pairs in listed.items()
@@ -240,10 +242,29 @@ class CaptionedWriter:
         CaptionedImages.open(self.folder)  # the writer removes nothing but captioned images
 
 
+def _pairs(split: str, pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Returns keys of images with captions; raises DataError where they are no pairs of text."""
+    listed = list(pairs)
+    for pair in listed:
+        if not (isinstance(pair, (tuple, list)) and len(pair) == 2):
+            got = type(pair).__name__
+            raise DataError(f"captions of split {split} must be pairs of a key and a caption, got {got}")
+        if not isinstance(pair[1], str):
+            raise DataError(f"the caption {text_fault(pair[1])}")
+    _check_keys(key for key, _ in listed)
+    return listed
+
+
+def _check_keys(keys: Iterable[str]) -> None:
+    for key in keys:
+        if not isinstance(key, str):
+            raise DataError(f"keys of images must be strings, got {type(key).__name__}")
+
+
 def caption_error(caption: object) -> str:
     """Returns why a caption cannot be stored; "" where it can."""
     if not isinstance(caption, str):
-        return f"the caption is no text but {type(caption).__name__}"
+        return f"the caption {text_fault(caption)}"
     if _LIST.fullmatch(caption.strip()):
         return "the caption is a list written as text: give each caption an entry of its own"
     count = len(words_of(caption))

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,18 +17,20 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from aligndraw import json_files
+from aligndraw.arguments import check_path
 from aligndraw.data.captioned import DataError
 from aligndraw.data.captioned_writer import caption_error
 from aligndraw.data.image_files import Collection, random_split
 from aligndraw.data.image_names import ImageNames
+from aligndraw.text.vocabulary import check_captions
 
 _IDS = int, str  # the types of ids; true would equal 1
 CAPTIONS_PER_IMAGE = 5  # at most, the first ones
 
 
 def read_coco(
-    images: Path,
-    annotations: Sequence[Path],
+    images: str | os.PathLike[str],
+    annotations: Sequence[str | os.PathLike[str]],
     *,
     captions: int = CAPTIONS_PER_IMAGE,
     validation: int | None = None,
@@ -49,10 +52,11 @@ def read_coco(
     Raises:
         DataError: a file or the folder is missing, or something else.
     """
-    image_names = ImageNames(images)
+    image_names = ImageNames(check_path("images", images))
+    files = [check_path("annotations", file) for file in annotations]
     collection, parts = Collection(files=image_names.files, likely_cause=image_names.likely_cause), []
     all_texts: dict[str, list[str]] = {}
-    for file in annotations:
+    for file in files:
         names, texts_of = _read_annotations(file, image_names, set(all_texts), collection)
         all_texts.update(texts_of)
         parts.append([name for name in names if texts_of[name]])
@@ -71,12 +75,17 @@ def read_coco(
     return collection
 
 
-def write_coco(folder: Path, name: str, pictures: NDArray[np.uint8], captions: Sequence[Sequence[str]]) -> None:
+def write_coco(
+    folder: str | os.PathLike[str], name: str, pictures: NDArray[np.uint8], captions: Sequence[Sequence[str]]
+) -> None:
     """Writes pictures uint8 [n, 3, H, W] as PNG files into `folder/<name>`, and `folder/captions_<name>.json`.
 
     Args:
         captions: of each picture.
     """
+    folder = check_path("folder", folder)
+    for texts in captions:
+        check_captions(texts)
     (folder / name).mkdir(parents=True, exist_ok=True)
     record: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": []}
     for i, (picture, texts) in enumerate(zip(pictures, captions)):

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from aligndraw.arguments import check_path
 from aligndraw.data.mnist_files import read_authors_h5, read_idx_folder
 from aligndraw.files import check_regular, load_archive
 
@@ -61,7 +62,7 @@ def load_digits(path: str | os.PathLike[str] | None = None) -> Digits:
         FileNotFoundError: there is no such file or folder.
         ValueError: it is damaged or something else; the message names it.
     """
-    file = _SHIPPED if path is None else Path(path)
+    file = _SHIPPED if path is None else check_path("path", path)
     if not file.exists():
         raise FileNotFoundError(f"digits file {file} does not exist")
     read: Callable[[Path], tuple[NDArray[np.uint8], NDArray[np.uint8]]]

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aligndraw.arguments import check_path
 from aligndraw.data.captioned import DataError
 from aligndraw.data.pickles import load_pickle
 from aligndraw.data.scene import ATTRIBUTES, SIDE
@@ -97,7 +98,7 @@ def read_cifar(folder: str | os.PathLike[str]) -> tuple[LabelledImages, Labelled
     Raises:
         DataError: a file is missing, damaged or foreign.
     """
-    folder = Path(folder)
+    folder = check_path("folder", folder)
     forms = ((_read_pickle, ""), (_read_binary, ".bin"))
     kinds = [(read, [folder / f"{name}{ending}" for name in _CIFAR_FILES]) for read, ending in forms]
     # An empty file, or a folder of that name, counts as missing.

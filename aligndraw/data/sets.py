@@ -11,7 +11,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from aligndraw.arguments import check_int
+from aligndraw.arguments import check_int, check_path
 from aligndraw.data.batches import Examples, Source
 from aligndraw.data.captioned import CaptionedImages, CaptionedSplit, DataError
 from aligndraw.data.digits import load_digits
@@ -98,7 +98,7 @@ def open_data_set(
         ValueError: there is no such data set or file, or it is damaged or unusable.
     """
     check_int("validation_size", validation_size, 1)
-    place = None if path is None else Path(path)
+    place = None if path is None else check_path("path", path)
     if name == "mnist":
         return _mnist(place, validation_size, STRICT if bans is None else bans_named(bans))
     if bans is not None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from aligndraw.arguments import check_path
 from aligndraw.config import ModelConfig, model_config
 from aligndraw.model import Model, build_model
 from aligndraw.module_files import read_module, write_module
@@ -41,7 +42,7 @@ def save_model(
         "vocabulary": vocabulary.to_dict(),
         "notes": notes or {},
     }
-    write_module(model, Path(folder), (WEIGHTS, CONFIG), record, dtype)
+    write_module(model, check_path("folder", folder), (WEIGHTS, CONFIG), record, dtype)
 
 
 def load_model(folder: str | Path) -> tuple[Model, Vocabulary, dict[str, Any]]:
@@ -57,7 +58,7 @@ def load_model(folder: str | Path) -> tuple[Model, Vocabulary, dict[str, Any]]:
         _check_words(config, Vocabulary.from_dict(record["vocabulary"]))
         return build_model(config)
 
-    model, record = read_module(Path(folder), (WEIGHTS, CONFIG), "model", _FORMAT, build)
+    model, record = read_module(check_path("folder", folder), (WEIGHTS, CONFIG), "model", _FORMAT, build)
     return model, Vocabulary.from_dict(record["vocabulary"]), record["notes"]
 
 

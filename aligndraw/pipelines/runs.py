@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 import aligndraw
-from aligndraw.arguments import check_int, check_seed
+from aligndraw.arguments import check_int, check_path, check_seed
 from aligndraw.config import EndToEndConfig, ModelConfig, RefinedConfig, TrainingConfig
 from aligndraw.data import DataError, DataSet, SentenceReader, Source, recorded_data_set, reworded
 from aligndraw.json_files import entry, naming
@@ -111,7 +111,7 @@ def new_run(
         OSError: the folder cannot be written.
     """
     seed = check_seed(seed)
-    folder = Path(folder)
+    folder = check_path("folder", folder)
     model, sentences = with_sentences(model)
     if vocabulary is not None and vocabulary != data.source.vocabulary:
         data, notes = reworded(data, vocabulary), {**notes, "vocabulary": vocabulary.to_dict()}
@@ -149,8 +149,8 @@ def resumed_run(
             use, or its data are gone or have changed.
     """
     epochs = None if epochs is None else check_int("epochs", epochs, 1)
-    run = Run.open(Path(folder))
-    with naming(Path(folder) / RUN, "damaged or foreign", RunError):
+    run = Run.open(check_path("folder", folder))
+    with naming(check_path("folder", folder) / RUN, "damaged or foreign", RunError):
         record = data_of(run.record)
         if data is not None:
             record["path"] = str(data)

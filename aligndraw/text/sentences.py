@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from aligndraw.arguments import check_path
 from aligndraw.files import load_archive, reading
 from aligndraw.text.skipthoughts import SkipThoughts
 from aligndraw.text.vocabulary import CaptionError, Vocabulary, check_captions
@@ -57,7 +58,7 @@ def open_encoder(
         ValueError: there is no such encoder, it needs a model or a package that is missing, or its files are damaged.
         FileNotFoundError: its files are missing.
     """
-    kind, _, where = specification.partition(":")
+    kind, _, where = specification.partition(":") if isinstance(specification, str) else ("", "", "")
     if specification == "caption":
         if language is None or vocabulary is None:
             raise ValueError("sentences 'caption' are those of a model, and none is given")
@@ -108,7 +109,7 @@ class StoredVectors:
     """Vectors of an .npz archive: `captions`, strings [n], and `vectors`, floats [n, d], one per caption."""
 
     def __init__(self, path: str | Path) -> None:
-        self._path = Path(path)
+        self._path = check_path("path", path)
         with reading(path, "no .npz archive of captions and vectors"):
             captions, vectors = load_archive(path, "captions", "vectors")
             if vectors.dtype.kind != "f":

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_sequence
 
+from aligndraw.arguments import check_path
 from aligndraw.files import (
     archive_names,
     atomic_write,
@@ -63,7 +64,7 @@ class SkipThoughts:
     def __init__(self, folder: str | Path, model: str = "combined") -> None:
         if model not in _MODELS:
             raise ValueError(f"model must be one of {', '.join(_MODELS)}, got {model!r}")
-        folder = Path(folder)
+        folder = check_path("folder", folder)
         content = (folder / DICTIONARY).read_bytes()
         lines = read_text(folder / DICTIONARY).split("\n")
         words = [line.strip() for line in lines[: -1 if not lines[-1] else None]]

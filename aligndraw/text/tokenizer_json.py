@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 from typing import Any
 
+from aligndraw.arguments import check_path
 from aligndraw.json_files import entry, naming, read_json
 from aligndraw.text.vocabulary import UNKNOWN, Vocabulary
 from aligndraw.text.words import RULE, legacy_rule, word_rule
@@ -38,7 +38,7 @@ def write_tokenizer(vocabulary: Vocabulary, path: str | os.PathLike[str]) -> Non
             "unk_token": UNKNOWN,
         },
     }
-    Path(path).write_text(json.dumps(tokenizer, indent=1) + "\n", encoding="utf-8")
+    check_path("path", path).write_text(json.dumps(tokenizer, indent=1) + "\n", encoding="utf-8")
 
 
 def _pre_tokenizer(rule: int) -> dict[str, Any]:
@@ -55,8 +55,8 @@ def read_tokenizer(path: str | os.PathLike[str]) -> Vocabulary:
         OSError: the file cannot be read.
         ValueError: it is something else.
     """
-    with naming(Path(path), "no word-level tokenizer in JSON"):
-        tokenizer = read_json(Path(path))
+    with naming(check_path("path", path), "no word-level tokenizer in JSON"):
+        tokenizer = read_json(check_path("path", path))
         model = entry(tokenizer, "model", dict)
         if entry(model, "type", str) != "WordLevel":
             raise ValueError(f"its type is {model['type']!r}")

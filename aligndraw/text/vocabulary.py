@@ -108,7 +108,9 @@ class Vocabulary:
         return self.rule == other.rule and len(self.extended(other)) == len(self)
 
     def index(self, word: str) -> int:
-        """Returns the id that `encode` gives a word; raises CaptionError if it is unknown."""
+        """Returns the id that `encode` gives a word; raises CaptionError if it is unknown or no string."""
+        if not isinstance(word, str):
+            raise CaptionError(f"word must be a string, got {type(word).__name__}")
         found = self._find(word)
         if found is None:
             raise CaptionError(f"unknown word {_quote(word)}; {self._hint([word])}")
@@ -135,7 +137,7 @@ class Vocabulary:
         if len(tokens) > max_words:
             raise CaptionError(f"caption must have at most {max_words} words, got {len(tokens)}: {_quote(caption)}")
         ids = [self._find(token) for token in tokens]
-        instead = self._ids.get(UNKNOWN) if unknown is None else self._ids[unknown]
+        instead = self._ids.get(UNKNOWN) if unknown is None else self.index(unknown)
         known = [i for i in (instead if i is None else i for i in ids) if i is not None]
         if len(known) < len(ids):
             raise self._unknown_error(caption, self.unknown_words(caption))
@@ -157,7 +159,7 @@ class Vocabulary:
 
     def check_known(self, captions: Iterable[str]) -> None:
         """Raises CaptionError for the first caption with an unknown word, also where `[UNK]` stands for it."""
-        for caption in captions:
+        for caption in check_several(captions):
             if strange := self.unknown_words(caption):
                 raise self._unknown_error(caption, strange)
 
@@ -186,8 +188,10 @@ class Vocabulary:
         """Returns the words of ids joined by spaces: of a padded row [N], pass `row[:length]`.
 
         Raises:
-            ValueError: an id outside 0 … len(self) - 1.
+            ValueError: an id outside 0 … len(self) - 1; or bytes or text, whose characters are no ids.
         """
+        if isinstance(ids, (str, bytes, bytearray, memoryview)):
+            raise ValueError(f"ids must be whole numbers, got {type(ids).__name__}")
         words = []
         for i in map(operator.index, ids):
             if not 0 <= i < len(self):
@@ -240,14 +244,10 @@ def check_captions(captions: Iterable[str]) -> list[str]:
     """Returns the captions as a list.
 
     Raises:
-        CaptionError: a lone string, whose letters would count as captions; no captions; or one that is no string or
-            has a fault of `text_fault`.
+        CaptionError: a lone string, whose letters would count as captions, or bytes; no captions; or one that is no
+            string or has a fault of `text_fault`.
     """
-    if isinstance(captions, str):
-        raise CaptionError(f"captions must be a list of strings, got one string: use [{_quote(captions)}]")
-    if not isinstance(captions, Iterable):
-        raise CaptionError(f"captions must be a list of strings, got {type(captions).__name__}")
-    several = list(captions)
+    several = list(check_several(captions))
     for caption in several:
         _check_caption(caption)
     if not several:
@@ -255,12 +255,23 @@ def check_captions(captions: Iterable[str]) -> list[str]:
     return several
 
 
-def text_fault(text: str) -> str:
+def text_fault(text: object) -> str:
     """Returns why a text can be no caption, such as "has half a character"; "" where it can."""
+    if not isinstance(text, str):
+        return f"is no text but {type(text).__name__}"
     if _HALF.search(text):
         return "has half a character, or a byte that is not UTF-8"
     letters = sum(map(len, text.split()))
     return f"has {letters} letters, more than {MAX_LETTERS}" if letters > MAX_LETTERS else ""
+
+
+def check_several(captions: Iterable[str]) -> Iterable[str]:
+    """Returns captions; raises CaptionError for one string, for bytes, or where they are no list."""
+    if isinstance(captions, str):
+        raise CaptionError(f"captions must be a list of strings, got one string: use [{_quote(captions)}]")
+    if isinstance(captions, (bytes, bytearray, memoryview)) or not isinstance(captions, Iterable):
+        raise CaptionError(f"captions must be a list of strings, got {type(captions).__name__}")
+    return captions
 
 
 def _check_caption(caption: str) -> None:

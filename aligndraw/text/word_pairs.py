@@ -27,7 +27,7 @@ class WordPairs:
         """Returns the pairs of captions as words."""
         following: dict[str, set[str]] = {}
         for words in captions:
-            for first, second in pairwise((_START, *words)):
+            for first, second in pairwise((_START, *_checked(words))):
                 following.setdefault(first, set()).add(second)
         return cls({first: frozenset(seconds) for first, seconds in following.items()})
 
@@ -49,7 +49,7 @@ class WordPairs:
         A pair is like them where it is one of them, or where one of them has the second word after a word of the same
         use: one that shares half the following words of the first. So "green bus" is like "red bus" and "green car".
         """
-        return [pair for pair in pairwise((_START, *words)) if not self._is_like(*pair)]
+        return [pair for pair in pairwise((_START, *_checked(words))) if not self._is_like(*pair)]
 
     def _has(self, first: str, second: str) -> bool:
         return second in self.following.get(first, ())
@@ -70,3 +70,10 @@ class WordPairs:
         if not isinstance(data, dict) or not all(isinstance(seconds, str) for seconds in data.values()):
             raise ValueError("word_pairs must be an object of words, each with its following words as text")
         return cls({first: frozenset(seconds.split()) for first, seconds in data.items()})
+
+
+def _checked(words: Sequence[str]) -> Sequence[str]:
+    """Returns words; raises ValueError for text or bytes in one piece, whose characters would count as words."""
+    if isinstance(words, (str, bytes, bytearray)):
+        raise ValueError(f"words must be a list of strings, got {type(words).__name__}")
+    return words

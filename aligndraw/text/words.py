@@ -110,15 +110,25 @@ def word_rule(number: int) -> WordRule:
 
 
 def words_of(caption: str, rule: int = RULE) -> list[str]:
-    """Returns a caption's words in lower case, punctuation marks included."""
+    """Returns a caption's words in lower case, punctuation marks included. Raises ValueError where it is no string."""
     found = word_rule(rule)
+    _check_text(caption)
     return found.find(found.lowered(caption))
 
 
 def treebank_words(sentence: str, rule: int = RULE) -> list[str]:
-    """Returns a sentence's words as in the Penn Treebank, with their case, as skip-thoughts are trained."""
+    """Returns a sentence's words as in the Penn Treebank, with their case, as skip-thoughts are trained.
+
+    Raises ValueError where it is no string.
+    """
     found = word_rule(rule)
+    _check_text(sentence)
     return found.find_treebank(found.kept(sentence))
+
+
+def _check_text(text: object) -> None:
+    if not isinstance(text, str):
+        raise ValueError(f"caption must be a string, got {type(text).__name__}")
 
 
 def legacy_rule(words: Sequence[str]) -> int:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aligndraw.arguments import check_path
 from aligndraw.files import archive_names, finite_floats, load_archive
 from aligndraw.json_files import FileError
 from aligndraw.text.skipthoughts import FILES, WORD_RULE, write_skipthoughts
@@ -28,7 +29,7 @@ def read_word_vectors(path: str | Path) -> Iterator[tuple[str, NDArray[np.float3
         OSError: there is no such file.
         FileError: it is damaged.
     """
-    path = Path(path)
+    path = check_path("path", path)
     with path.open("rb") as file:
         try:
             count, size = map(int, file.readline().split())

@@ -24,8 +24,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_sequence
 
+from aligndraw.arguments import check_path
 from aligndraw.settings import Config, setting
 from aligndraw.text.skipthoughts import END, UNKNOWN, from_gru, prefixes, write_skipthoughts
+from aligndraw.text.vocabulary import check_several
 from aligndraw.text.words import RULE, legacy_rule, treebank_words
 from aligndraw.training.expansion import shared_vectors
 from aligndraw.training.guards import check_finite, listed
@@ -99,9 +101,9 @@ class Triples:
         """Returns the triples of sentences, one per line. An empty or too long line separates two texts.
 
         Raises:
-            ValueError: no three sentences follow each other.
+            ValueError: the lines are no list of strings, or no three sentences follow each other.
         """
-        split = [treebank_words(line, rule) for line in lines]
+        split = [treebank_words(line, rule) for line in check_several(lines)]
         counts = Counter(word for sentence in split for word in sentence if word not in (END, UNKNOWN))
         known = [END, UNKNOWN, *(word for word, _ in counts.most_common(words - 2))]
         ids = {word: i for i, word in enumerate(known)}
@@ -123,7 +125,7 @@ class Triples:
             ValueError: the file cannot be read, or no three sentences follow each other.
         """
         try:
-            content = Path(file).read_bytes()
+            content = check_path("file", file).read_bytes()
             lines = content.decode("utf-8").split("\n")
         except OSError as error:
             raise ValueError(f"cannot read {file}: {error.strerror}") from error

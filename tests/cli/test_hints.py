@@ -76,6 +76,40 @@ def test_names_with_typing_errors(command, arguments, near):
     assert status == 2 and near in err and err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["sample", SEVEN, "--mdoel", "mnist"], "--mdoel (did you mean --model?) (see `aligndraw sample --help`)"),
+        (["train", "mnist", "--epcohs", "3", "--out", "x"], "--epcohs (did you mean --epochs?) (see"),
+        (["train", "mnist", "--oot=x", "--kl_warmup", "3"], "--oot (did you mean --out?), --kl_warmup (did you mean"),
+        (["train", "captioned", "--dta", "x"], "--dta (did you mean --data?) (see"),  # before the missing --out
+        (["train", "mnist", "--val", "3"], "--val (did you mean --validation-size?) (see"),
+        (["train", "mnist", "-o", "x"], "-o (did you mean --out?) (see"),
+        (["train", "mnist", "--no-algin"], "--no-algin (did you mean --no-align?) (see"),
+        (["sample", SEVEN, "-seed", "3"], "-seed (did you mean --seed?) (see"),
+        (["sample", SEVEN, "--output", "x.png"], "--output (did you mean -o?) (see"),
+        (["train", "mnist", "--scord", "3"], "--scord (see"),  # like a name of version 0.1, which is refused
+        (["--verison"], "--verison (did you mean --version?) (see `aligndraw --help`)"),
+        (
+            ["--model", "mnist", "sample", SEVEN],
+            "--model (options of a command come after it) (see `aligndraw --help`)",
+        ),
+        (["eval", "--seed", "3", "mnist"], "--seed (options of a command come after it) (see `aligndraw eval --help`)"),
+        (["train", "mnist", "--out", "x", "more"], "more (see `aligndraw train mnist --help`)"),
+    ],
+)
+def test_options_with_typing_errors(command, arguments, message):
+    """Each in one line, although the command misses other options, or argparse takes values for captions."""
+    status, out, err = command(*arguments)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"aligndraw: error: unrecognized arguments: {message}")
+
+
+def test_help_beside_a_misspelt_option(command):
+    status, out, err = command("sample", "--mdoel", "x", "--help")
+    assert (status, err) == (0, "") and "--model MODEL" in out
+
+
 def test_a_name_near_to_none(command):
     assert "did you mean" not in command("xyz")[2]
 

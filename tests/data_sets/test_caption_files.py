@@ -60,6 +60,20 @@ def test_divided_already(images, table, word, split):
     assert next(iter(found.captions)) == "train"  # whose words are the vocabulary
 
 
+@pytest.mark.parametrize("sizes", [{"validation": 5}, {"test": 0}, {"validation": 1, "test": 1}])
+@pytest.mark.parametrize("head", ["file,text,split", "file,text"])
+def test_sizes_of_splits_of_images_that_are_divided_already(images, table, tmp_path, head, sizes):
+    """They were ignored in silence, whether the column or the folders divide the images."""
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "a.jpg").touch()
+    row = "train/a.jpg,a cat" + ",train" * head.endswith("split")
+    with pytest.raises(DataError) as error:
+        read_captions(tmp_path, table("x.csv", f"{head}\n{row}\n"), **sizes)
+    given = " and ".join(f"--{name}" for name in sizes)
+    message = f"its images are divided already, into train: leave out {given}, which divides images at random"
+    assert str(error.value) == f"{tmp_path / 'x.csv'}: {message}"
+
+
 def test_divided_here(images, table):
     found = read_captions(images, table("x.csv", "file,text\nb.jpg,b\na.jpg,a\ndeep/c.jpg,c\n"), validation=1, test=1)
     assert {split: len(pairs) for split, pairs in found.captions.items()} == {"train": 1, "validation": 1, "test": 1}
@@ -89,7 +103,7 @@ def test_what_is_wrong_is_named_and_left_out(images, table):
         "7: the caption has no words",
         "7: the caption is no text but int",
         "7: the caption has 50000 words, more than 255",
-        "8: it must have caption, captions, text, prompt or caption_0, got file, split",
+        "8: it must have caption, captions, text, prompt, comment or caption_0, got file, split",
         "9: Expecting property name enclosed in double quotes",
         "10: it is no object but list",
     )
@@ -104,14 +118,14 @@ def test_what_is_wrong_is_named_and_left_out(images, table):
         (
             "x.csv",
             "",
-            "x.csv must have a column file_name, filename, file, image or image_name in its head line, got ''",
+            "x.csv must have a column file_name, .* and a column caption, .* in its head line, got ''$",
         ),
         ("x.csv", "file,text\n", "x.csv has no captions$"),
         ("x.jsonl", "\n", "x.jsonl has no captions$"),
         (
             "x.csv",
             "file,words\n",
-            "must have a column caption, captions, text, prompt or caption_0 in its head line, got 'file, words'",
+            "have a column caption, captions, text, prompt, comment or caption_0 in its head line, got 'file, words'",
         ),
         ("x.csv", b"file,text\n\xff", "x.csv, line 2: it must be UTF-8 text"),
     ],
@@ -267,7 +281,7 @@ def test_other_keys(images, table):
     skipped(
         found,
         (1, "it must have file_name, filename, file, image or image_name, got picture, caption"),
-        (2, "it must have caption, captions, text, prompt or caption_0, got file, sentence"),
+        (2, "it must have caption, captions, text, prompt, comment or caption_0, got file, sentence"),
         (3, "image .*: it is no file name"),
         *((n, "its caption is empty") for n in (4, 5)),
         (6, "its captions is empty"),
@@ -314,9 +328,9 @@ def test_heads(images, table):
         ("file,caption,Caption", "x.csv must have one column caption, got several"),
         (
             "a.jpg,a cat",
-            "must have a column file_name, filename, file, image or image_name in its head line, got 'a.jpg, a cat'",
+            "must have a column file_name, .* and a column caption, .* in its head line, got 'a.jpg, a cat'$",
         ),
-        ("file|caption", "must have a column .* in its head line, got 'file.caption'"),
+        ("file:caption", "must have a column .* in its head line, got 'file:caption'"),
         ('"file,caption', "x.csv, line 1: its double quotes do not close"),
     ):
         with pytest.raises(DataError, match=message):

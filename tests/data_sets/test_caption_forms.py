@@ -46,6 +46,12 @@ def write(tmp_path):
         ("metadata.csv", 'file_name,text\n1.jpg,"A dog , running ."\n1.jpg,"A ""big"" dog ."\n2.jpg,Two cats .\n'),
         ("prompts.tsv", 'file\tprompt\n1.jpg\tA dog , running .\n1.jpg\t"A ""big"" dog ."\n2.jpg\tTwo cats .\n'),
         ("x.csv", 'image;caption\n1.jpg;A dog , running .\n1.jpg;A "big" dog .\n2.jpg;Two cats .\n'),
+        # Flickr30k's results.csv, whose quotes are the caption's
+        (
+            "results.csv",
+            'image_name| comment_number| comment\n1.jpg| 0| A dog , running .\n1.jpg| 1| A "big" dog .\n'
+            "2.jpg| 0| Two cats .\n",
+        ),
         # with blank lines, and an index as pandas writes it
         (
             "x.csv",
@@ -60,13 +66,27 @@ def test_tables(images, write, name, text):
 
 
 @pytest.mark.parametrize("file", ["file_name", "filename", "file", "image", "Image_Name"])
-@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
 def test_heads_in_quotes(images, write, file, separator):
     """The trial of the comma refused them before the right separator was tried."""
     rows = [(file, "caption"), ("1.jpg", "A dog , running ."), ("1.jpg", 'A ""big"" dog .'), ("2.jpg", "Two cats .")]
     text = "".join(f'"{name}"{separator}"{caption}"\n' for name, caption in rows)
     found = read_captions(images, write("x.csv", text), **ALL)
     assert found.captions["train"] == EXPECTED and not found.skipped and not found.unread
+
+
+def test_a_quote_at_the_begin_of_a_caption_after_a_bar_and_a_space(images, write):
+    text = (
+        'image_name| comment_number| comment\n1.jpg| 0| "Stop" says a sign .\n2.jpg| 4   A cat .\n2.jpg|1|"A cat ."\n'
+    )
+    found = read_captions(images, write("results.csv", text), **ALL)
+    assert found.captions["train"] == [("1.jpg", '"Stop" says a sign .'), ("2.jpg", "A cat .")]
+    assert found.unread == ["comment_number"]
+    skipped(
+        found,
+        "results.csv, line 3: it has 2 cells and the head line 3: a caption with a separator in it must stand in "
+        "double quotes",
+    )
 
 
 def test_a_missing_value_of_pandas_is_no_caption(images, write):
@@ -98,6 +118,14 @@ def test_columns_that_are_not_read_are_named(images, write, name, text):
         ("texts", "text"),
         ("file-name", "file_name"),
         ("prompt_1", "caption_1"),
+        ("capton", "caption"),  # a letter less, more, other, and two exchanged
+        ("capption", "caption"),
+        ("capzion", "caption"),
+        ("Cpation", "caption"),
+        ("splitt", "split"),
+        ("iamge", "image"),
+        ("fil_name", "file_name"),
+        ("promt_2", "caption_2"),
     ],
 )
 def test_columns_that_are_nearly_right(images, write, column, known):
@@ -107,6 +135,38 @@ def test_columns_that_are_nearly_right(images, write, column, known):
     assert str(error.value) == f"{images.parent / 'x.csv'}: {message}"
     line = json.dumps({"image": "1.jpg", "caption_1": "a cat", column: "a pet"})
     skipped(read_captions(images, write("x.jsonl", line), **ALL), f"x.jsonl, line 1: {message}")
+
+
+@pytest.mark.parametrize("column", ["caption_id", "captioner", "image_id", "comment_number", "title", "test", "size"])
+def test_columns_that_only_look_like_others(images, write, column):
+    found = read_captions(images, write("x.csv", f"image,caption,{column}\n1.jpg,a cat,a pet\n"), **ALL)
+    assert found.captions["train"] == [("1.jpg", "a cat")] and found.unread == [column]
+
+
+FILES = "file_name, filename, file, image or image_name"
+CAPTIONS = "caption, captions, text, prompt, comment or caption_0"
+
+
+@pytest.mark.parametrize(
+    ("names", "lacking", "near"),
+    [
+        (("fil_name", "capton"), (FILES, CAPTIONS), ": did you mean file_name and caption?"),
+        (("image", "capton"), (CAPTIONS,), ": did you mean caption?"),
+        (("image", "width", "txt"), (CAPTIONS,), ": did you mean text?"),
+        (("imagename", "caption_1"), (FILES,), ": did you mean image_name?"),
+        (("path", "sentence"), (FILES, CAPTIONS), ""),
+    ],
+)
+def test_a_head_without_the_columns(images, write, names, lacking, near):
+    """The message names the columns found, those that would do, and the nearest."""
+    for separator in ",;\t|":
+        with pytest.raises(DataError) as error:
+            read_captions(images, write("x.csv", f"{separator.join(names)}\n1.jpg{separator}a, cat\n"), **ALL)
+        columns = " and ".join(f"a column {kind}" for kind in lacking)
+        end = f"must have {columns} in its head line, got '{', '.join(names)}'{near}"
+        assert str(error.value) == f"{images.parent / 'x.csv'} {end}"
+    found = read_captions(images, write("x.jsonl", json.dumps(dict.fromkeys(names, "1.jpg"))), **ALL)
+    skipped(found, f"x.jsonl, line 1: it must have {' and '.join(lacking)}, got {', '.join(names)}{near}")
 
 
 @pytest.mark.parametrize(
@@ -138,7 +198,10 @@ def test_faults_of_numbered_captions(images, write):
         "x.csv, line 3: it has text and caption_0 and caption_1: keep one of them",
     )
     for head, message in (
-        ("image,caption_a", "a column caption, captions, text, prompt or caption_0 in its head line, got 'image, capt"),
+        (
+            "image,caption_a",
+            "a column caption, captions, text, prompt, comment or caption_0 in its head line, got 'image, capt",
+        ),
         ("image,caption_0,Caption_0", "must have one column caption_0, got several"),
     ):
         with pytest.raises(DataError, match=message):
