@@ -4,16 +4,17 @@
 #ifdef ALIGNDRAW_X86
 #include "avx512.h"
 #include "avx512_simd.h"
+#include "glimpse.h"
 
 namespace aligndraw::cpu {
 namespace {
 
 // As in glimpse_rows.h, with what avx512.h has.
-ALIGNDRAW_KERNEL void make_gaussians(const Filters<float>& f, float sharpness) {
+ALIGNDRAW_KERNEL void make_gaussians(const Filters<float>& f, float sharpness, PixelRange range) {
   const Avx512Gaussian gaussian(sharpness);
   for (int64_t i = 0; i < f.size; ++i) {
     const __m512 centre = _mm512_set1_ps(f.centres[i]);
-    for (int64_t a = f.firsts[i] / 16 * 16; a < f.ends[i]; a += 16)
+    for (int64_t a = range.begin; a < range.end; a += 16)
       _mm512_storeu_ps(f.taps + i * f.stride + a,
                        gaussian(_mm512_sub_ps(_mm512_loadu_ps(f.pixels + a), centre)));
   }

@@ -1,6 +1,7 @@
 // The filters of one axis, and their gradient, for any ISA. To be included after <isa>_simd.h.
 #pragma once
 #include <cmath>
+#include <initializer_list>
 
 #include "glimpse.h"
 #include "product_tile.h"
@@ -17,6 +18,11 @@ ALIGNDRAW_KERNEL_INLINE int64_t whole_vectors(int64_t n) {
 template <class T>
 constexpr T underflow = sizeof(T) == sizeof(float) ? T(87.5) : T(750);
 
+// Products leave out taps below e^-negligible of their filter's largest one on the image: below a
+// thousandth of what rounding changes in that one.
+template <class T>
+constexpr T negligible = sizeof(T) == sizeof(float) ? T(25) : T(45);
+
 template <class T>
 ALIGNDRAW_KERNEL_INLINE void touch_all(Filters<T>& f) {
   f.first = 0, f.end = f.length;
@@ -24,100 +30,126 @@ ALIGNDRAW_KERNEL_INLINE void touch_all(Filters<T>& f) {
   std::fill_n(f.ends.data(), f.size, f.length);
 }
 
-// Where filter i is not 0, in whole vectors of pixels: [begin, end).
 template <class T>
-ALIGNDRAW_KERNEL_INLINE std::pair<int64_t, int64_t> touched(const Filters<T>& f, int64_t i) {
-  if (f.firsts[i] >= f.ends[i]) return {0, 0};
-  return {f.firsts[i] / lanes<T> * lanes<T>, whole_vectors<T>(f.ends[i])};
+ALIGNDRAW_KERNEL_INLINE PixelRange in_whole_vectors(int64_t begin, int64_t end) {
+  if (begin >= end) return {0, 0};
+  return {begin / lanes<T> * lanes<T>, whole_vectors<T>(end)};
 }
 
-// The taps that filter i touches, not normalised.
+// The first pixel that is at most `radius` away from mu, and the one behind the last. Pixel a
+// stands at a + 1. Written so that NaN gives the whole axis.
 template <class T>
-ALIGNDRAW_KERNEL void make_gaussians(const Filters<T>& f, T sharpness) {
+ALIGNDRAW_KERNEL_INLINE int32_t first_pixel(T mu, T radius, T length) {
+  T first = std::floor(mu - radius) - 1;
+  first = first > 0 ? first : T(0);
+  return int32_t(first < length ? first : length);
+}
+
+template <class T>
+ALIGNDRAW_KERNEL_INLINE int32_t end_pixel(T mu, T radius, T length) {
+  T end = std::ceil(mu + radius);
+  end = end < length ? end : length;
+  return int32_t(end > 0 ? end : T(0));
+}
+
+// The taps of all filters in some whole vectors of pixels, not normalised.
+template <class T>
+ALIGNDRAW_KERNEL void make_gaussians(const Filters<T>& f, T sharpness, PixelRange range) {
   for (int64_t i = 0; i < f.size; ++i) {
-    const auto range = touched(f, i);
     T* const taps = f.taps + i * f.stride;
     const T *const pixels = f.pixels, centre = f.centres[i];
 #pragma omp simd
-    for (int64_t a = range.first; a < range.second; ++a)
+    for (int64_t a = range.begin; a < range.end; ++a)
       taps[a] = math::gaussian(pixels[a] - centre, sharpness);
+  }
+}
+
+// Divides the taps of all filters, which are 0 outside some whole vectors of pixels, by their sums.
+template <class T>
+ALIGNDRAW_KERNEL void normalise(const Filters<T>& f, PixelRange range) {
+  Simd<T> value;
+  for (int64_t i = 0; i < f.size; i += lanes<T>) {
+    Simd<T> sums[lanes<T>];
+    const int64_t count = std::min<int64_t>(lanes<T>, f.size - i);
+    T* const taps = f.taps + i * f.stride;
+    for (int m = 0; m < lanes<T>; ++m) sums[m] = Simd<T>{};
+    for (int64_t m = 0; m < count; ++m)
+      for (int64_t a = range.begin; a < range.end; a += lanes<T>) {
+        load(value, taps + m * f.stride + a);
+        sums[m] += value;
+      }
+    sum_lanes<T>(sums);
+    const Simd<T> norm = 1 / (sums[0] + T(math::normaliser_floor));
+    store(f.deficits + i, norm * T(math::normaliser_floor));
+    T norms[lanes<T>];
+    store(norms, norm);
+    for (int64_t m = 0; m < count; ++m)
+      for (int64_t a = range.begin; a < range.end; a += lanes<T>) {
+        T* const tap = taps + m * f.stride + a;
+        load(value, tap);
+        store(tap, value * norms[m]);
+      }
   }
 }
 
 template <class T>
 ALIGNDRAW_KERNEL void place(Filters<T>& f, T centre, T spacing, T sharpness) {
   const T radius = std::sqrt(underflow<T> / sharpness), length = T(f.length);
-  const int64_t size = f.size, stride = f.stride;
-  T *const taps = f.taps, *const centres = f.centres, *const deficits = f.deficits;
+  const T beyond_nearest = negligible<T> / sharpness;
+  const int64_t size = f.size;
+  T *const centres = f.centres, *const peaks = f.peaks, *const peak_offsets = f.peak_offsets;
   const T* const reaches = f.reaches;
   int32_t *const firsts = f.firsts, *const ends = f.ends;
 #pragma omp simd
   for (int64_t i = 0; i < padded(size); ++i) {
-    const T mu = centre + reaches[i] * spacing;
-    centres[i] = mu;
-    // Pixel a stands at a + 1. Written so that NaN gives the whole axis.
-    T first = std::floor(mu - radius) - 1, end = std::ceil(mu + radius);
-    first = first > 0 ? first : T(0);
-    end = end < length ? end : length;
-    firsts[i] = int32_t(first < length ? first : length);
-    ends[i] = int32_t(end > 0 ? end : T(0));
+    const T mu = centre + reaches[i] * spacing, peak = math::peak_pixel(mu, f.length),
+            offset = peak - mu;
+    const T most = std::sqrt(offset * offset + beyond_nearest),
+            within = most < radius ? most : radius;
+    centres[i] = mu, peaks[i] = peak, peak_offsets[i] = offset;
+    firsts[i] = first_pixel(mu, within, length);
+    ends[i] = end_pixel(mu, within, length);
   }
-  f.first = firsts[0];
-  f.end = std::max<int64_t>(f.first, ends[size - 1]);
+  // Rounding may have put them out of order.
+  int32_t first = firsts[size - 1], end = ends[0];
+  for (int64_t i = 0; i < size; ++i) {
+    ends[i] = end = std::max(end, ends[i]);
+    firsts[size - 1 - i] = first = std::min(first, firsts[size - 1 - i]);
+  }
+  f.first = first;
+  f.end = std::max(first, end);
 
-  std::fill_n(taps, size * stride, T(0));
-  make_gaussians(f, sharpness);
-  Simd<T> value;
-  for (int64_t i = 0; i < size; i += lanes<T>) {
-    Simd<T> sums[lanes<T>];
-    const int64_t count = std::min<int64_t>(lanes<T>, size - i);
-    for (int m = 0; m < lanes<T>; ++m) sums[m] = Simd<T>{};
-    for (int64_t m = 0; m < count; ++m) {
-      const auto [begin, end] = touched(f, i + m);
-      for (int64_t a = begin; a < end; a += lanes<T>) {
-        load(value, taps + (i + m) * stride + a);
-        sums[m] += value;
-      }
-    }
-    sum_lanes<T>(sums);
-    const Simd<T> norm = 1 / (sums[0] + T(math::normaliser_floor));
-    store(deficits + i, norm * T(math::normaliser_floor));
-    T norms[lanes<T>];
-    store(norms, norm);
-    for (int64_t m = 0; m < count; ++m) {
-      const auto [begin, end] = touched(f, i + m);
-      for (int64_t a = begin; a < end; a += lanes<T>) {
-        T* const tap = taps + (i + m) * stride + a;
-        load(value, tap);
-        store(tap, value * norms[m]);
-      }
-    }
+  const PixelRange not_zero = in_whole_vectors<T>(first_pixel(centres[0], radius, length),
+                                                  end_pixel(centres[size - 1], radius, length));
+  if (not_zero.end - not_zero.begin < f.stride) std::fill_n(f.taps.data(), size * f.stride, T(0));
+  make_gaussians(f, sharpness, not_zero);
+  normalise(f, not_zero);
+}
+
+// The sums of a filter over its pixels: of g F, g F u, g F w, F u and F w, with F a tap, g its
+// gradient, and u and w those of math::Peak. Filters::sums has a vector of each, kind by kind.
+constexpr int filter_sums = 5;
+
+template <class T>
+ALIGNDRAW_KERNEL_INLINE void put_sums(const Filters<T>& f, int64_t i, int first_kind,
+                                      std::initializer_list<Simd<T>> sums) {
+  T* to = f.sums + (first_kind * f.size + i) * lanes<T>;
+  for (const Simd<T>& sum : sums) {
+    store(to, sum);
+    to += f.size * lanes<T>;
   }
 }
 
-// Given the gradient of the taps, [size, grad_stride].
+// All sums, given the gradient of the taps, [size, stride], in some whole vectors of pixels.
 template <class T>
-ALIGNDRAW_KERNEL math::AxisGrads<T> backward(const Filters<T>& f, const T* grad,
-                                             int64_t grad_stride, T sharpness) {
-  constexpr int kinds = 5;  // of sums: grad_sum, grad_first, grad_second, offset, square_offset
-  const int64_t size = f.size, stride = f.stride, count = kinds * size;
-  T *const peaks = f.peaks, *const peak_offsets = f.peak_offsets, *const sums = f.sums,
-           *const found = f.found;
-  const T *const pixels = f.pixels, *const centres = f.centres;
-#pragma omp simd
-  for (int64_t i = 0; i < padded(size); ++i) {
-    peaks[i] = math::peak_pixel(centres[i], f.length);
-    peak_offsets[i] = peaks[i] - centres[i];
-  }
-  for (int64_t i = 0; i < size; ++i) {
+ALIGNDRAW_KERNEL void sums_of_gradient(const Filters<T>& f, const T* grad, PixelRange range) {
+  for (int64_t i = 0; i < f.size; ++i) {
     Simd<T> grad_sum{}, grad_first{}, grad_second{}, offset{}, square_offset{}, u, tap, g, w;
-    const T *const taps = f.taps + i * stride, *const of_taps = grad + i * grad_stride;
-    const math::Peak<Simd<T>> peak = {peaks[i] - Simd<T>{}, peak_offsets[i] - Simd<T>{}};
-    const auto [begin, end] = touched(f, i);
-    for (int64_t a = begin; a < end; a += lanes<T>) {
-      load(u, pixels + a);
-      load(tap, taps + a);
-      load(g, of_taps + a);
+    const math::Peak<Simd<T>> peak = {f.peaks[i] - Simd<T>{}, f.peak_offsets[i] - Simd<T>{}};
+    for (int64_t a = range.begin; a < range.end; a += lanes<T>) {
+      load(u, f.pixels + a);
+      load(tap, f.taps + i * f.stride + a);
+      load(g, grad + i * f.stride + a);
       u -= peak.pixel;
       peak.square(u, w);
       g *= tap;
@@ -127,11 +159,39 @@ ALIGNDRAW_KERNEL math::AxisGrads<T> backward(const Filters<T>& f, const T* grad,
       offset += tap * u;
       square_offset += tap * w;
     }
-    const Simd<T>* of_filter[kinds] = {&grad_sum, &grad_first, &grad_second, &offset,
-                                       &square_offset};
-    for (int kind = 0; kind < kinds; ++kind)
-      store(sums + (kind * size + i) * lanes<T>, *of_filter[kind]);
+    put_sums<T>(f, i, 0, {grad_sum, grad_first, grad_second, offset, square_offset});
   }
+}
+
+// weights [size, 3, stride] = F, F u and F w in some whole vectors of pixels; and the last two
+// sums.
+template <class T>
+ALIGNDRAW_KERNEL void weigh_taps(const Filters<T>& f, PixelRange range, T* weights) {
+  for (int64_t i = 0; i < f.size; ++i, weights += 3 * f.stride) {
+    Simd<T> offset{}, square_offset{}, u, tap, w;
+    const math::Peak<Simd<T>> peak = {f.peaks[i] - Simd<T>{}, f.peak_offsets[i] - Simd<T>{}};
+    for (int64_t a = range.begin; a < range.end; a += lanes<T>) {
+      load(u, f.pixels + a);
+      load(tap, f.taps + i * f.stride + a);
+      u -= peak.pixel;
+      peak.square(u, w);
+      u *= tap, w *= tap;
+      offset += u;
+      square_offset += w;
+      store(weights + a, tap);
+      store(weights + f.stride + a, u);
+      store(weights + 2 * f.stride + a, w);
+    }
+    put_sums<T>(f, i, 3, {offset, square_offset});
+  }
+}
+
+// The gradients of the window's numbers, given the sums.
+template <class T>
+ALIGNDRAW_KERNEL math::AxisGrads<T> axis_grads(const Filters<T>& f, T sharpness) {
+  const int64_t size = f.size, count = filter_sums * size;
+  const T *const peak_offsets = f.peak_offsets, *const sums = f.sums;
+  T* const found = f.found;
   Simd<T> some[lanes<T>];
   for (int64_t n = 0; n < count; n += lanes<T>) {
     for (int m = 0; m < lanes<T>; ++m) load(some[m], sums + (n + m) * lanes<T>);

@@ -11,6 +11,11 @@ namespace aligndraw::cpu {
 constexpr int64_t row_multiple = 16;
 constexpr int64_t padded(int64_t n) { return (n + row_multiple - 1) / row_multiple * row_multiple; }
 
+// Pixels [begin, end).
+struct PixelRange {
+  int64_t begin, end;
+};
+
 // The filters of one axis, i = 0 ... size - 1, on pixels a = 0 ... length - 1.
 template <class T>
 struct Filters {
@@ -26,20 +31,20 @@ struct Filters {
   const Buffer<T> reaches{padded(size)};
   const Buffer<T> taps{size * stride};                            // F
   const Buffer<T> centres{padded(size)}, deficits{padded(size)};  // mu_i, and 1e-4 / (sum + 1e-4)
-  // Outside these pixels filter i is 0, by underflow; both grow with i.
-  const Buffer<int32_t> firsts{padded(size)}, ends{padded(size)};
-  // Of the gradient: the pixel that a filter peaks on, how far off that its centre is, and five
-  // sums of each filter, as vectors and added up.
+  // The pixel nearest to a filter's centre, and how far off the centre it is.
   const Buffer<T> peaks{padded(size)}, peak_offsets{padded(size)};
+  // Outside these pixels products leave filter i out, where it is negligible; both grow with i.
+  const Buffer<int32_t> firsts{padded(size)}, ends{padded(size)};
+  // Of the gradient: five sums of each filter, as vectors and added up.
   const Buffer<T> sums{padded(5 * size) * row_multiple}, found{padded(5 * size)};
   int64_t first = 0, end = length;  // likewise of all filters
 
   bool touches_all() const { return firsts[size - 1] == 0 && ends[0] == length; }
 };
 
-// The window of one image, and the box of pixels that it touches: outside it every filter is 0, and
-// 0 times a pixel is left out. Only where a pixel is not finite it is not 0: then the box must be
-// the whole image, for each filter.
+// The window of one image, and the box of pixels that it touches: outside it every filter is
+// negligible, and its products with pixels are left out. Where a pixel is not finite the products
+// are not negligible: then the box must be the whole image, for each filter.
 template <class T>
 struct Window {
   explicit Window(int64_t size, int64_t height, int64_t width)
@@ -62,20 +67,13 @@ struct WindowGrads {
   explicit WindowGrads(const Window<T>& window, int64_t channels)
       : patch(channels * window.size * window.size),
         drawn(channels * window.size * window.stride),
-        panels(channels * window.panels * window.panel),
-        pairs(8 * window.y.stride),
-        y_stride(window.y.stride + row_multiple),
-        y(std::max(window.size, 8 * window.panels) * y_stride),
-        x(window.size * window.stride),
-        sources(channels) {}
+        weights(3 * window.size * window.y.stride),
+        x(window.size * window.stride) {}
 
-  const Buffer<T> patch;   // the gradient of each plane's glimpse K, times gamma or 1 / gamma
-  const Buffer<T> drawn;   // K F_X
-  const Buffer<T> panels;  // the same, in panels
-  const Buffer<T> pairs;   // the gradient of 8 of the y axis' filters, in pairs of pixels
-  const int64_t y_stride;
-  const Buffer<T> y, x;            // the gradients of both axes' filters
-  const Buffer<const T*> sources;  // the channels' pixels, from the box's first one on
+  const Buffer<T> patch;    // the gradient of each plane's glimpse K, times gamma or 1 / gamma
+  const Buffer<T> drawn;    // K F_X
+  const Buffer<T> weights;  // F_Y, and F_Y times the weights of its gradients
+  const Buffer<T> x;        // the gradient of the x axis' filters
 };
 
 }  // namespace aligndraw::cpu

@@ -60,22 +60,14 @@ ALIGNDRAW_KERNEL_INLINE int64_t box(const Window<T>& w) {  // its first pixel
   return w.y.first * w.width + w.x.first;
 }
 
-// The part of the depth of F_Y X that a strip of filters needs: where one of them is not 0.
-template <class T>
+// The part of the depth of F_Y X that a strip of rows needs: where one of its filters is not
+// negligible. A filter has `kinds` rows.
+template <int kinds, class T>
 struct PixelsOfFilters {
   const Filters<T>& f;
 
-  ALIGNDRAW_KERNEL_INLINE std::pair<int64_t, int64_t> operator()(int64_t i, int64_t count) const {
-    return {f.firsts[i] - f.first, f.ends[i + count - 1] - f.first};
-  }
-  // The work of strips of so many filters.
-  ALIGNDRAW_KERNEL_INLINE int64_t work(int64_t most) const {
-    int64_t sum = 0;
-    for (int64_t i = 0; i < f.size; i += most) {
-      const int64_t count = std::min(most, f.size - i);
-      sum += count * (f.ends[i + count - 1] - f.firsts[i]);
-    }
-    return sum;
+  ALIGNDRAW_KERNEL_INLINE std::pair<int64_t, int64_t> operator()(int64_t row, int64_t rows) const {
+    return {f.firsts[row / kinds] - f.first, f.ends[(row + rows - 1) / kinds] - f.first};
   }
 };
 
@@ -106,21 +98,16 @@ struct PaddedSums {
   }
 };
 
-// How many filters share a strip of F_Y X.
-template <class T>
-ALIGNDRAW_KERNEL int64_t filters_of_strip(const Filters<T>& y) {
-  constexpr int64_t few = 4;  // a strip of all filters is quicker unless that leaves out a fifth
-  const PixelsOfFilters<T> pixels_of{y};
-  return 5 * pixels_of.work(few) < 4 * pixels_of.work(most_tile_rows) ? few : most_tile_rows;
-}
-
-// rows [size, stride] = F_Y X in the columns of the box
-template <class T>
-ALIGNDRAW_KERNEL_INLINE void filter_rows(const Window<T>& w, int64_t most_rows, const T* pixels,
+// rows [size, kinds, stride] = F_Y X in the columns of the box, for `kinds` kinds of F_Y. Strips of
+// few rows leave out the most pixels, and strips of fewer take as long.
+template <int kinds, class T>
+ALIGNDRAW_KERNEL_INLINE void filter_rows(const Window<T>& w, const T* filters, const T* pixels,
                                          T* rows) {
+  constexpr int64_t most_rows = 6;
   const auto &y = w.y, &x = w.x;
-  multiply<T>({y.taps + y.first, y.stride, 1}, {pixels + box(w), w.width}, w.size, x.end - x.first,
-              PaddedSums<T>{rows + x.first, w.stride}, PixelsOfFilters<T>{y}, most_rows);
+  multiply<T>({filters + y.first, y.stride, 1}, {pixels + box(w), w.width}, kinds * w.size,
+              x.end - x.first, PaddedSums<T>{rows + x.first, w.stride},
+              PixelsOfFilters<kinds, T>{y}, most_rows);
 }
 
 // The rows of a matrix [size, stride] that make panels, in the columns of the box.
@@ -144,16 +131,16 @@ ALIGNDRAW_KERNEL void make_panels(const Window<T>& w, const T* rows, T* panels) 
   }
 }
 
-// patch [channels, size, size] = scale (F_Y X) F_X^T
+// patch [channels, size, size] = scale (F_Y X) F_X^T; the rows are `row_stride` apart
 template <class T>
-ALIGNDRAW_KERNEL void filter_columns(const Window<T>& w, const T* rows, T scale, T* patch,
-                                     int64_t channels) {
+ALIGNDRAW_KERNEL void filter_columns(const Window<T>& w, const T* rows, int64_t row_stride, T scale,
+                                     T* patch, int64_t channels) {
   const int64_t count = channels * w.size, width = whole_vectors<T>(w.x.end - w.x.first);
   const T* const from = rows + w.x.first;
   make_panels(w, w.x.taps.data(), w.columns.data());
   for (int64_t p = 0; p < w.panels; ++p) {
     const int64_t first = p * panel_rows, columns = std::min<int64_t>(panel_rows, w.size - first);
-    multiply_panel(PanelProduct<T>{&from, w.stride, count,
+    multiply_panel(PanelProduct<T>{&from, row_stride, count,
                                    w.columns + p * w.panel + w.x.first * panel_rows, 0, 1, width},
                    [&](int64_t row, int64_t some, const T* found) ALIGNDRAW_KERNEL_LAMBDA {
                      for (int64_t i = 0; i < some; ++i) {
@@ -170,9 +157,11 @@ ALIGNDRAW_KERNEL void filter_columns(const Window<T>& w, const T* rows, T scale,
   if (!w.alone) return;
   const T* const taps = w.x.taps + (w.size - w.alone) * w.stride + w.x.first;
   T* const last = patch + w.size - w.alone;
-  dots(Dots<T>{from, w.stride, 0, count, &taps, w.stride, w.alone, 1, width, last, w.size});
-  for (int64_t i = 0; i < count; ++i)
-    for (int64_t j = 0; j < w.alone; ++j) last[i * w.size + j] *= scale;
+  const Dots<T> d{from, row_stride, count, taps, w.stride, width, scale, last, w.size};
+  if (w.alone == 1)
+    dots<1>(d);
+  else
+    dots<2>(d);
 }
 
 // drawn [channels, size, stride] = K F_X in the columns of the box
@@ -206,48 +195,47 @@ ALIGNDRAW_KERNEL_INLINE void put_outside(const Window<T>& w, T* pixels, const T*
   }
 }
 
-// grads.y = the gradient of the y axis' filters, sum over channels of (K F_X) X^T
+// The first three sums of the y axis' filters: those over the pixels are in the rows [size, 3,
+// stride] of each channel, and (K F_X) sums them over the columns. So the gradient of the taps,
+// (K F_X) X^T, is never formed.
 template <class T>
-ALIGNDRAW_KERNEL void y_backward(const Window<T>& w, const WindowGrads<T>& grads,
-                                 int64_t channels) {
-  const auto &y = w.y, &x = w.x;
-  const int64_t pixels = y.end - y.first, width = x.end - x.first, drawn = w.size * w.stride;
-  std::fill_n(grads.y.data(), w.size * grads.y_stride, T(0));
-  for (int64_t c = 0; c < channels; ++c)
-    make_panels(w, grads.drawn + c * drawn, grads.panels + c * w.panels * w.panel);
-  for (int64_t p = 0; p < w.panels; ++p) {
-    T* const pairs = grads.pairs;
-    multiply_panel_by_pairs(PanelProduct<T>{grads.sources, w.width, pixels,
-                                            grads.panels + p * w.panel + x.first * panel_rows,
-                                            w.panels * w.panel, channels, width},
-                            pairs);
-    const int64_t found = (pixels + 1) / 2 * row_multiple;
-    std::fill_n(pairs + found, padded(pixels) * panel_rows - found, T(0));
-    for (int64_t a = 0; a < pixels; a += row_multiple)
-      transpose_pairs(pairs + a * panel_rows, row_multiple,
-                      grads.y + p * panel_rows * grads.y_stride + y.first + a, grads.y_stride);
+ALIGNDRAW_KERNEL void sums_of_rows(const Window<T>& w, const T* rows, const T* drawn,
+                                   int64_t channels) {
+  const PixelRange columns = in_whole_vectors<T>(w.x.first, w.x.end);
+  const int64_t all = w.size * w.stride;
+  for (int64_t i = 0; i < w.size; ++i) {
+    Simd<T> sums[3] = {}, of_drawn, of_rows;
+    for (int64_t c = 0; c < channels; ++c) {
+      const T* const of_channel = rows + 3 * (c * all + i * w.stride);
+      for (int64_t b = columns.begin; b < columns.end; b += lanes<T>) {
+        load(of_drawn, drawn + c * all + i * w.stride + b);
+#pragma GCC unroll 3
+        for (int kind = 0; kind < 3; ++kind) {
+          load(of_rows, of_channel + kind * w.stride + b);
+          sums[kind] += of_drawn * of_rows;
+        }
+      }
+    }
+    put_sums<T>(w.y, i, 0, {sums[0], sums[1], sums[2]});
   }
-  const int64_t before = w.size - w.alone;
-  if (w.alone)
-    dots(Dots<T>{grads.drawn + before * w.stride + x.first, w.stride, drawn, w.alone, grads.sources,
-                 w.width, pixels, channels, width, grads.y + before * grads.y_stride + y.first,
-                 grads.y_stride});
 }
 
 // The gradient of the window from that of (1/gamma or gamma) F_Y X F_X^T, which is in grads.patch.
-// The rows are F_Y X, grads.sources the X; `power` is that of gamma.
+// The rows are the products of the weighed taps with each plane; `power` is that of gamma.
 template <class T>
 ALIGNDRAW_KERNEL void window_backward(const Window<T>& w, const WindowGrads<T>& grads,
                                       const T* rows, int64_t channels, int power,
                                       const T* parameters, T* grad_parameters) {
   const auto &y = w.y, &x = w.x;
+  const PixelRange columns = in_whole_vectors<T>(x.first, x.end);
   draw_columns(w, grads.patch.data(), grads.drawn.data(), channels);
-  multiply<T>({grads.patch, 1, w.size}, {rows + x.first, w.stride}, w.size,
-              whole_vectors<T>(x.end - x.first), PaddedSums<T>{grads.x + x.first, w.stride},
+  multiply<T>({grads.patch, 1, w.size}, {rows + columns.begin, 3 * w.stride}, w.size,
+              columns.end - columns.begin, PaddedSums<T>{grads.x + columns.begin, w.stride},
               WholeDepth{channels * w.size}, most_tile_rows);
-  y_backward(w, grads, channels);
-  const auto x_grads = backward(x, grads.x.data(), w.stride, w.grid.sharpness);
-  const auto y_grads = backward(y, grads.y.data(), grads.y_stride, w.grid.sharpness);
+  sums_of_gradient(x, grads.x.data(), columns);
+  sums_of_rows(w, rows, grads.drawn.data(), channels);
+  const auto x_grads = axis_grads(x, w.grid.sharpness);
+  const auto y_grads = axis_grads(y, w.grid.sharpness);
   math::window_backward(x_grads, y_grads, power * x_grads.grad_sum, parameters, w.grid, w.height,
                         w.width, grad_parameters);
 }
@@ -282,52 +270,48 @@ ALIGNDRAW_KERNEL bool find_errors(const T* pixels, const T* canvas, T* error, T*
   return zero == 0;
 }
 
-// In the rows that the window touches.
-template <class T>
-ALIGNDRAW_KERNEL bool put_errors(const ReadWorkspace<T>& r, const Image<T>& image, T* sigmoid) {
-  const int64_t first = r.window.y.first * r.width;
-  const int64_t count = (r.window.y.end - r.window.y.first) * r.width;
-  bool is_finite = true;
-  for (int64_t at = first; at < r.channels * r.area; at += r.area)
-    is_finite &= find_errors(image.pixels + at, image.canvas + at, r.errors + at,
-                             sigmoid ? sigmoid + at : nullptr, count);
-  return is_finite;
-}
-
 // Image and canvas in the rows that the window does not touch.
 template <class T>
-ALIGNDRAW_KERNEL bool is_finite_outside(const ReadWorkspace<T>& r, const Image<T>& image) {
-  const int64_t before = r.window.y.first * r.width, behind = r.window.y.end * r.width;
+ALIGNDRAW_KERNEL bool is_finite_outside(const Window<T>& w, const T* numbers, int64_t channels) {
+  const int64_t area = w.height * w.width, before = w.y.first * w.width, behind = w.y.end * w.width;
   bool is_finite = true;
-  for (int64_t at = 0; at < r.channels * r.area; at += r.area)
-    for (const T* const plane : {image.pixels + at, image.canvas + at})
-      is_finite &= all_finite(plane, before) && all_finite(plane + behind, r.area - behind);
+  for (const T* plane = numbers; plane < numbers + channels * area; plane += area)
+    is_finite &= all_finite(plane, before) && all_finite(plane + behind, area - behind);
   return is_finite;
 }
 
-// The errors of an image, or all pixels are touched where one is not finite.
-template <class T>
-ALIGNDRAW_KERNEL_INLINE void find_errors(ReadWorkspace<T>& r, const Image<T>& image, T* sigmoid) {
-  if (!image.canvas) return touch_all_unless_finite(r.window, image.pixels, r.channels * r.area);
-  if (put_errors(r, image, sigmoid) && is_finite_outside(r, image)) return;
-  if (touches_all(r.window)) return;
-  touch_all(r.window);
-  put_errors(r, image, sigmoid);
-}
-
-template <class T>
-ALIGNDRAW_KERNEL_INLINE void filter_rows(const ReadWorkspace<T>& r, const Image<T>& image) {
-  const int64_t most_rows = filters_of_strip(r.window.y);
-  for (int64_t c = 0; c < r.glimpse_channels; ++c)
-    filter_rows(r.window, most_rows, r.plane(image, c), r.rows + c * r.size * r.window.stride);
+// rows [2 channels, size, kinds, stride] = F_Y X of the image's channels, and of those of the error
+// image where there is a canvas. Whether all pixels and the canvas are finite.
+template <int kinds, class T>
+ALIGNDRAW_KERNEL bool filter_planes(const ReadWorkspace<T>& r, const Image<T>& image,
+                                    const T* filters, T* sigmoid) {
+  const Window<T>& w = r.window;
+  const int64_t all = kinds * r.size * w.stride, first = w.y.first * r.width;
+  bool is_finite = true;
+  for (int64_t c = 0; c < r.channels; ++c) {
+    const int64_t at = c * r.area;
+    if (image.canvas) {
+      is_finite &=
+          find_errors(image.pixels + at + first, image.canvas + at + first, r.errors + first,
+                      sigmoid ? sigmoid + at + first : nullptr, (w.y.end - w.y.first) * r.width);
+      filter_rows<kinds>(w, filters, r.errors.data(), r.rows + (r.channels + c) * all);
+    }
+    filter_rows<kinds>(w, filters, image.pixels + at, r.rows + c * all);
+  }
+  if (!image.canvas) return touches_all(w) || all_finite(image.pixels, r.channels * r.area);
+  return is_finite && is_finite_outside(w, image.pixels, r.channels) &&
+         is_finite_outside(w, image.canvas, r.channels);
 }
 
 template <class T>
 ALIGNDRAW_KERNEL void read(ReadWorkspace<T>& r, const Image<T>& image, T* result) {
   place(r.window, image.window);
-  find_errors(r, image, static_cast<T*>(nullptr));
-  filter_rows(r, image);
-  filter_columns(r.window, r.rows.data(), r.window.grid.gamma, result, r.glimpse_channels);
+  const auto filter = [&]() ALIGNDRAW_KERNEL_LAMBDA {
+    return filter_planes<1>(r, image, r.window.y.taps.data(), static_cast<T*>(nullptr));
+  };
+  if (!filter() && !touches_all(r.window)) touch_all(r.window), filter();
+  filter_columns(r.window, r.rows.data(), r.window.stride, r.window.grid.gamma, result,
+                 r.glimpse_channels);
 }
 
 // sums times minus the slope of the sigmoid, added or put.
@@ -361,9 +345,11 @@ ALIGNDRAW_KERNEL void read_backward(ReadBackwardWorkspace<T>& r, const Image<T>&
   place(w, image.window);
   if (!scale_all(grad, w.grid.gamma, r.grads.patch.data(), r.glimpse_channels * patch))
     touch_all(w);
-  find_errors(r, image, r.seen.data());
-  filter_rows(r, image);
-  for (int64_t c = 0; c < r.glimpse_channels; ++c) r.grads.sources[c] = r.plane(image, c) + box(w);
+  const auto filter = [&]() ALIGNDRAW_KERNEL_LAMBDA {
+    weigh_taps(w.y, in_whole_vectors<T>(w.y.first, w.y.end), r.grads.weights.data());
+    return filter_planes<3>(r, image, r.grads.weights.data(), r.seen.data());
+  };
+  if (!filter() && !touches_all(w)) touch_all(w), filter();
   window_backward(w, r.grads, r.rows.data(), r.glimpse_channels, 1, image.window, grads.window);
 
   for (int64_t c = 0; c < r.channels; ++c) {
@@ -415,12 +401,11 @@ ALIGNDRAW_KERNEL void write_backward(WriteBackwardWorkspace<T>& w, const T* grad
   const T scale = 1 / window.grid.gamma;
   if (!scale_all(patch, scale, w.grads.patch.data(), count)) touch_all(window);
   touch_all_unless_finite(window, grad, w.channels * w.area);
-  const int64_t most_rows = filters_of_strip(window.y);
-  for (int64_t c = 0; c < w.channels; ++c) {
-    filter_rows(window, most_rows, grad + c * w.area, w.rows + c * w.size * window.stride);
-    w.grads.sources[c] = grad + c * w.area + box(window);
-  }
-  filter_columns(window, w.rows.data(), scale, grad_patch, w.channels);
+  weigh_taps(window.y, in_whole_vectors<T>(window.y.first, window.y.end), w.grads.weights.data());
+  for (int64_t c = 0; c < w.channels; ++c)
+    filter_rows<3>(window, w.grads.weights.data(), grad + c * w.area,
+                   w.rows + c * 3 * w.size * window.stride);
+  filter_columns(window, w.rows.data(), 3 * window.stride, scale, grad_patch, w.channels);
   window_backward(window, w.grads, w.rows.data(), w.channels, -1, parameters, grad_parameters);
 }
 

@@ -230,13 +230,9 @@ template <bool odd, class T>
 struct EveryOther {
   static constexpr int of(int n) { return 2 * n + odd; }
 };
-template <bool odd, class T>
-struct InPlace {
-  static constexpr int of(int n) { return n % 2 == 0 ? n + odd : lanes<T> + n - 1 + odd; }
-};
 
-// found[row][8]: the sums of `rows` rows from `row` on. With `pairs` found[row / 2][8][2].
-template <int rows, bool pairs, class T>
+// found[row][8]: the sums of `rows` rows from `row` on.
+template <int rows, class T>
 ALIGNDRAW_KERNEL_INLINE void panel_tile(const PanelProduct<T>& p, int64_t row, T* found) {
   constexpr int vectors = panel_vectors<T>, even_rows = (rows + 1) / 2 * 2;
   constexpr int count = std::max(2, even_rows * vectors);
@@ -273,22 +269,16 @@ ALIGNDRAW_KERNEL_INLINE void panel_tile(const PanelProduct<T>& p, int64_t row, T
 #pragma GCC unroll 24
   for (int n = 0; n < count / 2; ++n) {
     Simd<T> first, second;
-    if constexpr (pairs) {
-      const int of = n / vectors * 2 * vectors + n % vectors;
-      pick<T, InPlace<false, T>>(first, sums[of], sums[of + vectors], all);
-      pick<T, InPlace<true, T>>(second, sums[of], sums[of + vectors], all);
-    } else {
-      pick<T, EveryOther<false, T>>(first, sums[2 * n], sums[2 * n + 1], all);
-      pick<T, EveryOther<true, T>>(second, sums[2 * n], sums[2 * n + 1], all);
-    }
+    pick<T, EveryOther<false, T>>(first, sums[2 * n], sums[2 * n + 1], all);
+    pick<T, EveryOther<true, T>>(second, sums[2 * n], sums[2 * n + 1], all);
     store(found + n * lanes<T>, first + second);
   }
 }
 
-template <bool pairs, class T, int... others>
+template <class T, int... others>
 ALIGNDRAW_KERNEL void panel_rows_from(const PanelProduct<T>& p, int64_t row, int64_t count,
                                       T* found, std::integer_sequence<int, others...>) {
-  (void)((count == others + 1 && (panel_tile<others + 1, pairs>(p, row, found), true)) || ...);
+  (void)((count == others + 1 && (panel_tile<others + 1>(p, row, found), true)) || ...);
 }
 
 template <class T>
@@ -309,97 +299,59 @@ ALIGNDRAW_KERNEL_INLINE void multiply_panel(const PanelProduct<T>& p, const Put&
   const int64_t most = panel_block<T>(p.rows);
   for (int64_t row = 0; row < p.rows; row += most) {
     const int64_t count = std::min(most, p.rows - row);
-    panel_rows_from<false>(p, row, count, found, PanelTiles<T>());
+    panel_rows_from(p, row, count, found, PanelTiles<T>());
     put(row, count, found);
   }
 }
 
-// found[row / 2][8][2], with a row more where their number is odd
-template <class T>
-ALIGNDRAW_KERNEL_INLINE void multiply_panel_by_pairs(const PanelProduct<T>& p, T* found) {
-  const int64_t most = panel_block<T>(p.rows);
-  for (int64_t row = 0; row < p.rows; row += most)
-    panel_rows_from<true>(p, row, std::min(most, p.rows - row), found + row * panel_rows,
-                          PanelTiles<T>());
-}
-
-// ---- result = a b^T for few rows of a or of b ----
+// ---- result = a b^T for few rows of b ----
 
 constexpr int dot_sums = ALIGNDRAW_VECTORS / 2;  // in registers at a time
 
-// result[i, j] = sum over channels c of a_c[i, :] b_c[j, :]
+// result[i, j] = scale (sum of a[i, :] b[j, :]). Behind the `width` numbers of a row of b stand
+// zeros to the next whole vector, behind those of a row of a any numbers that are finite.
 template <class T>
 struct Dots {
-  const T*
-      a;  // [rows, a_stride], `plane_stride` apart; behind `width` zeros to the next whole vector
-  int64_t a_stride, plane_stride, rows;
-  const T* const* b;  // the channels, [columns, b_stride]
-  int64_t b_stride, columns, channels, width;
+  const T* a;  // [rows, a_stride]
+  int64_t a_stride, rows;
+  const T* b;  // [columns, b_stride]
+  int64_t b_stride, width;
+  T scale;
   T* result;
   int64_t result_stride;
 };
 
-// Of `tile_columns` columns from `column` on, and of as many rows from `row` on as make dot_sums.
 // Rows beyond the product repeat its last one, and are not stored.
-template <int tile_columns, class T, class Last>
-ALIGNDRAW_KERNEL_INLINE void dot_tile(const Dots<T>& d, int64_t row, int64_t column,
-                                      const Last& last) {
-  constexpr int rows = dot_sums / tile_columns;
-  Simd<T> sums[dot_sums];
-#pragma GCC unroll 16
-  for (int n = 0; n < dot_sums; ++n) sums[n] = Simd<T>{};
-  const auto add = [&](const T* const* a, const Column<T>& b, int64_t k, const auto& access)
-                       ALIGNDRAW_KERNEL_LAMBDA {
-                         Simd<T> of_a[rows], of_b;
-#pragma GCC unroll 16
-                         for (int i = 0; i < rows; ++i) load(of_a[i], a[i] + k);
-#pragma GCC unroll 16
-                         for (int j = 0; j < tile_columns; ++j) {
-                           access.load(of_b, &b[j]);
-#pragma GCC unroll 16
-                           for (int i = 0; i < rows; ++i)
-                             sums[i * tile_columns + j] += of_a[i] * of_b;
-                         }
-                       };
-  for (int64_t c = 0; c < d.channels; ++c) {
+template <int columns, class T>
+ALIGNDRAW_KERNEL void dots(const Dots<T>& d) {
+  constexpr int rows = dot_sums / columns;
+  for (int64_t row = 0; row < d.rows; row += rows) {
+    Simd<T> sums[dot_sums], of_a, of_b[columns];
     const T* a[rows];
 #pragma GCC unroll 16
-    for (int i = 0; i < rows; ++i)
-      a[i] = d.a + c * d.plane_stride + std::min(row + i, d.rows - 1) * d.a_stride;
-    Column<T> b(d.b[c] + column * d.b_stride, d.b_stride);
-    int64_t k = 0;
-    for (; k + lanes<T> <= d.width; k += lanes<T>, b.advance(lanes<T>))
-      add(a, b, k, WholeVector<T>());
-    if (k < d.width) add(a, b, k, last);
-  }
-  T found[dot_sums];
+    for (int n = 0; n < dot_sums; ++n) sums[n] = Simd<T>{};
 #pragma GCC unroll 16
-  for (int n = 0; n < dot_sums; n += lanes<T>) {
-    sum_lanes<T>(sums + n);
-    store(found + n, sums[n]);
+    for (int i = 0; i < rows; ++i) a[i] = d.a + std::min(row + i, d.rows - 1) * d.a_stride;
+    for (int64_t k = 0; k < d.width; k += lanes<T>) {
+#pragma GCC unroll 2
+      for (int j = 0; j < columns; ++j) load(of_b[j], d.b + j * d.b_stride + k);
+#pragma GCC unroll 16
+      for (int i = 0; i < rows; ++i) {
+        load(of_a, a[i] + k);
+#pragma GCC unroll 2
+        for (int j = 0; j < columns; ++j) sums[i * columns + j] += of_a * of_b[j];
+      }
+    }
+    T found[dot_sums];
+#pragma GCC unroll 16
+    for (int n = 0; n < dot_sums; n += lanes<T>) {
+      sum_lanes<T>(sums + n);
+      store(found + n, d.scale * sums[n]);
+    }
+    const int64_t count = std::min<int64_t>(rows, d.rows - row);
+    for (int64_t i = 0; i < count; ++i)
+      std::copy_n(found + i * columns, columns, d.result + (row + i) * d.result_stride);
   }
-  const int64_t count = std::min<int64_t>(rows, d.rows - row);
-  for (int64_t i = 0; i < count; ++i)
-    std::copy_n(found + i * tile_columns, tile_columns,
-                d.result + (row + i) * d.result_stride + column);
-}
-
-template <int tile_columns, class T, class Last>
-ALIGNDRAW_KERNEL void dot_strip(const Dots<T>& d, int64_t column, const Last& last) {
-  for (int64_t row = 0; row < d.rows; row += dot_sums / tile_columns)
-    dot_tile<tile_columns>(d, row, column, last);
-}
-
-template <class T>
-ALIGNDRAW_KERNEL void dots(const Dots<T>& d) {
-  const PartialVector<T> last(d.width % lanes<T>);
-  int64_t column = 0;
-  for (; column + dot_sums <= d.columns; column += dot_sums) dot_strip<dot_sums>(d, column, last);
-  if constexpr (dot_sums > 8)
-    if (d.columns - column >= 8) dot_strip<8>(d, column, last), column += 8;
-  if (d.columns - column >= 4) dot_strip<4>(d, column, last), column += 4;
-  if (d.columns - column >= 2) dot_strip<2>(d, column, last), column += 2;
-  if (d.columns - column >= 1) dot_strip<1>(d, column, last);
 }
 
 }  // namespace

@@ -21,27 +21,27 @@ struct ImageGrads {
 template <class T>
 struct ReadWorkspace {
   explicit ReadWorkspace(int64_t channels, int64_t height, int64_t width, int64_t size,
-                         bool with_canvas)
-      : channels(channels), height(height), width(width), size(size), with_canvas(with_canvas) {}
+                         bool with_canvas, int kinds_of_rows = 1)
+      : channels(channels),
+        height(height),
+        width(width),
+        size(size),
+        with_canvas(with_canvas),
+        rows(kinds_of_rows * glimpse_channels * size * window.stride) {}
 
   const int64_t channels, height, width, size;
   const bool with_canvas;
   const int64_t area = height * width, glimpse_channels = with_canvas ? 2 * channels : channels;
   Window<T> window{size, height, width};
-  const Buffer<T> errors{with_canvas ? channels * area : 0};      // X - sigmoid(canvas), Eq. 10
-  const Buffer<T> rows{glimpse_channels * size * window.stride};  // F_Y of each channel
-
-  // The channels are the image's, then those of the error image.
-  const T* plane(const Image<T>& image, int64_t c) const {
-    return c < channels ? image.pixels + c * area : errors + (c - channels) * area;
-  }
+  const Buffer<T> errors{with_canvas ? area : 0};  // X - sigmoid(canvas) of one channel, Eq. 10
+  const Buffer<T> rows;                            // F_Y X of each channel
 };
 
 template <class T>
 struct ReadBackwardWorkspace : ReadWorkspace<T> {
   explicit ReadBackwardWorkspace(int64_t channels, int64_t height, int64_t width, int64_t size,
                                  bool with_canvas)
-      : ReadWorkspace<T>(channels, height, width, size, with_canvas),
+      : ReadWorkspace<T>(channels, height, width, size, with_canvas, 3),
         grads(this->window, this->glimpse_channels),
         seen(with_canvas ? channels * height * width : 0) {}
 

@@ -26,7 +26,8 @@ struct WriteBackwardWorkspace {
   const int64_t area = height * width;
   Window<T> window{size, height, width};
   const WindowGrads<T> grads{window, channels};
-  const Buffer<T> rows{channels * size * window.stride};  // F_Y times the gradient of the canvas
+  const Buffer<T> rows{3 * channels * size *
+                       window.stride};  // F_Y times the gradient of the canvas
 };
 
 void forward_row(WriteWorkspace<float>& workspace, const float* patch, const float* window,
