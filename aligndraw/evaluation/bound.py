@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -47,7 +47,7 @@ class BoundReport:
     """The bound on a set of images, in nats per image; lower is better for `bound`, `kl` and `nll`.
 
     `bound` is KL + NLL, an upper bound of −log p(x | y). `importance` is minus the importance-weighted bound of
-    `samples` samples (Burda et al., 2016), which is tighter in expectation.
+    `samples` samples (Burda et al., 2016), which is tighter in expectation. `each` [n] is the bound of each image.
     """
 
     bound: Estimate
@@ -57,6 +57,7 @@ class BoundReport:
     kl_steps: list[float]
     images: int
     samples: int
+    each: Tensor = field(repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain numbers, ready for JSON."""
@@ -123,6 +124,7 @@ def estimate_bound(
         kl_steps=steps.mean(0).tolist(),
         images=len(kl),
         samples=samples,
+        each=kl + nll,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -62,7 +62,8 @@ class TableData:
 
     Attributes:
         title: its name in text.
-        vocabulary, image_shape: of a model for it.
+        vocabulary: of its word ids.
+        image_shape: C, H, W.
         splits: examples for the bound; the captions of "test" also retrieve and are drawn.
         captions: training examples for the mean caption.
         marginal: random training examples, for the captions of the marginal.
@@ -84,6 +85,11 @@ class TableData:
     lists: NDArray[np.int64]
     scenes: Mapping[str, SceneExamples]
     record: Mapping[str, Any]
+
+    def all_captions(self) -> Iterator[str]:
+        """Yields the captions of all examples."""
+        for examples in (*self.splits.values(), self.captions, self.marginal, *self.scenes.values()):
+            yield from examples.captions()
 
     @classmethod
     def of_scenes(cls, protocol: Protocol, lists: Lists) -> TableData:
@@ -143,7 +149,7 @@ class ModelParts:
     Args:
         key: the folder of its parts.
         model: on any device. One without a bound, such as a LAPGAN, has only similarity and attributes.
-        read: converts examples to the model's inputs: `Pipeline.read`.
+        read: converts examples of the data to the model's inputs: `Pipeline.read` with the data's vocabulary.
         sharpen: for the bound after sharpening, with the key of its parts.
     """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ from PIL import Image
 
 from aligndraw.arguments import check_bool, check_choice, check_int, check_seed
 from aligndraw.data import CaptionReader, Examples, SentenceReader
+from aligndraw.data.rewording import RewordedExamples
 from aligndraw.evaluation.drawing import Sharpen
 from aligndraw.info import device_fault
 from aligndraw.lapgan import sharpen as sharpener_files
@@ -208,9 +209,25 @@ class Pipeline:
         """Reads captions for the model: by its sentence encoder, or by the vocabulary."""
         return self.sentences or self.vocabulary
 
-    def read(self, examples: Examples) -> Examples:
-        """Returns examples in the form that the model takes."""
-        return self.sentences.examples(examples) if self.sentences else examples
+    def read(self, examples: Examples, words: Vocabulary | None = None) -> Examples:
+        """Returns examples in the form that the model takes.
+
+        Args:
+            words: the vocabulary of the examples' word ids; None for the model's own.
+        """
+        if self.sentences:
+            return self.sentences.examples(examples)
+        return examples if words in (None, self.vocabulary) else RewordedExamples(examples, self.vocabulary)
+
+    def unknown_words(self, captions: Iterable[str], words: Vocabulary) -> list[str]:
+        """Returns the distinct words of captions that the model lacks; none for a model of sentence vectors.
+
+        Args:
+            words: the vocabulary of the captions. A model that has all of it is not asked for each caption.
+        """
+        if self.sentences or self.vocabulary.has_words(words):
+            return []
+        return list(dict.fromkeys(word for caption in captions for word in self.vocabulary.unknown_words(caption)))
 
     def lacks(self, feature: str) -> str:
         """Returns why a model has no "attention" or no "steps", to stand behind the name of an option; "" if it has."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from aligndraw.cli.evaluate.shared import (
@@ -46,6 +47,7 @@ from aligndraw.evaluation.excess import excess_placements, score_excess
 from aligndraw.evaluation.fidelity import check_mnist_model, score_fidelity
 from aligndraw.evaluation.reader import DigitReader
 from aligndraw.evaluation.scene_reader import SceneReader
+from aligndraw.evaluation.shuffling import Shuffled, caption_gain, derangement
 from aligndraw.model import PictureModel, has_bound
 from aligndraw.pipelines import Pipeline
 
@@ -130,6 +132,11 @@ def _add_options(parser: argparse.ArgumentParser, shipped: bool = False, splits:
         metavar="K",
         help="samples of the latents per picture, for the importance-weighted bound [%(default)s]",
     )
+    parser.add_argument(
+        "--shuffle-captions",
+        action="store_true",
+        help="also take the bound with captions shuffled among the pictures, which tells how much captions matter",
+    )
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -150,10 +157,12 @@ def _run(arguments: argparse.Namespace) -> int:
         examples = {kind: pipeline.read(part) for kind, part in sets.items()}
         reader = DigitReader.load().to(arguments.device)
     each = math.ceil(arguments.images / 250)  # pictures per placement, for the excess
-    total = len(examples) * arguments.images + len(excess_placements(each)) + len(all_placements()) * arguments.n
-    with tqdm(total=total, unit=" images", dynamic_ncols=True, disable=None, leave=False) as bar:
+    bound_count = len(examples) * arguments.images * (2 if arguments.shuffle_captions else 1)
+    total = bound_count + len(excess_placements(each)) + len(all_placements()) * arguments.n
+    with tqdm(total=total, unit=" images", dynamic_ncols=True, disable=None, leave=False) as bar, failing(ValueError):
         bar.set_description("bound")
         bounds = _bounds(arguments, name, model, examples, bar)
+        gains = _caption_gains(arguments, name, model, sets, examples, bounds, bar)
         excess = score_excess(
             model, digits, arguments.split, each, arguments.seed, read=pipeline.read, bans=bans, on_batch=bar.update
         )
@@ -170,6 +179,7 @@ def _run(arguments: argparse.Namespace) -> int:
     tell(*summary(arguments, name, pipeline.model, backends))
     of = f"{arguments.images:,} pictures of {arguments.split} digits, {bans.name} bans"
     _tell_bounds(of, bounds, arguments.samples, PLACEMENTS)
+    _tell_gains(bounds, gains, PLACEMENTS)
     tell("", "excess of held-out placements over the cost of their digits and wording in seen placements, in nats")
     rows = {"bound = KL + NLL": "bound", "KL": "kl", "NLL": "nll"}
     tell(*_table({text: {k: str(getattr(e, row)) for k, e in excess.items()} for text, row in rows.items()}, DIGITS))
@@ -177,6 +187,7 @@ def _run(arguments: argparse.Namespace) -> int:
     tell(*str(fidelity).split("\n"))
     record = {
         "bound": {kind: report.to_dict() for kind, report in bounds.items()},
+        **_gains_record(gains),
         "excess": {digits: beyond.to_dict() for digits, beyond in excess.items()},
         "digits": str(arguments.digits or "shipped"),
         "bans": bans.name,
@@ -215,18 +226,22 @@ def _run_bound(arguments: argparse.Namespace) -> int:
         else:
             size = min(arguments.images, len(evaluation.split))
             examples = {split: evaluation.split.epoch(arguments.seed, size=size)}
+        read = {kind: evaluation.read(part) for kind, part in examples.items()}
     total = sum(map(len, examples.values()))
     stages = {"drawn": None} | ({} if pipeline.sharpen is None else {"sharpened": pipeline.sharpen})
     work = len(stages) * (total + total * arguments.n * (1 if reader is None else 2))
+    work += total if arguments.shuffle_captions else 0
     with tqdm(total=work, unit=" images", dynamic_ncols=True, disable=None, leave=False) as bar, failing(ValueError):
         scores = {
-            stage: _evaluate(arguments, evaluation.name, pipeline, examples, scenes, reader, sharpen, bar)
+            stage: _evaluate(arguments, evaluation.name, pipeline, read, scenes, reader, sharpen, bar)
             for stage, sharpen in stages.items()
         }
+        gains = _caption_gains(arguments, evaluation.name, pipeline.model, examples, read, scores["drawn"].bounds, bar)
     drawn, sharpened = scores["drawn"], scores.get("sharpened")
     tell(*summary(arguments, evaluation.name, pipeline.model, backends))
     of = f"{total // len(examples):,} pictures of each kind of {evaluation.title}, {split}"
     _tell_bounds(of, drawn.bounds, arguments.samples, COMBINATIONS)
+    _tell_gains(drawn.bounds, gains, COMBINATIONS)
     if sharpened is not None and sharpened.bounds:
         e = f"{arguments.sharpen_epsilon:g}"
         tell("", f"bound after sharpening, its noise 0, the mean of a pixel clipped to [{e}, 1 - {e}]")
@@ -244,6 +259,7 @@ def _run_bound(arguments: argparse.Namespace) -> int:
     tell(*_table({s: {k: str(_thousandths(e)) for k, e in row.items()} for s, row in energies.items()}, COMBINATIONS))
     record: dict[str, Any] = {
         **drawn.to_dict(),
+        **_gains_record(gains),
         "data": arguments.data,
         "n": arguments.n,
         "gradient_energy": {s: {kind: e.to_dict() for kind, e in row.items()} for s, row in energies.items()},
@@ -284,7 +300,6 @@ def _evaluate(
     bar: tqdm,
 ) -> _Scores:
     model, n, seed, done = pipeline.model, arguments.n, arguments.seed, bar.update
-    examples = {kind: pipeline.read(part) for kind, part in examples.items()}
     bar.set_description("bound")
     bounds = _bounds(arguments, name, model, examples, bar, sharpen, arguments.sharpen_epsilon)
     attributes: Mapping[str, AttributeAccuracy] = {}
@@ -328,6 +343,51 @@ def _bounds(
     if not all(math.isfinite(report.bound.mean) for report in bounds.values()):
         raise Failure(f"model {name} is unusable: its bound is not a finite number")
     return bounds
+
+
+def _caption_gains(
+    arguments: argparse.Namespace,
+    name: str,
+    model: PictureModel,
+    examples: Mapping[str, Examples],
+    read: Mapping[str, Examples],
+    bounds: Mapping[str, BoundReport],
+    bar: tqdm,
+) -> dict[str, tuple[BoundReport, Estimate]]:
+    """Returns, with --shuffle-captions, the bounds with shuffled captions and their differences; else {}.
+
+    Args:
+        examples: which may name the image of each.
+        read: the same, in the form that the model takes.
+        bounds: with the pictures' own captions.
+    """
+    if not arguments.shuffle_captions or not bounds:
+        return {}
+    bar.set_description("shuffled captions")
+    images = {kind: getattr(part, "image_index", np.arange(len(part))) for kind, part in examples.items()}
+    shuffled = {kind: Shuffled(part, derangement(images[kind], arguments.seed)) for kind, part in read.items()}
+    others = _bounds(arguments, name, model, shuffled, bar)
+    return {kind: (others[kind], caption_gain(own, others[kind], images[kind])) for kind, own in bounds.items()}
+
+
+def _tell_gains(
+    bounds: Mapping[str, BoundReport], gains: Mapping[str, tuple[BoundReport, Estimate]], titles: Mapping[str, str]
+) -> None:
+    if not gains:
+        return
+    tell("", "bound with captions shuffled among the pictures, in nats: captions help where the difference is above 0")
+    rows = {
+        "own captions": {kind: str(bounds[kind].bound) for kind in gains},
+        "shuffled captions": {kind: str(report.bound) for kind, (report, _) in gains.items()},
+        "difference of pairs": {kind: str(gain) for kind, (_, gain) in gains.items()},
+    }
+    tell(*_table(rows, titles))
+
+
+def _gains_record(gains: Mapping[str, tuple[BoundReport, Estimate]]) -> dict[str, Any]:
+    """Returns the entry of --json, ready for JSON; {} without --shuffle-captions."""
+    record = {k: {"bound": r.to_dict(), "difference": gain.to_dict()} for k, (r, gain) in gains.items()}
+    return {"shuffled_captions": record} if record else {}
 
 
 def _tell_bounds(of: str, bounds: Mapping[str, BoundReport], samples: int, titles: Mapping[str, str]) -> None:

@@ -137,15 +137,15 @@ def _run_retrieval(arguments: argparse.Namespace) -> int:
         training = _training(evaluation, arguments.seed, TRAINING_COUNT)
         some = _training(evaluation, arguments.seed, arguments.marginal)
         captions = (
-            mean_caption(model, evaluation.pipeline.read(training)),
-            encode_examples(model, evaluation.pipeline.read(some)),
+            mean_caption(model, evaluation.read(training)),
+            encode_examples(model, evaluation.read(some)),
         )
         usual: list[Tensor | None] = [None, None]
         if isinstance(sharpen, CaptionedSharpener):
             usual = [sharpen.sentences(training.captions()).mean(0, keepdim=True), sharpen.sentences(some.captions())]
         references = [Reference(*each) for each in zip(captions, usual)]
         for kind, part in parts.items():
-            _, words, lengths = evaluation.pipeline.read(part.examples).batch(slice(0, len(part.examples)))
+            _, words, lengths = evaluation.read(part.examples).batch(slice(0, len(part.examples)))
             order = np.random.default_rng(arguments.seed).permutation(len(words))
             rows = np.sort(order[: arguments.captions])
             wanted = part.image_index[rows]
@@ -198,7 +198,7 @@ def _run_similarity(arguments: argparse.Namespace) -> int:
         training = _training_images(evaluation)
         sets = _captions(evaluation, arguments)
         for kind, examples in sets.items():
-            title, read = COMBINATIONS.get(kind, kind), evaluation.pipeline.read(examples)
+            title, read = COMBINATIONS.get(kind, kind), evaluation.read(examples)
             bar.set_description(f"similarity, {title}")
             bar.reset(len(examples) * n)
             similarity = score_similarity(model, read, n, arguments.seed, sharpen=sharpen, on_batch=bar.update)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from aligndraw.cli.options import (
 )
 from aligndraw.cli.outputs import writing
 from aligndraw.cli.telling import tell
-from aligndraw.data import CaptionedImages, CaptionedSplit, Scenes
+from aligndraw.data import CaptionedImages, CaptionedSplit, Examples, Scenes
 from aligndraw.data.scene import SIDE
 from aligndraw.evaluation.bound import EPSILON
 from aligndraw.evaluation.features import FeatureNetwork
@@ -37,7 +37,7 @@ from aligndraw.files import atomic_write
 from aligndraw.model import PictureModel, has_bound
 from aligndraw.pipelines import Pipeline
 from aligndraw.pipelines.card import EVALUATION
-from aligndraw.text import Vocabulary
+from aligndraw.text import UNKNOWN, Vocabulary
 
 SPLITS = ("test", "validation")
 COMBINATIONS = {"seen": "seen combinations", "held_out": "held-out combinations"}
@@ -131,6 +131,7 @@ class Evaluation:
         name: the model's, for messages.
         title: of the data.
         data: a folder of captioned images; None for scenes.
+        words: the vocabulary of the data.
         split: that of --split; None for scenes.
     """
 
@@ -138,7 +139,12 @@ class Evaluation:
     pipeline: Pipeline
     title: str
     data: CaptionedImages | None
+    words: Vocabulary
     split: CaptionedSplit | None
+
+    def read(self, examples: Examples) -> Examples:
+        """Returns examples of the data in the form that the model takes."""
+        return self.pipeline.read(examples, self.words)
 
 
 def open_evaluation(arguments: argparse.Namespace) -> Evaluation:
@@ -158,22 +164,41 @@ def open_evaluation(arguments: argparse.Namespace) -> Evaluation:
             data = split = None
         else:
             data = CaptionedImages.open(arguments.data)
-            if pipeline.vocabulary.has_words(data.vocabulary):  # a model that began with another has more
-                data = data.reworded(pipeline.vocabulary)
             title, words, shape = f"captioned images of {arguments.data}", data.vocabulary, data.image_shape
             split = data.split(arguments.split)
-    check_fits(pipeline.name, pipeline, title, shape, words)
-    return Evaluation(pipeline.name, pipeline, title, data, split)
+    captions = words.words if split is None else split.captions()
+    check_fits(pipeline.name, pipeline, title, shape, words, captions)
+    return Evaluation(pipeline.name, pipeline, title, data, words, split)
 
 
-def check_fits(name: str, pipeline: Pipeline, title: str, shape: tuple[int, int, int], words: Vocabulary) -> None:
-    """Raises Failure where a model has another picture shape [C, H, W], or another vocabulary, than the data."""
+def check_fits(
+    name: str,
+    pipeline: Pipeline,
+    title: str,
+    shape: tuple[int, int, int],
+    words: Vocabulary,
+    captions: Iterable[str],
+) -> None:
+    """Checks that a model fits data; one line on stderr names words of the captions that it reads as `[UNK]`.
+
+    Args:
+        title, shape, words: of the data: its name, C, H, W, and the vocabulary of its captions.
+        captions: those that the model will read.
+
+    Raises:
+        Failure: the pictures have another shape, or the model lacks words and has no `[UNK]`.
+    """
     config = pipeline.model.config
     got = (config.channels, *config.image_size)
     if got != shape:
         raise Failure(f"model {name} must be of pictures {list(shape)} for {title}, got {list(got)}")
-    if pipeline.vocabulary != words:
-        raise Failure(f"model {name} must have the vocabulary of {title}, got another")
+    lacking = pipeline.unknown_words(captions, words)
+    if not lacking:
+        return
+    shown = f"{len(lacking):,} word{'s' * (len(lacking) > 1)}, such as {', '.join(map(repr, lacking[:3]))}"
+    if UNKNOWN not in pipeline.vocabulary.words:
+        raise Failure(f"model {name} must know the words of {title}, but lacks {shown}")
+    tell(f"aligndraw: warning: model {name} reads as {UNKNOWN} of {title} {shown}", error=True)
 
 
 def shortlist_function(arguments: argparse.Namespace, size: int = SHORTLIST) -> Lists:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import shlex
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +168,7 @@ def _compare(arguments: argparse.Namespace, sources: Mapping[str, str], group: P
     if LAPGAN in pipelines and pipelines[LAPGAN].model.has_bound:
         raise Failure(f"--lapgan must be the folder of a LAPGAN, got a {pipelines[LAPGAN].model.config.title}")
     for name, pipeline in pipelines.items():
-        check_fits(name, pipeline, data.title, data.image_shape, data.vocabulary)
+        check_fits(name, pipeline, data.title, data.image_shape, data.vocabulary, data.all_captions())
     keys = {
         name: _key(folder, *(MODEL_FILES if pipelines[name].model.has_bound else LAPGAN_FILES))
         for name, folder in folders.items()
@@ -178,7 +179,9 @@ def _compare(arguments: argparse.Namespace, sources: Mapping[str, str], group: P
         assert sharpener is not None
         sharpen = _key(arguments.sharpen, *SHARPENER_FILES), sharpener
     models = {
-        name: ModelParts(keys[name], pipeline.model, pipeline.read, data, protocol, sharpen)
+        name: ModelParts(
+            keys[name], pipeline.model, partial(pipeline.read, words=data.vocabulary), data, protocol, sharpen
+        )
         for name, pipeline in pipelines.items()
     }
     place = arguments.o / PARTS

@@ -210,7 +210,6 @@ def test_refused(command, drawing, stored, tmp_path):
         ((*retrieval, "--features", tmp_path / "none"), 1, "there is no feature network in"),
         ((*retrieval, "--split", "train"), 2, "--split must be one of test, validation for scenes, got train"),
         ((*retrieval, "--data", stored, "--split", "dev"), 1, "split must be one of 'train', "),
-        ((*retrieval, "--data", stored), 1, "must have the vocabulary of"),
         ((*retrieval, "--features", "a", "--shortlists", "b"), 2, "not allowed with"),
         (("eval", "similarity", "--model", tmp_path / "none"), 1, "there is no model in"),
         (("eval", "similarity", "--model", drawing, "--sheet", tmp_path / "no" / "s.png"), 1, "cannot write"),

@@ -12,6 +12,7 @@ import pytest
 import torch
 from file_faults import FileFaults, Killed, tree
 
+from aligndraw import AlignDRAW
 from aligndraw.cli.evaluate import tables
 from aligndraw.data import Scenes, evaluation_scenes
 from aligndraw.data.stored_scenes import store_scenes
@@ -25,7 +26,9 @@ from aligndraw.evaluation.tables import ModelParts
 from aligndraw.files import load_tensors, sweep
 from aligndraw.lapgan.config import LAPGANConfig
 from aligndraw.model.lapgan import LAPGAN
+from aligndraw.model.saved import load_model, save_model
 from aligndraw.pipelines import Pipeline
+from aligndraw.text import UNKNOWN, Vocabulary
 
 SMALL = ("--images", 7, "--marginal", 5, "--drawn", 3, "--samples", 2, "--pictures", 2, "--seed", 1)
 
@@ -185,6 +188,39 @@ def test_captioned_images(compare, command, tmp_path):
     assert all(len(set(each.ranks.tolist())) == 2 for each in found)
     assert got["models"]["m"]["attributes"] == {} and got["plan"]["sha256"] == data.checksum
     assert "## Attributes" not in (tmp_path / "out" / "tables.md").read_text()
+
+
+def test_models_of_other_vocabularies(compare, scenes_model, tmp_path):
+    """A model with more words, as after --init-from, in another order, has the same numbers: it reads the captions."""
+    words = Scenes.vocabulary.words
+    more = Vocabulary((UNKNOWN, "zebra", *reversed(words)))
+    plain = load_model(scenes_model(tmp_path / "plain"))[0]
+    model = AlignDRAW(plain.config.replace(vocabulary_size=len(more)))
+    state = plain.state_dict()
+    ids = [more.index(word) for word in words]
+    for name, values in state.items():
+        if name.endswith(".words"):
+            state[name] = torch.randn(len(more), values.shape[1])
+            state[name][ids] = values
+    model.load_state_dict(state)
+    save_model(model, more, tmp_path / "more")
+    got = compare(f"plain={tmp_path / 'plain'}", f"more={tmp_path / 'more'}")["models"]
+    for row in ("retrieval", "similarity", "bound", "attributes"):
+        assert got["more"][row] == got["plain"][row]
+
+
+@pytest.mark.parametrize("unknown", [(), (UNKNOWN,)])
+def test_models_that_lack_words(command, scenes_model, tmp_path, unknown):
+    """One line that names them: an error, or, where [UNK] stands for them, a warning."""
+    lacking = evaluation_scenes("test", 0, 2)["seen"].captions()[0].split()[:2]
+    fewer = Vocabulary((*unknown, *(word for word in Scenes.vocabulary.words if word not in lacking)))
+    config = load_model(scenes_model(tmp_path / "m"))[0].config
+    save_model(AlignDRAW(config.replace(vocabulary_size=len(fewer))), fewer, tmp_path / "fewer")
+    options = ("--images", 2, "--marginal", 2, "--drawn", 1, "-o", tmp_path / "out")
+    status, _, err = command("tables", "--data", "scenes", "--model", tmp_path / "fewer", *options)
+    assert err.count("\n") == 1 and "2 words, such as " in err and all(map(err.__contains__, map(repr, lacking)))
+    assert ("as [UNK] of scenes" in err, status) == ((True, 0) if unknown else (False, 1))
+    assert unknown or "model fewer must know the words of scenes, but lacks 2 words" in err
 
 
 def test_lists_by_features(compare, scenes, tmp_path):
