@@ -36,9 +36,6 @@ NVCC_FLAGS = [
     "--threads=0",  # as many architectures of a file at a time as there are processors
 ]
 STABLE_ABI = "-DTORCH_TARGET_VERSION=0x020b000000000000"  # 2.11's: runs on that and every later torch
-# libtorch stays among the needed libraries though nothing refers to it: it brings in libtorch_cuda
-# where there is one, for the weak symbol in csrc/cuda/glue.h.
-LINK_TORCH = ["-Xlinker", "--no-as-needed", "-ltorch", "-ltorch_cpu", "-Xlinker", "-s"]
 
 
 class CannotBuild(Exception):
@@ -141,8 +138,7 @@ def _build_ops(target: Path, cuda: Future[list[Path]], record: Record) -> None:
     objects += _compile([CSRC / "register.cpp"], command, torch.version)
     # nvcc adds its static runtime, whose symbols stay inside.
     nvcc = [_nvcc(), "-ccbin", compiler[0], "-Xlinker", "--exclude-libs=ALL"] if with_cuda else None
-    libraries = [f"-L{torch.folder / 'lib'}", *LINK_TORCH]
-    _link(target, [*(nvcc or compiler), *map(str, objects), *libraries])
+    _link(target, [*(nvcc or compiler), *map(str, objects), *link_flags(sys.platform, torch.folder)])
 
 
 def _compile_cuda(record: Record) -> list[Path]:
@@ -178,7 +174,7 @@ def _build_host(target: Path) -> None:
         )
     command = [*compiler, *CXX_FLAGS, "-isystem", str(python), "-isystem", str(_pybind11())]
     objects = _compile(sorted(CSRC.glob("host/*.cpp")), command, sys.version)
-    _link(target, [*compiler, *map(str, objects), "-Xlinker", "-s"])
+    _link(target, [*compiler, *map(str, objects), *link_flags(sys.platform)])
 
 
 # ---- what is there to build with ----
@@ -213,12 +209,17 @@ class Torch:
 def _compiler() -> list[str]:
     if _choice("ALIGNDRAW_BUILD_CPP") == "0":
         raise CannotBuild("switched off by ALIGNDRAW_BUILD_CPP=0: unset it and run `pip install .` again")
-    if sys.platform != "linux":
-        raise CannotBuild(f"the compiled code is for Linux, and this is {sys.platform}: use it there")
-    command = shlex.split(os.environ.get("CXX", "g++"))
-    if shutil.which(command[0]) is None:
+    if sys.platform not in ("linux", "darwin"):
+        raise CannotBuild(f"the compiled code is for Linux and macOS, and this is {sys.platform}: use it there")
+    if sys.platform == "darwin" and _choice("ALIGNDRAW_BUILD_CPP") != "1":
         raise CannotBuild(
-            f"no C++ compiler ({command[0]}) was found: install one (`apt install g++`), "
+            "nobody has run the compiled code on macOS yet: `ALIGNDRAW_BUILD_CPP=1 pip install .` tries it"
+        )
+    command = shlex.split(os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++"))
+    if shutil.which(command[0]) is None:
+        install = "xcode-select --install" if sys.platform == "darwin" else "apt install g++"
+        raise CannotBuild(
+            f"no C++ compiler ({command[0]}) was found: install one (`{install}`), "
             "or name yours in CXX, and run `pip install .` again"
         )
     return command
@@ -315,9 +316,26 @@ def _is_fresh(target: Path, headers: Path, recipe: Path, wanted: str) -> bool:
     return all(os.path.isfile(n) and os.path.getmtime(n) <= target.stat().st_mtime for n in names)
 
 
+def link_flags(platform: str, torch: Path | None = None) -> list[str]:
+    """Returns the linker's options for a library that a process loads while it runs.
+
+    Args:
+        platform: as in sys.platform.
+        torch: PyTorch's folder, for a library with ops.
+    """
+    if platform == "darwin":
+        # Torch is there before the library is: its symbols and Python's are found in the process. So no library is
+        # named, and none has to be found by an rpath.
+        return ["-bundle", "-undefined", "dynamic_lookup", "-Xlinker", "-x"]
+    flags = ["-shared", "-Xlinker", "-s"]
+    # libtorch stays among the needed libraries though nothing refers to it: it brings in libtorch_cuda where there is
+    # one, for the weak symbol in csrc/cuda/glue.h.
+    return [*flags, f"-L{torch / 'lib'}", "-Xlinker", "--no-as-needed", "-ltorch", "-ltorch_cpu"] if torch else flags
+
+
 def _link(target: Path, command: list[str]) -> None:
     new = target.with_name(target.name + ".new")
-    _run([*command, "-shared", "-o", str(new)], target.name)
+    _run([*command, "-o", str(new)], target.name)
     os.replace(new, target)
 
 

@@ -18,16 +18,16 @@ ALIGNDRAW_KERNEL_INLINE int64_t whole_vectors(int64_t n) {
 template <class T>
 constexpr T underflow = sizeof(T) == sizeof(float) ? T(87.5) : T(750);
 
-// Products leave out taps below e^-negligible of their filter's largest one on the image: below a
-// thousandth of what rounding changes in that one.
+// Taps below e^-negligible of their filter's largest one on the image count as 0: they are less
+// than a thousandth of what rounding changes in that one.
 template <class T>
 constexpr T negligible = sizeof(T) == sizeof(float) ? T(25) : T(45);
 
 template <class T>
 ALIGNDRAW_KERNEL_INLINE void touch_all(Filters<T>& f) {
   f.first = 0, f.end = f.length;
-  std::fill_n(f.firsts.data(), f.size, 0);
-  std::fill_n(f.ends.data(), f.size, f.length);
+  std::fill_n(f.firsts, f.size, 0);
+  std::fill_n(f.ends, f.size, f.length);
 }
 
 template <class T>
@@ -36,23 +36,8 @@ ALIGNDRAW_KERNEL_INLINE PixelRange in_whole_vectors(int64_t begin, int64_t end) 
   return {begin / lanes<T> * lanes<T>, whole_vectors<T>(end)};
 }
 
-// The first pixel that is at most `radius` away from mu, and the one behind the last. Pixel a
-// stands at a + 1. Written so that NaN gives the whole axis.
-template <class T>
-ALIGNDRAW_KERNEL_INLINE int32_t first_pixel(T mu, T radius, T length) {
-  T first = std::floor(mu - radius) - 1;
-  first = first > 0 ? first : T(0);
-  return int32_t(first < length ? first : length);
-}
-
-template <class T>
-ALIGNDRAW_KERNEL_INLINE int32_t end_pixel(T mu, T radius, T length) {
-  T end = std::ceil(mu + radius);
-  end = end < length ? end : length;
-  return int32_t(end > 0 ? end : T(0));
-}
-
-// The taps of all filters in some whole vectors of pixels, not normalised.
+// The taps of all filters in a range of pixels, not normalised. One range for all filters: of as
+// many vectors each, which the processor foresees.
 template <class T>
 ALIGNDRAW_KERNEL void make_gaussians(const Filters<T>& f, T sharpness, PixelRange range) {
   for (int64_t i = 0; i < f.size; ++i) {
@@ -64,7 +49,7 @@ ALIGNDRAW_KERNEL void make_gaussians(const Filters<T>& f, T sharpness, PixelRang
   }
 }
 
-// Divides the taps of all filters, which are 0 outside some whole vectors of pixels, by their sums.
+// Divides the taps, which are 0 outside a range of pixels, by the sums of their filters.
 template <class T>
 ALIGNDRAW_KERNEL void normalise(const Filters<T>& f, PixelRange range) {
   Simd<T> value;
@@ -107,8 +92,12 @@ ALIGNDRAW_KERNEL void place(Filters<T>& f, T centre, T spacing, T sharpness) {
     const T most = std::sqrt(offset * offset + beyond_nearest),
             within = most < radius ? most : radius;
     centres[i] = mu, peaks[i] = peak, peak_offsets[i] = offset;
-    firsts[i] = first_pixel(mu, within, length);
-    ends[i] = end_pixel(mu, within, length);
+    // Pixel a stands at a + 1. Written so that NaN gives the whole axis.
+    T first = std::floor(mu - within) - 1, end = std::ceil(mu + within);
+    first = first > 0 ? first : T(0);
+    end = end < length ? end : length;
+    firsts[i] = int32_t(first < length ? first : length);
+    ends[i] = int32_t(end > 0 ? end : T(0));
   }
   // Rounding may have put them out of order.
   int32_t first = firsts[size - 1], end = ends[0];
@@ -119,11 +108,10 @@ ALIGNDRAW_KERNEL void place(Filters<T>& f, T centre, T spacing, T sharpness) {
   f.first = first;
   f.end = std::max(first, end);
 
-  const PixelRange not_zero = in_whole_vectors<T>(first_pixel(centres[0], radius, length),
-                                                  end_pixel(centres[size - 1], radius, length));
-  if (not_zero.end - not_zero.begin < f.stride) std::fill_n(f.taps.data(), size * f.stride, T(0));
-  make_gaussians(f, sharpness, not_zero);
-  normalise(f, not_zero);
+  const PixelRange box = in_whole_vectors<T>(f.first, f.end);
+  if (box.end - box.begin < f.stride) std::fill_n(f.taps, size * f.stride, T(0));
+  make_gaussians(f, sharpness, box);
+  normalise(f, box);
 }
 
 // The sums of a filter over its pixels: of g F, g F u, g F w, F u and F w, with F a tap, g its

@@ -27,16 +27,24 @@ struct Filters {
 
   const int64_t size, length;
   const int64_t stride = padded(length);
-  const Buffer<T> pixels{stride};  // a + 1; behind the last one, so far off that every filter is 0
-  const Buffer<T> reaches{padded(size)};
-  const Buffer<T> taps{size * stride};                            // F
-  const Buffer<T> centres{padded(size)}, deficits{padded(size)};  // mu_i, and 1e-4 / (sum + 1e-4)
+
+ private:
+  const int64_t row = padded(size);  // a number for each filter
+  const Buffer<T> numbers{(1 + size) * stride + 5 * row + (1 + row_multiple) * padded(5 * size)};
+  const Buffer<int32_t> bounds{2 * row};
+
+ public:
+  T* const pixels = numbers;  // a + 1; behind the last one, so far off that every filter is 0
+  T* const reaches = pixels + stride;
+  T* const taps = reaches + row;            // F
+  T* const centres = taps + size * stride;  // mu_i
+  T* const deficits = centres + row;        // 1e-4 / (sum + 1e-4)
   // The pixel nearest to a filter's centre, and how far off the centre it is.
-  const Buffer<T> peaks{padded(size)}, peak_offsets{padded(size)};
-  // Outside these pixels products leave filter i out, where it is negligible; both grow with i.
-  const Buffer<int32_t> firsts{padded(size)}, ends{padded(size)};
+  T *const peaks = deficits + row, *const peak_offsets = peaks + row;
   // Of the gradient: five sums of each filter, as vectors and added up.
-  const Buffer<T> sums{padded(5 * size) * row_multiple}, found{padded(5 * size)};
+  T *const sums = peak_offsets + row, *const found = sums + padded(5 * size) * row_multiple;
+  // Outside these pixels products leave filter i out, as it is negligible; both grow with i.
+  int32_t *const firsts = bounds, *const ends = firsts + row;
   int64_t first = 0, end = length;  // likewise of all filters
 
   bool touches_all() const { return firsts[size - 1] == 0 && ends[0] == length; }

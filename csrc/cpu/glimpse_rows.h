@@ -137,7 +137,7 @@ ALIGNDRAW_KERNEL void filter_columns(const Window<T>& w, const T* rows, int64_t 
                                      T* patch, int64_t channels) {
   const int64_t count = channels * w.size, width = whole_vectors<T>(w.x.end - w.x.first);
   const T* const from = rows + w.x.first;
-  make_panels(w, w.x.taps.data(), w.columns.data());
+  make_panels(w, w.x.taps, w.columns.data());
   for (int64_t p = 0; p < w.panels; ++p) {
     const int64_t first = p * panel_rows, columns = std::min<int64_t>(panel_rows, w.size - first);
     multiply_panel(PanelProduct<T>{&from, row_stride, count,
@@ -307,7 +307,7 @@ template <class T>
 ALIGNDRAW_KERNEL void read(ReadWorkspace<T>& r, const Image<T>& image, T* result) {
   place(r.window, image.window);
   const auto filter = [&]() ALIGNDRAW_KERNEL_LAMBDA {
-    return filter_planes<1>(r, image, r.window.y.taps.data(), static_cast<T*>(nullptr));
+    return filter_planes<1>(r, image, r.window.y.taps, static_cast<T*>(nullptr));
   };
   if (!filter() && !touches_all(r.window)) touch_all(r.window), filter();
   filter_columns(r.window, r.rows.data(), r.window.stride, r.window.grid.gamma, result,

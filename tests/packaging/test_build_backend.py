@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import aligndraw_build
 import native
@@ -118,6 +119,35 @@ def test_a_wrong_setting_is_refused(build, monkeypatch):
     monkeypatch.setenv("ALIGNDRAW_BUILD_CUDA", "yes")
     with pytest.raises(SystemExit, match="ALIGNDRAW_BUILD_CUDA must be auto, 0 or 1, got 'yes'"):
         build()
+
+
+def test_macos_builds_only_when_asked(build, monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(native.CannotBuild, match="`ALIGNDRAW_BUILD_CPP=1 pip install .` tries it"):
+        native._compiler()
+    monkeypatch.setenv("ALIGNDRAW_BUILD_CPP", "1")
+    monkeypatch.setattr(native.shutil, "which", lambda name: f"/usr/bin/{name}")
+    assert native._compiler() == ["clang++"]
+
+
+def test_another_system_is_refused(build, monkeypatch):
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setenv("ALIGNDRAW_BUILD_CPP", "1")
+    with pytest.raises(native.CannotBuild, match="the compiled code is for Linux and macOS, and this is win32"):
+        native._compiler()
+
+
+def test_the_libraries_of_linux_name_those_of_torch():
+    flags = native.link_flags("linux", Path("torch"))
+    assert flags == ["-shared", "-Xlinker", "-s", "-Ltorch/lib", "-Xlinker", "--no-as-needed", "-ltorch", "-ltorch_cpu"]
+    assert native.link_flags("linux") == ["-shared", "-Xlinker", "-s"]
+
+
+def test_the_libraries_of_macos_take_all_from_the_process():
+    """Its linker knows neither --no-as-needed nor -s. No OpenMP: threads are torch's; libomp may not come twice."""
+    for torch in (None, Path("torch")):
+        assert native.link_flags("darwin", torch) == ["-bundle", "-undefined", "dynamic_lookup", "-Xlinker", "-x"]
 
 
 def test_switched_off(build, monkeypatch):
