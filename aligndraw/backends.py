@@ -99,19 +99,50 @@ def served_isa() -> str:
 
 _forced: str | None = os.environ.get("ALIGNDRAW_BACKEND") or None
 _choices: dict[tuple[str, str], str] = {}
+_used = _forked = False  # whether an op has run on the CPU; whether a parent had run one before this process was forked
 
 
 def backend_for(op: str, device: str) -> str:
     """Returns the backend of `op` on a device type: the forced one, else the first in order of preference.
 
-    Raises RuntimeError where a backend is forced that cannot run the op; the message says why and what to do.
+    Raises RuntimeError where a backend is forced that cannot run the op, or in a forked process that asks for threads;
+    the message says why and what to do.
     """
+    global _used
     if torch.compiler.is_compiling():
         return _choose(op, device, _forced)  # the compiler guards on _forced
     choice = _choices.get((op, device))
     if choice is None:
-        choice = _choices[op, device] = _choose(op, device, _forced)
+        choice = _choose(op, device, _forced)
+        if device != "cpu":
+            _choices[op, device] = choice
+        elif not _forked:
+            _used, _choices[op, device] = True, choice
+        else:
+            check_threads()
     return choice
+
+
+def check_threads() -> None:
+    """Raises RuntimeError where this process would wait for ever for threads that stayed with the parent of a fork."""
+    if _forked and torch.get_num_threads() > 1:
+        raise RuntimeError(
+            "this process was forked after its parent had computed, and would wait for the parent's threads: call "
+            "torch.set_num_threads(1), or start processes by spawn"
+        )
+
+
+def _in_forked_child() -> None:
+    """Sets one thread where the parent has computed: OpenMP's other threads exist in the parent alone."""
+    global _forked
+    if _used or _forked:
+        _forked = True
+        _choices.clear()  # from now on each call looks at the number of threads
+        torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_forked_child)
 
 
 def cpp_or_reference(op: str, device: str) -> str:

@@ -12,6 +12,18 @@ from aligndraw.lapgan.config import LAPGANConfig, SharpenerConfig
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it no product on a GPU is deterministic
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--seconds", type=float, default=20.0, help="of each test of -m faults and of -m slow; then it reports [20]"
+    )
+
+
+@pytest.fixture
+def seconds(pytestconfig):
+    """The time of a test that can go on for as long as wanted."""
+    return pytestconfig.getoption("seconds")
+
+
 @pytest.fixture(autouse=True)
 def poisoned_memory():
     """New tensors are full of NaN, not of what was there before: a kernel that leaves a number unwritten shows."""

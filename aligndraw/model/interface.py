@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from aligndraw.arguments import check_int, check_real
+from aligndraw.backends import check_threads
 from aligndraw.config import ModelConfig
 from aligndraw.model.language import LanguageModel, WordEmbedding, WordLSTM
 from aligndraw.model.recurrent import LSTMCell
@@ -206,7 +207,9 @@ class Model(nn.Module):
 
         Raises:
             ValueError: captions, lengths or their shapes do not fit the model.
+            RuntimeError: this process was forked and asks for several threads (`aligndraw.backends.check_threads`).
         """
+        check_threads()
         if self.language is None:
             return self.caption_from_vectors(self._check_vectors(captions))
         captions, lengths = self._check_captions(captions, lengths)

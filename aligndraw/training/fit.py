@@ -53,7 +53,10 @@ def fit(
     check_int("checkpoint_every", checkpoint_every, 1)
     check_int("keep", keep, 1)
     check_int("max_skipped", max_skipped, 0)
-    skipped = 0 if run is None else run.skipped()
+    skipped = 0
+    if run is not None:
+        run.prune(keep)  # a kill may have come between a checkpoint and the removal of an older one
+        skipped = run.skipped()
     launched: list[Callable[[], _U]] = []
 
     def drain(waiting: int) -> None:

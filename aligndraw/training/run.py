@@ -252,9 +252,12 @@ class RunFolder(Generic[_M, _T]):
 
     def checkpoint(self, trainer: Resumable[Any], keep: int = 2) -> None:
         """Saves a checkpoint and removes all but the newest `keep`."""
-        folder = self.folder / CHECKPOINTS
-        save_checkpoint(trainer, folder / f"update-{trainer.index:08d}", self._digest)
-        for old in list(checkpoints(folder))[keep:]:
+        save_checkpoint(trainer, self.folder / CHECKPOINTS / f"update-{trainer.index:08d}", self._digest)
+        self.prune(keep)
+
+    def prune(self, keep: int) -> None:
+        """Removes all but the newest `keep` checkpoints."""
+        for old in list(checkpoints(self.folder / CHECKPOINTS))[keep:]:
             discard(old)
 
     def latest_checkpoint(self) -> Path | None:

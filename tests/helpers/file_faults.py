@@ -1,4 +1,4 @@
-"""Stops a program, or fills its disk, at any one of the operations by which it changes files.
+"""Stops a program, fills its disk, or does anything else, at any one of the operations by which it changes files.
 
     faults = FileFaults(monkeypatch)
     with faults.counted():                       # how many operations there are
@@ -17,7 +17,7 @@ import builtins
 import errno
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,6 +35,7 @@ class FileFaults:
 
     def __init__(self, monkeypatch):
         self.operations, self._active, self._kill, self._full = [], False, None, None
+        self._errno, self._at, self._action = errno.ENOSPC, None, None
         for name in ("mkdir", "rmdir", "unlink", "remove", "rename", "replace", "truncate", "link", "symlink"):
             monkeypatch.setattr(os, name, self._counting(name, getattr(os, name)))
         opened = self._opening(io.open)
@@ -48,7 +49,7 @@ class FileFaults:
         try:
             yield
         finally:
-            self._active, self._kill, self._full = False, None, None
+            self._active, self._kill, self._full, self._at = False, None, None, None
 
     @contextmanager
     def killed_at(self, k: int) -> Iterator[None]:
@@ -64,16 +65,40 @@ class FileFaults:
         with self.counted():
             yield
 
+    @contextmanager
+    def read_only(self) -> Iterator[None]:
+        """All operations fail, as on a file system that is mounted to be read."""
+        self._full, self._errno = 0, errno.EROFS
+        try:
+            with self.counted():
+                yield
+        finally:
+            self._errno = errno.ENOSPC
+
+    @contextmanager
+    def before(self, k: int, action: Callable[[], object]) -> Iterator[None]:
+        """Calls a function before operation k: a signal that comes then, or another process at work."""
+        self._at, self._action = k, action
+        with self.counted():
+            yield
+
     def check(self, name: str, growing: bool) -> None:
         """Begins an operation; raises Killed or OSError where it is not to be done."""
         if not self._active:
             return
         k = len(self.operations)
         self.operations.append(name)
+        if k == self._at:
+            self._active = False  # the operations of the action are not counted
+            try:
+                self._action()
+            finally:
+                self._active = True
         if self._kill is not None and k >= self._kill:
             raise Killed
-        if self._full is not None and (k == self._full or growing and k > self._full):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
+        everything = self._errno == errno.EROFS
+        if self._full is not None and (k == self._full or (growing or everything) and k > self._full):
+            raise OSError(self._errno, os.strerror(self._errno), name.partition(" ")[2])
 
     def _counting(self, name, function):
         def counting(*arguments, **options):
@@ -84,7 +109,7 @@ class FileFaults:
 
     def _opening(self, function):
         def opening(file, mode="r", buffering=-1, encoding=None, errors=None, newline=None, closefd=True, opener=None):
-            if not self._active or isinstance(file, int) or not set(mode) & set("wax+"):
+            if not self._active or isinstance(file, int) or opener or not set(mode) & set("wax+"):
                 return function(file, mode, buffering, encoding, errors, newline, closefd, opener)
             self.check(f"open {file}", True)
             raw = _Raw(self, file, "".join(sorted(set(mode) - set("bt"))))
