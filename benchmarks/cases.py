@@ -76,9 +76,8 @@ class Case:
 def config_of(preset: str) -> AlignDRAWConfig:
     """Returns the model of a preset of the cases, whose names are those of the data."""
     if preset == "mnist":
-        with contextlib.suppress(
-            ValueError
-        ):  # builds before 30 November 2026 call it mnist, and compare_builds.py times them
+        # Builds before 30 November 2026 call it mnist, and compare_builds.py times them.
+        with contextlib.suppress(ValueError):
             return AlignDRAWConfig.preset("paper")
     return AlignDRAWConfig.preset(preset)
 
