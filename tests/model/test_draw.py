@@ -261,16 +261,18 @@ def test_an_empty_batch(tiny):
 
 @pytest.mark.parametrize("init", ["paper", "fan_in"])
 def test_initialisation(init):
-    model = AlignDRAW(AlignDRAWConfig.preset("quick"))
+    quick = AlignDRAWConfig.preset("quick").replace(window_span=0.0, read_window="own", canvas_init=-6.0)
+    model = AlignDRAW(quick.replace(word_values="states"))
     model.reset_parameters(init)
-    assert (model.canvas == -10).all()
+    assert (model.canvas == -6).all()
     for name, parameter in model.named_parameters():
         if name != "canvas" and (init == "paper" or "window" in name) and parameter.numel() > 1000:
             assert 0.009 < parameter.std() < 0.011
     forget = model.decoder.bias[300:600]
     assert (forget == 1).all() == (init == "fan_in")
     assert model.decoder.weight_hh.std().item() == pytest.approx(0.01 if init == "paper" else 0.7 / 300**0.5, rel=0.05)
-    table = AlignDRAW(AlignDRAWConfig.preset("quick").replace(word_values="embeddings"))
+    table = AlignDRAW(quick)
+    assert quick.word_values == "embeddings"
     table.reset_parameters(init)
     assert table.values.words.std().item() == pytest.approx(0.01 if init == "paper" else 0.7, rel=0.05)
     with pytest.raises(ValueError, match="init must be"):
