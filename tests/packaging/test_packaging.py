@@ -13,7 +13,20 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 BUILD = "import sys, aligndraw_build; getattr(aligndraw_build, sys.argv[1])(sys.argv[2])"
-EXTRAS = {"data", "hub", "demo", "browser", "test", "bench", "triton", "tensorboard", "sentences", "docs", "dev"}
+EXTRAS = {
+    "data",
+    "hub",
+    "demo",
+    "browser",
+    "test",
+    "bench",
+    "triton",
+    "tensorboard",
+    "sentences",
+    "docs",
+    "fuzz",
+    "dev",
+}
 SHIPPED = ("csrc/", "kernels/", "aligndraw/", "build_backend/")
 
 pytestmark = [
