@@ -170,8 +170,8 @@ class AlignDRAWConfig(ModelConfig):
 
         `paper`, `coco`: the rows of the paper's Table 2. `quick`: MNIST with captions with a quarter of the steps,
         alignment units and latents, for a laptop, and with windows, attention and words that serve captions never seen;
-        `best`: the same with 12 steps. `scenes`: 32x32 in colour, for a
-        laptop. `photos`: with half of its units, for a few thousand photographs. Raises ValueError for another name.
+        `best`: the same with 12 steps. `scenes`: 32x32 in colour, for a laptop. `photos`: with half of its units, for a
+        few thousand photographs. Raises ValueError for another name.
         """
         return preset_named(_MODELS, name)
 

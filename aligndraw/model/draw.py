@@ -6,7 +6,7 @@ applies, the model runs all steps as one op, with the same result.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -143,7 +143,7 @@ class AlignDRAW(Model):
         if not self.fallback_reason("unroll_prior"):
             drawn = self._packed_decoder.unroll_prior(
                 self.canvas, *self._words(caption), noise, self._decoder_sources(), self._decoder_weights,
-                self.write.size,
+                self.write.size, self._decoder_settings(),
             )  # fmt: skip
             first = self.canvas.clone().expand_as(drawn.canvas)
             return Samples(first, drawn.canvas, drawn.patches, drawn.windows, drawn.weights)
@@ -240,6 +240,12 @@ class AlignDRAW(Model):
         parts += [self.decoder, self.prior.mu_log_sigma, write.patch, write.window, self.read.window]
         held = [part._parameters.values() for part in parts if part is not None]
         return [parameter for parameters in held for parameter in parameters if parameter is not None]
+
+    def _decoder_settings(self) -> tuple[Any, ...]:
+        """Returns the numbers beside the parameters that `_decoder_weights` reads."""
+        scale = None if self.align is None else self.align.scale
+        read = None if self.read.window is None else self.read.window.log_size
+        return scale, self.write.window.log_size, read
 
     def _decoder_weights(self) -> ops.DecoderWeights:
         decoder, align = self.decoder, self.align

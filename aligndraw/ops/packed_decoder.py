@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -20,7 +20,7 @@ _packed = define_kernel("unroll_prior_packed", f"({schema(Inputs)}, Tensor packe
 
 
 class _Kept(NamedTuple):
-    key: tuple[int, int]  # the fingerprint of the sources, and the number of threads
+    key: tuple[int, int, Hashable]  # the fingerprint of the sources, the number of threads, and the settings
     weights: DecoderWeights
     packed: Tensor
 
@@ -28,9 +28,9 @@ class _Kept(NamedTuple):
 class PackedDecoder:
     """Calls of `unroll_prior` that pack the decoder's weights in C++ only where they have changed since the last call.
 
-    Each call compares a fingerprint of all bytes of the weights' sources with that of the packing, and packs anew
-    where it differs. So no change goes unnoticed, however it was made: a write through `.data` or NumPy counts. The
-    results have the bits of `unroll_prior`.
+    Each call compares a fingerprint of all bytes of the weights' sources, and the settings, with those of the packing,
+    and packs anew where they differ. So no change goes unnoticed, however it was made: a write through `.data` or NumPy
+    counts. The results have the bits of `unroll_prior`.
 
     The object holds one more copy of the weights. A copy or a pickle of the object starts without one.
     """
@@ -51,20 +51,22 @@ class PackedDecoder:
         sources: Sequence[Tensor],
         decoder: Callable[[], DecoderWeights],
         write_size: int,
+        settings: Hashable = (),
     ) -> Drawn:
         """As the function `unroll_prior`.
 
         Args:
             canvas, words, keys, lengths, noise, write_size: as there.
-            sources: the tensors that alone determine the weights.
+            sources: the tensors that, with the settings, determine the weights.
             decoder: makes the weights.
+            settings: the numbers beside the tensors.
         """
         inputs = (canvas, words, noise, *sources) if keys is None else (canvas, words, keys, noise, *sources)
         plain = is_plain(inputs) and backend_for("unroll_prior", "cpu") == "cpp"
         if not plain or _autograd.requires_grad(inputs):
             return unroll_prior(canvas, words, keys, lengths, noise, decoder(), write_size)
         with torch.no_grad(), torch._C._AutoDispatchBelowAutograd():
-            key = torch.ops.aligndraw.fingerprint(sources), torch.get_num_threads()
+            key = torch.ops.aligndraw.fingerprint(sources), torch.get_num_threads(), settings
             kept = self._kept
             if kept is None or kept.key != key:
                 weights = decoder()

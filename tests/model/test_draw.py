@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from aligndraw import AlignDRAW, AlignDRAWConfig
+from aligndraw import AlignDRAW, AlignDRAWConfig, use_backend
 
 
 def test_sizes_of_the_paper():
@@ -165,6 +165,25 @@ def test_the_scale_of_attention_sharpens_it(tiny, batch):
     torch.testing.assert_close(sharp_weights, expected / expected.sum(1, keepdim=True))
     assert (sharp_weights.max(1).values > weights.max(1).values)[lengths > 1].all()
     assert not torch.equal(sharper, context)
+
+
+@pytest.mark.parametrize("part", ["attention", "window"])
+def test_a_changed_number_counts_in_the_next_drawing(tiny, batch, part):
+    """The packed weights depend on numbers that are no parameters too."""
+    _, captions, lengths = batch
+    model = tiny(attention_scale=1.0, window_span=4.0).float()
+    noise = torch.randn(3, 4, 5)
+    with torch.no_grad():
+        model.sample(captions, lengths, noise=noise)
+        if part == "attention":
+            model.align.scale = 5.0
+        else:
+            model.write.window.log_size = (-1.0, -2.0)
+        kept = model.sample(captions, lengths, noise=noise)
+        with use_backend("reference"):
+            truth = model.sample(captions, lengths, noise=noise)
+    torch.testing.assert_close(kept.images, truth.images, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(kept.weights, truth.weights, rtol=1e-4, atol=1e-5)
 
 
 def test_a_model_from_before_there_were_these_fields(tiny):
