@@ -111,10 +111,8 @@ class Card:
                 folder has one.
         """
         record = {"format": _FORMAT, "draws": self.draws, "captions": self.captions, "sha256": self.sha256}
-        texts = {
-            README: "\n".join(self._page(name, facts, (folder / PICTURES).exists())) + "\n",
-            CARD: json.dumps(record, indent=2) + "\n",
-        }
+        page = self._page(name, facts, (folder / PICTURES).exists())
+        texts = {README: "\n".join(page) + "\n", CARD: json.dumps(record, indent=2) + "\n"}
         for name, text in texts.items():
             with atomic_write(folder / name) as path:
                 path.write_text(text, encoding="utf-8")
@@ -130,8 +128,14 @@ class Card:
             yield "```"
         if pictures:
             yield from ("", f"![The first pictures drawn of each caption; none is chosen]({PICTURES})")
-        yield from ("", "| | |", "|---|---|", *(f"| {what} | {value} |" for what, value in facts.items()))
+        yield from ("", "| | |", "|---|---|", *map(_row, facts.items()))
         yield from ("", "SHA-256:", "", *(f"- {file}: {value}" for file, value in self.sha256.items()))
+
+
+def shows_pictures(folder: Path) -> bool:
+    """Returns whether a folder has a card with pictures: `samples.png` is then the card's."""
+    page = folder / README
+    return page.is_file() and is_page(page) and f"]({PICTURES})".encode() in page.read_bytes()
 
 
 def is_page(path: Path) -> bool:
@@ -192,6 +196,12 @@ def scores_of(path: Path) -> dict[str, str]:
                 name = f"{stage}pictures with object, colour and place of their caption, {kind.replace('_', ' ')}"
                 facts[name] = _score(share, 100, "%")
     return facts
+
+
+def _row(fact: tuple[str, str]) -> str:
+    """Returns a line of a table of Markdown."""
+    name, value = (text.replace("|", "\\|") for text in fact)
+    return f"| {name} | {value} |"
 
 
 def _score(share: Mapping[str, Any], unit: float, name: str) -> str:

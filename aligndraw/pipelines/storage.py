@@ -20,7 +20,7 @@ from aligndraw.model import PictureModel, has_bound, lapgan
 from aligndraw.model.lapgan import LAPGAN
 from aligndraw.model.saved import CONFIG, WEIGHTS, load_model, save_model
 from aligndraw.module_files import check_dtype
-from aligndraw.pipelines.card import CARD, PICTURES, README, Card, data_name, facts_of, is_page
+from aligndraw.pipelines.card import CARD, PICTURES, README, Card, data_name, facts_of, is_page, shows_pictures
 from aligndraw.pipelines.reading import open_sentences, with_sentences
 from aligndraw.text import Vocabulary, WordPairs
 from aligndraw.training.run import RUN
@@ -94,10 +94,13 @@ def write_folder(
 ) -> None:
     """Writes a model, its sharpener and their card; arguments and errors are those of `Pipeline.save_pretrained`."""
     _check_folder(folder)
+    own_pictures = shows_pictures(folder)
+    if about.pictures is not None and (folder / PICTURES).exists() and not own_pictures:
+        raise ValueError(f"folder must not hold a {PICTURES} of another program, got {folder}: give another")
     check_dtype(dtype)
     facts = dict(about.facts or {})
-    for name, text in {"draws": about.draws, **facts}.items():
-        if text is not None and not (_is_line(name) and _is_line(text)):
+    for name, text in (*facts.items(), *([] if about.draws is None else [("draws", about.draws)])):
+        if not (_is_line(name) and _is_line(text)):
             raise ValueError(f"{name} must be one line of text, got {text!r}")
     captions = None if about.captions is None else [" ".join(caption.split()) for caption in about.captions]
     for network in (parts.model, sharpener):
@@ -106,7 +109,7 @@ def write_folder(
     exists = folder.exists()
     if not exists:
         folder.parent.mkdir(parents=True, exist_ok=True)
-    names = (*MODEL_FILES, README, CARD, PICTURES)
+    names = [*MODEL_FILES, README, CARD, *([PICTURES] if own_pictures or about.pictures is not None else [])]
     with atomic_update(folder, names) if exists else atomic_write(folder) as new:
         card = _write_files(new, parts, sharpener, dtype, about.draws, captions)
         if about.pictures is not None:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from aligndraw import Pipeline
@@ -297,6 +298,9 @@ FLOATS = "dtype must be one of torch.float16, torch.bfloat16, torch.float32, tor
         ({"draws": ""}, "draws must be one line of text, got ''"),
         ({"draws": "a\n---"}, "draws must be one line of text, got 'a"),
         ({"draws": "\ud800"}, "draws must be one line of text, got '"),
+        ({"draws": 3, "facts": {"draws": "digits"}}, "draws must be one line of text, got 3"),
+        ({"facts": {"hardware": "a\nb"}}, "hardware must be one line of text, got 'a"),
+        ({"facts": {3: "b"}}, "3 must be one line of text, got 'b'"),
     ],
 )
 def test_options_that_are_refused_leave_the_old_model(pipeline, tmp_path, options, message):
@@ -306,6 +310,26 @@ def test_options_that_are_refused_leave_the_old_model(pipeline, tmp_path, option
         with pytest.raises(ValueError, match=f"^{message}"):
             pipeline.save_pretrained(tmp_path / name, **options)
     assert contents(tmp_path / "a") == before and [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_picture_of_ones_own_stays(pipeline, tmp_path):
+    """The card's pictures go with the model that drew them; another file of their name is not touched."""
+    folder, sheet = tmp_path / "a", Image.new("RGB", (3, 2))
+    folder.mkdir()
+    (folder / "samples.png").write_bytes(b"mine")
+    pipeline.save_pretrained(folder)
+    with pytest.raises(ValueError, match="^folder must not hold a samples.png of another program"):
+        pipeline.save_pretrained(folder, pictures=sheet)
+    pipeline.save_pretrained(folder)
+    assert (folder / "samples.png").read_bytes() == b"mine" and "samples.png" not in (folder / "README.md").read_text()
+    (folder / "samples.png").unlink()
+    for _ in range(2):
+        pipeline.save_pretrained(folder, pictures=sheet, facts={"words": "a|b"})
+        assert Image.open(folder / "samples.png").size == (3, 2)
+    page = (folder / "README.md").read_text()
+    assert "(samples.png)" in page and "| words | a\\|b |" in page
+    pipeline.save_pretrained(folder)
+    assert not (folder / "samples.png").exists() and "samples.png" not in (folder / "README.md").read_text()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
