@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from writers import WRITERS, make_inputs
+from writers import WRITERS
 
 from aligndraw.cli import main
 from aligndraw.data import CaptionedImages, Scenes, load_digits
@@ -145,8 +145,9 @@ def idx(array):
 
 
 @pytest.fixture(scope="module")
-def inputs(tmp_path_factory):
-    folder = make_inputs(tmp_path_factory.mktemp("inputs"))
+def inputs(inputs):
+    """Those of the writers, with files of more kinds."""
+    folder = inputs
     Image.fromarray(np.arange(48, dtype=np.uint8).reshape(4, 4, 3)).save(folder / "images" / "0.jpg")
     (folder / "images" / "table.csv").write_text(
         (folder / "images" / "table.csv").read_text().replace("0.png", "0.jpg"), encoding="utf-8"

@@ -6,7 +6,7 @@ import time
 
 import pytest
 from file_faults import FileFaults, Killed, tree
-from writers import WRITERS, make_inputs
+from writers import WRITERS
 
 from aligndraw.cli import main
 from aligndraw.files import locked
@@ -17,16 +17,6 @@ SOME = ("train skipthoughts", "train sharpener", "data folder", "sample archive"
 every_writer = pytest.mark.parametrize("name", [
     name if name in SOME else pytest.param(name, marks=pytest.mark.faults) for name in WRITERS
 ])  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory):
-    return make_inputs(tmp_path_factory.mktemp("inputs"))
-
-
-@pytest.fixture(autouse=True)
-def few(monkeypatch):
-    monkeypatch.setattr("aligndraw.evaluation.tables.MEAN_CAPTION_SCENES", 10)
 
 
 @pytest.fixture

@@ -9,23 +9,13 @@ import sys
 
 import pytest
 from file_faults import FileFaults, Killed, tree
-from writers import WRITERS, make_inputs
+from writers import WRITERS
 
 from aligndraw.cli import main
 from aligndraw.cli.train.progress import Progress
 from aligndraw.training.run import RunFolder
 
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="pathlib keeps functions of its own")
-
-
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory):
-    return make_inputs(tmp_path_factory.mktemp("inputs"))
-
-
-@pytest.fixture(autouse=True)
-def few(monkeypatch):
-    monkeypatch.setattr("aligndraw.evaluation.tables.MEAN_CAPTION_SCENES", 10)
 
 
 @pytest.fixture
