@@ -59,10 +59,31 @@ class BoundReport:
     samples: int
     each: Tensor = field(repr=False, compare=False)
 
+    @classmethod
+    def of(cls, images: Tensor, samples: int) -> BoundReport:
+        """Returns the report of the bounds of images, [n, 3 + T] from `image_bounds`."""
+        kl, nll, log_weight, steps = images.split([1, 1, 1, images.shape[1] - 3], 1)
+        bound = (kl + nll).squeeze(1)
+        return cls(
+            bound=Estimate.of(bound),
+            importance=Estimate.of(-log_weight.squeeze(1)),
+            kl=Estimate.of(kl.squeeze(1)),
+            nll=Estimate.of(nll.squeeze(1)),
+            kl_steps=steps.mean(0).tolist(),
+            images=len(images),
+            samples=samples,
+            each=bound,
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Returns plain numbers, ready for JSON."""
         estimates = {k: v.to_dict() for k, v in vars(self).items() if isinstance(v, Estimate)}
         return {**estimates, "kl_steps": self.kl_steps, "images": self.images, "samples": self.samples}
+
+
+def image_bounds(bound: Bound) -> Tensor:
+    """Returns KL, NLL, log weight and the KL of each step of each image, [B, 3 + T]."""
+    return torch.cat([torch.stack([bound.kl, bound.nll, bound.log_weight], 1), bound.kl_steps], 1)
 
 
 def clipped(sharpen: Callable[[Tensor], Tensor], epsilon: float = EPSILON) -> Callable[[Tensor], Tensor]:
@@ -111,21 +132,9 @@ def estimate_bound(
     check_int("examples", len(examples), 1)
     parts = []
     for part in each_bound(model, examples, samples, seed, batch_size, sharpen=sharpen, epsilon=epsilon):
-        parts.append(part)
-        on_batch(len(part.kl))
-    kl, nll, log_weight, steps = (
-        torch.cat([getattr(p, name) for p in parts]) for name in ("kl", "nll", "log_weight", "kl_steps")
-    )
-    return BoundReport(
-        bound=Estimate.of(kl + nll),
-        importance=Estimate.of(-log_weight),
-        kl=Estimate.of(kl),
-        nll=Estimate.of(nll),
-        kl_steps=steps.mean(0).tolist(),
-        images=len(kl),
-        samples=samples,
-        each=kl + nll,
-    )
+        parts.append(image_bounds(part))
+        on_batch(len(parts[-1]))
+    return BoundReport.of(torch.cat(parts), samples)
 
 
 @torch.no_grad()

@@ -27,6 +27,7 @@ from aligndraw.training import Trainer, Update
 from aligndraw.training.end_to_end import EndToEndTrainer
 from aligndraw.training.guards import NotFinite
 from aligndraw.training.model_run import Run, train_run
+from aligndraw.training.ranks import current
 from aligndraw.training.run import LOCK, RUN, RunError
 from aligndraw.training.start import copy_parameters
 
@@ -285,7 +286,7 @@ def _removed_if_idle(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        if not (folder / RUN).exists():
+        if current().first and not (folder / RUN).exists():
             with suppress(OSError):
                 (folder / LOCK).unlink()
             for place in made:

@@ -56,6 +56,8 @@ METRICS = [f.name for f in fields(Update) if f.name.endswith(("loss", "accuracy"
 class AdversarialTrainer(Resumable[Update]):
     """Trains one generator against one discriminator. `state_dict` holds all that the next `update` depends on.
 
+    Several processes draw the rows and the noise of the whole batch; each takes its share of them.
+
     Args:
         generator, discriminator: of one level of the pyramid; trained in place.
         source: real images with captions.
@@ -64,7 +66,12 @@ class AdversarialTrainer(Resumable[Update]):
         seed: of rows, noise and dropout.
         prepare: maps images [B, C, H, W] to those of the level.
         precision: the resolved one, where another trainer has it; None resolves that of the configuration.
+
+    Raises:
+        ValueError: several processes cannot share the batches.
     """
+
+    SHARED = True
 
     def __init__(
         self,
@@ -82,6 +89,11 @@ class AdversarialTrainer(Resumable[Update]):
         self.device = next(model.parameters()).device
         precision = precision or resolve_precision(self.device, config.precision)
         super().__init__(model, _optimizer(model, config), precision)
+        if 2 * self.ranks.count > config.batch_size:
+            count = self.ranks.count
+            raise ValueError(
+                f"batch_size must be at least twice the number of processes, {count}, got {config.batch_size}"
+            )
         self.generator, self.discriminator = generator, discriminator
         self.source, self.encoder, self.config, self.seed, self.prepare = source, encoder, config, seed, prepare
         self._drawn: list[int] = []  # the images of the present update
@@ -117,27 +129,36 @@ class AdversarialTrainer(Resumable[Update]):
         with torch.random.fork_rng(devices=devices), float32_products(self.precision == "tf32"):
             torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))  # for dropout
             real, sentences = self._real(self._rows(half, generator))
+            own = len(real)
             with torch.no_grad():
                 fake, fake_sentences, _ = self._fake(half, generator)
-            logits = self._discriminate(torch.cat([sentences, fake_sentences]), torch.cat([real, fake]))
-            targets = (torch.arange(2 * half, device=self.device) < half).to(logits)
+            with self.ranks.dropout(half, 2):
+                logits = self._discriminate(torch.cat([sentences, fake_sentences]), torch.cat([real, fake]))
+            targets = (torch.arange(2 * own, device=self.device) < own).to(logits)
             correct = (logits > 0) == (targets > 0)
             discriminator_loss = binary_cross_entropy_with_logits(logits, targets)
-            self._step(self.discriminator, discriminator_loss)
+            self._step(self.discriminator, discriminator_loss, self.ranks.weight(half))
             fake, fake_sentences, real = self._fake(2 * half, generator)
-            logits = self._discriminate(fake_sentences, fake)
+            with self.ranks.dropout(2 * half):
+                logits = self._discriminate(fake_sentences, fake)
             generator_loss = binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
             distance = (fake - real).abs().mean()  # L1 distance
-            self._step(self.generator, generator_loss + config.l1_weight * distance)
-        numbers = (discriminator_loss.detach(), generator_loss.detach(), correct[:half], correct[half:])
-        measured = dict(zip(METRICS, torch.stack([number.float().mean() for number in numbers]).tolist()))
+            self._step(self.generator, generator_loss + config.l1_weight * distance, self.ranks.weight(2 * half))
+        means = torch.stack(
+            [n.float().mean() for n in (discriminator_loss, generator_loss, correct[:own], correct[own:])]
+        )
+        shares = means.new_tensor([self.ranks.weight(half)] * len(means))
+        shares[1] = self.ranks.weight(2 * half)
+        (total,) = self.ranks.summed([means.detach() * shares])
+        measured = dict(zip(METRICS, total.tolist()))
         self.index += 1
         return Update(self.index - 1, epoch, learning_rate=rate, momentum=momentum, **measured)
 
     def _rows(self, count: int, generator: torch.Generator) -> NDArray[np.int64]:
+        """Draws `count` rows of the source; returns this process's share."""
         rows: NDArray[np.int64] = torch.randint(len(self.source), (count,), generator=generator).numpy()
         self._drawn += rows.tolist()
-        return rows
+        return rows[self.ranks.share(range(count))]
 
     def batch_name(self, index: int) -> str:
         return listed("images", self._drawn) if index == self.index else super().batch_name(index)
@@ -147,10 +168,10 @@ class AdversarialTrainer(Resumable[Update]):
         return self.prepare(images.to(self.device)), self.encoder.encode(captions).to(self.device)
 
     def _fake(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns `count` fakes, their sentences, and the real images with the same captions."""
+        """Returns this process's share of `count` fakes, their sentences, and the real images of the same captions."""
         rows = self._rows(count, generator)
         images, sentences = self._real(rows)
-        noise = self.generator.noise(count, generator).to(self.device)
+        noise = self.generator.noise(count, generator)[self.ranks.share(range(count))].to(self.device)
         with autocast_to(self.precision, self.device):
             return self._generate(sentences, noise, images, rows).float(), sentences, images
 
@@ -162,10 +183,14 @@ class AdversarialTrainer(Resumable[Update]):
             logits: Tensor = self.discriminator(sentences, images)
         return logits.float()
 
-    def _step(self, network: nn.Module, loss: Tensor) -> None:
-        """Steps the parameters of one network; the optimizer skips the others, which have no gradient."""
+    def _step(self, network: nn.Module, loss: Tensor, share: float) -> None:
+        """Steps the parameters of one network; the optimizer skips the others, which have no gradient.
+
+        Args:
+            share: the weight of this process's loss in the batch's.
+        """
         parameters = list(network.parameters())
-        gradients = torch.autograd.grad(loss, parameters)
+        gradients = self.ranks.summed(torch.autograd.grad(loss, parameters, torch.full_like(loss, share)))
         batch = self.batch_name(self.index)
         check_finite(gradients, loss, self.index, batch)
         for parameter, gradient in zip(parameters, gradients):
@@ -249,6 +274,8 @@ class PyramidTrainer(Resumable["PyramidUpdate"]):
     Attributes:
         levels: "top" trains on images from `pyramid.down`, "residual" on full-size ones.
     """
+
+    SHARED = True
 
     def __init__(
         self,

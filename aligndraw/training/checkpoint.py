@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ def save_checkpoint(trainer: Resumable[Any], folder: Path, run: str = "") -> Non
         OSError: it cannot be written.
     """
     with suppress(CheckpointError):
-        _verified(folder)  # of the same update, so the same
+        read_checkpoint(folder)  # of the same update, so the same
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
     tensors = _tensors(trainer)
@@ -76,7 +76,15 @@ def load_checkpoint(trainer: Resumable[Any], folder: Path, run: str = "") -> str
     Raises:
         CheckpointError: a file is missing, damaged, or does not fit the trainer.
     """
-    contents = _verified(folder)
+    return restore_state(trainer, read_checkpoint(folder), folder, run)
+
+
+def restore_state(trainer: Resumable[Any], contents: Mapping[str, bytes], folder: Path, run: str = "") -> str:
+    """As `load_checkpoint`, from the contents of the files.
+
+    Args:
+        folder: for error messages.
+    """
     with naming(folder, "no checkpoint", CheckpointError):
         try:
             tensors = {_renamed(n): t for n, t in safetensors.torch.load(contents[STATE]).items()}
@@ -149,7 +157,13 @@ def _optimizer(trainer: Resumable[Any]) -> str:
     return type(trainer.optimizer).__name__
 
 
-def _verified(folder: Path) -> dict[str, bytes]:
+def state_digest(trainer: Resumable[Any]) -> str:
+    """Returns the SHA-256 of all that a checkpoint holds of a trainer."""
+    return hashlib.sha256(safetensors.torch.save(_tensors(trainer))).hexdigest()
+
+
+def read_checkpoint(folder: Path) -> dict[str, bytes]:
+    """Returns the contents of a checkpoint's files. Raises CheckpointError where one is missing or damaged."""
     try:
         with naming(folder / MANIFEST, "damaged or foreign", CheckpointError):
             manifest = read_json(folder / MANIFEST)

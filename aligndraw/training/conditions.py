@@ -24,8 +24,9 @@ VARIABLES = ("ATEN_CPU_CAPABILITY", "DNNL_MAX_CPU_ISA", "MKL_CBWR", "MKL_ENABLE_
 def current_conditions(trainer: Resumable[Any]) -> dict[str, str]:
     """Returns the conditions of a trainer's updates in this process, by name.
 
-    "aligndraw" and "torch" are versions; "ops" are the backends of the device; "precision" is the trainer's. On a CPU
-    there are also "threads", "processor" and "instructions".
+    "aligndraw" and "torch" are versions; "ops" are the backends of the device; "precision" is the trainer's;
+    "processes" is the number of those that share the training. On a CPU there are also "threads", "processor" and
+    "instructions".
     """
     device = next(trainer.model.parameters()).device
     found = {
@@ -34,6 +35,7 @@ def current_conditions(trainer: Resumable[Any]) -> dict[str, str]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "ops": " ".join(sorted({backend_for(op, device.type) for op in (*OPS, *LOOPS)})),
         "precision": trainer.precision,
+        "processes": str(trainer.ranks.count),
     }
     if device.type == "cpu":
         variables = [f"{name}={os.environ[name]}" for name in VARIABLES if os.environ.get(name)]

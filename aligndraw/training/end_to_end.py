@@ -70,7 +70,8 @@ class EndToEndTrainer(Trainer):
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(stream(self.seed, self.total + self.index).initial_seed())  # for dropout
             loss, accuracy = self._step_discriminator(images, mean.detach(), sentences)
-            logits = self.auxiliary.requires_grad_(False)(sentences, mean)
+            with self.ranks.dropout(self.config.batch_size):
+                logits = self.auxiliary.requires_grad_(False)(sentences, mean)
         self.auxiliary.requires_grad_(True)
         generator_loss = binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
         return bound, self.config.adversarial * generator_loss, (loss, generator_loss.detach(), accuracy)
@@ -78,11 +79,13 @@ class EndToEndTrainer(Trainer):
     def _step_discriminator(self, real: Tensor, fake: Tensor, sentences: Tensor) -> tuple[Tensor, Tensor]:
         """Steps the discriminator; returns its loss and its accuracy."""
         assert self.auxiliary is not None
-        logits = self.auxiliary(sentences.repeat(2, 1), torch.cat([real, fake]))
+        with self.ranks.dropout(self.config.batch_size, 2):
+            logits = self.auxiliary(sentences.repeat(2, 1), torch.cat([real, fake]))
         targets = (torch.arange(len(logits), device=logits.device) < len(real)).to(logits)
         loss = binary_cross_entropy_with_logits(logits, targets)
         parameters = list(self.auxiliary.parameters())
-        gradients = torch.autograd.grad(loss, parameters)
+        share = torch.full_like(loss, self.ranks.weight(self.config.batch_size))
+        gradients = self.ranks.summed(torch.autograd.grad(loss, parameters, share))
         what, option = "gradient of the discriminator", "discriminator_rate"
         check_finite(gradients, loss, self.index, self.batch_name(self.index), what, option)
         with torch.no_grad():

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from aligndraw.arguments import check_int
+from aligndraw.training.conditions import current_conditions
 from aligndraw.training.guards import NotFinite, all_finite
 from aligndraw.training.run import SKIPPED, RunFolder
 from aligndraw.training.state import Resumable, Update
@@ -26,7 +27,7 @@ def fit(
     max_skipped: int = 0,
     on_skip: Callable[[NotFinite], None] = lambda error: None,
 ) -> str:
-    """Runs a trainer's remaining updates.
+    """Runs a trainer's remaining updates. Several processes call it together.
 
     Args:
         trainer: fresh, or restored from a checkpoint.
@@ -35,11 +36,12 @@ def fit(
         keep: checkpoints kept.
         on_update: called with each finished update, at most `trainer.updates_in_flight` updates after its launch.
         end_epoch: called with the number of each finished epoch, from 1, before its checkpoint.
-        out_of_patience: called before the first update and after each epoch; true ends the training.
-        stopping: called after each update; true saves a checkpoint and ends the training.
+        out_of_patience: called before the first update and after each epoch, in the first process; true ends the
+            training.
+        stopping: called after each update; true, in any process, saves a checkpoint and ends the training.
         max_skipped: batches of the whole training that may be skipped. An update whose loss or gradient is not finite
             then changes nothing, counts as done, and is noted in the metrics. One more ends the training.
-        on_skip: called with each skipped update.
+        on_skip: called with each skipped update, in the first process.
 
     Returns:
         "finished", "stopped" or "no better bound" (out of patience).
@@ -49,14 +51,17 @@ def fit(
         FloatingPointError: a number is not finite. The message names it, the update, its batch, and the last
             checkpoint, in which all parameters are finite.
         OSError: the run folder cannot be written.
+        RanksError: another process of the training has ended.
     """
     check_int("checkpoint_every", checkpoint_every, 1)
     check_int("keep", keep, 1)
     check_int("max_skipped", max_skipped, 0)
-    skipped = 0
+    ranks, skipped = trainer.ranks, 0
     if run is not None:
-        run.prune(keep)  # a kill may have come between a checkpoint and the removal of an older one
-        skipped = run.skipped()
+        ranks.on_first(
+            lambda: run.prune(keep)
+        )  # a kill may have come between a checkpoint and the removal of an older one
+        skipped = ranks.on_first(run.skipped)
     launched: list[Callable[[], _U]] = []
 
     def drain(waiting: int) -> None:
@@ -82,9 +87,11 @@ def fit(
         trainer.index = error.index + 1
         if run is not None:
             run.log(update=trainer.index, **{SKIPPED: 1})
-        on_skip(error)
+        if ranks.first:
+            on_skip(error)
 
-    ended = out_of_patience()
+    ranks.check_same(lambda: current_conditions(trainer))  # else the same gradient gives other steps
+    ended = ranks.on_first(out_of_patience)
     while trainer.index < trainer.total and not ended:
         try:
             launched.append(trainer.launch())
@@ -100,8 +107,8 @@ def fit(
             _check_parameters(trainer, run)
         if not rest:
             end_epoch(epoch)
-            ended = out_of_patience()
-        stop = stopping()
+            ended = ranks.on_first(out_of_patience)
+        stop = ranks.any(stopping())
         if stop and not due:
             drain(0)
             _check_parameters(trainer, run)

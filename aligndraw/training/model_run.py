@@ -7,13 +7,18 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
+import torch
+
+from aligndraw.arguments import check_int
 from aligndraw.config import EndToEndConfig, ModelConfig, RefinedConfig, TrainingConfig, model_config
 from aligndraw.data import Examples
-from aligndraw.evaluation.bound import estimate_bound
+from aligndraw.evaluation.bound import BoundReport, each_bound, image_bounds
 from aligndraw.json_files import entry
+from aligndraw.model import Model
 from aligndraw.model.saved import save_model
 from aligndraw.training.fit import fit
 from aligndraw.training.guards import NotFinite
+from aligndraw.training.ranks import Ranks
 from aligndraw.training.run import RunFolder
 from aligndraw.training.trainer import Trainer, Update
 
@@ -59,8 +64,8 @@ def train_run(
         run: locked by the caller.
         trainer: fresh, or restored.
         validation_sets: by name. Each epoch ends with the bound on each of them; patience reads the first.
-        on_epoch: called after each epoch with its number, from 1, and its scores, once they are written. The model
-            then holds the averaged weights, where the recipe averages.
+        on_epoch: called in the first process after each epoch with its number, from 1, and its scores, once they are
+            written. The model then holds the averaged weights, where the recipe averages.
         checkpoint_every, keep, on_update, stopping, max_skipped, on_skip: as for `fit`, whose results and errors are
             also these.
     """
@@ -70,10 +75,14 @@ def train_run(
 
     def end_epoch(epoch: int) -> None:
         with trainer.averaged() as model:
-            scores = {name: estimate_bound(model, examples).to_dict() for name, examples in validation_sets.items()}
-            save(model, bound=scores)
-            run.log(update=trainer.index, epoch=epoch, **scores)
-            on_epoch(epoch, scores)
+            scores = {name: _bound(model, examples, trainer.ranks) for name, examples in validation_sets.items()}
+
+            def report() -> None:
+                save(model, bound=scores)
+                run.log(update=trainer.index, epoch=epoch, **scores)
+                on_epoch(epoch, scores)
+
+            trainer.ranks.on_first(report)
 
     def out_of_patience() -> bool:
         patience = trainer.config.patience
@@ -100,5 +109,14 @@ def train_run(
     )
     if trainer.index % trainer.updates_per_epoch:
         with trainer.averaged() as model:
-            save(model)
+            trainer.ranks.on_first(lambda: save(model))
     return ended
+
+
+@torch.no_grad()
+def _bound(model: Model, examples: Examples, ranks: Ranks) -> dict[str, Any]:
+    """Returns the bound on examples, of which each process takes its share."""
+    check_int("examples", len(examples), 1)
+    parts = [image_bounds(part) for part in each_bound(model, examples, positions=ranks.rows(len(examples)))]
+    own = torch.cat(parts) if parts else model.canvas.new_empty(0, 3 + model.config.steps)
+    return BoundReport.of(ranks.joined(own, len(examples)), samples=1).to_dict()

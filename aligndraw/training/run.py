@@ -6,6 +6,9 @@ samples/epoch-0001.png  drawings of the same captions after each epoch
 checkpoints/            update-00000100/ and so on (aligndraw.training.checkpoint), the last few
 model.safetensors, config.json   the model of the last epoch (aligndraw.model.saved)
 lock                    held while a process trains here
+
+Of several processes that share a training (`aligndraw.training.ranks`) the first one alone reads and writes the folder.
+The others receive its record and its checkpoint from the first one.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -25,7 +29,17 @@ from aligndraw.model import lapgan
 from aligndraw.model.saved import CONFIG, WEIGHTS
 from aligndraw.settings import Config
 from aligndraw.text import skipthoughts
-from aligndraw.training.checkpoint import CheckpointError, checkpoints, load_checkpoint, save_checkpoint
+from aligndraw.training.checkpoint import (
+    NUMBERS,
+    STATE,
+    CheckpointError,
+    checkpoints,
+    read_checkpoint,
+    restore_state,
+    save_checkpoint,
+    state_digest,
+)
+from aligndraw.training.ranks import current
 from aligndraw.training.state import Resumable
 
 RUN, METRICS, CHECKPOINTS, LOCK = "run.json", "metrics.jsonl", "checkpoints", "lock"
@@ -82,15 +96,6 @@ class RunFolder(Generic[_M, _T]):
             RunError: the folder holds files of a training, or a training is running there.
             OSError: it cannot be written.
         """
-        folder.mkdir(parents=True, exist_ok=True)
-        if overwrite:
-            stale = cls(folder, {})
-            with stale.locked():
-                stale.clear()
-        known = (RUN, METRICS, *RESULTS, f"{CHECKPOINTS}/update-*")
-        taken = [path.name for pattern in known for path in folder.glob(pattern)]
-        if taken:
-            raise RunError(f"{folder} holds {taken[0]} already: give another folder, --resume or --overwrite")
         record = {
             "format": FORMAT,
             "model": model.to_dict(),
@@ -99,18 +104,35 @@ class RunFolder(Generic[_M, _T]):
             **notes,
         }
         run = cls(folder, record)
-        run.save_record()
+        current().check_same(lambda: record)
+        current().on_first(lambda: run._begin(overwrite))
         return run
+
+    def _begin(self, overwrite: bool) -> None:
+        """Makes the folder and writes the record."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if overwrite:
+            with self._locked():
+                self.clear()
+        known = (RUN, METRICS, *RESULTS, f"{CHECKPOINTS}/update-*")
+        taken = [path.name for pattern in known for path in self.folder.glob(pattern)]
+        if taken:
+            raise RunError(f"{self.folder} holds {taken[0]} already: give another folder, --resume or --overwrite")
+        self._write_record()
 
     @classmethod
     def open(cls: type[_R], folder: Path) -> _R:
         """Returns an existing run. Raises RunError where there is none, or its record is damaged."""
-        if not (folder / RUN).is_file():
-            raise RunError(f"there is no run in {folder}: it has no {RUN}")
-        try:
-            content = (folder / RUN).read_bytes()
-        except OSError as error:
-            raise RunError(f"cannot read {folder / RUN}: {error.strerror}") from error
+
+        def read() -> bytes:
+            if not (folder / RUN).is_file():
+                raise RunError(f"there is no run in {folder}: it has no {RUN}")
+            try:
+                return (folder / RUN).read_bytes()
+            except OSError as error:
+                raise RunError(f"cannot read {folder / RUN}: {error.strerror}") from error
+
+        content = current().bytes_of_first(read)
         with naming(folder / RUN, "damaged or foreign", RunError):
             record = parse_json(content)
             if entry(record, "format", str) != FORMAT:
@@ -181,16 +203,29 @@ class RunFolder(Generic[_M, _T]):
 
     def save_record(self) -> None:
         """Writes `run.json`. Raises OSError where it cannot be written."""
+        current().on_first(self._write_record)
+
+    def _write_record(self) -> None:
         with atomic_write(self.folder / RUN) as path:
             path.write_text(json.dumps(self.record, indent=2) + "\n", encoding="utf-8")
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps other processes from training in this folder, and removes unfinished files of killed processes.
+        """Keeps other trainings from this folder, and removes unfinished files of killed processes.
 
         Raises:
             RunError: another process trains here.
         """
+        with ExitStack() as stack:
+
+            def lock() -> None:
+                stack.enter_context(self._locked())
+
+            current().on_first(lock)
+            yield
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
         with ExitStack() as stack:
             try:
                 stack.enter_context(locked(self.folder / LOCK))
@@ -207,7 +242,7 @@ class RunFolder(Generic[_M, _T]):
             try:
                 yield
             except BaseException:
-                if not any(checkpoints(self.folder / CHECKPOINTS)):
+                if current().first and not any(checkpoints(self.folder / CHECKPOINTS)):
                     self.clear()
                 raise
 
@@ -237,23 +272,45 @@ class RunFolder(Generic[_M, _T]):
         Raises:
             RunError: there are checkpoints, but none is whole.
         """
-        passed, changed = [], ""
-        for path in checkpoints(self.folder / CHECKPOINTS):
-            try:
-                changed = load_checkpoint(trainer, path, self._digest)
-                break
-            except CheckpointError as error:
-                passed.append(str(error))
-        else:
-            if passed:
-                raise RunError(f"no checkpoint in {self.folder / CHECKPOINTS} is whole; the newest: {passed[0]}")
-        damaged = self._truncate_metrics(trainer.index)
-        return [*(f"passed over: {line}" for line in passed), *damaged, *filter(None, [changed])]
+        ranks, folder = current(), self.folder / CHECKPOINTS
+        contents = {STATE: b"", NUMBERS: b""}
+
+        def load() -> list[str]:
+            passed, changed = [], ""
+            for path in checkpoints(folder):
+                try:
+                    found = read_checkpoint(path)
+                    changed = restore_state(trainer, found, path, self._digest)
+                    contents.update(found)
+                    break
+                except CheckpointError as error:
+                    passed.append(str(error))
+            else:
+                if passed:
+                    raise RunError(f"no checkpoint in {folder} is whole; the newest: {passed[0]}")
+            damaged = self._truncate_metrics(trainer.index)
+            return [*(f"passed over: {line}" for line in passed), *damaged, *filter(None, [changed])]
+
+        lines: list[str] = ranks.on_first(load)
+        received = {name: ranks.bytes_of_first(partial(contents.__getitem__, name)) for name in contents}
+        if received[STATE] and not ranks.first:
+            restore_state(trainer, received, folder, self._digest)
+        return lines
 
     def checkpoint(self, trainer: Resumable[Any], keep: int = 2) -> None:
-        """Saves a checkpoint and removes all but the newest `keep`."""
-        save_checkpoint(trainer, self.folder / CHECKPOINTS / f"update-{trainer.index:08d}", self._digest)
-        self.prune(keep)
+        """Saves a checkpoint and removes all but the newest `keep`.
+
+        Raises:
+            RanksError: the states of the processes differ.
+            OSError: it cannot be written.
+        """
+
+        def save() -> None:
+            save_checkpoint(trainer, self.folder / CHECKPOINTS / f"update-{trainer.index:08d}", self._digest)
+            self.prune(keep)
+
+        current().check_same(lambda: {f"state after update {trainer.index}": state_digest(trainer)})
+        current().on_first(save)
 
     def prune(self, keep: int) -> None:
         """Removes all but the newest `keep` checkpoints."""
@@ -270,6 +327,8 @@ class RunFolder(Generic[_M, _T]):
 
     def log(self, **values: Any) -> None:
         """Adds one line to the metrics."""
+        if not current().first:
+            return
         with (self.folder / METRICS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
 

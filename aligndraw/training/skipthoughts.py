@@ -213,11 +213,13 @@ class SkipThoughtsTrainer(Resumable[SkipThoughtsUpdate]):
         seed: of the order of the triples in each epoch.
     """
 
+    SHARED = True
     model: SkipThoughtsModel
 
     def __init__(self, model: SkipThoughtsModel, data: Triples, recipe: SkipThoughtsRecipe, seed: int = 0) -> None:
         super().__init__(model, torch.optim.Adam(model.parameters(), lr=recipe.learning_rate))
         self.data, self.recipe, self.seed = data, recipe, seed
+        self._exchange = self.ranks.exchange(model)
 
     @property
     def updates_per_epoch(self) -> int:
@@ -236,14 +238,17 @@ class SkipThoughtsTrainer(Resumable[SkipThoughtsUpdate]):
         """
         epoch, middles = self.index // self.updates_per_epoch, self._middles(self.index)
         sentences = self.data.sentences
-        loss, words = self.model(*([sentences[i + away] for i in middles] for away in (0, 1, -1)))
+        own = middles[self.ranks.share(range(len(middles)))]
+        loss, words = self.model(*([sentences[i + away] for i in own or middles[:1]] for away in (0, 1, -1)))
+        counts = 1.0 if own else 0.0  # a process without a triple takes part with nothing
         self.optimizer.zero_grad()
-        loss.backward()
+        loss.backward(torch.full_like(loss, counts))
+        total, words = self._exchange.finish(counts * torch.stack([loss.detach(), loss.new_tensor(words)])).unbind()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
-        check_finite([norm], loss, self.index, self.batch_name(self.index))
+        check_finite([norm], total, self.index, self.batch_name(self.index))
         self.optimizer.step()
         self.index += 1
-        return SkipThoughtsUpdate(self.index - 1, epoch, loss.item() / words, norm.item())
+        return SkipThoughtsUpdate(self.index - 1, epoch, (total / words).item(), norm.item())
 
     def _middles(self, index: int) -> list[int]:
         """Returns the middle sentences of the triples of an update."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from aligndraw.training.ranks import current
 
 
 class Update(Protocol):
@@ -33,11 +35,19 @@ class Resumable(ABC, Generic[_U]):
         index: the number of updates done.
         precision: of large products and convolutions, "float32", "tf32" or "bf16".
         updates_in_flight: the number of updates that may run before the metrics of the oldest are read.
+        SHARED: true for a trainer whose updates several processes can share.
+
+    Raises:
+        ValueError: there are several processes, and the trainer is for one.
     """
 
     updates_in_flight = 0
+    SHARED: ClassVar[bool] = False
 
     def __init__(self, model: nn.Module, optimizer: Optimizer, precision: str = "float32") -> None:
+        self.ranks = current()
+        if self.ranks.count > 1 and not self.SHARED:
+            raise ValueError(f"this training runs in one process, got {self.ranks.count}: start it without torchrun")
         self.model, self.optimizer, self.precision = model, optimizer, precision
         self.average: dict[str, Tensor] = {}
         self.auxiliary: nn.Module | None = None

@@ -58,13 +58,15 @@ class Trainer(Resumable[Update]):
         recorder: of CUDA graphs; None records on GPUs with PyTorch's, and on other devices not at all.
 
     Raises:
-        ValueError: words are to be dropped, but there is no word that stands for them.
+        ValueError: words are to be dropped, but there is no word that stands for them; or several processes cannot
+            share the batches.
 
     Attributes:
         graphs: the recorded updates.
         more: names of the metrics that an update measures beside the bound.
     """
 
+    SHARED = True
     model: Model
     more: Sequence[str] = ()
 
@@ -86,6 +88,13 @@ class Trainer(Resumable[Update]):
         self.source, self.config, self.seed = source, config, seed
         if config.ema:
             self.average = {n: p.detach().clone() for n, p in model.named_parameters()}
+        if self.ranks.count > config.batch_size:
+            raise ValueError(
+                f"batch_size must be at least the number of processes, {self.ranks.count}, got {config.batch_size}"
+            )
+        if self.ranks.count > 1 and model.mixes_captions:
+            raise ValueError("the released conventions mix the captions of a batch: train in one process")
+        self._exchange = self.ranks.exchange(model)
         self.graphs = Graphs(model.canvas.device, limit=8, recorder=recorder)  # one per bucket of caption lengths
         self._epoch: tuple[int, Examples] | None = None
         self._on_device = model.canvas.is_cuda or recorder is not None
@@ -208,10 +217,13 @@ class Trainer(Resumable[Update]):
         return Update(index, index // self.updates_per_epoch, kl, nll, norm, rate, dict(zip(self.more, more)))
 
     def _batch(self, index: int) -> tuple[Tensor, ...]:
-        """Returns pictures (or their parts), captions, lengths and noise of an update; its index determines them."""
+        """Returns this process's pictures (or their parts), captions, lengths and noise of an update.
+
+        The index of the update determines those of all processes.
+        """
         config, canvas = self.config, self.model.canvas
         epoch, position = divmod(index, self.updates_per_epoch)
-        rows = slice(position * config.batch_size, (position + 1) * config.batch_size)
+        rows = self.ranks.share(range(position * config.batch_size, (position + 1) * config.batch_size))
         examples = self._examples(epoch)
         pictures: tuple[Tensor, ...]
         if self._resident is not None:
@@ -220,7 +232,8 @@ class Trainer(Resumable[Update]):
             images, captions, lengths = to_tensors(examples, rows)
             pictures = (images,)
         size = (self.model.config.steps, self.model.config.latent_units)
-        noise = draw_noise(len(captions), size, stream(self.seed, index, canvas.device), canvas)
+        noise = draw_noise(config.batch_size, size, stream(self.seed, index, canvas.device), canvas)
+        noise = noise[self.ranks.share(range(config.batch_size))]
         return *pictures, captions if self.ungraphed_reason else pad_captions(captions), lengths, noise
 
     def _graphed_update(self, *inputs: Tensor) -> Tensor:
@@ -252,9 +265,12 @@ class Trainer(Resumable[Update]):
         bound, penalty, more = self._loss_terms(images, captions, lengths, noise)
         kl, nll = bound.kl.mean(), bound.nll.mean()
         self.optimizer.zero_grad()
-        (weight * kl + nll + penalty).backward()
+        loss = weight * kl + nll + penalty
+        share = self.ranks.weight(self.config.batch_size)
+        loss.backward(torch.full_like(loss, share))
+        kl, nll, *more = self._exchange.finish(torch.stack([kl.detach(), nll.detach(), *more]) * share).unbind()
         norm, scales = clip_scales(self.model.parameters(), self.config)
-        return torch.stack([kl.detach(), nll.detach(), norm, *more]), scales
+        return torch.stack([kl, nll, norm, *more]), scales
 
     def _step(
         self,

@@ -18,11 +18,13 @@ PAGES = pages()
 SOURCES = (".py", ".h", ".cpp", ".cu", ".sh", ".toml", ".md", ".cff", ".yml", ".in")
 # Options of other programs.
 FOREIGN = {
-    "--benchmark-disable", "--benchmark-json", "--benchmark-max-time", "--benchmark-skip", "--check", "--dry-run",
-    "--keep-going", "--logdir", "--no-build-isolation", "--no-logo", "--nproc-per-node",
+    "--benchmark-disable", "--benchmark-json", "--benchmark-max-time", "--benchmark-skip", "--check",
+    "--cpus-per-task", "--dry-run", "--gpus-per-node", "--keep-going", "--logdir", "--max-restarts", "--nnodes",
+    "--no-build-isolation", "--no-logo", "--nodes", "--nproc-per-node", "--ntasks-per-node", "--rdzv-backend",
+    "--rdzv-endpoint", "--rdzv-id", "--requeue", "--signal", "--time",
 }  # fmt: skip
 # Names of other libraries, programs and formats, and letters of formulas.
-FOREIGN_NAMES = {"auditwheel", "DeprecationWarning", "TORCH_TARGET_VERSION", "win32"}
+FOREIGN_NAMES = {"auditwheel", "DeprecationWarning", "PyTorchJob", "TORCH_TARGET_VERSION", "win32"}
 # What commands write.
 WRITTEN = {"tables.md"}
 

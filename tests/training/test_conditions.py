@@ -98,7 +98,7 @@ def test_every_kind_of_training_has_them(tmp_path):
     save_checkpoint(resumable, tmp_path / "update-00000000")
     kept = json.loads((tmp_path / "update-00000000" / "state.json").read_text())["conditions"]
     assert set(kept) == {
-        "aligndraw", "torch", "device", "ops", "precision", "threads", "processor", "instructions"
+        "aligndraw", "torch", "device", "ops", "precision", "processes", "threads", "processor", "instructions"
     }  # fmt: skip
     assert load_checkpoint(resumable, tmp_path / "update-00000000") == ""
 

@@ -115,8 +115,8 @@ class SharpenerJob(AdversarialJob):
 
     def prepare(self) -> None:
         if self.setup.reconstructs:
-            count = len(self.setup.examples)
-            with tqdm(total=count, unit=" reconstructions", dynamic_ncols=True, disable=None) as bar:
+            count, hidden = len(self.setup.examples), None if self.trainer.ranks.first else True  # None: off a terminal
+            with tqdm(total=count, unit=" reconstructions", dynamic_ncols=True, disable=hidden) as bar:
                 self.setup.reconstruct(bar.update)
 
     @torch.no_grad()

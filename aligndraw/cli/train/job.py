@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,7 +22,8 @@ from aligndraw.printable import one_line
 from aligndraw.text import CaptionError
 from aligndraw.training.fit import fit
 from aligndraw.training.guards import NotFinite
-from aligndraw.training.run import RunFolder, TrainingSetup
+from aligndraw.training.ranks import RanksError, launched, restarted, started
+from aligndraw.training.run import RUN, RunFolder, TrainingSetup
 from aligndraw.training.state import Resumable
 
 _J = TypeVar("_J", bound="SetupJob")
@@ -72,7 +74,11 @@ class Job(ABC):
 
     def train(self, on_epoch: Callable[[int, Mapping[str, Any]], None], **options: Any) -> str:
         """Trains to the end; the options and the result are those of `fit`."""
-        return fit(self.trainer, self.run, end_epoch=lambda epoch: on_epoch(epoch, self.end_epoch(epoch)), **options)
+
+        def end_epoch(epoch: int) -> None:
+            self.trainer.ranks.on_first(lambda: on_epoch(epoch, self.end_epoch(epoch)))
+
+        return fit(self.trainer, self.run, end_epoch=end_epoch, **options)
 
 
 class SetupJob(Job):
@@ -138,6 +144,8 @@ def add_training(
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--overwrite", action="store_true", help="remove the files of a training in the folder")
     group.add_argument("--resume", action="store_true", help="continue the run in the folder, with its own settings")
+    again = "as --resume where the folder holds a run, else begin; for commands that a scheduler may start again"
+    group.add_argument("--resume-if-begun", action="store_true", help=again)
     every = "updates between checkpoints [%(default)s]"
     parser.add_argument("--checkpoint-every", type=int_at_least(1), default=100, metavar="N", help=every)
     skip = "skip up to N batches whose loss or gradient is not finite; 0 stops at the first one [%(default)s]"
@@ -155,37 +163,51 @@ def _check_kept(arguments: argparse.Namespace) -> None:
     for name in arguments.begins_with:
         given = getattr(arguments, name)
         if given is not None and Path(given).is_dir() and Path(given).resolve() == arguments.out.resolve():
-            option = f"--{name.replace('_', '-')}"
-            raise Failure(f"--out must be another folder than that of {option}, got {arguments.out} for both", status=2)
+            raise Failure(
+                f"--out must be another folder than that of {_option(name)}, got {arguments.out} for both", status=2
+            )
 
 
 def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace, begin: Begin) -> int:
     """Trains to the end of the recipe, or until a signal; returns the exit status."""
     folder: Path = arguments.out
-    if arguments.resume:
-        for name, value in vars(arguments).items():
-            kept = name not in ("epochs", *arguments.moves)
-            if kept and value is not None and parser.get_default(name) is None:  # a setting, which the run keeps
-                option = name.replace("_", "-")
-                raise Failure(f"--resume keeps the settings of the run: leave out --{option}", status=2)
-    elif arguments.seed is None:
-        arguments.seed = 0
-    if not arguments.resume:
-        _check_kept(arguments)
     if arguments.tensorboard:
         check_tensorboard()
-    with ExitStack() as stack, writing(folder):
+    with ExitStack() as stack, failing(RanksError), writing(folder):
+        ranks = stack.enter_context(started(arguments.device))
+        given = {n: v for n, v in vars(arguments).items() if v is not None and parser.get_default(n) is None}
+        again = arguments.resume_if_begun or restarted()
+        if again and ranks.on_first((folder / RUN).is_file):
+            arguments.resume, arguments.overwrite = True, False
+            for name in given:
+                setattr(arguments, name, None)
+        elif arguments.resume:
+            for name in given:
+                if name not in ("epochs", *arguments.moves):  # a setting, which the run keeps
+                    raise Failure(f"--resume keeps the settings of the run: leave out {_option(name)}", status=2)
+        else:
+            arguments.seed = arguments.seed or 0
+            _check_kept(arguments)
         job = stack.enter_context(begin(arguments))
-        for line in job.remarks:
-            tell(one_line(line), error=True)
-        done = f", from update {job.trainer.index} on" if job.trainer.index else ""
-        tell(f"training {job.describe()}{done}; {arguments.device}", flush=True)
+        if again:
+            _check_settings(job.run, given)
+
+        def announce() -> None:
+            for line in job.remarks:
+                tell(one_line(line), error=True)
+            done = f", from update {job.trainer.index} on" if job.trainer.index else ""
+            processes = f", {ranks.count} processes" if ranks.count > 1 else ""
+            tell(f"training {job.describe()}{done}; {arguments.device}{processes}", flush=True)
+
+        ranks.on_first(announce)
         with failing(ValueError):
             job.prepare()
-        watching: list[Progress | Curves] = [Progress(job, stack)]
-        if arguments.tensorboard:
-            watching.append(Curves(folder, job.trainer, stack))
-        stopping = stack.enter_context(stopped_by_signals())
+        watching: list[Progress | Curves] = []
+        if ranks.first:
+            watching.append(Progress(job, stack))
+            if arguments.tensorboard:
+                watching.append(Curves(folder, job.trainer, stack))
+        stopping = stack.enter_context(stopped_by_signals(launched()))
 
         def on_update(update: Any) -> None:
             for watcher in watching:
@@ -207,13 +229,32 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace, begin: 
                 max_skipped=arguments.skip_batches,
                 on_skip=on_skip,
             )
-        if skipped := job.run.skipped():
-            tell(f"skipped {skipped} of {job.trainer.index} batches, whose numbers were not finite", error=True)
-        if ended == "stopped":
-            command = f"aligndraw train {job.NAME} --out {shlex.quote(str(folder))} --resume"
-            updates = f"{job.trainer.index} of {job.trainer.total} updates"
-            tell(f"stopped after {updates}; go on with: {command}", error=True)
-            return 130
-        for line in job.finish(ended):
-            tell(line)
-    return 0
+
+        def conclude() -> None:
+            if skipped := job.run.skipped():
+                tell(f"skipped {skipped} of {job.trainer.index} batches, whose numbers were not finite", error=True)
+            if ended == "stopped":
+                command = f"aligndraw train {job.NAME} --out {shlex.quote(str(folder))} --resume"
+                updates = f"{job.trainer.index} of {job.trainer.total} updates"
+                tell(f"stopped after {updates}; go on with: {command}", error=True)
+                return
+            for line in job.finish(ended):
+                tell(line)
+
+        ranks.on_first(conclude)
+    return 130 if ended == "stopped" else 0
+
+
+def _check_settings(run: RunFolder[Any, Any], given: Mapping[str, Any]) -> None:
+    """Raises Failure where a setting of the command line is not that of the run, which has been resumed or begun."""
+    record = run.record
+    kept = {"seed": record["seed"], "preset": record.get("preset"), **record["model"], **record["training"]}
+    for name in (given.keys() & kept.keys()) - {"sentences"}:  # which may name a path, and the record has it whole
+        value = json.loads(json.dumps(given[name], default=str))
+        if value != kept[name]:
+            text = f"{run.folder} holds a training with {_option(name)} {kept[name]}, got {value}"
+            raise Failure(f"{text}: give the same settings, or another folder", status=2)
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"

@@ -10,13 +10,20 @@ from aligndraw.cli.telling import tell
 
 
 @contextmanager
-def stopped_by_signals() -> Iterator[Callable[[], bool]]:
-    """Yields a function that returns whether Ctrl-C or SIGTERM came; a second signal ends the process at once."""
+def stopped_by_signals(launched: bool = False) -> Iterator[Callable[[], bool]]:
+    """Yields a function that returns whether Ctrl-C or SIGTERM came; a second signal ends the process at once.
+
+    Args:
+        launched: by torchrun, which passes each signal on, so that it comes twice, and ends a process that does not
+            stop: further signals then do nothing.
+    """
     asked = False
 
     def ask(number: int, _: object) -> None:
         nonlocal asked
         asked = True
+        if launched:
+            return
         restore()
         tell("", "stopping after this update; a second signal stops at once, without saving", error=True, flush=True)
 
