@@ -111,9 +111,14 @@ class AdversarialTrainer(Resumable[Update]):
         """Updates the discriminator, then the generator.
 
         Raises:
-            aligndraw.training.guards.NotFinite: a loss, a gradient or a parameter is not finite. Where it is no
-                parameter, the network keeps its parameters.
+            aligndraw.training.guards.NotFinite: a loss, a gradient or a parameter is not finite; the trainer keeps its
+                state.
         """
+        with self.undone():
+            return self.update_networks()
+
+    def update_networks(self) -> Update:
+        """As `update`, but an error in the generator's step leaves the discriminator's."""
         self._drawn.clear()
         config, half = self.config, self.config.batch_size // 2
         epoch = self.index // self.updates_per_epoch
@@ -149,7 +154,7 @@ class AdversarialTrainer(Resumable[Update]):
         )
         shares = means.new_tensor([self.ranks.weight(half)] * len(means))
         shares[1] = self.ranks.weight(2 * half)
-        (total,) = self.ranks.summed([means.detach() * shares])
+        (total,), _ = self.ranks.summed([means.detach() * shares])
         measured = dict(zip(METRICS, total.tolist()))
         self.index += 1
         return Update(self.index - 1, epoch, learning_rate=rate, momentum=momentum, **measured)
@@ -190,9 +195,10 @@ class AdversarialTrainer(Resumable[Update]):
             share: the weight of this process's loss in the batch's.
         """
         parameters = list(network.parameters())
-        gradients = self.ranks.summed(torch.autograd.grad(loss, parameters, torch.full_like(loss, share)))
+        own = torch.autograd.grad(loss, parameters, torch.full_like(loss, share))
+        (loss, *gradients), marks = self.ranks.summed([loss.detach() * share, *own])
         batch = self.batch_name(self.index)
-        check_finite(gradients, loss, self.index, batch)
+        check_finite(gradients, loss, self.index, batch, marks=marks)
         for parameter, gradient in zip(parameters, gradients):
             parameter.grad = gradient
         self.optimizer.step()
@@ -311,9 +317,10 @@ class PyramidTrainer(Resumable["PyramidUpdate"]):
     def update(self) -> PyramidUpdate:
         """Updates each level once; errors are those of `AdversarialTrainer.update`."""
         done = {}
-        for name, level in self.levels.items():
-            level.index = self.index
-            done[name] = level.update()
+        with self.undone():
+            for name, level in self.levels.items():
+                level.index = self.index
+                done[name] = level.update_networks()
         self.index += 1
         return PyramidUpdate(done)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -14,9 +14,9 @@ from aligndraw.lapgan.config import SharpenerConfig
 from aligndraw.lapgan.discriminator import ResidualDiscriminator
 from aligndraw.model import Bound, RefinedDRAW
 from aligndraw.noise import stream
-from aligndraw.training.guards import check_finite
+from aligndraw.training.guards import check_finite, kept
 from aligndraw.training.precision import autocast_to
-from aligndraw.training.trainer import Trainer
+from aligndraw.training.trainer import Trainer, Update
 
 
 class EndToEndTrainer(Trainer):
@@ -51,6 +51,11 @@ class EndToEndTrainer(Trainer):
         """As `Trainer.ungraphed_reason`."""
         return "a discriminator is trained too" if self.auxiliary is not None else super().ungraphed_reason
 
+    def launch(self) -> Callable[[], Update]:
+        """As `Trainer.launch`; an error in the model's gradient undoes the step of the discriminator too."""
+        with kept(() if self.auxiliary is None else self.auxiliary.parameters()):
+            return super().launch()
+
     def _loss_terms(
         self, images: Tensor, captions: Tensor, lengths: Tensor, noise: Tensor
     ) -> tuple[Bound, Tensor | float, Sequence[Tensor]]:
@@ -84,10 +89,11 @@ class EndToEndTrainer(Trainer):
         targets = (torch.arange(len(logits), device=logits.device) < len(real)).to(logits)
         loss = binary_cross_entropy_with_logits(logits, targets)
         parameters = list(self.auxiliary.parameters())
-        share = torch.full_like(loss, self.ranks.weight(self.config.batch_size))
-        gradients = self.ranks.summed(torch.autograd.grad(loss, parameters, share))
+        share = self.ranks.weight(self.config.batch_size)
+        own = torch.autograd.grad(loss, parameters, torch.full_like(loss, share))
+        (total, *gradients), marks = self.ranks.summed([loss.detach() * share, *own])
         what, option = "gradient of the discriminator", "discriminator_rate"
-        check_finite(gradients, loss, self.index, self.batch_name(self.index), what, option)
+        check_finite(gradients, total, self.index, self.batch_name(self.index), what, option, marks)
         with torch.no_grad():
             for parameter, gradient in zip(parameters, gradients):
                 parameter.sub_(self.config.discriminator_rate * gradient)

@@ -20,9 +20,13 @@ BUCKET_BYTES = 2**20  # at least this many bytes of a model's parts are summed t
 class GradientExchange:
     """The exchange of a single process, which has all rows: nothing is exchanged."""
 
-    def finish(self, metrics: Tensor) -> Tensor:
-        """Waits until every `.grad` is the sum over all processes; returns the sum of their metrics."""
-        return metrics
+    def finish(self, metrics: Tensor) -> tuple[Tensor, Tensor]:
+        """Waits until every `.grad` is the sum over all processes.
+
+        Returns:
+            the sum of their metrics; marks of the processes, those of `aligndraw.training.guards.NotFinite`.
+        """
+        return metrics, metrics.new_empty(0)
 
 
 class GroupExchange(GradientExchange):
@@ -33,31 +37,37 @@ class GroupExchange(GradientExchange):
 
     Args:
         model: whose parameters have the gradients.
+        rank, count: of this process, and of all.
         waiting: a context that names errors of the exchange.
     """
 
-    def __init__(self, model: nn.Module, waiting: Callable[[], AbstractContextManager[None]]) -> None:
-        self._waiting = waiting
+    def __init__(
+        self, model: nn.Module, rank: int, count: int, waiting: Callable[[], AbstractContextManager[None]]
+    ) -> None:
+        self._rank, self._count, self._waiting = rank, count, waiting
         self._buckets = buckets(model)
         self._bucket_of = {p: i for i, bucket in enumerate(self._buckets) for p in bucket}
         self._missing = [len(bucket) for bucket in self._buckets]
         self._launched: list[tuple[list[Tensor], Tensor, Any]] = []  # parameters, their sum, its handle
+        self._own: list[Tensor] = []  # norms of what this process gives
         self._next = 0
         for parameter in self._bucket_of:
             parameter.register_post_accumulate_grad_hook(self._on_gradient)
 
-    def finish(self, metrics: Tensor) -> Tensor:
-        metrics = metrics.clone()
+    def finish(self, metrics: Tensor) -> tuple[Tensor, Tensor]:
         with self._waiting():
             while self._next < len(self._buckets):  # those with parameters that have no gradient
                 self._launch()
-            dist.all_reduce(metrics)
+            own = mark([*self._own, metrics], self._rank, self._count)
+            sums = torch.cat([metrics, own.to(metrics)])
+            dist.all_reduce(sums)
             for parameters, total, handle in self._launched:
                 handle.wait()
                 _set_gradients(parameters, total)
         self._launched.clear()
+        self._own.clear()
         self._next, self._missing = 0, [len(bucket) for bucket in self._buckets]
-        return metrics
+        return sums[: len(metrics)], sums[len(metrics) :]
 
     def _on_gradient(self, parameter: Tensor) -> None:
         self._missing[self._bucket_of[parameter]] -= 1
@@ -74,7 +84,15 @@ class GroupExchange(GradientExchange):
         for part in [dense, *parts] if dense else parts:
             grads = [p.grad for p in part if p.grad is not None]
             total = grads[0].coalesce() if grads[0].is_sparse else torch.cat([g.flatten() for g in grads])
+            self._own.append(torch.linalg.vector_norm(total.values() if total.is_sparse else total))
             self._launched.append((part, total, dist.all_reduce(total, async_op=True)))
+
+
+def mark(numbers: Sequence[Tensor], rank: int, count: int) -> Tensor:
+    """Returns [count] numbers for a sum over all processes: 1 at `rank` where a number is not finite, else 0."""
+    marks = torch.zeros(count, device=numbers[0].device)
+    marks[rank] = ~torch.cat([n.flatten() for n in numbers]).isfinite().all()
+    return marks
 
 
 def buckets(model: nn.Module) -> list[list[Tensor]]:

@@ -22,7 +22,7 @@ from aligndraw.data.labelled import open_labelled
 from aligndraw.evaluation.features import FeatureNetwork, FeaturesConfig
 from aligndraw.evaluation.fidelity import Share
 from aligndraw.settings import Config, setting
-from aligndraw.training.guards import buffers_kept, check_finite
+from aligndraw.training.guards import check_finite, kept
 from aligndraw.training.run import RunFolder, TrainingSetup
 from aligndraw.training.state import Resumable
 
@@ -130,7 +130,7 @@ class FeaturesTrainer(Resumable[FeaturesUpdate]):
             aligndraw.training.guards.NotFinite: a loss, a gradient or a parameter is not finite. Where it is no
                 parameter, the network keeps its parameters and statistics.
         """
-        with buffers_kept(self.model):
+        with kept(self.model.buffers()):
             return self._update()
 
     def batch_name(self, index: int) -> str:

@@ -122,12 +122,12 @@ def fit(
 def _check_parameters(trainer: Resumable[Any], run: RunFolder[Any, Any] | None) -> None:
     """Raises FloatingPointError where a step has left a parameter that is not finite: no checkpoint keeps it."""
     beside = () if trainer.auxiliary is None else trainer.auxiliary.parameters()
-    if not all_finite([*trainer.model.parameters(), *beside]):
+    if trainer.ranks.any(not all_finite([*trainer.model.parameters(), *beside])):
         raise FloatingPointError(
             f"a parameter is not finite after update {trainer.index}: lower learning_rate; {_last_checkpoint(run)}"
         )
 
 
 def _last_checkpoint(run: RunFolder[Any, Any] | None) -> str:
-    found = None if run is None else run.latest_checkpoint()
+    found = None if run is None else run.last_checkpoint
     return "no checkpoint was saved" if found is None else f"the last good checkpoint is {found}"

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from aligndraw.training.exchange import GradientExchange, GroupExchange, split
+from aligndraw.training.exchange import GradientExchange, GroupExchange, mark, split
 
 STEP_TIMEOUT = timedelta(minutes=10)  # for another process's share of an update
 FIRST_TIMEOUT = timedelta(hours=2)  # for the first process's work alone, such as sheets and checkpoints
@@ -68,9 +68,9 @@ class Ranks:
         """
         return nullcontext()
 
-    def summed(self, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Returns the sums of tensors over all processes."""
-        return tensors
+    def summed(self, tensors: Sequence[Tensor]) -> tuple[Sequence[Tensor], Tensor]:
+        """Returns the sums of tensors over all processes, and marks as of `GradientExchange.finish`."""
+        return tensors, tensors[0].new_empty(0)
 
     def exchange(self, model: nn.Module) -> GradientExchange:
         """Returns the exchange of the gradients of a model."""
@@ -180,14 +180,16 @@ class _Group(Ranks):
         own = self.rows(count)
         return _WholeDropout([batch * count + row for batch in range(times) for row in own], times * count)
 
-    def summed(self, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
-        total = torch.cat([tensor.flatten() for tensor in tensors])
+    def summed(self, tensors: Sequence[Tensor]) -> tuple[Sequence[Tensor], Tensor]:
+        marks = mark(torch._foreach_norm(list(tensors)), self.rank, self.count)
+        total = torch.cat([*(tensor.flatten() for tensor in tensors), marks.to(tensors[0])])
         with self.waiting():
             dist.all_reduce(total)
-        return split(total, tensors)
+        *sums, marks = split(total, [*tensors, marks])
+        return sums, marks
 
     def exchange(self, model: nn.Module) -> GradientExchange:
-        return GroupExchange(model, self.waiting)
+        return GroupExchange(model, self.rank, self.count, self.waiting)
 
     def joined(self, rows: Tensor, count: int) -> Tensor:
         whole = rows.new_zeros((count, *rows.shape[1:]), device="cpu")

@@ -13,7 +13,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from aligndraw.evaluation.reader import Reader
 from aligndraw.training.fit import fit
-from aligndraw.training.guards import buffers_kept, check_finite
+from aligndraw.training.guards import check_finite, kept
 from aligndraw.training.state import Resumable
 
 _R = TypeVar("_R", bound=Reader)
@@ -62,7 +62,7 @@ class ReaderTrainer(Resumable[ReaderUpdate]):
         Raises:
             aligndraw.training.guards.NotFinite: the loss or the gradient is not finite; the reader stays as it is.
         """
-        with buffers_kept(self.model):
+        with kept(self.model.buffers()):
             loss = self.loss_of(self.index)
             self.optimizer.zero_grad()
             loss.backward()

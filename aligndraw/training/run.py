@@ -74,6 +74,7 @@ class RunFolder(Generic[_M, _T]):
         MODEL, TRAINING: the classes of the configurations of the model and of its training.
         folder: the run folder.
         record: the contents of `run.json`: "model", "training", "seed" and the caller's notes.
+        last_checkpoint: the last one saved, or the one restored; None before. All processes of a training know it.
     """
 
     MODEL: type[_M]
@@ -81,6 +82,7 @@ class RunFolder(Generic[_M, _T]):
 
     def __init__(self, folder: Path, record: dict[str, Any]) -> None:
         self.folder, self.record = folder, record
+        self.last_checkpoint: Path | None = None
 
     @classmethod
     def create(
@@ -293,8 +295,10 @@ class RunFolder(Generic[_M, _T]):
 
         lines: list[str] = ranks.on_first(load)
         received = {name: ranks.bytes_of_first(partial(contents.__getitem__, name)) for name in contents}
-        if received[STATE] and not ranks.first:
-            restore_state(trainer, received, folder, self._digest)
+        if received[STATE]:
+            if not ranks.first:
+                restore_state(trainer, received, folder, self._digest)
+            self.last_checkpoint = folder / _checkpoint_name(trainer)
         return lines
 
     def checkpoint(self, trainer: Resumable[Any], keep: int = 2) -> None:
@@ -304,22 +308,20 @@ class RunFolder(Generic[_M, _T]):
             RanksError: the states of the processes differ.
             OSError: it cannot be written.
         """
+        path = self.folder / CHECKPOINTS / _checkpoint_name(trainer)
 
         def save() -> None:
-            save_checkpoint(trainer, self.folder / CHECKPOINTS / f"update-{trainer.index:08d}", self._digest)
+            save_checkpoint(trainer, path, self._digest)
             self.prune(keep)
 
         current().check_same(lambda: {f"state after update {trainer.index}": state_digest(trainer)})
         current().on_first(save)
+        self.last_checkpoint = path
 
     def prune(self, keep: int) -> None:
         """Removes all but the newest `keep` checkpoints."""
         for old in list(checkpoints(self.folder / CHECKPOINTS))[keep:]:
             discard(old)
-
-    def latest_checkpoint(self) -> Path | None:
-        """Returns the newest checkpoint, or None."""
-        return next(checkpoints(self.folder / CHECKPOINTS), None)
 
     def skipped(self) -> int:
         """Returns the number of updates that the metrics call skipped."""
@@ -371,6 +373,10 @@ class RunFolder(Generic[_M, _T]):
 def _check_seed(record: dict[str, Any]) -> None:
     if not 0 <= entry(record, "seed", int) < 2**63:
         raise ValueError("'seed' must be a whole number of at least 0, below 2^63")
+
+
+def _checkpoint_name(trainer: Resumable[Any]) -> str:
+    return f"update-{trainer.index:08d}"
 
 
 class TrainingSetup(ABC):

@@ -243,9 +243,10 @@ class SkipThoughtsTrainer(Resumable[SkipThoughtsUpdate]):
         counts = 1.0 if own else 0.0  # a process without a triple takes part with nothing
         self.optimizer.zero_grad()
         loss.backward(torch.full_like(loss, counts))
-        total, words = self._exchange.finish(counts * torch.stack([loss.detach(), loss.new_tensor(words)])).unbind()
+        sums, marks = self._exchange.finish(counts * torch.stack([loss.detach(), loss.new_tensor(words)]))
+        total, words = sums.unbind()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
-        check_finite([norm], total, self.index, self.batch_name(self.index))
+        check_finite([norm], total, self.index, self.batch_name(self.index), marks=marks)
         self.optimizer.step()
         self.index += 1
         return SkipThoughtsUpdate(self.index - 1, epoch, (total / words).item(), norm.item())

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from aligndraw.training.guards import NotFinite
 from aligndraw.training.ranks import current
 
 
@@ -67,7 +70,8 @@ class Resumable(ABC, Generic[_U]):
         """Runs one update.
 
         Raises:
-            aligndraw.training.guards.NotFinite: a loss, a gradient or a parameter is not finite.
+            aligndraw.training.guards.NotFinite: a loss, a gradient or a parameter is not finite. Where it is no
+                parameter, the trainer keeps its state.
         """
 
     def batch_name(self, index: int) -> str:
@@ -79,6 +83,16 @@ class Resumable(ABC, Generic[_U]):
         """Starts one update; returns a function that waits for it. Errors are those of `update`."""
         update = self.update()
         return lambda: update
+
+    @contextmanager
+    def undone(self) -> Iterator[None]:
+        """Restores the state of before where the block raises NotFinite, for an update of several steps."""
+        before = deepcopy(self.state_dict())
+        try:
+            yield
+        except NotFinite:
+            self.load_state_dict(before)
+            raise
 
     def state_dict(self) -> dict[str, Any]:
         """Returns parameters, their average, the auxiliary network, optimizer state and the number of updates done."""

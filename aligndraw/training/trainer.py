@@ -208,12 +208,13 @@ class Trainer(Resumable[Update]):
 
         Where a figure is not finite, restores the state before it and raises.
         """
-        kl, nll, norm, *more = metrics
+        kl, nll, norm, *rest = metrics
+        more, marks = rest[: len(self.more)], rest[len(self.more) :]
         if not np.isfinite(metrics).all():
             self.index, self._next_batch = index, None
             self._skipped.zero_()
             what = "gradient" if np.isfinite([kl, nll, *more]).all() else "loss"
-            raise NotFinite(what, index, self.batch_name(index), f"KL {kl:g}, NLL {nll:g} nats")
+            raise NotFinite(what, index, self.batch_name(index), f"KL {kl:g}, NLL {nll:g} nats", marks=marks)
         return Update(index, index // self.updates_per_epoch, kl, nll, norm, rate, dict(zip(self.more, more)))
 
     def _batch(self, index: int) -> tuple[Tensor, ...]:
@@ -253,8 +254,8 @@ class Trainer(Resumable[Update]):
         """Computes the gradient into `.grad`.
 
         Returns:
-            KL, NLL, the norm of the gradient and the metrics `more`, [3 + len(more)]; the clipping factor of each
-            parameter.
+            KL, NLL, the norm of the gradient, the metrics `more` and the marks of `NotFinite`, in one tensor; the
+            clipping factor of each parameter.
         """
         *pictures, captions, lengths, noise = tensors
         if self._resident is not None:
@@ -268,9 +269,9 @@ class Trainer(Resumable[Update]):
         loss = weight * kl + nll + penalty
         share = self.ranks.weight(self.config.batch_size)
         loss.backward(torch.full_like(loss, share))
-        kl, nll, *more = self._exchange.finish(torch.stack([kl.detach(), nll.detach(), *more]) * share).unbind()
+        metrics, marks = self._exchange.finish(torch.stack([kl.detach(), nll.detach(), *more]) * share)
         norm, scales = clip_scales(self.model.parameters(), self.config)
-        return torch.stack([kl, nll, norm, *more]), scales
+        return torch.cat([metrics[:2], norm[None], metrics[2:], marks]), scales
 
     def _step(
         self,

@@ -104,21 +104,30 @@ CASES = {**{name: case[-1] for name, case in DRAWING.items()}, **dict.fromkeys(O
 CASES["skipthoughts"] = torch.float64
 
 
+def made(name):
+    """Returns a fresh trainer of a case, always the same."""
+    torch.manual_seed(0)
+    return OTHERS[name]() if name in OTHERS else drawing(name)
+
+
+def state_of(trainer):
+    """Returns the tensors of a trainer's state, by kind and name."""
+    state, names = trainer.state_dict(), [name for name, _ in trainer.model.named_parameters()]
+    found = {f"{kind}/{n}": t.clone() for kind in ("model", "average", "auxiliary") for n, t in state[kind].items()}
+    for i, values in state["optimizer"]["state"].items():
+        found |= {f"optimizer/{names[i]}/{key}": t.clone() for key, t in values.items() if torch.is_tensor(t)}
+    return found
+
+
 def result_of(name):
     """Returns the state after some updates and the metrics, by name; of drawing models also the first gradient."""
-    torch.manual_seed(0)
-    trainer, found = OTHERS[name]() if name in OTHERS else drawing(name), {}
-    parameters = dict(trainer.model.named_parameters())
+    trainer, found = made(name), {}
     if isinstance(trainer, Trainer):
         trainer._gradient(*trainer._batch(0), weight=0.5)
-        found |= {f"gradient/{n}": p.grad.to_dense().clone() for n, p in parameters.items()}
+        found |= {f"gradient/{n}": p.grad.to_dense().clone() for n, p in trainer.model.named_parameters()}
     metrics = [trainer.update().numbers() for _ in range(UPDATES)]
-    state, names = trainer.state_dict(), list(parameters)
-    found |= {f"{kind}/{n}": t.clone() for kind in ("model", "average", "auxiliary") for n, t in state[kind].items()}
-    for i, values in state["optimizer"]["state"].items():
-        found |= {f"optimizer/{names[i]}/{key}": t for key, t in values.items() if torch.is_tensor(t)}
     found["metrics"] = torch.tensor([list(numbers.values()) for numbers in metrics], dtype=torch.float64)
-    return found
+    return found | state_of(trainer)
 
 
 def save_results(folder):

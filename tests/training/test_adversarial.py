@@ -189,7 +189,7 @@ def test_momentum_dampens_as_much(make, monkeypatch):
     seen = []
     monkeypatch.setattr(
         "aligndraw.training.adversarial.check_finite",
-        lambda tensors, *_: seen.append([t.clone() for t in tensors]),
+        lambda tensors, *_, **__: seen.append([t.clone() for t in tensors]),
     )
     parameters = list(trainer.discriminator.parameters())
     trainer.update()

@@ -195,6 +195,35 @@ def test_a_skipped_batch_changes_nothing(training, tmp_path):
     torch.testing.assert_close(state_of(trainer), state_of(wanted), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("index", [0, 1])
+@pytest.mark.parametrize(
+    "training, last",
+    [
+        (end_to_end, lambda trainer: trainer.model),
+        (sharpener, lambda trainer: trainer.generator),
+        (lapgan, lambda trainer: trainer.levels["residual"].generator),
+    ],
+    ids=["end_to_end", "sharpener", "lapgan"],
+)
+def test_a_fault_in_the_last_of_several_networks_changes_none(training, last, index):
+    """The others have taken their steps by then, and the optimizer has a state of its first steps."""
+    trainer = made(training)
+    while trainer.index < index:
+        trainer.update()
+    before = state_of(trainer)
+    spoil = list(last(trainer).parameters())[-1].register_hook(lambda gradient: gradient * float("inf"))
+    with pytest.raises(NotFinite, match=f"the gradient of update {index + 1} is not"):
+        trainer.update()
+    assert trainer.index == index
+    torch.testing.assert_close(state_of(trainer), before, rtol=0, atol=0)
+    spoil.remove()
+    trainer.update()
+    wanted = made(training)
+    while wanted.index < trainer.index:
+        wanted.update()
+    torch.testing.assert_close(state_of(trainer), state_of(wanted), rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("training", [drawing, graphed, lapgan], ids=lambda training: training.__name__)
 def test_one_more_than_may_be_skipped_stops_it_also_after_resuming(training, tmp_path):
     run, trainer = RunFolder(tmp_path, {}), made(training, {1})

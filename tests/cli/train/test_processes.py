@@ -12,6 +12,7 @@ import pytest
 import torch
 from processes import command, run_together, started_processes
 from safetensors.torch import load_file
+from spoiled_trainings import spoiled_command
 
 SIZES = "--steps 2 --encoder-units 6 --decoder-units 5 --latent-units 3 --language-units 4 --align-units 4"
 RECIPE = "--preset paper --epoch-size 12 --batch-size 4 --validation-size 3 --init fan_in"
@@ -98,6 +99,30 @@ def test_a_refusal_is_one_line(tmp_path, words, complaint):
     printed = "".join(out + err for _, out, err in ended)
     assert printed.startswith("aligndraw: error: ") and printed.count("\n") == 1 and complaint in printed, printed
     assert not places["out"].exists() and [p.name for p in places["taken"].iterdir()] == ["run.json"]
+
+
+SPOILED = "the loss of update 2 is not finite (KL nan, NLL nan nats) on examples 5 to 8 of epoch 1, in process 1"
+
+
+def test_a_number_that_is_not_finite_ends_all_with_one_line(tmp_path):
+    run = tmp_path / "run"
+    words = (*TRAIN, "--epochs", 1, "--checkpoint-every", 1, "--out", run)
+    ended = run_together(2, spoiled_command, *words, folder=tmp_path / "printed")
+    assert [status for status, _, _ in ended] == [1, 1]
+    err = "".join(err for _, _, err in ended)
+    place = run / "checkpoints" / "update-00000001"
+    assert err == f"aligndraw: error: {SPOILED}: lower learning_rate; the last good checkpoint is {place}\n"
+    assert state(run)[0] == place.name
+
+
+def test_a_skipped_batch_is_told_once(tmp_path):
+    run = tmp_path / "run"
+    words = (*TRAIN, "--epochs", 1, "--skip-batches", 1, "--out", run)
+    _, err = ends(*run_together(2, spoiled_command, *words, folder=tmp_path / "printed"))
+    told = "skipped 1 of 3 batches, whose numbers were not finite"
+    assert err == f"skipped: {SPOILED}: lower learning_rate\n{told}\n"
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").open()]
+    assert [line["update"] for line in lines] == [1, 2, 3, 3] and lines[1] == {"update": 2, "skipped": 1}
 
 
 def wait_for(path, timeout=120):
