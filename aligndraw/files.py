@@ -373,11 +373,6 @@ def write_array(path: Path, shape: tuple[int, ...], dtype: DTypeLike, blocks: It
     return digest.hexdigest()
 
 
-def save_array(path: Path, array: NDArray[Any]) -> str:
-    """Writes one array with `write_array`; returns the SHA-256 of the file."""
-    return write_array(path, array.shape, array.dtype, [array])
-
-
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """Writes a .safetensors file with a checksum among its metadata.
 

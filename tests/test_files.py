@@ -26,7 +26,6 @@ from aligndraw.files import (
     locked,
     read_text,
     reading,
-    save_array,
     save_tensors,
     scratch,
     sweep,
@@ -87,7 +86,7 @@ def test_blocks(tmp_path):
 
 @pytest.mark.parametrize("array", [ARRAY.transpose(2, 0, 1), ARRAY[:0], np.array([True, False]), np.int64([1, 2])])
 def test_one_array(tmp_path, array):
-    save_array(tmp_path / "a.npy", array)
+    write_array(tmp_path / "a.npy", array.shape, array.dtype, [array])
     loaded = load_array(tmp_path / "a.npy")
     assert loaded.dtype == array.dtype and np.array_equal(loaded, array)
 
@@ -101,7 +100,7 @@ def test_a_full_disk():
 
 def test_objects_are_not_written(tmp_path):
     with pytest.raises(ValueError, match="Python objects cannot be written without pickle"):
-        save_array(tmp_path / "a.npy", np.array([{}]))
+        write_array(tmp_path / "a.npy", (1,), object, [np.array([{}])])
     assert not list(tmp_path.iterdir())
 
 
@@ -115,7 +114,7 @@ def test_a_disk_that_is_full_near_the_end(tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (300, limits[1]))
     try:
         with pytest.raises(OSError, match="too large"):
-            save_array(tmp_path / "a.npy", ARRAY)
+            write_array(tmp_path / "a.npy", ARRAY.shape, ARRAY.dtype, [ARRAY])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, ignored)

@@ -2,13 +2,14 @@
 
 manifest.json              origin; images and captions of each split; size and SHA-256 of each file
 tokenizer.json             the vocabulary (aligndraw.text.tokenizer_json)
-train-images.npy           uint8 [n, C, H, W], memory-mapped
+train-images.npy           uint8 [n, C, H, W]
 train-captions.txt         UTF-8, one caption per line, as it was written
 train-words.npy            int32, the concatenated word ids of all captions
 train-lengths.npy          int32 [k], words of each caption
 train-image-index.npy      int64 [k], the image of each caption
 
-and the same five files for the other splits, usually validation and test. `CaptionedImages.open` reads a folder,
+and the same five files for the other splits, usually validation and test. All arrays are memory-mapped, and the text is
+read where a caption is asked for. `CaptionedImages.open` reads a folder,
 `CaptionedWriter` (aligndraw.data.captioned_writer) writes it.
 """
 
@@ -17,8 +18,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aligndraw.arguments import check_int, check_path, check_seed
-from aligndraw.data.ragged import pad_rows, ranges
+from aligndraw.data.mapped import MappedCaptions, release
+from aligndraw.data.ragged import pad_rows
 from aligndraw.files import load_array, reading
 from aligndraw.json_files import FileError, entry, naming, parse_json
-from aligndraw.text import MAX_WORDS, Vocabulary, read_tokenizer
+from aligndraw.text import MAX_WORDS, UNKNOWN, Vocabulary, read_tokenizer
 
 FORMAT = "aligndraw captioned images 1"
 MANIFEST, TOKENIZER = "manifest.json", "tokenizer.json"
@@ -41,60 +43,64 @@ IMAGES, CAPTIONS, WORDS, LENGTHS, INDEX = (
     "lengths.npy",
     "image-index.npy",
 )
+_BLOCK = 4096  # captions that are read together
+_FEW = 50  # an epoch of fewer than one in so many examples is drawn without a permutation of all
 
 
 class DataError(FileError):
     """A data set is damaged, foreign or unusable; the message is one line and names the file."""
 
 
-class _Text:
-    """The lines of a file, read at the first access."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    @cached_property
-    def lines(self) -> list[str]:
-        with reading(self.path, "damaged"):
-            return self.path.read_text(encoding="utf-8").split("\n")[:-1]
-
-
 @dataclass(frozen=True, eq=False)
 class CaptionedSplit:
     """Examples of one split, each a caption with its image. An image has as many examples as captions.
 
+    Images and captions stay in their files: memory does not depend on their number.
+
     Attributes:
         images: uint8 [n, C, H, W], memory-mapped.
-        image_index: int64 [k], the image of each example.
-        lengths: int64 [k], words of its caption.
+        image_index: int64 [k], the image of each example; memory-mapped, but for selected examples.
         vocabulary: of the word ids.
     """
 
     images: NDArray[np.uint8]
     image_index: NDArray[np.int64]
-    lengths: NDArray[np.int64]
     vocabulary: Vocabulary
-    _words: NDArray[np.int32]  # of all captions
-    _first: NDArray[np.int64]  # [k], where a caption's words begin
-    _line: NDArray[np.int64]  # [k], and on which line of the text it stands
-    _text: _Text
+    _stored: MappedCaptions
+    _is_reworded: bool = False  # whether the vocabulary is another than that of the stored word ids
+    _numbers: NDArray[np.int64] | None = None  # [k], the caption of each selected example; None for all
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return len(self.image_index)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Words of each caption, int64 [k]."""
+        blocks = (self.texts(slice(start, start + _BLOCK))[1] for start in range(0, len(self), _BLOCK))
+        return np.concatenate(list(blocks))
 
     def batch(self, index: slice | NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
         """Returns images uint8 [B, C, H, W], word ids int64 [B, N] padded with 0, and lengths int64 [B]."""
-        return np.asarray(self.images[self.image_index[index]]), *self.texts(index)
+        return self.pictures(index), *self.texts(index)
+
+    def pictures(self, index: slice | NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Returns images uint8 [B, C, H, W]."""
+        pictures = np.array(self.images[self.image_index[index]])
+        release(self.images, self.image_index)
+        return pictures
 
     def texts(self, index: slice | NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Returns word ids int64 [B, N] padded with 0, and lengths int64 [B]."""
-        lengths = self.lengths[index]
-        words = self._words[ranges(self._first[index], lengths)]
-        return pad_rows(words.astype(np.int64), lengths), lengths
+        numbers = self._captions(index)
+        if not self._is_reworded:
+            return self._stored.ids(numbers)
+        ids = [self.vocabulary.encode(caption) for caption in self._stored.texts(numbers)]
+        lengths = np.array([len(caption) for caption in ids], np.int64)
+        return pad_rows(np.array([i for caption in ids for i in caption], np.int64), lengths), lengths
 
     def parts(self, index: slice | NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
         """As `Resident.parts`: indices of images, int64 [B]."""
-        return (self.image_index[index],)
+        return (np.array(self.image_index[index]),)
 
     @staticmethod
     def compose(images: Tensor, *parts: Tensor) -> Tensor:
@@ -103,37 +109,57 @@ class CaptionedSplit:
 
     def captions(self, index: slice | NDArray[np.int64] = slice(None)) -> list[str]:
         """Returns the captions as they were written."""
-        return [self._text.lines[i] for i in self._line[index].tolist()]
+        return self._stored.texts(self._captions(index))
 
-    def all_captions(self) -> list[str]:
-        """Returns `captions()`, which are all captions of every epoch."""
-        return self.captions()
+    def all_captions(self) -> Sequence[str]:
+        """Returns all captions of every epoch, read from their file when they are asked for."""
+        return self._stored if self._numbers is None else self.captions()
 
     def select(self, index: slice | NDArray[np.int64]) -> CaptionedSplit:
         """Returns examples by position, in the given order; the images stay the same."""
-        fields = ("image_index", "lengths", "_first", "_line")
-        return dataclasses.replace(self, **{name: getattr(self, name)[index] for name in fields})
+        images = np.array(self.image_index[index])
+        release(self.image_index)
+        return dataclasses.replace(self, image_index=images, _numbers=self._captions(index))
 
     def reworded(self, vocabulary: Vocabulary) -> CaptionedSplit:
-        """Returns the same examples with the word ids of another vocabulary.
+        """Returns the same examples with the word ids of another vocabulary, found batch by batch.
 
         Raises:
             CaptionError: a caption has words that the vocabulary lacks, and it has no `[UNK]`; or too many.
         """
-        ids = [vocabulary.encode(caption) for caption in self.captions()]
-        lengths = np.array([len(caption) for caption in ids], np.int64)
-        words = np.array([i for caption in ids for i in caption], np.int32)
-        first = np.cumsum(lengths) - lengths
-        return dataclasses.replace(self, vocabulary=vocabulary, lengths=lengths, _words=words, _first=first)
+        if UNKNOWN not in vocabulary.words:
+            for start in range(0, len(self), _BLOCK):
+                for caption in self.captions(slice(start, start + _BLOCK)):
+                    vocabulary.encode(caption)
+        return dataclasses.replace(self, vocabulary=vocabulary, _is_reworded=True)
 
     def epoch(self, seed: int, epoch: int = 0, size: int = 10_000) -> CaptionedSplit:
         """Returns `size` examples, fully determined by (seed, epoch). None repeats before all others have come."""
         check_seed(seed)
         check_int("epoch", epoch, 0)
         check_int("size", size, 1)
-        rng = np.random.default_rng([seed, epoch])
-        passes = [rng.permutation(len(self)) for _ in range(-(-size // len(self)))]
-        return self.select(np.concatenate(passes)[:size])
+        return self.select(drawn_rows(np.random.default_rng([seed, epoch]), len(self), size))
+
+    def _captions(self, index: slice | NDArray[np.int64]) -> NDArray[np.int64]:
+        """Returns the numbers of the captions of examples."""
+        if self._numbers is not None:
+            return self._numbers[index]
+        if isinstance(index, slice):
+            return np.arange(*index.indices(len(self)))
+        numbers = np.asarray(index, np.int64)
+        if not ((numbers >= -len(self)) & (numbers < len(self))).all():
+            raise IndexError(f"examples must be in 0…{len(self) - 1}")
+        return numbers % len(self)
+
+
+def drawn_rows(rng: np.random.Generator, count: int, size: int) -> NDArray[np.int64]:
+    """Returns `size` of `count` rows at random, int64 [size]; none repeats before all others have come.
+
+    Of very many rows it draws few, so that memory depends on `size` alone.
+    """
+    if count > _FEW * size:
+        return rng.choice(count, size, replace=False)
+    return np.concatenate([rng.permutation(count) for _ in range(-(-size // count))])[:size]
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,33 +253,33 @@ class CaptionedImages:
         for part in (IMAGES, CAPTIONS, WORDS, LENGTHS, INDEX):
             _check(self.folder / f"{name}-{part}", self._files[f"{name}-{part}"]["sha256"])
         images, captions = self.sizes[name]["images"], self.sizes[name]["captions"]
-        pixels = self._array(name, IMAGES, "uint8", (images, *self.image_shape), memory=False)
+        pixels = self._array(name, IMAGES, "uint8", (images, *self.image_shape))
         words = self._array(name, WORDS, "int32", (None,))
-        lengths = self._array(name, LENGTHS, "int32", (captions,)).astype(np.int64)
+        lengths = self._array(name, LENGTHS, "int32", (captions,))
         index = self._array(name, INDEX, "int64", (captions,))
-        ends, known = np.cumsum(lengths), self._stored or self.vocabulary
+        known = self._stored or self.vocabulary
         for part, good in (
-            (LENGTHS, lengths.min(initial=1) > 0 and ends[-1:].sum() == len(words)),
+            (LENGTHS, lengths.min(initial=1) > 0 and lengths.sum(dtype=np.int64) == len(words)),
             (LENGTHS, lengths.max(initial=1) <= MAX_WORDS),  # a batch is as wide as its longest caption
             (WORDS, not len(words) or (words.min() >= 0 and words.max() < len(known))),
             (INDEX, not captions or (index.min() >= 0 and index.max() < images)),
         ):
             if not good:
                 raise DataError(f"{self.folder / f'{name}-{part}'} is damaged: its numbers do not fit the other files")
-        text = _Text(self.folder / f"{name}-{CAPTIONS}")
-        lines = text.path.read_bytes().count(b"\n")
-        if lines != captions:
-            raise DataError(f"{text.path} must have {captions:,} lines, one per caption, got {lines:,}")
-        split = CaptionedSplit(pixels, index, lengths, known, words, ends - lengths, np.arange(captions), text)
+        release(words, index)
+        text = self.folder / f"{name}-{CAPTIONS}"
+        stored = MappedCaptions(text, words, lengths)
+        if stored.lines != captions:
+            raise DataError(f"{text} must have {captions:,} lines, one per caption, got {stored.lines:,}")
+        split = CaptionedSplit(pixels, index, known, stored)
         return split if known == self.vocabulary else split.reworded(self.vocabulary)
 
-    def _array(
-        self, split: str, part: str, dtype: str, shape: tuple[int | None, ...], memory: bool = True
-    ) -> NDArray[Any]:
+    def _array(self, split: str, part: str, dtype: str, shape: tuple[int | None, ...]) -> NDArray[Any]:
+        """Returns an array of a file, mapped."""
         path = self.folder / f"{split}-{part}"
         try:
             with reading(path, "damaged"):
-                array = load_array(path, mapped=not memory)
+                array = load_array(path, mapped=True)
         except (FileNotFoundError, ValueError) as error:
             raise DataError(str(error)) from error
         fits = array.ndim == len(shape) and all(s in (None, got) for s, got in zip(shape, array.shape))

@@ -9,6 +9,8 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -30,14 +32,15 @@ from aligndraw.data.captioned import (
     DataError,
     file_checksum,
 )
-from aligndraw.data.image_store import ImageStore, closed_as
-from aligndraw.files import atomic_write, discard, locked, save_array, scratch, sweep, write_array
+from aligndraw.data.image_store import Block, ImageStore, closed_as
+from aligndraw.files import atomic_write, discard, locked, scratch, sweep, write_array
 from aligndraw.printable import one_line
 from aligndraw.text import MAX_WORDS, UNKNOWN, Vocabulary, text_fault, words_of, write_tokenizer
 
 SKIPPED = "skipped.txt"  # the captions and images left out, each with the reason
 _LIST = re.compile(r"""[\[({]\s*['"].*['"]\s*,?\s*[\])}]""", re.DOTALL)  # a list of strings in Python or JSON
-_CHUNK_SIZE = 4096  # images copied together
+_CHUNK_SIZE = 4096  # images that are copied together
+_CHUNK_BYTES = 1 << 20  # of word ids that are copied together
 
 
 class CaptionedWriter:
@@ -48,6 +51,13 @@ class CaptionedWriter:
             writer.finish({"train": [("a.jpg", "a face .")]})
 
     The data set depends on captions and images alone, neither on the order of storing nor on interruptions.
+
+    Captions may come with their images instead, part by part, and never are all in memory:
+
+        for name, images, captions in parts:
+            if writer.taken("train", name) is None:
+                writer.add("train", name, images, captions)
+        writer.finish()
 
     Args:
         folder: the place of the data set; it must be absent or empty, or, with `overwrite`, hold captioned images.
@@ -76,6 +86,7 @@ class CaptionedWriter:
         self._partial = self.folder.with_name(f".{self.folder.name}.partial")
         self._held = ExitStack()
         self._images: ImageStore
+        self._parts: dict[str, list[Block]] = {}  # of each split, in their order
 
     def __enter__(self) -> CaptionedWriter:
         self.folder.parent.mkdir(parents=True, exist_ok=True)
@@ -141,15 +152,52 @@ class CaptionedWriter:
 
     def store(self, split: str, keys: Sequence[str], images: NDArray[np.uint8]) -> None:
         """Adds images uint8 [n, C, H, W] to a split, each under a key of its own."""
-        if images.dtype != np.uint8 or images.shape != (len(keys), *self.image_shape):
-            wanted = f"uint8 {[len(keys), *self.image_shape]}"
-            raise ValueError(f"images must be {wanted}, got {images.dtype} {list(images.shape)}")
+        self._check_images(images, len(keys))
         _check_keys(keys)
         self._images.append(split, keys, images)
 
+    def _check_images(self, images: NDArray[np.uint8], count: int) -> None:
+        if images.dtype != np.uint8 or images.shape != (count, *self.image_shape):
+            wanted = f"uint8 {[count, *self.image_shape]}"
+            raise ValueError(f"images must be {wanted}, got {images.dtype} {list(images.shape)}")
+
+    def taken(self, split: str, name: str) -> list[str] | None:
+        """Takes up a part that was stored before an interruption, as the next of its split.
+
+        Returns:
+            its notes; None where there is no part of this name, so that `add` must bring it.
+        """
+        part = self._images.part(split, name)
+        if part is None:
+            return None
+        self._parts.setdefault(split, []).append(part)
+        return self._images.notes(part)
+
+    def add(
+        self,
+        split: str,
+        name: str,
+        images: NDArray[np.uint8],
+        captions: Sequence[Sequence[str]],
+        notes: Sequence[str] = (),
+    ) -> None:
+        """Adds a part: images uint8 [n, C, H, W] and the captions of each, in the order of the data set.
+
+        Args:
+            split: that the part is the next of.
+            name: changes with the content, so that `taken` never takes up another one.
+            captions: images without captions are left out.
+            notes: for `taken`.
+        """
+        self._check_images(images, len(captions))
+        texts = [[_one_line(text) for text in one] for one in captions]
+        kept = [i for i, one in enumerate(texts) if one]
+        part = self._images.add(split, name, images[kept], [texts[i] for i in kept], notes)
+        self._parts.setdefault(split, []).append(part)
+
     def finish(
         self,
-        captions: Mapping[str, Iterable[tuple[str, str]]],
+        captions: Mapping[str, Iterable[tuple[str, str]]] | None = None,
         *,
         min_count: int = 1,
         vocabulary: Vocabulary | None = None,
@@ -160,7 +208,7 @@ class CaptionedWriter:
 
         Args:
             captions: of each split, keys of images with captions, in the order of the images. Captions of images that
-                are not stored are left out, and so are images without captions.
+                are not stored are left out, and so are images without captions. None where they came with the images.
             min_count: least count of a word in the captions of the first split for it to be in the vocabulary.
             vocabulary: a given one instead.
             encode: returns the word ids of a caption, instead of the vocabulary.
@@ -171,65 +219,97 @@ class CaptionedWriter:
                 `min_count` times.
             ValueError: a caption is unusable or no text; `caption_error` finds it beforehand.
         """
-        listed = {split: _pairs(split, pairs) for split, pairs in captions.items()}
-        kept = {
-            split: [(key, " ".join(text.split())) for key, text in pairs if key in self.stored(split)]
-            for split, pairs in listed.items()
-            if pairs
-        }
-        if not all(kept.values()) or not kept:
-            empty = next((f" of split {split}" for split, pairs in kept.items() if not pairs), "")
+        given = {split: _pairs(split, pairs) for split, pairs in (captions or {}).items()}
+        splits = {split: self._keyed(split, pairs) for split, pairs in given.items() if pairs}
+        splits |= {split: self._added(parts) for split, parts in self._parts.items()}
+        if not all(split.images for split in splits.values()) or not splits:
+            empty = next((f" of split {name}" for name, split in splits.items() if not split.images), "")
             raise DataError(f"there is no image with a caption{empty}")
-        words = vocabulary or _counted((text for _, text in next(iter(kept.values()))), min_count)
+        first = next(iter(splits.values()))
+        words = vocabulary or _counted((text for texts in first.texts() for text in texts), min_count)
         encode = encode or words.encode
         with atomic_write(self.folder) as whole:
             whole.mkdir()
             write_tokenizer(words, whole / TOKENIZER)
             checksums = {TOKENIZER: file_checksum(whole / TOKENIZER)}
-            sizes = {}
-            for split, pairs in kept.items():
-                sizes[split] = self._write(whole, split, pairs, encode, checksums)
+            for name, split in splits.items():
+                checksums |= self._write(whole, name, split, encode)
             manifest = {
                 "format": FORMAT,
                 "image": list(self.image_shape),
-                "splits": sizes,
+                "splits": {k: {"images": split.images, "captions": split.captions} for k, split in splits.items()},
                 "words": len(words),
                 "origin": self.plan,
                 "files": {n: {"bytes": (whole / n).stat().st_size, "sha256": sha} for n, sha in checksums.items()},
             }
-            checksum = _write_text(whole / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+            checksum = _write_text(whole / MANIFEST, [json.dumps(manifest, indent=1) + "\n"])
             if skipped:
-                _write_text(whole / SKIPPED, "".join(f"{one_line(line)}\n" for line in skipped))
+                _write_text(whole / SKIPPED, (f"{one_line(line)}\n" for line in skipped))
             CaptionedImages.open(whole).verify()
             self._check_place()
             self._images.close(checksum)
         return CaptionedImages.open(self.folder)
 
-    def _write(
-        self,
-        folder: Path,
-        split: str,
-        pairs: list[tuple[str, str]],
-        encode: Callable[[str], list[int]],
-        checksums: dict[str, str],
-    ) -> dict[str, int]:
-        """Writes the files of a split and adds their checksums; returns its numbers of images and captions."""
-        row = {key: i for i, key in enumerate(dict.fromkeys(key for key, _ in pairs))}
-        numbered = sorted(((row[key], text) for key, text in pairs), key=lambda pair: pair[0])
-        ids = [encode(text) for _, text in numbered]
-        stored, used = self._images.pixels(split), [self.stored(split)[key] for key in row]
-        blocks = (stored[used[start : start + _CHUNK_SIZE]] for start in range(0, len(used), _CHUNK_SIZE))
-        names = {part: f"{split}-{part}" for part in (IMAGES, CAPTIONS, WORDS, LENGTHS, INDEX)}
-        checksums[names[IMAGES]] = write_array(folder / names[IMAGES], (len(used), *self.image_shape), np.uint8, blocks)
-        checksums[names[CAPTIONS]] = _write_text(folder / names[CAPTIONS], "".join(f"{t}\n" for _, t in numbered))
-        arrays: dict[str, NDArray[Any]] = {
-            WORDS: np.array([i for caption in ids for i in caption], np.int32),
-            LENGTHS: np.array([len(caption) for caption in ids], np.int32),
-            INDEX: np.array([index for index, _ in numbered], np.int64),
+    def _keyed(self, split: str, pairs: list[tuple[str, str]]) -> _Split:
+        """Returns the images of these keys, in the order of their first captions."""
+        rows, texts_of = self.stored(split), dict[str, list[str]]()
+        for key, text in pairs:
+            if key in rows:
+                texts_of.setdefault(key, []).append(_one_line(text))
+        used = [rows[key] for key in texts_of]
+
+        def blocks() -> Iterator[NDArray[np.uint8]]:
+            stored = self._images.pixels(split)
+            for start in range(0, len(used), _CHUNK_SIZE):
+                yield stored[used[start : start + _CHUNK_SIZE]]
+
+        return _Split(len(used), sum(map(len, texts_of.values())), blocks, lambda: iter(texts_of.values()))
+
+    def _added(self, parts: list[Block]) -> _Split:
+        """Returns the images of these parts."""
+        store = self._images
+        return _Split(
+            sum(part.images for part in parts),
+            sum(part.captions for part in parts),
+            lambda: map(store.images, parts),
+            lambda: (texts for part in parts for texts in store.captions(part)),
+        )
+
+    def _write(self, folder: Path, name: str, split: _Split, encode: Callable[[str], list[int]]) -> dict[str, str]:
+        """Writes the files of a split; returns the checksum of each."""
+        images, captions, words, lengths, index = (f"{name}-{k}" for k in (IMAGES, CAPTIONS, WORDS, LENGTHS, INDEX))
+        checksums = {
+            images: write_array(folder / images, (split.images, *self.image_shape), np.uint8, split.blocks()),
+            captions: _write_text(
+                folder / captions, ("".join(f"{t}\n" for ts in texts for t in ts) for texts in _chunks(split.texts()))
+            ),
         }
-        for part, array in arrays.items():
-            checksums[names[part]] = save_array(folder / names[part], array)
-        return {"images": len(used), "captions": len(numbered)}
+        ids = folder / "ids"  # of all captions, until their number is known
+        total = 0
+
+        def encoded() -> Iterator[NDArray[np.int32]]:
+            """Yields the lengths of captions, and writes their ids."""
+            nonlocal total
+            with ids.open("wb") as file:
+                for texts in _chunks(split.texts()):
+                    rows = [encode(text) for one in texts for text in one]
+                    total += sum(map(len, rows))
+                    file.write(np.array([i for row in rows for i in row], np.int32).tobytes())
+                    yield np.array([len(row) for row in rows], np.int32)
+
+        length_sum = write_array(folder / lengths, (split.captions,), np.int32, encoded())
+        with ids.open("rb") as file:
+            blocks = (np.frombuffer(block, np.int32) for block in iter(lambda: file.read(_CHUNK_BYTES), b""))
+            checksums[words] = write_array(folder / words, (total,), np.int32, blocks)
+        ids.unlink()
+        checksums[lengths] = length_sum
+        numbers = enumerate(_chunks(split.texts()))
+        images_of = (
+            np.repeat(np.arange(k * _CHUNK_SIZE, k * _CHUNK_SIZE + len(texts)), list(map(len, texts)))
+            for k, texts in numbers
+        )
+        checksums[index] = write_array(folder / index, (split.captions,), np.int64, images_of)
+        return checksums
 
     def _check_place(self) -> None:
         if not self.folder.exists():
@@ -242,6 +322,34 @@ class CaptionedWriter:
         CaptionedImages.open(self.folder)  # the writer removes nothing but captioned images
 
 
+@dataclass(frozen=True)
+class _Split:
+    """What a split will hold.
+
+    Attributes:
+        images, captions: their numbers.
+        blocks: yields the images, uint8 [n, C, H, W], in order.
+        texts: yields the captions of each image.
+    """
+
+    images: int
+    captions: int
+    blocks: Callable[[], Iterator[NDArray[np.uint8]]]
+    texts: Callable[[], Iterator[Sequence[str]]]
+
+
+def _chunks(texts: Iterator[Sequence[str]]) -> Iterator[list[Sequence[str]]]:
+    while chunk := list(islice(texts, _CHUNK_SIZE)):
+        yield chunk
+
+
+def _one_line(text: str) -> str:
+    """Returns a caption in one line; raises DataError where it is no text."""
+    if not isinstance(text, str):
+        raise DataError(f"the caption {text_fault(text)}")
+    return " ".join(text.split())
+
+
 def _pairs(split: str, pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """Returns keys of images with captions; raises DataError where they are no pairs of text."""
     listed = list(pairs)
@@ -249,8 +357,7 @@ def _pairs(split: str, pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]
         if not (isinstance(pair, (tuple, list)) and len(pair) == 2):
             got = type(pair).__name__
             raise DataError(f"captions of split {split} must be pairs of a key and a caption, got {got}")
-        if not isinstance(pair[1], str):
-            raise DataError(f"the caption {text_fault(pair[1])}")
+        _one_line(pair[1])
     _check_keys(key for key, _ in listed)
     return listed
 
@@ -293,8 +400,12 @@ def _counted(captions: Iterable[str], min_count: int) -> Vocabulary:
     return Vocabulary((UNKNOWN, *sorted(frequent, key=lambda word: (-counts[word], word))))
 
 
-def _write_text(path: Path, text: str, errors: str = "strict") -> str:
+def _write_text(path: Path, pieces: Iterable[str]) -> str:
     """Writes UTF-8 text; returns its SHA-256."""
-    content = text.encode("utf-8", errors)
-    path.write_bytes(content)
-    return hashlib.sha256(content).hexdigest()
+    digest = hashlib.sha256()
+    with path.open("wb") as file:
+        for piece in pieces:
+            content = piece.encode("utf-8")
+            digest.update(content)
+            file.write(content)
+    return digest.hexdigest()

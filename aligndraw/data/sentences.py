@@ -8,7 +8,7 @@ vectors fit into `CACHE_BYTES`, else those of one epoch, in order.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -41,8 +41,9 @@ class SentenceReader:
     def source(self, source: Source) -> Source:
         """Returns the source with sentence vectors."""
         captions = source.all_captions()
-        table = None if captions is None else _Table(self._encoder, captions)
-        return _Source(source, self._encoder, table if table is None or table.fits else None)
+        limit = _max_blocks(self._encoder) * BLOCK
+        few = None if captions is None else _distinct(captions, limit)
+        return _Source(source, self._encoder, None if few is None else _Table(self._encoder, few))
 
     def examples(self, examples: Examples) -> Examples:
         """Returns the examples with sentence vectors."""
@@ -56,12 +57,7 @@ class _Table:
         self._encoder, self._captions = encoder, list(dict.fromkeys(captions))
         self._rows = {caption: row for row, caption in enumerate(self._captions)}
         self._blocks: OrderedDict[int, Tensor] = OrderedDict()
-        self._max_blocks = max(2, CACHE_BYTES // (4 * encoder.units * BLOCK))
-
-    @property
-    def fits(self) -> bool:
-        """Returns whether all vectors fit into the cache."""
-        return len(self._captions) <= self._max_blocks * BLOCK
+        self._max_blocks = _max_blocks(encoder)
 
     def __call__(self, captions: Sequence[str]) -> NDArray[np.float32]:
         vectors = [self._block(self._rows[c] // BLOCK)[self._rows[c] % BLOCK] for c in captions]
@@ -73,6 +69,21 @@ class _Table:
                 self._blocks.popitem(last=False)
             self._blocks[number] = self._encoder.encode(self._captions[number * BLOCK : (number + 1) * BLOCK])
         return self._blocks[number]
+
+
+def _max_blocks(encoder: SentenceEncoder) -> int:
+    """Returns the number of blocks of vectors that fit into the cache."""
+    return max(2, CACHE_BYTES // (4 * encoder.units * BLOCK))
+
+
+def _distinct(captions: Iterable[str], limit: int) -> list[str] | None:
+    """Returns the distinct captions in order; None where they are more than a limit, before all are in memory."""
+    found: dict[str, None] = {}
+    for caption in captions:
+        found[caption] = None
+        if len(found) > limit:
+            return None
+    return list(found)
 
 
 class _Examples:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -30,6 +30,7 @@ from aligndraw.data.scenes import Scenes, evaluation_scenes
 from aligndraw.text import UNKNOWN, CaptionError, Vocabulary
 
 PREVIEW_COUNT = 12  # preview captions at most
+_TOGETHER = 100  # captions that are read together
 REQUIRED_SPLITS = "train", "validation"  # of captioned images
 VALIDATION_SIZE = 1000  # examples of each validation set
 
@@ -189,8 +190,16 @@ def _captioned(path: Path, validation_size: int) -> DataSet:
 
 
 def _previews(splits: Iterable[CaptionedSplit], is_good: Callable[[str], bool]) -> list[str]:
-    captions = (text for split in splits for text in split.epoch(0, size=len(split)).captions())
+    """Returns the first good captions of splits, each split in a random order."""
+    captions = (text for split in splits for text in _shuffled(split))
     return list(islice(filter(is_good, captions), PREVIEW_COUNT))
+
+
+def _shuffled(split: CaptionedSplit) -> Iterator[str]:
+    """Yields the captions of a split in the order of its epoch 0."""
+    examples = split.epoch(0, size=len(split))
+    for start in range(0, len(split), _TOGETHER):
+        yield from examples.captions(slice(start, start + _TOGETHER))
 
 
 def _is_known(vocabulary: Vocabulary, caption: str) -> bool:

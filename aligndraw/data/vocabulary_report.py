@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from aligndraw.data.captioned import CaptionedImages, CaptionedSplit
 from aligndraw.printable import escape
 from aligndraw.text import UNKNOWN, words_of
 
 REPORT = "vocabulary.txt"
+_TOGETHER = 4096  # captions that are read together
 MIN_COUNTS = (1, 2, 3, 5, 10, 20)  # values of --min-count whose effect is shown
 _PERCENTILES = {"shortest": 0, "median": 50, "95 % have at most": 95, "longest": 100}
 
@@ -25,27 +25,30 @@ class VocabularyReport:
     Attributes:
         counts: of each word in the training captions, the most frequent first.
         known: the words of the vocabulary.
-        lengths: int64 [k], words of each training caption.
+        lengths: of each number of words, the training captions that have it, the shortest first.
         unknown: of each other split, the share of its words that are not in the vocabulary.
     """
 
     counts: Mapping[str, int]
     known: frozenset[str]
-    lengths: NDArray[np.int64]
+    lengths: Mapping[int, int]
     unknown: Mapping[str, float]
 
     @classmethod
     def of(cls, data: CaptionedImages) -> VocabularyReport:
         """Returns the report on a folder whose first split is that of training."""
         first, *others = data.sizes
-        captions = [words_of(caption) for caption in data.split(first).captions()]
-        counts = Counter(word for words in captions for word in words)
+        counts: Counter[str] = Counter()
+        lengths: Counter[int] = Counter()
+        for caption in data.split(first).all_captions():
+            words = words_of(caption)
+            counts.update(words)
+            lengths[len(words)] += 1
         ordered = dict(sorted(counts.items(), key=lambda entry: (-entry[1], entry[0])))
-        lengths = np.array([len(words) for words in captions], np.int64)
         return cls(
             ordered,
             frozenset(data.vocabulary.words) - {UNKNOWN},
-            lengths,
+            dict(sorted(lengths.items())),
             {split: _unknown_share(data.split(split)) for split in others},
         )
 
@@ -59,7 +62,7 @@ class VocabularyReport:
         unknown = [count for word, count in self.counts.items() if word not in self.known]
         share = sum(unknown) / max(1, sum(self.counts.values()))
         once = sum(count == 1 for count in self.counts.values())
-        low, middle, high = (int(np.percentile(self.lengths, p, method="lower")) for p in (0, 50, 100))
+        low, middle, high = map(self._length, (0, 50, 100))
         return (
             f"{len(self.counts):,} different words in training, {once:,} of them once; {len(unknown):,} of them, "
             f"{100 * share:.1f} % of the text, become {UNKNOWN}; captions of {low} to {high} words, median {middle}"
@@ -69,6 +72,12 @@ class VocabularyReport:
         """Returns the report as text: the summary, the effect of --min-count, lengths, and each word with its count."""
         return "\n".join((self.summary(), "", *self._tables(), "", *self._words())) + "\n"
 
+    def _length(self, percentile: int) -> int:
+        """Returns the length of the caption that has this share of the others below it."""
+        counts = np.cumsum(list(self.lengths.values()))
+        place = np.searchsorted(counts, (int(counts[-1]) - 1) * percentile // 100, "right")
+        return list(self.lengths)[int(place)]
+
     def _tables(self) -> Iterator[str]:
         yield "--min-count      words kept   of the text"
         for count in MIN_COUNTS:
@@ -76,7 +85,7 @@ class VocabularyReport:
             yield f"{count:11}{words:16,}{100 * share:12.1f} %"
         yield ""
         for name, percentile in _PERCENTILES.items():
-            yield f"{name:>20} {int(np.percentile(self.lengths, percentile, method='lower')):4} words"
+            yield f"{name:>20} {self._length(percentile):4} words"
         for split, share in self.unknown.items():
             yield f"{100 * share:.1f} % of the words of {split} are unknown"
 
@@ -90,6 +99,9 @@ def _unknown_share(split: CaptionedSplit) -> float:
     """Returns the share of the words of a split that are not in the vocabulary."""
     if UNKNOWN not in split.vocabulary.words:
         return 0.0
-    ids, lengths = split.texts(slice(None))
-    there = np.arange(ids.shape[1]) < lengths[:, None]
-    return float((ids[there] == split.vocabulary.index(UNKNOWN)).mean())
+    unknown, words, strange = split.vocabulary.index(UNKNOWN), 0, 0
+    for start in range(0, len(split), _TOGETHER):
+        ids, lengths = split.texts(slice(start, start + _TOGETHER))
+        strange += int((ids[np.arange(ids.shape[1]) < lengths[:, None]] == unknown).sum())
+        words += int(lengths.sum())
+    return strange / words

@@ -53,8 +53,7 @@ class StoredExamples:
 
     def batch(self, rows: NDArray[np.int64]) -> tuple[Tensor, Sequence[str]]:
         """Returns images float32 [B, C, H, W] in [0, 1] and their captions."""
-        images = np.asarray(self._split.images[self._split.image_index[rows]])
-        return as_images(torch.from_numpy(images)), self._split.captions(rows)
+        return as_images(torch.from_numpy(self._split.pictures(rows))), self._split.captions(rows)
 
 
 class ArchivedExamples:

@@ -15,6 +15,7 @@ import aligndraw
 from aligndraw.arguments import check_int, check_path, check_seed
 from aligndraw.config import EndToEndConfig, ModelConfig, RefinedConfig, TrainingConfig
 from aligndraw.data import DataError, DataSet, SentenceReader, Source, recorded_data_set, reworded
+from aligndraw.data.captioned import drawn_rows
 from aligndraw.json_files import entry, naming
 from aligndraw.lapgan.captioned import sentence_notes
 from aligndraw.lapgan.sharpen import Sharpener
@@ -209,7 +210,7 @@ def training_pairs(source: Source) -> WordPairs | None:
     captions = source.all_captions()
     if captions is None:
         captions = source.epoch(0, size=MAX_CAPTIONS).captions(slice(0, MAX_CAPTIONS))
-    order = np.random.default_rng(0).permutation(len(captions))[:MAX_CAPTIONS]
+    order = drawn_rows(np.random.default_rng(0), len(captions), min(MAX_CAPTIONS, len(captions)))
     return WordPairs.closed([captions[i].split() for i in order.tolist()])
 
 

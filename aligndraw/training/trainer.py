@@ -23,6 +23,8 @@ from aligndraw.training.optimizer import RMSprop, build_optimizer, clip_scales, 
 from aligndraw.training.precision import autocast_to, float32_products, resolve_precision
 from aligndraw.training.state import Resumable
 
+_UPLOADED = 4096  # images copied to a device together
+
 
 @dataclass(frozen=True)
 class Update:
@@ -343,7 +345,10 @@ class Trainer(Resumable[Update]):
         if self._resident is not None and self._resident[0].images is examples.images:
             return examples, self._resident[1]
         self.graphs.forget()  # they read the earlier images
-        return examples, torch.from_numpy(np.array(examples.images)).to(self.model.canvas.device)
+        stored = torch.empty(examples.images.shape, dtype=torch.uint8, device=self.model.canvas.device)
+        for start in range(0, len(stored), _UPLOADED):  # never all in the memory of the host
+            stored[start : start + _UPLOADED] = torch.from_numpy(np.array(examples.images[start : start + _UPLOADED]))
+        return examples, stored
 
     def _fits(self, examples: Resident) -> bool:
         """Returns whether the stored images take at most a quarter of the GPU's memory."""

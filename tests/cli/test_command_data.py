@@ -33,7 +33,7 @@ def test_scenes(scenes):
     ]
     data = CaptionedImages.open(folder)
     data.verify()
-    for split, examples in scene_splits(40, seed=3).items():
+    for split, (examples,) in scene_splits(40, seed=3).items():
         stored = data.split(split)
         assert (stored.images == examples.batch(slice(None))[0]).all()
         assert stored.captions() == [text for texts in captions_per_scene(examples, 2) for text in texts]

@@ -469,3 +469,79 @@ def test_a_least_count_that_leaves_no_word(tmp_path):
             "no word of the training captions comes 4 times, and the most frequent comes 3 times: lower --min-count"
         )
         assert writer.finish(captions, min_count=3).vocabulary.words == ("[UNK]", "a", "bus")
+
+
+PARTS = (
+    ("train", "1", pictures(5)[[0, 4, 1]], [["A red bus , parked.", "the\nbus"], [], ["two dogs  and 3 cats"]]),
+    ("train", "2", pictures(5)[[2, 3]], [["a red dog."], []]),
+    ("validation", "1", pictures(1, 1), [["a green bus"]]),
+)
+
+
+def write_parts(folder, parts=PARTS, stop=False):
+    """The data set of `write`, part by part; returns it, and the notes of the parts that were there before."""
+    with CaptionedWriter(folder, SHAPE, {"made": "here"}, resumable=True) as writer:
+        notes = []
+        for split, name, images, captions in parts:
+            notes.append(writer.taken(split, name))
+            if notes[-1] is None:
+                writer.add(split, name, images, captions, [f"note of {name}"])
+        if stop:
+            raise KeyboardInterrupt
+        return writer.finish(), notes
+
+
+@pytest.mark.parametrize("stop", [0, 1, 2, 3])
+def test_parts_with_their_captions(data, tmp_path, stop):
+    """The same bytes as by keys, also after an interruption; parts that are there are taken up with their notes."""
+    if stop:
+        with pytest.raises(KeyboardInterrupt):
+            write_parts(tmp_path / "other", PARTS[:stop], stop=True)
+    other, notes = write_parts(tmp_path / "other")
+    assert other.checksum == data.checksum
+    assert notes == [["note of 1"], ["note of 2"], ["note of 1"]][:stop] + [None] * (3 - stop)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "other"]
+
+
+def test_a_part_that_has_changed_keeps_its_place(data, tmp_path):
+    split, _, images, captions = PARTS[0]
+    with pytest.raises(KeyboardInterrupt):
+        write_parts(tmp_path / "other", [(split, "old 1", images, captions), *PARTS[1:]], stop=True)
+    other, notes = write_parts(tmp_path / "other")
+    assert notes[0] is None and notes[1:] == [["note of 2"], ["note of 1"]]
+    assert other.checksum == data.checksum
+
+
+def test_a_damaged_part_is_asked_for_again(data, tmp_path):
+    for name, at in (("train.raw", 130), ("journal.jsonl", -40)):
+        with pytest.raises(KeyboardInterrupt):
+            write_parts(tmp_path / "other", stop=True)
+        flip(tmp_path / ".other.partial" / name, at)
+        other, notes = write_parts(
+            tmp_path / "other",
+        )
+        assert None in notes and other.checksum == data.checksum
+        shutil.rmtree(tmp_path / "other")
+
+
+@pytest.mark.parametrize("name", ["train.raw", "journal.jsonl"])
+def test_parts_that_change_before_they_are_copied(tmp_path, name):
+    with (
+        pytest.raises(DataError, match="has changed since it was written: start again"),
+        CaptionedWriter(tmp_path / "data", SHAPE, {}, resumable=True) as writer,
+    ):
+        writer.add(*PARTS[0])
+        flip(tmp_path / ".data.partial" / name, -40)
+        writer.finish()
+    assert not (tmp_path / "data").exists()
+
+
+def test_parts_of_no_use(tmp_path):
+    with CaptionedWriter(tmp_path / "data", SHAPE, {}) as writer:
+        with pytest.raises(ValueError, match=r"images must be uint8 \[1, 3, 4, 5\], got uint8 \[2, 3, 4, 5\]"):
+            writer.add("train", "1", pictures(2), [["a bus"]])
+        with pytest.raises(DataError, match="the caption is no text but int"):
+            writer.add("train", "1", pictures(1), [[3]])
+        writer.add("train", "1", pictures(1), [[]])
+        with pytest.raises(DataError, match="there is no image with a caption of split train"):
+            writer.finish()
