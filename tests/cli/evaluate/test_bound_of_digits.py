@@ -1,9 +1,11 @@
 """`aligndraw eval mnist`: what it prints and writes is what the library says; what it refuses, in one line."""
 
 import json
+import math
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,10 +13,11 @@ from aligndraw import AlignDRAW, AlignDRAWConfig
 from aligndraw.cli import main
 from aligndraw.data import BANS, VOCABULARY, evaluation_sets, load_digits
 from aligndraw.evaluation import reader as reader_module
-from aligndraw.evaluation.bound import estimate_bound
+from aligndraw.evaluation.bound import Estimate, estimate_bound
 from aligndraw.evaluation.excess import score_excess
 from aligndraw.evaluation.fidelity import score_fidelity
 from aligndraw.evaluation.reader import DigitReader
+from aligndraw.evaluation.shuffling import derangement
 from aligndraw.model.saved import load_model, save_model
 from aligndraw.text import Vocabulary
 
@@ -74,6 +77,46 @@ def test_numbers(evaluate, folder, tmp_path):
     assert record["reader"] == DigitReader.load().record
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model", "out.json"]
     assert all(line == line.rstrip() and len(line) <= 100 for line in out.splitlines())
+
+
+class Recaptioned:
+    """Examples whose picture i has the caption of example order[i]."""
+
+    def __init__(self, examples, order):
+        self.images = examples.batch(slice(0, None))[0]
+        self.words, self.lengths = (a[order] for a in examples.batch(slice(0, None))[1:])
+
+    def __len__(self):
+        return len(self.images)
+
+    def batch(self, index):
+        return self.images[index], self.words[index], self.lengths[index]
+
+
+def test_shuffled_captions(evaluate, folder, tmp_path):
+    """No picture keeps its caption; bound and difference are those of the library with the captions permuted."""
+    path, given = tmp_path / "out.json", ("--model", folder, *SHORT, "--images", 8, "--split", "validation")
+    assert evaluate(*given, "--json", path)[0] == 0
+    assert "shuffled_captions" not in json.loads(path.read_text())
+    status, out, err = evaluate(*given, "--shuffle-captions", "--json", path)
+    assert (status, err) == (0, "")
+    record = json.loads(path.read_text())
+    order = derangement(np.arange(8), 5)
+    assert sorted(order) == list(range(8)) and (order != np.arange(8)).all()
+    model = load_model(folder)[0]
+    sets = evaluation_sets(load_digits(), "validation", seed=5, size=8)
+    assert record["shuffled_captions"].keys() == sets.keys()
+    for kind, examples in sets.items():
+        own, shuffled = (estimate_bound(model, e, samples=2, seed=5) for e in (examples, Recaptioned(examples, order)))
+        told = record["shuffled_captions"][kind]
+        assert told["bound"] == shuffled.to_dict() and record["bound"][kind] == own.to_dict()
+        pairs = (shuffled.each - own.each).double().numpy()
+        assert abs(pairs.mean()) > 0 and told["difference"]["mean"] == pytest.approx(pairs.mean(), rel=1e-9)
+        assert told["difference"]["error"] == pytest.approx(pairs.std(ddof=1) / math.sqrt(8), rel=1e-9)
+        pairs = Estimate(told["difference"]["mean"], told["difference"]["error"])
+        for row, estimate in {"own": own.bound, "shuffled": shuffled.bound, "difference of pairs": pairs}.items():
+            assert re.search(rf"^ *{row} .*{re.escape(str(estimate))}", out, re.MULTILINE)
+    assert "captions help where the difference is above 0" in out
 
 
 def test_the_test_digits_are_the_default(evaluate, folder, tmp_path):
