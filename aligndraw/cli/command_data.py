@@ -130,7 +130,13 @@ def _add_images(parser: argparse.ArgumentParser) -> None:
             metavar="N",
             help=f"{split} images, where the captions do not divide them already [a tenth, at most 5000]",
         )
-    parser.add_argument("--threads", type=int_at_least(1), metavar="N", help="threads that read images [one per core]")
+    parser.add_argument(
+        "--processes",
+        "--threads",
+        type=int_at_least(1),
+        metavar="N",
+        help="processes that read images [one per core]",
+    )
     parser.add_argument(
         "--allow-skipped",
         type=fraction,
@@ -190,7 +196,7 @@ def _store(arguments: argparse.Namespace, collection: Collection, plan: dict[str
                 size=tuple(arguments.size),
                 crop=arguments.crop,
                 min_count=arguments.min_count,
-                threads=arguments.threads,
+                processes=arguments.processes,
                 overwrite=arguments.overwrite,
                 allow_skipped=arguments.allow_skipped,
                 on_images=bar.update,
