@@ -130,8 +130,7 @@ def store_collection(
             empty.
         OSError: it cannot be written.
     """
-    if not all(1 <= side <= MAX_SIDE for side in size):
-        raise DataError(f"size must be 1…{MAX_SIDE} by 1…{MAX_SIDE}, got {size[0]} by {size[1]}")
+    check_size(size)
     collection.check_lost(allow_skipped)
 
     def key(name: str) -> str:
@@ -170,6 +169,12 @@ def store_collection(
         if unread == sum(map(len, captions.values())):
             raise DataError(f"there is no image to store{collection.example()}")
         return writer.finish(captions, min_count=min_count, skipped=collection.skipped)
+
+
+def check_size(size: tuple[int, int]) -> None:
+    """Raises DataError where images of a size cannot be stored."""
+    if not all(1 <= side <= MAX_SIDE for side in size):
+        raise DataError(f"size must be 1…{MAX_SIDE} by 1…{MAX_SIDE}, got {size[0]} by {size[1]}")
 
 
 def chunk_size(size: tuple[int, int]) -> int:
