@@ -22,6 +22,7 @@ from aligndraw.data.coco import CAPTIONS_PER_IMAGE, read_coco
 from aligndraw.data.image_files import MAX_SKIPPED, Collection, store_collection
 from aligndraw.data.released import store_released
 from aligndraw.data.sets import REQUIRED_SPLITS
+from aligndraw.data.shards import find_shards, store_shards
 from aligndraw.data.stored_scenes import export_scenes, store_scenes
 from aligndraw.data.vocabulary_report import REPORT, VocabularyReport
 from aligndraw.files import atomic_write
@@ -82,6 +83,20 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         "a folder with metadata.csv, metadata.jsonl or a .txt per image [the folder of the images]",
     )
 
+    parser = _parser(
+        sets, "webdataset", "tar shards of images with captions, as the package webdataset writes them", _shards
+    )
+    parser.add_argument(
+        "--shards",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="PATH",
+        help=".tar files, or folders with them; names tell the split, such as train-0001.tar or val/0001.tar [the last "
+        "tenth is for testing, the tenth before for validation]",
+    )
+    _add_storing(parser)
+
     parser = _parser(sets, "released", "the arrays that the authors of alignDRAW released", _released)
     parser.add_argument(
         "--arrays",
@@ -105,6 +120,18 @@ def _parser(sets: Any, name: str, what: str, run: Callable[[argparse.Namespace],
 def _add_images(parser: argparse.ArgumentParser) -> None:
     """Adds the options of data sets of image files."""
     parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of the image files")
+    for split in ("validation", "test"):
+        parser.add_argument(
+            f"--{split}",
+            type=int_at_least(0),
+            metavar="N",
+            help=f"{split} images, where the captions do not divide them already [a tenth, at most 5000]",
+        )
+    _add_storing(parser)
+
+
+def _add_storing(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of how images are read and stored."""
     parser.add_argument(
         "--size",
         type=int_at_least(1),
@@ -123,14 +150,13 @@ def _add_images(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="least count of a word in the training captions; rarer words become [UNK] [%(default)s]",
     )
-    for split in ("validation", "test"):
-        parser.add_argument(
-            f"--{split}",
-            type=int_at_least(0),
-            metavar="N",
-            help=f"{split} images, where the captions do not divide them already [a tenth, at most 5000]",
-        )
-    parser.add_argument("--threads", type=int_at_least(1), metavar="N", help="threads that read images [one per core]")
+    parser.add_argument(
+        "--processes",
+        "--threads",
+        type=int_at_least(1),
+        metavar="N",
+        help="processes that read images [one per core]",
+    )
     parser.add_argument(
         "--allow-skipped",
         type=fraction,
@@ -179,28 +205,55 @@ def _released(arguments: argparse.Namespace) -> int:
     return _print_summary(data, [])
 
 
+def _shards(arguments: argparse.Namespace) -> int:
+    with failing(ValueError):
+        splits = find_shards(arguments.shards)
+    with _resumable(), _bar(None) as bar, writing(arguments.out), failing(ValueError):
+        data, collection = store_shards(
+            splits,
+            arguments.out,
+            size=tuple(arguments.size),
+            crop=arguments.crop,
+            min_count=arguments.min_count,
+            processes=arguments.processes,
+            overwrite=arguments.overwrite,
+            allow_skipped=arguments.allow_skipped,
+            on_total=bar.reset,
+            on_images=bar.update,
+        )
+    if collection.unread:
+        tell(f"members that are not opened: {one_line(', '.join(collection.unread)[:200])}", error=True)
+    return _print_summary(data, collection.skipped, VocabularyReport.of(data))
+
+
 def _store(arguments: argparse.Namespace, collection: Collection, plan: dict[str, Any]) -> int:
     images = len({(split, name) for split, pairs in collection.captions.items() for name, _ in pairs})
-    try:
-        with _bar(images) as bar, writing(arguments.out), failing(ValueError):
-            data = store_collection(
-                collection,
-                arguments.out,
-                {**plan, "images": str(arguments.images.absolute())},
-                size=tuple(arguments.size),
-                crop=arguments.crop,
-                min_count=arguments.min_count,
-                threads=arguments.threads,
-                overwrite=arguments.overwrite,
-                allow_skipped=arguments.allow_skipped,
-                on_images=bar.update,
-            )
-    except KeyboardInterrupt:
-        tell("", "the images read so far are kept: the same command resumes with them", error=True)
-        raise
+    with _resumable(), _bar(images) as bar, writing(arguments.out), failing(ValueError):
+        data = store_collection(
+            collection,
+            arguments.out,
+            {**plan, "images": str(arguments.images.absolute())},
+            size=tuple(arguments.size),
+            crop=arguments.crop,
+            min_count=arguments.min_count,
+            processes=arguments.processes,
+            overwrite=arguments.overwrite,
+            allow_skipped=arguments.allow_skipped,
+            on_images=bar.update,
+        )
     if collection.unread:
         tell(f"columns that are not read: {one_line(', '.join(collection.unread)[:200])}", error=True)
     return _print_summary(data, collection.skipped, VocabularyReport.of(data))
+
+
+@contextmanager
+def _resumable() -> Iterator[None]:
+    """Tells after an interruption of the block how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        tell("", "the images read so far are kept: the same command resumes with them", error=True)
+        raise
 
 
 @contextmanager

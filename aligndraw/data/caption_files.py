@@ -71,7 +71,7 @@ def read_captions(
             stated = stated or split is not None
             split = split or split_of_folders(given)
             used.update(filter(None, [split]))
-            found = _captions(entry)
+            found = captions_of(entry)
             name = _found(names, given)
             known = splits.setdefault(name, split)
             if known != split:
@@ -129,7 +129,7 @@ def _value(entry: dict[str, Any], names: Sequence[str]) -> Any:
     return entry[filled[0]]
 
 
-def _captions(entry: dict[str, Any]) -> list[Any]:
+def captions_of(entry: dict[str, Any]) -> list[Any]:
     """Returns the captions of an entry: one, a list, or those of numbered columns."""
     numbered = {name: entry[name] for name in caption_names(entry) if name not in CAPTION}
     filled = [text for text in numbered.values() if text not in _EMPTY]

@@ -55,7 +55,9 @@ class CaptionedWriter:
     Captions may come with their images instead, part by part, and never are all in memory:
 
         for name, images, captions in parts:
-            if writer.taken("train", name) is None:
+            if writer.has_part("train", name):
+                writer.take("train", name)
+            else:
                 writer.add("train", name, images, captions)
         writer.finish()
 
@@ -161,15 +163,15 @@ class CaptionedWriter:
             wanted = f"uint8 {[count, *self.image_shape]}"
             raise ValueError(f"images must be {wanted}, got {images.dtype} {list(images.shape)}")
 
-    def taken(self, split: str, name: str) -> list[str] | None:
-        """Takes up a part that was stored before an interruption, as the next of its split.
+    def has_part(self, split: str, name: str) -> bool:
+        """Returns whether a part was stored before an interruption."""
+        return self._images.part(split, name) is not None
 
-        Returns:
-            its notes; None where there is no part of this name, so that `add` must bring it.
-        """
+    def take(self, split: str, name: str) -> Any:
+        """Takes up a part that was stored before an interruption, as the next of its split; returns its notes."""
         part = self._images.part(split, name)
         if part is None:
-            return None
+            raise KeyError(name)
         self._parts.setdefault(split, []).append(part)
         return self._images.notes(part)
 
@@ -179,15 +181,15 @@ class CaptionedWriter:
         name: str,
         images: NDArray[np.uint8],
         captions: Sequence[Sequence[str]],
-        notes: Sequence[str] = (),
+        notes: Any = None,
     ) -> None:
         """Adds a part: images uint8 [n, C, H, W] and the captions of each, in the order of the data set.
 
         Args:
             split: that the part is the next of.
-            name: changes with the content, so that `taken` never takes up another one.
+            name: changes with the content, so that `take` never takes up another one.
             captions: images without captions are left out.
-            notes: for `taken`.
+            notes: for `take`, ready for JSON.
         """
         self._check_images(images, len(captions))
         texts = [[_one_line(text) for text in one] for one in captions]

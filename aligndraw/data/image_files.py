@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from aligndraw.data.captioned import CaptionedImages, DataError
 from aligndraw.data.captioned_writer import CaptionedWriter
 from aligndraw.data.image_pixels import read_image, suppress_pillow_warnings
+from aligndraw.data.workers import in_order
 
 CHUNK_SIZE, CHUNK_BYTES = 256, 2**26  # most images, and bytes of images, that are read before they are stored
-MAX_SIDE = 2048  # pixels, of a stored image; a thread takes about 0.2 GB for one of these
+MAX_SIDE = 2048  # pixels, of a stored image; a process takes about 0.2 GB for one of these
 MAX_EVALUATION_IMAGES = 5000  # of validation, and of test
 MAX_SKIPPED = 0.05  # share of the captions that may be left out
 
@@ -54,7 +55,10 @@ class Collection:
 
         `unread` of them are in `captions`.
         """
-        lost, total = self.lost + unread, self.lost + sum(map(len, self.captions.values()))
+        self.check_share(self.lost + unread, self.lost + sum(map(len, self.captions.values())), allowed)
+
+    def check_share(self, lost: int, total: int, allowed: float) -> None:
+        """Raises DataError where more than the allowed share of so many captions is lost."""
         if lost > allowed * total:
             raise DataError(
                 f"{lost:,} of {total:,} captions cannot be used, more than {100 * allowed:g} %{self.example()}; "
@@ -100,7 +104,7 @@ def store_collection(
     size: tuple[int, int] = (32, 32),
     crop: bool = False,
     min_count: int = 1,
-    threads: int | None = None,
+    processes: int | None = None,
     overwrite: bool = False,
     allow_skipped: float = MAX_SKIPPED,
     on_images: Callable[[int], object] = lambda images: None,
@@ -116,7 +120,7 @@ def store_collection(
         size: H, W.
         crop: as for `read_image`.
         min_count: least count of a word in the training captions for it to be in the vocabulary.
-        threads: that read images; None for one per core.
+        processes: that read images; None for one per core. A chunk of images is read by one.
         overwrite: replaces captioned images in the folder.
         allow_skipped: the share of all captions that may be left out.
         on_images: called with the number of images just done, or found done.
@@ -126,16 +130,8 @@ def store_collection(
             empty.
         OSError: it cannot be written.
     """
-    if not all(1 <= side <= MAX_SIDE for side in size):
-        raise DataError(f"size must be 1…{MAX_SIDE} by 1…{MAX_SIDE}, got {size[0]} by {size[1]}")
+    check_size(size)
     collection.check_lost(allow_skipped)
-
-    def read(name: str) -> NDArray[np.uint8] | str:
-        try:
-            return read_image(collection.files[name], size, crop)
-        # Damage raises a dozen kinds of exception, some of them Pillow's own.
-        except Exception as error:
-            return str(error).partition("\n")[0] or type(error).__name__
 
     def key(name: str) -> str:
         """Returns a key that changes with the file, so that a stored image is never out of date."""
@@ -149,18 +145,21 @@ def store_collection(
     with (
         suppress_pillow_warnings(),
         CaptionedWriter(folder, (3, *size), plan, resumable=True, overwrite=overwrite) as writer,
-        ThreadPoolExecutor(threads or os.cpu_count()) as pool,
     ):
+        parts: list[tuple[str, list[str]]] = []
         for split, pairs in collection.captions.items():
             names = list(dict.fromkeys(name for name, _ in pairs))
             missing = [name for name in names if keys[name] not in writer.stored(split)]
             on_images(len(names) - len(missing))
-            for part in _chunks(missing, max(1, min(CHUNK_SIZE, CHUNK_BYTES // (3 * size[0] * size[1])))):
-                images = dict(zip(part, pool.map(read, part)))
-                for name, image in images.items():
+            parts += ((split, part) for part in _chunks(missing, chunk_size(size)))
+        tasks = ([collection.files[name] for name in part] for _, part in parts)
+        read = partial(_read_files, size=size, crop=crop)
+        with closing(in_order(read, tasks, max(1, min(processes or os.cpu_count() or 1, len(parts))))) as results:
+            for (split, part), images in zip(parts, results):
+                good = {keys[name]: image for name, image in zip(part, images) if not isinstance(image, str)}
+                for name, image in zip(part, images):
                     if isinstance(image, str):
                         collection.skip(f"image {name}", image)  # its captions are counted below
-                good = {keys[name]: image for name, image in images.items() if not isinstance(image, str)}
                 if good:
                     writer.store(split, list(good), np.stack(list(good.values())))
                 on_images(len(part))
@@ -170,6 +169,30 @@ def store_collection(
         if unread == sum(map(len, captions.values())):
             raise DataError(f"there is no image to store{collection.example()}")
         return writer.finish(captions, min_count=min_count, skipped=collection.skipped)
+
+
+def check_size(size: tuple[int, int]) -> None:
+    """Raises DataError where images of a size cannot be stored."""
+    if not all(1 <= side <= MAX_SIDE for side in size):
+        raise DataError(f"size must be 1…{MAX_SIDE} by 1…{MAX_SIDE}, got {size[0]} by {size[1]}")
+
+
+def chunk_size(size: tuple[int, int]) -> int:
+    """Returns the number of images of a size that are read before they are stored."""
+    return max(1, min(CHUNK_SIZE, CHUNK_BYTES // (3 * size[0] * size[1])))
+
+
+def read_or_fault(file: Path | IO[bytes], size: tuple[int, int], crop: bool) -> NDArray[np.uint8] | str:
+    """Returns an image as `read_image` does; or why it cannot be read, in one line."""
+    try:
+        return read_image(file, size, crop)
+    # Damage raises a dozen kinds of exception, some of them Pillow's own.
+    except Exception as error:
+        return str(error).partition("\n")[0] or type(error).__name__
+
+
+def _read_files(files: list[Path], size: tuple[int, int], crop: bool) -> list[NDArray[np.uint8] | str]:
+    return [read_or_fault(file, size, crop) for file in files]
 
 
 def _chunks(items: list[str], size: int) -> Iterator[list[str]]:

@@ -28,7 +28,7 @@ MAX_PIXELS = 80_000_000  # per file: Pillow warns of more, which takes a gigabyt
 MAX_SIDE = 65_535  # pixels
 LARGE = 16_000_000  # pixels; larger images are decoded one at a time
 
-_one_large_image = threading.Lock()
+_one_large_image: Any = threading.Lock()
 _LUMA = np.array([0.299, 0.587, 0.114])  # weights of red, green and blue in grey, as in JPEG
 
 # TIFF's tags, and three of their values.
@@ -40,11 +40,17 @@ class ImageError(ValueError):
     """An image file is unusable; the message is one line and says why."""
 
 
-def read_image(path: Path, size: tuple[int, int], crop: bool = False) -> NDArray[np.uint8]:
+def share(lock: Any) -> None:
+    """Makes this process decode a large image only while it holds a lock that it shares with others."""
+    global _one_large_image
+    _one_large_image = lock
+
+
+def read_image(file: Path | IO[bytes], size: tuple[int, int], crop: bool = False) -> NDArray[np.uint8]:
     """Returns an image file in colour, uint8 [3, H, W]; each pixel is the mean over its area.
 
     Args:
-        path: of one of the KINDS.
+        file: of one of the KINDS, by its path or open.
         size: H, W.
         crop: crops to the centre of these proportions first; otherwise the image is squashed.
 
@@ -52,7 +58,7 @@ def read_image(path: Path, size: tuple[int, int], crop: bool = False) -> NDArray
         ImageError: it is damaged, too large, or of another kind.
         OSError: it is missing or cannot be read.
     """
-    pixels = decode_image(path)
+    pixels = decode_image(file)
     white = np.iinfo(pixels.dtype).max
     if crop:
         scale = min(pixels.shape[0] / size[0], pixels.shape[1] / size[1])
@@ -82,7 +88,7 @@ def read_levels(path: Path, channels: int) -> NDArray[np.float32]:
     return np.array(np.broadcast_to(image, (channels, *image.shape[1:])), order="C")
 
 
-def decode_image(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def decode_image(file: Path | IO[bytes]) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """Returns the first picture of a file, upright and on white.
 
     Returns:
@@ -91,28 +97,35 @@ def decode_image(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
     Raises:
         ImageError, OSError: as for `read_image`.
     """
-    check_regular(path, ImageError)
+    if not isinstance(file, Path):
+        return _decode(file)
+    check_regular(file, ImageError)
     # Given a path, Pillow 13 maps the file, and scrambles the pixels of a rotated TIFF file.
-    with path.open("rb") as stream:
-        try:
-            file = Image.open(stream, formats=KINDS)
-            _check_size(file)
-            with _one_large_image if file.width * file.height > LARGE else nullcontext():
-                frame = file.tile[0][1] if file.format == "GIF" and file.tile else None
-                pixels = _samples(file, stream)
-                return _upright(pixels if frame is None else _on_white(pixels, frame), _orientation(file))
-        except ImageError:
-            raise
-        except UnidentifiedImageError as error:
-            kinds = ", ".join(KINDS[:-1]).replace("WEBP", "WebP")
-            reason = _unread_form(stream) or f"it is damaged or no {kinds} or {KINDS[-1]} file"
-            raise ImageError(reason) from error
-        except Image.DecompressionBombError as error:
-            raise ImageError(f"it has more than {MAX_PIXELS:,} pixels") from error
-        # Damage raises a dozen kinds of exception.
-        except Exception as error:
-            reason = str(error).partition("\n")[0] or type(error).__name__
-            raise ImageError(f"it is damaged: {reason}") from error
+    with file.open("rb") as stream:
+        return _decode(stream)
+
+
+def _decode(stream: IO[bytes]) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """As `decode_image`."""
+    try:
+        file = Image.open(stream, formats=KINDS)
+        _check_size(file)
+        with _one_large_image if file.width * file.height > LARGE else nullcontext():
+            frame = file.tile[0][1] if file.format == "GIF" and file.tile else None
+            pixels = _samples(file, stream)
+            return _upright(pixels if frame is None else _on_white(pixels, frame), _orientation(file))
+    except ImageError:
+        raise
+    except UnidentifiedImageError as error:
+        kinds = ", ".join(KINDS[:-1]).replace("WEBP", "WebP")
+        reason = _unread_form(stream) or f"it is damaged or no {kinds} or {KINDS[-1]} file"
+        raise ImageError(reason) from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"it has more than {MAX_PIXELS:,} pixels") from error
+    # Damage raises a dozen kinds of exception.
+    except Exception as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise ImageError(f"it is damaged: {reason}") from error
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 journal.jsonl   the plan; then a line per block, with the SHA-256 of the rest of the line and of the pixels:
                 {"split": "train", "keys": ["a.jpg", ...], "sha256": ...}, images under keys
-                {"split": "train", "name": "part 1", "captions": [["a cat"], ...], "notes": [], "sha256": ...}, a part
+                {"split": "train", "name": "part 1", "captions": [["a cat"], ...], "notes": ..., "sha256": ...}, a part
 train.raw       uint8, the concatenated blocks of the split
 
 The journal alone lists the stored blocks. The line of a block is written after its pixels. Each write begins at the end
@@ -104,15 +104,15 @@ class ImageStore:
         name: str,
         images: NDArray[np.uint8],
         captions: Sequence[Sequence[str]],
-        notes: Sequence[str] = (),
+        notes: Any = None,
     ) -> Block:
-        """Adds a part with images uint8 [n, C, H, W], the captions of each, and notes of the caller; returns it.
+        """Adds a part with images uint8 [n, C, H, W], the captions of each, and notes, ready for JSON; returns it.
 
         Raises:
             OSError: it cannot be written; the store is as before.
         """
         texts = [list(one) for one in captions]
-        return self._append({"split": split, "name": name, "captions": texts, "notes": list(notes)}, images)
+        return self._append({"split": split, "name": name, "captions": texts, "notes": notes}, images)
 
     def pixels(self, split: str) -> NDArray[np.uint8]:
         """Returns the stored images of a split, uint8 [n, C, H, W], memory-mapped.
@@ -135,10 +135,9 @@ class ImageStore:
         captions: list[list[str]] = self._record(part)["captions"]
         return captions
 
-    def notes(self, part: Block) -> list[str]:
+    def notes(self, part: Block) -> Any:
         """Returns the notes of a part."""
-        notes: list[str] = self._record(part)["notes"]
-        return notes
+        return self._record(part)["notes"]
 
     def close(self, sha256: str) -> None:
         """Notes the checksum of the data set made from the images; see `closed_as`."""
@@ -233,9 +232,9 @@ def _line(record: Mapping[str, Any]) -> bytes:
 
 def _check(record: Mapping[str, Any]) -> None:
     """Raises ValueError where a line of the journal is no block."""
-    kinds = {"keys": str} if "keys" in record else {"captions": list, "notes": str}
     named = isinstance(record["split"], str) and ("keys" in record or isinstance(record["name"], str))
-    if not named or not all(isinstance(item, kind) for name, kind in kinds.items() for item in record[name]):
+    items, kind = (record["keys"], str) if "keys" in record else (record["captions"], list)
+    if not named or not all(isinstance(item, kind) for item in items):
         raise ValueError("it is no block")
 
 

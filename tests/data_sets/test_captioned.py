@@ -483,7 +483,7 @@ def write_parts(folder, parts=PARTS, stop=False):
     with CaptionedWriter(folder, SHAPE, {"made": "here"}, resumable=True) as writer:
         notes = []
         for split, name, images, captions in parts:
-            notes.append(writer.taken(split, name))
+            notes.append(writer.take(split, name) if writer.has_part(split, name) else None)
             if notes[-1] is None:
                 writer.add(split, name, images, captions, [f"note of {name}"])
         if stop:

@@ -45,7 +45,7 @@ def stores(sources, monkeypatch):
     """What `aligndraw data` does, in blocks of two images, by its name; each is given the folder to make."""
     monkeypatch.setattr(image_files, "CHUNK_SIZE", 2)
     monkeypatch.setattr(stored_scenes, "CHUNK_SIZE", 2)
-    options = {"size": (2, 2), "threads": 1, "allow_skipped": 0.5}
+    options = {"size": (2, 2), "processes": 1, "allow_skipped": 0.5}
 
     def coco(folder, **more):
         files = [sources / f"captions_{name}.json" for name in ("train", "val")]

@@ -49,7 +49,7 @@ def test_store(collection, tmp_path):
         tmp_path / "data",
         {"kind": "mine"},
         size=(2, 3),
-        threads=2,
+        processes=2,
         allow_skipped=0.5,
         on_images=done.append,
     )
@@ -69,7 +69,7 @@ def test_store(collection, tmp_path):
 def test_interrupted_and_taken_up_again(collection, tmp_path, monkeypatch):
     """What was read is not read again."""
     monkeypatch.setattr(image_files, "CHUNK_SIZE", 2)
-    whole = store_collection(collection, tmp_path / "whole", {}, allow_skipped=1)
+    whole = store_collection(collection, tmp_path / "whole", {}, processes=1, allow_skipped=1)
     read, names = image_files.read_image, []
 
     def interrupted(path, *rest):
@@ -80,8 +80,8 @@ def test_interrupted_and_taken_up_again(collection, tmp_path, monkeypatch):
 
     monkeypatch.setattr(image_files, "read_image", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        store_collection(collection, tmp_path / "data", {}, threads=1, allow_skipped=1)
-    data = store_collection(collection, tmp_path / "data", {}, threads=1, allow_skipped=1)
+        store_collection(collection, tmp_path / "data", {}, processes=1, allow_skipped=1)
+    data = store_collection(collection, tmp_path / "data", {}, processes=1, allow_skipped=1)
     assert data.checksum == whole.checksum
     # Those that could not be read are tried again.
     assert names == ["0.png", "1.png", "2.png", "3.png", "4.png", "1.png", "3.png", "4.png", "5.png", "6.png"]
@@ -92,10 +92,10 @@ def test_a_file_that_changes_before_the_next_call_is_read_again(collection, tmp_
     with monkeypatch.context() as patch:
         patch.setattr(image_files.CaptionedWriter, "finish", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            store_collection(collection, tmp_path / "data", {}, allow_skipped=1)
+            store_collection(collection, tmp_path / "data", {}, processes=1, allow_skipped=1)
     save(tmp_path / "0.png", np.full((4, 4, 3), 99))
     save(tmp_path / "1.png", np.full((4, 4, 3), 98))
-    data = store_collection(collection, tmp_path / "data", {}, allow_skipped=1)
+    data = store_collection(collection, tmp_path / "data", {}, processes=1, allow_skipped=1)
     train = data.split("train")
     assert train.captions() == [f"picture {i}" for i in (0, 1, 2, 4)]
     assert train.images[:, 0, 0, 0].tolist() == [99, 98, 2, 4]
@@ -144,7 +144,7 @@ def test_memory_goes_by_the_pixels(collection, tmp_path, monkeypatch):
     )
     for size, counts in (((4, 4), [1, 1, 1, 1]), ((2, 4), [2, 1, 1]), ((8, 8), [1, 1, 1, 1])):
         stored.clear()
-        store_collection(collection, tmp_path / f"{size}", {}, size=size, allow_skipped=1)
+        store_collection(collection, tmp_path / f"{size}", {}, size=size, processes=1, allow_skipped=1)
         assert stored == counts, size
 
 

@@ -92,7 +92,7 @@ def of_images(folder):
     place = folder.parent / "stored"
     shutil.rmtree(place, ignore_errors=True)
     collection = read_captions(folder, folder / "table.csv")
-    store_collection(collection, place, {}, size=(4, 4), threads=1, allow_skipped=0.5)
+    store_collection(collection, place, {}, size=(4, 4), processes=1, allow_skipped=0.5)
     return of_data(place)
 
 

@@ -81,7 +81,7 @@ WRITERS = {
     "data scenes": _into("data", "data scenes --images 3 --out >data", "--overwrite"),
     "data folder": _into(
         "data",
-        "data folder --images @images --captions @images/table.csv --size 4 4 --threads 1 --out >data",
+        "data folder --images @images --captions @images/table.csv --size 4 4 --processes 1 --out >data",
         "--overwrite",
     ),
     "tables": _into(

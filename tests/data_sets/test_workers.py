@@ -1,0 +1,96 @@
+"""Work in several processes: results in order, and processes that end with their owner, however it ends."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from aligndraw.data import CaptionedImages, DataError, image_files, workers
+from aligndraw.data.image_files import Collection, store_collection
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Images that all differ, of which one is damaged."""
+    folder = tmp_path_factory.mktemp("pictures")
+    files = {f"{i}.png": folder / f"{i}.png" for i in range(12)}
+    for i, path in enumerate(files.values()):
+        Image.new("RGB", (5 + i, 4), (20 * i, 255 - 20 * i, i)).save(path)
+    files["7.png"].write_bytes(b"no image")
+    return files
+
+
+def collection(files):
+    return Collection({"train": [(name, f"picture {name[:-4]}") for name in files]}, dict(files))
+
+
+def alive(process):
+    try:
+        return Path(f"/proc/{process}/stat").read_text().split()[2] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_until(condition):
+    for _ in range(1200):
+        if condition():
+            return
+        time.sleep(0.1)
+    raise AssertionError("it never came")
+
+
+def test_the_same_bytes_from_any_number_of_processes(pictures, tmp_path, monkeypatch):
+    """Also the same line about the damaged image."""
+    monkeypatch.setattr(image_files, "CHUNK_SIZE", 5)
+    for processes in (1, 2):
+        found = collection(pictures)
+        store_collection(found, tmp_path / str(processes), {}, size=(3, 3), processes=processes, allow_skipped=1)
+        assert found.skipped == ["image 7.png: it is damaged or no PNG, JPEG, GIF, BMP, TIFF, WebP or PPM file"]
+    one, two = (CaptionedImages.open(tmp_path / name) for name in "12")
+    assert one.checksum == two.checksum and one.sizes == {"train": {"images": 11, "captions": 11}}
+    assert (one.split("train").images == two.split("train").images).all()
+
+
+def test_results_in_order_and_a_process_that_dies():
+    """The first task takes longest; a later one ends its process, and is no reason to wait for ever."""
+    tasks = ["__import__('time').sleep(0.5) or 1", *map(str, range(2, 9)), "__import__('os')._exit(1)", "10"]
+    results = workers.in_order(eval, tasks, 2)
+    assert [next(results) for _ in range(5)] == [1, 2, 3, 4, 5]  # four tasks ahead have begun
+    with pytest.raises(DataError, match="a process that reads images was killed, perhaps for want of memory"):
+        list(results)
+
+
+OWNER = """
+import multiprocessing, os, sys, time
+from aligndraw.data.workers import in_order
+
+if __name__ == "__main__":
+    results = in_order(exec, ["", "import time; time.sleep(600)", ""], 2)
+    next(results)
+    print(*(process.pid for process in multiprocessing.active_children()), flush=True)
+    try:
+        next(results)
+    except KeyboardInterrupt:
+        results.close()
+        print("closed", flush=True)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="it looks for processes in /proc")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_processes_end_with_their_owner(number, tmp_path):
+    """Whatever signal comes, also while one of them works, which takes ten minutes."""
+    script = tmp_path / "owner.py"
+    script.write_text(OWNER)
+    owner = subprocess.Popen([sys.executable, "-B", script], stdout=subprocess.PIPE, text=True, cwd=tmp_path)
+    processes = list(map(int, owner.stdout.readline().split()))
+    assert len(processes) == 2 and all(map(alive, processes))
+    os.kill(owner.pid, number)
+    out, _ = owner.communicate(timeout=120)
+    assert out == ("closed\n" if number == signal.SIGINT else "")
+    wait_until(lambda: not any(map(alive, processes)))
