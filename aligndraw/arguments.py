@@ -73,6 +73,12 @@ def check_real(name: str, value: Any, least: float) -> None:
     _check(name, value, real_fault(value, least))
 
 
+def check_kind(name: str, value: Any, kind: type) -> None:
+    """Raises ValueError unless `value` is of the type."""
+    if not isinstance(value, kind):
+        raise ValueError(f"{name} must be a {kind.__name__}, got {type(value).__name__}")
+
+
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
     """Raises ValueError unless `value` is one of the texts."""
     _check(name, value, choice_fault(value, choices))

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import aligndraw
-from aligndraw.cli.failure import Failure
+from aligndraw.cli.failure import Failure, reason
 from aligndraw.cli.parser import Parser
 from aligndraw.cli.telling import tell
 from aligndraw.json_files import FileError
@@ -60,8 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
-        place = error.filename2 or error.filename
-        return _complain(f"{place}: {error.strerror}" if place else str(error), 1)
+        return _complain(reason(error), 1)
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise

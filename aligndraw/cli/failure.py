@@ -20,10 +20,17 @@ class Failure(Exception):
         self.status, self.hints = status, hints
 
 
+def reason(error: Exception) -> str:
+    """Returns the message of an error; of one of the operating system the file and what is wrong with it."""
+    if isinstance(error, OSError) and error.strerror and (place := error.filename2 or error.filename):
+        return f"{place}: {error.strerror}"
+    return str(error)
+
+
 @contextmanager
 def failing(*kinds: type[Exception], status: int = 1) -> Iterator[None]:
     """Turns errors of the library in the block into a Failure."""
     try:
         yield
     except kinds as error:
-        raise Failure(str(error), status) from error
+        raise Failure(reason(error), status) from error

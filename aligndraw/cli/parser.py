@@ -41,6 +41,7 @@ class Parser(argparse.ArgumentParser):
             super()._check_value(action, value)
         except argparse.ArgumentError as error:
             near = difflib.get_close_matches(str(value), map(str, action.choices or ()), 1)
+            near = near or [name for name in self._option_string_actions if name == f"--{value}"]
             if near and "did you mean" not in error.message:
                 error.message = error.message.replace(" (choose", f", did you mean {near[0]!r}? (choose", 1)
             raise
@@ -72,13 +73,14 @@ class Parser(argparse.ArgumentParser):
         return option if self._subparsers is None else f"{option} (options of a command come after it)"
 
     def _nearest(self, option: str) -> str:
-        """Returns the known option that an unknown one abbreviates or nearly spells; "" where none is near."""
+        """Returns the known option that an unknown one abbreviates, as lr or learn, or nearly spells; "" for none."""
         bare = option.lstrip("-").replace("_", "-")
         shown = (action for action in self._actions if action.help != argparse.SUPPRESS)
         names = {name.lstrip("-"): name for action in shown for name in action.option_strings}
         longer = [name for name in names if name.startswith(bare)]
         near = (
             difflib.get_close_matches(bare, longer, 1, cutoff=0)
+            or [name for name in names if "-" in name and bare == "".join(part[:1] for part in name.split("-"))]
             or difflib.get_close_matches(bare, (name for name in names if len(name) > 1), 1)
             or [name for name in names if name == bare[:1]]
         )

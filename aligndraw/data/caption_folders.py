@@ -71,7 +71,7 @@ def folder_entries(folder: Path, images: Path) -> Entries:
         if unnamed or not texts:
             raise DataError(
                 f"{folder} must have captions: {METADATA[0]}, {METADATA[1]} or a .txt per image; or name a table of "
-                "them" + (f" with --captions, as {unnamed} seems to be" if unnamed else "")
+                "them with --captions" + (f", as {unnamed} seems to be" if unnamed else "")
             )
     return _checked(
         _all_entries(folder, images, tables, texts, pictures, [name for name in pictures if is_free(name)]),

@@ -195,7 +195,9 @@ class CaptionedImages:
         try:
             content = (folder / MANIFEST).read_bytes()
         except OSError as error:
-            raise DataError(f"there are no captioned images in {folder}: {MANIFEST}: {error.strerror}") from error
+            missing = isinstance(error, (FileNotFoundError, NotADirectoryError))
+            mend = "; `aligndraw data folder` makes them of pictures and captions" if missing else ""
+            raise DataError(f"there are no captioned images in {folder}: {MANIFEST}: {error.strerror}{mend}") from error
         with naming(folder / MANIFEST, "damaged or foreign", DataError):
             manifest = parse_json(content)
             if entry(manifest, "format", str) != FORMAT:

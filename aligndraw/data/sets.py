@@ -11,7 +11,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from aligndraw.arguments import check_int, check_path
+from aligndraw.arguments import check_choice, check_int, check_path
 from aligndraw.data.batches import Examples, Source
 from aligndraw.data.captioned import CaptionedImages, CaptionedSplit, DataError
 from aligndraw.data.digits import load_digits
@@ -31,6 +31,7 @@ from aligndraw.text import UNKNOWN, CaptionError, Vocabulary
 
 PREVIEW_COUNT = 12  # preview captions at most
 _TOGETHER = 100  # captions that are read together
+NAMES = "mnist", "scenes", "captioned"  # of data sets
 REQUIRED_SPLITS = "train", "validation"  # of captioned images
 VALIDATION_SIZE = 1000  # examples of each validation set
 
@@ -99,24 +100,27 @@ def open_data_set(
         ValueError: there is no such data set or file, or it is damaged or unusable.
     """
     check_int("validation_size", validation_size, 1)
+    check_choice("name", name, NAMES)
     place = None if path is None else check_path("path", path)
     if name == "mnist":
         return _mnist(place, validation_size, STRICT if bans is None else bans_named(bans))
     if bans is not None:
         raise ValueError(f"bans must be left out: only mnist has them, got {bans!r} for {name}")
-    if name == "scenes" and path is None:
-        return DataSet(
-            name=name,
-            title="scenes",
-            image_shape=(3, SIDE, SIDE),
-            source=Scenes(),
-            validation_sets=evaluation_scenes("validation", size=validation_size),
-            preview_captions=_SCENES,
-            record={"name": name, "path": None, "sha256": None},
-        )
-    if name == "captioned" and place is not None:
+    if name == "captioned":
+        if place is None:
+            raise ValueError("path must be a folder that `aligndraw data` wrote, got None")
         return _captioned(place, validation_size)
-    raise ValueError(f"there is no data set {name!r}{'' if path is None else f' at {path}'}")
+    if place is not None:
+        raise ValueError(f"path must be left out for scenes, which are painted, got {str(path)!r}")
+    return DataSet(
+        name=name,
+        title="scenes",
+        image_shape=(3, SIDE, SIDE),
+        source=Scenes(),
+        validation_sets=evaluation_scenes("validation", size=validation_size),
+        preview_captions=_SCENES,
+        record={"name": name, "path": None, "sha256": None},
+    )
 
 
 def recorded_data_set(record: Mapping[str, str | None], validation_size: int = VALIDATION_SIZE) -> DataSet:

@@ -125,6 +125,8 @@ class Model(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        if not isinstance(config, ModelConfig):
+            raise TypeError(f"config must be of a model, got {type(config).__name__}")
         self.config = config
         self.canvas = nn.Parameter(torch.empty(config.channels, *config.image_size))
         self.language: LanguageModel | None = None

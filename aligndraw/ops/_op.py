@@ -60,6 +60,7 @@ class Op:
         batched: bool = False,
     ) -> None:
         self.name, self.check = name, check
+        self._first_name = _first_name(schema)
         self._overloads: dict[str, Any] = {}
         self._functions: dict[str, Any] = {}
 
@@ -120,6 +121,7 @@ class Op:
                     library.impl(f"{self.name}_backward", functools.partial(_autograd.plain, gradient), key)
 
     def __call__(self, *args: Any) -> Any:
+        check_tensor(self.name, self._first_name, args[0])
         backend = backend_for(self.name, args[0].device.type)
         if backend == "reference":
             return self.reference(*args)
@@ -152,6 +154,7 @@ class PlainOp:
         fake: Callable[..., Any],
     ) -> None:
         self.name = name
+        self._first_name = _first_name(schema)
 
         def checked_reference(*args: Any) -> Any:
             check(*args)
@@ -169,6 +172,7 @@ class PlainOp:
 
     def backend(self, tensor: Tensor) -> str:
         """The backend of the op on the tensor's device: "cpp" or "reference"."""
+        check_tensor(self.name, self._first_name, tensor)
         return cpp_or_reference(self.name, tensor.device.type)
 
     def __call__(self, *args: Any) -> Any:
@@ -180,6 +184,11 @@ def define_kernel(name: str, schema: str) -> Any:
     """Returns the overload of a new op of the namespace `aligndraw` with C++ kernels alone, which no compiler sees."""
     _libraries["aligndraw"].define(name + schema)
     return getattr(torch.ops.aligndraw, name).default
+
+
+def _first_name(schema: str) -> str:
+    """Returns the name of the first argument, whose device chooses the backend."""
+    return schema.partition(",")[0].split()[-1]
 
 
 def _define(library: Any, name: str, schema: str, fake: Callable[..., Any]) -> Any:
@@ -222,8 +231,15 @@ def compute_dtype(tensor: Tensor) -> torch.dtype:
 # ---- checks: "<op>: <argument> must <rule>, got <value>" ----
 
 
+def check_tensor(op: str, name: str, value: Any) -> None:
+    """Checks that an argument is a tensor."""
+    if not isinstance(value, Tensor):
+        raise RuntimeError(f"{op}: {name} must be a tensor, got {type(value).__name__}")
+
+
 def check_shape(op: str, name: str, tensor: Tensor, letters: str, shape: Sequence[int | None]) -> None:
     """Checks a shape. `shape` has None for any size; `letters` is the documented shape: "[B, C, H, W]"."""
+    check_tensor(op, name, tensor)
     good = tensor.dim() == len(shape) and all(w is None or s == w for s, w in zip(tensor.shape, shape))
     if not good:
         known = [str(w) if w is not None else x for w, x in zip(shape, letters.strip("[]").split(", "))]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from aligndraw.ops._autograd import vjp
-from aligndraw.ops._op import Op, check_device, check_float, check_shape, compute_dtype
+from aligndraw.ops._op import Op, check_device, check_float, check_shape, check_tensor, compute_dtype
 
 
 def attend_reference(
@@ -132,8 +132,8 @@ def attend(
     """
     given = {"query": query, "keys": keys, "score": score, "values": values, "lengths": lengths, "mask": mask}
     for name, value in given.items():
-        if value is not None and not isinstance(value, Tensor):
-            raise RuntimeError(f"attend: {name} must be a tensor, got {type(value).__name__}")
+        if value is not None or name not in ("lengths", "mask"):
+            check_tensor("attend", name, value)
     if lengths is not None and mask is None:
         return _op(query, keys, score, values, lengths)  # type: ignore[no-any-return]
     if lengths is not None:

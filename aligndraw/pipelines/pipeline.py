@@ -256,6 +256,8 @@ class Pipeline:
             return ""
         before, word = unlike[0]
         after = f'has "{word}" after "{before}"' if before else f'begins with "{word}"'
+        if word == "." and before:
+            after = f'ends with "{before}"'
         return f'caption "{caption}" is worded unlike the training captions, of which none {after}'
 
     def __call__(

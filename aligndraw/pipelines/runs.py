@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 import aligndraw
-from aligndraw.arguments import check_int, check_path, check_seed
+from aligndraw.arguments import check_int, check_kind, check_path, check_seed
 from aligndraw.config import EndToEndConfig, ModelConfig, RefinedConfig, TrainingConfig
 from aligndraw.data import DataError, DataSet, SentenceReader, Source, recorded_data_set, reworded
 from aligndraw.data.captioned import drawn_rows
@@ -114,6 +114,9 @@ def new_run(
     """
     seed = check_seed(seed)
     folder = check_path("folder", folder)
+    check_kind("model", model, ModelConfig)
+    check_kind("training", training, TrainingConfig)
+    check_kind("data", data, DataSet)
     model, sentences = with_sentences(model)
     if vocabulary is not None and vocabulary != data.source.vocabulary:
         data, notes = reworded(data, vocabulary), {**notes, "vocabulary": vocabulary.to_dict()}

@@ -53,6 +53,12 @@ def test_scores_and_facts_stand_on_the_card(command, model, scenes, tmp_path):
         assert f"{line} {100 * right['mean']:.1f} ± {100 * right['error']:.1f} % |" in scenes_page
 
 
+def test_scores_that_are_not_there(command, model, tmp_path):
+    status, out, err = command("export", model, "--out", tmp_path / "mine", "--scores", tmp_path / "none.json")
+    assert (status, out) == (1, "") and not (tmp_path / "mine").exists()
+    assert err == f"aligndraw: error: {tmp_path / 'none.json'}: No such file or directory\n"
+
+
 def test_with_a_sharpener(command, scenes, scenes_sharpener, tmp_path):
     """Captions and the text about them are the user's; pairs of words come from the training data."""
     folder = scenes_sharpener(tmp_path / "sharpener", scenes)

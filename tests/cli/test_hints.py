@@ -43,6 +43,8 @@ def test_captions_of_the_training_are_silent(sample):
 def test_a_caption_unlike_them(sample):
     (line,) = sample("seven", SEVEN)
     assert line == f'{WARNING}caption "seven" is worded unlike the training captions, of which none begins with "7"'
+    (line,) = sample("the")
+    assert line.endswith('is worded unlike the training captions, of which none ends with "the"'), line
     lines = sample(*(f"digit {i} is at the top" for i in range(5)))
     assert (
         len(lines) == 4
@@ -69,6 +71,8 @@ def test_the_hint_comes_before_an_error(command, ship, model):
         (["train", "minst"], "invalid choice: 'minst', did you mean 'mnist'? "),
         (["train", "mnist", "--preset", "quik"], "invalid choice: 'quik', did you mean 'quick'? "),
         (["eval", "scene"], "invalid choice: 'scene', did you mean 'scenes'? "),
+        (["help"], "invalid choice: 'help', did you mean '--help'? "),
+        (["version"], "invalid choice: 'version', did you mean '--version'? "),
     ],
 )
 def test_names_with_typing_errors(command, arguments, near):
@@ -84,6 +88,8 @@ def test_names_with_typing_errors(command, arguments, near):
         (["train", "mnist", "--oot=x", "--kl_warmup", "3"], "--oot (did you mean --out?), --kl_warmup (did you mean"),
         (["train", "captioned", "--dta", "x"], "--dta (did you mean --data?) (see"),  # before the missing --out
         (["train", "mnist", "--val", "3"], "--val (did you mean --validation-size?) (see"),
+        (["train", "mnist", "--lr", "0.1"], "--lr (did you mean --learning-rate?) (see"),
+        (["train", "mnist", "--bs=8"], "--bs (did you mean --batch-size?) (see"),
         (["train", "mnist", "-o", "x"], "-o (did you mean --out?) (see"),
         (["train", "mnist", "--no-algin"], "--no-algin (did you mean --no-align?) (see"),
         (["sample", SEVEN, "-seed", "3"], "-seed (did you mean --seed?) (see"),

@@ -381,7 +381,9 @@ def test_a_taken_folder(data, tmp_path):
     write(tmp_path / "mine")  # it is empty
     (tmp_path / "yours").mkdir()
     (tmp_path / "yours" / "thesis.txt").touch()
-    with pytest.raises(DataError, match="there are no captioned images in .*yours"):
+    with pytest.raises(
+        DataError, match="there are no captioned images in .*yours.*; `aligndraw data folder` makes them"
+    ):
         write(tmp_path / "yours", overwrite=True)
     assert (tmp_path / "yours" / "thesis.txt").exists()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "mine", "yours"]

@@ -111,8 +111,9 @@ def test_the_scenes_shown_are_held_out_where_it_is_said():
 @pytest.mark.parametrize(
     ("name", "path", "message"),
     [
-        ("imagenet", None, "there is no data set 'imagenet'"),
-        ("captioned", None, "there is no data set 'captioned'"),
+        ("imagenet", None, "^name must be one of mnist, scenes, captioned, got 'imagenet'$"),
+        ("captioned", None, "^path must be a folder that `aligndraw data` wrote, got None$"),
+        ("scenes", "stored", "^path must be left out for scenes, which are painted, got 'stored'$"),
         ("captioned", "nowhere", "there are no captioned images in nowhere"),
         ("mnist", "nowhere", "digits file nowhere does not exist"),
     ],

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from aligndraw import AlignDRAW, AlignDRAWConfig, use_backend
+from aligndraw import AlignDRAW, AlignDRAWConfig, TrainingConfig, use_backend
 
 
 def test_sizes_of_the_paper():
@@ -16,6 +16,12 @@ def test_sizes_of_the_paper():
         coco = AlignDRAW(AlignDRAWConfig.preset("coco"))
     assert sum(p.numel() for p in mnist.parameters()) == 2_371_746
     assert sum(p.numel() for p in coco.parameters()) == 33_098_147
+
+
+@pytest.mark.parametrize("config", ["quick", TrainingConfig.preset("quick"), None])
+def test_configurations_that_are_not_of_a_model(config):
+    with pytest.raises(TypeError, match=f"^config must be of a model, got {type(config).__name__}$"):
+        AlignDRAW(config)
 
 
 @pytest.mark.parametrize("align", [True, False])

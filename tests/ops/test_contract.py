@@ -8,7 +8,7 @@ import torch
 
 import aligndraw
 from aligndraw import ops
-from aligndraw.backends import NAMESPACES, missing_reason
+from aligndraw.backends import NAMESPACES, missing_reason, use_backend
 
 KERNELS = [b for b in ("cpp", "triton") if any(not missing_reason(o, b, "cpu") for o in ops.OPS)]
 
@@ -175,6 +175,18 @@ def test_compiles_whole(op, make, asking):
     for a, b in zip(as_tuple(compiled(*args)), as_tuple(function(op)(*args)), strict=True):
         torch.testing.assert_close(a, b)
         a.sum().backward(retain_graph=True)
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpp"])
+def test_arrays_and_lists_are_no_tensors(op, make, backend):
+    args = make(op, dtype=torch.float32)
+    name = str(getattr(torch.ops.aligndraw, op).default._schema.arguments[0].name)
+    with use_backend(backend):
+        for wrong, kind in ((args[0].numpy(), "ndarray"), (args[0].tolist(), "list"), (None, "NoneType")):
+            with pytest.raises(RuntimeError, match=f"^{op}: {name} must be a tensor, got {kind}$"):
+                getattr(ops, op)(wrong, *args[1:])
+            with pytest.raises(RuntimeError, match=f"^product: left must be a tensor, got {kind}$"):
+                ops.product(wrong, torch.ones(2, 2))
 
 
 def test_no_gradient_means_no_graph(op, make):

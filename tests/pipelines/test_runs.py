@@ -33,6 +33,24 @@ def test_a_run(tmp_path):
     assert Pipeline.from_pretrained(tmp_path / "a").notes["updates"] == 6
 
 
+@pytest.mark.parametrize(
+    ("place", "wrong", "message"),
+    [
+        (1, "quick", "model must be a ModelConfig, got str"),
+        (1, SHORT, "model must be a ModelConfig, got TrainingConfig"),
+        (2, TINY, "training must be a TrainingConfig, got AlignDRAWConfig"),
+        (3, "mnist", "data must be a DataSet, got str"),
+        (3, None, "data must be a DataSet, got NoneType"),
+    ],
+)
+def test_arguments_of_a_wrong_kind(tmp_path, place, wrong, message):
+    given = [tmp_path / "a", TINY, SHORT, open_data_set("mnist", validation_size=3)]
+    given[place] = wrong
+    with pytest.raises(ValueError, match=f"^{message}$"), new_run(*given):
+        pass
+    assert not (tmp_path / "a").exists()
+
+
 def test_the_seed_draws_the_parameters(tmp_path):
     weights = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
