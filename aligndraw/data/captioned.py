@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aligndraw.arguments import check_int, check_path, check_seed
-from aligndraw.data.mapped import MappedCaptions, release
+from aligndraw.data.mapped import MappedCaptions, bounds, release
 from aligndraw.data.ragged import pad_rows
 from aligndraw.files import load_array, reading
 from aligndraw.json_files import FileError, entry, naming, parse_json
@@ -260,15 +260,17 @@ class CaptionedImages:
         lengths = self._array(name, LENGTHS, "int32", (captions,))
         index = self._array(name, INDEX, "int64", (captions,))
         known = self._stored or self.vocabulary
+        shortest, longest, total = bounds(lengths)
+        first, last, _ = bounds(words)
+        low, high, _ = bounds(index)
         for part, good in (
-            (LENGTHS, lengths.min(initial=1) > 0 and lengths.sum(dtype=np.int64) == len(words)),
-            (LENGTHS, lengths.max(initial=1) <= MAX_WORDS),  # a batch is as wide as its longest caption
-            (WORDS, not len(words) or (words.min() >= 0 and words.max() < len(known))),
-            (INDEX, not captions or (index.min() >= 0 and index.max() < images)),
+            (LENGTHS, shortest > 0 and total == len(words)),
+            (LENGTHS, longest <= MAX_WORDS),  # a batch is as wide as its longest caption
+            (WORDS, first >= 0 and last < len(known)),
+            (INDEX, low >= 0 and high < images),
         ):
             if not good:
                 raise DataError(f"{self.folder / f'{name}-{part}'} is damaged: its numbers do not fit the other files")
-        release(words, index)
         text = self.folder / f"{name}-{CAPTIONS}"
         stored = MappedCaptions(text, words, lengths)
         if stored.lines != captions:

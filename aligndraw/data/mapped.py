@@ -14,6 +14,7 @@ from aligndraw.data.ragged import pad_rows, ranges
 from aligndraw.files import reading
 
 STEP = 64  # captions whose places are found together
+_ROWS = 4096 * STEP  # of an array, read together
 _BLOCK = 1 << 20  # bytes of a text, read together
 
 
@@ -25,6 +26,22 @@ def release(*arrays: NDArray[Any]) -> None:
     for array in arrays:
         if isinstance(array.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
             array.base.madvise(mmap.MADV_DONTNEED)
+
+
+def in_blocks(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Yields the rows of a mapped array, a few at a time in the process's memory."""
+    for start in range(0, len(array), _ROWS):
+        yield array[start : start + _ROWS]
+        release(array)
+
+
+def bounds(array: NDArray[np.integer[Any]]) -> tuple[int, int, int]:
+    """Returns the least and the largest number of a mapped array, and the sum; (1, 1, 0) where it has none."""
+    found = [(int(part.min()), int(part.max()), int(part.sum(dtype=np.int64))) for part in in_blocks(array)] or [
+        (1, 1, 0)
+    ]
+    least, largest, sums = zip(*found)
+    return min(least), max(largest), sum(sums)
 
 
 class MappedCaptions(Sequence[str]):
@@ -45,7 +62,6 @@ class MappedCaptions(Sequence[str]):
         self._text, self._words, self._lengths = text, words, lengths
         self._first_word = _starts(lengths)
         self._first_byte, self.lines = _line_starts(text)
-        release(lengths)
 
     def __len__(self) -> int:
         return len(self._lengths)
@@ -94,7 +110,9 @@ class MappedCaptions(Sequence[str]):
 
 def _starts(lengths: NDArray[np.int32]) -> NDArray[np.int64]:
     """Returns the sum of the lengths before each group of `STEP`."""
-    sums = np.add.reduceat(lengths, np.arange(0, len(lengths), STEP), dtype=np.int64)
+    sums = np.concatenate(
+        [np.add.reduceat(part, np.arange(0, len(part), STEP), dtype=np.int64) for part in in_blocks(lengths)]
+    )
     return np.cumsum(sums) - sums
 
 

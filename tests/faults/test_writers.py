@@ -59,7 +59,7 @@ def run(capsys):
 
 
 KINDS = ("killed", "disk full", "SIGINT", "SIGTERM")
-CHEAP = ("train skipthoughts", "train sharpener", "data folder", "sample archive")
+CHEAP = ("train skipthoughts", "train sharpener", "data folder", "data webdataset", "sample archive")
 
 
 def cases():

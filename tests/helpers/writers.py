@@ -1,5 +1,8 @@
 """Everything that writes files, as commands at tiny sizes: what is begun, and how a user goes on after a fault."""
 
+import io
+import json
+import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +87,14 @@ WRITERS = {
         "data folder --images @images --captions @images/table.csv --size 4 4 --processes 1 --out >data",
         "--overwrite",
     ),
+    "data coco": _into(
+        "data",
+        "data coco --images @images --annotations @images/captions.json --size 4 4 --processes 1 --out >data",
+        "--overwrite",
+    ),
+    "data webdataset": _into(
+        "data", "data webdataset --shards @shards --size 4 4 --processes 1 --out >data", "--overwrite"
+    ),
     "tables": _into(
         "out", "tables --data scenes --model @drawing -o >out --images 4 --drawn 1 --samples 1 --pictures 1"
     ),
@@ -94,7 +105,9 @@ WRITERS = {
 
 
 def make_inputs(folder):
-    """Writes a model of scenes, its sharpener, a data set, images with a table, and text."""
+    """Writes a model of scenes, its sharpener, a data set, images with a table and COCO's annotations, shards of them,
+    and text.
+    """
     torch.manual_seed(0)
     sizes = dict(zip((o[2:].replace("-", "_") for o in NETWORK.split()[::2]), map(int, NETWORK.split()[1::2])))
     size = dict(image_size=(32, 32), channels=3, canvas_init=0.0, vocabulary_size=len(Scenes.vocabulary))
@@ -113,5 +126,18 @@ def make_inputs(folder):
         Image.fromarray(np.full((4, 4, 3), 40 * i, np.uint8)).save(folder / "images" / f"{i}.png")
     rows = [f"{i}.png,picture {i},{split}" for i, split in enumerate(splits)]
     (folder / "images" / "table.csv").write_text("\n".join(["file,caption,split", *rows]) + "\n")
+    record = {
+        "images": [{"id": i, "file_name": f"{i}.png"} for i in range(len(splits))],
+        "annotations": [{"id": i, "image_id": i, "caption": f"picture {i}"} for i in range(len(splits))],
+    }
+    (folder / "images" / "captions.json").write_text(json.dumps(record))
+    (folder / "shards").mkdir()
+    for split, numbers in (("train", (0, 1, 2)), ("validation", (3,))):
+        with tarfile.open(folder / "shards" / f"{split}.tar", "w") as tar:
+            for i in numbers:
+                tar.add(folder / "images" / f"{i}.png", f"{i}.png")
+                info = tarfile.TarInfo(f"{i}.txt")
+                info.size = len(f"picture {i}")
+                tar.addfile(info, io.BytesIO(f"picture {i}".encode()))
     (folder / "text.txt").write_text(3 * "A dog runs.\nIt sleeps.\nThen it runs.\nA cat sees it.\n\n")
     return folder
