@@ -40,7 +40,7 @@ from aligndraw.text import MAX_WORDS, UNKNOWN, Vocabulary, text_fault, words_of,
 SKIPPED = "skipped.txt"  # the captions and images left out, each with the reason
 _LIST = re.compile(r"""[\[({]\s*['"].*['"]\s*,?\s*[\])}]""", re.DOTALL)  # a list of strings in Python or JSON
 _CHUNK_SIZE = 4096  # images that are copied together
-_CHUNK_BYTES = 1 << 20  # of word ids that are copied together
+_CHUNK_BYTES = 1 << 16  # of word ids that are copied together
 
 
 class CaptionedWriter:

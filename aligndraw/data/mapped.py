@@ -15,7 +15,7 @@ from aligndraw.files import reading
 
 STEP = 64  # captions whose places are found together
 _ROWS = 4096 * STEP  # of an array, read together
-_BLOCK = 1 << 20  # bytes of a text, read together
+_BLOCK = 1 << 17  # bytes of a text, read together
 
 
 def release(*arrays: NDArray[Any]) -> None:
@@ -113,7 +113,8 @@ def _starts(lengths: NDArray[np.int32]) -> NDArray[np.int64]:
     sums = np.concatenate(
         [np.add.reduceat(part, np.arange(0, len(part), STEP), dtype=np.int64) for part in in_blocks(lengths)]
     )
-    return np.cumsum(sums) - sums
+    starts: NDArray[np.int64] = np.cumsum(sums) - sums
+    return starts
 
 
 def _line_starts(text: Path) -> tuple[list[int], int]:
