@@ -15,8 +15,10 @@ from aligndraw import AlignDRAWConfig, TrainingConfig
 from aligndraw.config import model_config
 from aligndraw.data.caption_files import read_captions
 from aligndraw.data.caption_tables import read_rows
+from aligndraw.data.captioned_writer import caption_error
 from aligndraw.data.coco import read_coco
 from aligndraw.data.mnist_files import read_idx
+from aligndraw.data.shards import index_shard, read_piece
 from aligndraw.files import load_archive, load_array, load_tensors, read_text, reading
 from aligndraw.json_files import parse_json
 from aligndraw.text import CaptionError, Vocabulary
@@ -56,6 +58,16 @@ def table(suffix):
 def annotations(data):
     path = written(data, "annotations.json")
     read_coco(PLACE, [path], validation=0, test=0)
+
+
+def shard(data):
+    """Pieces hold all samples; each image has captions that can be stored."""
+    pieces = index_shard(written(data, "0.tar"), 2)
+    for piece in pieces:
+        found = read_piece(piece, (2, 2))
+        assert found.images.shape == (len(found.captions), 3, 2, 2) and len(found.captions) <= piece.samples <= 2
+        assert not any(caption_error(text) for texts in found.captions for text in texts)
+        assert all(found.captions) and found.lost <= 4096 * len(found.skipped)
 
 
 def idx(data):
@@ -140,6 +152,7 @@ TARGETS = {
     "idx": idx,
     "json": json_text,
     "jsonl": table(".jsonl"),
+    "shard": shard,
     "tensors": tensors,
     "text": text,
     "tokenizer": tokenizer,
