@@ -14,7 +14,7 @@ import torch
 
 from aligndraw import AlignDRAW, AlignDRAWConfig, TrainingConfig
 from aligndraw.data import MNISTCaptions, load_digits
-from aligndraw.training import Trainer
+from aligndraw.training import Trainer, exchange
 from aligndraw.training.ranks import Ranks, started
 
 WARM = 3  # updates that are not measured
@@ -54,7 +54,12 @@ def measure(preset: str, updates: int, ranks: Ranks) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--updates", type=int, nargs=2, default=[60, 8], metavar=("QUICK", "PAPER"), help="[60 8]")
-    counts = parser.parse_args().updates
+    one = "sum all gradients at once, after the backward, in place of part by part during it"
+    parser.add_argument("--one-bucket", action="store_true", help=one)
+    arguments = parser.parse_args()
+    counts = arguments.updates
+    if arguments.one_bucket:
+        exchange.BUCKET_BYTES = 2**62
     with started("cpu") as ranks:
         for preset, updates in zip(("quick", "paper"), counts):
             line = measure(preset, updates, ranks)

@@ -272,8 +272,9 @@ class _Group(Ranks):
         return self._failed
 
     def leave(self) -> None:
-        """Ends the exchange."""
+        """Ends the exchange, and its threads: one that outlives Python's interpreter may abort the process."""
         dist.destroy_process_group()
+        del self._hosts, self._store  # the last references
 
 
 class _WholeDropout(TorchFunctionMode):

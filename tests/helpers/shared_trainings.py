@@ -1,5 +1,7 @@
 """Trainings for one or several processes: the gradient of the first update, and what some updates end in."""
 
+from pathlib import Path
+
 import torch
 from recorder import Recorder
 
@@ -135,3 +137,18 @@ def save_results(folder):
     with started("cpu") as ranks:
         for name in CASES:
             torch.save(result_of(name), folder / f"{name}-{ranks.rank}.pt")
+
+
+def print_threads_left():
+    """Prints the threads of gloo of this process: during a training, and after it, while its trainer is still held."""
+
+    def found():
+        names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+        return sorted({name for name in names if "gloo" in name})
+
+    with started("cpu") as ranks:
+        trainer = made("adam")
+        trainer.update()
+        ranks.any(True)
+        print(found())
+    print(found())

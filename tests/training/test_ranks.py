@@ -1,9 +1,11 @@
 """Several processes share a training: 1, 2 and 4 of them follow one curve."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from processes import run_together
-from shared_trainings import CASES, result_of, save_results
+from shared_trainings import CASES, print_threads_left, result_of, save_results
 
 TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12}  # relative to the norm
 
@@ -40,3 +42,11 @@ def test_the_cases_are_what_they_say():
     result = result_of("sparse")
     assert any(key.endswith("words/late") for key in result)
     assert not any(key.endswith("words/late") for key in result_of("global-clip"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="the names of threads are read in /proc")
+def test_no_thread_outlives_the_training(tmp_path):
+    """One that does may meet an interpreter that is ending, and aborts a process that has done all its work."""
+    for status, out, err in run_together(2, print_threads_left, folder=tmp_path):
+        during, after = out.splitlines()
+        assert (status, err, after) == (0, "", "[]") and "gloo_tcp_loop" in during

@@ -60,14 +60,16 @@ def single(tmp_path_factory):
 
 @pytest.mark.parametrize("before, after", [(2, 1), (1, 2)])
 def test_another_number_of_processes_goes_on(tmp_path, single, before, after):
-    run = tmp_path / "run"
-    out, err = ends(*run_together(before, command, *TRAIN, "--epochs", 2, "--out", run, folder=tmp_path / "before"))
+    """The first process alone has the run folder."""
+    run, each = tmp_path / "run-0", tmp_path / "run-{rank}"
+    out, err = ends(*run_together(before, command, *TRAIN, "--epochs", 2, "--out", each, folder=tmp_path / "before"))
     assert err == "" and (f"cpu, {before} processes\n" in out) == (before > 1)
-    again = run_together(after, command, "train", "mnist", "--epochs", 4, "--out", run, "--resume",
+    again = run_together(after, command, "train", "mnist", "--epochs", 4, "--out", each, "--resume",
                          folder=tmp_path / "after")  # fmt: skip
     _, err = ends(*again)
     changed = f"this training goes on to rounding, not to the bit: processes was {before} and is {after}\n"
     assert err == changed * (before != after)
+    assert not (tmp_path / "run-1").exists()
     assert_same_run(run, single)
 
 
@@ -236,6 +238,7 @@ def namespaces():
             subprocess.run(["ip", "netns", "delete", name], capture_output=True)
 
 
+@pytest.mark.slow
 def test_two_nodes(tmp_path, single, namespaces):
     """They share no folder: the first alone has the run."""
     words = (*TRAIN, "--epochs", 4, "--out", tmp_path / "node-{rank}")
