@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aligndraw.arguments import check_int, check_path, check_seed
-from aligndraw.data.mapped import MappedCaptions, bounds, release
+from aligndraw.data.mapped import MappedCaptions, bounds, taken
 from aligndraw.data.ragged import pad_rows
 from aligndraw.files import load_array, reading
 from aligndraw.json_files import FileError, entry, naming, parse_json
@@ -85,9 +85,7 @@ class CaptionedSplit:
 
     def pictures(self, index: slice | NDArray[np.int64]) -> NDArray[np.uint8]:
         """Returns images uint8 [B, C, H, W]."""
-        pictures = np.array(self.images[self.image_index[index]])
-        release(self.images, self.image_index)
-        return pictures
+        return taken(self.images, taken(self.image_index, index))
 
     def texts(self, index: slice | NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Returns word ids int64 [B, N] padded with 0, and lengths int64 [B]."""
@@ -100,7 +98,7 @@ class CaptionedSplit:
 
     def parts(self, index: slice | NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
         """As `Resident.parts`: indices of images, int64 [B]."""
-        return (np.array(self.image_index[index]),)
+        return (taken(self.image_index, index),)
 
     @staticmethod
     def compose(images: Tensor, *parts: Tensor) -> Tensor:
@@ -117,9 +115,7 @@ class CaptionedSplit:
 
     def select(self, index: slice | NDArray[np.int64]) -> CaptionedSplit:
         """Returns examples by position, in the given order; the images stay the same."""
-        images = np.array(self.image_index[index])
-        release(self.image_index)
-        return dataclasses.replace(self, image_index=images, _numbers=self._captions(index))
+        return dataclasses.replace(self, image_index=taken(self.image_index, index), _numbers=self._captions(index))
 
     def reworded(self, vocabulary: Vocabulary) -> CaptionedSplit:
         """Returns the same examples with the word ids of another vocabulary, found batch by batch.

@@ -28,6 +28,25 @@ def release(*arrays: NDArray[Any]) -> None:
             array.base.madvise(mmap.MADV_DONTNEED)
 
 
+def taken(array: NDArray[Any], rows: Any, together: int = 16) -> NDArray[Any]:
+    """Returns rows of an array by a slice or by their numbers int64 [B], as a copy.
+
+    Of a mapped array few pages are in the process's memory at once: the system maps 64 kB around each row.
+
+    Args:
+        together: rows that are read before their pages are given back.
+    """
+    if isinstance(rows, slice) or not isinstance(array.base, mmap.mmap):
+        found = np.array(array[rows])
+        release(array)
+        return found
+    found = np.empty((len(rows), *array.shape[1:]), array.dtype)
+    for start in range(0, len(rows), together):
+        found[start : start + together] = array[rows[start : start + together]]
+        release(array)
+    return found
+
+
 def in_blocks(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
     """Yields the rows of a mapped array, a few at a time in the process's memory."""
     for start in range(0, len(array), _ROWS):
@@ -82,12 +101,11 @@ class MappedCaptions(Sequence[str]):
         """Returns the word ids of captions, int64 [B, N] padded with 0, and lengths int64 [B]."""
         groups, group = np.unique(numbers // STEP, return_inverse=True)
         members = np.minimum(groups[:, None] * STEP + np.arange(STEP), len(self) - 1)
-        counts = self._lengths[members].astype(np.int64)  # [groups, STEP]
+        counts = taken(self._lengths, members.reshape(-1), 16 * STEP).reshape(members.shape).astype(np.int64)
         before = np.cumsum(counts, 1) - counts + self._first_word[groups, None]
         place = group.reshape(-1), numbers % STEP
         lengths = counts[place]
-        words = self._words[ranges(before[place], lengths)].astype(np.int64)
-        release(self._words, self._lengths)
+        words = taken(self._words, ranges(before[place], lengths), 256).astype(np.int64)
         return pad_rows(words, lengths), lengths
 
     def texts(self, numbers: NDArray[np.int64]) -> list[str]:
