@@ -36,6 +36,7 @@ autodoc_member_order = "bysource"
 napoleon_use_rtype = False
 # Without a network there is no list of the objects of other libraries. Our own public ones must be documented.
 nitpick_ignore_regex = [("py:.*", r"(?!aligndraw\.).*"), ("py:.*", r"aligndraw\..*\b_\w+")]
+nitpick_ignore = [("py:class", "aligndraw.data.mapped.MappedCaptions")]  # of a private field
 
 html_theme = "furo"
 html_title = "aligndraw"
