@@ -1,8 +1,8 @@
 """Trainings in several processes, of which process 1 alone has numbers that are not finite."""
 
 import torch
-from processes import command
 from shared_trainings import made, state_of
+from torch_processes import command
 
 from aligndraw.training import Trainer
 from aligndraw.training.fit import fit

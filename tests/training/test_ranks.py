@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from processes import run_together
 from shared_trainings import CASES, print_threads_left, result_of, save_results
+from torch_processes import run_together
 
 TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12}  # relative to the norm
 

@@ -5,9 +5,9 @@ import re
 
 import pytest
 import torch
-from processes import run_together
 from shared_trainings import CASES, made, state_of
 from spoiled_trainings import BAD, PARAMETER, SPOILED, fit_spoiled
+from torch_processes import run_together
 
 TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12}  # relative to the norm
 

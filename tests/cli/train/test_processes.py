@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from processes import command, run_together, started_processes
 from safetensors.torch import load_file
 from spoiled_trainings import spoiled_command
+from torch_processes import command, run_together, started_processes
 
 SIZES = "--steps 2 --encoder-units 6 --decoder-units 5 --latent-units 3 --language-units 4 --align-units 4"
 RECIPE = "--preset paper --epoch-size 12 --batch-size 4 --validation-size 3 --init fan_in"
