@@ -212,14 +212,9 @@ def _shards(arguments: argparse.Namespace) -> int:
         data, collection = store_shards(
             splits,
             arguments.out,
-            size=tuple(arguments.size),
-            crop=arguments.crop,
-            min_count=arguments.min_count,
-            processes=arguments.processes,
-            overwrite=arguments.overwrite,
-            allow_skipped=arguments.allow_skipped,
             on_total=bar.reset,
             on_images=bar.update,
+            **_settings(arguments),
         )
     if collection.unread:
         tell(f"members that are not opened: {one_line(', '.join(collection.unread)[:200])}", error=True)
@@ -233,17 +228,18 @@ def _store(arguments: argparse.Namespace, collection: Collection, plan: dict[str
             collection,
             arguments.out,
             {**plan, "images": str(arguments.images.absolute())},
-            size=tuple(arguments.size),
-            crop=arguments.crop,
-            min_count=arguments.min_count,
-            processes=arguments.processes,
-            overwrite=arguments.overwrite,
-            allow_skipped=arguments.allow_skipped,
             on_images=bar.update,
+            **_settings(arguments),
         )
     if collection.unread:
         tell(f"columns that are not read: {one_line(', '.join(collection.unread)[:200])}", error=True)
     return _print_summary(data, collection.skipped, VocabularyReport.of(data))
+
+
+def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Returns the arguments of `store_collection` and `store_shards` that have an option of their name."""
+    names = ("crop", "min_count", "processes", "overwrite", "allow_skipped")
+    return {"size": tuple(arguments.size), **{name: getattr(arguments, name) for name in names}}
 
 
 @contextmanager
