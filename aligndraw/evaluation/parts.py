@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import distributed
 
-from aligndraw.files import atomic_write, load_tensors, reading, save_tensors
+from aligndraw.files import atomic_write, load_tensors, reading, save_tensors, sweep
 
 _VALUES = "values"  # the only tensor in the file of a part
 _TIMEOUT = timedelta(days=30)  # of the barrier
@@ -83,7 +83,12 @@ class Parts:
         return self.folder / f"{name}.safetensors"
 
     def share(self, parts: Sequence[Part], group: ProcessGroup) -> list[Part]:
-        """Returns the parts of this process: every `group.size`-th of the missing ones."""
+        """Returns the parts of this process: every `group.size`-th of the missing ones.
+
+        Unfinished files of killed processes are removed: where no part is missing, no later write removes them.
+        """
+        for folder in {self.path(part.name).parent for part in parts}:
+            sweep(folder)
         missing = [part for part in parts if not self.path(part.name).is_file()]
         group.barrier()  # no process computes a part before all have listed the missing ones
         return missing[group.rank :: group.size]

@@ -29,6 +29,15 @@ def test_shares(tmp_path, parts, size):
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
+def test_what_a_kill_after_the_last_part_has_left(tmp_path, parts):
+    """It stayed for good: a part that is there is not written again."""
+    done = Parts(tmp_path)
+    done.do(parts[0])
+    (tmp_path / "m" / ".aligndraw-killed").mkdir()
+    assert done.share(parts[:1], Alone(0, 1)) == []
+    assert [path.name for path in (tmp_path / "m").iterdir()] == ["p-1.safetensors"]
+
+
 def test_what_was_done_is_read_in_order(tmp_path, parts):
     done = Parts(tmp_path)
     for part in reversed(parts):

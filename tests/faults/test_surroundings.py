@@ -1,5 +1,6 @@
 """What happens around a program: folders that move or cannot be written, clocks that jump, other processes."""
 
+import os
 import shutil
 import sys
 import time
@@ -48,23 +49,49 @@ def test_a_folder_that_is_read_only(name, inputs, place, monkeypatch, run, ledge
 
 @every_writer
 def test_a_clock_that_jumps(name, inputs, place, monkeypatch, run, ledger):
-    """Back by a day, and ahead, from one call to the next: the same bytes."""
+    """Back by a day, and ahead, from one call to the next, also in the times of files: the same bytes."""
     assert run(WRITERS[name].begin(inputs, place)) == (0, "")
     expected = tree(place)
     shutil.rmtree(place)
     place.mkdir()
-    calls, now, stamp = [0], time.time, time.time_ns
+    calls, now, stamp, replace = [0], time.time, time.time_ns, os.replace
 
     def jump():
         calls[0] += 1
         return (-1) ** calls[0] * 86400
 
+    def stamped(source, target):
+        replace(source, target)
+        os.utime(target, (now() + jump(),) * 2)
+
     for _ in ledger.each(name, "clock jumps", 1):
         with monkeypatch.context() as patch:
             patch.setattr(time, "time", lambda: now() + jump())
             patch.setattr(time, "time_ns", lambda: stamp() + jump() * 10**9)
+            patch.setattr(os, "replace", stamped)
             assert run(WRITERS[name].begin(inputs, place)) == (0, "")
         assert tree(place) == expected
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(inputs, place, monkeypatch, run):
+    """Without this order a loss of power may leave the name of a checkpoint, and files without content."""
+    synced, named, sync, replace = {}, [], os.fsync, os.replace
+
+    def noted(file):
+        sync(file)
+        synced[os.fstat(file).st_ino] = os.fstat(file).st_size
+
+    def checked(source, target):
+        if target.name.startswith("update-"):
+            sizes = {path.stat().st_ino: path.stat().st_size for path in source.iterdir()}
+            assert len(sizes) == 3 and sizes.items() <= synced.items()
+            named.append(target.name)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(os, "replace", checked)
+    assert run(WRITERS[TRAINING].begin(inputs, place)) == (0, "")
+    assert len(named) > 2
 
 
 @pytest.mark.parametrize("name", [

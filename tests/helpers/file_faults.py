@@ -35,7 +35,7 @@ class FileFaults:
 
     def __init__(self, monkeypatch):
         self.operations, self._active, self._kill, self._full = [], False, None, None
-        self._errno, self._at, self._action = errno.ENOSPC, None, None
+        self._errno, self._at, self._action, self._once = errno.ENOSPC, None, None, False
         for name in ("mkdir", "rmdir", "unlink", "remove", "rename", "replace", "truncate", "link", "symlink"):
             monkeypatch.setattr(os, name, self._counting(name, getattr(os, name)))
         opened = self._opening(io.open)
@@ -64,6 +64,16 @@ class FileFaults:
         self._full = k
         with self.counted():
             yield
+
+    @contextmanager
+    def full_at(self, k: int) -> Iterator[None]:
+        """As `full_from`, but another program makes space at once: operation k alone fails."""
+        self._once = True
+        try:
+            with self.full_from(k):
+                yield
+        finally:
+            self._once = False
 
     @contextmanager
     def read_only(self) -> Iterator[None]:
@@ -96,8 +106,8 @@ class FileFaults:
                 self._active = True
         if self._kill is not None and k >= self._kill:
             raise Killed
-        everything = self._errno == errno.EROFS
-        if self._full is not None and (k == self._full or (growing or everything) and k > self._full):
+        later = growing and not self._once or self._errno == errno.EROFS
+        if self._full is not None and (k == self._full or later and k > self._full):
             raise OSError(self._errno, os.strerror(self._errno), name.partition(" ")[2])
 
     def _counting(self, name, function):
