@@ -66,10 +66,11 @@ def test_results_in_order_and_a_process_that_dies():
 
 
 OWNER = """
-import multiprocessing, os, sys, time
+import multiprocessing, os, signal, sys, time
 from aligndraw.data.workers import in_order
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # the shell of a job in the background has it ignored
     results = in_order(exec, ["", "import time; time.sleep(600)", ""], 2)
     next(results)
     print(*(process.pid for process in multiprocessing.active_children()), flush=True)
