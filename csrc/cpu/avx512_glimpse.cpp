@@ -20,17 +20,16 @@ ALIGNDRAW_KERNEL void make_gaussians(const Filters<float>& f, float sharpness, P
   }
 }
 
-ALIGNDRAW_KERNEL bool find_errors(const float* pixels, const float* canvas, float* error,
-                                  float* sigmoid, int64_t count) {
+ALIGNDRAW_KERNEL bool find_sigmoid(const float* pixels, const float* canvas, float* sigmoid,
+                                   int64_t count) {
   const Avx512Sigmoid sigmoid_of;
-  __m512 zero = {};
+  __m512 sum = {};
   in_sixteens(count, [&](Sixteen at) ALIGNDRAW_AVX512_LAMBDA {
-    const __m512 seen = sigmoid_of(at(canvas)), found = _mm512_sub_ps(at(pixels), seen);
-    zero = _mm512_fmadd_ps(found, __m512{}, zero);
-    at.put(error, found);
-    if (sigmoid) at.put(sigmoid, seen);
+    const __m512 seen = sigmoid_of(at(canvas));
+    sum = _mm512_add_ps(sum, _mm512_sub_ps(at(pixels), seen));
+    at.put(sigmoid, seen);
   });
-  return _mm512_reduce_add_ps(zero) == 0;
+  return _mm512_reduce_add_ps(sum) * 0 == 0;
 }
 
 }  // namespace

@@ -90,24 +90,52 @@ template <class T>
 struct PaddedSums {
   T* result;
   int64_t stride;
+  int64_t matrix = 0;  // from one matrix's result to the next
 
   template <class Access>
-  ALIGNDRAW_KERNEL_INLINE void put(int64_t row, int64_t column, const Simd<T>& sums,
+  ALIGNDRAW_KERNEL_INLINE void put(int m, int64_t row, int64_t column, const Simd<T>& sums,
                                    const Access&) const {
-    store(result + row * stride + column, sums);
+    store(result + m * matrix + row * stride + column, sums);
   }
 };
 
-// rows [size, kinds, stride] = F_Y X in the columns of the box, for `kinds` kinds of F_Y. Strips of
-// few rows leave out the most pixels, and strips of fewer take as long.
-template <int kinds, class T>
-ALIGNDRAW_KERNEL_INLINE void filter_rows(const Window<T>& w, const T* filters, const T* pixels,
-                                         T* rows) {
-  constexpr int64_t most_rows = 6;
+// An image and its error image, X - sigmoid(canvas), Eq. 10.
+template <class T>
+struct ImageAndErrors {
+  static constexpr int matrices = 2;
+  const T *pixels, *sigmoid;
+  int64_t row_stride;
+
+  template <int vectors, class Access>
+  ALIGNDRAW_KERNEL_INLINE void load(Simd<T> (&values)[matrices][vectors], int v, int64_t at,
+                                    const Access& access) const {
+    access.load(values[0][v], pixels + at);
+    access.load(values[1][v], sigmoid + at);
+    values[1][v] = values[0][v] - values[1][v];
+  }
+  ALIGNDRAW_KERNEL_INLINE ImageAndErrors from(int64_t row) const {
+    return {pixels + row * row_stride, sigmoid + row * row_stride, row_stride};
+  }
+};
+
+// The rows of a strip. Few rows leave out the most pixels; those of a wide box have sums enough to
+// hide the time that an addition takes.
+template <int matrices, class T>
+ALIGNDRAW_KERNEL_INLINE int64_t strip_rows(const Window<T>& w) {
+  constexpr int most = most_tile_rows<matrices>, narrow = 2, few = most / 2;
+  const bool is_wide = w.x.end - w.x.first > narrow * lanes<T>;
+  return is_wide && tile_vectors<matrices, few> > narrow ? few : most;
+}
+
+// rows [size, kinds, stride] = F_Y X in the columns of the box, for `kinds` kinds of F_Y and each
+// of the matrices X, whose results are `matrix` apart.
+template <int kinds, class T, class B>
+ALIGNDRAW_KERNEL_INLINE void filter_rows(const Window<T>& w, const T* filters, const B& pixels,
+                                         T* rows, int64_t matrix = 0) {
   const auto &y = w.y, &x = w.x;
-  multiply<T>({filters + y.first, y.stride, 1}, {pixels + box(w), w.width}, kinds * w.size,
-              x.end - x.first, PaddedSums<T>{rows + x.first, w.stride},
-              PixelsOfFilters<kinds, T>{y}, most_rows);
+  multiply<T>({filters + y.first, y.stride, 1}, pixels, kinds * w.size, x.end - x.first,
+              PaddedSums<T>{rows + x.first, w.stride, matrix}, PixelsOfFilters<kinds, T>{y},
+              std::min<int64_t>(6, strip_rows<B::matrices>(w)));
 }
 
 // The rows of a matrix [size, stride] that make panels, in the columns of the box.
@@ -167,17 +195,17 @@ ALIGNDRAW_KERNEL void filter_columns(const Window<T>& w, const T* rows, int64_t 
 // drawn [channels, size, stride] = K F_X in the columns of the box
 template <class T>
 ALIGNDRAW_KERNEL void draw_columns(const Window<T>& w, const T* patch, T* drawn, int64_t channels) {
-  multiply<T>({patch, w.size, 1}, {w.x.taps + w.x.first, w.stride}, channels * w.size,
+  multiply<T>({patch, w.size, 1}, OneMatrix<T>{{w.x.taps + w.x.first, w.stride}}, channels * w.size,
               whole_vectors<T>(w.x.end - w.x.first), PaddedSums<T>{drawn + w.x.first, w.stride},
-              WholeDepth{w.size}, most_tile_rows);
+              WholeDepth{w.size}, most_tile_rows<1>);
 }
 
 // F_Y^T (K F_X) in the box, put where `put` says
 template <class T, class Put>
 ALIGNDRAW_KERNEL_INLINE void draw_rows(const Window<T>& w, const T* drawn, const Put& put) {
-  multiply<T>({w.y.taps + w.y.first, 1, w.y.stride}, {drawn + w.x.first, w.stride},
+  multiply<T>({w.y.taps + w.y.first, 1, w.y.stride}, OneMatrix<T>{{drawn + w.x.first, w.stride}},
               w.y.end - w.y.first, w.x.end - w.x.first, put, FiltersOfPixels<T>{w.y},
-              most_tile_rows);
+              strip_rows<1>(w));
 }
 
 // The pixels outside the box: those of `start`, or 0. Inside it they may be overwritten, too.
@@ -229,9 +257,9 @@ ALIGNDRAW_KERNEL void window_backward(const Window<T>& w, const WindowGrads<T>& 
   const auto &y = w.y, &x = w.x;
   const PixelRange columns = in_whole_vectors<T>(x.first, x.end);
   draw_columns(w, grads.patch.data(), grads.drawn.data(), channels);
-  multiply<T>({grads.patch, 1, w.size}, {rows + columns.begin, 3 * w.stride}, w.size,
+  multiply<T>({grads.patch, 1, w.size}, OneMatrix<T>{{rows + columns.begin, 3 * w.stride}}, w.size,
               columns.end - columns.begin, PaddedSums<T>{grads.x + columns.begin, w.stride},
-              WholeDepth{channels * w.size}, most_tile_rows);
+              WholeDepth{channels * w.size}, most_tile_rows<1>);
   sums_of_gradient(x, grads.x.data(), columns);
   sums_of_rows(w, rows, grads.drawn.data(), channels);
   const auto x_grads = axis_grads(x, w.grid.sharpness);
@@ -254,20 +282,19 @@ ALIGNDRAW_KERNEL bool scale_all(const T* from, T scale, T* to, int64_t count) {
 
 // ---- read ----
 
-// error = pixels - sigmoid(canvas), Eq. 10; the sigmoid is null where it is not wanted. Whether all
-// pixels and the canvas are finite: an infinite canvas may pass, whose sigmoid is 0 or 1.
+// The sigmoid of the canvas. Whether all pixels and the canvas are finite: an infinite canvas may
+// pass, whose sigmoid is 0 or 1, and pixels whose sum overflows may not. It adds, since processors
+// add beside the multiplications that a sigmoid consists of.
 template <class T>
-ALIGNDRAW_KERNEL bool find_errors(const T* pixels, const T* canvas, T* error, T* sigmoid,
-                                  int64_t count) {
-  T zero = 0;
-#pragma omp simd reduction(+ : zero)
+ALIGNDRAW_KERNEL bool find_sigmoid(const T* pixels, const T* canvas, T* sigmoid, int64_t count) {
+  T sum = 0;
+#pragma omp simd reduction(+ : sum)
   for (int64_t n = 0; n < count; ++n) {
     const T seen = math::sigmoid(canvas[n]);
-    error[n] = pixels[n] - seen;
-    zero += error[n] * 0;
-    if (sigmoid) sigmoid[n] = seen;
+    sum += pixels[n] - seen;
+    sigmoid[n] = seen;
   }
-  return zero == 0;
+  return sum * 0 == 0;
 }
 
 // Image and canvas in the rows that the window does not touch.
@@ -284,19 +311,22 @@ ALIGNDRAW_KERNEL bool is_finite_outside(const Window<T>& w, const T* numbers, in
 // image where there is a canvas. Whether all pixels and the canvas are finite.
 template <int kinds, class T>
 ALIGNDRAW_KERNEL bool filter_planes(const ReadWorkspace<T>& r, const Image<T>& image,
-                                    const T* filters, T* sigmoid) {
+                                    const T* filters) {
   const Window<T>& w = r.window;
   const int64_t all = kinds * r.size * w.stride, first = w.y.first * r.width;
   bool is_finite = true;
   for (int64_t c = 0; c < r.channels; ++c) {
-    const int64_t at = c * r.area;
-    if (image.canvas) {
-      is_finite &=
-          find_errors(image.pixels + at + first, image.canvas + at + first, r.errors + first,
-                      sigmoid ? sigmoid + at + first : nullptr, (w.y.end - w.y.first) * r.width);
-      filter_rows<kinds>(w, filters, r.errors.data(), r.rows + (r.channels + c) * all);
+    const T* const pixels = image.pixels + c * r.area;
+    T* const rows = r.rows + c * all;
+    if (!image.canvas) {
+      filter_rows<kinds>(w, filters, OneMatrix<T>{{pixels + box(w), w.width}}, rows);
+      continue;
     }
-    filter_rows<kinds>(w, filters, image.pixels + at, r.rows + c * all);
+    T* const seen = r.seen + c * r.seen_stride;
+    is_finite &= find_sigmoid(pixels + first, image.canvas + c * r.area + first, seen + first,
+                              (w.y.end - w.y.first) * r.width);
+    filter_rows<kinds>(w, filters, ImageAndErrors<T>{pixels + box(w), seen + box(w), w.width}, rows,
+                       r.channels * all);
   }
   if (!image.canvas) return touches_all(w) || all_finite(image.pixels, r.channels * r.area);
   return is_finite && is_finite_outside(w, image.pixels, r.channels) &&
@@ -307,7 +337,7 @@ template <class T>
 ALIGNDRAW_KERNEL void read(ReadWorkspace<T>& r, const Image<T>& image, T* result) {
   place(r.window, image.window);
   const auto filter = [&]() ALIGNDRAW_KERNEL_LAMBDA {
-    return filter_planes<1>(r, image, r.window.y.taps, static_cast<T*>(nullptr));
+    return filter_planes<1>(r, image, r.window.y.taps);
   };
   if (!filter() && !touches_all(r.window)) touch_all(r.window), filter();
   filter_columns(r.window, r.rows.data(), r.window.stride, r.window.grid.gamma, result,
@@ -323,7 +353,7 @@ struct SigmoidBackward {
   bool accumulate;
 
   template <class Access>
-  ALIGNDRAW_KERNEL_INLINE void put(int64_t row, int64_t column, Simd<T> sums,
+  ALIGNDRAW_KERNEL_INLINE void put(int, int64_t row, int64_t column, Simd<T> sums,
                                    const Access& access) const {
     const int64_t at = row * stride + column;
     Simd<T> s;
@@ -347,7 +377,7 @@ ALIGNDRAW_KERNEL void read_backward(ReadBackwardWorkspace<T>& r, const Image<T>&
     touch_all(w);
   const auto filter = [&]() ALIGNDRAW_KERNEL_LAMBDA {
     weigh_taps(w.y, in_whole_vectors<T>(w.y.first, w.y.end), r.grads.weights.data());
-    return filter_planes<3>(r, image, r.grads.weights.data(), r.seen.data());
+    return filter_planes<3>(r, image, r.grads.weights.data());
   };
   if (!filter() && !touches_all(w)) touch_all(w), filter();
   window_backward(w, r.grads, r.rows.data(), r.glimpse_channels, 1, image.window, grads.window);
@@ -403,7 +433,8 @@ ALIGNDRAW_KERNEL void write_backward(WriteBackwardWorkspace<T>& w, const T* grad
   touch_all_unless_finite(window, grad, w.channels * w.area);
   weigh_taps(window.y, in_whole_vectors<T>(window.y.first, window.y.end), w.grads.weights.data());
   for (int64_t c = 0; c < w.channels; ++c)
-    filter_rows<3>(window, w.grads.weights.data(), grad + c * w.area,
+    filter_rows<3>(window, w.grads.weights.data(),
+                   OneMatrix<T>{{grad + c * w.area + box(window), w.width}},
                    w.rows + c * 3 * w.size * window.stride);
   filter_columns(window, w.rows.data(), 3 * window.stride, scale, grad_patch, w.channels);
   window_backward(window, w.grads, w.rows.data(), w.channels, -1, parameters, grad_parameters);

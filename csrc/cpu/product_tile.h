@@ -33,7 +33,8 @@ class Column {
 
 // ---- result = a b, vectors along the rows of b ----
 
-// Where sums of a product go: result = start + sums, without a start result = sums.
+// Where sums of a product go, which have the number of their matrix b: result = start + sums,
+// without a start result = sums.
 template <class T>
 struct PlainSums {
   T* result;
@@ -41,7 +42,7 @@ struct PlainSums {
   const T* start;
 
   template <class Access>
-  ALIGNDRAW_KERNEL_INLINE void put(int64_t row, int64_t column, Simd<T> sums,
+  ALIGNDRAW_KERNEL_INLINE void put(int, int64_t row, int64_t column, Simd<T> sums,
                                    const Access& access) const {
     const int64_t at = row * stride + column;
     if (start) {
@@ -61,59 +62,86 @@ struct WholeVector {
   ALIGNDRAW_KERNEL_INLINE void store(T* to, const Simd<T>& vector) const { cpu::store(to, vector); }
 };
 
-template <int rows>  // of columns: few rows take more of them, to hide the time that an addition
-                     // takes
-constexpr int tile_vectors = ALIGNDRAW_VECTORS == 32 && rows <= 6 ? 4 : 2;
-constexpr int most_tile_rows =
-    ALIGNDRAW_VECTORS == 32 ? 12 : 6;  // beside a row of b, and one factor
+// The matrices b of one product with a. Each of them gives all rows of the result once.
+template <class T>
+struct OneMatrix : Rows<const T> {
+  static constexpr int matrices = 1;
+
+  // values[m][v] = some columns of matrix m
+  template <int vectors, class Access>
+  ALIGNDRAW_KERNEL_INLINE void load(Simd<T> (&values)[matrices][vectors], int v, int64_t at,
+                                    const Access& access) const {
+    access.load(values[0][v], this->data + at);
+  }
+  ALIGNDRAW_KERNEL_INLINE OneMatrix from(int64_t row) const {
+    return {this->data + row * this->row_stride, this->row_stride};
+  }
+};
+
+// The registers hold sums of so many vectors of columns. Few rows take more of them, to hide the
+// time that an addition takes.
+template <int matrices, int rows>
+constexpr int tile_vectors =
+    ALIGNDRAW_VECTORS == 32 ? (matrices * rows <= 6 ? 4 : 2) : 2 / matrices;
+// And of so many rows, beside a row of each b, and one factor.
+template <int matrices>
+constexpr int most_tile_rows = ALIGNDRAW_VECTORS == 32 ? 12 / matrices : 6;
 
 // Some rows of a product, from `first_row` on.
-template <class T>
+template <class T, class B>
 struct RowRange {
   StridedView<T> a;
-  Rows<const T> b;
+  B b;
   int64_t depth, first_row, width;
 };
 
 // The sums of `rows` rows and `vectors` vectors of columns, in registers until they are put away.
 // Of the last vector `last` accesses the columns that are there.
-template <int rows, int vectors, class T, class Put, class Last>
-ALIGNDRAW_KERNEL_INLINE void multiply_tile(const RowRange<T>& range, int64_t column, const Put& put,
-                                           const Last& last) {
+template <int rows, int vectors, class T, class B, class Put, class Last>
+ALIGNDRAW_KERNEL_INLINE void multiply_tile(const RowRange<T, B>& range, int64_t column,
+                                           const Put& put, const Last& last) {
+  constexpr int matrices = B::matrices;
+  constexpr WholeVector<T> whole;
   const StridedView<T>& a = range.a;
-  Simd<T> sums[rows][vectors];
+  Simd<T> sums[matrices][rows][vectors];
+#pragma GCC unroll 2
+  for (int m = 0; m < matrices; ++m)
 #pragma GCC unroll 12
-  for (int i = 0; i < rows; ++i)
+    for (int i = 0; i < rows; ++i)
 #pragma GCC unroll 4
-    for (int v = 0; v < vectors; ++v) sums[i][v] = Simd<T>{};
+      for (int v = 0; v < vectors; ++v) sums[m][i][v] = Simd<T>{};
   Column<T> factors(a.data + range.first_row * a.row_stride, a.row_stride);
-  const T* from = range.b.data + column;
+  int64_t from = column;
   for (int64_t k = 0; k < range.depth;
        ++k, factors.advance(a.col_stride), from += range.b.row_stride) {
-    Simd<T> row[vectors];
+    Simd<T> row[matrices][vectors];
 #pragma GCC unroll 4
-    for (int v = 0; v + 1 < vectors; ++v) load(row[v], from + v * lanes<T>);
-    last.load(row[vectors - 1], from + (vectors - 1) * lanes<T>);
+    for (int v = 0; v + 1 < vectors; ++v) range.b.load(row, v, from + v * lanes<T>, whole);
+    range.b.load(row, vectors - 1, from + (vectors - 1) * lanes<T>, last);
 #pragma GCC unroll 12
     for (int i = 0; i < rows; ++i) {
       const T factor = factors[i];
+#pragma GCC unroll 2
+      for (int m = 0; m < matrices; ++m)
 #pragma GCC unroll 4
-      for (int v = 0; v < vectors; ++v) sums[i][v] += factor * row[v];
+        for (int v = 0; v < vectors; ++v) sums[m][i][v] += factor * row[m][v];
     }
   }
-  constexpr WholeVector<T> whole;
+#pragma GCC unroll 2
+  for (int m = 0; m < matrices; ++m)
 #pragma GCC unroll 12
-  for (int i = 0; i < rows; ++i) {
-    const int64_t to = range.first_row + i;
+    for (int i = 0; i < rows; ++i) {
+      const int64_t to = range.first_row + i;
 #pragma GCC unroll 4
-    for (int v = 0; v + 1 < vectors; ++v) put.put(to, column + v * lanes<T>, sums[i][v], whole);
-    put.put(to, column + (vectors - 1) * lanes<T>, sums[i][vectors - 1], last);
-  }
+      for (int v = 0; v + 1 < vectors; ++v)
+        put.put(m, to, column + v * lanes<T>, sums[m][i][v], whole);
+      put.put(m, to, column + (vectors - 1) * lanes<T>, sums[m][i][vectors - 1], last);
+    }
 }
 
 // The columns from `column` on, which are at most `vectors` vectors.
-template <int rows, int vectors, class T, class Put>
-ALIGNDRAW_KERNEL_INLINE void multiply_last(const RowRange<T>& range, int64_t column,
+template <int rows, int vectors, class T, class B, class Put>
+ALIGNDRAW_KERNEL_INLINE void multiply_last(const RowRange<T, B>& range, int64_t column,
                                            const Put& put) {
   constexpr int64_t before = (vectors - 1) * lanes<T>;
   const int64_t left = range.width - column;
@@ -124,37 +152,37 @@ ALIGNDRAW_KERNEL_INLINE void multiply_last(const RowRange<T>& range, int64_t col
   if constexpr (vectors > 1) multiply_last<rows, vectors - 1>(range, column, put);
 }
 
-template <int rows, class T, class Put>
-ALIGNDRAW_KERNEL void multiply_range(const RowRange<T>& range, const Put& put) {
-  constexpr int vectors = tile_vectors<rows>;
+template <int rows, class T, class B, class Put>
+ALIGNDRAW_KERNEL void multiply_range(const RowRange<T, B>& range, const Put& put) {
+  constexpr int vectors = tile_vectors<B::matrices, rows>;
   int64_t column = 0;
   for (; column + vectors * lanes<T> < range.width; column += vectors * lanes<T>)
     multiply_tile<rows, vectors>(range, column, put, WholeVector<T>());
   multiply_last<rows, vectors>(range, column, put);
 }
 
-template <class T, class Put, int... others>
-ALIGNDRAW_KERNEL_INLINE void multiply_rows(const RowRange<T>& range, int64_t rows, const Put& put,
-                                           std::integer_sequence<int, others...>) {
+template <class T, class B, class Put, int... others>
+ALIGNDRAW_KERNEL_INLINE void multiply_rows(const RowRange<T, B>& range, int64_t rows,
+                                           const Put& put, std::integer_sequence<int, others...>) {
   (void)((rows == others + 1 && (multiply_range<others + 1>(range, put), true)) || ...);
 }
 
 // The ranges of a product differ by one row at most. `depth_of(first_row, rows)` says which part of
 // the depth a range needs: [begin, end).
-template <class T, class Put, class DepthOf>
-ALIGNDRAW_KERNEL void multiply(const StridedView<T>& a, Rows<const T> b, int64_t rows,
-                               int64_t width, const Put& put, const DepthOf& depth_of,
-                               int64_t most_rows) {
+template <class T, class B, class Put, class DepthOf>
+ALIGNDRAW_KERNEL void multiply(const StridedView<T>& a, B b, int64_t rows, int64_t width,
+                               const Put& put, const DepthOf& depth_of, int64_t most_rows) {
   const int64_t ranges = (rows + most_rows - 1) / most_rows;
   for (int64_t s = 0; s < ranges; ++s) {
     const int64_t first = rows * s / ranges, count = rows * (s + 1) / ranges - first;
     const auto [begin, end] = depth_of(first, count);
-    const RowRange<T> range{{a.data + begin * a.col_stride, a.row_stride, a.col_stride},
-                            {b.data + begin * b.row_stride, b.row_stride},
-                            end - begin,
-                            first,
-                            width};
-    multiply_rows(range, count, put, std::make_integer_sequence<int, most_tile_rows>());
+    const RowRange<T, B> range{{a.data + begin * a.col_stride, a.row_stride, a.col_stride},
+                               b.from(begin),
+                               end - begin,
+                               first,
+                               width};
+    multiply_rows(range, count, put,
+                  std::make_integer_sequence<int, most_tile_rows<B::matrices>>());
   }
 }
 
@@ -169,8 +197,8 @@ struct WholeDepth {
 template <class T>
 ALIGNDRAW_KERNEL void multiply_plain(const StridedView<T>& a, Rows<const T> b, Rows<T> result,
                                      int64_t rows, int64_t depth, int64_t width, const T* start) {
-  multiply(a, b, rows, width, PlainSums<T>{result.data, result.row_stride, start},
-           WholeDepth{depth}, most_tile_rows);
+  multiply(a, OneMatrix<T>{b}, rows, width, PlainSums<T>{result.data, result.row_stride, start},
+           WholeDepth{depth}, most_tile_rows<1>);
 }
 
 // ---- result = a b^T for eight rows of b ----

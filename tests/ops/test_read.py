@@ -31,6 +31,15 @@ def test_a_sharp_window_reads_pixels():
     torch.testing.assert_close(glimpse[0, 0], image[0, 0, 2:5, 4:7], rtol=2e-4, atol=0)
 
 
+def test_pixels_whose_sum_overflows_are_read():
+    """They are finite, though the sum by which the kernels look for others is not."""
+    image = torch.full((1, 1, 64, 64), 1e37)
+    window = torch.tensor([[0.1, -0.2, 0.5, -1.0, 0.0]])
+    canvas = torch.zeros_like(image)
+    found = ops.read(image, window, 3, canvas)
+    torch.testing.assert_close(found, ops.read_reference(image.double(), window.double(), 3, canvas.double()).float())
+
+
 def test_off_the_image_it_reads_nothing(make):
     image, window, size, _ = make("read", window="off_image")
     assert ops.read(image, window, size).abs().max() < 1e-6
