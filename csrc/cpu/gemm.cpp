@@ -18,34 +18,66 @@ struct Share {
   int64_t number, count;
 };
 
-template <class Number>
-void multiply_share(Matrix<Sum<Number>> result, Matrix<const Sum<Number>> left,
-                    const Packed<Number>& right, bool accumulate, const Share& share) {
-  static thread_local const Buffer<Number> workspace(most_rows * Packed<Number>::most_depth);
-  const GemmKernels<Number>& kernels = gemm_kernels<Number>(right.isa());
-  const int64_t begin = right.panels() * share.number / share.count;
-  const int64_t end = right.panels() * (share.number + 1) / share.count;
-  for (int64_t b = 0; b < right.blocks(); ++b) {
-    const int64_t k = right.first_of_block(b), depth = right.first_of_block(b + 1) - k;
-    const auto block = left_block(left, k, depth, right.rounded(), workspace.data());
-    for (int64_t panel = begin; panel < end; ++panel) {
-      const int64_t column = right.first_row(panel), strips = right.strips(panel);
-      const int64_t next = panel + 1 < end ? panel + 1 : panel,
-                    next_k = next > panel ? k : k + depth;
-      kernels.of_strips[strips]({block.data, block.row_stride, block.col_stride, left.rows,
-                                 right.at(panel, k), depth, result.data + column, result.row_stride,
-                                 std::min(strips * strip, result.columns - column),
-                                 accumulate || b > 0, right.at(next, next_k),
-                                 right.at(next, k + depth)});
-    }
-  }
-  if (right.depth() == 0 && !accumulate && share.number == 0)
-    for (int64_t i = 0; i < result.rows; ++i)
-      std::fill_n(result.data + i * result.row_stride, result.columns, Sum<Number>(0));
-}
-
 template <class T>
 using Products = std::span<const Product<T>>;
+
+// The right factor of a product where its numbers are Numbers.
+template <class Number>
+const std::optional<Packed<Number>>& packed(const Right<Sum<Number>>& right) {
+  if constexpr (std::is_same_v<Number, Bf16Pair>)
+    return right.pairs;
+  else
+    return right.numbers;
+}
+
+// How many of the products, from the first on, have its left factor and results of their own: they
+// share what left_block() makes of it.
+template <class T>
+size_t sharing_left(Products<T> products) {
+  const Product<T>& first = products.front();
+  size_t count = 1;
+  while (count < products.size() && &products[count].left == &first.left &&
+         !products[count].accumulate &&
+         products[count].right.pairs.has_value() == first.right.pairs.has_value())
+    ++count;
+  return count;
+}
+
+// Some rows of products with one left factor, by a share of each right factor's panels.
+template <class Number>
+void multiply_share(Products<Sum<Number>> products, int64_t first_row, int64_t rows,
+                    const Share& share) {
+  static thread_local const Buffer<Number> workspace(most_rows * Packed<Number>::most_depth);
+  const auto left = products.front().left.matrix.rows_from(first_row, rows);
+  const Packed<Number>& first = *packed<Number>(products.front().right);
+  const GemmKernels<Number>& kernels = gemm_kernels<Number>(first.isa());
+  for (int64_t b = 0; b < first.blocks(); ++b) {  // the depth alone decides on the blocks
+    const int64_t k = first.first_of_block(b), depth = first.first_of_block(b + 1) - k;
+    const auto block = left_block(left, k, depth, first.rounded(), workspace.data());
+    for (const Product<Sum<Number>>& product : products) {
+      const Packed<Number>& right = *packed<Number>(product.right);
+      const auto result = product.result.rows_from(first_row, rows);
+      const int64_t begin = right.panels() * share.number / share.count;
+      const int64_t end = right.panels() * (share.number + 1) / share.count;
+      for (int64_t panel = begin; panel < end; ++panel) {
+        const int64_t column = right.first_row(panel), strips = right.strips(panel);
+        const int64_t next = panel + 1 < end ? panel + 1 : panel,
+                      next_k = next > panel ? k : k + depth;
+        kernels.of_strips[strips](
+            {block.data, block.row_stride, block.col_stride, left.rows, right.at(panel, k), depth,
+             result.data + column, result.row_stride,
+             std::min(strips * strip, result.columns - column), product.accumulate || b > 0,
+             right.at(next, next_k), right.at(next, k + depth)});
+      }
+    }
+  }
+  if (first.depth() > 0 || share.number > 0) return;
+  for (const Product<Sum<Number>>& product : products) {
+    const auto result = product.result.rows_from(first_row, rows);
+    for (int64_t i = 0; !product.accumulate && i < result.rows; ++i)
+      std::fill_n(result.data + i * result.row_stride, result.columns, Sum<Number>(0));
+  }
+}
 
 // Products by AMX, by a driver of their own.
 void multiply_by_tiles(Products<float> products) {
@@ -80,12 +112,12 @@ void multiply_by_panels(Products<T> products, int64_t threads) {
       const Share share{part % shares, shares};
       const int64_t i = part / shares, first = rows * i / row_parts;
       const int64_t count = rows * (i + 1) / row_parts - first;
-      for (const Product<T>& p : products) {
-        const auto result = p.result.rows_from(first, count);
-        const auto left = p.left.matrix.rows_from(first, count);
+      for (Products<T> rest = products; !rest.empty();) {
+        const Products<T> some = rest.first(sharing_left(rest));
         if constexpr (std::is_same_v<T, float>)
-          if (p.right.pairs) multiply_share(result, left, *p.right.pairs, p.accumulate, share);
-        if (p.right.numbers) multiply_share(result, left, *p.right.numbers, p.accumulate, share);
+          if (some.front().right.pairs) multiply_share<Bf16Pair>(some, first, count, share);
+        if (some.front().right.numbers) multiply_share<T>(some, first, count, share);
+        rest = rest.subspan(some.size());
       }
     }
   };

@@ -360,23 +360,26 @@ void run_backward(const Arguments<T>& in, const UnrollTape<T>& tape,
   const auto over_steps = [&](const T* d, int64_t depth, int64_t count) {
     return Left<T>(matrix(d, depth, count).transposed(), in.bf16);
   };
+  const auto right = [&](const T* inputs, int64_t depth, int64_t width) {
+    return in.right(matrix(inputs, depth, width).transposed());
+  };
   const auto weight_grad = [&](T* grad, const Left<T>& d, const T* inputs, int64_t width) {
     const auto [count, depth] = std::pair(d.matrix.rows, d.matrix.columns);
-    multiply<T>(
-        {{matrix(grad, count, width), d, in.right(matrix(inputs, depth, width).transposed())}},
-        threads);
+    multiply<T>({{matrix(grad, count, width), d, right(inputs, depth, width)}}, threads);
+  };
+  // Both weights of an LSTM: their products share the left factor.
+  const auto lstm_grads = [&](T* grad_ih, T* grad_hh, const T* d_gates, int64_t units,
+                              const T* inputs, int64_t width, const T* states) {
+    const auto d = over_steps(d_gates, rows, 4 * units);
+    multiply<T>({{matrix(grad_ih, 4 * units, width), d, right(inputs, rows, width)},
+                 {matrix(grad_hh, 4 * units, units), d, right(states, rows, units)}},
+                threads);
   };
   const T *const d_enc = d_encoder_gates, *const d_dec = d_decoder_gates;
-  {
-    const auto d = over_steps(d_enc, rows, 4 * s.encoder);
-    weight_grad(out.encoder_ih, d, tape.encoder_in, s.encoder_in());
-    weight_grad(out.encoder_hh, d, tape.encoder_h, s.encoder);
-  }
-  {
-    const auto d = over_steps(d_dec, rows, 4 * s.decoder);
-    weight_grad(out.decoder_ih, d, tape.decoder_in, s.decoder_in());
-    weight_grad(out.decoder_hh, d, tape.decoder_h, s.decoder);
-  }
+  lstm_grads(out.encoder_ih, out.encoder_hh, d_enc, s.encoder, tape.encoder_in, s.encoder_in(),
+             tape.encoder_h);
+  lstm_grads(out.decoder_ih, out.decoder_hh, d_dec, s.decoder, tape.decoder_in, s.decoder_in(),
+             tape.decoder_h);
   weight_grad(out.posterior, over_steps(d_posteriors, rows, 2 * s.latents),
               tape.encoder_h + batch * s.encoder, s.encoder);
   weight_grad(out.heads, over_steps(d_heads, rows + batch, heads), tape.decoder_h, s.decoder);
