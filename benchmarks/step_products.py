@@ -17,13 +17,12 @@ from collections import Counter
 from dataclasses import dataclass
 
 import bench_model
+import cases
 import machine
 import products
 import torch
 from processor_table import Candidate, candidates, rates
 from report import table
-
-from aligndraw import AlignDRAWConfig
 
 
 @dataclass(frozen=True)
@@ -43,16 +42,21 @@ class Shape:
         return 2e-9 * self.times * m * k * n / self.rates[library]
 
 
+def sizes(preset: str, batch: int) -> Counter[tuple[int, int, int]]:
+    """Returns how often a step forms a product of each size."""
+    found: Counter[tuple[int, int, int]] = Counter()
+    for times, size in products.training(cases.config_of(preset), batch):
+        found[size] += times
+    return found
+
+
 def measure(preset: str, batch: int, rounds: int, libraries: list[Candidate]) -> tuple[float, list[Shape]]:
     """Returns seconds per step, and the products of a step, the longest first."""
     model, inputs = bench_model._model(preset, "cpu"), bench_model._inputs(preset, batch, "cpu")
     step = bench_model._call("train", model, inputs)
-    wanted: Counter[tuple[int, int, int]] = Counter()
-    for times, size in products.training(AlignDRAWConfig.preset(preset), batch):
-        wanted[size] += times
     step()
     steps, shapes = [], []
-    for size, times in wanted.items():
+    for size, times in sizes(preset, batch).items():
         for _ in range(2):
             began = time.perf_counter()
             step()
