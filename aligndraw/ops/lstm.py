@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from aligndraw.ops._autograd import vjp
-from aligndraw.ops._op import Op, check_float, check_shape, compute_dtype
+from aligndraw.ops._op import Op, check_device, check_float, check_shape, compute_dtype
 
 
 def lstm_gates_reference(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
@@ -114,4 +114,7 @@ def lstm_cell(
     check_shape("lstm_cell", "weight_ih", weight_ih, "[4n, k]", (4 * units, inputs))
     check_shape("lstm_cell", "weight_hh", weight_hh, "[4n, n]", (4 * units, units))
     check_shape("lstm_cell", "bias", bias, "[4n]", (4 * units,))
+    others = {"h": h, "c": c, "weight_ih": weight_ih, "weight_hh": weight_hh, "bias": bias}
+    for name, tensor in others.items():  # PyTorch's product gives unwritten memory for one on meta
+        check_device("lstm_cell", name, tensor, "input", input)
     return lstm_gates(torch.addmm(bias, input, weight_ih.mT) + h @ weight_hh.mT, c)
