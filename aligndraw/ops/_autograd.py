@@ -127,7 +127,7 @@ def as_kernel(gradient: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def autocasts(device: str) -> bool:
-    """Whether autocast is enabled for a device type. Some devices, meta among them, have none and refuse the question."""
+    """Whether autocast is enabled for a device type; some, meta among them, have none and refuse the question."""
     return bool(torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device))
 
 

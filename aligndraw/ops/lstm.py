@@ -23,7 +23,7 @@ def _check(gates: Tensor, c: Tensor) -> None:
     check_shape("lstm_gates", "gates", gates, "[B, 4n]", (None, None))
     check_shape("lstm_gates", "c", c, "[B, n]", (None, None))
     if c.shape[0] != gates.shape[0]:
-        raise RuntimeError(f"lstm_gates: c must have {gates.shape[0]} rows like gates, got {c.shape[0]}")
+        raise RuntimeError(f"lstm_gates: c must have the rows of gates, {gates.shape[0]}, got {c.shape[0]}")
     if gates.shape[1] != 4 * c.shape[1]:
         raise RuntimeError(
             f"lstm_gates: gates must have 4n = {4 * c.shape[1]} columns for c of shape {list(c.shape)}, "

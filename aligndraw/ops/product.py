@@ -66,7 +66,8 @@ def product(left: Tensor, right: Tensor, bf16: bool = False, isa: str | None = N
         [m, n], in the dtype of the factors.
 
     Raises:
-        RuntimeError: shapes, dtypes or devices do not fit, the machine lacks the instruction set, or a gradient is asked for.
+        RuntimeError: shapes, dtypes or devices do not fit, the machine lacks the instruction set, or a gradient is
+            asked for.
     """
     return _op(left, right, bf16, isa_number(isa) if _op.backend(left) == "cpp" else 0, times)  # type: ignore[no-any-return]
 

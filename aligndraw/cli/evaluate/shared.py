@@ -37,6 +37,7 @@ from aligndraw.files import atomic_write
 from aligndraw.model import PictureModel, has_bound
 from aligndraw.pipelines import Pipeline
 from aligndraw.pipelines.card import EVALUATION
+from aligndraw.printable import counted
 from aligndraw.text import UNKNOWN, Vocabulary
 
 SPLITS = ("test", "validation")
@@ -195,7 +196,7 @@ def check_fits(
     lacking = pipeline.unknown_words(captions, words)
     if not lacking:
         return
-    shown = f"{len(lacking):,} word{'s' * (len(lacking) > 1)}, such as {', '.join(map(repr, lacking[:3]))}"
+    shown = f"{counted(len(lacking), 'word')}, such as {', '.join(map(repr, lacking[:3]))}"
     if UNKNOWN not in pipeline.vocabulary.words:
         raise Failure(f"model {name} must know the words of {title}, but lacks {shown}")
     tell(f"aligndraw: warning: model {name} reads as {UNKNOWN} of {title} {shown}", error=True)
