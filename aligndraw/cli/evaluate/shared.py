@@ -167,7 +167,7 @@ def open_evaluation(arguments: argparse.Namespace) -> Evaluation:
             data = CaptionedImages.open(arguments.data)
             title, words, shape = f"captioned images of {arguments.data}", data.vocabulary, data.image_shape
             split = data.split(arguments.split)
-    captions = words.words if split is None else split.captions()
+    captions = words.words if split is None else split.all_captions()
     check_fits(pipeline.name, pipeline, title, shape, words, captions)
     return Evaluation(pipeline.name, pipeline, title, data, words, split)
 
