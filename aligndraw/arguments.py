@@ -68,6 +68,17 @@ def check_path(name: str, value: Any) -> Path:
         raise ValueError(f"{name} must be a path, got {value!r}") from None
 
 
+def check_parts(opener: str, first: Any) -> None:
+    """Raises TypeError where a class got the path of a saved object in the place of its first part.
+
+    Args:
+        opener: the class and its method that opens a saved object, such as "Pipeline.from_pretrained".
+    """
+    if isinstance(first, (str, Path)):
+        kind = opener.partition(".")[0]
+        raise TypeError(f"{kind} takes parts; open a saved one by {opener}({str(first)!r})")
+
+
 def check_real(name: str, value: Any, least: float) -> None:
     """Raises ValueError unless `value` is a finite number of at least `least`."""
     _check(name, value, real_fault(value, least))

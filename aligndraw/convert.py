@@ -20,6 +20,7 @@ from aligndraw.lapgan.captioned import sentence_notes
 from aligndraw.lapgan.config import SharpenerConfig
 from aligndraw.lapgan.sharpen import Sharpener
 from aligndraw.model import AlignDRAW
+from aligndraw.printable import counted
 from aligndraw.text.sentences import absolute_specification
 
 _WINDOW_ORDER = [0, 1, 3, 2, 4]  # its own inverse
@@ -188,7 +189,8 @@ def _config(
     ]
     if len(fits) != 1:
         raise ValueError(
-            f"c0 has {pixels} pixels and W_hdec_c a patch of {patch}, which is no square picture of 1 or 3 channels: "
+            f"c0 has {counted(pixels, 'pixel')} and W_hdec_c a patch of {patch}, which is no square picture of 1 "
+            f"or 3 channels: "
             "give image_size=(height, width)"
         )
     channels = fits[0]
@@ -243,7 +245,8 @@ def sharpener_from_released(
     side = _root(plane.shape[1], 1)
     if image_size is None and not side:
         raise ValueError(
-            f"skipthought2image makes {plane.shape[1]} pixels, which is no square: give image_size=(height, width)"
+            f"skipthought2image makes {counted(plane.shape[1], 'pixel')}, which is no square: give "
+            f"image_size=(height, width)"
         )
     config = SharpenerConfig(
         image_size=image_size or (side, side),

@@ -18,7 +18,7 @@ import aligndraw
 from aligndraw.backends import BACKENDS, BUILD, ISAS, backend_for, best_isa, missing_reason, served_isa
 from aligndraw.machine import processor
 from aligndraw.ops import LOOPS, OPS
-from aligndraw.printable import escape
+from aligndraw.printable import counted, escape
 
 ENVIRONMENT = {
     "ALIGNDRAW_BACKEND": f"forces one backend: {', '.join(BACKENDS)}",
@@ -101,7 +101,10 @@ def _version(package: str) -> str:
 
 def _cpu() -> str:
     features = torch.backends.cpu.get_cpu_capability()
-    return f"{processor()}, {features}, {os.cpu_count()} CPUs, {torch.get_num_threads()} threads in use"
+    return (
+        f"{processor()}, {features}, {counted(os.cpu_count() or 1, 'CPU')}, "
+        f"{counted(torch.get_num_threads(), 'thread')} in use"
+    )
 
 
 def _isa() -> str:

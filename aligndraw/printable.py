@@ -1,4 +1,4 @@
-"""Escaped text for terminals, messages and text files, of names of files, captions and other input."""
+"""Text for terminals, messages and files: escapes in names, captions and other input; numbers of things."""
 
 from __future__ import annotations
 
@@ -16,6 +16,16 @@ def escape(text: object) -> str:
 def one_line(text: object) -> str:
     """Returns `escape` of the text, with white space of any length, line ends included, as one space."""
     return escape(" ".join(str(text).split()))
+
+
+def counted(number: int, thing: str, things: str = "") -> str:
+    """Returns a number of things, such as "1 image" and "1,200 images".
+
+    Args:
+        thing: the singular.
+        things: the plural, where it is not the singular with an s.
+    """
+    return f"{number:,} {thing if number == 1 else things or thing + 's'}"
 
 
 def _escape(match: re.Match[str]) -> str:

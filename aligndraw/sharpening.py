@@ -26,6 +26,7 @@ from aligndraw.model import has_bound
 from aligndraw.model.lapgan import LAPGAN
 from aligndraw.pipelines import Pipeline
 from aligndraw.pipelines.shipped import noted_model
+from aligndraw.printable import counted
 from aligndraw.text.sentences import SentenceEncoder, open_encoder
 from aligndraw.training.adversarial import LAPGANRun, PyramidTrainer, SharpenerRun, SharpenerTrainer
 from aligndraw.training.reconstructions import reconstruct
@@ -104,7 +105,7 @@ class AdversarialSetup(TrainingSetup):
         )
         return (
             f"generators of {generators:,} parameters against discriminators of {discriminators:,} on "
-            f"{len(self.examples):,} images: {self.trainer.total:,} updates"
+            f"{counted(len(self.examples), 'image')}: {counted(self.trainer.total, 'update')}"
         )
 
     @staticmethod

@@ -28,7 +28,7 @@ inline void check_lstm_gates(const char* op, const Tensor& gates, const Tensor& 
   check_shape(op, "gates", gates, "[B, 4n]", {any, any});
   check_shape(op, "c", c, "[B, n]", {any, any});
   if (c.size(0) != gates.size(0))
-    fail(op, ": c must have ", gates.size(0), " rows like gates, got ", c.size(0));
+    fail(op, ": c must have the rows of gates, ", gates.size(0), ", got ", c.size(0));
   if (gates.size(1) != 4 * c.size(1))
     fail(op, ": gates must have 4n = ", 4 * c.size(1), " columns for c of shape ", shape_text(c),
          ", got ", shape_text(gates));

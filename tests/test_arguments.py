@@ -1,6 +1,7 @@
 """Arguments that are out of range, or of another type, are refused by name wherever they come in."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,15 @@ import torch
 
 from aligndraw import AlignDRAW, AlignDRAWConfig
 from aligndraw.arguments import check_int, check_real, check_seed
-from aligndraw.data import VOCABULARY, MNISTCaptions, Scenes, evaluation_scenes, load_digits, open_data_set
+from aligndraw.data import (
+    VOCABULARY,
+    CaptionedImages,
+    MNISTCaptions,
+    Scenes,
+    evaluation_scenes,
+    load_digits,
+    open_data_set,
+)
 from aligndraw.evaluation.bound import estimate_bound
 from aligndraw.evaluation.drawing import draw_each
 from aligndraw.evaluation.fidelity import score_fidelity
@@ -114,3 +123,25 @@ def test_fidelity_refuses_before_it_draws(pipeline):
     for arguments in ({"n": 0}, {"seed": -1}, {"batch_size": 0}):
         with pytest.raises(ValueError, match=f"{next(iter(arguments))} must be a whole number"):
             score_fidelity(pipeline.model, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("call", "line"),
+    [
+        (lambda: Pipeline("mnist"), "Pipeline takes parts; open a saved one by Pipeline.from_pretrained('mnist')"),
+        (
+            lambda: Pipeline(Path("runs") / "a", device="cpu"),
+            "Pipeline takes parts; open a saved one by Pipeline.from_pretrained('runs/a')",
+        ),
+        (
+            lambda: CaptionedImages("coco"),
+            "CaptionedImages takes parts; open a saved one by CaptionedImages.open('coco')",
+        ),
+    ],
+    ids=["name", "path", "data"],
+)
+def test_a_path_in_the_place_of_parts(call, line):
+    """It was a missing argument `vocabulary`, which says nothing of the way to open a model."""
+    with pytest.raises(TypeError) as raised:
+        call()
+    assert str(raised.value) == line

@@ -13,7 +13,7 @@ from PIL import Image
 
 import aligndraw
 from aligndraw.cli import main
-from aligndraw.printable import escape, one_line
+from aligndraw.printable import counted, escape, one_line
 from aligndraw.text import CaptionError, Vocabulary
 
 BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
@@ -118,3 +118,43 @@ def test_captions_that_a_model_does_not_know(told, tmp_path):
     _, harmless = told("sample", "zebra", "-o", tmp_path / "x.png")
     assert status == 2 and r"\x1b" in printed and "\x1b" not in printed
     assert printed.count("\n") == harmless.count("\n")
+
+
+NOUNS = (
+    "batches|bits|bytes|captions|cells|channels|classes|colours|columns|CPUs|digits|dimensions|drawings|epochs|fields|"
+    "files|folders|images|lengths|letters|lines|models|nats|numbers|parts|pictures|pixels|points|processes|rows|"
+    "samples|seconds|sentences|shards|steps|tensors|threads|times|tokens|triples|updates|values|vectors|words"
+)
+KINDS = "(?:different|new|real|released|test|training)"
+NO_NUMBERS = {"'CPU' if backend == 'cpp' else 'CUDA'", "arguments.split", "shape", "split"}
+NEVER_ONE = {"4 * c.shape[1]", "channels", "config.channels", "len(different)"}  # where they stand
+
+
+def counts_without_care():
+    """Texts of the package that put a plural after a number that may be 1, as file:line and the text.
+
+    Not those of two numbers, as in "2 x 3 pixels" and "1 to 5 words", those above a limit, and those of a constant.
+    """
+    package = Path(aligndraw.__file__).parent
+    for path in sorted(package.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            parts = node.values if isinstance(node, ast.JoinedStr) else []
+            for before, number, text in zip([ast.Constant(""), *parts], parts, parts[1:]):
+                if not isinstance(number, ast.FormattedValue) or not isinstance(text, ast.Constant):
+                    continue
+                value = ast.unparse(number.value)
+                whole = number.format_spec is None or not ast.unparse(number.format_spec).endswith(("f'", "g'"))
+                pair = isinstance(before, ast.Constant) and before.value.endswith((" x ", " to "))
+                may_be_one = whole and not pair and not value.isupper() and value not in NO_NUMBERS | NEVER_ONE
+                if may_be_one and re.match(rf" ({KINDS} )?({NOUNS})\b(?!, more than)", text.value):
+                    yield f"{path.relative_to(package)}:{node.lineno}: {value}{text.value[:20]}"
+
+
+def test_one_is_no_plural():
+    """`1 images` stood in messages: numbers that may be 1 come from `counted`."""
+    assert list(counts_without_care()) == []
+
+
+def test_counted():
+    assert [counted(n, "image") for n in (0, 1, 2, 1234)] == ["0 images", "1 image", "2 images", "1,234 images"]
+    assert [counted(n, "class", "classes") for n in (1, 2)] == ["1 class", "2 classes"]

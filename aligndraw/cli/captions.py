@@ -8,6 +8,7 @@ from pathlib import Path
 from aligndraw.cli.failure import Failure
 from aligndraw.cli.telling import tell
 from aligndraw.data import CaptionReader
+from aligndraw.printable import counted
 from aligndraw.text import CaptionError
 
 MAX_REMARKS = 3  # of captions, in lines of their own
@@ -58,5 +59,5 @@ def tell_quotes(captions: Sequence[str]) -> None:
     """Prints a hint on stderr where the captions look like the words of one caption without quotes."""
     if len(captions) > 1 and all(len(caption.split()) == 1 for caption in captions):
         words = " ".join(captions)
-        hint = f'these are {len(captions)} captions of one word; for one caption, quote it: "{words}"'
+        hint = f'these are {counted(len(captions), "caption")} of one word; for one caption, quote it: "{words}"'
         tell(f"aligndraw: hint: {hint}", error=True)

@@ -27,7 +27,7 @@ from aligndraw.data.stored_scenes import export_scenes, store_scenes
 from aligndraw.data.vocabulary_report import REPORT, VocabularyReport
 from aligndraw.files import atomic_write
 from aligndraw.json_files import digest_of
-from aligndraw.printable import one_line
+from aligndraw.printable import counted, one_line
 
 MAX_SKIPPED_LINES = 3  # shown on the terminal
 SHEET = "sheet.png"  # a contact sheet beside the stored images
@@ -265,9 +265,9 @@ def _print_summary(data: CaptionedImages, skipped: list[str], report: Vocabulary
     if len(skipped) > MAX_SKIPPED_LINES:
         tell(f"skipped {len(skipped) - MAX_SKIPPED_LINES:,} more: see {data.folder / SKIPPED}", error=True)
     for split, size in data.sizes.items():
-        tell(f"{split}: {size['images']:,} images with {size['captions']:,} captions")
+        tell(f"{split}: {counted(size['images'], 'image')} with {counted(size['captions'], 'caption')}")
     shape = " x ".join(map(str, data.image_shape[1:]))
-    tell(f"wrote {data.folder}: {shape} pixels, {len(data.vocabulary):,} words")
+    tell(f"wrote {data.folder}: {shape} pixels, {counted(len(data.vocabulary), 'word')}")
     if report is not None:
         with writing(data.folder / REPORT), atomic_write(data.folder / REPORT) as path:
             path.write_text(report.text(), encoding="utf-8")

@@ -35,6 +35,7 @@ from aligndraw.cli.outputs import check_file, draw_one_by_one, writing
 from aligndraw.cli.telling import tell
 from aligndraw.evaluation.nearest import nearest_images
 from aligndraw.pipelines import Drawing, Pipeline
+from aligndraw.printable import counted
 from aligndraw.provenance import training_images
 from aligndraw.viz import Group, Row, attention_figure, attention_panel, changed_words, rows_figure, save_png
 
@@ -217,7 +218,7 @@ def _background(arguments: argparse.Namespace, pipelines: Pipelines, groups: Gro
     parts = found.reshape(len(drawn), arguments.n, *found.shape[1:])
     heading = (
         f"Background swaps. {_first(arguments)} of each caption, and below each of them the nearest of "
-        f"{len(images):,} training images by pixels."
+        f"{counted(len(images), 'training image')} by pixels."
     )
     label = "the nearest training images"
     return rows_figure(heading, [Group([row, Row(label, part)]) for row, part in zip(drawn, parts)])
@@ -284,4 +285,4 @@ def _drawn(arguments: argparse.Namespace, pipeline: Pipeline, caption: str, n: i
 
 
 def _first(arguments: argparse.Namespace) -> str:
-    return f"The first {arguments.n} pictures" if arguments.n > 1 else "The first picture"
+    return "The first picture" if arguments.n == 1 else f"The first {counted(arguments.n, 'picture')}"

@@ -23,6 +23,7 @@ from aligndraw.cli.outputs import check_files, draw, draw_one_by_one, writing
 from aligndraw.cli.telling import tell
 from aligndraw.pipelines import Drawing
 from aligndraw.pipelines.drawing import write_archive
+from aligndraw.printable import counted
 
 MAX_PICTURES = 4096  # on a sheet: few programs open larger files
 BATCH_SIZE = 100  # pictures per batch of an archive
@@ -120,8 +121,8 @@ def _run(arguments: argparse.Namespace) -> int:
     else:
         options["return_attention"] = arguments.attention is not None
         _write_all(arguments, draw_one_by_one(pipeline, captions, n, **options))
-    several = f" of {len(captions)} captions" if len(captions) > 1 else ""
-    tell(f"wrote {arguments.o}: {total} picture{'s' * (total > 1)}{several}, seed {arguments.seed}")
+    several = f" of {counted(len(captions), 'caption')}" if len(captions) > 1 else ""
+    tell(f"wrote {arguments.o}: {counted(total, 'picture')}{several}, seed {arguments.seed}")
     return 0
 
 

@@ -22,6 +22,7 @@ from aligndraw.lapgan.captioned import CaptionedSharpener
 from aligndraw.lapgan.examples import ArchivedExamples
 from aligndraw.pipelines import Pipeline
 from aligndraw.pipelines.pipeline import shape_text
+from aligndraw.printable import counted
 from aligndraw.text import CaptionError
 from aligndraw.training.precision import resolve_precision
 from aligndraw.viz import save_png
@@ -127,7 +128,7 @@ def _run(arguments: argparse.Namespace) -> int:
         texts = {"Software": f"aligndraw {aligndraw.__version__}", "Caption": captions[0]}
         with writing(arguments.o):
             save_png(image, arguments.o, texts)
-    tell(f"wrote {arguments.o}: {len(sharp)} picture{'s' * (len(sharp) > 1)}, sharpened")
+    tell(f"wrote {arguments.o}: {counted(len(sharp), 'picture')}, sharpened")
     return 0
 
 

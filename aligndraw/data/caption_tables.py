@@ -22,6 +22,7 @@ from aligndraw.data.captioned import DataError
 from aligndraw.data.image_names import is_image
 from aligndraw.files import read_text
 from aligndraw.json_files import parse_json
+from aligndraw.printable import counted
 
 # The accepted names of columns and keys.
 FILE = ("file_name", "filename", "file", "image", "image_name")
@@ -235,7 +236,7 @@ def _row(head: list[str], cells: list[str], separator: str) -> dict[str, Any] | 
     mend = "a caption with a separator in it must stand in double quotes"
     if len(cells) == 1 and any(other in cells[0] for other in SEPARATORS):
         mend = f"separate its cells by {separator!r}, as the head line does"
-    return f"it has {len(cells)} cell{'s' * (len(cells) > 1)} and the head line {len(head)}: {mend}"
+    return f"it has {counted(len(cells), 'cell')} and the head line {len(head)}: {mend}"
 
 
 def _check_inner_line(file: Path, row: int, line: int, cells: list[str], where: int) -> None:

@@ -27,11 +27,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aligndraw.arguments import check_int, check_path, check_seed
+from aligndraw.arguments import check_int, check_parts, check_path, check_seed
 from aligndraw.data.mapped import MappedCaptions, bounds, taken
 from aligndraw.data.ragged import pad_rows
 from aligndraw.files import load_array, reading
 from aligndraw.json_files import FileError, entry, naming, parse_json
+from aligndraw.printable import counted
 from aligndraw.text import MAX_WORDS, UNKNOWN, Vocabulary, read_tokenizer
 
 FORMAT = "aligndraw captioned images 1"
@@ -180,6 +181,11 @@ class CaptionedImages:
     _files: dict[str, dict[str, Any]]
     _stored: Vocabulary | None = None  # the vocabulary of the files, where `vocabulary` is another
 
+    def __new__(cls, *parts: Any, **named: Any) -> CaptionedImages:
+        if len(parts) == 1:  # the folder alone
+            check_parts("CaptionedImages.open", parts[0])
+        return super().__new__(cls)
+
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> CaptionedImages:
         """Reads the manifest and the vocabulary, and checks the size of every file; `split` reads the rest.
@@ -221,7 +227,9 @@ class CaptionedImages:
             except OSError as error:
                 raise DataError(f"{folder / name} is missing: {error.strerror}") from error
             if size != file["bytes"]:
-                raise DataError(f"{folder / name} is damaged: it should have {file['bytes']} bytes, got {size}")
+                raise DataError(
+                    f"{folder / name} is damaged: it should have {counted(file['bytes'], 'byte')}, got {size}"
+                )
         _check(folder / TOKENIZER, files[TOKENIZER]["sha256"])
         try:
             vocabulary = read_tokenizer(folder / TOKENIZER)
@@ -270,7 +278,7 @@ class CaptionedImages:
         text = self.folder / f"{name}-{CAPTIONS}"
         stored = MappedCaptions(text, words, lengths)
         if stored.lines != captions:
-            raise DataError(f"{text} must have {captions:,} lines, one per caption, got {stored.lines:,}")
+            raise DataError(f"{text} must have {counted(captions, 'line')}, one per caption, got {stored.lines:,}")
         split = CaptionedSplit(pixels, index, known, stored)
         return split if known == self.vocabulary else split.reworded(self.vocabulary)
 

@@ -34,7 +34,7 @@ from aligndraw.data.captioned import (
 )
 from aligndraw.data.image_store import Block, ImageStore, closed_as
 from aligndraw.files import atomic_write, discard, locked, scratch, sweep, write_array
-from aligndraw.printable import one_line
+from aligndraw.printable import counted, one_line
 from aligndraw.text import MAX_WORDS, UNKNOWN, Vocabulary, text_fault, words_of, write_tokenizer
 
 SKIPPED = "skipped.txt"  # the captions and images left out, each with the reason
@@ -396,7 +396,8 @@ def _counted(captions: Iterable[str], min_count: int) -> Vocabulary:
     if not frequent:
         most = max(counts.values(), default=0)
         raise DataError(
-            f"no word of the training captions comes {min_count} times, and the most frequent comes {most} times: "
+            f"no word of the training captions comes {counted(min_count, 'time')}, and the most frequent comes "
+            f"{counted(most, 'time')}: "
             "lower --min-count"
         )
     return Vocabulary((UNKNOWN, *sorted(frequent, key=lambda word: (-counts[word], word))))

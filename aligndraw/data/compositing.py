@@ -106,7 +106,7 @@ def check_array(name: str, array: object, dtype: str, shape: str, sizes: tuple[i
 def _check_index(b: int, which: int, value: int, count: int) -> None:
     if not 0 <= value < count:
         name, none = (f"second[{b}]", "-1 for none or ") if which else (f"first[{b}]", "")
-        raise ValueError(f"{name} must be {none}one of {count} digits, got {value}")
+        raise ValueError(f"{name} must be {none}a digit in 0…{count - 1}, got {value}")
 
 
 def _check_position(name: str, value: int, last: int) -> None:

@@ -18,6 +18,7 @@ from aligndraw.data.captioned import CaptionedImages, DataError
 from aligndraw.data.captioned_writer import CaptionedWriter
 from aligndraw.data.image_pixels import read_image, suppress_pillow_warnings
 from aligndraw.data.workers import in_order
+from aligndraw.printable import counted
 
 CHUNK_SIZE, CHUNK_BYTES = 256, 2**26  # most images, and bytes of images, that are read before they are stored
 MAX_SIDE = 2048  # pixels, of a stored image; a process takes about 0.2 GB for one of these
@@ -61,7 +62,8 @@ class Collection:
         """Raises DataError where more than the allowed share of so many captions is lost."""
         if lost > allowed * total:
             raise DataError(
-                f"{lost:,} of {total:,} captions cannot be used, more than {100 * allowed:g} %{self.example()}; "
+                f"{lost:,} of {counted(total, 'caption')} cannot be used, more than {100 * allowed:g} "
+                f"%{self.example()}; "
                 "mend it, or allow a larger share with --allow-skipped"
             )
 
@@ -88,7 +90,7 @@ def random_split(names: Sequence[str], validation: int | None = None, test: int 
     held_out = {"validation": few if validation is None else validation, "test": few if test is None else test}
     if sum(held_out.values()) > len(names):
         wanted = " and ".join(f"{n:,} for {split}" for split, n in held_out.items())
-        raise DataError(f"there are {len(names):,} images to take {wanted} from")
+        raise DataError(f"there are {counted(len(names), 'image')} to take {wanted} from")
     order = np.random.default_rng(0).permutation(len(names)).tolist()
     parts = {}
     for split, number in held_out.items():

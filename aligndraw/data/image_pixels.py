@@ -21,6 +21,7 @@ from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from aligndraw.files import check_regular
+from aligndraw.printable import counted
 
 # Pillow's other formats are not read: some start programs (EPS: Ghostscript), and few of their decoders are maintained.
 KINDS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
@@ -172,9 +173,8 @@ def _unread_form(stream: IO[bytes]) -> str:
         tags.load(stream)
         bits = tags[_BITS]
         kind = _unscaled(tags.get(_SAMPLE_FORMAT, (1,))[0], max(bits))
-        return (
-            kind or f"it is a TIFF file of {len(bits)} samples of {max(bits)} bits, which are not read: save it as PNG"
-        )
+        samples = f"{counted(len(bits), 'sample')} of {counted(max(bits), 'bit')}"
+        return kind or f"it is a TIFF file of {samples}, which are not read: save it as PNG"
     # Damage raises half a dozen kinds of exception.
     except Exception:
         return ""
@@ -183,7 +183,7 @@ def _unread_form(stream: IO[bytes]) -> str:
 def _unscaled(sample_format: int, bits: int) -> str:
     """Returns why samples have no agreed range; "" where they have one."""
     kinds = {_FLOAT: "floating-point numbers", _SIGNED: "signed whole numbers"}
-    kind = kinds.get(sample_format, f"whole numbers of {bits} bits" if bits > 16 else "")
+    kind = kinds.get(sample_format, f"whole numbers of {counted(bits, 'bit')}" if bits > 16 else "")
     return kind and f"it holds {kind}, and nothing says which is white: save it with 8 or 16 bits a sample"
 
 
@@ -200,7 +200,9 @@ def _check_palette(file: ImageFile) -> None:
     colours = len(file.palette.palette) // len(file.palette.mode) if file.palette else 0
     highest = int(np.asarray(file).max())
     if highest >= colours:
-        raise ImageError(f"it is damaged: its palette has {colours} colours, and a pixel is of number {highest}")
+        raise ImageError(
+            f"it is damaged: its palette has {counted(colours, 'colour')}, and a pixel is of number {highest}"
+        )
 
 
 def _lower_bytes(stream: IO[bytes]) -> NDArray[np.uint8]:

@@ -21,6 +21,7 @@ from aligndraw.data.captioned import DataError
 from aligndraw.data.pickles import load_pickle
 from aligndraw.data.scene import ATTRIBUTES, SIDE
 from aligndraw.data.scenes import Scenes, Split
+from aligndraw.printable import counted
 
 _CIFAR_SHAPE = (3, 32, 32)
 _CIFAR_FILES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
@@ -125,7 +126,7 @@ def _read_binary(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
     if not len(content) or len(content) % size:
-        raise DataError(f"{path} must have {size:,} bytes an image, got {len(content):,} bytes")
+        raise DataError(f"{path} must have {counted(size, 'byte')} an image, got {counted(len(content), 'byte')}")
     rows = content.reshape(-1, size)
     return _checked(path, rows[:, 1:], rows[:, 0])
 

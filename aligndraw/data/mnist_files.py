@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aligndraw.files import check_unpacked, h5_array
+from aligndraw.printable import counted
 
 _PARTS = ("train", "t10k")
 
@@ -31,7 +32,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
             if len(start) < 4 or start[:3] != b"\0\0\x08":
                 raise ValueError(f"{path.name} is no IDX file of bytes")
             if start[3] > 3:
-                raise ValueError(f"{path.name} has {start[3]} dimensions: images have 3, labels 1")
+                raise ValueError(f"{path.name} has {counted(start[3], 'dimension')}: images have 3, labels 1")
             sides = file.read(4 * start[3])
             if len(sides) < 4 * start[3]:
                 raise ValueError(f"{path.name} is cut off")
@@ -42,8 +43,8 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{path.name} is damaged: {error}") from error
     if len(content) != size:
-        got = len(content) if len(content) < size else "more"
-        raise ValueError(f"{path.name} should hold {size} bytes of data, got {got}")
+        got = f"{len(content):,}" if len(content) < size else "more"
+        raise ValueError(f"{path.name} should hold {counted(size, 'byte')} of data, got {got}")
     return np.frombuffer(content, np.uint8).reshape(shape)
 
 

@@ -54,7 +54,7 @@ def paint_reference(
             raise ValueError(f"shapes[{s}] must be of {wanted}, got {picture}")
         if count < 2 or not 0 <= first <= len(points) - count:
             got = f"{count} from {first} on"
-            raise ValueError(f"shapes[{s}] must be at least 2 of {len(points)} points, got {got}")
+            raise ValueError(f"shapes[{s}] must have 2 or more points in 0…{len(points) - 1}, got {got}")
         corners = points[first : first + count].astype(np.int64)
         inside = _ellipse if count == 2 else _polygon
         samples[picture][inside(corners, x, y[:, None])] = colours[s]

@@ -24,6 +24,7 @@ from aligndraw.data.captioned import CaptionedImages, DataError
 from aligndraw.data.captioned_writer import CaptionedWriter
 from aligndraw.data.pickles import load_pickle
 from aligndraw.files import load_array, reading
+from aligndraw.printable import counted
 from aligndraw.text import MAX_WORDS, UNKNOWN, Vocabulary, text_fault
 
 SPLITS = {"train": "train", "dev": "validation", "test": "test"}
@@ -102,7 +103,7 @@ def _captions(source: Path, name: str, images: int, vocabulary: Vocabulary) -> l
     if not len(ids):
         raise DataError(f"{source / f'{name}-captions.npy'} must hold at least one caption")
     if len(lengths) != len(ids) or not ((lengths >= 1) & (lengths <= longest)).all():
-        raise DataError(f"{source / f'{name}-captions-len.npy'} must hold {len(ids)} lengths in 1…{longest}")
+        raise DataError(f"{source / f'{name}-captions-len.npy'} must hold {counted(len(ids), 'length')} in 1…{longest}")
     if not ((ids >= 0) & (ids < len(vocabulary))).all():
         raise DataError(f"{source / f'{name}-captions.npy'} must hold ids in 0…{len(vocabulary) - 1}")
     where = image_of if isinstance(image_of, dict) else {}
@@ -110,7 +111,7 @@ def _captions(source: Path, name: str, images: int, vocabulary: Vocabulary) -> l
     for i, (row, length) in enumerate(zip(ids, lengths)):
         image = where.get(i)
         if type(image) is not int or not 0 <= image < images:
-            wanted = f"give caption {i} one of {images} images"
+            wanted = f"give caption {i} one of {counted(images, 'image')}"
             raise DataError(f"{source / f'{name}-cap2im.pkl'} must {wanted}, got {str(image)[:40]}")
         caption = vocabulary.decode(row[:length])
         if fault := text_fault(caption):

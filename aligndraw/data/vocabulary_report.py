@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from aligndraw.data.captioned import CaptionedImages, CaptionedSplit
-from aligndraw.printable import escape
+from aligndraw.printable import counted, escape
 from aligndraw.text import UNKNOWN, words_of
 
 REPORT = "vocabulary.txt"
@@ -64,7 +64,8 @@ class VocabularyReport:
         once = sum(count == 1 for count in self.counts.values())
         low, middle, high = map(self._length, (0, 50, 100))
         return (
-            f"{len(self.counts):,} different words in training, {once:,} of them once; {len(unknown):,} of them, "
+            f"{counted(len(self.counts), 'different word')} in training, {once:,} of them once; {len(unknown):,} "
+            f"of them, "
             f"{100 * share:.1f} % of the text, become {UNKNOWN}; captions of {low} to {high} words, median {middle}"
         )
 
@@ -85,7 +86,8 @@ class VocabularyReport:
             yield f"{count:11}{words:16,}{100 * share:12.1f} %"
         yield ""
         for name, percentile in _PERCENTILES.items():
-            yield f"{name:>20} {self._length(percentile):4} words"
+            number, word = counted(self._length(percentile), "word").split()
+            yield f"{name:>20} {number:>4} {word}"
         for split, share in self.unknown.items():
             yield f"{100 * share:.1f} % of the words of {split} are unknown"
 

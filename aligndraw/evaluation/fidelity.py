@@ -37,6 +37,7 @@ from aligndraw.evaluation.confusion import Confusion
 from aligndraw.evaluation.reader import NOTHING, DigitReader
 from aligndraw.model import Model
 from aligndraw.noise import stream
+from aligndraw.printable import counted
 from aligndraw.text import Vocabulary
 
 Placement = tuple[int, int, int]  # template, a, b, as `aligndraw.data.all_placements` gives them
@@ -293,7 +294,7 @@ def score_reader(reader: DigitReader, digits: Digits, split: Split = "test", n: 
             if len(selected) < n:
                 raise ValueError(
                     f"digits must have enough of each digit in the {split} split, "
-                    f"got {len(selected)} of {n} pictures of {caption(*placement)!r}"
+                    f"got {len(selected)} of {counted(n, 'picture')} of {caption(*placement)!r}"
                 )
             pictures, *_ = examples.batch(np.array(selected))
             readings.append(reader.read(as_images(torch.from_numpy(pictures))))

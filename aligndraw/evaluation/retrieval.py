@@ -32,6 +32,7 @@ from aligndraw.evaluation.nearest import nearest_images
 from aligndraw.files import load_array, reading
 from aligndraw.model import Caption, Model
 from aligndraw.noise import stream
+from aligndraw.printable import counted
 
 RECALLS = (1, 5, 10, 50)
 SHORTLIST = 100
@@ -225,7 +226,9 @@ class Likelihoods:
             ValueError: shapes do not fit.
         """
         if candidates.ndim != 2 or len(candidates) != len(words):
-            raise ValueError(f"candidates must be [k, s] for {len(words)} captions, got {list(candidates.shape)}")
+            raise ValueError(
+                f"candidates must be [k, s] for {counted(len(words), 'caption')}, got {list(candidates.shape)}"
+            )
         device, (count, width) = self.model.canvas.device, candidates.shape
 
         def caption(rows: Tensor) -> Caption:
@@ -298,7 +301,10 @@ def retrieve(
     count = len(likelihoods.images)
     true = np.arange(count) if image_index is None else np.asarray(image_index)
     if true.shape != (len(words),) or (len(true) and not 0 <= true.min() <= true.max() < count):
-        raise ValueError(f"image_index must be positions of {count} images, one for each of {len(words)} captions")
+        raise ValueError(
+            f"image_index must be positions of {counted(count, 'image')}, one for each of "
+            f"{counted(len(words), 'caption')}"
+        )
     lists = np.tile(np.arange(count), (count, 1)) if lists is None else _checked(lists, count, "lists")
     candidates = lists[true]
     used, position = np.unique(candidates, return_inverse=True)
@@ -324,7 +330,9 @@ def _checked(lists: NDArray[Any], images: int, name: str) -> NDArray[np.int64]:
     """Returns shortlists int64 [n, s] of `images` images; raises ValueError where they are wrong."""
     if lists.ndim != 2 or len(lists) != images or not np.issubdtype(lists.dtype, np.integer):
         got = f"{lists.dtype} {list(lists.shape)}"
-        raise ValueError(f"{name} must be whole numbers [n, s], a row for each of {images} images, got {got}")
+        raise ValueError(
+            f"{name} must be whole numbers [n, s], a row for each of {counted(images, 'image')}, got {got}"
+        )
     lists = lists.astype(np.int64)
     if lists.size and not 0 <= lists.min() <= lists.max() < images:
         raise ValueError(f"{name} must be positions from 0 to {images - 1}, got {lists.min()} to {lists.max()}")

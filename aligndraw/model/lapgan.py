@@ -17,6 +17,7 @@ from aligndraw.lapgan.generator import ResidualGenerator, TopGenerator
 from aligndraw.model.language import LanguageModel
 from aligndraw.model.samples import Samples
 from aligndraw.module_files import SavedModule
+from aligndraw.printable import counted
 from aligndraw.text import Vocabulary
 
 NAMES = "lapgan.safetensors", "lapgan.json"
@@ -51,7 +52,9 @@ class LAPGAN(SavedModule):
             raise ValueError("language must be of the paper's conventions: the released ones mix a batch's captions")
         if language is not None and len(language.forward_lstm.words) != len(vocabulary):
             words = len(language.forward_lstm.words)
-            raise ValueError(f"vocabulary must have the {words} words of the language model, got {len(vocabulary)}")
+            raise ValueError(
+                f"vocabulary must have the {counted(words, 'word')} of the language model, got {len(vocabulary)}"
+            )
         self.config, self.vocabulary = config, vocabulary
         self.top = TopGenerator(config)
         self.residual = ResidualGenerator(config)

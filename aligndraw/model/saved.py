@@ -11,6 +11,7 @@ from aligndraw.arguments import check_path
 from aligndraw.config import ModelConfig, model_config
 from aligndraw.model import Model, build_model
 from aligndraw.module_files import read_module, write_module
+from aligndraw.printable import counted
 from aligndraw.text import Vocabulary
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -65,5 +66,6 @@ def load_model(folder: str | Path) -> tuple[Model, Vocabulary, dict[str, Any]]:
 def _check_words(config: ModelConfig, vocabulary: Vocabulary) -> None:
     if len(vocabulary) != config.vocabulary_size:
         raise ValueError(
-            f"its vocabulary must have the {config.vocabulary_size} words of vocabulary_size, got {len(vocabulary)}"
+            f"its vocabulary must have the {counted(config.vocabulary_size, 'word')} of vocabulary_size, got "
+            f"{len(vocabulary)}"
         )

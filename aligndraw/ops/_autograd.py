@@ -126,10 +126,15 @@ def as_kernel(gradient: Callable[..., Any]) -> Callable[..., Any]:
     return kernel
 
 
+def autocasts(device: str) -> bool:
+    """Whether autocast is enabled for a device type; some, meta among them, have none and refuse the question."""
+    return bool(torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device))
+
+
 def plain(function: Callable[..., Any], *args: Any) -> Any:
     """Returns `function(*args)` without autocast: only the arguments of an op decide its rounding."""
     device = args[0].device.type
-    if not torch.is_autocast_enabled(device):
+    if not autocasts(device):
         return function(*args)
     with torch.autocast(device, enabled=False):
         return function(*args)

@@ -23,6 +23,8 @@ from typing import Any, NamedTuple, TypeVar
 
 from torch import Tensor
 
+from aligndraw.printable import counted
+
 Fields = TypeVar("Fields", bound=tuple[Any, ...])
 _NUMBERS = {int: "int", bool: "bool", float: "float"}
 
@@ -79,7 +81,7 @@ def unflatten(cls: type[Fields], values: Sequence[Any]) -> Fields:
         filled.append(values[start] if nested is None else unflatten(nested, values[start:end]))
         start = end
     if start != len(values):
-        raise TypeError(f"{cls.__name__} has {start} fields, got {len(values)} values")
+        raise TypeError(f"{cls.__name__} has {counted(start, 'field')}, got {counted(len(values), 'value')}")
     return cls(*filled)
 
 

@@ -299,6 +299,13 @@ def check_device(op: str, name: str, tensor: Tensor, first_name: str, first: Ten
         raise RuntimeError(f"{op}: {name} must be on {first.device} like {first_name}, got {tensor.device}")
 
 
+def check_devices(op: str, first_name: str, first: Sequence[Tensor], **lists: Sequence[Tensor]) -> None:
+    """Checks that all tensors of the lists are on the device of the tensor at the same place of the first list."""
+    for name, tensors in lists.items():
+        for tensor, like in zip(tensors, first):
+            check_device(op, name, tensor, first_name, like)
+
+
 def check_loop(op: str, lengths: Tensor, first_name: str, first: Tensor, **tensors: Tensor | None) -> None:
     """Checks the types of a loop's arguments: int64 lengths; float32 or float64 in the first and all others."""
     if lengths.dtype != torch.int64:

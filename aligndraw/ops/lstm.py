@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from aligndraw.ops._autograd import vjp
-from aligndraw.ops._op import Op, check_float, check_shape, compute_dtype
+from aligndraw.ops._op import Op, check_device, check_float, check_shape, compute_dtype
 
 
 def lstm_gates_reference(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
@@ -23,7 +23,7 @@ def _check(gates: Tensor, c: Tensor) -> None:
     check_shape("lstm_gates", "gates", gates, "[B, 4n]", (None, None))
     check_shape("lstm_gates", "c", c, "[B, n]", (None, None))
     if c.shape[0] != gates.shape[0]:
-        raise RuntimeError(f"lstm_gates: c must have {gates.shape[0]} rows like gates, got {c.shape[0]}")
+        raise RuntimeError(f"lstm_gates: c must have the rows of gates, {gates.shape[0]}, got {c.shape[0]}")
     if gates.shape[1] != 4 * c.shape[1]:
         raise RuntimeError(
             f"lstm_gates: gates must have 4n = {4 * c.shape[1]} columns for c of shape {list(c.shape)}, "
@@ -114,4 +114,7 @@ def lstm_cell(
     check_shape("lstm_cell", "weight_ih", weight_ih, "[4n, k]", (4 * units, inputs))
     check_shape("lstm_cell", "weight_hh", weight_hh, "[4n, n]", (4 * units, units))
     check_shape("lstm_cell", "bias", bias, "[4n]", (4 * units,))
+    others = {"h": h, "c": c, "weight_ih": weight_ih, "weight_hh": weight_hh, "bias": bias}
+    for name, tensor in others.items():  # PyTorch's product gives unwritten memory for one on meta
+        check_device("lstm_cell", name, tensor, "input", input)
     return lstm_gates(torch.addmm(bias, input, weight_ih.mT) + h @ weight_hh.mT, c)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from aligndraw.backends import cpp_or_reference
-from aligndraw.ops._op import PlainOp, check_plain, check_shape
+from aligndraw.ops._op import PlainOp, check_devices, check_plain, check_shape
 from aligndraw.ops._skipping import skipping
 from aligndraw.ops.product import isa_number, product, rounds_fast
 
@@ -125,8 +125,9 @@ def muon_(
         found_inf: where it is a tensor of 1, nothing changes.
 
     Raises:
-        RuntimeError: counts or shapes do not fit, or a gradient is asked for.
+        RuntimeError: counts, shapes or devices do not fit, or a gradient is asked for.
     """
+    check_devices("muon_", "parameters", parameters, momenta=momenta, gradients=gradients)
     plain = found_inf is None and all(p.is_cpu and p.dtype == torch.float32 for p in parameters)
     if plain and dtype == torch.bfloat16 and rounds_fast("cpu"):
         _op(parameters, momenta, [g.contiguous() for g in gradients], momentum, steps, isa_number(None))

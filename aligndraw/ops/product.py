@@ -9,7 +9,7 @@ from torch import Tensor
 
 from aligndraw.backends import ISAS, cpp_or_reference, served_isa
 from aligndraw.ops import _autograd
-from aligndraw.ops._op import PlainOp, check_shape, check_sizes, is_plain
+from aligndraw.ops._op import PlainOp, check_device, check_shape, check_sizes, is_plain
 
 
 def product_reference(left: Tensor, right: Tensor, bf16: bool, isa: int = 0, times: int = 1) -> Tensor:
@@ -26,6 +26,7 @@ def product_reference(left: Tensor, right: Tensor, bf16: bool, isa: int = 0, tim
 def _check(left: Tensor, right: Tensor, bf16: bool, isa: int, times: int = 1) -> None:
     check_shape("product", "left", left, "[m, k]", (None, None))
     check_shape("product", "right", right, "[n, k]", (None, left.shape[1]))
+    check_device("product", "right", right, "left", left)
     kind = str(left.dtype).removeprefix("torch.")
     if left.dtype != torch.float32 and (bf16 or left.dtype != torch.float64):
         raise RuntimeError(f"product: left must be float32{'' if bf16 else ' or float64'}, got {kind}")
@@ -65,7 +66,8 @@ def product(left: Tensor, right: Tensor, bf16: bool = False, isa: str | None = N
         [m, n], in the dtype of the factors.
 
     Raises:
-        RuntimeError: shapes or dtypes do not fit, the machine lacks the instruction set, or a gradient is asked for.
+        RuntimeError: shapes, dtypes or devices do not fit, the machine lacks the instruction set, or a gradient is
+            asked for.
     """
     return _op(left, right, bf16, isa_number(isa) if _op.backend(left) == "cpp" else 0, times)  # type: ignore[no-any-return]
 
@@ -82,7 +84,11 @@ def linear(inputs: Tensor, weight: Tensor) -> Tensor:
 
     Returns:
         [..., n].
+
+    Raises:
+        RuntimeError: shapes, dtypes or devices do not fit.
     """
+    check_device("linear", "weight", weight, "inputs", inputs)  # PyTorch's gives unwritten memory for one on meta
     ours = inputs.dtype == weight.dtype and inputs.dtype in (torch.float32, torch.float64)
     if ours and is_plain((inputs, weight)) and not torch.is_autocast_enabled("cpu") and _op.backend(inputs) == "cpp":
         if _autograd.requires_grad((inputs, weight)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from aligndraw.ops._op import PlainOp, check_plain, check_shape
+from aligndraw.ops._op import PlainOp, check_devices, check_plain, check_shape
 from aligndraw.ops._skipping import skipping
 
 
@@ -21,7 +21,7 @@ def rmsprop_reference(
 ) -> None:
     """`rmsprop_` in plain PyTorch, for any device and dtype: the specification."""
     first = parameters[0]
-    scaled = list(torch._foreach_mul(gradients, list(scales.to(first.device, first.dtype).unbind())))
+    scaled = list(torch._foreach_mul(gradients, list(scales.to(first.dtype).unbind())))
     scaled, lr, kept = skipping(found_inf, scaled, lr, decay)
     torch._foreach_mul_(squares, kept)
     torch._foreach_addcmul_(squares, scaled, scaled, 1 - decay)
@@ -86,15 +86,16 @@ def rmsprop_(
 
     Args:
         parameters, squares, gradients: equally many, of equal shapes; at least one.
-        scales: [n], a factor per gradient.
+        scales: [n], a factor per gradient, on the device of the first parameter.
         lr: step size; on a GPU a tensor where updates are recorded.
         decay: of v.
         eps: under the root.
         found_inf: where it is a tensor of 1, nothing changes.
 
     Raises:
-        RuntimeError: counts or shapes do not fit, or a gradient is asked for.
+        RuntimeError: counts, shapes or devices do not fit, or a gradient is asked for.
     """
+    check_devices("rmsprop_", "parameters", parameters, squares=squares, gradients=gradients, scales=[scales])
     tensors = [*parameters, *squares, *gradients]
     plain = all(t.dtype == torch.float32 and t.is_contiguous() and t.device.type == "cpu" for t in tensors)
     if plain and isinstance(lr, float) and found_inf is None:

@@ -158,7 +158,10 @@ def facts_of(model: PictureModel, notes: Mapping[str, Any]) -> dict[str, str]:
     config, parameters = model.config, sum(p.numel() for p in model.parameters())
     height, width = config.image_size
     colour = {1: "grey", 3: "colour"}.get(config.channels, f"{config.channels} channels")
-    facts = {"model": f"{config.title}, {parameters:,} parameters", "pictures": f"{height} x {width}, {colour}"}
+    facts = {
+        "model": f"{config.title}, {parameters:,} parameters",
+        "pictures": f"{height} x {width}, {colour}",
+    }
     data, versions = (_object(notes, name) for name in ("data", "versions"))
     found = {
         "training data": data.get("name"),

@@ -18,6 +18,7 @@ import aligndraw
 from aligndraw.arguments import int_fault
 from aligndraw.files import atomic_write
 from aligndraw.model import Samples
+from aligndraw.printable import counted
 from aligndraw.viz import (
     Captioned,
     attention_figure,
@@ -66,7 +67,7 @@ class Drawing:
         count, channels, height, width = self.samples.images.shape
         colour = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
         return (
-            f"<Drawing: {_count(count, 'picture')} of {_count(len(self.captions), 'caption')}, {height} x {width} "
+            f"<Drawing: {counted(count, 'picture')} of {counted(len(self.captions), 'caption')}, {height} x {width} "
             f"{colour}, {'own noise' if self.seed is None else f'seed {self.seed}'}>"
         )
 
@@ -238,7 +239,3 @@ def _ending(path: str | Path, *suffixes: str) -> Path:
         shown = str(path) if isinstance(path, Path) else path
         raise ValueError(f"path must end in {' or '.join(suffixes)}, got {shown!r}")
     return Path(path)
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"

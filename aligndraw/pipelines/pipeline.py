@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from aligndraw.arguments import check_bool, check_choice, check_int, check_seed
+from aligndraw.arguments import check_bool, check_choice, check_int, check_parts, check_seed
 from aligndraw.data import CaptionReader, Examples, SentenceReader
 from aligndraw.data.rewording import RewordedExamples
 from aligndraw.evaluation.drawing import Sharpen
@@ -64,6 +64,10 @@ class Pipeline:
     sentences: SentenceReader | None = None
     sharpen: Sharpen | None = None
     name: str = ""
+
+    def __new__(cls, *parts: Any, **named: Any) -> Pipeline:
+        check_parts("Pipeline.from_pretrained", parts[0] if parts else None)
+        return super().__new__(cls)
 
     @classmethod
     def from_pretrained(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aligndraw.config import ModelConfig
 from aligndraw.data import SentenceReader
+from aligndraw.printable import counted
 from aligndraw.text.sentences import absolute_specification, open_encoder
 
 
@@ -15,7 +16,9 @@ def with_sentences(model: ModelConfig) -> tuple[ModelConfig, SentenceReader | No
     """
     if model.sentences == "caption":
         if model.sentence_units:
-            raise ValueError(f"sentences must name an encoder of {model.sentence_units} numbers, got 'caption'")
+            raise ValueError(
+                f"sentences must name an encoder of {counted(model.sentence_units, 'number')}, got 'caption'"
+            )
         return model, None
     specification = absolute_specification(model.sentences)
     reader = open_sentences(specification, model.sentence_units)

@@ -22,6 +22,7 @@ from aligndraw.lapgan.sharpen import Sharpener
 from aligndraw.model import AlignDRAW, Model, RefinedDRAW, build_model
 from aligndraw.pipelines.pipeline import Pipeline
 from aligndraw.pipelines.reading import with_sentences
+from aligndraw.printable import counted
 from aligndraw.provenance import data_of
 from aligndraw.text import Vocabulary, WordPairs
 from aligndraw.training import Trainer, Update
@@ -61,9 +62,9 @@ class Job:
         graphs = f", no CUDA graphs ({ungraphed})" if ungraphed else ", updates from CUDA graphs"
         return (
             f"{trainer.model.config.title} of {parameters:,} parameters on {self.data.title}: {preset}"
-            f"{recipe.epochs} epoch{'s' * (recipe.epochs > 1)} of "
-            f"{recipe.epoch_size:,} images in batches of {recipe.batch_size}, {recipe.optimizer} at "
-            f"{recipe.learning_rate:g}; {threads} thread{'s' * (threads > 1)}, "
+            f"{counted(recipe.epochs, 'epoch')} of "
+            f"{counted(recipe.epoch_size, 'image')} in batches of {recipe.batch_size}, {recipe.optimizer} at "
+            f"{recipe.learning_rate:g}; {counted(threads, 'thread')}, "
             f"{trainer.model.execution_mode()}, {trainer.precision} products"
             f"{graphs if device.startswith('cuda') else ''}"
         )

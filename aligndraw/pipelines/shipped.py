@@ -89,7 +89,7 @@ def noted_model(name: str | None) -> str | Path:
 
 def model_name(source: str | Path, folder: Path) -> str:
     """Returns the name of a model in messages and files, of its source and the folder that `find_model` gives."""
-    return f"shipped {folder.name}" if folder.parent == SHIPPED else str(source)
+    return f"{folder.name} (shipped)" if folder.parent == SHIPPED else str(source)
 
 
 def _holds_model(folder: Path) -> bool:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from aligndraw.arguments import check_path
 from aligndraw.files import load_archive, reading
+from aligndraw.printable import counted
 from aligndraw.text.skipthoughts import SkipThoughts
 from aligndraw.text.vocabulary import CaptionError, Vocabulary, check_captions
 
@@ -125,7 +126,7 @@ class StoredVectors:
         bad = (~self._vectors.isfinite().all(1)).nonzero().flatten().tolist()
         if bad:
             raise ValueError(
-                f"{path} must hold finite numbers, got others in {len(bad)} of {len(captions)} vectors: "
+                f"{path} must hold finite numbers, got others in {len(bad)} of {counted(len(captions), 'vector')}: "
                 f"the first is row {bad[0]}, of the caption {str(captions[bad[0]])!r}"
             )
         self._rows = {str(caption): i for i, caption in enumerate(captions)}

@@ -37,6 +37,7 @@ from aligndraw.files import (
     reading,
     write_array,
 )
+from aligndraw.printable import counted
 from aligndraw.text.vocabulary import CaptionError, check_captions
 from aligndraw.text.words import RULE, legacy_rule, treebank_words, word_rule
 
@@ -82,7 +83,9 @@ class SkipThoughts:
             rules.add(notes.get(WORD_RULE) or legacy_rule(words))
             wanted, got = encoder.input_size, self._encoders[-1][1].units
             if wanted != got:
-                raise ValueError(f"{table} must have vectors of {wanted} numbers to fit {weights.name}, got {got}")
+                raise ValueError(
+                    f"{table} must have vectors of {counted(wanted, 'number')} to fit {weights.name}, got {got}"
+                )
         if len(rules) > 1:
             raise ValueError(f"the models in {folder} must split sentences by one rule, got {sorted(rules)}")
         self._rule = rules.pop()
@@ -231,7 +234,9 @@ class _Table:
             self._vectors = load_array(path, mapped=True)
         found = self._vectors.shape
         if len(found) != 2 or found[0] != words or (sums is not None and sums.shape != (words,)):
-            raise ValueError(f"{path} must have a row for each of the {words} words of {DICTIONARY}, got {found}")
+            raise ValueError(
+                f"{path} must have a row for each of the {counted(words, 'word')} of {DICTIONARY}, got {found}"
+            )
         self.units = found[1]
 
     def __getitem__(self, rows: Sequence[int]) -> Tensor:

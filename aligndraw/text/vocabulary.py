@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aligndraw.printable import escape
+from aligndraw.printable import counted, escape
 from aligndraw.text.words import ENDING, RULE, legacy_rule, word_rule, words_of
 
 # Several times the longest caption of the usual sets (COCO's has 57 words).
@@ -135,7 +135,9 @@ class Vocabulary:
         if tokens[-1] != "." and "." in self._ids:
             tokens.append(".")
         if len(tokens) > max_words:
-            raise CaptionError(f"caption must have at most {max_words} words, got {len(tokens)}: {_quote(caption)}")
+            raise CaptionError(
+                f"caption must have at most {counted(max_words, 'word')}, got {len(tokens)}: {_quote(caption)}"
+            )
         ids = [self._find(token) for token in tokens]
         instead = self._ids.get(UNKNOWN) if unknown is None else self.index(unknown)
         known = [i for i in (instead if i is None else i for i in ids) if i is not None]
@@ -223,7 +225,7 @@ class Vocabulary:
         return vocabulary if "rule" in data else replace(vocabulary, rule=legacy_rule(words))
 
     def _hint(self, unknown: Sequence[str]) -> str:
-        size = f"the vocabulary has {len(self)} word{'s' * (len(self) > 1)}"
+        size = f"the vocabulary has {counted(len(self), 'word')}"
         words = [word for word in self.words if word != UNKNOWN]  # which no caption can hold
         near = {
             # Cut, because comparing takes time in proportion to the length.

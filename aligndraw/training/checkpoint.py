@@ -23,6 +23,7 @@ from torch import Tensor
 
 from aligndraw.files import atomic_write
 from aligndraw.json_files import entry, naming, parse_json, read_json
+from aligndraw.printable import counted
 from aligndraw.training.conditions import current_conditions, difference
 from aligndraw.training.state import Resumable
 
@@ -96,7 +97,7 @@ def restore_state(trainer: Resumable[Any], contents: Mapping[str, bytes], folder
             raise ValueError(f"'index' must be in 0…{trainer.total}, got {index}")
         wanted_count = entry(numbers, "tensors", int, default=len(tensors))  # earlier versions do not record it
         if len(tensors) != wanted_count:
-            raise ValueError(f"it must hold {wanted_count} tensors, got {len(tensors)}")
+            raise ValueError(f"it must hold {counted(wanted_count, 'tensor')}, got {len(tensors)}")
         kept_by = entry(numbers, "optimizer", str, default=_optimizer(trainer))  # version 0.1 does not record it
         begun_as = entry(numbers, "run", str, default=run)
         changed = difference(entry(numbers, "conditions", dict, default={}), current_conditions(trainer))

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from aligndraw.arguments import check_path
 from aligndraw.files import archive_names, finite_floats, load_archive
 from aligndraw.json_files import FileError
+from aligndraw.printable import counted
 from aligndraw.text.skipthoughts import FILES, WORD_RULE, write_skipthoughts
 
 
@@ -34,7 +35,7 @@ def read_word_vectors(path: str | Path) -> Iterator[tuple[str, NDArray[np.float3
         try:
             count, size = map(int, file.readline().split())
             if not 0 < size <= path.stat().st_size:
-                raise ValueError(f"it is too short for vectors of {size:,} numbers")
+                raise ValueError(f"it is too short for vectors of {counted(size, 'number')}")
             for _ in range(count):
                 if path.suffix == ".bin":
                     word = b"".join(iter(lambda: file.read(1) or _raise_cut_off(), b" "))
@@ -65,7 +66,7 @@ def shared_vectors(words: Iterable[str], path: str | Path) -> list[tuple[str, ND
     shared = [(word, vector) for word, vector in read_word_vectors(path) if word in among]
     least = len(shared[0][1]) + 1 if shared else 1
     if len(shared) < least:
-        rule = f"must share at least {least} word{'s' * (least > 1)} with the training text"
+        rule = f"must share at least {counted(least, 'word')} with the training text"
         raise FileError(f"{path} {rule}, got {len(shared)}")
     return shared
 

@@ -21,6 +21,7 @@ from aligndraw.data import as_images
 from aligndraw.data.labelled import open_labelled
 from aligndraw.evaluation.features import FeatureNetwork, FeaturesConfig
 from aligndraw.evaluation.fidelity import Share
+from aligndraw.printable import counted
 from aligndraw.settings import Config, setting
 from aligndraw.training.guards import check_finite, kept
 from aligndraw.training.run import RunFolder, TrainingSetup
@@ -220,7 +221,10 @@ class FeaturesSetup(TrainingSetup):
         parameters = sum(p.numel() for p in self.trainer.model.parameters())
         data = self.settings["data"] or "scenes"
         classes, updates = self.model_config.classes, self.trainer.total
-        return f"{parameters:,} parameters on {classes} classes of {data}: {updates:,} updates"
+        return (
+            f"{parameters:,} parameters on {counted(classes, 'class', 'classes')} of {data}: "
+            f"{counted(updates, 'update')}"
+        )
 
     def save(self, folder: Path) -> None:
         """Writes the network with notes on its training."""

@@ -65,7 +65,8 @@ class RMSprop(torch.optim.Optimizer):
                 else:
                     dense.append(p)
             if dense:
-                factors = torch.ones(len(dense)) if scales is None else torch.stack([scales[p] for p in dense])
+                ones = torch.ones(len(dense), device=dense[0].device)
+                factors = ones if scales is None else torch.stack([scales[p] for p in dense])
                 squares, grads = [self.state[p]["v"] for p in dense], [p.grad for p in dense]
                 rmsprop_(dense, squares, grads, factors, found_inf=self.found_inf, **rule)
         return loss

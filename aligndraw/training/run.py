@@ -27,6 +27,7 @@ from aligndraw.json_files import digest_of, entry, naming, parse_json
 from aligndraw.lapgan import sharpen
 from aligndraw.model import lapgan
 from aligndraw.model.saved import CONFIG, WEIGHTS
+from aligndraw.printable import counted
 from aligndraw.settings import Config
 from aligndraw.text import skipthoughts
 from aligndraw.training.checkpoint import (
@@ -197,11 +198,16 @@ class RunFolder(Generic[_M, _T]):
             return []
         before = self.training_config.to_dict()
         if epochs <= before["epochs"]:
-            raise RunError(f"{self.folder} has {before['epochs']} epochs: give more than these, or leave epochs out")
+            raise RunError(
+                f"{self.folder} has {counted(before['epochs'], 'epoch')}: give more than these, or leave epochs out"
+            )
         self.record[_RESUMED_WITH] = {"epochs": epochs}
         if before.get("schedule") != "cosine":
             return []
-        return [f"the learning rate now falls to the end of {epochs} epochs, not of {before['epochs']}: it rises here"]
+        return [
+            f"the learning rate now falls to the end of {counted(epochs, 'epoch')}, not of {before['epochs']}: "
+            f"it rises here"
+        ]
 
     def save_record(self) -> None:
         """Writes `run.json`. Raises OSError where it cannot be written."""
@@ -366,7 +372,7 @@ class RunFolder(Generic[_M, _T]):
         with atomic_write(self.folder / METRICS) as path:
             path.write_text("".join(json.dumps(m) + "\n" for m in kept), encoding="utf-8")
         lost = len(set(range(1, index + 1)) - {m["update"] for m in kept if "epoch" not in m})
-        lacking = [f"{self.folder / METRICS} lacks the figures of {lost} of {index} updates"] if lost else []
+        lacking = [f"{self.folder / METRICS} lacks the figures of {lost} of {counted(index, 'update')}"] if lost else []
         return [*damaged, *lacking]
 
 

@@ -25,6 +25,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_sequence
 
 from aligndraw.arguments import check_path
+from aligndraw.printable import counted
 from aligndraw.settings import Config, setting
 from aligndraw.text.skipthoughts import END, UNKNOWN, from_gru, prefixes, write_skipthoughts
 from aligndraw.text.vocabulary import check_several
@@ -111,7 +112,7 @@ class Triples:
         good = [0 < len(sentence) <= max_words for sentence in split]
         middles = [i for i in range(1, len(split) - 1) if good[i - 1] and good[i] and good[i + 1]]
         if not middles:
-            raise ValueError(f"no three sentences of at most {max_words} words follow each other")
+            raise ValueError(f"no three sentences of at most {counted(max_words, 'word')} follow each other")
         return cls(known, sentences, middles, rule)
 
     @classmethod
@@ -299,7 +300,10 @@ class SkipThoughtsSetup(TrainingSetup):
     def description(self) -> str:
         parameters = sum(p.numel() for p in self.trainer.model.parameters() if p.requires_grad)
         triples, words, updates = len(self.data.middles), len(self.data.words), self.trainer.total
-        return f"{parameters:,} parameters on {triples:,} triples of sentences, {words:,} words: {updates:,} updates"
+        return (
+            f"{parameters:,} parameters on {counted(triples, 'triple')} of sentences, "
+            f"{counted(words, 'word')}: {counted(updates, 'update')}"
+        )
 
 
 def save_skipthoughts(model: SkipThoughtsModel, words: Sequence[str], folder: Path, rule: int = RULE) -> None:

@@ -15,8 +15,8 @@ namespace aligndraw {
 inline void check_index(std::int64_t b, int which, std::int64_t value, std::int64_t count) {
   if (value >= 0 && value < count) return;
   throw std::invalid_argument((which ? "second[" : "first[") + std::to_string(b) + "] must be " +
-                              (which ? "-1 for none or " : "") + "one of " + std::to_string(count) +
-                              " digits, got " + std::to_string(value));
+                              (which ? "-1 for none or " : "") + "a digit in 0…" +
+                              std::to_string(count - 1) + ", got " + std::to_string(value));
 }
 
 inline void check_position(const char* name, std::int64_t b, int which, std::int64_t value,
@@ -71,9 +71,10 @@ inline void check_picture(std::int64_t shape, std::int64_t picture, std::int64_t
 inline void check_points(std::int64_t shape, std::int64_t first, std::int64_t count,
                          std::int64_t points) {
   if (count >= 2 && first >= 0 && first <= points - count) return;
-  throw std::invalid_argument("shapes[" + std::to_string(shape) + "] must be at least 2 of " +
-                              std::to_string(points) + " points, got " + std::to_string(count) +
-                              " from " + std::to_string(first) + " on");
+  throw std::invalid_argument("shapes[" + std::to_string(shape) +
+                              "] must have 2 or more points in 0…" + std::to_string(points - 1) +
+                              ", got " + std::to_string(count) + " from " + std::to_string(first) +
+                              " on");
 }
 
 // Pictures channels [batch, 3, H, W]: see aligndraw.data.painting.

@@ -182,7 +182,7 @@ def test_image_folders(command, tmp_path):
             (tmp_path / name / f"{i}.txt").write_text(f"{caption}\n\nnumber {i}\n")
         out = tmp_path / f"{name}-stored"
         status, told, err = command("data", "folder", "--images", tmp_path / name, "--out", out)
-        assert (status, err) == (0, "") and "train: 1 images with 2 captions" in told
+        assert (status, err) == (0, "") and "train: 1 image with 2 captions" in told
         made.append(json.loads((out / "manifest.json").read_text())["origin"]["captions"])
     assert made[0] == made[1] != made[2]
 

@@ -60,7 +60,7 @@ def test_the_shipped_model_is_the_default(command, ship, model, tmp_path, monkey
     ship(mnist=model)
     monkeypatch.chdir(tmp_path)
     assert command("figures", "swap", "-n", 1)[0] == 0
-    assert Image.open("swap.png").text["Model"] == "shipped mnist"
+    assert Image.open("swap.png").text["Model"] == "mnist (shipped)"
 
 
 def test_what_is_said_of_digits_is_true():

@@ -98,7 +98,7 @@ def test_what_no_model_reads(command, shipped, tmp_path, caption):
 
 def test_a_model_by_name(command, shipped, tmp_path):
     status, _, err = command("sample", SEVEN, "-n", 1, "--model", "mnist", "-o", tmp_path / "a.png")
-    assert (status, err) == (0, "") and Image.open(tmp_path / "a.png").text["Model"] == "shipped mnist"
+    assert (status, err) == (0, "") and Image.open(tmp_path / "a.png").text["Model"] == "mnist (shipped)"
     refused(
         command("sample", SEVEN, "--model", "minst"), 1, "there is no model in minst; models that ship: mnist, scen"
     )

@@ -94,7 +94,7 @@ def test_a_shipped_model_is_the_default(command, ship, model, tmp_path, monkeypa
     status, out, err = command("sample", SEVEN, "-n", 1)
     assert (status, out) == (0, "wrote out.png: 1 picture, seed 0\n")
     assert err == "drawn by the model mnist, which ships: one or two handwritten digits at named places\n"
-    assert Image.open("out.png").text["Model"] == "shipped mnist"
+    assert Image.open("out.png").text["Model"] == "mnist (shipped)"
 
 
 def test_how_the_pictures_came_about(command, model, tmp_path):
@@ -275,7 +275,7 @@ def test_a_folder_with_the_name_of_a_model_that_ships(command, model, scenes, sh
         0,
         "drawn by the model mnist, which ships: one or two handwritten digits at named places\n",
     )
-    assert Image.open("out.png").text["Model"] == "shipped mnist"
+    assert Image.open("out.png").text["Model"] == "mnist (shipped)"
     status, _, err = command("sample", "a red bus on the road", "-n", 1, "--model", "mnist")
     assert (status, err) == (0, f"--model mnist is the folder {tmp_path / 'mnist'}, not the model that ships\n")
     assert Image.open("out.png").text["Model"] == "mnist"

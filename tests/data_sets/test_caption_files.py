@@ -379,7 +379,7 @@ def test_the_likely_cause(images, table, name, cause):
 def test_no_images_at_all(table, tmp_path):
     (tmp_path / "none").mkdir()
     found = read_captions(tmp_path / "none", table("x.csv", "file,text\na.jpg,a\n"))
-    with pytest.raises(DataError, match=r"1 of 1 captions cannot be used.*line 2: .* \(.*none has no files\); mend"):
+    with pytest.raises(DataError, match=r"1 of 1 caption cannot be used.*line 2: .* \(.*none has no files\); mend"):
         found.check_lost(0.05)
 
 

@@ -253,14 +253,18 @@ PALETTE = bytes([10, 20, 30, 40, 50, 60])
 
 
 @pytest.mark.parametrize(
-    ("chunks", "colours"), [({}, 0), ({"tRNS": b"\xff\0"}, 0), ({"PLTE": PALETTE}, 2), ({"PLTE": PALETTE[:3]}, 1)]
+    ("chunks", "colours"),
+    [
+        ({}, "0 colours"),
+        ({"tRNS": b"\xff\0"}, "0 colours"),
+        ({"PLTE": PALETTE}, "2 colours"),
+        ({"PLTE": PALETTE[:3]}, "1 colour"),
+    ],
 )
 def test_palettes_that_lack_a_colour(read, chunks, colours):
     """It was black."""
     content = png(8, 3, bytes([0, 2, 1, 0]), **chunks)
-    with pytest.raises(
-        ImageError, match=f"^it is damaged: its palette has {colours} colours, and a pixel is of number 2$"
-    ):
+    with pytest.raises(ImageError, match=f"^it is damaged: its palette has {colours}, and a pixel is of number 2$"):
         read(content, 4)
 
 

@@ -53,7 +53,7 @@ def cut(path, count=1):
     ("damage", "reason"),
     [
         (lambda f: (f / "train-labels-idx1-ubyte").unlink(), "it has no train-labels-idx1-ubyte or"),
-        (lambda f: cut(f / "train-images-idx3-ubyte"), "should hold 4704 bytes of data, got 4703"),
+        (lambda f: cut(f / "train-images-idx3-ubyte"), "should hold 4,704 bytes of data, got 4,703"),
         (lambda f: (f / "train-images-idx3-ubyte").write_bytes(b""), "is no IDX file of bytes"),
         (lambda f: (f / "train-images-idx3-ubyte").write_bytes(b"\0\0\x0d\3" + b"\0" * 12), "is no IDX file of bytes"),
         (lambda f: (f / "train-labels-idx1-ubyte").write_bytes(idx(DIGITS.labels[:5])), "labels must be uint8 [6]"),
@@ -94,7 +94,7 @@ def test_a_packed_file_of_another_length(tmp_path, content):
     write_idx(tmp_path, "train", 0, 6, packed=True)
     head = struct.pack(">HBB3I", 0, 8, 3, 6, 28, 28)
     (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(head + content))
-    with pytest.raises(ValueError, match="idx3-ubyte.gz should hold 4704 bytes of data, got (4703|more)"):
+    with pytest.raises(ValueError, match="idx3-ubyte.gz should hold 4,704 bytes of data, got (4,703|more)"):
         load_digits(tmp_path)
 
 

@@ -338,7 +338,7 @@ def test_real_pictures_are_those_of_their_captions():
     few = Digits(told.images[told.labels != 3], told.labels[told.labels != 3])
     with pytest.raises(
         ValueError,
-        match="enough of each digit in the test split, got 0 of 1 pictures of 'the digit",
+        match="enough of each digit in the test split, got 0 of 1 picture of 'the digit",
     ):
         score_reader(Pixels(), few, n=1)
 

@@ -3,6 +3,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <vector>
 
 class Bytes {
@@ -19,6 +20,19 @@ class Bytes {
   std::vector<T> array(size_t size, int64_t least, int64_t most) {
     auto numbers = zeros<T>(size);
     for (T& x : numbers) x = T(number(least, most));
+    return numbers;
+  }
+
+  // Numbers of any size, some infinite or none; `calm` ones are in -8…8.
+  template <class T>
+  std::vector<T> reals(size_t size, bool calm) {
+    auto numbers = zeros<T>(size);
+    for (T& x : numbers) {
+      const uint32_t bits = uint32_t(number(0, UINT16_MAX)) << 16;  // a number of bfloat16
+      float value;
+      std::memcpy(&value, &bits, sizeof value);
+      x = T(calm ? float(int32_t(bits) / 16384) / 16384 : value);
+    }
     return numbers;
   }
 

@@ -8,7 +8,7 @@ import atheris
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 INSTRUMENTED = ["data", "text", "files", "json_files", "settings", "config", "training.expansion"]
-with atheris.instrument_imports(include=[f"aligndraw.{name}" for name in INSTRUMENTED]):
+with atheris.instrument_imports(include=["PIL", *(f"aligndraw.{name}" for name in INSTRUMENTED)]):
     import targets
 
 

@@ -8,6 +8,7 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from aligndraw.data.caption_files import read_captions
 from aligndraw.data.caption_tables import read_rows
 from aligndraw.data.captioned_writer import caption_error
 from aligndraw.data.coco import read_coco
+from aligndraw.data.image_pixels import decode_image, read_image, read_levels, suppress_pillow_warnings
 from aligndraw.data.mnist_files import read_idx
 from aligndraw.data.shards import index_shard, read_piece
 from aligndraw.files import load_archive, load_array, load_tensors, read_text, reading
@@ -68,6 +70,22 @@ def shard(data):
         assert found.images.shape == (len(found.captions), 3, 2, 2) and len(found.captions) <= piece.samples <= 2
         assert not any(caption_error(text) for texts in found.captions for text in texts)
         assert all(found.captions) and found.lost <= 4096 * len(found.skipped)
+
+
+@patch("aligndraw.data.image_pixels.MAX_PIXELS", 2**16)  # for more inputs a second: one has this many pixels at most
+def image(data):
+    """All ways to read a file agree on its size; pixels are in their ranges."""
+    path = written(data, "image")
+    with suppress_pillow_warnings():
+        pixels = decode_image(path)
+        height, width, channels = pixels.shape
+        assert pixels.dtype in (np.uint8, np.uint16) and channels in (1, 3) and 0 < height * width <= 2**16
+        for crop in (False, True):
+            small = read_image(path, (3, 5), crop)
+            assert small.dtype == np.uint8 and small.shape == (3, 3, 5)
+        for wanted in (1, 3):
+            levels = read_levels(path, wanted)
+            assert levels.shape == (wanted, height, width) and 0 <= levels.min() <= levels.max() <= 1
 
 
 def idx(data):
@@ -150,6 +168,7 @@ TARGETS = {
     "configuration": configuration,
     "csv": table(".csv"),
     "idx": idx,
+    "image": image,
     "json": json_text,
     "jsonl": table(".jsonl"),
     "shard": shard,

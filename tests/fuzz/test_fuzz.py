@@ -21,7 +21,12 @@ import pytest
 HERE = Path(__file__).parent
 CORPUS, CSRC = HERE / "corpus", HERE.parents[1] / "csrc"
 READERS = sorted(path.name for path in CORPUS.iterdir())
-HARNESSES = {"paint": [], "product": ["portable_gemm", "neon_gemm"]}
+HARNESSES = {
+    "glimpse": ["portable_glimpse", "avx2_glimpse", "isa"],
+    "paint": [],
+    "product": ["portable_gemm", "neon_gemm"],
+    "rows": ["attend", "energy", "isa", "latent", "lstm"],
+}
 CLANGS = [c for c in ("clang++", *(f"clang++-{v}" for v in range(23, 14, -1))) if shutil.which(c)]
 
 
@@ -73,8 +78,11 @@ def test_kernel(name, seconds, tmp_path):
     sources = [HERE / f"{name}.cpp", *(CSRC / f"cpu/{source}.cpp" for source in HARNESSES[name])]
     checks = ["-g", "-O1", "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all"]
     flags = [f for f in native.CXX_FLAGS if not f.startswith("-O")]
+    torch = native.Torch.find()  # for the ops in the files of the kernels, which no target calls
+    library = torch.folder / "lib"
+    linked = [f"-L{library}", f"-Wl,-rpath,{library}", "-ltorch_cpu", "-lc10"] if HARNESSES[name] else []
     built = subprocess.run(
-        [CLANGS[0], *flags, *native.MATH_FLAGS, *checks, "-I", CSRC, *sources, "-o", program],
+        [CLANGS[0], *flags, *native.MATH_FLAGS, *torch.flags, *checks, "-I", CSRC, *sources, *linked, "-o", program],
         capture_output=True,
         text=True,
     )

@@ -45,7 +45,7 @@ def test_not_a_number_is_not_hidden(value):
     [
         (lambda g, c: (g[0], c), r"lstm_gates: gates must have shape \[B, 4n\], got \[20\]"),
         (lambda g, c: (g, c[0]), r"lstm_gates: c must have shape \[B, n\], got \[5\]"),
-        (lambda g, c: (g, c[:2]), r"lstm_gates: c must have 3 rows like gates, got 2"),
+        (lambda g, c: (g, c[:2]), r"lstm_gates: c must have the rows of gates, 3, got 2"),
         (
             lambda g, c: (g[:, :19], c),
             r"lstm_gates: gates must have 4n = 20 columns for c of shape \[3, 5\], got \[3, 19\]",

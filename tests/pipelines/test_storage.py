@@ -152,7 +152,7 @@ def test_the_models_that_ship(tmp_path):
     for name, folder in models.items():
         pipeline = Pipeline.from_pretrained(name)
         card = json.loads((folder / "card.json").read_text())
-        assert pipeline.name == f"shipped {name}" and len(card["captions"]) == 3
+        assert pipeline.name == f"{name} (shipped)" and len(card["captions"]) == 3
         for caption in card["captions"]:
             assert pipeline.remark(caption) == "" and pipeline.remark(caption.split()[-1]) != ""
         drawn = pipeline(card["captions"], seed=0)
@@ -273,7 +273,7 @@ def test_the_default_model_is_the_one_that_ships(pipeline, tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     pipeline.save_pretrained("mnist")
     shipped = Pipeline.from_pretrained(default_model())
-    assert default_model() == SHIPPED / "mnist" and shipped.name == "shipped mnist"
+    assert default_model() == SHIPPED / "mnist" and shipped.name == "mnist (shipped)"
     assert noted_model(None) == noted_model("mnist") == SHIPPED / "mnist"
     assert noted_model(lasting_name("mnist")) == str(tmp_path / "mnist") and noted_model("me/model") == "me/model"
     monkeypatch.setattr("aligndraw.pipelines.shipped.SHIPPED", tmp_path / "none")

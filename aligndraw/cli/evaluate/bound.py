@@ -50,6 +50,7 @@ from aligndraw.evaluation.scene_reader import SceneReader
 from aligndraw.evaluation.shuffling import Shuffled, caption_gain, derangement
 from aligndraw.model import PictureModel, has_bound
 from aligndraw.pipelines import Pipeline
+from aligndraw.printable import counted
 
 BATCH_SIZE = 1000  # pictures times samples of the bound that are in memory together
 PLACEMENTS = {"seen": "seen placements", "held_out": "held-out placements"}
@@ -81,7 +82,7 @@ def add_to(sets: Any) -> None:
         type=int_at_least(1),
         default=10,
         metavar="N",
-        help=f"drawings per caption, of {len(all_placements())} captions [%(default)s]",
+        help=f"drawings per caption, of {counted(len(all_placements()), 'caption')} [%(default)s]",
     )
     _add_options(parser, shipped=True)
     parser.set_defaults(run=_run)
@@ -177,7 +178,7 @@ def _run(arguments: argparse.Namespace) -> int:
             on_batch=bar.update,
         )
     tell(*summary(arguments, name, pipeline.model, backends))
-    of = f"{arguments.images:,} pictures of {arguments.split} digits, {bans.name} bans"
+    of = f"{counted(arguments.images, 'picture')} of {arguments.split} digits, {bans.name} bans"
     _tell_bounds(of, bounds, arguments.samples, PLACEMENTS)
     _tell_gains(bounds, gains, PLACEMENTS)
     tell("", "excess of held-out placements over the cost of their digits and wording in seen placements, in nats")
@@ -239,7 +240,7 @@ def _run_bound(arguments: argparse.Namespace) -> int:
         gains = _caption_gains(arguments, evaluation.name, pipeline.model, examples, read, scores["drawn"].bounds, bar)
     drawn, sharpened = scores["drawn"], scores.get("sharpened")
     tell(*summary(arguments, evaluation.name, pipeline.model, backends))
-    of = f"{total // len(examples):,} pictures of each kind of {evaluation.title}, {split}"
+    of = f"{counted(total // len(examples), 'picture')} of each kind of {evaluation.title}, {split}"
     _tell_bounds(of, drawn.bounds, arguments.samples, COMBINATIONS)
     _tell_gains(drawn.bounds, gains, COMBINATIONS)
     if sharpened is not None and sharpened.bounds:
@@ -406,7 +407,7 @@ def _bound_table(bounds: Mapping[str, BoundReport], samples: int, titles: Mappin
     """Returns lines: the bounds side by side, one row per number."""
     rows = {
         "bound = KL + NLL": "bound",
-        f"importance-weighted, {samples} sample{'s' * (samples > 1)}": "importance",
+        f"importance-weighted, {counted(samples, 'sample')}": "importance",
         "KL": "kl",
         "NLL": "nll",
     }

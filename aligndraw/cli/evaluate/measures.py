@@ -43,6 +43,7 @@ from aligndraw.evaluation.similarity import score_similarity
 from aligndraw.lapgan.captioned import CaptionedSharpener
 from aligndraw.model import has_bound
 from aligndraw.noise import stream
+from aligndraw.printable import counted
 from aligndraw.viz import Captioned, contact_sheet, save_png
 
 TRAINING_COUNT = 10_000  # captions of the mean caption, and scenes to search for the nearest
@@ -175,9 +176,9 @@ def _run_retrieval(arguments: argparse.Namespace) -> int:
         e = f"{arguments.sharpen_epsilon:g}"
         tell(f"  of sharpened pictures, the mean of a pixel clipped to [{e}, 1 - {e}]")
     for kind, (mean, marginal) in results.items():
-        tell(f"  {COMBINATIONS.get(kind, kind)}, {len(mean.ranks):,} captions")
+        tell(f"  {COMBINATIONS.get(kind, kind)}, {counted(len(mean.ranks), 'caption')}")
         tell(f"    by log p(x | y) - log p(x | mean caption): {mean}")
-        tell(f"    by log p(x | y) - log p(x), of {len(some):,} captions: {marginal}")
+        tell(f"    by log p(x | y) - log p(x), of {counted(len(some), 'caption')}: {marginal}")
     numbers = {"data": arguments.data, "space": space, "sharpen": arguments.sharpen, "retrieval": record}
     if sharpen is not None:
         numbers["epsilon"] = arguments.sharpen_epsilon
@@ -222,14 +223,17 @@ def _run_similarity(arguments: argparse.Namespace) -> int:
             distances = {"drawn": float(away[:, 0].mean()), "true": float(usual[:, 0].mean())}
             record[kind] = {"similarity": similarity.to_dict(), "nearest": {**distances, "pictures": len(true)}}
             lines.append(
-                f"  {title}, {len(examples):,} captions: SSI {similarity}; to the nearest training picture "
+                f"  {title}, {counted(len(examples), 'caption')}: SSI {similarity}; to the nearest training picture "
                 f"{distances['drawn']:.2f}, from true ones {distances['true']:.2f}"
             )
     tell(*summary(arguments, evaluation.name, model, backends))
     tell(
         "",
-        f"similarity on {evaluation.title}, {arguments.split}, {n} pictures of each caption, ± over all pairs;",
-        f"mean distances by pixels to the nearest of {len(training):,} training pictures, up to {QUERY_COUNT} captions",
+        f"similarity on {evaluation.title}, {arguments.split}, {counted(n, 'picture')} of each caption, ± over "
+        f"all "
+        f"pairs;",
+        f"mean distances by pixels to the nearest of {counted(len(training), 'training picture')}, up to "
+        f"{QUERY_COUNT} captions",
         *lines,
     )
     if arguments.sheet is not None:

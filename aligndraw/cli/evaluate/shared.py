@@ -37,6 +37,7 @@ from aligndraw.files import atomic_write
 from aligndraw.model import PictureModel, has_bound
 from aligndraw.pipelines import Pipeline
 from aligndraw.pipelines.card import EVALUATION
+from aligndraw.printable import counted
 from aligndraw.text import UNKNOWN, Vocabulary
 
 SPLITS = ("test", "validation")
@@ -166,7 +167,7 @@ def open_evaluation(arguments: argparse.Namespace) -> Evaluation:
             data = CaptionedImages.open(arguments.data)
             title, words, shape = f"captioned images of {arguments.data}", data.vocabulary, data.image_shape
             split = data.split(arguments.split)
-    captions = words.words if split is None else split.captions()
+    captions = words.words if split is None else split.all_captions()
     check_fits(pipeline.name, pipeline, title, shape, words, captions)
     return Evaluation(pipeline.name, pipeline, title, data, words, split)
 
@@ -195,7 +196,7 @@ def check_fits(
     lacking = pipeline.unknown_words(captions, words)
     if not lacking:
         return
-    shown = f"{len(lacking):,} word{'s' * (len(lacking) > 1)}, such as {', '.join(map(repr, lacking[:3]))}"
+    shown = f"{counted(len(lacking), 'word')}, such as {', '.join(map(repr, lacking[:3]))}"
     if UNKNOWN not in pipeline.vocabulary.words:
         raise Failure(f"model {name} must know the words of {title}, but lacks {shown}")
     tell(f"aligndraw: warning: model {name} reads as {UNKNOWN} of {title} {shown}", error=True)

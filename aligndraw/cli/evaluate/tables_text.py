@@ -8,6 +8,7 @@ from typing import Any
 from aligndraw.cli.evaluate.shared import COMBINATIONS
 from aligndraw.evaluation.retrieval import RECALLS, Retrieval
 from aligndraw.evaluation.tables import SPLITS, Protocol, TableData, TableRow
+from aligndraw.printable import counted
 
 NONE = "–"
 
@@ -40,9 +41,10 @@ def _retrieval(rows: Mapping[str, TableRow], data: TableData, protocol: Protocol
     parts = [
         "## Table 1: retrieval and similarity",
         _table([*head, "SSI", "its error"], [*paper, [*chance, NONE, NONE]]),
-        f"R@K: the share of {captions:,} test captions whose image is among the first K of a shortlist of "
+        f"R@K: the share of {counted(captions, 'test caption')} whose image is among the first K of a shortlist of "
         f"{candidates} ({space}), ± standard error, by log p(x | y) − log p(x | ȳ), ȳ being the mean caption. "
-        f"SSI: mean structural similarity of {protocol.drawn} pictures of each caption to its image, ± standard "
+        f"SSI: mean structural similarity of {counted(protocol.drawn, 'picture')} of each caption to its image, "
+        f"± standard "
         f"deviation over the {captions * protocol.drawn:,} pairs; its error is the standard error of the mean.",
     ]
     marginal = [[name, *_found(row.retrieval_marginal)] for name, row in rows.items() if row.retrieval_marginal]
@@ -50,7 +52,8 @@ def _retrieval(rows: Mapping[str, TableRow], data: TableData, protocol: Protocol
         parts += [
             "The same by log p(x | y) − log p(x):",
             _table(head, [*marginal, chance]),
-            f"p(x) is the mean of p(x | y) over {len(data.marginal):,} captions y of training. Nothing that models are "
+            f"p(x) is the mean of p(x | y) over {counted(len(data.marginal), 'caption')} y of training. Nothing "
+            f"that models are "
             "trained on is like the mean caption, and what they make of that is arbitrary.",
         ]
     return parts
@@ -103,7 +106,7 @@ def _attributes(rows: Mapping[str, TableRow], data: TableData, protocol: Protoco
         "## Attributes",
         _table(["model", *(f"{COMBINATIONS[kind]}, %" for kind in data.scenes)], body),
         f"The share of pictures whose object, colour and place are those of their caption, as the scene reader sees "
-        f"them, ± standard error; {protocol.pictures} of each of {scenes:,} captions of a kind.",
+        f"them, ± standard error; {protocol.pictures} of each of {counted(scenes, 'caption')} of a kind.",
     ]
 
 

@@ -22,6 +22,7 @@ from aligndraw.model.saved import CONFIG, WEIGHTS
 from aligndraw.pipelines import Job, Pipeline, config_for, new_run, resumed_run, train
 from aligndraw.pipelines.shipped import find_model, lasting_name
 from aligndraw.presets import PRESETS, model_kind
+from aligndraw.printable import counted
 from aligndraw.training import Update
 from aligndraw.training.run import SAMPLES
 from aligndraw.training.start import check_sizes, load_start
@@ -55,7 +56,11 @@ class DrawingJob(job.Job):
 
     def describe(self) -> str:
         begun = self.run.record.get("begun", {})
-        start = f", begun from {begun['init_from']} with {begun['new_words']} new words" if "init_from" in begun else ""
+        start = (
+            f", begun from {begun['init_from']} with {counted(begun['new_words'], 'new word')}"
+            if "init_from" in begun
+            else ""
+        )
         return f"{self.begun.description(self.device)}, {self.backends}{start}"
 
     def status(self, update: Update) -> str:
@@ -83,10 +88,10 @@ class DrawingJob(job.Job):
         self._write_sheet(folder / f"{SAMPLES}.png", Pipeline.from_pretrained(folder))
         epochs = [m for m in self.run.metrics() if "epoch" in m]
         bounds = _bounds({kind: epochs[-1][kind] for kind in data.validation_sets}) if epochs else "bound unknown"
-        done = f"{self.trainer.index} of {self.trainer.total} updates"
+        done = f"{self.trainer.index:,} of {counted(self.trainer.total, 'update')}"
         yield f"{ended} after {done}: {bounds}"
         yield f"wrote {folder / WEIGHTS} and {CONFIG}: the model"
-        yield f"wrote {folder / SAMPLES}.png: a picture of each of {len(data.preview_captions)} captions"
+        yield f"wrote {folder / SAMPLES}.png: a picture of each of {counted(len(data.preview_captions), 'caption')}"
         yield f"next: aligndraw sample {shlex.quote(data.preview_captions[0][0])} --model {shlex.quote(str(folder))}"
 
 

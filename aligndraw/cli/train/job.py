@@ -18,7 +18,7 @@ from aligndraw.cli.telling import tell
 from aligndraw.cli.train.curves import Curves, check_tensorboard
 from aligndraw.cli.train.progress import Progress
 from aligndraw.cli.train.stopping import stopped_by_signals
-from aligndraw.printable import one_line
+from aligndraw.printable import counted, one_line
 from aligndraw.text import CaptionError
 from aligndraw.training.fit import fit
 from aligndraw.training.guards import NotFinite
@@ -196,7 +196,7 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace, begin: 
             for line in job.remarks:
                 tell(one_line(line), error=True)
             done = f", from update {job.trainer.index} on" if job.trainer.index else ""
-            processes = f", {ranks.count} processes" if ranks.count > 1 else ""
+            processes = f", {counted(ranks.count, 'process', 'processes')}" if ranks.count > 1 else ""
             tell(f"training {job.describe()}{done}; {arguments.device}{processes}", flush=True)
 
         ranks.on_first(announce)
@@ -232,10 +232,11 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace, begin: 
 
         def conclude() -> None:
             if skipped := job.run.skipped():
-                tell(f"skipped {skipped} of {job.trainer.index} batches, whose numbers were not finite", error=True)
+                batches = counted(job.trainer.index, "batch", "batches")
+                tell(f"skipped {skipped} of {batches}, whose numbers were not finite", error=True)
             if ended == "stopped":
                 command = f"aligndraw train {job.NAME} --out {shlex.quote(str(folder))} --resume"
-                updates = f"{job.trainer.index} of {job.trainer.total} updates"
+                updates = f"{job.trainer.index:,} of {counted(job.trainer.total, 'update')}"
                 tell(f"stopped after {updates}; go on with: {command}", error=True)
                 return
             for line in job.finish(ended):

@@ -160,7 +160,9 @@ def test_a_signal_to_one_stops_all(tmp_path, single):
         results = [one.ended() for one in processes]
     _, err = ends(*results, status=130)
     updates = int(state(run)[0].removeprefix("update-"))
-    assert err == f"stopped after {updates} of 10000 updates; go on with: aligndraw train mnist --out {run} --resume\n"
+    assert (
+        err == f"stopped after {updates:,} of 10,000 updates; go on with: aligndraw train mnist --out {run} --resume\n"
+    )
 
 
 def children(process):
