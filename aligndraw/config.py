@@ -104,6 +104,9 @@ class AlignDRAWConfig(ModelConfig):
     steps: int = setting(32, "T, the number of drawing steps")
     read_size: int = setting(8, "p of the glimpse, which a grid of p x p Gaussian filters reads")
     write_size: int = setting(8, "p of the patch written at each step")
+    tints: int = setting(
+        0, "masks of a step that are multiplied by a colour each and added to its patch; 0 for none, as in the paper"
+    )
     window_span: float = setting(
         0.0,
         "pixels from the first to the last filter of both grids, with sigma half the spacing; 0 for windows whose size "
@@ -146,6 +149,8 @@ class AlignDRAWConfig(ModelConfig):
         self._check_model()
         if self.align and (self.sentence_units or self.sentences != "caption"):
             raise ValueError("align must be false for vectors of sentences, which have no words to attend to")
+        if self.tints < 0:
+            raise ValueError(f"tints must not be negative, got {self.tints!r}")
         if self.window_span < 0:
             raise ValueError(f"window_span must not be negative, got {self.window_span!r}")
         if self.window_span and min(self.read_size, self.write_size, max(self.image_size)) < 2:
@@ -406,11 +411,16 @@ _MODELS = {
         image_size=(32, 32),
         channels=3,
         steps=10,
+        read_size=12,
+        write_size=16,
+        tints=4,
         encoder_units=256,
         decoder_units=256,
         latent_units=64,
         align_units=128,
         vocabulary_size=99,
+        word_values="embeddings",
+        attention_scale=1.7,
         canvas_init=0.0,
     ),
     "photos": AlignDRAWConfig(

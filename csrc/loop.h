@@ -17,6 +17,8 @@ void check_decoder_sizes(const char* op, const Inputs& in, int64_t channels) {
   const int64_t words = in.words.size(1);
   if (in.write_size < 1) fail(op, ": write_size must be at least 1, got ", in.write_size);
   check_sizes(op, "the patch", {channels, in.write_size, in.write_size});
+  if (in.tints < 0) fail(op, ": tints must not be negative, got ", in.tints);
+  check_sizes(op, "the tints", {in.tints, in.write_size * in.write_size + channels});
   if (in.keys.has_value() != in.score.has_value())
     fail(op, ": score must be given where keys are, and nowhere else");
   if (!in.keys && words != 1)
@@ -41,6 +43,7 @@ UnrollSizes decoder_sizes(const Inputs& in, int64_t channels) {
   s.latents = in.noise.size(2);
   s.decoder = in.decoder_h0.size(0);
   s.write_size = in.write_size;
+  s.tints = in.tints;
   s.attends = in.keys.has_value();
   return s;
 }

@@ -14,7 +14,7 @@ namespace aligndraw {
 #define ALIGNDRAW_UNROLL_PRIOR_PARAMETERS                                          \
   ALIGNDRAW_UNROLL_PRIOR_INPUTS(ALIGNDRAW_PARAMETER, ALIGNDRAW_OPTIONAL_PARAMETER, \
                                 ALIGNDRAW_PARAMETER)                               \
-  int64_t write_size
+  int64_t write_size, int64_t tints
 using UnrollPriorResultTuple = std::tuple<Tensor, Tensor, Tensor, Tensor>;
 
 namespace cpu {
@@ -27,7 +27,7 @@ UnrollPriorResultTuple unroll_prior(ALIGNDRAW_UNROLL_PRIOR_PARAMETERS);
 
 struct UnrollPriorInputs {
   ALIGNDRAW_UNROLL_PRIOR_INPUTS(ALIGNDRAW_TENSOR, ALIGNDRAW_OPTIONAL_TENSOR, ALIGNDRAW_TENSOR)
-  int64_t write_size;
+  int64_t write_size, tints;
 };
 
 // The parameters of the functions above as one of these.
@@ -35,7 +35,8 @@ struct UnrollPriorInputs {
   UnrollPriorInputs {                                                           \
     ALIGNDRAW_UNROLL_PRIOR_INPUTS(ALIGNDRAW_INITIALISER, ALIGNDRAW_INITIALISER, \
                                   ALIGNDRAW_INITIALISER)                        \
-        .write_size = write_size                                                \
+        .write_size = write_size,                                               \
+       .tints = tints                                                           \
   }
 
 inline UnrollSizes sizes_of(const UnrollPriorInputs& in) {

@@ -10,7 +10,8 @@ struct UnrollSizes {
   int64_t units, latents;    // l, z
   int64_t encoder, decoder;  // e, n
   int64_t read_size, write_size;
-  bool attends;  // there are keys
+  int64_t tints;  // of a patch
+  bool attends;   // there are keys
 
   ALIGNDRAW_INLINE int64_t volume() const { return channels * height * width; }
   ALIGNDRAW_INLINE int64_t glimpse() const { return 2 * channels * read_size * read_size; }
@@ -18,13 +19,16 @@ struct UnrollSizes {
   ALIGNDRAW_INLINE int64_t encoder_in() const { return glimpse() + decoder; }
   ALIGNDRAW_INLINE int64_t decoder_in() const { return latents + word_size; }
 
-  // The first column of each head. Beside it, the number of its columns:
+  // The first column of each head. Below it, the number of its columns. Behind the patch are its
+  // tints, of a mask and a colour each.
   //
-  //   0        prior_at()  patch_at()  write_window_at()  read_window_at()
-  //   query l  prior 2z    patch C p p  window 5          window 5
+  //   0        prior_at()  patch_at()                          write_window_at()  read_window_at()
+  //   query l  prior 2z    patch C p p, tints times (p p + C)  window 5           window 5
   ALIGNDRAW_INLINE int64_t prior_at() const { return units; }
   ALIGNDRAW_INLINE int64_t patch_at() const { return prior_at() + 2 * latents; }
-  ALIGNDRAW_INLINE int64_t write_window_at() const { return patch_at() + patch(); }
+  ALIGNDRAW_INLINE int64_t write_window_at() const {
+    return patch_at() + patch() + tints * (write_size * write_size + channels);
+  }
   ALIGNDRAW_INLINE int64_t read_window_at() const { return write_window_at() + 5; }
   ALIGNDRAW_INLINE int64_t heads() const { return read_window_at() + 5; }
 };

@@ -70,7 +70,7 @@ class AlignDRAW(Model):
         self.posterior = Posterior(c.encoder_units, c.latent_units)
         self.prior = Prior(c.decoder_units, c.latent_units)
         self.decoder = LSTMCell(c.latent_units + words, c.decoder_units)
-        self.write = GlimpseWrite(c.decoder_units, c.write_size, c.channels, c.conventions, span, side)
+        self.write = GlimpseWrite(c.decoder_units, c.write_size, c.channels, c.conventions, span, side, c.tints)
         self._packed_decoder = ops.PackedDecoder()
         self.reset_parameters()
 
@@ -127,7 +127,7 @@ class AlignDRAW(Model):
             encoder, decoder = self._encoder_weights(), self._decoder_weights()
             done = ops.unroll(
                 images, self.canvas, *self._words(caption), noise, encoder, decoder, self.read.size, self.write.size,
-                torch.is_autocast_enabled(images.device.type),
+                torch.is_autocast_enabled(images.device.type), self.config.tints,
             )  # fmt: skip
             return Inference(done.canvas, done.kl, done.log_ratio)
         state, steps = self.initial_state(len(images)), []
@@ -143,7 +143,7 @@ class AlignDRAW(Model):
         if not self.fallback_reason("unroll_prior"):
             drawn = self._packed_decoder.unroll_prior(
                 self.canvas, *self._words(caption), noise, self._decoder_sources(), self._decoder_weights,
-                self.write.size, self._decoder_settings(),
+                self.write.size, self.config.tints, self._decoder_settings(),
             )  # fmt: skip
             first = self.canvas.clone().expand_as(drawn.canvas)
             return Samples(first, drawn.canvas, drawn.patches, drawn.windows, drawn.weights)
@@ -185,6 +185,8 @@ class AlignDRAW(Model):
                 return f"{name} is a {type(part).__name__}"
             if part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks:
                 return f"{name} has hooks"
+        if self.config.tints and backend_for(loop, device) == "cuda":
+            return "no CUDA loop has tints"
         if backend_for(loop, device) == "reference":
             return "the reference backend" if not missing_reason(loop, "cpp", device) else f"no kernel on {device}"
         return ""
@@ -205,6 +207,8 @@ class AlignDRAW(Model):
             ("write.window", write.window, WindowHead),
             ("write.patch", write.patch, nn.Linear),
         ]
+        if write.tints is not None:
+            parts.append(("write.tints", write.tints, nn.Linear))
         if read.window is not None:
             parts.append(("read.window", read.window, WindowHead))
         if align is not None:
@@ -237,7 +241,7 @@ class AlignDRAW(Model):
         """Returns the parameters that `_decoder_weights` reads."""
         write, align = self.write, self.align
         parts: list[nn.Module | None] = [] if align is None else [align, align.query]
-        parts += [self.decoder, self.prior.mu_log_sigma, write.patch, write.window, self.read.window]
+        parts += [self.decoder, self.prior.mu_log_sigma, write.patch, write.tints, write.window, self.read.window]
         held = [part._parameters.values() for part in parts if part is not None]
         return [parameter for parameters in held for parameter in parameters if parameter is not None]
 
@@ -251,6 +255,8 @@ class AlignDRAW(Model):
         decoder, align = self.decoder, self.align
         linear: list[nn.Linear] = [] if align is None else [align.query]
         linear += [self.prior.mu_log_sigma, self.write.patch]
+        if self.write.tints is not None:
+            linear.append(self.write.tints)
         heads: list[tuple[Tensor, Tensor]] = [(head.weight, head.bias) for head in linear]
         heads += [self.write.window.affine(), self.read.affine(self.write.window)]
         return ops.DecoderWeights(

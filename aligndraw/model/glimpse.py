@@ -116,20 +116,31 @@ class GlimpseWrite(nn.Module):
         channels: C.
         conventions: "paper", or "released" for the window grid of the authors' released code.
         span, side: as for `WindowHead`.
+        tints: masks that are multiplied by a colour each and added to the patch. The shape and the colour of an object
+            then come from numbers of their own, and a shape that has been seen in one colour is known in all.
     """
 
     def __init__(
-        self, units: int, size: int, channels: int, conventions: str = "paper", span: float = 0.0, side: int = 1
+        self,
+        units: int,
+        size: int,
+        channels: int,
+        conventions: str = "paper",
+        span: float = 0.0,
+        side: int = 1,
+        tints: int = 0,
     ) -> None:
         super().__init__()
         self.size, self.channels, self.conventions = size, channels, conventions
         self.window = WindowHead(units, size, span, side)
         self.patch = nn.Linear(units, channels * size * size)
+        self.tints = nn.Linear(units, tints * (size * size + channels)) if tints else None
 
     def forward(self, h: Tensor, canvas: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """h [B, n], canvas [B, C, H, W] -> new canvas [B, C, H, W], patch [B, C, p, p], window [B, 5]."""
         window = self.window(h)
         if self.conventions == "released":
             window = released_window(window, self.size, *canvas.shape[-2:])
-        patch = self.patch(h).unflatten(1, (self.channels, self.size, self.size))
+        tints = h.new_empty(len(h), 0) if self.tints is None else self.tints(h)
+        patch = ops.tinted(self.patch(h), tints, self.channels, self.size)
         return ops.write(patch, window, canvas), patch, window

@@ -4,7 +4,7 @@ The file of an op holds its contract, its reference in plain PyTorch and its gra
 kernels under the same name.
 """
 
-from aligndraw.ops._decoder import DecoderWeights
+from aligndraw.ops._decoder import DecoderWeights, tinted
 from aligndraw.ops._unroll_fields import EncoderWeights
 from aligndraw.ops.attend import attend, attend_reference
 from aligndraw.ops.latent import latent, latent_reference
@@ -53,6 +53,7 @@ __all__ = [
     "read_reference",
     "rmsprop_",
     "rounds_fast",
+    "tinted",
     "unroll",
     "unroll_prior",
     "write",

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aligndraw.ops._decoder import DecoderWeights, apply_heads, head_columns
+from aligndraw.ops._decoder import DecoderWeights, apply_heads, head_columns, tinted, tints_backward
 from aligndraw.ops._fields import flatten, shapes, unflatten
 from aligndraw.ops._unroll_fields import BackwardInputs, EncoderWeights, Gradients, Inputs, Results, Tape
 from aligndraw.ops.product import product_reference as product
@@ -22,7 +22,7 @@ def forward(namespace: str, *args: Any) -> tuple[Tensor, ...]:
     read, write, latent = kernels.read.default, kernels.write.default, kernels.latent.default
     lstm_gates, attend = kernels.lstm_gates.default, kernels.attend.default
     steps, latents, (batch, channels) = noise.shape[1], noise.shape[2], image.shape[:2]
-    columns = head_columns(inputs.canvas, noise, inputs.write_size, decoder.score)
+    columns = head_columns(inputs.canvas, noise, inputs.write_size, inputs.tints, decoder.score)
     glimpse_size = encoder.encoder_ih.shape[1] - decoder.decoder_h0.shape[0]
     sizes = inputs.sizes()
     tape = Tape(*(image.new_empty(shape) for shape in shapes(Tape, sizes)))
@@ -75,7 +75,7 @@ def forward(namespace: str, *args: Any) -> tuple[Tensor, ...]:
         else:
             torch.addmm(decoder.heads_bias, tape.decoder_h[t + 1], decoder.heads.mT, out=heads)
         heads[:, columns.prior].tanh_()
-        patch = heads[:, columns.patch].reshape(batch, channels, inputs.write_size, inputs.write_size)
+        patch = tinted(heads[:, columns.patch], heads[:, columns.tints], channels, inputs.write_size)
         c_t = write(patch, heads[:, columns.write_window], c_t)
         if t + 1 < steps:
             tape.canvases[t + 1] = c_t
@@ -96,7 +96,7 @@ def backward(namespace: str, *args: Any) -> tuple[Tensor, ...]:
     gates_backward, latent_backward = kernels.lstm_gates_backward.default, kernels.latent_backward.default
     attend_backward = kernels.attend_backward.default
     steps, latents, (batch, channels) = noise.shape[1], noise.shape[2], image.shape[:2]
-    columns = head_columns(inputs.canvas, noise, inputs.write_size, decoder.score)
+    columns = head_columns(inputs.canvas, noise, inputs.write_size, inputs.tints, decoder.score)
     glimpse_size = encoder.encoder_ih.shape[1] - decoder.decoder_h0.shape[0]
     glimpse_shape = (batch, 2 * channels, inputs.read_size, inputs.read_size)
 
@@ -120,9 +120,12 @@ def backward(namespace: str, *args: Any) -> tuple[Tensor, ...]:
     d_h_dec, d_c_dec = torch.zeros_like(tape.decoder_h[0]), torch.zeros_like(tape.decoder_h[0])
     for t in reversed(range(steps)):
         heads, d_heads_t, d_before = tape.head_outputs[t + 1], d_heads[t + 1], d_heads[t]
-        patch = heads[:, columns.patch].reshape(batch, channels, inputs.write_size, inputs.write_size)
+        tints = heads[:, columns.tints]
+        patch = tinted(heads[:, columns.patch], tints, channels, inputs.write_size)
         d_patch, d_window = write_backward(d_c_t, patch, heads[:, columns.write_window])
         d_heads_t[:, columns.patch] = d_patch.flatten(1)
+        if inputs.tints:
+            d_heads_t[:, columns.tints] = tints_backward(d_patch, tints)
         torch.add(d_window, grads.windows[t], out=d_heads_t[:, columns.write_window])
         add_product(d_h_dec, d_heads_t, decoder.heads)
         d_gates, d_c_dec = gates_backward(d_h_dec, d_c_dec, tape.decoder_gates[t], tape.decoder_c[t])

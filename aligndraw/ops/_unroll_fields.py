@@ -39,12 +39,13 @@ class Inputs(NamedTuple):
     read_size: int
     write_size: int
     bf16: bool
+    tints: int
 
     def sizes(self) -> dict[str, int]:
         """Returns the sizes by letter, of arguments that fit."""
         channels, height, width = self.image.shape[1:]
         return {
-            **decoder_sizes(self.words, self.noise, self.decoder, channels, self.write_size),
+            **decoder_sizes(self.words, self.noise, self.decoder, channels, self.write_size, self.tints),
             "H": height, "W": width, "e": self.encoder.encoder_h0.shape[0], "G": 2 * channels * self.read_size**2,
         }  # fmt: skip
 

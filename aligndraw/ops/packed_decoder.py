@@ -51,12 +51,13 @@ class PackedDecoder:
         sources: Sequence[Tensor],
         decoder: Callable[[], DecoderWeights],
         write_size: int,
+        tints: int = 0,
         settings: Hashable = (),
     ) -> Drawn:
         """As the function `unroll_prior`.
 
         Args:
-            canvas, words, keys, lengths, noise, write_size: as there.
+            canvas, words, keys, lengths, noise, write_size, tints: as there.
             sources: the tensors that, with the settings, determine the weights.
             decoder: makes the weights.
             settings: the numbers beside the tensors.
@@ -64,7 +65,7 @@ class PackedDecoder:
         inputs = (canvas, words, noise, *sources) if keys is None else (canvas, words, keys, noise, *sources)
         plain = is_plain(inputs) and backend_for("unroll_prior", "cpu") == "cpp"
         if not plain or _autograd.requires_grad(inputs):
-            return unroll_prior(canvas, words, keys, lengths, noise, decoder(), write_size)
+            return unroll_prior(canvas, words, keys, lengths, noise, decoder(), write_size, tints)
         with torch.no_grad(), torch._C._AutoDispatchBelowAutograd():
             key = torch.ops.aligndraw.fingerprint(sources), torch.get_num_threads(), settings
             kept = self._kept
@@ -74,4 +75,6 @@ class PackedDecoder:
                     weights.decoder_ih, weights.decoder_hh, weights.heads, noise.shape[2]
                 )
                 self._kept = kept = _Kept(key, weights, packed)
-            return drawn(_packed(canvas, words, keys, lengths, noise, *kept.weights, write_size, kept.packed), keys)
+            return drawn(
+                _packed(canvas, words, keys, lengths, noise, *kept.weights, write_size, tints, kept.packed), keys
+            )

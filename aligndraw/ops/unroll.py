@@ -43,7 +43,9 @@ def _check(*args: Any) -> None:
     if read_size < 1:
         raise RuntimeError(f"unroll: read_size must be at least 1, got {read_size}")
     check_sizes("unroll", "the glimpse", (2 * channels, read_size, read_size))
-    check_decoder_sizes("unroll", inputs.words, inputs.keys, noise, inputs.decoder, channels, inputs.write_size)
+    check_decoder_sizes(
+        "unroll", inputs.words, inputs.keys, noise, inputs.decoder, channels, inputs.write_size, inputs.tints
+    )
     check_shape("unroll", "encoder_h0", inputs.encoder.encoder_h0, "[e]", (None,))
     sizes = inputs.sizes()
     check_shapes("unroll", inputs, sizes)
@@ -130,6 +132,7 @@ def unroll(
     read_size: int,
     write_size: int,
     bf16: bool = False,
+    tints: int = 0,
 ) -> Unrolled:
     """T steps of drawing with the posterior's latents (alignDRAW, Eq. 1-14), one op forward and one backward.
 
@@ -140,6 +143,8 @@ def unroll(
         z      = μ_q + σ_q ε,  KL(q‖p)              μ_p, log σ_p = tanh(prior of o_{t-1}); 0 for t = 1
         s      = attend(query of o_{t-1})           words[:, 0] without keys
         h_dec  = LSTM([z, s], h_dec)                canvas = write(patch, window of o_t) on canvas
+
+    With tints the patch is patch + Σ_k mask_k ⊗ colour_k of o_t, of masks [p, p] and colours [C].
 
     The forward keeps a tape for the backward, without filterbanks. The backward repeats no product, and makes the
     gradient of each weight as one product over all steps. On the reference the op is the loop of the reference ops,
@@ -159,6 +164,7 @@ def unroll(
         bf16: round the factors of the large products to bfloat16, and sum in float32. The large products are those of
             the LSTMs, of the query and of all gradients. The factors of priors, posteriors, windows and patches, and
             float64, are never rounded.
+        tints: K, whose masks and colours are rows of the heads. The loops of CUDA take 0 alone.
 
     Returns:
         The results of all steps, in the dtype of the arguments.
@@ -166,7 +172,7 @@ def unroll(
     Raises:
         RuntimeError: shapes, dtypes or devices do not fit.
     """
-    results = _op(image, canvas, words, keys, lengths, noise, *encoder, *decoder, read_size, write_size, bf16)
+    results = _op(image, canvas, words, keys, lengths, noise, *encoder, *decoder, read_size, write_size, bf16, tints)
     last, kl, log_ratio, windows, weights = results[:5]
     by_batch = None if keys is None else weights.transpose(0, 1)
     return Unrolled(last, kl.mT, log_ratio.mT, windows.transpose(0, 1), by_batch)

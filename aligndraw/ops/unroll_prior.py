@@ -8,7 +8,14 @@ from typing import Annotated, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from aligndraw.ops._decoder import DecoderWeights, check_decoder_sizes, decode_reference, decoder_sizes, head_columns
+from aligndraw.ops._decoder import (
+    DecoderWeights,
+    check_decoder_sizes,
+    decode_reference,
+    decoder_sizes,
+    head_columns,
+    tinted,
+)
 from aligndraw.ops._fields import fields, flatten, results_schema, schema, shapes, unflatten
 from aligndraw.ops._op import Op, check_loop, check_shape, check_shapes, check_sizes
 from aligndraw.ops.write import write_reference
@@ -34,11 +41,12 @@ class Inputs(NamedTuple):
     noise: Annotated[Tensor, "[B, T, z]"]
     decoder: DecoderWeights
     write_size: int
+    tints: int
 
     def sizes(self) -> dict[str, int]:
         """Returns the sizes by letter, of arguments that fit."""
         channels, height, width = self.canvas.shape
-        decoder = decoder_sizes(self.words, self.noise, self.decoder, channels, self.write_size)
+        decoder = decoder_sizes(self.words, self.noise, self.decoder, channels, self.write_size, self.tints)
         return {**decoder, "H": height, "W": width}
 
 
@@ -56,7 +64,7 @@ def unroll_prior_reference(*args: Any) -> tuple[Tensor, ...]:
     inputs = unflatten(Inputs, args)
     canvas, noise, decoder, write_size = inputs.canvas, inputs.noise, inputs.decoder, inputs.write_size
     batch, channels = noise.shape[0], canvas.shape[0]
-    columns = head_columns(canvas, noise, write_size, decoder.score)
+    columns = head_columns(canvas, noise, write_size, inputs.tints, decoder.score)
     c_t = canvas.expand(batch, -1, -1, -1)
     h = decoder.decoder_h0.expand(batch, -1)
     c = h.new_zeros(batch, h.shape[1])
@@ -69,7 +77,7 @@ def unroll_prior_reference(*args: Any) -> tuple[Tensor, ...]:
             z, heads[:, columns.query], h, c, inputs.words, inputs.keys, inputs.lengths, decoder, False
         )
         mu, log_sigma = heads[:, columns.prior].tanh().chunk(2, 1)
-        patch = heads[:, columns.patch].reshape(batch, channels, write_size, write_size)
+        patch = tinted(heads[:, columns.patch], heads[:, columns.tints], channels, write_size)
         window = heads[:, columns.write_window]
         c_t = write_reference(patch, window, c_t)
         by_step.append((patch, window, weights))
@@ -83,7 +91,7 @@ def _forward(namespace: str, *args: Any) -> tuple[Tensor, ...]:
     kernels = getattr(torch.ops, namespace)
     attend, lstm_gates, write = kernels.attend.default, kernels.lstm_gates.default, kernels.write.default
     batch, steps, latents = noise.shape
-    columns = head_columns(canvas, noise, inputs.write_size, decoder.score)
+    columns = head_columns(canvas, noise, inputs.write_size, inputs.tints, decoder.score)
     results = Results(*(canvas.new_empty(shape) for shape in shapes(Results, inputs.sizes())))
     of_latent, of_context = decoder.decoder_ih.mT.split([latents, words.shape[2]])
     word_gates = words @ of_context
@@ -102,7 +110,9 @@ def _forward(namespace: str, *args: Any) -> tuple[Tensor, ...]:
         gates = torch.addmm(decoder.decoder_bias, z, of_latent).addmm_(h, decoder.decoder_hh.mT).add_(context_gates)
         h, c = lstm_gates(gates, c)
         heads = torch.addmm(decoder.heads_bias, h, decoder.heads.mT)
-        results.patches[t] = heads[:, columns.patch].reshape(results.patches.shape[1:])
+        results.patches[t] = tinted(
+            heads[:, columns.patch], heads[:, columns.tints], canvas.shape[0], inputs.write_size
+        )
         results.windows[t] = heads[:, columns.write_window]
         c_t = write(results.patches[t], results.windows[t], c_t)
     return results._replace(canvas=c_t)
@@ -112,12 +122,14 @@ def _check(*args: Any) -> None:
     inputs = unflatten(Inputs, args)
     canvas, decoder, op = inputs.canvas, inputs.decoder, "unroll_prior"
     check_shape(op, "canvas", canvas, "[C, H, W]", (None, None, None))
-    check_decoder_sizes(op, inputs.words, inputs.keys, inputs.noise, decoder, canvas.shape[0], inputs.write_size)
+    check_decoder_sizes(
+        op, inputs.words, inputs.keys, inputs.noise, decoder, canvas.shape[0], inputs.write_size, inputs.tints
+    )
     sizes = inputs.sizes()
     check_shapes(op, inputs, sizes)
     per_row = 4 * sizes["n"] + sizes["R"] + sizes["N"] + math.prod(canvas.shape)
     check_sizes(op, "the drawings", (sizes["T"], sizes["B"], per_row))
-    named = dict(zip((field.name for field in fields(Inputs)), flatten(inputs)[:-1]))
+    named = dict(zip((field.name for field in fields(Inputs)), flatten(inputs)[:-2]))
     check_loop(op, named.pop("lengths"), "canvas", named.pop("canvas"), **named)
 
 
@@ -144,6 +156,7 @@ def unroll_prior(
     noise: Tensor,
     decoder: DecoderWeights,
     write_size: int,
+    tints: int = 0,
 ) -> Drawn:
     """T steps of drawing with the prior's latents (alignDRAW, Eq. 1-5): steps of `unroll` without read and encoder,
     with z = μ_p + σ_p ε. Its gradient is the reference's.
@@ -154,7 +167,7 @@ def unroll_prior(
 
     Args:
         canvas: c_0, [C, H, W], float32 or float64; all floating tensors have one dtype.
-        words, keys, lengths, noise, decoder, write_size: as in `unroll`.
+        words, keys, lengths, noise, decoder, write_size, tints: as in `unroll`.
 
     Returns:
         The results of all steps, in the dtype of the arguments.
@@ -162,7 +175,7 @@ def unroll_prior(
     Raises:
         RuntimeError: shapes, dtypes or devices do not fit.
     """
-    return drawn(_op(canvas, words, keys, lengths, noise, *decoder, write_size), keys)
+    return drawn(_op(canvas, words, keys, lengths, noise, *decoder, write_size, tints), keys)
 
 
 def drawn(results: tuple[Tensor, ...], keys: Tensor | None) -> Drawn:

@@ -6,6 +6,7 @@
 #include "loop.h"
 #include "lstm.h"
 #include "read.h"
+#include "tint.h"
 #include "write.h"
 
 namespace aligndraw::cpu {
@@ -31,6 +32,14 @@ Caption<T> caption_of(const Arguments<T>& in, const T* outputs, int64_t b) {
           std::clamp<int64_t>(in.lengths[b], 1, s.words)};
 }
 
+// Returns the patch of a row's head outputs. With tints it stands in `patch`.
+template <class T>
+const T* tinted(const UnrollSizes& s, const T* outputs, const Buffer<T>& patch) {
+  if (!s.tints) return outputs + s.patch_at();
+  tint_row(Tints(s), outputs + s.patch_at(), patch);
+  return patch;
+}
+
 // ---- forward ----
 
 template <class T>
@@ -38,12 +47,13 @@ struct ForwardWorkspace {
   explicit ForwardWorkspace(const UnrollSizes& s)
       : read(s.channels, s.height, s.width, s.read_size, true),
         write(s.channels, s.height, s.width, s.write_size),
+        patch(s.tints ? s.patch() : 0),
         kl_terms(s.latents),
         ratio_terms(s.latents) {}
 
   ReadWorkspace<T> read;
   WriteWorkspace<T> write;
-  Buffer<T> kl_terms, ratio_terms;
+  Buffer<T> patch, kl_terms, ratio_terms;
 };
 
 template <class T>
@@ -81,8 +91,9 @@ void run_forward(const Arguments<T>& in, const UnrollOutputs<T>& out) {
     if (t == 0)
       std::copy_n(in.canvas, volume, canvas);
     else
-      forward_row(workspace.write, outputs + s.patch_at(), outputs + s.write_window_at(),
-                  out.canvases + ((t - 1) * batch + b) * volume, canvas);
+      forward_row(workspace.write, tinted(s, outputs, workspace.patch),
+                  outputs + s.write_window_at(), out.canvases + ((t - 1) * batch + b) * volume,
+                  canvas);
     return canvas;
   };
   partition.each_part([&](const BatchPart<ForwardWorkspace<T>>& part) {
@@ -181,12 +192,13 @@ struct BackwardWorkspace {
   explicit BackwardWorkspace(const UnrollSizes& s)
       : read(s.channels, s.height, s.width, s.read_size, true),
         write(s.channels, s.height, s.width, s.write_size),
+        patch(s.tints ? s.patch() : 0),
         prior(2 * s.latents),
         energies(s.words) {}
 
   ReadBackwardWorkspace<T> read;
   WriteBackwardWorkspace<T> write;
-  Buffer<T> prior, energies;
+  Buffer<T> patch, prior, energies;
 };
 
 // result [columns] = the sum of the rows. It sums the sums of 64 rows, for precision.
@@ -252,8 +264,9 @@ void run_backward(const Arguments<T>& in, const UnrollTape<T>& tape,
     const auto write_backward_at = [&](BackwardWorkspace<T>& workspace, int64_t t, int64_t b) {
       const T* const outputs = tape.head_outputs + ((t + 1) * batch + b) * heads;
       T* const d = d_heads + ((t + 1) * batch + b) * heads;
-      backward_row(workspace.write, d_canvas + b * volume, outputs + s.patch_at(),
+      backward_row(workspace.write, d_canvas + b * volume, tinted(s, outputs, workspace.patch),
                    outputs + s.write_window_at(), d + s.patch_at(), d + s.write_window_at());
+      if (s.tints) tint_backward_row(Tints(s), outputs + s.patch_at(), d + s.patch_at());
       add_row(d + s.write_window_at(), given.windows + (t * batch + b) * 5, 5);
     };
     const auto read_backward_at = [&](BackwardWorkspace<T>& workspace, int64_t t, int64_t b) {

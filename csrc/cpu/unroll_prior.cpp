@@ -5,6 +5,7 @@
 #include "loop.h"
 #include "lstm.h"
 #include "packed_decoder.h"
+#include "tint.h"
 #include "write.h"
 
 namespace aligndraw::cpu {
@@ -72,7 +73,7 @@ void run(const UnrollPriorPointers<T>& in, const UnrollPriorOutputs<T>& out, con
     const auto keep_write = [&](int64_t t, int64_t b) {
       const T* const of_row = outputs + b * heads;
       const int64_t row = (t - 1) * batch + b;
-      std::copy_n(of_row + s.patch_at(), patch, out.patches + row * patch);
+      tint_row(Tints(s), of_row + s.patch_at(), out.patches + row * patch);
       std::copy_n(of_row + s.write_window_at(), 5, out.windows + row * 5);
     };
     T *cells = c, *cells_after = c_next;

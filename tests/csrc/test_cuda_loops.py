@@ -210,6 +210,12 @@ def test_the_form(emulation, monkeypatch, loop, by_itself):
         LOOPS[loop](args)
 
 
+@pytest.mark.parametrize(("loop", "op"), [("drawn", "unroll"), ("sampled", "unroll_prior")])
+def test_tints_are_refused(emulation, loop, op):
+    with pytest.raises(RuntimeError, match=f"{op}: tints must be 0 on a GPU, got 2"):
+        LOOPS[loop](loop_cases.make("odd", tints=2))
+
+
 # Kernels and PyTorch's products per step, by whether products round. The columns of a state's product that round are
 # one product, and those that do not are another.
 LAUNCHES = {

@@ -21,11 +21,11 @@ def weights(shapes):
     return [normal(*shape) / 3 for shape in shapes]
 
 
-def loop_arguments(attention):
+def loop_arguments(attention, tints=0):
     """Those of `unroll`: sizes that all differ."""
     B, C, H, W, T, N, d, m, z, e, n, p, q = 3, 2, 7, 11, 4, 5, 6, 8, 9, 10, 12, 3, 4
     units = m if attention else 0
-    rows = units + 2 * z + C * p**2 + 10
+    rows = units + 2 * z + C * p**2 + tints * (p**2 + C) + 10
     encoder = weights([(4 * e, 2 * C * q**2 + n), (4 * e, e), (4 * e,), (e,), (2 * z, e), (2 * z,)])
     decoder = weights([(4 * n, z + d), (4 * n, n), (4 * n,), (n,), (rows, n), (rows,)])
     decoder = ops.DecoderWeights(*decoder, normal(m) if attention else None)
@@ -63,18 +63,23 @@ def arguments(op):
         case "lstm_sequence" | "lstm_sequence in reverse":
             lengths = torch.tensor([6, 6, 6])  # a state beyond a caption's length is undefined
             return normal(3, 6, 20), normal(20, 5) / 3, normal(5), lengths, "reverse" in op
-        case "unroll" | "unroll without attention":
-            return loop_arguments(attention=op == "unroll")
-        case "unroll_prior" | "unroll_prior without attention":
-            _, *before, _, decoder, _, size = loop_arguments(attention=op == "unroll_prior")
+        case "unroll" | "unroll without attention" | "unroll with tints":
+            return loop_arguments("without" not in op, **options(op))
+        case "unroll_prior" | "unroll_prior without attention" | "unroll_prior with tints":
+            _, *before, _, decoder, _, size = loop_arguments("without" not in op, **options(op))
             return *before, decoder, size
     raise ValueError(op)
+
+
+def options(case):
+    """Arguments by name."""
+    return {"tints": 2} if "tints" in case else {}
 
 
 CASES = [
     "read", "read without a canvas", "write", "attend", "attend to all words", "attend with a mask", "lstm_gates",
     "lstm_cell", "latent", "lstm_sequence", "lstm_sequence in reverse", "unroll", "unroll without attention",
-    "unroll_prior", "unroll_prior without attention",
+    "unroll with tints", "unroll_prior", "unroll_prior without attention", "unroll_prior with tints",
 ]  # fmt: skip
 
 
@@ -85,9 +90,9 @@ def flat(values):
     return [t for v in values for t in flat(v)] if isinstance(values, (tuple, list)) else []
 
 
-def values_and_gradients(function, args):
+def values_and_gradients(function, args, **options):
     inputs = [t.requires_grad_() for t in flat(args) if t.is_floating_point()]
-    outputs = flat(function(*args))
+    outputs = flat(function(*args, **options))
     random = torch.Generator().manual_seed(2)
     loss = sum((torch.randn(o.shape, dtype=torch.float64, generator=random) * o).sum() for o in outputs)
     return outputs, torch.autograd.grad(loss, inputs, allow_unused=True)
@@ -96,8 +101,8 @@ def values_and_gradients(function, args):
 @pytest.mark.parametrize("case", CASES)
 def test_equals_the_op(case, plain):
     name = case.split()[0]
-    found, found_gradients = values_and_gradients(getattr(ops, name), arguments(case))
-    wanted, wanted_gradients = values_and_gradients(plain[f"plain_{name}"], arguments(case))
+    found, found_gradients = values_and_gradients(getattr(ops, name), arguments(case), **options(case))
+    wanted, wanted_gradients = values_and_gradients(plain[f"plain_{name}"], arguments(case), **options(case))
     assert len(found) == len(wanted)
     torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
     for one, other in zip(found_gradients, wanted_gradients):

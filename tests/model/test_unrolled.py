@@ -34,6 +34,7 @@ KINDS = {
     "fixed windows": {"window_span": 4.0},
     "one window": {"read_window": "write"},
     "one window, fixed": {"read_window": "write", "window_span": 4.0},
+    "tints": {"tints": 2, "channels": 3},
     "colour, gaussian": {"channels": 3, "likelihood": "gaussian", "observation_variance": 0.3},
 }
 
@@ -66,6 +67,14 @@ def hooked(model):
     other.write.register_forward_hook(lambda *args: None)
     assert other.fallback_reason("unroll") == "write has hooks"
     return other
+
+
+@pytest.mark.parametrize(("backend", "reason"), [("cuda", "no CUDA loop has tints"), ("triton", "")])
+def test_tints_go_step_by_step_where_the_loop_is_in_cuda(monkeypatch, backend, reason):
+    monkeypatch.setattr("aligndraw.model.draw.backend_for", lambda loop, device: backend)
+    for loop in ("unroll", "unroll_prior"):
+        assert make("tints")[0].fallback_reason(loop) == reason
+        assert make("align")[0].fallback_reason(loop) == ""
 
 
 @pytest.mark.parametrize("samples", [1, 3])

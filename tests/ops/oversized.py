@@ -18,7 +18,9 @@ INT64 = torch.int64
 
 
 def unrolled(shape="odd", **replaced):
-    names = ("image", "canvas", "words", "keys", "lengths", "noise", "encoder", "decoder", "read", "write", "bf16")
+    names = (
+        "image", "canvas", "words", "keys", "lengths", "noise", "encoder", "decoder", "read", "write", "bf16", "tints",
+    )  # fmt: skip
     return [replaced.get(name, value) for name, value in zip(names, make(shape, dtype=torch.float32), strict=True)]
 
 
@@ -59,6 +61,7 @@ OVERFLOWS = {
     ),
     "unroll: the glimpse [4, 4294967296, 4294967296]": lambda: ops.unroll(*unrolled(read=2**32)),
     "unroll: the patch [2, 4294967296, 4294967296]": lambda: ops.unroll(*unrolled(write=2**32)),
+    "unroll: the tints [2305843009213693952, 6]": lambda: ops.unroll(*unrolled(tints=2**61)),
     "unroll: noise [0, 68719476736, 3]": lambda: ops.unroll(*unrolled("none", noise=empty(0, 2**36, 3))),
     f"unroll: the tape [1073741824, 0, {tape_row()}]": lambda: ops.unroll(
         *unrolled("none", noise=empty(0, 2**30 - 1, 3), image=empty(0, 1, 50, 20), canvas=empty(1, 50, 20))

@@ -4,7 +4,7 @@ import importlib
 
 import pytest
 import torch
-from loop_cases import ONE_UNIT, SHAPES, double, error, flat, leaves, make, prior_args, rows_of
+from loop_cases import ONE_UNIT, SHAPES, double, error, flat, leaves, make, prior_args, rounding, rows_of
 
 import aligndraw
 from aligndraw import ops
@@ -29,22 +29,24 @@ def prior_results(backend, args):
         return [r for r in ops.unroll_prior(*prior_args(args)) if r is not None]
 
 
+@pytest.mark.parametrize("tints", [0, 1, 3])
 @pytest.mark.parametrize("align", [True, False])
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("run", [results_and_grads, prior_results])
-def test_equals_the_steps_in_double_precision(shape, align, run):
-    args = make(shape, align)
+def test_equals_the_steps_in_double_precision(shape, align, run, tints):
+    args = make(shape, align, tints=tints)
     for ours, truth in zip(run("cpp", args), run("reference", args), strict=True):
         assert ours.shape == truth.shape and error(ours, truth) < 1e-11
 
 
+@pytest.mark.parametrize("tints", [0, 2])
 @pytest.mark.parametrize("run", [results_and_grads, prior_results])
 @pytest.mark.parametrize("shape", ["odd", "wide"])
-def test_is_as_exact_as_the_steps_in_single_precision(shape, run):
+def test_is_as_exact_as_the_steps_in_single_precision(shape, run, tints):
     """The mean of ten draws: over a loop, what one rounding grows to is a matter of luck."""
     errors = []
     for seed in range(10):
-        args = make(shape, dtype=torch.float32, seed=seed)
+        args = make(shape, dtype=torch.float32, seed=seed, tints=tints)
         truth = run("reference", double(args))
         pairs = [run(backend, args) for backend in ("cpp", "reference")]
         errors.append([[error(r, t) for r, t in zip(results, truth, strict=True)] for results in pairs])
@@ -71,7 +73,7 @@ def test_a_loop_of_rounded_products_is_as_exact_as_the_reference(shape, align):
     for seed in range(10):
         args = make(shape, align, dtype=torch.float32, seed=seed)
         truth = results_and_grads("reference", double(args))
-        low = [results_and_grads(backend, [*args[:-1], True]) for backend in ("cpp", "reference")]
+        low = [results_and_grads(backend, rounding(args)) for backend in ("cpp", "reference")]
         errors.append([[error(r, t) for r, t in zip(results, truth, strict=True)] for results in low])
         full = results_and_grads("cpp", args)
         moved.append(error(low[0][1], full[1]))  # the KLs
@@ -82,16 +84,17 @@ def test_a_loop_of_rounded_products_is_as_exact_as_the_reference(shape, align):
 
 def test_double_precision_is_never_rounded():
     args = make("odd")
-    pairs = zip(results_and_grads("cpp", [*args[:-1], True]), results_and_grads("cpp", args), strict=True)
+    pairs = zip(results_and_grads("cpp", rounding(args)), results_and_grads("cpp", args), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
 
 
+@pytest.mark.parametrize("tints", [0, 2])
 @pytest.mark.parametrize("ones", [(), ONE_UNIT[-1]])
 @pytest.mark.parametrize("bf16", [False, True])
 @pytest.mark.parametrize("align", [True, False])
-def test_made_of_the_other_ops_it_is_the_same(align, bf16, ones):
+def test_made_of_the_other_ops_it_is_the_same(align, bf16, ones, tints):
     """What serves devices without C++: results, tape and gradients equal those of the C++ loop."""
-    args = make("odd", align, bf16=bf16, ones=ones)
+    args = make("odd", align, bf16=bf16, ones=ones, tints=tints)
     args = tuple(t.detach() if isinstance(t, torch.Tensor) else t for t in flat(args))
     results = torch.ops.aligndraw.unroll(*args)
     same = _unroll_composed.forward("aligndraw", *args)
@@ -103,16 +106,18 @@ def test_made_of_the_other_ops_it_is_the_same(align, bf16, ones):
     assert max(error(a, b) for a, b in zip(composed, ours, strict=True)) < 1e-11
 
 
+@pytest.mark.parametrize("tints", [0, 2])
 @pytest.mark.parametrize("shape", ["odd", "one", "none"])
 @pytest.mark.parametrize("align", [True, False])
-def test_sampling_made_of_the_other_ops_is_the_same(shape, align):
-    args = [t.detach() if isinstance(t, torch.Tensor) else t for t in flat(prior_args(make(shape, align)))]
+def test_sampling_made_of_the_other_ops_is_the_same(shape, align, tints):
+    args = [t.detach() if isinstance(t, torch.Tensor) else t for t in flat(prior_args(make(shape, align, tints=tints)))]
     pairs = zip(prior_loop._forward("aligndraw", *args), torch.ops.aligndraw.unroll_prior(*args), strict=True)
     assert max(error(a, b) for a, b in pairs) < 1e-12
 
 
-def test_gradcheck():
-    args = make("one")
+@pytest.mark.parametrize("tints", [0, 2])
+def test_gradcheck(tints):
+    args = make("one", tints=tints)
     assert torch.autograd.gradcheck(lambda *a: torch.ops.aligndraw.unroll(*a)[:5], flat(args))
 
 
@@ -150,6 +155,8 @@ BAD = {
     "score": (7, lambda w: w._replace(score=None)),
     "read_size": (8, lambda p: 0),
     "write_size": (9, lambda p: p + 1),
+    "tints": (11, lambda count: count + 1),
+    "negative tints": (11, lambda count: -1),
 }
 
 
@@ -171,13 +178,14 @@ def test_bad_arguments_get_one_message_on_every_backend(what):
         assert messages.pop().startswith(f"{name}: ")
 
 
+@pytest.mark.parametrize("tints", [0, 2])
 @pytest.mark.parametrize("bf16", [False, True])
 @pytest.mark.parametrize("run", [results_and_grads, prior_results])
-def test_the_same_bits_on_any_number_of_threads(run, bf16):
+def test_the_same_bits_on_any_number_of_threads(run, bf16, tints):
     """With few rows, whose products the threads share, and with enough for each thread to take rows of its own."""
     before = torch.get_num_threads()
     for batch in (2, 25):
-        args = make("wide", dtype=torch.float32, B=batch, bf16=bf16)
+        args = make("wide", dtype=torch.float32, B=batch, bf16=bf16, tints=tints)
         found = []
         try:
             for threads in (1, 2, 3):
@@ -192,7 +200,7 @@ def test_the_same_bits_on_any_number_of_threads(run, bf16):
 @pytest.mark.parametrize("bf16", [False, True])
 def test_the_bits_of_a_row_do_not_depend_on_its_batch(bf16):
     """All results, and the gradients of what each row has of its own."""
-    args = make("wide", dtype=torch.float32, B=25, bf16=bf16)
+    args = make("wide", dtype=torch.float32, B=25, bf16=bf16, tints=2)
     with aligndraw.use_backend("cpp"), torch.no_grad():
         whole = [*torch.ops.aligndraw.unroll(*flat(args)), *prior_results("cpp", args)]
     for rows in (slice(0, 1), slice(20, 22)):
