@@ -229,7 +229,7 @@ def test_refused(command, scenes, scenes_model, listing, tmp_path, monkeypatch, 
     (tmp_path / "empty.txt").write_text("\n")
     before = listing()
     name, *options = arguments
-    chosen = [] if {"--model", "--models"} & set(options) else ["--model", "scenes"]
+    chosen = [] if {"--model", "--models"} & set(options) else ["--model", "./scenes"]  # not the model that ships
     got, _, err = command("figures", name, *chosen * (name != "paint"), *options)
     (line,) = err.splitlines()
     assert got == status and re.search(message, line)
