@@ -229,11 +229,10 @@ def _run_similarity(arguments: argparse.Namespace) -> int:
     tell(*summary(arguments, evaluation.name, model, backends))
     tell(
         "",
-        f"similarity on {evaluation.title}, {arguments.split}, {counted(n, 'picture')} of each caption, ± over "
-        f"all "
-        f"pairs;",
-        f"mean distances by pixels to the nearest of {counted(len(training), 'training picture')}, up to "
-        f"{QUERY_COUNT} captions",
+        f"similarity on {evaluation.title}, {arguments.split}, {counted(n, 'picture')} of each caption, "
+        "± over all pairs;",
+        f"mean distances by pixels to the nearest of {counted(len(training), 'training picture')}, "
+        f"up to {QUERY_COUNT} captions",
         *lines,
     )
     if arguments.sheet is not None:
