@@ -117,7 +117,7 @@ class GlimpseWrite(nn.Module):
         conventions: "paper", or "released" for the window grid of the authors' released code.
         span, side: as for `WindowHead`.
         tints: masks that are multiplied by a colour each and added to the patch. The shape and the colour of an object
-            then come from numbers of their own, and a shape that has been seen in one colour is known in all.
+            then come from numbers of their own.
     """
 
     def __init__(
