@@ -418,7 +418,7 @@ _MODELS = {
         decoder_units=256,
         latent_units=64,
         align_units=128,
-        vocabulary_size=99,
+        vocabulary_size=107,
         word_values="embeddings",
         attention_scale=1.7,
         canvas_init=0.0,
@@ -441,12 +441,12 @@ _MODELS = {
 _FULLY_CONNECTED = {
     "coco": FullyConnectedVAEConfig(),
     "photos": FullyConnectedVAEConfig(hidden_units=512, latent_units=64, language_units=32, vocabulary_size=1000),
-    "scenes": FullyConnectedVAEConfig(hidden_units=512, latent_units=64, vocabulary_size=99),
+    "scenes": FullyConnectedVAEConfig(hidden_units=512, latent_units=64, vocabulary_size=107),
 }
 _CONVOLUTIONAL = {
     "coco": ConvolutionalVAEConfig(),
     "photos": ConvolutionalVAEConfig(hidden_channels=32, latent_units=64, language_units=32, vocabulary_size=1000),
-    "scenes": ConvolutionalVAEConfig(hidden_channels=32, latent_units=64, vocabulary_size=99),
+    "scenes": ConvolutionalVAEConfig(hidden_channels=32, latent_units=64, vocabulary_size=107),
 }
 
 _QUICK = TrainingConfig(

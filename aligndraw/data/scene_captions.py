@@ -26,17 +26,20 @@ NOUNS = {
     "cat": ("cat", "kitten"),
 }
 _VERBS = {
-    "bus": ("is parked", "stands"),
-    "car": ("is parked", "stands"),
-    "bird": ("is standing", "sits"),
-    "elephant": ("is standing", "stands"),
-    "cat": ("is sitting", "sits"),
+    "bus": ("is parked", "stands", "is driving", "drives"),
+    "car": ("is parked", "stands", "is driving", "drives"),
+    "bird": ("is standing", "sits", "is walking", "walks"),
+    "elephant": ("is standing", "stands", "is walking", "walks"),
+    "cat": ("is sitting", "sits", "is walking", "walks"),
+    "tree": ("is standing", "stands", "is growing", "grows"),
+    "flower": ("is standing", "stands", "is growing", "grows"),
     "toilet": ("sits open", "stands"),
     "ball": ("lies", "is lying"),
 }
 _STANDS = ("is standing", "stands")
 _FLIES = ("is flying", "flies", "is floating", "hovers")
 _FLOATS = ("is floating", "floats")  # for all objects at sea
+_SAILS = (*_FLOATS, "is sailing", "sails")
 _SIZE_WORDS = {"small": ("small", "little", "tiny"), "large": ("large", "big", "huge")}
 _ON = {
     "grass": ("on the grass", "on a green field", "on a lawn"),
@@ -87,7 +90,8 @@ def caption(scene: Scene, choices: Sequence[int] = (0,) * 10) -> str:
     """
     template, noun, verb, size, place, side, sky, *_ = choices
     sentence = _pick(TEMPLATES, template)
-    grounded = _FLOATS if scene.ground == "sea" else _VERBS.get(scene.object, _STANDS)
+    at_sea = _SAILS if scene.object == "boat" else _FLOATS
+    grounded = at_sea if scene.ground == "sea" else _VERBS.get(scene.object, _STANDS)
     parts = {
         "colour": scene.colour,
         "noun": _pick(NOUNS[scene.object], noun) + " flying" * (scene.flying and "{verb}" not in sentence),
@@ -121,7 +125,7 @@ def _pick(options: Sequence[str], choice: int) -> str:
 
 def _all_words() -> Vocabulary:
     """Returns the vocabulary of all captions."""
-    tables = (NOUNS, _VERBS, _SIZE_WORDS, _ON, _OVER, _UNDER, _WHERE, {"": (*_STANDS, *_FLIES, *_FLOATS, *COLOURS)})
+    tables = (NOUNS, _VERBS, _SIZE_WORDS, _ON, _OVER, _UNDER, _WHERE, {"": (*_STANDS, *_FLIES, *_SAILS, *COLOURS)})
     phrases = [phrase for table in tables for phrases in table.values() for phrase in phrases]
     words = {word for phrase in (*phrases, *TEMPLATES, "an flying") for word in phrase.split()}
     return Vocabulary(tuple(sorted(w for w in words if not w.startswith("{"))))
