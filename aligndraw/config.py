@@ -468,7 +468,7 @@ _RECIPES = {
     "coco": TrainingConfig(epochs=18, epoch_size=413_900, drop_epoch=11),
     "quick": _LAPTOP_DIGITS,
     "best": _LAPTOP_DIGITS.replace(epochs=45),
-    "scenes": _QUICK.replace(epochs=96, epoch_size=12_800),
+    "scenes": _LAPTOP_DIGITS.replace(epochs=96, epoch_size=12_800),
     "photos": _QUICK.replace(epochs=30, epoch_size=12_800, weight_decay=0.1, flip=True, shift=4, word_dropout=0.1),
     "vae": _QUICK.replace(epochs=64, epoch_size=12_800, optimizer="adam", learning_rate=1e-3, kl_warmup=0.0),
 }
