@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from aligndraw import AlignDRAW, AlignDRAWConfig
+from aligndraw.data.scene_captions import VOCABULARY
 
 
 @pytest.fixture
@@ -10,7 +11,7 @@ def scene_model():
     torch.manual_seed(0)
     model = AlignDRAW(
         AlignDRAWConfig(
-            image_size=(32, 32), channels=3, vocabulary_size=99,
+            image_size=(32, 32), channels=3, vocabulary_size=len(VOCABULARY),
             steps=2, encoder_units=6, decoder_units=5, latent_units=3, language_units=4, align_units=4,
         )
     )  # fmt: skip

@@ -7,6 +7,7 @@ import torch
 
 from aligndraw import AlignDRAW, AlignDRAWConfig
 from aligndraw.data import evaluation_scenes, evaluation_sets, load_digits, to_tensors
+from aligndraw.data.scene_captions import VOCABULARY
 from aligndraw.evaluation.bound import Estimate, estimate_bound
 from aligndraw.noise import stream
 
@@ -56,7 +57,7 @@ def test_one_image_at_a_time(model, examples):
 def test_captions_of_different_lengths():
     """The bound of an image does not depend on the captions that its own is padded with."""
     torch.manual_seed(0)
-    model = AlignDRAW(TINY.replace(image_size=(32, 32), channels=3, vocabulary_size=99))
+    model = AlignDRAW(TINY.replace(image_size=(32, 32), channels=3, vocabulary_size=len(VOCABULARY)))
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, 0, 0.3)
     examples = evaluation_scenes(size=7)["seen"]

@@ -8,6 +8,7 @@ import torch
 
 from aligndraw import AlignDRAW, AlignDRAWConfig
 from aligndraw.data import Scenes, to_tensors
+from aligndraw.data.scene_captions import VOCABULARY
 from aligndraw.evaluation.bound import clipped
 from aligndraw.evaluation.retrieval import (
     Likelihoods,
@@ -22,7 +23,7 @@ from aligndraw.evaluation.retrieval import (
 from aligndraw.noise import stream
 
 TINY = AlignDRAWConfig(
-    image_size=(32, 32), channels=3, vocabulary_size=99,
+    image_size=(32, 32), channels=3, vocabulary_size=len(VOCABULARY),
     steps=3, encoder_units=6, decoder_units=5, latent_units=3, language_units=4, align_units=4,
 )  # fmt: skip
 EXAMPLES = Scenes("test").epoch(0, size=12)
@@ -166,8 +167,9 @@ def test_retrieval_of_images_with_several_captions():
         scores = given - likelihoods.baseline(reference)
         ranks = [(scores[j] > scores[j, i]).sum().item() for j, i in enumerate(index)]
         assert got.ranks.tolist() == ranks and got.candidates == 3
-    mean, marginal = retrieve(Likelihoods(model, IMAGES), references, WORDS, LENGTHS)
-    assert mean.candidates == 6 and mean.ranks.tolist() != marginal.ranks.tolist()
+    images, *captions = EXAMPLES.batch(slice(None))
+    mean, marginal = retrieve(Likelihoods(model, images), references, *map(torch.from_numpy, captions))
+    assert mean.candidates == 12 and mean.ranks.tolist() != marginal.ranks.tolist()
 
 
 def test_shortlists():

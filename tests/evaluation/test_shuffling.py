@@ -8,6 +8,7 @@ import torch
 
 from aligndraw import AlignDRAW, AlignDRAWConfig
 from aligndraw.data import evaluation_scenes, to_tensors
+from aligndraw.data.scene_captions import VOCABULARY
 from aligndraw.evaluation.bound import estimate_bound
 from aligndraw.evaluation.shuffling import Shuffled, caption_gain, derangement
 from aligndraw.noise import stream
@@ -37,7 +38,9 @@ def test_captions_of_one_image_cannot_be_shuffled(image_index):
 def model():
     torch.manual_seed(0)
     sizes = {"encoder_units": 6, "decoder_units": 5, "latent_units": 3, "language_units": 4, "align_units": 4}
-    model = AlignDRAW(AlignDRAWConfig(steps=3, image_size=(32, 32), channels=3, vocabulary_size=99, **sizes))
+    model = AlignDRAW(
+        AlignDRAWConfig(steps=3, image_size=(32, 32), channels=3, vocabulary_size=len(VOCABULARY), **sizes)
+    )
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(0, 0.3)

@@ -8,6 +8,7 @@ from recorder import Recorder
 from aligndraw import AlignDRAW, AlignDRAWConfig, TrainingConfig
 from aligndraw.config import ConvolutionalVAEConfig, EndToEndConfig, FullyConnectedVAEConfig
 from aligndraw.data import MNISTCaptions, Scenes, load_digits
+from aligndraw.data.scene_captions import VOCABULARY
 from aligndraw.lapgan.config import AdversarialConfig, LAPGANConfig, SharpenerConfig
 from aligndraw.lapgan.discriminator import ResidualDiscriminator
 from aligndraw.lapgan.generator import ResidualGenerator
@@ -57,7 +58,7 @@ def drawing(name):
 
 
 def end_to_end():
-    model = AlignDRAW(AlignDRAWConfig(image_size=(32, 32), channels=3, vocabulary_size=99, **SMALL))
+    model = AlignDRAW(AlignDRAWConfig(image_size=(32, 32), channels=3, vocabulary_size=len(VOCABULARY), **SMALL))
     model.reset_parameters("fan_in")
     refined = RefinedDRAW.of(model, ResidualGenerator(SharpenerConfig((32, 32), 3, 8, hidden_channels=3)), 0.2)
     sizes = dict(batch_size=5, adversarial=20.0, discriminator_channels=3, precision="float32")

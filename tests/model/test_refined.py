@@ -8,6 +8,7 @@ import torch
 from aligndraw import AlignDRAW, AlignDRAWConfig
 from aligndraw.config import RefinedConfig
 from aligndraw.data import Scenes
+from aligndraw.data.scene_captions import VOCABULARY
 from aligndraw.evaluation.bound import estimate_bound
 from aligndraw.evaluation.retrieval import mean_caption
 from aligndraw.lapgan.captioned import CaptionedSharpener
@@ -18,7 +19,7 @@ from aligndraw.model.saved import load_model, save_model
 from aligndraw.text.sentences import CaptionState
 
 TINY = AlignDRAWConfig(
-    image_size=(32, 32), channels=3, vocabulary_size=99,
+    image_size=(32, 32), channels=3, vocabulary_size=len(VOCABULARY),
     steps=2, encoder_units=6, decoder_units=5, latent_units=3, language_units=4, align_units=4,
 )  # fmt: skip
 EXAMPLES = Scenes("test").epoch(0, size=6)

@@ -9,6 +9,7 @@ from torch.nn.functional import softplus
 from aligndraw import AlignDRAW, AlignDRAWConfig
 from aligndraw.config import EndToEndConfig
 from aligndraw.data import Scenes, to_tensors
+from aligndraw.data.scene_captions import VOCABULARY
 from aligndraw.lapgan.config import SharpenerConfig
 from aligndraw.lapgan.generator import ResidualGenerator
 from aligndraw.model.refined import RefinedDRAW
@@ -18,7 +19,7 @@ from aligndraw.training.checkpoint import load_checkpoint, save_checkpoint
 from aligndraw.training.end_to_end import EndToEndTrainer
 
 TINY = AlignDRAWConfig(
-    image_size=(32, 32), channels=3, vocabulary_size=99,
+    image_size=(32, 32), channels=3, vocabulary_size=len(VOCABULARY),
     steps=2, encoder_units=6, decoder_units=5, latent_units=3, language_units=4, align_units=4,
 )  # fmt: skip
 RECIPE = EndToEndConfig(
