@@ -152,7 +152,8 @@ class Scenes:
         missing = size
         while missing > 0:
             attributes = rng.integers(0, [len(values) for values in ATTRIBUTES.values()], (size, len(ATTRIBUTES)))
-            drawn.append(attributes[_held_out(attributes) == (self.combinations == "held_out")])
+            held_out = np.any(list(new_to_objects(attributes).values()), 0)
+            drawn.append(attributes[held_out == (self.combinations == "held_out")])
             missing -= len(drawn[-1])
         return np.concatenate(drawn)[:size]
 
@@ -170,14 +171,22 @@ def _check_choice(name: str, value: object, choices: Sequence[object]) -> None:
 _PAINTS = np.array(list(PAINTS.values()), np.float64)
 
 
-def _held_out(attributes: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Returns `is_held_out` of attributes [n, 7]."""
+def new_to_objects(attributes: NDArray[np.int64]) -> dict[str, NDArray[np.bool_]]:
+    """Returns where scenes, attributes [n, 7], hold a "colour", a "ground" or a "sky" that training never shows.
+
+    Each is bool [n], and a matter of the object. "sky": the object flies. One scene in sixteen is new in two ways.
+    """
     places = (*GROUNDS, "sky")
     pairs = (HELD_OUT[name] for name in OBJECTS)
     banned = np.array([(list(COLOURS).index(colour), places.index(place)) for colour, place in pairs])
     object_, colour, _, ground, _, _, flying = attributes.T
     place = np.where(flying, places.index("sky"), ground)
-    return np.asarray((colour == banned[object_, 0]) | (place == banned[object_, 1]))
+    new_place = place == banned[object_, 1]
+    return {
+        "colour": colour == banned[object_, 0],
+        "ground": new_place & (flying == 0),
+        "sky": new_place & (flying == 1),
+    }
 
 
 class _Sprites(NamedTuple):

@@ -7,7 +7,7 @@ caption names; every caption names all three. See docs/evaluation.md.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 from aligndraw.data import CaptionReader, SceneExamples, as_images, evaluation_scenes
 from aligndraw.data.scene import ATTRIBUTES, SIDE
 from aligndraw.data.scene_captions import named_attributes
-from aligndraw.data.scenes import Split
+from aligndraw.data.scenes import Split, new_to_objects
 from aligndraw.evaluation.drawing import Sharpen, draw_each
 from aligndraw.evaluation.fidelity import Share
 from aligndraw.evaluation.scene_reader import SceneReader
@@ -31,6 +31,11 @@ GROUPS = {
     "size": "size, where it is told",
     "side": "side, where it is told",
 }
+NEW = {
+    "colour": "  in a colour new to the object",
+    "ground": "  on a ground new to the object",
+    "sky": "  flying for the first time",
+}
 
 
 @dataclass(frozen=True)
@@ -41,10 +46,13 @@ class AttributeAccuracy:
         shares: of pictures that show their captions, by group: the keys of `GROUPS`.
         accuracy: the same shares for real pictures, which a perfect model would reach. Empty where the reader's record
             has none.
+        new: the share of right pictures among those that show their object as training never does, by the keys of
+            `NEW`. Empty where training shows all combinations.
     """
 
     shares: Mapping[str, Share]
     accuracy: Mapping[str, Share]
+    new: Mapping[str, Share] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -73,17 +81,26 @@ class AttributeAccuracy:
         hit["place"] = hit["flying"] & (hit["ground"] | flies)
         hit["right"] = hit["object"] & hit["colour"] & hit["place"]
         tells = [named_attributes(choices) | {"place", "right"} for choices in examples.choices.tolist()]
-        shares = {}
-        for group in GROUPS:
-            among = torch.tensor([group in parts for parts in tells]).repeat_interleave(pictures)
-            shares[group] = Share(int((hit[group] & among).sum()), int(among.sum()))
-        return cls(shares, {group: Share(s["hits"], s["count"]) for group, s in (record or {}).items()})
+        among = {group: torch.tensor([group in parts for parts in tells]) for group in GROUPS}
+        new = {name: torch.from_numpy(found) for name, found in new_to_objects(examples.attributes).items()}
+
+        def share(group: str, some: Tensor) -> Share:
+            some = some.repeat_interleave(pictures)
+            return Share(int((hit[group] & some).sum()), int(some.sum()))
+
+        return cls(
+            {group: share(group, some) for group, some in among.items()},
+            {group: Share(s["hits"], s["count"]) for group, s in (record or {}).items()},
+            {name: share("right", some) for name, some in new.items() if some.any()},
+        )
 
     def __str__(self) -> str:
         """Returns a table in per cent, with the shares of real pictures beside the model's."""
         lines = [f"  {'':<34}{'this model':>12}{'real pictures':>22}"]
         for group, text in GROUPS.items():
             lines.append(f"  {text:<34}{self.shares[group]!s:>12}{self.accuracy.get(group, 'unknown')!s:>22}")
+            if group == "right":
+                lines += [f"  {NEW[name]:<34}{share!s:>12}" for name, share in self.new.items()]
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:

@@ -8,8 +8,10 @@ import torch
 
 from aligndraw.data import Scene, SceneExamples, evaluation_scenes, to_tensors
 from aligndraw.data.scene import ATTRIBUTES, is_held_out
-from aligndraw.data.scene_captions import VOCABULARY, caption, named_attributes
+from aligndraw.data.scene_captions import CHOICES, VOCABULARY, caption, named_attributes
+from aligndraw.data.scenes import new_to_objects
 from aligndraw.evaluation.attributes import GROUPS, AttributeAccuracy, score_attributes, score_scene_reader
+from aligndraw.evaluation.fidelity import Share
 from aligndraw.evaluation.scene_reader import UNSURE, SceneReader
 from aligndraw.noise import stream
 from aligndraw.training import scene_reader
@@ -44,6 +46,31 @@ def test_one_thing_wrong(group, change):
     assert all(got[other] == (2, 2) for other in {"object", "colour", "place"} - {group})
 
 
+def test_what_is_new_to_the_object():
+    """A house in blue, a cat in the air, and a bus both green and at sea; of the second the object is wrong."""
+    house = Scene("house", "blue", "night", "snow", "small", "right", False)
+    scenes = [
+        house,
+        BUS,
+        Scene("cat", "red", "blue", "sea", "large", "left", True),
+        BUS._replace(colour="green", ground="sea"),
+    ]
+    shown = [house, BUS, scenes[2]._replace(object="bird"), scenes[3]]
+    examples = SceneExamples.of(scenes)
+    accuracy = AttributeAccuracy.of(attributes(*shown), examples)
+    assert accuracy.new == {"colour": Share(2, 2), "ground": Share(1, 1), "sky": Share(0, 1)}
+    lines = str(accuracy).splitlines()
+    assert lines[1].split()[:4] == ["object,", "colour", "and", "place"]
+    assert lines[4].split() == ["flying", "for", "the", "first", "time", "0.0", "±", "0.0"]
+    assert AttributeAccuracy.of(attributes(BUS), SceneExamples.of([BUS])).new == {}
+    held_out = evaluation_scenes(size=300)["held_out"]
+    new = new_to_objects(held_out.attributes)
+    assert np.any(list(new.values()), 0).all() and (new["ground"] & new["sky"]).sum() == 0
+    assert [is_held_out(scene._replace(colour="grey")) for scene in held_out.scenes()] == list(
+        new["ground"] | new["sky"]
+    )
+
+
 def test_the_ground_below_is_no_place():
     assert hits([KITE._replace(ground="sea")], [KITE], 0)["place"] == (1, 1)
     assert hits([KITE._replace(flying=False)], [KITE], 0)["place"] == (0, 1)
@@ -53,16 +80,16 @@ def test_only_what_is_told_counts():
     """Template 0 tells size and sky, template 4 the side, and the last choices leave them out."""
     wrong = KITE._replace(sky="blue", size="large", side="left")
     assert [hits([wrong], [KITE], 0)[k] for k in ("right", "sky", "size", "side")] == [(1, 1), (0, 1), (0, 1), (0, 0)]
-    side = (4, *[0] * 9)
+    side = (4, *[0] * 13)
     assert [hits([wrong], [KITE], side)[k] for k in ("sky", "size", "side")] == [(0, 0), (0, 0), (0, 1)]
-    assert named_attributes((0,) * 7 + (1, 3, 3)) == {"object", "colour", "ground", "flying"}
+    assert named_attributes((0,) * 7 + (1, 3, 3) + (0,) * 4) == {"object", "colour", "ground", "flying"}
 
 
 def test_told_is_what_the_caption_says():
     """What is told changes the caption, what is not does not."""
     rng = np.random.default_rng(0)
     other = {"sky": "sunset", "size": "small", "side": "middle"}
-    for choices in rng.integers(0, 5040, (200, 10)).tolist():
+    for choices in rng.integers(0, 5040, (200, CHOICES)).tolist():
         for part, value in other.items():
             differs = caption(BUS, choices) != caption(BUS._replace(**{part: value}), choices)
             assert differs == (part in named_attributes(choices))
