@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from aligndraw.data.scene import COLOURS, Scene
+from aligndraw.data.scene_synonyms import SYNONYMS
 from aligndraw.text import Vocabulary
 
 NOUNS = {
@@ -128,7 +129,7 @@ def _all_words() -> Vocabulary:
     tables = (NOUNS, _VERBS, _SIZE_WORDS, _ON, _OVER, _UNDER, _WHERE, {"": (*_STANDS, *_FLIES, *_SAILS, *COLOURS)})
     phrases = [phrase for table in tables for phrases in table.values() for phrase in phrases]
     words = {word for phrase in (*phrases, *TEMPLATES, "an flying") for word in phrase.split()}
-    return Vocabulary(tuple(sorted(w for w in words if not w.startswith("{"))))
+    return Vocabulary(tuple(sorted(w for w in words if not w.startswith("{"))), synonyms=SYNONYMS)
 
 
 VOCABULARY = _all_words()

@@ -6,7 +6,7 @@ import difflib
 import operator
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -56,10 +56,13 @@ class Vocabulary:
     Args:
         words: distinct, non-empty and free of white space.
         rule: that splits captions into words, 1 or 2; 1 is for vocabularies of version 0.1.
+        synonyms: words that captions may have instead: each is read as the given word of the vocabulary, or left out
+            where that is "". `remark` names them. Vocabularies of the same words and rule are equal.
     """
 
     words: tuple[str, ...]
     rule: int = RULE
+    synonyms: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         words = self.words
@@ -73,6 +76,13 @@ class Vocabulary:
             twice = next(word for i, word in enumerate(words) if self._ids[word] != i)
             raise ValueError(f"words must be distinct, got {twice!r} more than once")
         word_rule(self.rule)
+        if not isinstance(self.synonyms, Mapping):
+            raise ValueError(f"synonyms must be a mapping of words, got {type(self.synonyms).__name__}")
+        for word, known in self.synonyms.items():
+            if not isinstance(word, str) or word.split() != [word]:
+                raise ValueError(f"synonyms must be strings free of white space, got {word!r}")
+            if not isinstance(known, str) or known and known not in self._ids:
+                raise ValueError(f'synonym {word!r} must be read as a word of the vocabulary or as "", got {known!r}')
 
     def __len__(self) -> int:
         return len(self.words)
@@ -150,14 +160,23 @@ class Vocabulary:
         return list(dict.fromkeys(token for token in self._tokens(caption) if self._find(token) is None))
 
     def remark(self, caption: str) -> str:
-        """Returns one line that names the words of a caption that become `[UNK]`; "" where there are none.
+        """Returns one line that names the words of a caption that become `[UNK]`, another word or none; "" if none do.
 
         Raises:
             CaptionError: as `encode`.
         """
         self.encode(caption)
-        strange = self.unknown_words(caption)
-        return f"{UNKNOWN} stands for the {self._unknown_error(caption, strange)}" if strange else ""
+        if strange := self.unknown_words(caption):
+            return f"{UNKNOWN} stands for the {self._unknown_error(caption, strange)}"
+        spelled = (part for token in words_of(caption, self.rule) for part in self._parts(token))
+        read = {word: self._synonym(word) for word in spelled}
+        notes = (
+            f"{_quote(word)} is {f'read as {_quote(known)}' if known else 'left out'}"
+            for word, known in read.items()
+            if known is not None
+        )
+        found = ", ".join(notes)
+        return f"in caption {_quote(caption)} {found}" if found else ""
 
     def check_known(self, captions: Iterable[str]) -> None:
         """Raises CaptionError for the first caption with an unknown word, also where `[UNK]` stands for it."""
@@ -167,7 +186,13 @@ class Vocabulary:
 
     def _tokens(self, caption: str) -> list[str]:
         _check_caption(caption)
-        return [part for token in words_of(caption, self.rule) for part in self._parts(token)]
+        parts = (part for token in words_of(caption, self.rule) for part in self._parts(token))
+        read = (part if (known := self._synonym(part)) is None else known for part in parts)
+        return [word for word in read if word]
+
+    def _synonym(self, word: str) -> str | None:
+        """Returns the word that an unknown word is read as, "" to leave it out; None where it is no synonym."""
+        return None if self._find(word) is not None else self.synonyms.get(word)
 
     def _unknown_error(self, caption: str, words: Sequence[str]) -> CaptionError:
         found = f"unknown word{'s' * (len(words) > 1)} {_quote_all(words)} in caption {_quote(caption)}"
@@ -203,7 +228,8 @@ class Vocabulary:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns a form that `json.dumps` accepts and `from_dict` reads."""
-        return {"words": list(self.words), "rule": self.rule}
+        synonyms = {"synonyms": dict(self.synonyms)} if self.synonyms else {}
+        return {"words": list(self.words), "rule": self.rule, **synonyms}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any] | list[str]) -> Vocabulary:
@@ -215,13 +241,15 @@ class Vocabulary:
             ValueError: it is anything else.
         """
         data = {"words": data} if isinstance(data, list) else data
-        if not isinstance(data, Mapping) or not {"words"} <= set(data) <= {"words", "rule"}:
+        if not isinstance(data, Mapping) or not {"words"} <= set(data) <= {"words", "rule", "synonyms"}:
             got = sorted(map(str, data)) if isinstance(data, Mapping) else type(data).__name__
-            raise ValueError(f'a vocabulary must be a mapping with the keys "words" and "rule" alone, got {got}')
+            raise ValueError(
+                f'a vocabulary must be a mapping with the keys "words", "rule" and "synonyms" alone, got {got}'
+            )
         words = data["words"]
         if not isinstance(words, (list, tuple)):
             raise ValueError(f"words must be a list, got {type(words).__name__}")
-        vocabulary = cls(tuple(words), data.get("rule", RULE))
+        vocabulary = cls(tuple(words), data.get("rule", RULE), data.get("synonyms", {}))
         return vocabulary if "rule" in data else replace(vocabulary, rule=legacy_rule(words))
 
     def _hint(self, unknown: Sequence[str]) -> str:

@@ -7,9 +7,10 @@ import string
 import numpy as np
 import pytest
 
-from aligndraw.data import scene_captions
+from aligndraw.data import scene_captions, scene_synonyms, scenes
 from aligndraw.data.scene import ATTRIBUTES, COLOURS, GROUNDS, HELD_OUT, SIZES, Scene, is_held_out
 from aligndraw.data.scene_captions import NOUNS, TEMPLATES, VOCABULARY, caption
+from aligndraw.data.scene_synonyms import SYNONYMS
 from aligndraw.data.scenes import SceneExamples, Scenes, evaluation_scenes
 from aligndraw.data.sprites import OBJECTS
 
@@ -157,6 +158,23 @@ def test_words_are_plain():
     assert set("".join(VOCABULARY.words)) <= set(string.ascii_lowercase + ".")
     assert len(VOCABULARY) == len(set(VOCABULARY.words)) < 120
     assert all(t.endswith(" .") for t in TEMPLATES)
+
+
+def test_every_wording_is_as_likely_as_any_other():
+    tables = [t for name, t in vars(scene_captions).items() if isinstance(t, dict) and not name.startswith("__")]
+    lists = [options for table in tables for options in table.values() if isinstance(options, tuple)]
+    lists += [v for v in vars(scene_captions).values() if isinstance(v, tuple)]
+    assert len(lists) > 40 and not any(scenes._OPTIONS % len(options) for options in lists)
+
+
+def test_synonyms():
+    """People's words are none of the captions', each is told once, and the rest of a sentence stays."""
+    assert not set(SYNONYMS) & set(VOCABULARY.words) and VOCABULARY.synonyms == SYNONYMS
+    assert len(SYNONYMS) == sum(len(words.split()) for words in scene_synonyms._READ_AS.values())
+    written = "one old ship drifts across the ocean beneath gray clouds"
+    assert VOCABULARY.decode(VOCABULARY.encode(written)) == "a boat floats on the sea under grey clouds ."
+    with pytest.raises(ValueError, match='unknown word "dog"'):
+        VOCABULARY.encode("an old dog in the snow")
 
 
 @pytest.mark.parametrize(

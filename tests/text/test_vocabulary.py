@@ -92,6 +92,28 @@ def test_unknown_words_are_named():
         vocabulary.remark(" ")
 
 
+def test_synonyms():
+    """They are read as words of the vocabulary or left out, and told; its own words are read as themselves."""
+    synonyms = {"hound": "dog", "one": "a", "old": "", "dog": "a", "7": "dog"}
+    vocabulary = Vocabulary(("a", "dog", "seven", "."), synonyms=synonyms)
+    assert vocabulary.encode("One old HOUND a dog 7") == [0, 1, 0, 1, 2, 3]
+    assert vocabulary.unknown_words("one old cat") == ["cat"]
+    assert vocabulary.remark("one old hound") == (
+        'in caption "one old hound" "one" is read as "a", "old" is left out, "hound" is read as "dog"'
+    )
+    assert vocabulary.remark("a dog 7") == ""
+    with pytest.raises(CaptionError, match='unknown word "cow" in caption "an old cow"'):
+        Vocabulary(("an",), synonyms={"old": ""}).encode("an old cow")
+    with pytest.raises(CaptionError, match="at least one word"):
+        vocabulary.encode("old old")
+    more = vocabulary.extended(Vocabulary(("hound", "cat")))
+    assert more.words[-2:] == ("hound", "cat") and more.encode("old hound cat") == [4, 5, 3]
+    plain = Vocabulary(vocabulary.words)
+    assert vocabulary == plain and hash(vocabulary) == hash(plain) and plain.synonyms == {}
+    again = Vocabulary.from_dict(json.loads(json.dumps(vocabulary.to_dict())))
+    assert again.synonyms == synonyms and "synonyms" not in plain.to_dict()
+
+
 def test_batch_is_padded_on_the_right_and_its_lengths_say_where():
     ids, lengths = NUMERALS.encode_batch(["the digit 7 is top.", "top"])
     assert ids.dtype == lengths.dtype == torch.int64
@@ -227,7 +249,14 @@ def test_json_round_trip():
 @pytest.mark.parametrize(
     "data, message",
     [
-        ({"word": ["a"]}, r"keys \"words\" and \"rule\" alone, got \['word'\]"),
+        ({"word": ["a"]}, r"keys \"words\", \"rule\" and \"synonyms\" alone, got \['word'\]"),
+        ({"words": ["a"], "synonyms": ["a"]}, "synonyms must be a mapping of words, got list"),
+        ({"words": ["a"], "synonyms": {"b c": "a"}}, "synonyms must be strings free of white space, got 'b c'"),
+        (
+            {"words": ["a"], "synonyms": {"b": "c"}},
+            "synonym 'b' must be read as a word of the vocabulary or as \"\", got 'c'",
+        ),
+        ({"words": ["a"], "synonyms": {"b": None}}, "synonym 'b' must be read as .*, got None"),
         ({"words": ["a"], "more": 1}, r"alone, got \['more', 'words'\]"),
         ("a", "alone, got str"),
         ({"words": ["a"], "rule": True}, "rule must be one of 1, 2, got True"),
