@@ -82,13 +82,16 @@ _READ_AS = {
     "stands": "stand",
     "walking": "running jumping strolling",
     "walks": "walk runs run jumps strolls",
-    # pictures and determiners
+    # pictures and small words
+    "at": "after during",
+    "is": "'s",
     "a": "one some another",
     "picture": "image photo photograph drawing painting",
     "the": "my this that our your his her their its",
     # no picture shows them
-    "": "alone beautiful bright brightly busy calm calmly cheerful clean cold cool cute draw empty fluffy funny gently "
-    "ground happily happy high just lone lonely lovely me new nice old paint peaceful peacefully pretty quickly quiet "
-    "quietly really shiny show side single sleepy slowly softly solitary strange very warm wide wild wooden young",
+    "": ", alone beautiful bright brightly busy calm calmly cheerful clean cold cool cute draw empty fluffy funny "
+    "gently ground happily happy high just lone lonely lovely me new nice old paint peaceful peacefully pretty "
+    "quickly quiet quietly really shiny show side single sleepy slowly softly solitary strange very warm wide "
+    "wild wooden young",
 }
 SYNONYMS = {word: known for known, words in _READ_AS.items() for word in words.split()}

@@ -98,7 +98,7 @@ class Vocabulary:
         """Returns a token, or its two parts where only they are known."""
         match = None if token in self._ids else _WITH_ENDING.fullmatch(token)
         parts = [match[1], match[2].replace("’", "'")] if match else []
-        return parts if parts and all(part in self._ids for part in parts) else [token]
+        return parts if parts and all(part in self._ids or part in self.synonyms for part in parts) else [token]
 
     def extended(self, other: Vocabulary) -> Vocabulary:
         """Returns the vocabulary with the words of another one that it cannot express, after its own.

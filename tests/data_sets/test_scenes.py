@@ -173,6 +173,7 @@ def test_synonyms():
     assert len(SYNONYMS) == sum(len(words.split()) for words in scene_synonyms._READ_AS.values())
     written = "one old ship drifts across the ocean beneath gray clouds"
     assert VOCABULARY.decode(VOCABULARY.encode(written)) == "a boat floats on the sea under grey clouds ."
+    assert VOCABULARY.decode(VOCABULARY.encode("There’s a small, old car")) == "there is a small car ."
     with pytest.raises(ValueError, match='unknown word "dog"'):
         VOCABULARY.encode("an old dog in the snow")
 
