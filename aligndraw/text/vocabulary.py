@@ -176,7 +176,7 @@ class Vocabulary:
             if known is not None
         )
         found = ", ".join(notes)
-        return f"in caption {_quote(caption)} {found}" if found else ""
+        return f"caption {_quote(caption)}: {found}" if found else ""
 
     def check_known(self, captions: Iterable[str]) -> None:
         """Raises CaptionError for the first caption with an unknown word, also where `[UNK]` stands for it."""

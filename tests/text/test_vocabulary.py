@@ -99,7 +99,7 @@ def test_synonyms():
     assert vocabulary.encode("One old HOUND a dog 7") == [0, 1, 0, 1, 2, 3]
     assert vocabulary.unknown_words("one old cat") == ["cat"]
     assert vocabulary.remark("one old hound") == (
-        'in caption "one old hound" "one" is read as "a", "old" is left out, "hound" is read as "dog"'
+        'caption "one old hound": "one" is read as "a", "old" is left out, "hound" is read as "dog"'
     )
     assert vocabulary.remark("a dog 7") == ""
     with pytest.raises(CaptionError, match='unknown word "cow" in caption "an old cow"'):
