@@ -74,7 +74,7 @@ def test_the_numbers(compare, scenes, scenes_sharpener, tmp_path, monkeypatch, b
     likelihoods = Likelihoods(model, images, samples=2, seed=1)
     found = retrieve(likelihoods, references, torch.from_numpy(words), torch.from_numpy(lengths), lists=lists)
     assert [got["retrieval"], got["retrieval_marginal"]] == [each.to_dict() for each in found]
-    assert all(0 < each.recall(1).mean < 1 for each in found)
+    assert all(len(set(each.ranks.tolist())) > 1 for each in found)
     similarity = score_similarity(model, kinds["seen"], 3, 1)
     assert got["similarity"].pop("error") > 0
     assert got["similarity"] == pytest.approx(similarity.to_dict(), rel=1e-5)
