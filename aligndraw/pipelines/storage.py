@@ -153,7 +153,7 @@ def _write_files(
     """Writes the files of a model and its sharpener; returns their card."""
     model, files = parts.model, [WEIGHTS, CONFIG]
     if has_bound(model):
-        save_model(model, parts.vocabulary, folder, dtype, dict(parts.notes))
+        save_model(model, parts.vocabulary, folder, dtype, _without_folders(parts.notes))
     else:
         assert isinstance(model, LAPGAN)
         model.save(folder, dtype)
@@ -170,4 +170,16 @@ def _write_sharpener(folder: Path, sharpener: Sharpener, model: PictureModel, dt
     if saved.notes.get("sentences", {}).get("specification") == "caption" and language is not None and dtype:
         stored = copy.deepcopy(language).to(dtype).float()
         saved.notes = {**saved.notes, "sentences": sentence_notes("caption", stored)}
+    saved.notes = _without_folders(saved.notes)
     saved.save(folder, dtype)
+
+
+def _without_folders(notes: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns notes with the names alone of the data and of what a training was given: where they lay is private."""
+    given = {key: dict(notes[key]) for key in ("data", "settings") if isinstance(notes.get(key), Mapping)}
+    for values in given.values():
+        for key, value in values.items():
+            kind, colon, path = value.rpartition(":") if isinstance(value, str) else ("", "", "")  # as "uni-skip:DIR"
+            if Path(path).is_absolute():
+                values[key] = f"{kind}{colon}{Path(path).name}"
+    return {**notes, **given}

@@ -1,5 +1,6 @@
 """Models in folders, and on the Hugging Face hub, which a stand-in plays: nothing here needs a network."""
 
+import dataclasses
 import json
 import shutil
 import sys
@@ -49,6 +50,21 @@ def test_with_a_sharpener(scenes, sharpener, tmp_path):
         assert plain.sharpen is None and np.abs(plain(BUS, seed=0).arrays() - loaded(BUS, seed=0).arrays()).max() > 0.1
     scenes.save_pretrained(tmp_path / "a")  # it has none
     assert Pipeline.from_pretrained(tmp_path / "a").sharpen is None
+
+
+def test_no_folders_of_the_training_are_told(scenes, sharpener, tmp_path):
+    """Of absolute paths the names stay; a sentence encoder that the sharpener must find again keeps its place."""
+    notes = {"data": {"name": "captioned", "path": str(tmp_path / "private" / "photos")}, "seed": 0}
+    sharp = dataclasses.replace(scenes, notes=notes).with_sharpener(sharpener)
+    network = sharp.sharpen.sharpener
+    settings = {"data": str(tmp_path / "private" / "d"), "sentences": f"uni-skip:{tmp_path}/private/skip", "seed": 3}
+    network.notes = {**network.notes, "settings": settings}
+    sharp.save_pretrained(tmp_path / "a")
+    assert Pipeline.from_pretrained(tmp_path / "a").notes["data"] == {"name": "captioned", "path": "photos"}
+    saved = json.loads((tmp_path / "a" / "sharpener.json").read_text())["notes"]
+    assert saved["settings"] == {"data": "d", "sentences": "uni-skip:skip", "seed": 3}
+    assert saved["sentences"] == network.notes["sentences"] and network.notes["settings"] == settings
+    assert not any(b"private" in file.read_bytes() for file in (tmp_path / "a").iterdir())
 
 
 def test_half_precision(pipeline, tmp_path):
