@@ -1,4 +1,4 @@
-"""Words that people write of scenes, as words that captions of scenes have; "" is left out."""
+"""Words and phrases that people write of scenes, as words that captions of scenes have; "" is left out."""
 
 from __future__ import annotations
 
@@ -94,4 +94,19 @@ _READ_AS = {
     "quickly quiet quietly really shiny show side single sleepy slowly softly solitary strange very warm wide "
     "wild wooden young",
 }
+# In captions a field is green and a second colour is that of the sky. These phrases would be misread word by word.
+_PHRASES = {
+    "beach": ("golden beach", "white beach", "yellow beach"),
+    "dark sky": ("black sky",),
+    "grass": ("grassy field", "grassy hill", "grassy meadow", "green grass", "green hill", "green lawn", "green park"),
+    "road": ("black road", "snowy road"),
+    "sand": ("golden sand", "white sand", "yellow sand"),
+    "sea": ("blue ocean", "blue sea", "green sea"),
+    "snow": ("field of snow", "snow field", "snowy field", "snowy ground", "snowy hill", "snowy lawn", "snowy meadow"),
+    "orange sky": ("golden sky", "pink sky", "purple sky", "red sky", "yellow sky"),
+    "water": ("blue lake", "blue water"),
+    "waves": ("blue waves",),
+    "clouds": ("white clouds",),
+}
 SYNONYMS = {word: known for known, words in _READ_AS.items() for word in words.split()}
+SYNONYMS |= {phrase: known for known, phrases in _PHRASES.items() for phrase in phrases}

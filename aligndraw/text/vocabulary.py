@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import operator
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -56,8 +56,10 @@ class Vocabulary:
     Args:
         words: distinct, non-empty and free of white space.
         rule: that splits captions into words, 1 or 2; 1 is for vocabularies of version 0.1.
-        synonyms: words that captions may have instead: each is read as the given word of the vocabulary, or left out
-            where that is "". `remark` names them. Vocabularies of the same words and rule are equal.
+        synonyms: words or phrases that captions may have instead: each is read as the given words of the vocabulary,
+            or left out where there are none, "". A longer phrase comes before a shorter one, a phrase before its words,
+            and a word of the vocabulary before a synonym. `remark` names them. Vocabularies of the same words and rule
+            are equal.
     """
 
     words: tuple[str, ...]
@@ -78,11 +80,11 @@ class Vocabulary:
         word_rule(self.rule)
         if not isinstance(self.synonyms, Mapping):
             raise ValueError(f"synonyms must be a mapping of words, got {type(self.synonyms).__name__}")
-        for word, known in self.synonyms.items():
-            if not isinstance(word, str) or word.split() != [word]:
-                raise ValueError(f"synonyms must be strings free of white space, got {word!r}")
-            if not isinstance(known, str) or known and known not in self._ids:
-                raise ValueError(f'synonym {word!r} must be read as a word of the vocabulary or as "", got {known!r}')
+        for phrase, known in self.synonyms.items():
+            if not isinstance(phrase, str) or not phrase or " ".join(phrase.split()) != phrase:
+                raise ValueError(f"synonyms must be strings of words with one space between them, got {phrase!r}")
+            if not isinstance(known, str) or any(word not in self._ids for word in known.split()):
+                raise ValueError(f'synonym {phrase!r} must be read as words of the vocabulary or as "", got {known!r}')
 
     def __len__(self) -> int:
         return len(self.words)
@@ -168,11 +170,9 @@ class Vocabulary:
         self.encode(caption)
         if strange := self.unknown_words(caption):
             return f"{UNKNOWN} stands for the {self._unknown_error(caption, strange)}"
-        spelled = (part for token in words_of(caption, self.rule) for part in self._parts(token))
-        read = {word: self._synonym(word) for word in spelled}
         notes = (
-            f"{_quote(word)} is {f'read as {_quote(known)}' if known else 'left out'}"
-            for word, known in read.items()
+            f"{_quote(phrase)} is {f'read as {_quote(known)}' if known else 'left out'}"
+            for phrase, known in dict(self._read(caption)).items()
             if known is not None
         )
         found = ", ".join(notes)
@@ -186,13 +186,25 @@ class Vocabulary:
 
     def _tokens(self, caption: str) -> list[str]:
         _check_caption(caption)
-        parts = (part for token in words_of(caption, self.rule) for part in self._parts(token))
-        read = (part if (known := self._synonym(part)) is None else known for part in parts)
-        return [word for word in read if word]
+        return [word for part, known in self._read(caption) for word in ([part] if known is None else known.split())]
 
-    def _synonym(self, word: str) -> str | None:
-        """Returns the word that an unknown word is read as, "" to leave it out; None where it is no synonym."""
-        return None if self._find(word) is not None else self.synonyms.get(word)
+    @cached_property
+    def _longest(self) -> int:
+        """The words of the longest synonym."""
+        return max((len(phrase.split()) for phrase in self.synonyms), default=1)
+
+    def _read(self, caption: str) -> Iterator[tuple[str, str | None]]:
+        """Yields the words and phrases of a caption, each with the words that it is read as; None for itself."""
+        parts = [part for token in words_of(caption, self.rule) for part in self._parts(token)]
+        at = 0
+        while at < len(parts):
+            for count in range(min(self._longest, len(parts) - at), 0, -1):
+                phrase = " ".join(parts[at : at + count])
+                known = None if self._find(phrase) is not None else self.synonyms.get(phrase)
+                if known is not None or count == 1:
+                    yield phrase, known
+                    at += count
+                    break
 
     def _unknown_error(self, caption: str, words: Sequence[str]) -> CaptionError:
         found = f"unknown word{'s' * (len(words) > 1)} {_quote_all(words)} in caption {_quote(caption)}"

@@ -170,10 +170,15 @@ def test_every_wording_is_as_likely_as_any_other():
 def test_synonyms():
     """People's words are none of the captions', each is told once, and the rest of a sentence stays."""
     assert not set(SYNONYMS) & set(VOCABULARY.words) and VOCABULARY.synonyms == SYNONYMS
-    assert len(SYNONYMS) == sum(len(words.split()) for words in scene_synonyms._READ_AS.values())
+    words = [word for words in scene_synonyms._READ_AS.values() for word in words.split()]
+    assert len(SYNONYMS) == len(words) + sum(map(len, scene_synonyms._PHRASES.values()))
     written = "one old ship drifts across the ocean beneath gray clouds"
     assert VOCABULARY.decode(VOCABULARY.encode(written)) == "a boat floats on the sea under grey clouds ."
     assert VOCABULARY.decode(VOCABULARY.encode("There’s a small, old car")) == "there is a small car ."
+    written = "a white cat in the middle of a snowy field beside the blue sea under a red sky"
+    assert VOCABULARY.decode(VOCABULARY.encode(written)) == (
+        "a white cat in the middle of a snow on the sea under a orange sky ."
+    )
     with pytest.raises(ValueError, match='unknown word "dog"'):
         VOCABULARY.encode("an old dog in the snow")
 
