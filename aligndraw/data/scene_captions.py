@@ -81,18 +81,21 @@ TEMPLATES = (
 _LEFT_OUT = {"size": 2, "side": 4, "sky": 4}
 
 
-def caption(scene: Scene, choices: Sequence[int] = (0,) * 10) -> str:
+def caption(scene: Scene, choices: Sequence[int] = (0,) * 10, *, earlier: bool = False) -> str:
     """Returns a caption of a scene, its words separated by spaces.
 
     Args:
         scene: to describe.
         choices: of the wording, ten whole numbers, each taken modulo its options: template, noun, verb, size, place,
             side and sky, then the omission of size, side and sky.
+        earlier: in the `EARLIER` words.
     """
     template, noun, verb, size, place, side, sky, *_ = choices
     sentence = _pick(TEMPLATES, template)
     at_sea = _SAILS if scene.object == "boat" else _FLOATS
     grounded = at_sea if scene.ground == "sea" else _VERBS.get(scene.object, _STANDS)
+    if earlier:
+        grounded = tuple(verb for verb in grounded if not _NEWER & set(verb.split()))
     parts = {
         "colour": scene.colour,
         "noun": _pick(NOUNS[scene.object], noun) + " flying" * (scene.flying and "{verb}" not in sentence),
@@ -133,3 +136,5 @@ def _all_words() -> Vocabulary:
 
 
 VOCABULARY = _all_words()
+_NEWER = set("drives driving grows growing sails sailing walks walking".split())
+EARLIER = Vocabulary(tuple(word for word in VOCABULARY.words if word not in _NEWER))  # of version 0.1

@@ -20,8 +20,9 @@ from aligndraw.arguments import check_int, check_seed
 from aligndraw.data.painting import UNIT, paint
 from aligndraw.data.ragged import ranges
 from aligndraw.data.scene import ATTRIBUTES, COLOURS, GROUNDS, HELD_OUT, HORIZON, SIDE, SIDES, SIZES, SKIES, Scene
-from aligndraw.data.scene_captions import VOCABULARY, caption
+from aligndraw.data.scene_captions import EARLIER, VOCABULARY, caption
 from aligndraw.data.sprites import OBJECTS, PAINTS, SCENERY, Shape
+from aligndraw.text import Vocabulary
 
 Split = Literal["train", "validation", "test"]
 Combinations = Literal["seen", "held_out"]
@@ -46,6 +47,7 @@ class SceneExamples:
         origins: float64 [n, L, 2], the position of a sprite's (0, 0), x before y, in pixels from the top left corner.
         scales: float64 [n, L, 2], pixels per unit of a sprite, to the right and down.
         colours: float64 [n, L, 3], the main colour of each sprite, 0 to 255.
+        vocabulary: of the captions, `VOCABULARY` or `EARLIER`.
     """
 
     attributes: NDArray[np.int64]
@@ -55,6 +57,7 @@ class SceneExamples:
     origins: NDArray[np.float64]
     scales: NDArray[np.float64]
     colours: NDArray[np.float64]
+    vocabulary: Vocabulary = VOCABULARY
 
     @classmethod
     def of(cls, scenes: Sequence[Scene], seed: int = 0) -> SceneExamples:
@@ -71,7 +74,7 @@ class SceneExamples:
 
     def batch(self, index: slice | NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
         """Returns pictures uint8 [B, 3, 32, 32], word ids int64 [B, N] padded with 0, and lengths int64 [B]."""
-        ids, lengths = VOCABULARY.encode_batch(self.captions(index))
+        ids, lengths = self.vocabulary.encode_batch(self.captions(index))
         return self.pictures(index), ids.numpy(), lengths.numpy()
 
     def scenes(self, index: slice | NDArray[np.int64] = slice(None)) -> list[Scene]:
@@ -83,7 +86,12 @@ class SceneExamples:
 
     def captions(self, index: slice | NDArray[np.int64] = slice(None)) -> list[str]:
         """Returns the captions as text."""
-        return [caption(*both) for both in zip(self.scenes(index), self.choices[index].tolist())]
+        told = zip(self.scenes(index), self.choices[index].tolist())
+        return [caption(*both, earlier=self.vocabulary == EARLIER) for both in told]
+
+    def in_words(self, vocabulary: Vocabulary) -> SceneExamples:
+        """Returns the same pictures with captions in the words of `VOCABULARY` or `EARLIER`."""
+        return dataclasses.replace(self, vocabulary=vocabulary)
 
     def reworded(self, seed: int) -> SceneExamples:
         """Returns the same pictures with captions in other words."""
@@ -125,14 +133,17 @@ class Scenes:
     Args:
         split: "train", "validation" or "test", which differ in their random draws alone.
         combinations: "seen", those to train on, or "held_out".
+        vocabulary: of the captions, `VOCABULARY` or `EARLIER`.
     """
 
     vocabulary = VOCABULARY
 
-    def __init__(self, split: Split = "train", combinations: Combinations = "seen") -> None:
+    def __init__(
+        self, split: Split = "train", combinations: Combinations = "seen", vocabulary: Vocabulary = VOCABULARY
+    ) -> None:
         _check_choice("split", split, get_args(Split))
         _check_choice("combinations", combinations, get_args(Combinations))
-        self.split, self.combinations = split, combinations
+        self.split, self.combinations, self.vocabulary = split, combinations, vocabulary
 
     def epoch(self, seed: int, epoch: int = 0, size: int = 10_000) -> SceneExamples:
         """Returns `size` examples, fully determined by (seed, epoch) and the split."""
@@ -141,7 +152,7 @@ class Scenes:
         check_int("size", size, 1)
         rng = np.random.default_rng([get_args(Split).index(self.split), seed, epoch])
         attributes = self._draw_attributes(rng, size)
-        return _compose(rng, attributes)
+        return _compose(rng, attributes).in_words(self.vocabulary)
 
     def all_captions(self) -> None:
         """Returns None: there are too many to list."""

@@ -26,7 +26,8 @@ from aligndraw.data.mnist_captions import (
     is_held_out,
 )
 from aligndraw.data.scene import SIDE
-from aligndraw.data.scenes import Scenes, evaluation_scenes
+from aligndraw.data.scene_captions import EARLIER
+from aligndraw.data.scenes import SceneExamples, Scenes, evaluation_scenes
 from aligndraw.text import UNKNOWN, CaptionError, Vocabulary
 
 PREVIEW_COUNT = 12  # preview captions at most
@@ -132,10 +133,16 @@ def reworded(data: DataSet, vocabulary: Vocabulary) -> DataSet:
     """Returns a data set with the word ids of another vocabulary.
 
     Raises:
-        ValueError: the captions are generated, and so have their own words alone; or as `CaptionedSplit.reworded`.
+        ValueError: the captions are generated, and so have their own words alone, those of scenes also the `EARLIER`
+            ones; or as `CaptionedSplit.reworded`.
     """
     if vocabulary == data.source.vocabulary:
         return data
+    if isinstance(data.source, Scenes) and vocabulary == EARLIER:
+        scenes = {
+            k: part.in_words(EARLIER) for k, part in data.validation_sets.items() if isinstance(part, SceneExamples)
+        }
+        return replace(data, source=Scenes(vocabulary=EARLIER), validation_sets=scenes)
     if not isinstance(data.source, CaptionedSplit):
         raise ValueError(f"the model must have the vocabulary of {data.title}, got another")
     parts = {

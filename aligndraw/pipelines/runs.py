@@ -16,6 +16,7 @@ from aligndraw.arguments import check_int, check_kind, check_path, check_seed
 from aligndraw.config import EndToEndConfig, ModelConfig, RefinedConfig, TrainingConfig
 from aligndraw.data import DataError, DataSet, SentenceReader, Source, recorded_data_set, reworded
 from aligndraw.data.captioned import drawn_rows
+from aligndraw.data.scene_captions import EARLIER
 from aligndraw.json_files import entry, naming
 from aligndraw.lapgan.captioned import sentence_notes
 from aligndraw.lapgan.sharpen import Sharpener
@@ -176,6 +177,8 @@ def resumed_run(
         run.record["data"]["path"] = found.record["path"]
     changed = run.extend(epochs)
     model, sentences = with_sentences(run.model_config)
+    if words is None and found.name == "scenes" and model.vocabulary_size == len(EARLIER):
+        words = EARLIER
     found = _read_by(sentences, found if words is None else reworded(found, words))
     trainer = _trainer(model, run.training_config, found, run.record["seed"], device)
     with run.locked():

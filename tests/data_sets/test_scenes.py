@@ -9,7 +9,7 @@ import pytest
 
 from aligndraw.data import scene_captions, scene_synonyms, scenes
 from aligndraw.data.scene import ATTRIBUTES, COLOURS, GROUNDS, HELD_OUT, SIZES, Scene, is_held_out
-from aligndraw.data.scene_captions import NOUNS, TEMPLATES, VOCABULARY, caption
+from aligndraw.data.scene_captions import EARLIER, NOUNS, TEMPLATES, VOCABULARY, caption
 from aligndraw.data.scene_synonyms import SYNONYMS
 from aligndraw.data.scenes import SceneExamples, Scenes, evaluation_scenes
 from aligndraw.data.sprites import OBJECTS
@@ -45,8 +45,9 @@ def test_the_pictures_stay_what_they_are():
     """A checksum of 50 pictures with their captions: NumPy may change its random numbers in a new release."""
     examples = Scenes("test").epoch(seed=3, size=50)
     # Sines and cosines may round differently elsewhere: by one step of 64 in a pixel, hardly to be seen.
-    digest = hashlib.sha256("\n".join(examples.captions()).encode()).hexdigest()
-    assert digest[:16] == "d2f8202bbd342e27"
+    for words, known in ((VOCABULARY, "d2f8202bbd342e27"), (EARLIER, "23e748a199924c3c")):
+        text = "\n".join(examples.in_words(words).captions())
+        assert hashlib.sha256(text.encode()).hexdigest()[:16] == known
     assert examples.batch(slice(None))[0].mean() == pytest.approx(141.203, abs=0.01)
 
 
@@ -158,6 +159,17 @@ def test_words_are_plain():
     assert set("".join(VOCABULARY.words)) <= set(string.ascii_lowercase + ".")
     assert len(VOCABULARY) == len(set(VOCABULARY.words)) < 120
     assert all(t.endswith(" .") for t in TEMPLATES)
+
+
+def test_the_earlier_words():
+    """Of the same pictures; trainings of version 0.1 go on with them."""
+    today = Scenes().epoch(0, size=400)
+    for found in (Scenes(vocabulary=EARLIER).epoch(0, size=400), today.in_words(EARLIER)):
+        words = {word for text in found.captions() for word in text.split()}
+        assert words <= set(EARLIER.words) and len(EARLIER) == 99
+        assert found.batch(slice(0, 9))[1].max() < 99
+        np.testing.assert_array_equal(found.pictures(slice(0, 9)), today.pictures(slice(0, 9)))
+    assert {word for text in today.captions() for word in text.split()} - set(EARLIER.words)
 
 
 def test_every_wording_is_as_likely_as_any_other():
