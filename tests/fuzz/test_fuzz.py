@@ -4,7 +4,8 @@
     apt install clang libclang-rt-dev                 # libFuzzer, for the C++
     pytest tests/fuzz -m slow --seconds 600 -rA
 
-A find is left in the test's folder, which the message names. Mend the reader, and add the bytes to `corpus/`.
+A find is left in the test's folder, which the message names. Mend the reader or the kernel, and add the bytes to
+`corpus/` or `kernels/`.
 """
 
 import importlib.util
@@ -19,7 +20,7 @@ import native  # of build_backend: the library's own compiler flags
 import pytest
 
 HERE = Path(__file__).parent
-CORPUS, CSRC = HERE / "corpus", HERE.parents[1] / "csrc"
+CORPUS, KERNELS, CSRC = HERE / "corpus", HERE / "kernels", HERE.parents[1] / "csrc"
 READERS = sorted(path.name for path in CORPUS.iterdir())
 HARNESSES = {
     "glimpse": ["portable_glimpse", "avx2_glimpse", "isa"],
@@ -68,27 +69,46 @@ def test_reader(name, seconds, tmp_path):
     fuzz(command, seconds, tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
+def build(name, compiler, checks, more, program):
+    """Builds a harness; returns the message of what failed, or an empty one."""
+    sources = [HERE / f"{name}.cpp", *(CSRC / f"cpu/{source}.cpp" for source in HARNESSES[name]), *more]
+    flags = [f for f in native.CXX_FLAGS if not f.startswith("-O")]
+    torch = native.Torch.find()  # for the ops in the files of the kernels, which no target calls
+    library = torch.folder / "lib"
+    linked = [f"-L{library}", f"-Wl,-rpath,{library}", "-ltorch_cpu", "-lc10"] if HARNESSES[name] else []
+    checks = ["-g1", "-O1", f"-fsanitize={checks}", "-fno-sanitize-recover=all"]
+    command = [compiler, *flags, *native.MATH_FLAGS, *torch.flags, *checks, "-I", CSRC, *sources, *linked]
+    built = subprocess.run([*command, "-o", program], capture_output=True, text=True)
+    return built.stderr[-2000:] if built.returncode else ""
+
+
+def test_every_kernel_has_a_corpus():
+    assert sorted(path.name for path in KERNELS.iterdir()) == sorted(HARNESSES)
+
+
+@pytest.mark.parametrize("name", HARNESSES)
+def test_kernel_corpus(name, tmp_path):
+    """Inputs that reach most of a kernel's branches, and past finds, under the same sanitizers."""
+    failed = build(name, os.environ.get("CXX", "c++"), "address,undefined", [HERE / "replay.cpp"], tmp_path / name)
+    if "asan" in failed:
+        pytest.skip("the address sanitizer's library is not here")
+    assert not failed, failed
+    inputs = sorted((KERNELS / name).iterdir())
+    ran = subprocess.run([tmp_path / name, *inputs], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    assert ran.stdout.split() == [path.name for path in inputs]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", HARNESSES)
 def test_kernel(name, seconds, tmp_path):
     """C++ that takes sizes and places from outside, under the address and undefined-behaviour sanitizers."""
     if not CLANGS:
         pytest.skip("clang++ is not here")
-    program = tmp_path / name
-    sources = [HERE / f"{name}.cpp", *(CSRC / f"cpu/{source}.cpp" for source in HARNESSES[name])]
-    checks = ["-g", "-O1", "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all"]
-    flags = [f for f in native.CXX_FLAGS if not f.startswith("-O")]
-    torch = native.Torch.find()  # for the ops in the files of the kernels, which no target calls
-    library = torch.folder / "lib"
-    linked = [f"-L{library}", f"-Wl,-rpath,{library}", "-ltorch_cpu", "-lc10"] if HARNESSES[name] else []
-    built = subprocess.run(
-        [CLANGS[0], *flags, *native.MATH_FLAGS, *torch.flags, *checks, "-I", CSRC, *sources, *linked, "-o", program],
-        capture_output=True,
-        text=True,
-    )
-    if "libclang_rt.fuzzer" in built.stderr:
+    failed = build(name, CLANGS[0], "fuzzer,address,undefined", [], tmp_path / name)
+    if "libclang_rt.fuzzer" in failed:
         pytest.skip("libFuzzer is not here: `apt install libclang-rt-dev`")
-    assert built.returncode == 0, built.stderr[-2000:]
-    (tmp_path / "corpus").mkdir()
+    assert not failed, failed
+    (tmp_path / "new").mkdir()
     options = [f"-max_total_time={int(seconds)}", "-max_len=512", "-timeout=200", "-print_final_stats=1"]
-    fuzz([program, *options, "-artifact_prefix=./", "corpus"], seconds, tmp_path)
+    fuzz([tmp_path / name, *options, "-artifact_prefix=./", "new", KERNELS / name], seconds, tmp_path)
