@@ -43,7 +43,7 @@ class EndToEndTrainer(Trainer):
             )
             with torch.random.fork_rng(devices=()):
                 torch.default_generator.manual_seed(seed)
-                self.auxiliary = ResidualDiscriminator(sizes).to(model.canvas.device)
+                self.auxiliary = ResidualDiscriminator(sizes).to(model.canvas)  # and its dtype
             self.more = ("discriminator_loss", "generator_loss", "accuracy")
 
     @property
@@ -97,4 +97,4 @@ class EndToEndTrainer(Trainer):
         with torch.no_grad():
             for parameter, gradient in zip(parameters, gradients):
                 parameter.sub_(self.config.discriminator_rate * gradient)
-        return loss.detach(), ((logits > 0) == (targets > 0)).float().mean()
+        return loss.detach(), ((logits > 0) == (targets > 0)).to(logits).mean()

@@ -62,7 +62,7 @@ def end_to_end():
     model.reset_parameters("fan_in")
     refined = RefinedDRAW.of(model, ResidualGenerator(SharpenerConfig((32, 32), 3, 8, hidden_channels=3)), 0.2)
     sizes = dict(batch_size=5, adversarial=20.0, discriminator_channels=3, precision="float32")
-    return EndToEndTrainer(refined, Scenes(), EndToEndConfig(epochs=2, epoch_size=10, **sizes), seed=4)
+    return EndToEndTrainer(refined.double(), Scenes(), EndToEndConfig(epochs=2, epoch_size=10, **sizes), seed=4)
 
 
 class Images:
@@ -104,7 +104,7 @@ def skipthoughts():
 
 OTHERS = {"end-to-end": end_to_end, "sharpener": sharpener, "lapgan": lapgan, "skipthoughts": skipthoughts}
 CASES = {**{name: case[-1] for name, case in DRAWING.items()}, **dict.fromkeys(OTHERS, torch.float32)}
-CASES["skipthoughts"] = torch.float64
+CASES["skipthoughts"] = CASES["end-to-end"] = torch.float64
 
 
 def made(name):
