@@ -177,6 +177,7 @@ def resumed_run(
         run.record["data"]["path"] = found.record["path"]
     changed = run.extend(epochs)
     model, sentences = with_sentences(run.model_config)
+    # A run of version 0.1, whose record lacks the words of scenes.
     if words is None and found.name == "scenes" and model.vocabulary_size == len(EARLIER):
         words = EARLIER
     found = _read_by(sentences, found if words is None else reworded(found, words))

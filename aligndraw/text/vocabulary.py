@@ -173,7 +173,7 @@ class Vocabulary:
         notes = (
             f"{_quote(phrase)} is {f'read as {_quote(known)}' if known else 'left out'}"
             for phrase, known in dict(self._read(caption)).items()
-            if known is not None
+            if known is not None and phrase not in ",;:"  # nobody misses these
         )
         found = ", ".join(notes)
         return f"caption {_quote(caption)}: {found}" if found else ""

@@ -187,6 +187,7 @@ def test_synonyms():
     written = "one old ship drifts across the ocean beneath gray clouds"
     assert VOCABULARY.decode(VOCABULARY.encode(written)) == "a boat floats on the sea under grey clouds ."
     assert VOCABULARY.decode(VOCABULARY.encode("There’s a small, old car")) == "there is a small car ."
+    assert VOCABULARY.remark("a small, red car") == ""
     written = "a white cat in the middle of a snowy field beside the blue sea under a red sky"
     assert VOCABULARY.decode(VOCABULARY.encode(written)) == (
         "a white cat in the middle of a snow on the sea under a orange sky ."
