@@ -185,7 +185,7 @@ _PAINTS = np.array(list(PAINTS.values()), np.float64)
 def new_to_objects(attributes: NDArray[np.int64]) -> dict[str, NDArray[np.bool_]]:
     """Returns where scenes, attributes [n, 7], hold a "colour", a "ground" or a "sky" that training never shows.
 
-    Each is bool [n], and a matter of the object. "sky": the object flies. One scene in sixteen is new in two ways.
+    Each is bool [n], and a matter of the object. "sky": the object flies. A colour and a place may both be new.
     """
     places = (*GROUNDS, "sky")
     pairs = (HELD_OUT[name] for name in OBJECTS)
