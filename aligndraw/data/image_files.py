@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -156,7 +156,7 @@ def store_collection(
             parts += ((split, part) for part in _chunks(missing, chunk_size(size)))
         tasks = ([collection.files[name] for name in part] for _, part in parts)
         read = partial(_read_files, size=size, crop=crop)
-        with closing(in_order(read, tasks, max(1, min(processes or os.cpu_count() or 1, len(parts))))) as results:
+        with in_order(read, tasks, max(1, min(processes or os.cpu_count() or 1, len(parts)))) as results:
             for (split, part), images in zip(parts, results):
                 good = {keys[name]: image for name, image in zip(part, images) if not isinstance(image, str)}
                 for name, image in zip(part, images):

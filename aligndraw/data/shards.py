@@ -14,7 +14,6 @@ import os
 import re
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -236,7 +235,7 @@ def store_shards(
         on_total(sum(piece.samples for _, piece in pieces))
         missing = [piece for split, piece in pieces if not writer.has_part(split, piece.name)]
         read = partial(read_piece, size=size, crop=crop)
-        with closing(in_order(read, missing, max(1, min(cores, len(missing))))) as results:
+        with in_order(read, missing, max(1, min(cores, len(missing)))) as results:
             for split, piece in pieces:
                 if writer.has_part(split, piece.name):
                     notes = writer.take(split, piece.name)

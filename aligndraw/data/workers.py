@@ -7,9 +7,10 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from itertools import islice
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
@@ -22,11 +23,12 @@ _R = TypeVar("_R")
 _AHEAD = 2  # tasks per process that are begun before their results are asked for
 
 
-def in_order(function: Callable[[_T], _R], tasks: Iterable[_T], processes: int) -> Generator[_R, None, None]:
-    """Yields the result of each task, in order; few results wait in memory.
+@contextmanager
+def in_order(function: Callable[[_T], _R], tasks: Iterable[_T], processes: int) -> Iterator[Iterator[_R]]:
+    """Gives the results of the tasks, in order; few wait in memory.
 
-    The processes end with this generator or with this process, however it ends. An interrupt from the keyboard reaches
-    this process alone. They decode large images one at a time, as the threads of one process do.
+    The processes end with the `with` statement or with this process, however it ends. An interrupt from the keyboard
+    reaches this process alone. They decode large images one at a time, as the threads of one process do.
 
     Args:
         function: of a module; with one process it is called here.
@@ -37,21 +39,13 @@ def in_order(function: Callable[[_T], _R], tasks: Iterable[_T], processes: int) 
         DataError: a process has died, or an error of the function.
     """
     if processes == 1:
-        yield from map(function, tasks)
+        yield map(function, tasks)
         return
     context = multiprocessing.get_context("spawn")  # a fork would inherit locks that threads of this process hold
     ends_with, alive = context.Pipe(duplex=False)
     pool = ProcessPoolExecutor(processes, context, initializer=_begin, initargs=(ends_with, context.Lock()))
     try:
-        waiting: deque[Future[_R]] = deque()
-        tasks = iter(tasks)
-        while True:
-            for task in islice(tasks, _AHEAD * processes - len(waiting)):
-                waiting.append(pool.submit(function, task))
-            if not waiting:
-                break
-            yield waiting.popleft().result()
-        pool.shutdown()
+        yield _results(pool, function, tasks, _AHEAD * processes)
     except BrokenProcessPool as error:
         raise DataError(
             "a process that reads images was killed, perhaps for want of memory: give fewer --processes; the same "
@@ -61,6 +55,18 @@ def in_order(function: Callable[[_T], _R], tasks: Iterable[_T], processes: int) 
         alive.close()  # ends processes that are still at work
         pool.shutdown(cancel_futures=True)
         ends_with.close()
+
+
+def _results(pool: ProcessPoolExecutor, function: Callable[[_T], _R], tasks: Iterable[_T], ahead: int) -> Iterator[_R]:
+    waiting: deque[Future[_R]] = deque()
+    tasks = iter(tasks)
+    while True:
+        for task in islice(tasks, ahead - len(waiting)):
+            waiting.append(pool.submit(function, task))
+        if not waiting:
+            break
+        yield waiting.popleft().result()
+    pool.shutdown()
 
 
 def _begin(ends_with: Connection, one_large_image: Any) -> None:

@@ -69,9 +69,11 @@ def test_the_same_bytes_from_any_number_of_processes(pictures, tmp_path, monkeyp
 def test_results_in_order_and_a_process_that_dies():
     """The first task takes longest; a later one ends its process, and is no reason to wait for ever."""
     tasks = ["__import__('time').sleep(0.5) or 1", *map(str, range(2, 9)), "__import__('os')._exit(1)", "10"]
-    results = workers.in_order(eval, tasks, 2)
-    assert [next(results) for _ in range(5)] == [1, 2, 3, 4, 5]  # four tasks ahead have begun
-    with pytest.raises(DataError, match="a process that reads images was killed, perhaps for want of memory"):
+    with (
+        pytest.raises(DataError, match="a process that reads images was killed, perhaps for want of memory"),
+        workers.in_order(eval, tasks, 2) as results,
+    ):
+        assert [next(results) for _ in range(5)] == [1, 2, 3, 4, 5]  # four tasks ahead have begun
         list(results)
 
 
@@ -81,13 +83,12 @@ from aligndraw.data.workers import in_order
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # the shell of a job in the background has it ignored
-    results = in_order(exec, ["", "import time; time.sleep(600)", ""], 2)
-    next(results)
-    print(len(multiprocessing.active_children()), flush=True)
     try:
-        next(results)
+        with in_order(exec, ["", "import time; time.sleep(600)", ""], 2) as results:
+            next(results)
+            print(len(multiprocessing.active_children()), flush=True)
+            next(results)
     except KeyboardInterrupt:
-        results.close()
         print("closed", flush=True)
 """
 

@@ -30,7 +30,7 @@ def place(tmp_path):
 def run(capsys):
     def command(arguments):
         capsys.readouterr()
-        status = main([str(a) if str(a) != "CAPTION" else "a red bus stands on green grass" for a in arguments])
+        status = main([str(a) if str(a) != "CAPTION" else "a red bus stands on grass" for a in arguments])
         return status, capsys.readouterr().err
 
     return command

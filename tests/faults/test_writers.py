@@ -59,7 +59,7 @@ def run(capsys):
     def command(arguments):
         capsys.readouterr()
         try:
-            status = main([str(a) if str(a) != "CAPTION" else "a red bus stands on green grass" for a in arguments])
+            status = main([str(a) if str(a) != "CAPTION" else "a red bus stands on grass" for a in arguments])
         except SystemExit as end:
             status = end.code
         return status, capsys.readouterr().err
