@@ -107,6 +107,11 @@ class AlignDRAWConfig(ModelConfig):
     tints: int = setting(
         0, "masks of a step that are multiplied by a colour each and added to its patch; 0 for none, as in the paper"
     )
+    opacity: bool = setting(
+        False,
+        "patches have an opacity and cover the canvas, so that they need not know the ground under them; false for "
+        "patches that are added, as in the paper",
+    )
     window_span: float = setting(
         0.0,
         "pixels from the first to the last filter of both grids, with sigma half the spacing; 0 for windows whose size "
@@ -151,6 +156,8 @@ class AlignDRAWConfig(ModelConfig):
             raise ValueError("align must be false for vectors of sentences, which have no words to attend to")
         if self.tints < 0:
             raise ValueError(f"tints must not be negative, got {self.tints!r}")
+        if self.opacity and min(self.write_size, max(self.image_size)) < 2:
+            raise ValueError("opacity must be false for a patch or an image of one pixel, got True")
         if self.window_span < 0:
             raise ValueError(f"window_span must not be negative, got {self.window_span!r}")
         if self.window_span and min(self.read_size, self.write_size, max(self.image_size)) < 2:

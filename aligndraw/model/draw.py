@@ -40,7 +40,7 @@ class Step(NamedTuple):
     log_ratio: Tensor | None  # log q(z) − log p(z) [B], nats; None when sampling
     read_window: Tensor | None  # [B, 5]; None when sampling
     write_window: Tensor  # [B, 5]
-    patch: Tensor  # [B, C, p, p]
+    patch: Tensor  # [B, C, p, p]; with opacity [B, C + 1, p, p]
     weights: Tensor | None  # α [B, N]; None without align
 
 
@@ -70,7 +70,9 @@ class AlignDRAW(Model):
         self.posterior = Posterior(c.encoder_units, c.latent_units)
         self.prior = Prior(c.decoder_units, c.latent_units)
         self.decoder = LSTMCell(c.latent_units + words, c.decoder_units)
-        self.write = GlimpseWrite(c.decoder_units, c.write_size, c.channels, c.conventions, span, side, c.tints)
+        self.write = GlimpseWrite(
+            c.decoder_units, c.write_size, c.channels, c.conventions, span, side, c.tints, c.opacity
+        )
         self._packed_decoder = ops.PackedDecoder()
         self.reset_parameters()
 
@@ -176,6 +178,8 @@ class AlignDRAW(Model):
             return "the released conventions"
         if torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) != torch.bfloat16:
             return f"autocast to {str(torch.get_autocast_dtype(device)).removeprefix('torch.')}"
+        if self.config.opacity:
+            return "no loop has opacity"
         if self.canvas.dtype not in (torch.float32, torch.float64):
             return f"parameters in {str(self.canvas.dtype).removeprefix('torch.')}"
         if type(self).step is not AlignDRAW.step:

@@ -118,6 +118,7 @@ class GlimpseWrite(nn.Module):
         span, side: as for `WindowHead`.
         tints: masks that are multiplied by a colour each and added to the patch. The shape and the colour of an object
             then come from numbers of their own.
+        opacity: whether the patch has a channel more, its opacity, and covers the canvas (`ops.cover`).
     """
 
     def __init__(
@@ -129,18 +130,27 @@ class GlimpseWrite(nn.Module):
         span: float = 0.0,
         side: int = 1,
         tints: int = 0,
+        opacity: bool = False,
     ) -> None:
         super().__init__()
         self.size, self.channels, self.conventions = size, channels, conventions
         self.window = WindowHead(units, size, span, side)
         self.patch = nn.Linear(units, channels * size * size)
         self.tints = nn.Linear(units, tints * (size * size + channels)) if tints else None
+        self.opacity = nn.Linear(units, size * size) if opacity else None
 
     def forward(self, h: Tensor, canvas: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """h [B, n], canvas [B, C, H, W] -> new canvas [B, C, H, W], patch [B, C, p, p], window [B, 5]."""
+        """h [B, n], canvas [B, C, H, W] -> new canvas [B, C, H, W], patch [B, C, p, p], window [B, 5].
+
+        With opacity, the last channel of the patch [B, C + 1, p, p].
+        """
         window = self.window(h)
         if self.conventions == "released":
             window = released_window(window, self.size, *canvas.shape[-2:])
         tints = h.new_empty(len(h), 0) if self.tints is None else self.tints(h)
         patch = ops.tinted(self.patch(h), tints, self.channels, self.size)
-        return ops.write(patch, window, canvas), patch, window
+        if self.opacity is None:
+            return ops.write(patch, window, canvas), patch, window
+        opacity = self.opacity(h).sigmoid().reshape(-1, 1, self.size, self.size)
+        patch = torch.cat([patch, opacity.to(patch.dtype)], 1)
+        return ops.cover(patch, window, canvas), patch, window

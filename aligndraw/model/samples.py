@@ -19,7 +19,7 @@ class Samples:
         images: σ(c_T), [B, C, H, W] in [0, 1].
         weights: α, [B, T, N]; None for a model without align.
         windows: of the writes, [B, T, 5]; None for a model that does not draw in steps.
-        patches: [B, T, C, p, p]; None for a model that does not draw in steps.
+        patches: [B, T, C, p, p], with opacity [B, T, C + 1, p, p]; None for a model that does not draw in steps.
     """
 
     def __init__(
@@ -46,8 +46,9 @@ class Samples:
             raise ValueError("a model must draw in steps for there to be canvases, and this one does not")
         if self._canvases is None:
             canvas, frames = self._first, []
+            draw = ops.write if self.patches.shape[2] == canvas.shape[-3] else ops.cover
             for patch, window in zip(self.patches.unbind(1), self.windows.unbind(1)):
-                canvas = ops.write(patch, window, canvas)
+                canvas = draw(patch, window, canvas)
                 frames.append(canvas)
             self._canvases = torch.stack(frames, 1)
         return self._canvases

@@ -7,6 +7,7 @@ kernels under the same name.
 from aligndraw.ops._decoder import DecoderWeights, tinted
 from aligndraw.ops._unroll_fields import EncoderWeights
 from aligndraw.ops.attend import attend, attend_reference
+from aligndraw.ops.cover import cover
 from aligndraw.ops.latent import latent, latent_reference
 from aligndraw.ops.lstm import lstm_cell, lstm_gates, lstm_gates_reference
 from aligndraw.ops.lstm_sequence import lstm_sequence
@@ -36,6 +37,7 @@ __all__ = [
     "Unrolled",
     "attend",
     "attend_reference",
+    "cover",
     "filterbanks",
     "grid",
     "latent",

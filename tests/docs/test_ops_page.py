@@ -47,6 +47,8 @@ def arguments(op):
             return normal(4, 2, 7, 11), window, 1
         case "write":
             return normal(4, 2, 5, 5), window, normal(4, 2, 7, 11)
+        case "cover":
+            return torch.cat([normal(4, 2, 5, 5), normal(4, 1, 5, 5).sigmoid()], 1), window, normal(4, 2, 7, 11)
         case "attend":
             return normal(4, 6), normal(4, 5, 6), normal(6), normal(4, 5, 3), torch.tensor([5, 1, 0, 9])
         case "attend to all words":
@@ -77,8 +79,8 @@ def options(case):
 
 
 CASES = [
-    "read", "read without a canvas", "write", "attend", "attend to all words", "attend with a mask", "lstm_gates",
-    "lstm_cell", "latent", "lstm_sequence", "lstm_sequence in reverse", "unroll", "unroll without attention",
+    "read", "read without a canvas", "write", "cover", "attend", "attend to all words", "attend with a mask",
+    "lstm_gates", "lstm_cell", "latent", "lstm_sequence", "lstm_sequence in reverse", "unroll", "unroll without attention",
     "unroll with tints", "unroll_prior", "unroll_prior without attention", "unroll_prior with tints",
 ]  # fmt: skip
 
@@ -111,7 +113,7 @@ def test_equals_the_op(case, plain):
 
 
 def test_every_differentiable_op_has_its_case():
-    assert {case.split()[0] for case in CASES} == {*ops.OPS, *ops.LOOPS, "lstm_cell"}
+    assert {case.split()[0] for case in CASES} == {*ops.OPS, *ops.LOOPS, "cover", "lstm_cell"}
 
 
 @pytest.mark.parametrize("reverse", [False, True])

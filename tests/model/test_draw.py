@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from aligndraw import AlignDRAW, AlignDRAWConfig, TrainingConfig, use_backend
+from aligndraw import AlignDRAW, AlignDRAWConfig, TrainingConfig, ops, use_backend
 
 
 def test_sizes_of_the_paper():
@@ -197,6 +197,7 @@ def test_a_model_from_before_there_were_these_fields(tiny):
     earlier = tiny().config.to_dict()
     assert (earlier.pop("word_values"), earlier.pop("window_span")) == ("states", 0.0)
     assert (earlier.pop("read_window"), earlier.pop("attention_scale")) == ("own", 1.0)
+    assert (earlier.pop("tints"), earlier.pop("opacity")) == (0, False)
     again = AlignDRAW(AlignDRAWConfig.from_dict(earlier))
     assert {n: p.shape for n, p in again.named_parameters()} == {n: p.shape for n, p in tiny().named_parameters()}
     assert "values.words" not in dict(again.named_parameters())
@@ -213,6 +214,23 @@ def test_a_drawing_tells_how_it_came_about(tiny, batch):
     assert drawing.canvases.shape == (3, 4, 2, 9, 7)
     torch.testing.assert_close(drawing.canvases[:, -1].sigmoid(), drawing.images)
     torch.testing.assert_close(drawing.weights.sum(2), torch.ones(3, 4, dtype=torch.float64))
+
+
+def test_patches_that_cover(tiny, batch):
+    """With opacity the patch of a step has a channel more, and hides the canvas of the step before."""
+    model, (images, captions, lengths) = tiny(opacity=True, tints=1), batch
+    drawing = model.sample(captions, lengths, generator=3)
+    assert drawing.patches.shape == (3, 4, 3, 4, 4) and (drawing.patches[:, :, -1] > 0).all()
+    torch.testing.assert_close(drawing.canvases[:, -1].sigmoid(), drawing.images)
+    before, patch, window = drawing.canvases[:, 1], drawing.patches[:, 2], drawing.windows[:, 2]
+    torch.testing.assert_close(drawing.canvases[:, 2], ops.cover(patch, window, before))
+    assert not torch.allclose(drawing.canvases[:, 2], ops.write(patch[:, :-1].contiguous(), window, before))
+    joined = type(drawing).joined([drawing, drawing.cloned(6)])
+    torch.testing.assert_close(joined.canvases, torch.cat([drawing.canvases] * 2))
+    model(images, captions, lengths, generator=1).loss.backward()
+    assert model.write.opacity.weight.grad.abs().max() > 0
+    assert model.execution_mode() == "step by step (no loop has opacity)"
+    assert model.fallback_reason("unroll_prior") == "no loop has opacity"
 
 
 def test_a_seed_gives_each_image_its_own_stream(tiny):
