@@ -156,8 +156,6 @@ class AlignDRAWConfig(ModelConfig):
             raise ValueError("align must be false for vectors of sentences, which have no words to attend to")
         if self.tints < 0:
             raise ValueError(f"tints must not be negative, got {self.tints!r}")
-        if self.opacity and min(self.write_size, max(self.image_size)) < 2:
-            raise ValueError("opacity must be false for a patch or an image of one pixel, got True")
         if self.window_span < 0:
             raise ValueError(f"window_span must not be negative, got {self.window_span!r}")
         if self.window_span and min(self.read_size, self.write_size, max(self.image_size)) < 2:

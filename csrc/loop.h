@@ -16,7 +16,7 @@ void check_decoder_sizes(const char* op, const Inputs& in, int64_t channels) {
   check_shape(op, "words", in.words, "[B, N, d]", {in.noise.size(0), any, any});
   const int64_t words = in.words.size(1);
   if (in.write_size < 1) fail(op, ": write_size must be at least 1, got ", in.write_size);
-  check_sizes(op, "the patch", {channels, in.write_size, in.write_size});
+  check_sizes(op, "the patch", {channels + in.opacity, in.write_size, in.write_size});
   if (in.tints < 0) fail(op, ": tints must not be negative, got ", in.tints);
   check_sizes(op, "the tints", {in.tints, in.write_size * in.write_size + channels});
   if (in.keys.has_value() != in.score.has_value())
@@ -45,6 +45,7 @@ UnrollSizes decoder_sizes(const Inputs& in, int64_t channels) {
   s.write_size = in.write_size;
   s.tints = in.tints;
   s.attends = in.keys.has_value();
+  s.opacity = in.opacity;
   return s;
 }
 

@@ -24,7 +24,7 @@ using UnrollGradTuple = Tensors<ALIGNDRAW_UNROLL_GRADS(ALIGNDRAW_COUNT, ALIGNDRA
 // Parameters of the op, and of its gradient.
 #define ALIGNDRAW_UNROLL_PARAMETERS                                                               \
   ALIGNDRAW_UNROLL_INPUTS(ALIGNDRAW_PARAMETER, ALIGNDRAW_OPTIONAL_PARAMETER, ALIGNDRAW_PARAMETER) \
-  int64_t read_size, int64_t write_size, bool bf16, int64_t tints
+  int64_t read_size, int64_t write_size, bool bf16, int64_t tints, bool opacity
 #define ALIGNDRAW_UNROLL_BACKWARD_PARAMETERS         \
   ALIGNDRAW_UNROLL_RESULTS(ALIGNDRAW_GRAD_PARAMETER) \
   ALIGNDRAW_UNROLL_PARAMETERS, Tensor weights,       \
@@ -45,6 +45,7 @@ struct UnrollInputs {
   int64_t read_size, write_size;
   bool bf16;  // the operands of the large products are rounded to bfloat16
   int64_t tints;
+  bool opacity;  // patches have one, and cover the canvas
 };
 
 struct UnrollBackwardInputs {
@@ -64,7 +65,7 @@ struct UnrollBackwardInputs {
   UnrollInputs {                                                                                 \
     ALIGNDRAW_UNROLL_INPUTS(ALIGNDRAW_INITIALISER, ALIGNDRAW_INITIALISER, ALIGNDRAW_INITIALISER) \
         .read_size = read_size,                                                                  \
-       .write_size = write_size, .bf16 = bf16, .tints = tints                                    \
+       .write_size = write_size, .bf16 = bf16, .tints = tints, .opacity = opacity                \
   }
 #define ALIGNDRAW_GRAD_INITIALISER(name, ...) .name = grad_##name,
 #define ALIGNDRAW_UNROLL_BACKWARD_ARGUMENTS                                              \

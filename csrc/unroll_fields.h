@@ -16,7 +16,7 @@
                                  T = (s).steps, N = (s).words, A = (s).attends ? (s).words : 0,  \
                                  d = (s).word_size, l = (s).units, z = (s).latents,              \
                                  e = (s).encoder, n = (s).decoder, p = (s).write_size,           \
-                                 G = (s).glimpse(), R = (s).heads()
+                                 Q = (s).patch_channels(), G = (s).glimpse(), R = (s).heads()
 
 // ---- arguments ----
 
@@ -66,22 +66,22 @@
 
 #define ALIGNDRAW_UNROLL_PRIOR_RESULTS(FIELD)             \
   FIELD(canvas, B, C, H, W) /* c_T, before the sigmoid */ \
-  FIELD(patches, T, B, C, p, p)                           \
+  FIELD(patches, T, B, Q, p, p)                           \
   FIELD(windows, T, B, 5)                                 \
   FIELD(weights, T, B, A) /* alpha */
 
 // For the backward, which would else calculate them again. It also gets the weights.
-#define ALIGNDRAW_UNROLL_TAPE(FIELD)                                        \
-  FIELD(encoder_in, T, B, G + n) /* glimpse, and h_dec before the step */   \
-  FIELD(encoder_gates, T, B, 4 * e)                                         \
-  FIELD(encoder_h, T + 1, B, e)                                             \
-  FIELD(encoder_c, T + 1, B, e)                                             \
-  FIELD(posteriors, T, B, 2 * z)                                            \
-  FIELD(decoder_in, T, B, z + d) /* latent and context */                   \
-  FIELD(decoder_gates, T, B, 4 * n)                                         \
-  FIELD(decoder_h, T + 1, B, n)                                             \
-  FIELD(decoder_c, T + 1, B, n)                                             \
-  FIELD(head_outputs, T + 1, B, R) /* the prior's columns after the tanh */ \
+#define ALIGNDRAW_UNROLL_TAPE(FIELD)                                             \
+  FIELD(encoder_in, T, B, G + n) /* glimpse, and h_dec before the step */        \
+  FIELD(encoder_gates, T, B, 4 * e)                                              \
+  FIELD(encoder_h, T + 1, B, e)                                                  \
+  FIELD(encoder_c, T + 1, B, e)                                                  \
+  FIELD(posteriors, T, B, 2 * z)                                                 \
+  FIELD(decoder_in, T, B, z + d) /* latent and context */                        \
+  FIELD(decoder_gates, T, B, 4 * n)                                              \
+  FIELD(decoder_h, T + 1, B, n)                                                  \
+  FIELD(decoder_c, T + 1, B, n)                                                  \
+  FIELD(head_outputs, T + 1, B, R) /* prior after tanh, opacity after sigmoid */ \
   FIELD(canvases, T, B, C, H, W)   /* c_0 ... c_{T-1} */
 
 // The gradients that the backward makes: of all inputs but the lengths.

@@ -14,7 +14,7 @@ namespace aligndraw {
 #define ALIGNDRAW_UNROLL_PRIOR_PARAMETERS                                          \
   ALIGNDRAW_UNROLL_PRIOR_INPUTS(ALIGNDRAW_PARAMETER, ALIGNDRAW_OPTIONAL_PARAMETER, \
                                 ALIGNDRAW_PARAMETER)                               \
-  int64_t write_size, int64_t tints
+  int64_t write_size, int64_t tints, bool opacity
 using UnrollPriorResultTuple = std::tuple<Tensor, Tensor, Tensor, Tensor>;
 
 namespace cpu {
@@ -28,6 +28,7 @@ UnrollPriorResultTuple unroll_prior(ALIGNDRAW_UNROLL_PRIOR_PARAMETERS);
 struct UnrollPriorInputs {
   ALIGNDRAW_UNROLL_PRIOR_INPUTS(ALIGNDRAW_TENSOR, ALIGNDRAW_OPTIONAL_TENSOR, ALIGNDRAW_TENSOR)
   int64_t write_size, tints;
+  bool opacity;
 };
 
 // The parameters of the functions above as one of these.
@@ -36,7 +37,7 @@ struct UnrollPriorInputs {
     ALIGNDRAW_UNROLL_PRIOR_INPUTS(ALIGNDRAW_INITIALISER, ALIGNDRAW_INITIALISER, \
                                   ALIGNDRAW_INITIALISER)                        \
         .write_size = write_size,                                               \
-       .tints = tints                                                           \
+       .tints = tints, .opacity = opacity                                       \
   }
 
 inline UnrollSizes sizes_of(const UnrollPriorInputs& in) {

@@ -129,7 +129,7 @@ class AlignDRAW(Model):
             encoder, decoder = self._encoder_weights(), self._decoder_weights()
             done = ops.unroll(
                 images, self.canvas, *self._words(caption), noise, encoder, decoder, self.read.size, self.write.size,
-                torch.is_autocast_enabled(images.device.type), self.config.tints,
+                torch.is_autocast_enabled(images.device.type), self.config.tints, self.config.opacity,
             )  # fmt: skip
             return Inference(done.canvas, done.kl, done.log_ratio)
         state, steps = self.initial_state(len(images)), []
@@ -145,7 +145,7 @@ class AlignDRAW(Model):
         if not self.fallback_reason("unroll_prior"):
             drawn = self._packed_decoder.unroll_prior(
                 self.canvas, *self._words(caption), noise, self._decoder_sources(), self._decoder_weights,
-                self.write.size, self.config.tints, self._decoder_settings(),
+                self.write.size, self.config.tints, self.config.opacity, self._decoder_settings(),
             )  # fmt: skip
             first = self.canvas.clone().expand_as(drawn.canvas)
             return Samples(first, drawn.canvas, drawn.patches, drawn.windows, drawn.weights)
@@ -178,8 +178,6 @@ class AlignDRAW(Model):
             return "the released conventions"
         if torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) != torch.bfloat16:
             return f"autocast to {str(torch.get_autocast_dtype(device)).removeprefix('torch.')}"
-        if self.config.opacity:
-            return "no loop has opacity"
         if self.canvas.dtype not in (torch.float32, torch.float64):
             return f"parameters in {str(self.canvas.dtype).removeprefix('torch.')}"
         if type(self).step is not AlignDRAW.step:
@@ -189,8 +187,10 @@ class AlignDRAW(Model):
                 return f"{name} is a {type(part).__name__}"
             if part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks:
                 return f"{name} has hooks"
-        if self.config.tints and backend_for(loop, device) == "cuda":
-            return "no CUDA loop has tints"
+        if backend_for(loop, device) == "cuda":
+            for field in ("tints", "opacity"):
+                if getattr(self.config, field):
+                    return f"no CUDA loop has {field}"
         if backend_for(loop, device) == "reference":
             return "the reference backend" if not missing_reason(loop, "cpp", device) else f"no kernel on {device}"
         return ""
@@ -213,6 +213,8 @@ class AlignDRAW(Model):
         ]
         if write.tints is not None:
             parts.append(("write.tints", write.tints, nn.Linear))
+        if write.opacity is not None:
+            parts.append(("write.opacity", write.opacity, nn.Linear))
         if read.window is not None:
             parts.append(("read.window", read.window, WindowHead))
         if align is not None:
@@ -245,7 +247,8 @@ class AlignDRAW(Model):
         """Returns the parameters that `_decoder_weights` reads."""
         write, align = self.write, self.align
         parts: list[nn.Module | None] = [] if align is None else [align, align.query]
-        parts += [self.decoder, self.prior.mu_log_sigma, write.patch, write.tints, write.window, self.read.window]
+        parts += [self.decoder, self.prior.mu_log_sigma, write.patch, write.tints, write.opacity]
+        parts += [write.window, self.read.window]
         held = [part._parameters.values() for part in parts if part is not None]
         return [parameter for parameters in held for parameter in parameters if parameter is not None]
 
@@ -258,9 +261,8 @@ class AlignDRAW(Model):
     def _decoder_weights(self) -> ops.DecoderWeights:
         decoder, align = self.decoder, self.align
         linear: list[nn.Linear] = [] if align is None else [align.query]
-        linear += [self.prior.mu_log_sigma, self.write.patch]
-        if self.write.tints is not None:
-            linear.append(self.write.tints)
+        drawn = (self.write.patch, self.write.tints, self.write.opacity)
+        linear += [self.prior.mu_log_sigma, *(head for head in drawn if head is not None)]
         heads: list[tuple[Tensor, Tensor]] = [(head.weight, head.bias) for head in linear]
         heads += [self.write.window.affine(), self.read.affine(self.write.window)]
         return ops.DecoderWeights(

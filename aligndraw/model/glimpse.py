@@ -147,10 +147,9 @@ class GlimpseWrite(nn.Module):
         window = self.window(h)
         if self.conventions == "released":
             window = released_window(window, self.size, *canvas.shape[-2:])
-        tints = h.new_empty(len(h), 0) if self.tints is None else self.tints(h)
-        patch = ops.tinted(self.patch(h), tints, self.channels, self.size)
-        if self.opacity is None:
-            return ops.write(patch, window, canvas), patch, window
-        opacity = self.opacity(h).sigmoid().reshape(-1, 1, self.size, self.size)
-        patch = torch.cat([patch, opacity.to(patch.dtype)], 1)
-        return ops.cover(patch, window, canvas), patch, window
+        none = h.new_empty(len(h), 0)
+        tints = none if self.tints is None else self.tints(h)
+        opacity = none if self.opacity is None else self.opacity(h).sigmoid()
+        patch = ops.drawn_patch(self.patch(h), tints, opacity, self.channels, self.size)
+        draw = ops.write if self.opacity is None else ops.cover
+        return draw(patch, window, canvas), patch, window

@@ -4,7 +4,7 @@ The file of an op holds its contract, its reference in plain PyTorch and its gra
 kernels under the same name.
 """
 
-from aligndraw.ops._decoder import DecoderWeights, tinted
+from aligndraw.ops._decoder import DecoderWeights, drawn_patch
 from aligndraw.ops._unroll_fields import EncoderWeights
 from aligndraw.ops.attend import attend, attend_reference
 from aligndraw.ops.cover import cover
@@ -38,6 +38,7 @@ __all__ = [
     "attend",
     "attend_reference",
     "cover",
+    "drawn_patch",
     "filterbanks",
     "grid",
     "latent",
@@ -55,7 +56,6 @@ __all__ = [
     "read_reference",
     "rmsprop_",
     "rounds_fast",
-    "tinted",
     "unroll",
     "unroll_prior",
     "write",

@@ -17,7 +17,8 @@ class DecoderWeights(NamedTuple):
     """The parameters of the generative half of a step, Eq. 1-4.
 
     The rows of `heads`, all linear in h_dec, are in this order: query [l] (none without attention), the prior's μ and
-    log σ before the tanh [2z], patch [C·p·p], its tints [K·(p·p + C)], write window [5], read window [5].
+    log σ before the tanh [2z], patch [C·p·p], its tints [K·(p·p + C)], its opacity before the sigmoid [p·p] (none where
+    patches are added), write window [5], read window [5].
     """
 
     decoder_ih: Annotated[Tensor, "[4n, z + d]"]  # of the latent, then of the context
@@ -36,42 +37,45 @@ class HeadColumns(NamedTuple):
     prior: slice
     patch: slice
     tints: slice
+    opacity: slice
     write_window: slice
     read_window: slice
 
 
-def head_columns(canvas: Tensor, noise: Tensor, write_size: int, tints: int, score: Tensor | None) -> HeadColumns:
+def head_columns(
+    canvas: Tensor, noise: Tensor, write_size: int, tints: int, opacity: bool, score: Tensor | None
+) -> HeadColumns:
     """Returns the columns of each head, given c_0 [C, H, W], the noise [B, T, z], K and v [l]."""
     channels, area, ends = canvas.shape[0], write_size**2, [0]
     units = 0 if score is None else score.shape[0]
-    for size in (units, 2 * noise.shape[2], channels * area, tints * (area + channels), 5, 5):
+    for size in (units, 2 * noise.shape[2], channels * area, tints * (area + channels), opacity * area, 5, 5):
         ends.append(ends[-1] + size)
     return HeadColumns(*(slice(a, b) for a, b in zip(ends, ends[1:])))
 
 
-def tinted(patch: Tensor, tints: Tensor, channels: int, size: int) -> Tensor:
-    """Returns a patch with its tints: patch + Σ_k mask_k colour_kᵀ.
+def drawn_patch(patch: Tensor, tints: Tensor, opacity: Tensor, channels: int, size: int) -> Tensor:
+    """Returns what a step draws: patch + Σ_k mask_k colour_kᵀ, then the opacity as a channel more.
 
     Args:
         patch: [B, C·p·p].
         tints: [B, K·(p·p + C)], for each tint a mask and the colour that it is multiplied by.
+        opacity: [B, p·p], after the sigmoid; [B, 0] for a patch that is added to the canvas.
         channels, size: C, p.
 
     Returns:
-        [B, C, p, p].
+        [B, C, p, p], or with opacity [B, C + 1, p, p].
     """
     batch, area = patch.shape[0], size**2
-    shaped = patch.reshape(batch, channels, size, size)
-    if tints.shape[1] == 0:
-        return shaped
-    count = tints.shape[1] // (area + channels)
-    masks, colours = tints.reshape(batch, count, area + channels).split([area, channels], 2)
-    added: Tensor = (colours[..., None, None] * masks.reshape(batch, count, 1, size, size)).sum(1)
-    return shaped + added
+    drawn = patch.reshape(batch, channels, size, size)
+    if tints.shape[1]:
+        count = tints.shape[1] // (area + channels)
+        masks, colours = tints.reshape(batch, count, area + channels).split([area, channels], 2)
+        drawn = drawn + (colours[..., None, None] * masks.reshape(batch, count, 1, size, size)).sum(1)
+    return torch.cat([drawn, opacity.reshape(batch, 1, size, size)], 1) if opacity.shape[1] else drawn
 
 
 def tints_backward(d_patch: Tensor, tints: Tensor) -> Tensor:
-    """Returns the gradient of the tints of `tinted`, given that of its result [B, C, p, p]."""
+    """Returns the gradient of the tints of `drawn_patch`, given that of the patch [B, C, p, p]."""
     d_patch = d_patch.flatten(2)  # [B, C, p·p]
     batch, channels, area = d_patch.shape
     count = tints.shape[1] // (area + channels)
@@ -118,6 +122,7 @@ def check_decoder_sizes(
     channels: int,
     write_size: int,
     tints: int,
+    opacity: bool,
 ) -> None:
     """Checks the arguments that `decoder_sizes` reads sizes from."""
     check_shape(op, "noise", noise, "[B, T, z]", (None, None, None))
@@ -128,7 +133,7 @@ def check_decoder_sizes(
     count = words.shape[1]
     if write_size < 1:
         raise RuntimeError(f"{op}: write_size must be at least 1, got {write_size}")
-    check_sizes(op, "the patch", (channels, write_size, write_size))
+    check_sizes(op, "the patch", (channels + opacity, write_size, write_size))
     if tints < 0:
         raise RuntimeError(f"{op}: tints must not be negative, got {tints}")
     check_sizes(op, "the tints", (tints, write_size**2 + channels))
@@ -144,13 +149,14 @@ def check_decoder_sizes(
 
 
 def decoder_sizes(
-    words: Tensor, noise: Tensor, decoder: DecoderWeights, channels: int, write_size: int, tints: int
+    words: Tensor, noise: Tensor, decoder: DecoderWeights, channels: int, write_size: int, tints: int, opacity: bool
 ) -> dict[str, int]:
     """Returns the sizes by letter, of arguments that fit: see `_unroll_fields.py`."""
     batch, steps, latents = noise.shape
-    units = 0 if decoder.score is None else decoder.score.shape[0]
+    units, area = 0 if decoder.score is None else decoder.score.shape[0], write_size**2
     return {
         "B": batch, "T": steps, "N": words.shape[1], "A": 0 if decoder.score is None else words.shape[1],
         "d": words.shape[2], "l": units, "z": latents, "n": decoder.decoder_h0.shape[0], "C": channels,
-        "p": write_size, "R": units + 2 * latents + channels * write_size**2 + tints * (write_size**2 + channels) + 10,
+        "Q": channels + opacity, "p": write_size,
+        "R": units + 2 * latents + (channels + opacity) * area + tints * (area + channels) + 10,
     }  # fmt: skip

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from aligndraw.ops._decoder import DecoderWeights, apply_heads, head_columns, tinted, tints_backward
+from aligndraw.ops._decoder import DecoderWeights, apply_heads, drawn_patch, head_columns, tints_backward
 from aligndraw.ops._fields import flatten, shapes, unflatten
 from aligndraw.ops._unroll_fields import BackwardInputs, EncoderWeights, Gradients, Inputs, Results, Tape
+from aligndraw.ops.cover import cover_backward, cover_by
 from aligndraw.ops.product import product_reference as product
 
 
@@ -21,8 +23,9 @@ def forward(namespace: str, *args: Any) -> tuple[Tensor, ...]:
     kernels = getattr(torch.ops, namespace)
     read, write, latent = kernels.read.default, kernels.write.default, kernels.latent.default
     lstm_gates, attend = kernels.lstm_gates.default, kernels.attend.default
+    draw = functools.partial(cover_by, write) if inputs.opacity else write
     steps, latents, (batch, channels) = noise.shape[1], noise.shape[2], image.shape[:2]
-    columns = head_columns(inputs.canvas, noise, inputs.write_size, inputs.tints, decoder.score)
+    columns = head_columns(inputs.canvas, noise, inputs.write_size, inputs.tints, inputs.opacity, decoder.score)
     glimpse_size = encoder.encoder_ih.shape[1] - decoder.decoder_h0.shape[0]
     sizes = inputs.sizes()
     tape = Tape(*(image.new_empty(shape) for shape in shapes(Tape, sizes)))
@@ -39,6 +42,7 @@ def forward(namespace: str, *args: Any) -> tuple[Tensor, ...]:
         tape.canvases[0] = inputs.canvas
     tape.head_outputs[0] = apply_heads(tape.decoder_h[0], decoder, bf16)
     tape.head_outputs[0, :, columns.prior] = 0  # the first prior is N(0, I)
+    tape.head_outputs[0, :, columns.opacity].sigmoid_()
     c_t = inputs.canvas.expand(batch, -1, -1, -1)
     for t in range(steps):
         heads, h_dec, encoder_in, decoder_in = (
@@ -75,8 +79,9 @@ def forward(namespace: str, *args: Any) -> tuple[Tensor, ...]:
         else:
             torch.addmm(decoder.heads_bias, tape.decoder_h[t + 1], decoder.heads.mT, out=heads)
         heads[:, columns.prior].tanh_()
-        patch = tinted(heads[:, columns.patch], heads[:, columns.tints], channels, inputs.write_size)
-        c_t = write(patch, heads[:, columns.write_window], c_t)
+        opacity = heads[:, columns.opacity].sigmoid_()
+        patch = drawn_patch(heads[:, columns.patch], heads[:, columns.tints], opacity, channels, inputs.write_size)
+        c_t = draw(patch, heads[:, columns.write_window], c_t)
         if t + 1 < steps:
             tape.canvases[t + 1] = c_t
     windows = tape.head_outputs[1:, :, columns.write_window].clone()
@@ -92,11 +97,13 @@ def backward(namespace: str, *args: Any) -> tuple[Tensor, ...]:
     image, words, keys, noise, bf16 = inputs.image, inputs.words, inputs.keys, inputs.noise, inputs.bf16
     encoder, decoder = inputs.encoder, inputs.decoder
     kernels = getattr(torch.ops, namespace)
-    read_backward, write_backward = kernels.read_backward.default, kernels.write_backward.default
+    write, read_backward, write_backward = (
+        op.default for op in (kernels.write, kernels.read_backward, kernels.write_backward)
+    )
     gates_backward, latent_backward = kernels.lstm_gates_backward.default, kernels.latent_backward.default
     attend_backward = kernels.attend_backward.default
     steps, latents, (batch, channels) = noise.shape[1], noise.shape[2], image.shape[:2]
-    columns = head_columns(inputs.canvas, noise, inputs.write_size, inputs.tints, decoder.score)
+    columns = head_columns(inputs.canvas, noise, inputs.write_size, inputs.tints, inputs.opacity, decoder.score)
     glimpse_size = encoder.encoder_ih.shape[1] - decoder.decoder_h0.shape[0]
     glimpse_shape = (batch, 2 * channels, inputs.read_size, inputs.read_size)
 
@@ -120,9 +127,14 @@ def backward(namespace: str, *args: Any) -> tuple[Tensor, ...]:
     d_h_dec, d_c_dec = torch.zeros_like(tape.decoder_h[0]), torch.zeros_like(tape.decoder_h[0])
     for t in reversed(range(steps)):
         heads, d_heads_t, d_before = tape.head_outputs[t + 1], d_heads[t + 1], d_heads[t]
-        tints = heads[:, columns.tints]
-        patch = tinted(heads[:, columns.patch], tints, channels, inputs.write_size)
-        d_patch, d_window = write_backward(d_c_t, patch, heads[:, columns.write_window])
+        tints, opacity, window = heads[:, columns.tints], heads[:, columns.opacity], heads[:, columns.write_window]
+        patch = drawn_patch(heads[:, columns.patch], tints, opacity, channels, inputs.write_size)
+        if inputs.opacity:
+            d_patch, d_window, d_c_t = cover_backward(write, write_backward, d_c_t, patch, window, tape.canvases[t])
+            d_patch, d_opacity = d_patch.split([channels, 1], 1)
+            d_heads_t[:, columns.opacity] = d_opacity.flatten(1) * opacity * (1 - opacity)
+        else:
+            d_patch, d_window = write_backward(d_c_t, patch, window)
         d_heads_t[:, columns.patch] = d_patch.flatten(1)
         if inputs.tints:
             d_heads_t[:, columns.tints] = tints_backward(d_patch, tints)

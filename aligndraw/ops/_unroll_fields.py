@@ -1,8 +1,8 @@
 """The arguments, results, tape and gradients of `unroll`, each named once: `csrc/unroll_fields.h` is the other side.
 
 The letters: B batch, C channels, H and W of the canvas, T steps, N words per caption, A the same with attention and 0
-without, d of a word, l of the query, z of a latent, e of h_enc, n of h_dec, p of the patch, G = 2·C·(read size)² of the
-glimpse, R of the head outputs.
+without, d of a word, l of the query, z of a latent, e of h_enc, n of h_dec, p of the patch, Q its channels: C, or C + 1
+with opacity, G = 2·C·(read size)² of the glimpse, R of the head outputs.
 """
 
 from __future__ import annotations
@@ -40,12 +40,15 @@ class Inputs(NamedTuple):
     write_size: int
     bf16: bool
     tints: int
+    opacity: bool
 
     def sizes(self) -> dict[str, int]:
         """Returns the sizes by letter, of arguments that fit."""
         channels, height, width = self.image.shape[1:]
         return {
-            **decoder_sizes(self.words, self.noise, self.decoder, channels, self.write_size, self.tints),
+            **decoder_sizes(
+                self.words, self.noise, self.decoder, channels, self.write_size, self.tints, self.opacity
+            ),
             "H": height, "W": width, "e": self.encoder.encoder_h0.shape[0], "G": 2 * channels * self.read_size**2,
         }  # fmt: skip
 
@@ -72,7 +75,9 @@ class Tape(NamedTuple):
     decoder_gates: Annotated[Tensor, "[T, B, 4n]"]
     decoder_h: Annotated[Tensor, "[T + 1, B, n]"]
     decoder_c: Annotated[Tensor, "[T + 1, B, n]"]
-    head_outputs: Annotated[Tensor, "[T + 1, B, R]"]  # of each h_dec; the prior's columns after the tanh
+    head_outputs: Annotated[
+        Tensor, "[T + 1, B, R]"
+    ]  # of each h_dec; the prior after the tanh, opacity after the sigmoid
     canvases: Annotated[Tensor, "[T, B, C, H, W]"]  # c_0 ... c_{T-1}
 
 

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aligndraw.ops._decoder import apply_heads, decode_reference, head_columns, tinted
+from aligndraw.ops._decoder import apply_heads, decode_reference, drawn_patch, head_columns
 from aligndraw.ops._fields import unflatten
 from aligndraw.ops._unroll_fields import Inputs
+from aligndraw.ops.cover import cover_reference
 from aligndraw.ops.latent import latent_reference
 from aligndraw.ops.lstm import lstm_gates_reference
 from aligndraw.ops.product import product_reference as product
@@ -23,7 +24,8 @@ def unroll_reference(*args: Any) -> tuple[Tensor, ...]:
     image, canvas, bf16 = inputs.image, inputs.canvas, inputs.bf16
     encoder, decoder = inputs.encoder, inputs.decoder
     batch, channels = image.shape[:2]
-    columns = head_columns(canvas, inputs.noise, inputs.write_size, inputs.tints, decoder.score)
+    columns = head_columns(canvas, inputs.noise, inputs.write_size, inputs.tints, inputs.opacity, decoder.score)
+    draw = cover_reference if inputs.opacity else write_reference
     c_t = canvas.expand(batch, -1, -1, -1)
     h_enc, h_dec = encoder.encoder_h0.expand(batch, -1), decoder.decoder_h0.expand(batch, -1)
     c_enc, c_dec = (h.new_zeros(batch, h.shape[1]) for h in (h_enc, h_dec))
@@ -42,8 +44,9 @@ def unroll_reference(*args: Any) -> tuple[Tensor, ...]:
             z, query, h_dec, c_dec, inputs.words, inputs.keys, inputs.lengths, decoder, bf16
         )
         mu_p, log_sigma_p = heads[:, columns.prior].tanh().chunk(2, 1)
-        patch = tinted(heads[:, columns.patch], heads[:, columns.tints], channels, inputs.write_size)
+        opacity = heads[:, columns.opacity].sigmoid()
+        patch = drawn_patch(heads[:, columns.patch], heads[:, columns.tints], opacity, channels, inputs.write_size)
         window = heads[:, columns.write_window]
-        c_t = write_reference(patch, window, c_t)
+        c_t = draw(patch, window, c_t)
         by_step.append((kl, log_ratio, window, weights))
     return c_t, *(torch.stack(t) for t in zip(*by_step))

@@ -52,12 +52,13 @@ class PackedDecoder:
         decoder: Callable[[], DecoderWeights],
         write_size: int,
         tints: int = 0,
+        opacity: bool = False,
         settings: Hashable = (),
     ) -> Drawn:
         """As the function `unroll_prior`.
 
         Args:
-            canvas, words, keys, lengths, noise, write_size, tints: as there.
+            canvas, words, keys, lengths, noise, write_size, tints, opacity: as there.
             sources: the tensors that, with the settings, determine the weights.
             decoder: makes the weights.
             settings: the numbers beside the tensors.
@@ -65,7 +66,7 @@ class PackedDecoder:
         inputs = (canvas, words, noise, *sources) if keys is None else (canvas, words, keys, noise, *sources)
         plain = is_plain(inputs) and backend_for("unroll_prior", "cpu") == "cpp"
         if not plain or _autograd.requires_grad(inputs):
-            return unroll_prior(canvas, words, keys, lengths, noise, decoder(), write_size, tints)
+            return unroll_prior(canvas, words, keys, lengths, noise, decoder(), write_size, tints, opacity)
         with torch.no_grad(), torch._C._AutoDispatchBelowAutograd():
             key = torch.ops.aligndraw.fingerprint(sources), torch.get_num_threads(), settings
             kept = self._kept
@@ -75,6 +76,5 @@ class PackedDecoder:
                     weights.decoder_ih, weights.decoder_hh, weights.heads, noise.shape[2]
                 )
                 self._kept = kept = _Kept(key, weights, packed)
-            return drawn(
-                _packed(canvas, words, keys, lengths, noise, *kept.weights, write_size, tints, kept.packed), keys
-            )
+            numbers = write_size, tints, opacity
+            return drawn(_packed(canvas, words, keys, lengths, noise, *kept.weights, *numbers, kept.packed), keys)

@@ -44,8 +44,9 @@ def _check(*args: Any) -> None:
         raise RuntimeError(f"unroll: read_size must be at least 1, got {read_size}")
     check_sizes("unroll", "the glimpse", (2 * channels, read_size, read_size))
     check_decoder_sizes(
-        "unroll", inputs.words, inputs.keys, noise, inputs.decoder, channels, inputs.write_size, inputs.tints
-    )
+        "unroll", inputs.words, inputs.keys, noise, inputs.decoder, channels, inputs.write_size, inputs.tints,
+        inputs.opacity,
+    )  # fmt: skip
     check_shape("unroll", "encoder_h0", inputs.encoder.encoder_h0, "[e]", (None,))
     sizes = inputs.sizes()
     check_shapes("unroll", inputs, sizes)
@@ -133,6 +134,7 @@ def unroll(
     write_size: int,
     bf16: bool = False,
     tints: int = 0,
+    opacity: bool = False,
 ) -> Unrolled:
     """T steps of drawing with the posterior's latents (alignDRAW, Eq. 1-14), one op forward and one backward.
 
@@ -144,7 +146,8 @@ def unroll(
         s      = attend(query of o_{t-1})           words[:, 0] without keys
         h_dec  = LSTM([z, s], h_dec)                canvas = write(patch, window of o_t) on canvas
 
-    With tints the patch is patch + Σ_k mask_k ⊗ colour_k of o_t, of masks [p, p] and colours [C].
+    With tints the patch is patch + Σ_k mask_k ⊗ colour_k of o_t, of masks [p, p] and colours [C]. With opacity the
+    patch has a channel more, σ(opacity of o_t), and is drawn by `cover` in place of `write`.
 
     The forward keeps a tape for the backward, without filterbanks. The backward repeats no product, and makes the
     gradient of each weight as one product over all steps. On the reference the op is the loop of the reference ops,
@@ -165,6 +168,8 @@ def unroll(
             the LSTMs, of the query and of all gradients. The factors of priors, posteriors, windows and patches, and
             float64, are never rounded.
         tints: K, whose masks and colours are rows of the heads. The loops of CUDA take 0 alone.
+        opacity: whether patches have an opacity, whose p·p rows are behind those of the tints. The loops of CUDA take
+            false alone.
 
     Returns:
         The results of all steps, in the dtype of the arguments.
@@ -172,7 +177,8 @@ def unroll(
     Raises:
         RuntimeError: shapes, dtypes or devices do not fit.
     """
-    results = _op(image, canvas, words, keys, lengths, noise, *encoder, *decoder, read_size, write_size, bf16, tints)
+    numbers = read_size, write_size, bf16, tints, opacity
+    results = _op(image, canvas, words, keys, lengths, noise, *encoder, *decoder, *numbers)
     last, kl, log_ratio, windows, weights = results[:5]
     by_batch = None if keys is None else weights.transpose(0, 1)
     return Unrolled(last, kl.mT, log_ratio.mT, windows.transpose(0, 1), by_batch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Annotated, Any, NamedTuple
 
@@ -13,11 +14,12 @@ from aligndraw.ops._decoder import (
     check_decoder_sizes,
     decode_reference,
     decoder_sizes,
+    drawn_patch,
     head_columns,
-    tinted,
 )
 from aligndraw.ops._fields import fields, flatten, results_schema, schema, shapes, unflatten
 from aligndraw.ops._op import Op, check_loop, check_shape, check_shapes, check_sizes
+from aligndraw.ops.cover import cover_by, cover_reference
 from aligndraw.ops.write import write_reference
 
 
@@ -25,7 +27,7 @@ class Drawn(NamedTuple):
     """The results of T steps of sampling."""
 
     canvas: Tensor  # c_T [B, C, H, W], before the sigmoid
-    patches: Tensor  # [B, T, C, p, p]
+    patches: Tensor  # [B, T, C, p, p]; with opacity [B, T, C + 1, p, p]
     windows: Tensor  # [B, T, 5]
     weights: Tensor | None  # α [B, T, N]; None without attention
 
@@ -42,11 +44,14 @@ class Inputs(NamedTuple):
     decoder: DecoderWeights
     write_size: int
     tints: int
+    opacity: bool
 
     def sizes(self) -> dict[str, int]:
         """Returns the sizes by letter, of arguments that fit."""
         channels, height, width = self.canvas.shape
-        decoder = decoder_sizes(self.words, self.noise, self.decoder, channels, self.write_size, self.tints)
+        decoder = decoder_sizes(
+            self.words, self.noise, self.decoder, channels, self.write_size, self.tints, self.opacity
+        )
         return {**decoder, "H": height, "W": width}
 
 
@@ -54,7 +59,7 @@ class Results(NamedTuple):
     """The results, time first."""
 
     canvas: Annotated[Tensor, "[B, C, H, W]"]  # c_T, before the sigmoid
-    patches: Annotated[Tensor, "[T, B, C, p, p]"]
+    patches: Annotated[Tensor, "[T, B, Q, p, p]"]
     windows: Annotated[Tensor, "[T, B, 5]"]
     weights: Annotated[Tensor, "[T, B, A]"]  # α
 
@@ -64,7 +69,8 @@ def unroll_prior_reference(*args: Any) -> tuple[Tensor, ...]:
     inputs = unflatten(Inputs, args)
     canvas, noise, decoder, write_size = inputs.canvas, inputs.noise, inputs.decoder, inputs.write_size
     batch, channels = noise.shape[0], canvas.shape[0]
-    columns = head_columns(canvas, noise, write_size, inputs.tints, decoder.score)
+    columns = head_columns(canvas, noise, write_size, inputs.tints, inputs.opacity, decoder.score)
+    draw = cover_reference if inputs.opacity else write_reference
     c_t = canvas.expand(batch, -1, -1, -1)
     h = decoder.decoder_h0.expand(batch, -1)
     c = h.new_zeros(batch, h.shape[1])
@@ -77,9 +83,10 @@ def unroll_prior_reference(*args: Any) -> tuple[Tensor, ...]:
             z, heads[:, columns.query], h, c, inputs.words, inputs.keys, inputs.lengths, decoder, False
         )
         mu, log_sigma = heads[:, columns.prior].tanh().chunk(2, 1)
-        patch = tinted(heads[:, columns.patch], heads[:, columns.tints], channels, write_size)
+        opacity = heads[:, columns.opacity].sigmoid()
+        patch = drawn_patch(heads[:, columns.patch], heads[:, columns.tints], opacity, channels, write_size)
         window = heads[:, columns.write_window]
-        c_t = write_reference(patch, window, c_t)
+        c_t = draw(patch, window, c_t)
         by_step.append((patch, window, weights))
     return c_t.contiguous(), *(torch.stack(t) for t in zip(*by_step))
 
@@ -91,7 +98,8 @@ def _forward(namespace: str, *args: Any) -> tuple[Tensor, ...]:
     kernels = getattr(torch.ops, namespace)
     attend, lstm_gates, write = kernels.attend.default, kernels.lstm_gates.default, kernels.write.default
     batch, steps, latents = noise.shape
-    columns = head_columns(canvas, noise, inputs.write_size, inputs.tints, decoder.score)
+    columns = head_columns(canvas, noise, inputs.write_size, inputs.tints, inputs.opacity, decoder.score)
+    draw = functools.partial(cover_by, write) if inputs.opacity else write
     results = Results(*(canvas.new_empty(shape) for shape in shapes(Results, inputs.sizes())))
     of_latent, of_context = decoder.decoder_ih.mT.split([latents, words.shape[2]])
     word_gates = words @ of_context
@@ -110,11 +118,12 @@ def _forward(namespace: str, *args: Any) -> tuple[Tensor, ...]:
         gates = torch.addmm(decoder.decoder_bias, z, of_latent).addmm_(h, decoder.decoder_hh.mT).add_(context_gates)
         h, c = lstm_gates(gates, c)
         heads = torch.addmm(decoder.heads_bias, h, decoder.heads.mT)
-        results.patches[t] = tinted(
-            heads[:, columns.patch], heads[:, columns.tints], canvas.shape[0], inputs.write_size
+        opacity = heads[:, columns.opacity].sigmoid()
+        results.patches[t] = drawn_patch(
+            heads[:, columns.patch], heads[:, columns.tints], opacity, canvas.shape[0], inputs.write_size
         )
         results.windows[t] = heads[:, columns.write_window]
-        c_t = write(results.patches[t], results.windows[t], c_t)
+        c_t = draw(results.patches[t], results.windows[t], c_t)
     return results._replace(canvas=c_t)
 
 
@@ -123,13 +132,14 @@ def _check(*args: Any) -> None:
     canvas, decoder, op = inputs.canvas, inputs.decoder, "unroll_prior"
     check_shape(op, "canvas", canvas, "[C, H, W]", (None, None, None))
     check_decoder_sizes(
-        op, inputs.words, inputs.keys, inputs.noise, decoder, canvas.shape[0], inputs.write_size, inputs.tints
-    )
+        op, inputs.words, inputs.keys, inputs.noise, decoder, canvas.shape[0], inputs.write_size, inputs.tints,
+        inputs.opacity,
+    )  # fmt: skip
     sizes = inputs.sizes()
     check_shapes(op, inputs, sizes)
     per_row = 4 * sizes["n"] + sizes["R"] + sizes["N"] + math.prod(canvas.shape)
     check_sizes(op, "the drawings", (sizes["T"], sizes["B"], per_row))
-    named = dict(zip((field.name for field in fields(Inputs)), flatten(inputs)[:-2]))
+    named = dict(zip((field.name for field in fields(Inputs)), flatten(inputs)[:-3]))
     check_loop(op, named.pop("lengths"), "canvas", named.pop("canvas"), **named)
 
 
@@ -157,6 +167,7 @@ def unroll_prior(
     decoder: DecoderWeights,
     write_size: int,
     tints: int = 0,
+    opacity: bool = False,
 ) -> Drawn:
     """T steps of drawing with the prior's latents (alignDRAW, Eq. 1-5): steps of `unroll` without read and encoder,
     with z = μ_p + σ_p ε. Its gradient is the reference's.
@@ -167,7 +178,7 @@ def unroll_prior(
 
     Args:
         canvas: c_0, [C, H, W], float32 or float64; all floating tensors have one dtype.
-        words, keys, lengths, noise, decoder, write_size, tints: as in `unroll`.
+        words, keys, lengths, noise, decoder, write_size, tints, opacity: as in `unroll`.
 
     Returns:
         The results of all steps, in the dtype of the arguments.
@@ -175,7 +186,7 @@ def unroll_prior(
     Raises:
         RuntimeError: shapes, dtypes or devices do not fit.
     """
-    return drawn(_op(canvas, words, keys, lengths, noise, *decoder, write_size, tints), keys)
+    return drawn(_op(canvas, words, keys, lengths, noise, *decoder, write_size, tints, opacity), keys)
 
 
 def drawn(results: tuple[Tensor, ...], keys: Tensor | None) -> Drawn:

@@ -18,4 +18,12 @@ void tanh_row(double* row, int64_t n) {
   for (int64_t j = 0; j < n; ++j) row[j] = math::tanh(row[j]);
 }
 
+ALIGNDRAW_CLONES void sigmoid_row(float* row, int64_t n) {
+  for (int64_t j = 0; j < n; ++j) row[j] = math::sigmoid(row[j]);
+}
+
+void sigmoid_row(double* row, int64_t n) {
+  for (int64_t j = 0; j < n; ++j) row[j] = math::sigmoid(row[j]);
+}
+
 }  // namespace aligndraw::cpu

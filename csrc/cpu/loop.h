@@ -14,6 +14,9 @@ void add_row(double* row, const double* other, int64_t n);
 // row = tanh(row)
 ALIGNDRAW_HAS_CLONES void tanh_row(float* row, int64_t n);
 void tanh_row(double* row, int64_t n);
+// row = sigmoid(row)
+ALIGNDRAW_HAS_CLONES void sigmoid_row(float* row, int64_t n);
+void sigmoid_row(double* row, int64_t n);
 
 // Brings a row into the core's cache while other work goes on. It may lie behind the end of an
 // array.

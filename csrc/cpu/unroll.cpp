@@ -1,6 +1,7 @@
 #include "../unroll_arrays.h"
 
 #include "attend.h"
+#include "cover.h"
 #include "factor.h"
 #include "latent.h"
 #include "loop.h"
@@ -32,13 +33,16 @@ Caption<T> caption_of(const Arguments<T>& in, const T* outputs, int64_t b) {
           std::clamp<int64_t>(in.lengths[b], 1, s.words)};
 }
 
-// Returns the patch of a row's head outputs. With tints it stands in `patch`.
+// Returns the patch of a row's head outputs. With tints or an opacity it stands in `patch`.
 template <class T>
-const T* tinted(const UnrollSizes& s, const T* outputs, const Buffer<T>& patch) {
-  if (!s.tints) return outputs + s.patch_at();
+const T* drawn_patch(const UnrollSizes& s, const T* outputs, const Buffer<T>& patch) {
+  if (!s.tints && !s.opacity) return outputs + s.patch_at();
   tint_row(Tints(s), outputs + s.patch_at(), patch);
+  std::copy(outputs + s.opacity_at(), outputs + s.write_window_at(), patch + s.patch());
   return patch;
 }
+
+int64_t patch_size(const UnrollSizes& s) { return s.tints || s.opacity ? s.drawn_patch() : 0; }
 
 // ---- forward ----
 
@@ -47,12 +51,15 @@ struct ForwardWorkspace {
   explicit ForwardWorkspace(const UnrollSizes& s)
       : read(s.channels, s.height, s.width, s.read_size, true),
         write(s.channels, s.height, s.width, s.write_size),
-        patch(s.tints ? s.patch() : 0),
+        patch(patch_size(s)),
         kl_terms(s.latents),
-        ratio_terms(s.latents) {}
+        ratio_terms(s.latents) {
+    if (s.opacity) cover.emplace(s);
+  }
 
   ReadWorkspace<T> read;
   WriteWorkspace<T> write;
+  std::optional<CoverWorkspace<T>> cover;
   Buffer<T> patch, kl_terms, ratio_terms;
 };
 
@@ -81,6 +88,7 @@ void run_forward(const Arguments<T>& in, const UnrollOutputs<T>& out) {
       std::fill_n(outputs + s.prior_at(), 2 * s.latents, T(0));  // the first prior is N(0, I)
     else
       tanh_row(outputs + s.prior_at(), 2 * s.latents);
+    sigmoid_row(outputs + s.opacity_at(), s.write_window_at() - s.opacity_at());
     if (t > 0)
       std::copy_n(outputs + s.write_window_at(), 5, out.windows + ((t - 1) * batch + b) * 5);
     return outputs;
@@ -88,12 +96,14 @@ void run_forward(const Arguments<T>& in, const UnrollOutputs<T>& out) {
   const auto write_canvas = [&](ForwardWorkspace<T>& workspace, int64_t t, int64_t b,
                                 const T* outputs) {
     T* const canvas = (t < s.steps ? out.canvases + t * batch * volume : out.canvas) + b * volume;
+    const T* const before = out.canvases + ((t - 1) * batch + b) * volume;
+    const T* const window = outputs + s.write_window_at();
     if (t == 0)
       std::copy_n(in.canvas, volume, canvas);
+    else if (const T* const patch = drawn_patch(s, outputs, workspace.patch); s.opacity)
+      cover_row(*workspace.cover, patch, window, before, canvas);
     else
-      forward_row(workspace.write, tinted(s, outputs, workspace.patch),
-                  outputs + s.write_window_at(), out.canvases + ((t - 1) * batch + b) * volume,
-                  canvas);
+      forward_row(workspace.write, patch, window, before, canvas);
     return canvas;
   };
   partition.each_part([&](const BatchPart<ForwardWorkspace<T>>& part) {
@@ -192,13 +202,17 @@ struct BackwardWorkspace {
   explicit BackwardWorkspace(const UnrollSizes& s)
       : read(s.channels, s.height, s.width, s.read_size, true),
         write(s.channels, s.height, s.width, s.write_size),
-        patch(s.tints ? s.patch() : 0),
+        patch(patch_size(s)),
+        d_patch(s.opacity ? s.drawn_patch() : 0),
         prior(2 * s.latents),
-        energies(s.words) {}
+        energies(s.words) {
+    if (s.opacity) cover.emplace(s);
+  }
 
   ReadBackwardWorkspace<T> read;
   WriteBackwardWorkspace<T> write;
-  Buffer<T> patch, prior, energies;
+  std::optional<CoverBackwardWorkspace<T>> cover;
+  Buffer<T> patch, d_patch, prior, energies;
 };
 
 // result [columns] = the sum of the rows. It sums the sums of 64 rows, for precision.
@@ -264,8 +278,20 @@ void run_backward(const Arguments<T>& in, const UnrollTape<T>& tape,
     const auto write_backward_at = [&](BackwardWorkspace<T>& workspace, int64_t t, int64_t b) {
       const T* const outputs = tape.head_outputs + ((t + 1) * batch + b) * heads;
       T* const d = d_heads + ((t + 1) * batch + b) * heads;
-      backward_row(workspace.write, d_canvas + b * volume, tinted(s, outputs, workspace.patch),
-                   outputs + s.write_window_at(), d + s.patch_at(), d + s.write_window_at());
+      const T* const patch = drawn_patch(s, outputs, workspace.patch);
+      const T* const window = outputs + s.write_window_at();
+      if (s.opacity) {
+        const T *const opacity = outputs + s.opacity_at(), *const d_patch = workspace.d_patch;
+        cover_backward_row(*workspace.cover, d_canvas + b * volume, patch, window,
+                           tape.canvases + (t * batch + b) * volume, workspace.d_patch.data(),
+                           d + s.write_window_at());
+        std::copy_n(d_patch, s.patch(), d + s.patch_at());
+        for (int64_t i = 0; i < s.drawn_patch() - s.patch(); ++i)
+          d[s.opacity_at() + i] = d_patch[s.patch() + i] * opacity[i] * (1 - opacity[i]);
+      } else {
+        backward_row(workspace.write, d_canvas + b * volume, patch, window, d + s.patch_at(),
+                     d + s.write_window_at());
+      }
       if (s.tints) tint_backward_row(Tints(s), outputs + s.patch_at(), d + s.patch_at());
       add_row(d + s.write_window_at(), given.windows + (t * batch + b) * 5, 5);
     };

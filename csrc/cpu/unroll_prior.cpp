@@ -1,6 +1,7 @@
 #include "../math/latent.h"
 #include "../unroll_arrays.h"
 #include "attend.h"
+#include "cover.h"
 #include "factor.h"
 #include "loop.h"
 #include "lstm.h"
@@ -33,9 +34,12 @@ struct Workspace {
   explicit Workspace(const UnrollSizes& s)
       : write(s.channels, s.height, s.width, s.write_size),
         canvas(s.volume()),
-        context_gates(4 * s.decoder) {}
+        context_gates(4 * s.decoder) {
+    if (s.opacity) cover.emplace(s);
+  }
 
   WriteWorkspace<T> write;
+  std::optional<CoverWorkspace<T>> cover;
   Buffer<T> canvas, context_gates;
 };
 
@@ -43,7 +47,7 @@ template <class T>
 void run(const UnrollPriorPointers<T>& in, const UnrollPriorOutputs<T>& out, const T* packed) {
   const UnrollSizes& s = in.sizes;
   const int64_t batch = s.batch, steps = s.steps, latents = s.latents, words = s.words;
-  const int64_t n = s.decoder, gates_size = 4 * n, patch = s.patch(), volume = s.volume();
+  const int64_t n = s.decoder, gates_size = 4 * n, patch = s.drawn_patch(), volume = s.volume();
   const int64_t heads = s.read_window_at();  // without the read window
   const auto sizes = packed_sizes<T>(s);
   const Buffer<T> own(packed ? 0 : PackedDecoder<T>::size(sizes));
@@ -73,7 +77,10 @@ void run(const UnrollPriorPointers<T>& in, const UnrollPriorOutputs<T>& out, con
     const auto keep_write = [&](int64_t t, int64_t b) {
       const T* const of_row = outputs + b * heads;
       const int64_t row = (t - 1) * batch + b;
-      tint_row(Tints(s), of_row + s.patch_at(), out.patches + row * patch);
+      T *const drawn = out.patches + row * patch, *const opacity = drawn + s.patch();
+      tint_row(Tints(s), of_row + s.patch_at(), drawn);
+      std::copy(of_row + s.opacity_at(), of_row + s.write_window_at(), opacity);
+      sigmoid_row(opacity, patch - s.patch());
       std::copy_n(of_row + s.write_window_at(), 5, out.windows + row * 5);
     };
     T *cells = c, *cells_after = c_next;
@@ -125,8 +132,11 @@ void run(const UnrollPriorPointers<T>& in, const UnrollPriorOutputs<T>& out, con
       for (int64_t t = 0; t < steps; ++t) {
         T* const after = results[(steps - 1 - t) % 2];
         const int64_t row = t * batch + b;
-        forward_row(workspace.write, out.patches + row * patch, out.windows + row * 5, before,
-                    after);
+        const T *const drawn = out.patches + row * patch, *const window = out.windows + row * 5;
+        if (s.opacity)
+          cover_row(*workspace.cover, drawn, window, before, after);
+        else
+          forward_row(workspace.write, drawn, window, before, after);
         before = after;
       }
     });

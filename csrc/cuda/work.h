@@ -51,6 +51,7 @@ std::optional<LaunchGrid> clusters(const char* op, const MakeGrid& make_grid) {
 // See check_count() of glue.h.
 inline void check_counts(const char* op, const UnrollSizes& s) {
   if (s.tints) fail(op, ": tints must be 0 on a GPU, got ", s.tints);
+  if (s.opacity) fail(op, ": opacity must be false on a GPU, got true");
   check_counts(op, GlimpseSizes{s.batch, s.channels, s.height, s.width, s.read_size});
   check_counts(op, GlimpseSizes{s.batch, s.channels, s.height, s.width, s.write_size});
   check_count(op, "the latents of all steps", {s.steps, s.batch});

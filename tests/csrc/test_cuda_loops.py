@@ -211,9 +211,11 @@ def test_the_form(emulation, monkeypatch, loop, by_itself):
 
 
 @pytest.mark.parametrize(("loop", "op"), [("drawn", "unroll"), ("sampled", "unroll_prior")])
-def test_tints_are_refused(emulation, loop, op):
+def test_tints_and_opacity_are_refused(emulation, loop, op):
     with pytest.raises(RuntimeError, match=f"{op}: tints must be 0 on a GPU, got 2"):
         LOOPS[loop](loop_cases.make("odd", tints=2))
+    with pytest.raises(RuntimeError, match=f"{op}: opacity must be false on a GPU, got true"):
+        LOOPS[loop](loop_cases.make("odd", opacity=True))
 
 
 # Kernels and PyTorch's products per step, by whether products round. The columns of a state's product that round are

@@ -21,11 +21,11 @@ def weights(shapes):
     return [normal(*shape) / 3 for shape in shapes]
 
 
-def loop_arguments(attention, tints=0):
+def loop_arguments(attention, tints=0, opacity=False):
     """Those of `unroll`: sizes that all differ."""
     B, C, H, W, T, N, d, m, z, e, n, p, q = 3, 2, 7, 11, 4, 5, 6, 8, 9, 10, 12, 3, 4
     units = m if attention else 0
-    rows = units + 2 * z + C * p**2 + tints * (p**2 + C) + 10
+    rows = units + 2 * z + (C + opacity) * p**2 + tints * (p**2 + C) + 10
     encoder = weights([(4 * e, 2 * C * q**2 + n), (4 * e, e), (4 * e,), (e,), (2 * z, e), (2 * z,)])
     decoder = weights([(4 * n, z + d), (4 * n, n), (4 * n,), (n,), (rows, n), (rows,)])
     decoder = ops.DecoderWeights(*decoder, normal(m) if attention else None)
@@ -65,9 +65,11 @@ def arguments(op):
         case "lstm_sequence" | "lstm_sequence in reverse":
             lengths = torch.tensor([6, 6, 6])  # a state beyond a caption's length is undefined
             return normal(3, 6, 20), normal(20, 5) / 3, normal(5), lengths, "reverse" in op
-        case "unroll" | "unroll without attention" | "unroll with tints":
+        case "unroll" | "unroll without attention" | "unroll with tints" | "unroll with opacity":
             return loop_arguments("without" not in op, **options(op))
-        case "unroll_prior" | "unroll_prior without attention" | "unroll_prior with tints":
+        case (
+            "unroll_prior" | "unroll_prior without attention" | "unroll_prior with tints" | "unroll_prior with opacity"
+        ):
             _, *before, _, decoder, _, size = loop_arguments("without" not in op, **options(op))
             return *before, decoder, size
     raise ValueError(op)
@@ -75,13 +77,14 @@ def arguments(op):
 
 def options(case):
     """Arguments by name."""
-    return {"tints": 2} if "tints" in case else {}
+    return {"tints": 2} if "tints" in case else {"opacity": True} if "opacity" in case else {}
 
 
 CASES = [
     "read", "read without a canvas", "write", "cover", "attend", "attend to all words", "attend with a mask",
-    "lstm_gates", "lstm_cell", "latent", "lstm_sequence", "lstm_sequence in reverse", "unroll", "unroll without attention",
-    "unroll with tints", "unroll_prior", "unroll_prior without attention", "unroll_prior with tints",
+    "lstm_gates", "lstm_cell", "latent", "lstm_sequence", "lstm_sequence in reverse", "unroll",
+    "unroll without attention", "unroll with tints", "unroll with opacity", "unroll_prior",
+    "unroll_prior without attention", "unroll_prior with tints", "unroll_prior with opacity",
 ]  # fmt: skip
 
 

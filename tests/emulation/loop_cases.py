@@ -46,10 +46,11 @@ def make(
     n=6,
     bf16=False,
     tints=0,
+    opacity=False,
     ones=(),
     **others,
 ):
-    """image, canvas, words, keys, lengths, noise, encoder, decoder, read size, write size, bf16, tints"""
+    """image, canvas, words, keys, lengths, noise, encoder, decoder, read size, write size, bf16, tints, opacity"""
     torch.manual_seed(seed)
     named = {**SHAPES, **LARGE, **STEPS}[shape]
     sizes = {"d": d, "l": l, "z": z, "e": e, "n": n, **named, **dict.fromkeys(ones, 1), **others}
@@ -59,7 +60,8 @@ def make(
     def new(*shape):
         return (0.5 * torch.randn(*shape, dtype=torch.float64)).to(dtype).requires_grad_()
 
-    glimpse, rows = 2 * C * p * p, (l if align else 0) + 2 * z + C * q * q + tints * (q * q + C) + 10
+    glimpse = 2 * C * p * p
+    rows = (l if align else 0) + 2 * z + (C + opacity) * q * q + tints * (q * q + C) + 10
     encoder = ops.EncoderWeights(new(4 * e, glimpse + n), new(4 * e, e), new(4 * e), new(e), new(2 * z, e), new(2 * z))
     score = new(l) if align else None
     decoder = ops.DecoderWeights(new(4 * n, z + d), new(4 * n, n), new(4 * n), new(n), new(rows, n), new(rows), score)
@@ -67,7 +69,7 @@ def make(
     lengths = torch.randint(1, N + 1, (B,))
     keys = new(B, N, l) if align else None
     words = new(B, N if align else 1, d)
-    return [image, new(C, H, W), words, keys, lengths, new(B, T, z), encoder, decoder, p, q, bf16, tints]
+    return [image, new(C, H, W), words, keys, lengths, new(B, T, z), encoder, decoder, p, q, bf16, tints, opacity]
 
 
 def rows_of(args, rows):
@@ -102,13 +104,13 @@ def flat(args):
 
 
 def prior_args(args):
-    _, canvas, words, keys, lengths, noise, _, decoder, _, q, _, tints = args
-    return canvas, words, keys, lengths, noise, decoder, q, tints
+    _, canvas, words, keys, lengths, noise, _, decoder, _, q, _, tints, opacity = args
+    return canvas, words, keys, lengths, noise, decoder, q, tints, opacity
 
 
 def rounding(args, bf16=True):
     """The arguments with `bf16`."""
-    return [*args[:-2], bf16, args[-1]]
+    return [*args[:-3], bf16, *args[-2:]]
 
 
 def double(args):

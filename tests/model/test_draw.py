@@ -229,8 +229,6 @@ def test_patches_that_cover(tiny, batch):
     torch.testing.assert_close(joined.canvases, torch.cat([drawing.canvases] * 2))
     model(images, captions, lengths, generator=1).loss.backward()
     assert model.write.opacity.weight.grad.abs().max() > 0
-    assert model.execution_mode() == "step by step (no loop has opacity)"
-    assert model.fallback_reason("unroll_prior") == "no loop has opacity"
 
 
 def test_a_seed_gives_each_image_its_own_stream(tiny):

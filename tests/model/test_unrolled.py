@@ -35,6 +35,7 @@ KINDS = {
     "one window": {"read_window": "write"},
     "one window, fixed": {"read_window": "write", "window_span": 4.0},
     "tints": {"tints": 2, "channels": 3},
+    "opacity": {"opacity": True, "tints": 1, "channels": 3},
     "colour, gaussian": {"channels": 3, "likelihood": "gaussian", "observation_variance": 0.3},
 }
 
@@ -69,11 +70,13 @@ def hooked(model):
     return other
 
 
-@pytest.mark.parametrize(("backend", "reason"), [("cuda", "no CUDA loop has tints"), ("triton", "")])
-def test_tints_go_step_by_step_where_the_loop_is_in_cuda(monkeypatch, backend, reason):
+@pytest.mark.parametrize("part", ["tints", "opacity"])
+@pytest.mark.parametrize(("backend", "reason"), [("cuda", "no CUDA loop has "), ("triton", "")])
+def test_some_parts_go_step_by_step_where_the_loop_is_in_cuda(monkeypatch, backend, reason, part):
     monkeypatch.setattr("aligndraw.model.draw.backend_for", lambda loop, device: backend)
+    model = AlignDRAW(SMALL.replace(**{part: 1 if part == "tints" else True}))
     for loop in ("unroll", "unroll_prior"):
-        assert make("tints")[0].fallback_reason(loop) == reason
+        assert model.fallback_reason(loop) == reason + part * bool(reason)
         assert make("align")[0].fallback_reason(loop) == ""
 
 

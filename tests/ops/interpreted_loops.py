@@ -31,11 +31,11 @@ def assert_near(found, truth, bound):
         assert loop_cases.error(ours, theirs) < bound
 
 
-@pytest.mark.parametrize("tints", [0, 2])
+@pytest.mark.parametrize("options", [{}, {"tints": 2}, {"tints": 1, "opacity": True}])
 @pytest.mark.parametrize("align", [True, False])
 @pytest.mark.parametrize("shape", ["odd", "one", "none"])
-def test_equals_the_steps(shape, align, tints):
-    args = loop_cases.make(shape, align, tints=tints)
+def test_equals_the_steps(shape, align, options):
+    args = loop_cases.make(shape, align, **options)
     assert_near(drawn_by("triton", args), drawn_by("reference", args), 1e-11)
 
 

@@ -20,6 +20,7 @@ INT64 = torch.int64
 def unrolled(shape="odd", **replaced):
     names = (
         "image", "canvas", "words", "keys", "lengths", "noise", "encoder", "decoder", "read", "write", "bf16", "tints",
+        "opacity",
     )  # fmt: skip
     return [replaced.get(name, value) for name, value in zip(names, make(shape, dtype=torch.float32), strict=True)]
 

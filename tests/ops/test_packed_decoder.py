@@ -32,8 +32,8 @@ class Calls:
             self.made += 1
             return self.weights._replace(heads=self.weights.heads.clone())  # as a model's, which joins its heads
 
-        *before, _, size, tints = self.args
-        return self.packed.unroll_prior(*before, self.sources, decoder, size, tints)
+        *before, _, size, tints, opacity = self.args
+        return self.packed.unroll_prior(*before, self.sources, decoder, size, tints, opacity)
 
     def anew(self):
         return ops.unroll_prior(*self.args)
