@@ -62,6 +62,18 @@ _NAMES = {
     "c0": "canvas",
 }
 
+# What no released parameter tells.
+_THEIRS = {
+    "KIND": AlignDRAWConfig.KIND,
+    "align": True,
+    "word_values": "states",
+    "attention_scale": 1.0,
+    "window_span": 0.0,
+    "read_window": "own",
+    "tints": 0,
+    "opacity": False,
+}
+
 # Parameters of our residual generator -> released name.
 _SHARPENER_NAMES = {
     "sentence.0.weight": "skipthought2image",
@@ -111,10 +123,12 @@ def to_released(model: AlignDRAW, grads: bool = False) -> dict[str, NDArray[np.f
     """Returns the model's parameters, or their gradients, under the authors' names and in their layouts.
 
     Raises:
-        ValueError: the model has no alignment, or with `grads` a parameter has no gradient.
+        ValueError: the model has parts that the authors' has not, or lacks some; with `grads`, a parameter has no
+            gradient.
     """
-    if not model.config.align:
-        raise ValueError("the released parameters describe a model with align; this one has none")
+    for name, value in _THEIRS.items():
+        if (own := getattr(model.config, name)) != value:
+            raise ValueError(f"the released parameters describe a model with {name.lower()} {value!r}, not {own!r}")
     ours: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
         tensor = parameter.grad if grads else parameter

@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from aligndraw import AlignDRAW, AlignDRAWConfig
+from aligndraw.config import RefinedConfig
 from aligndraw.convert import from_released, sharpener_from_released, to_released
 from aligndraw.lapgan.config import SharpenerConfig
+from aligndraw.model.refined import RefinedDRAW
 
 CONFIG = AlignDRAWConfig(
     image_size=(6, 10),
@@ -94,9 +96,25 @@ def test_no_gradients_yet(arrays):
         to_released(AlignDRAW(CONFIG), grads=True)
 
 
-def test_no_align(arrays):
-    with pytest.raises(ValueError, match="with align; this one has none"):
-        to_released(AlignDRAW(CONFIG.replace(align=False)))
+@pytest.mark.parametrize(("change", "message"), [
+    ({"align": False}, "align True, not False"),
+    ({"word_values": "embeddings"}, "word_values 'states', not 'embeddings'"),
+    ({"attention_scale": 1.7}, "attention_scale 1.0, not 1.7"),
+    ({"window_span": 4.0}, "window_span 0.0, not 4.0"),
+    ({"read_window": "write"}, "read_window 'own', not 'write'"),
+    ({"tints": 2}, "tints 0, not 2"),
+    ({"opacity": True}, "opacity False, not True"),
+])  # fmt: skip
+def test_parts_that_the_authors_model_has_not(change, message):
+    """They have no released parameter, and were left out without a word."""
+    with pytest.raises(ValueError, match=f"describe a model with {message}"):
+        to_released(AlignDRAW(CONFIG.replace(**change)))
+
+
+def test_a_refined_model_is_none_of_theirs():
+    config = RefinedConfig(**{**vars(CONFIG), "image_size": (12, 12)}, hidden_channels=4)
+    with pytest.raises(ValueError, match="kind 'draw', not 'refined-draw'"):
+        to_released(RefinedDRAW(config))
 
 
 @pytest.fixture

@@ -75,9 +75,7 @@ class Tape(NamedTuple):
     decoder_gates: Annotated[Tensor, "[T, B, 4n]"]
     decoder_h: Annotated[Tensor, "[T + 1, B, n]"]
     decoder_c: Annotated[Tensor, "[T + 1, B, n]"]
-    head_outputs: Annotated[
-        Tensor, "[T + 1, B, R]"
-    ]  # of each h_dec; the prior after the tanh, opacity after the sigmoid
+    head_outputs: Annotated[Tensor, "[T + 1, B, R]"]  # the prior after its tanh, the opacity after its sigmoid
     canvases: Annotated[Tensor, "[T, B, C, H, W]"]  # c_0 ... c_{T-1}
 
 
