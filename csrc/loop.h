@@ -46,6 +46,8 @@ UnrollSizes decoder_sizes(const Inputs& in, int64_t channels) {
   s.tints = in.tints;
   s.attends = in.keys.has_value();
   s.opacity = in.opacity;
+  // A number of its own, so that no kernel multiplies for it.
+  s.behind_patch = s.tints * (s.write_size * s.write_size + channels) + s.drawn_patch() - s.patch();
   return s;
 }
 

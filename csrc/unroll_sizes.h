@@ -10,9 +10,10 @@ struct UnrollSizes {
   int64_t units, latents;    // l, z
   int64_t encoder, decoder;  // e, n
   int64_t read_size, write_size;
-  int64_t tints;  // of a patch
-  bool attends;   // there are keys
-  bool opacity;   // patches have one, and cover the canvas
+  int64_t tints;         // of a patch
+  int64_t behind_patch;  // head outputs of its tints and its opacity
+  bool attends;          // there are keys
+  bool opacity;          // patches have one, and cover the canvas
 
   ALIGNDRAW_INLINE int64_t volume() const { return channels * height * width; }
   ALIGNDRAW_INLINE int64_t glimpse() const { return 2 * channels * read_size * read_size; }
@@ -36,11 +37,9 @@ struct UnrollSizes {
   ALIGNDRAW_INLINE int64_t prior_at() const { return units; }
   ALIGNDRAW_INLINE int64_t patch_at() const { return prior_at() + 2 * latents; }
   ALIGNDRAW_INLINE int64_t opacity_at() const {
-    return patch_at() + patch() + tints * (write_size * write_size + channels);
+    return write_window_at() - (drawn_patch() - patch());
   }
-  ALIGNDRAW_INLINE int64_t write_window_at() const {
-    return opacity_at() + drawn_patch() - patch();
-  }
+  ALIGNDRAW_INLINE int64_t write_window_at() const { return patch_at() + patch() + behind_patch; }
   ALIGNDRAW_INLINE int64_t read_window_at() const { return write_window_at() + 5; }
   ALIGNDRAW_INLINE int64_t heads() const { return read_window_at() + 5; }
 };
