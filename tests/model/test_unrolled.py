@@ -202,13 +202,16 @@ def test_any_optimizer(optimizer):
 def test_distributed_data_parallel(tmp_path):
     model, *inputs = make()
     alone = bound_and_grads(copy.deepcopy(model), *inputs, generator=3)
+
+    def shared():
+        """Its wrapper ends before the group. After it, PyTorch waits for a thread that may wait for the interpreter."""
+        bound = nn.parallel.DistributedDataParallel(model)(*inputs, generator=3)
+        (bound.loss + bound.log_weight.sum()).backward()
+        return [t.detach() for t in bound] + [p.grad for p in model.parameters() if p.grad is not None]
+
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1)
     try:
-        wrapped = nn.parallel.DistributedDataParallel(model)
-        bound = wrapped(*inputs, generator=3)
-        (bound.loss + bound.log_weight.sum()).backward()
-        grads = [p.grad for p in model.parameters() if p.grad is not None]
-        assert close([t.detach() for t in bound] + grads, alone)
+        assert close(shared(), alone)
     finally:
         torch.distributed.destroy_process_group()
 
