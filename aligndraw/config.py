@@ -112,6 +112,11 @@ class AlignDRAWConfig(ModelConfig):
         "patches have an opacity and cover the canvas, so that they need not know the ground under them; false for "
         "patches that are added, as in the paper",
     )
+    shape_units: int = setting(
+        0,
+        "units that are linear in the words of a step; from them come the patch, its opacity and the mask of its first "
+        "tint, so that a word has one shape wherever it is drawn. 0 for shapes that come from h_dec, as in the paper",
+    )
     window_span: float = setting(
         0.0,
         "pixels from the first to the last filter of both grids, with sigma half the spacing; 0 for windows whose size "
@@ -154,8 +159,6 @@ class AlignDRAWConfig(ModelConfig):
         self._check_model()
         if self.align and (self.sentence_units or self.sentences != "caption"):
             raise ValueError("align must be false for vectors of sentences, which have no words to attend to")
-        if self.tints < 0:
-            raise ValueError(f"tints must not be negative, got {self.tints!r}")
         if self.window_span < 0:
             raise ValueError(f"window_span must not be negative, got {self.window_span!r}")
         if self.window_span and min(self.read_size, self.write_size, max(self.image_size)) < 2:

@@ -72,6 +72,7 @@ _THEIRS = {
     "read_window": "own",
     "tints": 0,
     "opacity": False,
+    "shape_units": 0,
 }
 
 # Parameters of our residual generator -> released name.

@@ -104,6 +104,7 @@ def test_no_gradients_yet(arrays):
     ({"read_window": "write"}, "read_window 'own', not 'write'"),
     ({"tints": 2}, "tints 0, not 2"),
     ({"opacity": True}, "opacity False, not True"),
+    ({"shape_units": 2}, "shape_units 0, not 2"),
 ])  # fmt: skip
 def test_parts_that_the_authors_model_has_not(change, message):
     """They have no released parameter, and were left out without a word."""

@@ -15,11 +15,11 @@ from aligndraw import ops
 from aligndraw.backends import backend_for, missing_reason
 from aligndraw.config import AlignDRAWConfig
 from aligndraw.model.align import WordAttention
-from aligndraw.model.glimpse import GlimpseRead, GlimpseWrite, WindowHead
+from aligndraw.model.glimpse import GlimpseRead, GlimpseWrite, WindowHead, WordTints
 from aligndraw.model.interface import Caption, Inference, Model
 from aligndraw.model.language import WordEmbedding
 from aligndraw.model.latent import Posterior, Prior
-from aligndraw.model.recurrent import Head, LSTMCell
+from aligndraw.model.recurrent import Head, LinearUnits, LSTMCell, widen
 from aligndraw.model.samples import Samples
 
 
@@ -71,8 +71,9 @@ class AlignDRAW(Model):
         self.prior = Prior(c.decoder_units, c.latent_units)
         self.decoder = LSTMCell(c.latent_units + words, c.decoder_units)
         self.write = GlimpseWrite(
-            c.decoder_units, c.write_size, c.channels, c.conventions, span, side, c.tints, c.opacity
-        )
+            c.decoder_units, c.write_size, c.channels, c.conventions, span, side, c.tints, c.opacity, c.shape_units,
+            words,
+        )  # fmt: skip
         self._packed_decoder = ops.PackedDecoder()
         self.reset_parameters()
 
@@ -119,7 +120,7 @@ class AlignDRAW(Model):
         else:
             context, weights = self.align(h_dec, caption.keys, caption.words, caption.lengths)  # Eq. 2, 6, 7
         decoder = self.decoder(torch.cat([z, context], 1), state.decoder)  # Eq. 3
-        canvas, patch, write_window = self.write(decoder[0], state.canvas)  # Eq. 4, 8
+        canvas, patch, write_window = self.write(decoder[0], state.canvas, context)  # Eq. 4, 8
         following = State(canvas, encoder, decoder, *self.prior(decoder[0]))
         return following, Step(kl, log_ratio, read_window, write_window, patch, weights)
 
@@ -211,8 +212,13 @@ class AlignDRAW(Model):
             ("write.window", write.window, WindowHead),
             ("write.patch", write.patch, nn.Linear),
         ]
+        if write.shapes is not None:
+            parts.append(("write.shapes", write.shapes, LinearUnits))
+        if isinstance(write.tints, WordTints):
+            parts += [("write.tints.mask", write.tints.mask, nn.Linear)]
+            parts += [("write.tints.colours", write.tints.colours, nn.Linear)]
         if write.tints is not None:
-            parts.append(("write.tints", write.tints, nn.Linear))
+            parts.append(("write.tints", write.tints, nn.Linear if write.shapes is None else WordTints))
         if write.opacity is not None:
             parts.append(("write.opacity", write.opacity, nn.Linear))
         if read.window is not None:
@@ -235,7 +241,7 @@ class AlignDRAW(Model):
     def _encoder_weights(self) -> ops.EncoderWeights:
         encoder, mu, log_variance = self.encoder, self.posterior.mu, self.posterior.log_variance
         return ops.EncoderWeights(
-            encoder.weight_ih,
+            widen(encoder.weight_ih, after=self.config.shape_units),
             encoder.weight_hh,
             encoder.bias,
             encoder.h0,
@@ -245,10 +251,9 @@ class AlignDRAW(Model):
 
     def _decoder_sources(self) -> list[Tensor]:
         """Returns the parameters that `_decoder_weights` reads."""
-        write, align = self.write, self.align
+        align = self.align
         parts: list[nn.Module | None] = [] if align is None else [align, align.query]
-        parts += [self.decoder, self.prior.mu_log_sigma, write.patch, write.tints, write.opacity]
-        parts += [write.window, self.read.window]
+        parts += [self.decoder, self.prior.mu_log_sigma, *self.write.modules(), self.read.window]
         held = [part._parameters.values() for part in parts if part is not None]
         return [parameter for parameters in held for parameter in parameters if parameter is not None]
 
@@ -259,17 +264,18 @@ class AlignDRAW(Model):
         return scale, self.write.window.log_size, read
 
     def _decoder_weights(self) -> ops.DecoderWeights:
-        decoder, align = self.decoder, self.align
-        linear: list[nn.Linear] = [] if align is None else [align.query]
-        drawn = (self.write.patch, self.write.tints, self.write.opacity)
-        linear += [self.prior.mu_log_sigma, *(head for head in drawn if head is not None)]
-        heads: list[tuple[Tensor, Tensor]] = [(head.weight, head.bias) for head in linear]
-        heads += [self.write.window.affine(), self.read.affine(self.write.window)]
+        """The weights of the loops, whose LSTM has the units of h_dec, then the shape units."""
+        decoder, align, write = self.decoder, self.align, self.write
+        linear = [self.prior.mu_log_sigma] if align is None else [align.query, self.prior.mu_log_sigma]
+        windows = [write.window.affine(), self.read.affine(write.window)]
+
+        def of_state(heads: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
+            return [(widen(weight, after=self.config.shape_units), bias) for weight, bias in heads]
+
+        heads = [*of_state([(head.weight, head.bias) for head in linear]), *write.affine(), *of_state(windows)]
+        lstm = decoder.weight_ih, decoder.weight_hh, decoder.bias, decoder.h0
         return ops.DecoderWeights(
-            decoder.weight_ih,
-            decoder.weight_hh,
-            decoder.bias,
-            decoder.h0,
+            *(lstm if write.shapes is None else write.shapes.beside(decoder)),
             torch.cat([weight for weight, _ in heads]),
             torch.cat([bias for _, bias in heads]),
             None if align is None else align.scaled_score(),

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from aligndraw import ops
-from aligndraw.model.recurrent import Head
+from aligndraw.model.recurrent import Head, LinearUnits, widen
 
 
 def released_window(window: Tensor, size: int, height: int, width: int) -> Tensor:
@@ -107,11 +107,54 @@ class GlimpseRead(nn.Module):
         return ops.read(image, window, self.size, canvas), window
 
 
+class WordTints(nn.Module):
+    """K masks and their colours: the first mask is linear in shape units, the others are learned and always the same.
+
+    The colours are linear in the state, so that it cannot choose among the shapes of a word.
+
+    Args:
+        units: n, of the state h.
+        shape_units: k.
+        tints: K, at least 1.
+        channels: C.
+        size: p.
+    """
+
+    def __init__(self, units: int, shape_units: int, tints: int, channels: int, size: int) -> None:
+        super().__init__()
+        self.mask = nn.Linear(shape_units, size**2)
+        self.masks = nn.Parameter(torch.zeros(tints - 1, size, size)) if tints > 1 else None
+        self.colours = nn.Linear(units, tints * channels)
+
+    def affine(self) -> tuple[Tensor, Tensor]:
+        """Returns weight [K·(p·p + C), n + k] and bias [K·(p·p + C)], in the order of `ops.drawn_patch`.
+
+        The shape units are in the form of `LinearUnits.beside`.
+        """
+        mask, masks, colours, units = self.mask, self.mask.bias[None], self.colours, self.colours.in_features
+        if self.masks is not None:
+            masks = torch.cat([masks, self.masks.flatten(1)])
+        count = len(masks)
+        mask_weight = functional.pad(mask.weight[None] * LinearUnits.SCALE, (units, 0, 0, 0, 0, count - 1))
+        colour_weight = widen(colours.weight.view(count, -1, units), after=mask.in_features)
+        return (
+            torch.cat([mask_weight, colour_weight], 1).flatten(0, 1),
+            torch.cat([masks, colours.bias.view(count, -1)], 1).flatten(),
+        )
+
+    def forward(self, h: Tensor, shapes: Tensor) -> Tensor:
+        """h [B, n], shapes [B, k] -> [B, K·(p·p + C)]."""
+        masks = self.mask(shapes)[:, None]
+        if self.masks is not None:
+            masks = torch.cat([masks, self.masks.flatten(1).expand(len(h), -1, -1)], 1)
+        return torch.cat([masks, self.colours(h).unflatten(1, (masks.shape[1], -1))], 2).flatten(1)
+
+
 class GlimpseWrite(nn.Module):
     """write(h): a patch K, and the window through which it is added to the canvas.
 
     Args:
-        units: of the state h.
+        units: n, of the state h.
         size: p.
         channels: C.
         conventions: "paper", or "released" for the window grid of the authors' released code.
@@ -119,6 +162,10 @@ class GlimpseWrite(nn.Module):
         tints: masks that are multiplied by a colour each and added to the patch. The shape and the colour of an object
             then come from numbers of their own.
         opacity: whether the patch has a channel more, its opacity, and covers the canvas (`ops.cover`).
+        shape_units: k, units that are linear in the words of the step. The patch, its opacity and the mask of the first
+            tint are linear in them, so that a word has one shape, wherever the state puts it and whatever colour it
+            gives it. 0 for shapes that are linear in h.
+        words: d, size of the context s of the words; needed with shape units.
     """
 
     def __init__(
@@ -131,25 +178,60 @@ class GlimpseWrite(nn.Module):
         side: int = 1,
         tints: int = 0,
         opacity: bool = False,
+        shape_units: int = 0,
+        words: int = 0,
     ) -> None:
         super().__init__()
         self.size, self.channels, self.conventions = size, channels, conventions
+        self.units, area, source = units, size**2, shape_units or units
         self.window = WindowHead(units, size, span, side)
-        self.patch = nn.Linear(units, channels * size * size)
-        self.tints = nn.Linear(units, tints * (size * size + channels)) if tints else None
-        self.opacity = nn.Linear(units, size * size) if opacity else None
+        self.shapes = LinearUnits(words, shape_units) if shape_units else None
+        self.patch = nn.Linear(source, channels * area)
+        self.tints: nn.Linear | WordTints | None = None
+        if tints and shape_units:
+            self.tints = WordTints(units, shape_units, tints, channels, size)
+        elif tints:
+            self.tints = nn.Linear(units, tints * (area + channels))
+        self.opacity = nn.Linear(source, area) if opacity else None
 
-    def forward(self, h: Tensor, canvas: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def affine(self) -> list[tuple[Tensor, Tensor]]:
+        """Returns weight and bias of patch, tints and opacity.
+
+        The columns of the weights are h, and shape units in the form of `LinearUnits.beside`.
+        """
+        heads = []
+        for head in (self.patch, self.tints, self.opacity):
+            if isinstance(head, WordTints):
+                heads.append(head.affine())
+            elif head is not None:
+                weight = head.weight
+                if self.shapes is not None:
+                    weight = widen(weight * LinearUnits.SCALE, before=self.units)
+                heads.append((weight, head.bias))
+        return heads
+
+    def forward(self, h: Tensor, canvas: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """h [B, n], canvas [B, C, H, W] -> new canvas [B, C, H, W], patch [B, C, p, p], window [B, 5].
 
-        With opacity, the last channel of the patch [B, C + 1, p, p].
+        With opacity, the last channel of the patch [B, C + 1, p, p]. With shape units, context is s, [B, d].
+
+        Raises:
+            ValueError: the context is not given where there are shape units.
         """
         window = self.window(h)
         if self.conventions == "released":
             window = released_window(window, self.size, *canvas.shape[-2:])
+        source = h
+        if self.shapes is not None:
+            if context is None:
+                raise ValueError("context must be the words of the step where there are shape units")
+            source = self.shapes(context)
         none = h.new_empty(len(h), 0)
-        tints = none if self.tints is None else self.tints(h)
-        opacity = none if self.opacity is None else self.opacity(h).sigmoid()
-        patch = ops.drawn_patch(self.patch(h), tints, opacity, self.channels, self.size)
+        if self.tints is None:
+            tints = none
+        else:
+            tints = self.tints(h, source) if isinstance(self.tints, WordTints) else self.tints(h)
+        opacity = none if self.opacity is None else self.opacity(source).sigmoid()
+        patch = ops.drawn_patch(self.patch(source), tints, opacity, self.channels, self.size)
         draw = ops.write if self.opacity is None else ops.cover
         return draw(patch, window, canvas), patch, window

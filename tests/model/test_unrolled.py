@@ -36,6 +36,9 @@ KINDS = {
     "one window, fixed": {"read_window": "write", "window_span": 4.0},
     "tints": {"tints": 2, "channels": 3},
     "opacity": {"opacity": True, "tints": 1, "channels": 3},
+    "shape units": {"shape_units": 4, "tints": 3, "channels": 3},
+    "shape units, one tint": {"shape_units": 3, "tints": 1, "align": False},
+    "shape units, opacity": {"shape_units": 4, "word_values": "embeddings", "opacity": True},
     "colour, gaussian": {"channels": 3, "likelihood": "gaussian", "observation_variance": 0.3},
 }
 
