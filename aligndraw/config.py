@@ -115,7 +115,8 @@ class AlignDRAWConfig(ModelConfig):
     shape_units: int = setting(
         0,
         "units that are linear in the words of a step; from them come the patch, its opacity and the mask of its first "
-        "tint, so that a word has one shape wherever it is drawn. 0 for shapes that come from h_dec, as in the paper",
+        "tint, so that a word has one shape and its mirror image, wherever it is drawn. 0 for shapes that come from "
+        "h_dec, as in the paper",
     )
     window_span: float = setting(
         0.0,

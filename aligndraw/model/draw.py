@@ -15,12 +15,13 @@ from aligndraw import ops
 from aligndraw.backends import backend_for, missing_reason
 from aligndraw.config import AlignDRAWConfig
 from aligndraw.model.align import WordAttention
-from aligndraw.model.glimpse import GlimpseRead, GlimpseWrite, WindowHead, WordTints
+from aligndraw.model.glimpse import GlimpseRead, GlimpseWrite, WindowHead
 from aligndraw.model.interface import Caption, Inference, Model
 from aligndraw.model.language import WordEmbedding
 from aligndraw.model.latent import Posterior, Prior
-from aligndraw.model.recurrent import Head, LinearUnits, LSTMCell, widen
+from aligndraw.model.recurrent import Head, LSTMCell
 from aligndraw.model.samples import Samples
+from aligndraw.model.shapes import MirroredMaps, ShapeUnits, WordTints, widen
 
 
 class State(NamedTuple):
@@ -70,10 +71,10 @@ class AlignDRAW(Model):
         self.posterior = Posterior(c.encoder_units, c.latent_units)
         self.prior = Prior(c.decoder_units, c.latent_units)
         self.decoder = LSTMCell(c.latent_units + words, c.decoder_units)
+        self.shapes = ShapeUnits(c.latent_units, words, c.decoder_units, c.shape_units) if c.shape_units else None
         self.write = GlimpseWrite(
-            c.decoder_units, c.write_size, c.channels, c.conventions, span, side, c.tints, c.opacity, c.shape_units,
-            words,
-        )  # fmt: skip
+            c.decoder_units, c.write_size, c.channels, c.conventions, span, side, c.tints, c.opacity, c.shape_units
+        )
         self._packed_decoder = ops.PackedDecoder()
         self.reset_parameters()
 
@@ -120,7 +121,8 @@ class AlignDRAW(Model):
         else:
             context, weights = self.align(h_dec, caption.keys, caption.words, caption.lengths)  # Eq. 2, 6, 7
         decoder = self.decoder(torch.cat([z, context], 1), state.decoder)  # Eq. 3
-        canvas, patch, write_window = self.write(decoder[0], state.canvas, context)  # Eq. 4, 8
+        shapes = None if self.shapes is None else self.shapes(z, context, h_dec)
+        canvas, patch, write_window = self.write(decoder[0], state.canvas, shapes)  # Eq. 4, 8
         following = State(canvas, encoder, decoder, *self.prior(decoder[0]))
         return following, Step(kl, log_ratio, read_window, write_window, patch, weights)
 
@@ -210,17 +212,18 @@ class AlignDRAW(Model):
             ("decoder", self.decoder, LSTMCell),
             ("write", write, GlimpseWrite),
             ("write.window", write.window, WindowHead),
-            ("write.patch", write.patch, nn.Linear),
         ]
-        if write.shapes is not None:
-            parts.append(("write.shapes", write.shapes, LinearUnits))
+        maps: list[tuple[str, nn.Module | None]] = [("write.patch", write.patch), ("write.opacity", write.opacity)]
+        if self.shapes is not None:
+            parts.append(("shapes", self.shapes, ShapeUnits))
+            parts += [("shapes.words", self.shapes.words, nn.Linear), ("shapes.side", self.shapes.side, nn.Linear)]
         if isinstance(write.tints, WordTints):
-            parts += [("write.tints.mask", write.tints.mask, nn.Linear)]
-            parts += [("write.tints.colours", write.tints.colours, nn.Linear)]
+            parts.append(("write.tints.colours", write.tints.colours, nn.Linear))
+            maps.append(("write.tints.mask", write.tints.mask))
         if write.tints is not None:
-            parts.append(("write.tints", write.tints, nn.Linear if write.shapes is None else WordTints))
-        if write.opacity is not None:
-            parts.append(("write.opacity", write.opacity, nn.Linear))
+            parts.append(("write.tints", write.tints, nn.Linear if self.shapes is None else WordTints))
+        usual = nn.Linear if self.shapes is None else MirroredMaps
+        parts += [(name, part, usual) for name, part in maps if part is not None]
         if read.window is not None:
             parts.append(("read.window", read.window, WindowHead))
         if align is not None:
@@ -241,7 +244,7 @@ class AlignDRAW(Model):
     def _encoder_weights(self) -> ops.EncoderWeights:
         encoder, mu, log_variance = self.encoder, self.posterior.mu, self.posterior.log_variance
         return ops.EncoderWeights(
-            widen(encoder.weight_ih, after=self.config.shape_units),
+            widen(encoder.weight_ih, after=2 * self.config.shape_units),
             encoder.weight_hh,
             encoder.bias,
             encoder.h0,
@@ -254,6 +257,8 @@ class AlignDRAW(Model):
         align = self.align
         parts: list[nn.Module | None] = [] if align is None else [align, align.query]
         parts += [self.decoder, self.prior.mu_log_sigma, *self.write.modules(), self.read.window]
+        if self.shapes is not None:
+            parts += [self.shapes.words, self.shapes.side]
         held = [part._parameters.values() for part in parts if part is not None]
         return [parameter for parameters in held for parameter in parameters if parameter is not None]
 
@@ -270,12 +275,12 @@ class AlignDRAW(Model):
         windows = [write.window.affine(), self.read.affine(write.window)]
 
         def of_state(heads: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
-            return [(widen(weight, after=self.config.shape_units), bias) for weight, bias in heads]
+            return [(widen(weight, after=2 * self.config.shape_units), bias) for weight, bias in heads]
 
         heads = [*of_state([(head.weight, head.bias) for head in linear]), *write.affine(), *of_state(windows)]
         lstm = decoder.weight_ih, decoder.weight_hh, decoder.bias, decoder.h0
         return ops.DecoderWeights(
-            *(lstm if write.shapes is None else write.shapes.beside(decoder)),
+            *(lstm if self.shapes is None else self.shapes.beside(decoder)),
             torch.cat([weight for weight, _ in heads]),
             torch.cat([bias for _, bias in heads]),
             None if align is None else align.scaled_score(),

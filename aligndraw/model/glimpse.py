@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from aligndraw import ops
-from aligndraw.model.recurrent import Head, LinearUnits, widen
+from aligndraw.model.recurrent import Head
+from aligndraw.model.shapes import SCALE, MirroredMaps, WordTints, widen
 
 
 def released_window(window: Tensor, size: int, height: int, width: int) -> Tensor:
@@ -107,49 +108,6 @@ class GlimpseRead(nn.Module):
         return ops.read(image, window, self.size, canvas), window
 
 
-class WordTints(nn.Module):
-    """K masks and their colours: the first mask is linear in shape units, the others are learned and always the same.
-
-    The colours are linear in the state, so that it cannot choose among the shapes of a word.
-
-    Args:
-        units: n, of the state h.
-        shape_units: k.
-        tints: K, at least 1.
-        channels: C.
-        size: p.
-    """
-
-    def __init__(self, units: int, shape_units: int, tints: int, channels: int, size: int) -> None:
-        super().__init__()
-        self.mask = nn.Linear(shape_units, size**2)
-        self.masks = nn.Parameter(torch.zeros(tints - 1, size, size)) if tints > 1 else None
-        self.colours = nn.Linear(units, tints * channels)
-
-    def affine(self) -> tuple[Tensor, Tensor]:
-        """Returns weight [K·(p·p + C), n + k] and bias [K·(p·p + C)], in the order of `ops.drawn_patch`.
-
-        The shape units are in the form of `LinearUnits.beside`.
-        """
-        mask, masks, colours, units = self.mask, self.mask.bias[None], self.colours, self.colours.in_features
-        if self.masks is not None:
-            masks = torch.cat([masks, self.masks.flatten(1)])
-        count = len(masks)
-        mask_weight = functional.pad(mask.weight[None] * LinearUnits.SCALE, (units, 0, 0, 0, 0, count - 1))
-        colour_weight = widen(colours.weight.view(count, -1, units), after=mask.in_features)
-        return (
-            torch.cat([mask_weight, colour_weight], 1).flatten(0, 1),
-            torch.cat([masks, colours.bias.view(count, -1)], 1).flatten(),
-        )
-
-    def forward(self, h: Tensor, shapes: Tensor) -> Tensor:
-        """h [B, n], shapes [B, k] -> [B, K·(p·p + C)]."""
-        masks = self.mask(shapes)[:, None]
-        if self.masks is not None:
-            masks = torch.cat([masks, self.masks.flatten(1).expand(len(h), -1, -1)], 1)
-        return torch.cat([masks, self.colours(h).unflatten(1, (masks.shape[1], -1))], 2).flatten(1)
-
-
 class GlimpseWrite(nn.Module):
     """write(h): a patch K, and the window through which it is added to the canvas.
 
@@ -162,10 +120,9 @@ class GlimpseWrite(nn.Module):
         tints: masks that are multiplied by a colour each and added to the patch. The shape and the colour of an object
             then come from numbers of their own.
         opacity: whether the patch has a channel more, its opacity, and covers the canvas (`ops.cover`).
-        shape_units: k, units that are linear in the words of the step. The patch, its opacity and the mask of the first
-            tint are linear in them, so that a word has one shape, wherever the state puts it and whatever colour it
-            gives it. 0 for shapes that are linear in h.
-        words: d, size of the context s of the words; needed with shape units.
+        shape_units: k, of a `ShapeUnits`. The patch, its opacity and the mask of the first tint are linear in them, so
+            that a word has one shape, wherever the state puts it and whatever colour it gives it. 0 for shapes that are
+            linear in h.
     """
 
     def __init__(
@@ -179,53 +136,48 @@ class GlimpseWrite(nn.Module):
         tints: int = 0,
         opacity: bool = False,
         shape_units: int = 0,
-        words: int = 0,
     ) -> None:
         super().__init__()
         self.size, self.channels, self.conventions = size, channels, conventions
-        self.units, area, source = units, size**2, shape_units or units
+        self.units = units
         self.window = WindowHead(units, size, span, side)
-        self.shapes = LinearUnits(words, shape_units) if shape_units else None
-        self.patch = nn.Linear(source, channels * area)
+        self.patch = self._maps(units, shape_units, channels)
         self.tints: nn.Linear | WordTints | None = None
         if tints and shape_units:
             self.tints = WordTints(units, shape_units, tints, channels, size)
         elif tints:
-            self.tints = nn.Linear(units, tints * (area + channels))
-        self.opacity = nn.Linear(source, area) if opacity else None
+            self.tints = nn.Linear(units, tints * (size**2 + channels))
+        self.opacity = self._maps(units, shape_units, 1) if opacity else None
+
+    def _maps(self, units: int, shape_units: int, count: int) -> nn.Linear:
+        if shape_units:
+            return MirroredMaps(shape_units, count, self.size)
+        return nn.Linear(units, count * self.size**2)
 
     def affine(self) -> list[tuple[Tensor, Tensor]]:
         """Returns weight and bias of patch, tints and opacity.
 
-        The columns of the weights are h, and shape units in the form of `LinearUnits.beside`.
+        The columns of the weights are h, and the shape units in the form of `ShapeUnits.beside`.
         """
         heads = []
         for head in (self.patch, self.tints, self.opacity):
             if isinstance(head, WordTints):
                 heads.append(head.affine())
+            elif isinstance(head, MirroredMaps):
+                heads.append((widen(head.columns() * SCALE, before=self.units), head.bias))
             elif head is not None:
-                weight = head.weight
-                if self.shapes is not None:
-                    weight = widen(weight * LinearUnits.SCALE, before=self.units)
-                heads.append((weight, head.bias))
+                heads.append((head.weight, head.bias))
         return heads
 
-    def forward(self, h: Tensor, canvas: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, h: Tensor, canvas: Tensor, shapes: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """h [B, n], canvas [B, C, H, W] -> new canvas [B, C, H, W], patch [B, C, p, p], window [B, 5].
 
-        With opacity, the last channel of the patch [B, C + 1, p, p]. With shape units, context is s, [B, d].
-
-        Raises:
-            ValueError: the context is not given where there are shape units.
+        With opacity, the last channel of the patch [B, C + 1, p, p]. `shapes` are the shape units [B, 2k], if any.
         """
         window = self.window(h)
         if self.conventions == "released":
             window = released_window(window, self.size, *canvas.shape[-2:])
-        source = h
-        if self.shapes is not None:
-            if context is None:
-                raise ValueError("context must be the words of the step where there are shape units")
-            source = self.shapes(context)
+        source = h if shapes is None else shapes
         none = h.new_empty(len(h), 0)
         if self.tints is None:
             tints = none

@@ -232,39 +232,6 @@ def test_patches_that_cover(tiny, batch):
     assert model.write.opacity.weight.grad.abs().max() > 0
 
 
-def test_shapes_of_the_words(tiny, batch):
-    """With shape units, shapes follow from the words that the step attends to. The state chooses the colours alone."""
-    model, (images, captions, lengths) = tiny(shape_units=6, opacity=True, tints=2), batch
-    write, drawing = model.write, model.sample(captions, lengths, generator=3)
-    with torch.no_grad():
-        context = drawing.weights @ model.encode_captions(captions, lengths).words
-        shapes = write.shapes(context)
-        patch, opacity, mask = write.patch(shapes), write.opacity(shapes).sigmoid(), write.tints.mask(shapes)
-    torch.testing.assert_close(drawing.patches[:, :, -1].flatten(2), opacity)
-    tinted = (drawing.patches[:, :, :-1] - patch.unflatten(2, (2, 4, 4))).flatten(3)  # [B, T, C, p·p]
-    masks = torch.stack([mask, write.tints.masks.detach()[0].flatten().expand_as(mask)], 2)
-    colours = torch.linalg.lstsq(masks.mT, tinted.mT).solution
-    torch.testing.assert_close(masks.mT @ colours, tinted.mT)
-    assert colours.abs().min() > 0
-    model(images, captions, lengths, generator=1).loss.backward()
-    assert write.shapes.weight.grad.abs().max() > 0
-
-
-def test_shape_units_are_linear(tiny):
-    units, x = tiny(shape_units=6).write.shapes, torch.linspace(-3, 3, 24, dtype=torch.float64).view(2, 12)
-    linear = x @ units.weight.mT + units.bias
-    difference = (units(x) / linear - 1).abs()
-    assert 1e-5 < difference.max() and (difference <= linear**2 / 6144).all()
-
-
-def test_shape_units_need_a_context(tiny):
-    model = tiny(shape_units=6)
-    with pytest.raises(ValueError, match="^context must be the words of the step where there are shape units$"):
-        model.write(torch.zeros(1, 10, dtype=torch.float64), torch.zeros(1, 2, 9, 7, dtype=torch.float64))
-    with pytest.raises(ValueError, match="^shape_units must be a whole number of at least 0, got -1$"):
-        model.config.replace(shape_units=-1)
-
-
 def test_a_seed_gives_each_image_its_own_stream(tiny):
     model = tiny()
     captions = torch.randint(0, 12, (1, 5))
