@@ -172,6 +172,8 @@ class AlignDRAWConfig(ModelConfig):
             raise ValueError(f"attention_scale must be above 0, got {self.attention_scale!r}")
         if not self.align and self.attention_scale != 1:
             raise ValueError(f"attention_scale must be 1 where align is false, got {self.attention_scale!r}")
+        if not self.align and self.shape_units:
+            raise ValueError(f"shape_units must be 0 where align is false, got {self.shape_units!r}")
 
     @property
     def title(self) -> str:
@@ -350,7 +352,7 @@ class TrainingConfig(Config):
 
         `paper`, `coco`: RMSprop at 1e-3, then 1e-4 (appendix B), on MNIST with captions, and on COCO, each of its
         captions once per epoch. `quick`: Muon with a cosine schedule and weight decay, for about five minutes on two
-        cores; `best`: the same for 6,300 updates; `scenes`: as quick without weight decay, for 19,200; `photos`: as
+        cores; `best`: the same for 6,300 updates; `scenes`: as quick, for 9,600; `photos`: as
         quick, for 6,000, with mirrored and shifted pictures, dropped words and less weight decay; `vae`: Adam for
         12,800. Raises ValueError for another name.
         """
@@ -423,13 +425,15 @@ _MODELS = {
         read_size=12,
         write_size=16,
         tints=4,
+        opacity=True,
+        shape_units=64,
         encoder_units=256,
         decoder_units=256,
         latent_units=64,
         align_units=128,
         vocabulary_size=107,
         word_values="embeddings",
-        attention_scale=1.7,
+        attention_scale=5.0,
         canvas_init=0.0,
     ),
     "photos": AlignDRAWConfig(
@@ -477,7 +481,7 @@ _RECIPES = {
     "coco": TrainingConfig(epochs=18, epoch_size=413_900, drop_epoch=11),
     "quick": _LAPTOP_DIGITS,
     "best": _LAPTOP_DIGITS.replace(epochs=45),
-    "scenes": _LAPTOP_DIGITS.replace(epochs=96, epoch_size=12_800),
+    "scenes": _LAPTOP_DIGITS.replace(epochs=48, epoch_size=12_800),
     "photos": _QUICK.replace(epochs=30, epoch_size=12_800, weight_decay=0.1, flip=True, shift=4, word_dropout=0.1),
     "vae": _QUICK.replace(epochs=64, epoch_size=12_800, optimizer="adam", learning_rate=1e-3, kl_warmup=0.0),
 }

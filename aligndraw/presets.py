@@ -14,7 +14,7 @@ from aligndraw.config import (
 def _configs(network: str, recipe: str, vae: str | None = None) -> dict[str, tuple[ModelConfig, TrainingConfig]]:
     """Returns the model and the recipe of each --model; `vae` names the recipe of the VAEs, where there are any."""
     drawing, training = AlignDRAWConfig.preset(network), TrainingConfig.preset(recipe)
-    sentence = drawing.replace(align=False, word_values="states", attention_scale=1.0)
+    sentence = drawing.replace(align=False, word_values="states", attention_scale=1.0, shape_units=0)
     configs: dict[str, tuple[ModelConfig, TrainingConfig]] = {
         "align": (drawing, training),
         "noalign": (sentence, training),

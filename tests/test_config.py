@@ -91,6 +91,7 @@ def test_every_field_explains_itself():
         ),
         (AlignDRAWConfig, {"attention_scale": 0.0}, "attention_scale must be above 0, got 0.0"),
         (AlignDRAWConfig, {"attention_scale": 2.0, "align": False}, "attention_scale must be 1 where align is false"),
+        (AlignDRAWConfig, {"shape_units": 2, "align": False}, "shape_units must be 0 where align is false, got 2"),
         (TrainingConfig, {"batch_size": 33}, "epoch_size must be a multiple of batch_size"),
     ],
 )

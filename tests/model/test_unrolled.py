@@ -37,7 +37,7 @@ KINDS = {
     "tints": {"tints": 2, "channels": 3},
     "opacity": {"opacity": True, "tints": 1, "channels": 3},
     "shape units": {"shape_units": 4, "tints": 3, "channels": 3},
-    "shape units, one tint": {"shape_units": 3, "tints": 1, "align": False},
+    "shape units, one tint": {"shape_units": 3, "tints": 1},
     "shape units, opacity": {"shape_units": 4, "word_values": "embeddings", "opacity": True},
     "colour, gaussian": {"channels": 3, "likelihood": "gaussian", "observation_variance": 0.3},
 }

@@ -35,6 +35,7 @@ OTHER = {"image_size": (28, 30), "epoch_size": 6400, "batch_size": 20}
 NEEDS = {  # the values that another field must have for the field to change
     "word_values": {"align": True},
     "attention_scale": {"align": True},
+    "shape_units": {"align": True},
 }
 
 
