@@ -59,15 +59,23 @@ void multiply_share(Products<Sum<Number>> products, int64_t first_row, int64_t r
       const auto result = product.result.rows_from(first_row, rows);
       const int64_t begin = right.panels() * share.number / share.count;
       const int64_t end = right.panels() * (share.number + 1) / share.count;
+      const auto part_of = [&](int64_t panel) -> Span {
+        const Span& span = right.span(panel);
+        const int64_t from = std::clamp(span.first, k, k + depth);
+        return {from, std::clamp(span.end, from, k + depth)};
+      };
+      Span part = begin < end ? part_of(begin) : Span{};
       for (int64_t panel = begin; panel < end; ++panel) {
         const int64_t column = right.first_row(panel), strips = right.strips(panel);
-        const int64_t next = panel + 1 < end ? panel + 1 : panel,
-                      next_k = next > panel ? k : k + depth;
-        kernels.of_strips[strips](
-            {block.data, block.row_stride, block.col_stride, left.rows, right.at(panel, k), depth,
-             result.data + column, result.row_stride,
-             std::min(strips * strip, result.columns - column), product.accumulate || b > 0,
-             right.at(next, next_k), right.at(next, k + depth)});
+        const bool accumulate = product.accumulate || b > 0, is_last = panel + 1 == end;
+        const Span next = is_last ? Span{k, k} : part_of(panel + 1);
+        if (part.first < part.end || !accumulate)
+          kernels.of_strips[strips](
+              {block.data + (part.first - k) * block.col_stride, block.row_stride, block.col_stride,
+               left.rows, right.at(panel, part.first), part.end - part.first, result.data + column,
+               result.row_stride, std::min(strips * strip, result.columns - column), accumulate,
+               right.at(panel + !is_last, next.first), right.at(panel + !is_last, next.end)});
+        part = next;
       }
     }
   }

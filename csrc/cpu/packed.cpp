@@ -1,5 +1,7 @@
 #include "packed.h"
 
+#include <algorithm>
+
 #include "loop.h"
 #include "round.h"
 
@@ -40,12 +42,28 @@ Packed<Number>::Packed(Matrix<const Source> right, Isa isa, bool rounded)
 template <class Number>
 void Packed<Number>::pack(Matrix<const Source> right) {
   for_row_ranges(panels(), depth_ * strip * 4, [&, this](int64_t begin, int64_t end) {
-    for (int64_t panel = begin; panel < end; ++panel)
+    for (int64_t panel = begin; panel < end; ++panel) {
       for (int64_t k = 0; k < depth_; k += strip)
         for (int64_t s = 0; s < strips(panel); ++s)
           pack_square(right, first_row(panel) + s * strip, k,
                       const_cast<Number*>(at(panel, k)) + s * strip, strips(panel) * strip);
+      spans()[panel] = span_of(panel);
+    }
   });
+}
+
+// It reads the zeros at both ends, and no more: two k of a panel without zeros.
+template <class Number>
+Span Packed<Number>::span_of(int64_t panel) const {
+  const auto is_zero = [&](int64_t k) {
+    const Number* const numbers = at(panel, k);
+    return std::all_of(numbers, numbers + strips(panel) * strip,
+                       [](Number n) { return n == Number(0); });
+  };
+  Span span{0, depth_};
+  while (span.first < span.end && is_zero(span.first)) ++span.first;
+  while (span.first < span.end && is_zero(span.end - 1)) --span.end;
+  return span;
 }
 
 // Rows `first` ... `first` + 15 and 16 k from k on; in the packed form each k is `stride` apart.

@@ -156,3 +156,23 @@ def test_linear_and_its_gradients_have_the_same_bits_on_any_number_of_threads():
     for other in found[1:]:
         assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
     assert torch.equal(ops.linear(inputs[7:8], weight), found[0][0][7:8])
+
+
+@by_isa
+@in_precision
+@pytest.mark.parametrize("count", [1, 2])
+def test_zeros_at_the_ends_of_a_factor_are_left_out(isa, precision, count, threads):
+    """Blocks of zeros cost nothing and change nothing. The tiles of AMX multiply them."""
+    threads(count)
+    left, right = factors(37, 190, 1300, precision)
+    right[:64, 300:], right[64:128, :700], right[128:160] = 0, 0, 0
+    right[:, :5], right[:, 1001:] = 0, 0  # in the middle of a pair of bfloat16
+    bf16 = precision == "bf16"
+    result = product(left, right, isa, bf16)
+    rounded = [t.bfloat16().double() if bf16 else t.double() for t in (left, right)]
+    assert error(result, rounded[0] @ rounded[1].mT) <= (1e-13 if precision == "float64" else 1e-6)
+    assert (result[:, 128:160] == 0).all()
+    if bf16 and isa == "amx":
+        return
+    left[:, :4], left[:, 1002:] = torch.inf, torch.nan
+    assert torch.equal(product(left, right, isa, bf16), result)
