@@ -352,9 +352,9 @@ class TrainingConfig(Config):
 
         `paper`, `coco`: RMSprop at 1e-3, then 1e-4 (appendix B), on MNIST with captions, and on COCO, each of its
         captions once per epoch. `quick`: Muon with a cosine schedule and weight decay, for about five minutes on two
-        cores; `best`: the same for 6,300 updates; `scenes`: as quick, for 9,600; `photos`: as
-        quick, for 6,000, with mirrored and shifted pictures, dropped words and less weight decay; `vae`: Adam for
-        12,800. Raises ValueError for another name.
+        cores; `best`: the same for 6,300 updates; `scenes`: as quick, for 9,600; `photos`: as quick, for
+        6,000, with mirrored and shifted pictures, dropped words and less weight decay; `vae`: Adam for 12,800. Raises
+        ValueError for another name.
         """
         return preset_named(_RECIPES, name)
 

@@ -173,7 +173,12 @@ class GlimpseWrite(nn.Module):
         """h [B, n], canvas [B, C, H, W] -> new canvas [B, C, H, W], patch [B, C, p, p], window [B, 5].
 
         With opacity, the last channel of the patch [B, C + 1, p, p]. `shapes` are the shape units [B, 2k], if any.
+
+        Raises:
+            ValueError: shapes are given where there are no shape units, or not given where there are some.
         """
+        if (shapes is None) == isinstance(self.patch, MirroredMaps):
+            raise ValueError("shapes must be given where there are shape units, and nowhere else")
         window = self.window(h)
         if self.conventions == "released":
             window = released_window(window, self.size, *canvas.shape[-2:])

@@ -21,7 +21,8 @@ def widen(weight: Tensor, before: int = 0, after: int = 0) -> Tensor:
 class ShapeUnits(nn.Module):
     """u = W s + b, once for each of two sides: [σ(a) u, (1 − σ(a)) u], where a is linear in the latent and the state.
 
-    a says which way a thing looks: of the second half each map is mirrored (`MirroredMaps`).
+    a says which way a thing looks: of the second half each map is mirrored (`MirroredMaps`). The paper has
+    none.
 
     Args:
         latent_units: z.

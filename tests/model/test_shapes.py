@@ -61,6 +61,14 @@ def test_the_state_chooses_colours_and_sides_of_the_shapes_of_words(tiny, batch)
     assert all(parameter.grad.abs().max() > 0 for parameter in model.shapes.parameters())
 
 
+@pytest.mark.parametrize("units", [0, 6])
+def test_a_write_with_units_needs_them(tiny, units):
+    write = tiny(shape_units=units).write
+    h, canvas = torch.zeros(1, 10, dtype=torch.float64), torch.zeros(1, 2, 9, 7, dtype=torch.float64)
+    with pytest.raises(ValueError, match="^shapes must be given where there are shape units, and nowhere else$"):
+        write(h, canvas, None if units else torch.zeros(1, 12, dtype=torch.float64))
+
+
 def test_a_number_of_units(tiny):
     with pytest.raises(ValueError, match="^shape_units must be a whole number of at least 0, got -1$"):
         tiny(shape_units=-1)
