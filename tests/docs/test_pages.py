@@ -11,10 +11,12 @@ from pathlib import PurePosixPath
 
 import pytest
 from pages import ROOT, anchors, blocks, commands, files, links, pages, spans
+from PIL import Image
 
 from aligndraw.cli import _parser
 
 PAGES = pages()
+PICTURES = [path for path in files() if path.endswith(".png") and not path.startswith("tests/")]
 SOURCES = (".py", ".h", ".cpp", ".cu", ".sh", ".toml", ".md", ".cff", ".yml", ".in")
 # Options of other programs.
 FOREIGN = {
@@ -142,3 +144,10 @@ def test_python_imports_what_exists(page):
             if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "aligndraw":
                 module = importlib.import_module(node.module)
                 assert not [alias.name for alias in node.names if not hasattr(module, alias.name)]
+
+
+@pytest.mark.parametrize("path", PICTURES, ids=str)
+def test_a_picture_tells_no_folder_of_the_machine_that_made_it(path):
+    with Image.open(ROOT / path) as picture:
+        model = picture.info.get("Model", "")
+    assert not PurePosixPath(model).is_absolute()
