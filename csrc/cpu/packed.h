@@ -19,9 +19,9 @@ struct Span {
 // The sum over k is formed in blocks of at most `most_depth` numbers (or pairs), which are added to
 // the result one after another: long sums err less in parts. Blocks depend on k alone.
 //
-// Products leave out the k outside the span of a panel, for a factor may have blocks of
-// zeros. These would add 0, so that no bit of a finite result changes. What a left factor has there
-// does not matter, be it infinite.
+// Products leave out the k outside the span of a panel: a factor may have blocks of zeros. They
+// would add 0, so that no bit of a finite result changes. A left factor's infinity or NaN there is
+// left out too.
 template <class Number>
 class Packed {
  public:
