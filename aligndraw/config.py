@@ -138,12 +138,25 @@ class AlignDRAWConfig(ModelConfig):
     align: bool = setting(True, "attend to the words at each step; false gives noalignDRAW")
     word_values: str = setting(
         "states",
-        "values of the attention: states, the language model's states at the words, as in the paper; or embeddings, a "
-        "vector per word, so that the other words decide only where to attend",
+        "values of the attention: states, the language model's states at the words, as in the paper; embeddings, a "
+        "vector per word, so that the other words decide only where to attend; or both, of which shape units read the "
+        "embeddings alone",
+        ("states", "embeddings", "both"),
+    )
+    word_keys: str = setting(
+        "states",
+        "source of the attention's keys: states, as in the paper; or embeddings, so that a word is found by itself, "
+        "whatever other words are beside it",
         ("states", "embeddings"),
     )
     attention_scale: float = setting(
         1.0, "factor of the energies of words before their softmax; above 1 each step attends to fewer words"
+    )
+    attention_query: str = setting(
+        "state",
+        "source of the attention's query: state, h_dec, as in the paper; or step, the number of the step alone, so "
+        "that a step asks the same of all captions, and no combination of words can change its question",
+        ("state", "step"),
     )
     sentences: str = _SENTENCES
     sentence_units: int = _SENTENCE_UNITS
@@ -166,14 +179,22 @@ class AlignDRAWConfig(ModelConfig):
             raise ValueError(
                 f"window_span must be 0 for a grid of one filter or an image of one pixel, got {self.window_span!r}"
             )
-        if not self.align and self.word_values != "states":
-            raise ValueError(f"word_values must be states where align is false, got {self.word_values!r}")
+        for name in ("word_values", "word_keys"):
+            if not self.align and getattr(self, name) != "states":
+                raise ValueError(f"{name} must be states where align is false, got {getattr(self, name)!r}")
         if not self.attention_scale > 0:
             raise ValueError(f"attention_scale must be above 0, got {self.attention_scale!r}")
         if not self.align and self.attention_scale != 1:
             raise ValueError(f"attention_scale must be 1 where align is false, got {self.attention_scale!r}")
+        if not self.align and self.attention_query != "state":
+            raise ValueError(f"attention_query must be state where align is false, got {self.attention_query!r}")
         if not self.align and self.shape_units:
             raise ValueError(f"shape_units must be 0 where align is false, got {self.shape_units!r}")
+
+    @property
+    def word_units(self) -> int:
+        """Size of a word's value."""
+        return 2 * self.caption_units if self.word_values == "both" else self.caption_units
 
     @property
     def title(self) -> str:
@@ -314,7 +335,9 @@ class TrainingConfig(Config):
         False, "mirror each training picture left-right with probability 1/2, unless its caption says left or right"
     )
     shift: int = setting(0, "most pixels by which a training picture is shifted along each side")
-    word_dropout: float = setting(0.0, "share of the words of training captions that become [UNK]")
+    word_dropout: float = setting(
+        0.0, "share of the words of training captions that become [UNK], or are left out where the vocabulary has none"
+    )
     ema: float = setting(
         0.0, "decay per update of a moving average of the weights, which is evaluated and saved; 0 for none"
     )

@@ -99,7 +99,9 @@ def test_no_gradients_yet(arrays):
 @pytest.mark.parametrize(("change", "message"), [
     ({"align": False}, "align True, not False"),
     ({"word_values": "embeddings"}, "word_values 'states', not 'embeddings'"),
+    ({"word_keys": "embeddings"}, "word_keys 'states', not 'embeddings'"),
     ({"attention_scale": 1.7}, "attention_scale 1.0, not 1.7"),
+    ({"attention_query": "step"}, "attention_query 'state', not 'step'"),
     ({"window_span": 4.0}, "window_span 0.0, not 4.0"),
     ({"read_window": "write"}, "read_window 'own', not 'write'"),
     ({"tints": 2}, "tints 0, not 2"),

@@ -1,7 +1,7 @@
 """Training examples changed at random, for data sets of few pictures.
 
-Pictures are mirrored and shifted, and words become unknown. Example i of an epoch is changed as (seed, epoch, i)
-determine, whatever its batch.
+Pictures are mirrored and shifted, and words become unknown or are left out. Example i of an epoch is changed as
+(seed, epoch, i) determine, whatever its batch.
 """
 
 from __future__ import annotations
@@ -28,16 +28,12 @@ class AugmentedSource:
         source: of examples with word ids; without `word_dropout` also with sentence vectors.
         flip: mirrors each picture left-right with probability 1/2, where its caption names neither left nor right.
         shift: most pixels by which a picture is shifted along each side; its edge pixels fill the gap.
-        word_dropout: share of the words that become `[UNK]`, which the vocabulary must have.
-
-    Raises:
-        ValueError: the vocabulary has no `[UNK]`.
+        word_dropout: share of the words that become `[UNK]`. Where the vocabulary has none, they are left out; the
+            first word stays where a caption would lose all.
     """
 
     def __init__(self, source: Source, *, flip: bool = False, shift: int = 0, word_dropout: float = 0.0) -> None:
         unknown = source.vocabulary.index(UNKNOWN) if UNKNOWN in source.vocabulary.words else -1
-        if word_dropout and unknown < 0:
-            raise ValueError(f"word_dropout must be 0 for a vocabulary without {UNKNOWN}, got {word_dropout!r}")
         self._source, self._changes = source, _Changes(flip, shift, word_dropout, unknown)
 
     @property
@@ -56,7 +52,7 @@ class AugmentedSource:
 
 
 class _Changes(NamedTuple):
-    """The options of an `AugmentedSource`, and the id of `[UNK]`."""
+    """The options of an `AugmentedSource`, and the id of `[UNK]`, or -1."""
 
     flip: bool
     shift: int
@@ -78,7 +74,7 @@ class _Augmented:
     def batch(self, index: slice) -> tuple[NDArray[np.uint8], NDArray[Any], NDArray[np.int64]]:
         pictures, words, lengths = self._examples.batch(index)
         moved = _moved(torch.from_numpy(np.array(pictures)), torch.from_numpy(self._moves(index)))
-        return moved.numpy(), self._dropped(words, lengths, index), lengths
+        return moved.numpy(), *self._dropped(words, lengths, index)
 
     def _random(self, index: slice, stream: int, count: int) -> NDArray[np.float64]:
         """Returns numbers from 0 to 1, [B, count]; those of other streams are independent."""
@@ -94,13 +90,22 @@ class _Augmented:
         shifts = np.floor(random[:, 1:] * (2 * shift + 1)).astype(np.int64) - shift
         return np.column_stack([mirrored, shifts])
 
-    def _dropped(self, words: NDArray[Any], lengths: NDArray[np.int64], index: slice) -> NDArray[Any]:
-        """Returns word ids [B, N] with some of the words replaced."""
+    def _dropped(
+        self, words: NDArray[Any], lengths: NDArray[np.int64], index: slice
+    ) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """Returns word ids [B, N] and lengths [B] with some of the words replaced, or left out."""
         if not self._changes.word_dropout:
-            return words
-        there = np.arange(words.shape[1]) < lengths[:, None]
-        dropped = self._random(index, 1, words.shape[1]) < self._changes.word_dropout
-        return np.where(there & dropped, self._changes.unknown, words)
+            return words, lengths
+        places = np.arange(words.shape[1])
+        there = places < lengths[:, None]
+        dropped = there & (self._random(index, 1, words.shape[1]) < self._changes.word_dropout)
+        if self._changes.unknown >= 0:
+            return np.where(dropped, self._changes.unknown, words), lengths
+        kept = there & ~dropped
+        kept[:, 0] |= ~kept.any(1)
+        fewer = kept.sum(1)
+        closed_up = np.take_along_axis(words, np.argsort(~kept, axis=1, kind="stable"), 1)
+        return np.where(places < fewer[:, None], closed_up, 0), fewer
 
 
 class _AugmentedResident(_Augmented):
@@ -113,7 +118,7 @@ class _AugmentedResident(_Augmented):
 
     def texts(self, index: slice) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         words, lengths = self._examples.texts(index)
-        return self._dropped(words, lengths, index), lengths
+        return self._dropped(words, lengths, index)
 
     def parts(self, index: slice) -> tuple[NDArray[np.int64], ...]:
         return (*self._examples.parts(index), self._moves(index))

@@ -114,14 +114,14 @@ def mean_caption(
     check_int("examples", len(examples), 1)
     check_int("batch_size", batch_size, 1)
     device = model.canvas.device
-    total, sentence = model.canvas.new_zeros(2, model.config.caption_units, dtype=torch.float64)
+    totals: list[Tensor] = []  # of the words and of the sentences
     for start in range(0, len(examples), batch_size):
         _, words, lengths = examples.batch(slice(start, start + batch_size))
         caption = model.encode_captions(torch.from_numpy(words).to(device), torch.from_numpy(lengths).to(device))
-        total += caption.mean_words().double().sum(0)
-        sentence += caption.sentence.double().sum(0)
+        sums = [vectors.double().sum(0) for vectors in (caption.mean_words(), caption.sentence)]
+        totals = [total + more for total, more in zip(totals, sums)] or sums
         on_batch(len(lengths))
-    mean, last = ((t / len(examples)).to(model.canvas.dtype)[None] for t in (total, sentence))
+    mean, last = ((t / len(examples)).to(model.canvas.dtype)[None] for t in totals)
     return model.caption_from_vectors(mean)._replace(sentence=last)  # the refiner reads the sentence, with align too
 
 

@@ -18,8 +18,10 @@ class _Keys(nn.Linear):
 class WordAttention(nn.Module):
     """α = softmax_k(scale · v · tanh(U h_lang_k + W h + b)), s = Σ_k α_k h_lang_k.
 
+    With a query of the step alone, h is a one-hot vector [T] that tells the step.
+
     Args:
-        units: of the state h.
+        units: of h.
         word_units: of a word's representation, 2m.
         align_units: l.
         scale: of the energies before the softmax; the paper's model has 1.

@@ -15,13 +15,14 @@ from aligndraw import ops
 from aligndraw.backends import backend_for, missing_reason
 from aligndraw.config import AlignDRAWConfig
 from aligndraw.model.align import WordAttention
+from aligndraw.model.beside import ONE, Units, clock, lstm_with, widen
 from aligndraw.model.glimpse import GlimpseRead, GlimpseWrite, WindowHead
 from aligndraw.model.interface import Caption, Inference, Model
 from aligndraw.model.language import WordEmbedding
 from aligndraw.model.latent import Posterior, Prior
 from aligndraw.model.recurrent import Head, LSTMCell
 from aligndraw.model.samples import Samples
-from aligndraw.model.shapes import MirroredMaps, ShapeUnits, WordTints, widen
+from aligndraw.model.shapes import MirroredMaps, ShapeUnits, WordTints
 
 
 class State(NamedTuple):
@@ -32,6 +33,7 @@ class State(NamedTuple):
     decoder: tuple[Tensor, Tensor]  # h, c [B, n]
     mu: Tensor  # of the next latent's prior [B, z]
     log_sigma: Tensor  # [B, z]
+    number: int = 0  # of steps done
 
 
 class Step(NamedTuple):
@@ -64,13 +66,15 @@ class AlignDRAW(Model):
         glimpse = 2 * c.channels * c.read_size**2
         side = max(c.image_size)
         span = c.window_span / max(1, side - 1)
-        self.align = WordAttention(c.decoder_units, words, c.align_units, c.attention_scale) if c.align else None
-        self.values = WordEmbedding(c.vocabulary_size, words) if c.word_values == "embeddings" else None
+        asking = c.decoder_units if c.attention_query == "state" else c.steps
+        self.align = WordAttention(asking, words, c.align_units, c.attention_scale) if c.align else None
+        embeds = c.word_values != "states" or c.word_keys != "states"
+        self.values = WordEmbedding(c.vocabulary_size, words) if embeds else None
         self.read = GlimpseRead(c.decoder_units, c.read_size, c.conventions, span, side, c.read_window == "own")
         self.encoder = LSTMCell(glimpse + c.decoder_units, c.encoder_units)
         self.posterior = Posterior(c.encoder_units, c.latent_units)
         self.prior = Prior(c.decoder_units, c.latent_units)
-        self.decoder = LSTMCell(c.latent_units + words, c.decoder_units)
+        self.decoder = LSTMCell(c.latent_units + c.word_units, c.decoder_units)
         self.shapes = ShapeUnits(c.latent_units, words, c.decoder_units, c.shape_units) if c.shape_units else None
         self.write = GlimpseWrite(
             c.decoder_units, c.write_size, c.channels, c.conventions, span, side, c.tints, c.opacity, c.shape_units
@@ -105,6 +109,9 @@ class AlignDRAW(Model):
 
         Returns:
             the next state, and the intermediate results of the step.
+
+        Raises:
+            ValueError: the query is of the step alone, and the state comes after the last one.
         """
         h_dec = state.decoder[0]
         kl = log_ratio = read_window = weights = None
@@ -119,17 +126,21 @@ class AlignDRAW(Model):
         if self.align is None or caption.keys is None:
             context = caption.sentence
         else:
-            context, weights = self.align(h_dec, caption.keys, caption.words, caption.lengths)  # Eq. 2, 6, 7
+            asking = h_dec if self.config.attention_query == "state" else self._told(state)
+            context, weights = self.align(asking, caption.keys, caption.words, caption.lengths)  # Eq. 2, 6, 7
         decoder = self.decoder(torch.cat([z, context], 1), state.decoder)  # Eq. 3
         shapes = None if self.shapes is None else self.shapes(z, context, h_dec)
         canvas, patch, write_window = self.write(decoder[0], state.canvas, shapes)  # Eq. 4, 8
-        following = State(canvas, encoder, decoder, *self.prior(decoder[0]))
+        mu, log_sigma = self.prior(decoder[0])
+        following = State(canvas, encoder, decoder, mu, log_sigma, state.number + 1)
         return following, Step(kl, log_ratio, read_window, write_window, patch, weights)
 
     def infer(self, images: Tensor, caption: Caption, noise: Tensor) -> Inference:
         """As `Model.infer`: all steps as one op where possible, else one by one."""
+        self._check_steps(noise)
         if not self.fallback_reason("unroll"):
-            encoder, decoder = self._encoder_weights(), self._decoder_weights()
+            decoder = self._decoder_weights()
+            encoder = self._encoder_weights(len(decoder.decoder_h0))
             done = ops.unroll(
                 images, self.canvas, *self._words(caption), noise, encoder, decoder, self.read.size, self.write.size,
                 torch.is_autocast_enabled(images.device.type), self.config.tints, self.config.opacity,
@@ -145,6 +156,7 @@ class AlignDRAW(Model):
 
     def draw(self, caption: Caption, noise: Tensor) -> Samples:
         """As `Model.draw`: all steps as one op where possible, else one by one."""
+        self._check_steps(noise)
         if not self.fallback_reason("unroll_prior"):
             drawn = self._packed_decoder.unroll_prior(
                 self.canvas, *self._words(caption), noise, self._decoder_sources(), self._decoder_weights,
@@ -230,21 +242,44 @@ class AlignDRAW(Model):
             parts += [("align", align, WordAttention), ("align.query", align.query, nn.Linear)]
         return parts
 
-    def _values(self, captions: Tensor, states: Tensor) -> Tensor:
-        return states if self.values is None else self.values(captions)
+    def _check_steps(self, noise: Tensor) -> None:
+        if self.config.attention_query == "step" and noise.shape[1] > self.config.steps:
+            raise ValueError(
+                f"steps must be at most the {self.config.steps} that have a query of their own, got {noise.shape[1]}"
+            )
 
-    def _keys(self, words: Tensor) -> Tensor | None:
-        return None if self.align is None else self.align.keys(words)
+    def _told(self, state: State) -> Tensor:
+        """Returns one-hot vectors of the step that follows a state, [B, T]."""
+        if state.number == self.config.steps:
+            raise ValueError(f"state must have a step left, got one after all {state.number}")
+        told = state.mu.new_zeros(len(state.mu), self.config.steps)
+        told[:, state.number] = 1
+        return told
+
+    def _values_and_keys(self, captions: Tensor, states: Tensor) -> tuple[Tensor, Tensor | None]:
+        embeddings = states if self.values is None else self.values(captions)
+        values = {"states": [states], "embeddings": [embeddings], "both": [embeddings, states]}[self.config.word_values]
+        keyed = states if self.config.word_keys == "states" else embeddings
+        return torch.cat(values, 2), None if self.align is None else self.align.keys(keyed)
+
+    def _keys_of_one(self, vectors: Tensor) -> Tensor | None:
+        return None if self.align is None else vectors.new_zeros(len(vectors), 1, self.config.align_units)
 
     def _words(self, caption: Caption) -> tuple[Tensor, Tensor | None, Tensor]:
         """Returns words, keys and lengths in the form of `ops.unroll`."""
         words = caption.sentence[:, None] if caption.keys is None else caption.words
         return words, caption.keys, caption.lengths
 
-    def _encoder_weights(self) -> ops.EncoderWeights:
+    def _beside(self) -> list[Units]:
+        """Returns the units that the loops' LSTM has behind those of h_dec."""
+        units = [] if self.shapes is None else [self.shapes.beside(self.decoder)]
+        return units if self.config.attention_query == "state" else [*units, clock(self.config.steps, self.decoder)]
+
+    def _encoder_weights(self, units: int) -> ops.EncoderWeights:
+        """The weights of the loops' inference part, which does not see the units behind those of h_dec, of `units`."""
         encoder, mu, log_variance = self.encoder, self.posterior.mu, self.posterior.log_variance
         return ops.EncoderWeights(
-            widen(encoder.weight_ih, after=2 * self.config.shape_units),
+            widen(encoder.weight_ih, after=units - self.config.decoder_units),
             encoder.weight_hh,
             encoder.bias,
             encoder.h0,
@@ -269,19 +304,19 @@ class AlignDRAW(Model):
         return scale, self.write.window.log_size, read
 
     def _decoder_weights(self) -> ops.DecoderWeights:
-        """The weights of the loops, whose LSTM has the units of h_dec, then the shape units."""
-        decoder, align, write = self.decoder, self.align, self.write
-        linear = [self.prior.mu_log_sigma] if align is None else [align.query, self.prior.mu_log_sigma]
-        windows = [write.window.affine(), self.read.affine(write.window)]
-
-        def of_state(heads: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
-            return [(widen(weight, after=2 * self.config.shape_units), bias) for weight, bias in heads]
-
-        heads = [*of_state([(head.weight, head.bias) for head in linear]), *write.affine(), *of_state(windows)]
-        lstm = decoder.weight_ih, decoder.weight_hh, decoder.bias, decoder.h0
+        """The weights of the loops, whose LSTM has the units of h_dec, then those beside them."""
+        align, prior, write = self.align, self.prior.mu_log_sigma, self.write
+        lstm = lstm_with(self.decoder, self._beside())
+        units = len(lstm[-1])
+        heads = [(prior.weight, prior.bias), *write.affine(), write.window.affine(), self.read.affine(write.window)]
+        if align is not None:
+            query = align.query.weight
+            if self.config.attention_query == "step":
+                query = widen(query / ONE, before=units - self.config.steps)
+            heads.insert(0, (query, align.query.bias))
         return ops.DecoderWeights(
-            *(lstm if self.shapes is None else self.shapes.beside(decoder)),
-            torch.cat([weight for weight, _ in heads]),
+            *lstm,
+            torch.cat([widen(weight, after=units - weight.shape[1]) for weight, _ in heads]),
             torch.cat([bias for _, bias in heads]),
             None if align is None else align.scaled_score(),
         )

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from aligndraw import ops
+from aligndraw.model.beside import widen
 from aligndraw.model.recurrent import Head
-from aligndraw.model.shapes import SCALE, MirroredMaps, WordTints, widen
+from aligndraw.model.shapes import SCALE, MirroredMaps, WordTints
 
 
 def released_window(window: Tensor, size: int, height: int, width: int) -> Tensor:

@@ -28,8 +28,8 @@ Refine = Callable[[Tensor], Tensor]  # pictures [B, C, H, W] in [0, 1] -> pictur
 class Caption(NamedTuple):
     """An encoded batch of captions, computed once. A sentence vector is a caption of one word."""
 
-    words: Tensor  # the values of attention: h_lang, or embeddings of the words [B, N, 2m]
-    keys: Tensor | None  # U h_lang [B, N, l]; None without align
+    words: Tensor  # the values of attention: h_lang or embeddings of the words [B, N, 2m], or both [B, N, 4m]
+    keys: Tensor | None  # U h_lang, or U times the embeddings [B, N, l]; None without align
     lengths: Tensor  # [B]
     sentence: Tensor  # last states of both directions [B, 2m], or the vector of a sentence encoder [B, d]
 
@@ -217,12 +217,12 @@ class Model(nn.Module):
         captions, lengths = self._check_captions(captions, lengths)
         with torch.autocast(captions.device.type, enabled=False):
             states, sentence = self.language(captions, lengths)
-            return Caption(self._values(captions, states), self._keys(states), lengths, sentence)
+            return Caption(*self._values_and_keys(captions, states), lengths, sentence)
 
     def caption_from_vectors(self, vectors: Tensor) -> Caption:
-        """Returns captions of one vector each [B, 2m or d], such as means: sequences of one word, α = 1."""
+        """Returns captions of one vector each, of the size of a word's value: sequences of one word, α = 1."""
         ones = torch.ones(len(vectors), dtype=torch.int64, device=vectors.device)
-        return Caption(vectors[:, None], self._keys(vectors[:, None]), ones, vectors)
+        return Caption(vectors[:, None], self._keys_of_one(vectors), ones, vectors)
 
     def forward(
         self,
@@ -310,12 +310,15 @@ class Model(nn.Module):
         caption = self.encode_captions(captions, lengths)
         return self.draw(caption, self._noise(noise, generator, captions.shape[0], 1, steps) * temperature)
 
-    def _values(self, captions: Tensor, states: Tensor) -> Tensor:
-        """Returns the values of attention for words with ids [B, N] and states h_lang [B, N, 2m]."""
-        return states
+    def _values_and_keys(self, captions: Tensor, states: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Returns what attention reads of words with ids [B, N] and states h_lang [B, N, 2m].
 
-    def _keys(self, words: Tensor) -> Tensor | None:
-        """Returns U h_lang of words [B, N, 2m]; None without align."""
+        The keys are None without align.
+        """
+        return states, None
+
+    def _keys_of_one(self, vectors: Tensor) -> Tensor | None:
+        """Returns the keys of sequences of one word, whose values are vectors [B, d]. Any will do: α is 1."""
         return None
 
     def _nll(self, canvas: Tensor, images: Tensor, refine: Refine | None) -> Tensor:

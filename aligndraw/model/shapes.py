@@ -6,16 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from aligndraw.model.beside import OPEN, SHUT, Units, widen
 from aligndraw.model.recurrent import LSTMCell
 
 # The loops run the shape units as units of an LSTM, in the range where its tanh is straight: they are u / SCALE there.
 # tanh(tanh(x)) differs from x by 2/3 x² of it. A power of two rounds nothing.
 SCALE = 64
-
-
-def widen(weight: Tensor, before: int = 0, after: int = 0) -> Tensor:
-    """Returns a weight [..., k] with columns of zeros before and after its own."""
-    return functional.pad(weight, (before, after)) if before or after else weight
 
 
 class ShapeUnits(nn.Module):
@@ -26,7 +22,7 @@ class ShapeUnits(nn.Module):
 
     Args:
         latent_units: z.
-        words: d, size of the context s.
+        words: d, of the context s; of a longer one the first d numbers.
         units: n, of the state h.
         shape_units: k.
     """
@@ -36,10 +32,10 @@ class ShapeUnits(nn.Module):
         self.words = nn.Linear(words, shape_units)
         self.side = nn.Linear(latent_units + units, 1)
 
-    def beside(self, cell: LSTMCell) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Returns weight_ih, weight_hh, bias and h0 of one LSTM: the units of a cell, then these, [2k], by `SCALE`.
+    def beside(self, cell: LSTMCell) -> Units:
+        """Returns these units [2k] by `SCALE`, for the loops' LSTM.
 
-        These units forget all, and take in all of u. Their output gates are σ(a) and 1 − σ(a).
+        They forget all, and take in all of u. Their output gates are σ(a) and 1 − σ(a).
         """
         units, own = cell.h0.shape[0], self.words.out_features
         inputs, latents = cell.weight_ih.shape[1], self.side.in_features - units
@@ -48,25 +44,23 @@ class ShapeUnits(nn.Module):
             """[c] -> [2k, c]: as it is for the first half, with the other sign for the second."""
             return torch.stack([row, -row]).repeat_interleave(own, 0)
 
-        words = widen(self.words.weight / SCALE, before=latents).repeat(2, 1)
+        words = widen(self.words.weight / SCALE, latents, inputs - latents - self.words.in_features).repeat(2, 1)
         side_z, side_h = self.side.weight[0].split([latents, units])
-        side_z = of_sides(widen(side_z, after=inputs - latents))
-        side_h = of_sides(widen(side_h, after=2 * own))
-        # i, f, g, o. σ(100) is 1 in floating point; σ(-100) is below 1e-43, and a cell state below 1.
-        ends = cell.bias.new_full((2 * own,), 100)
-        weight_ih = torch.stack([torch.zeros_like(words)] * 2 + [words, side_z])
-        weight_hh = torch.stack([torch.zeros_like(side_h)] * 3 + [side_h])
-        bias = torch.stack([ends, -ends, (self.words.bias / SCALE).repeat(2), of_sides(self.side.bias)[:, 0]])
-        return (
-            torch.cat([cell.weight_ih.view(4, units, -1), weight_ih], 1).flatten(0, 1),
-            torch.cat([widen(cell.weight_hh, after=2 * own).view(4, units, -1), weight_hh], 1).flatten(0, 1),
-            torch.cat([cell.bias.view(4, units), bias], 1).flatten(),
-            widen(cell.h0, after=2 * own),
+        side_z, side_h = of_sides(widen(side_z, after=inputs - latents)), of_sides(side_h)
+        zeros_z, zeros_h, ends = torch.zeros_like(words), torch.zeros_like(side_h), cell.bias.new_ones(2 * own)
+        return Units(
+            torch.stack([zeros_z, zeros_z, words, side_z]),
+            torch.stack([zeros_h, zeros_h, zeros_h, side_h]),
+            None,
+            torch.stack(
+                [OPEN * ends, SHUT * ends, (self.words.bias / SCALE).repeat(2), of_sides(self.side.bias)[:, 0]]
+            ),
+            cell.h0.new_zeros(2 * own),
         )
 
     def forward(self, z: Tensor, context: Tensor, h: Tensor) -> Tensor:
-        """z [B, z], s [B, d] and h before the step [B, n] -> [B, 2k]."""
-        u = (self.words(context) / SCALE).tanh().tanh() * SCALE
+        """z [B, z], s [B, d or more] and h before the step [B, n] -> [B, 2k]."""
+        u = (self.words(context[:, : self.words.in_features]) / SCALE).tanh().tanh() * SCALE
         a = self.side(torch.cat([z, h], 1))
         return torch.cat([a.sigmoid() * u, (-a).sigmoid() * u], 1)
 

@@ -60,7 +60,7 @@ class Trainer(Resumable[Update]):
         recorder: of CUDA graphs; None records on GPUs with PyTorch's, and on other devices not at all.
 
     Raises:
-        ValueError: words are to be dropped, but there is no word that stands for them; or several processes cannot
+        ValueError: words of sentence vectors are to be dropped; or several processes cannot
             share the batches.
 
     Attributes:

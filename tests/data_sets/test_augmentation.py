@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from aligndraw import AlignDRAW, AlignDRAWConfig, TrainingConfig
-from aligndraw.data import CaptionedWriter, MNISTCaptions, Resident, load_digits
+from aligndraw.data import CaptionedWriter, Resident, Scenes
 from aligndraw.data.augmentation import AugmentedSource
 from aligndraw.training import Trainer
 
@@ -95,6 +95,16 @@ def test_a_trainer_changes_its_examples(source):
     assert np.array_equal((255 * images).round().numpy(), wanted[0]) and np.array_equal(words.numpy(), wanted[1])
 
 
-def test_a_vocabulary_without_an_unknown_word():
-    with pytest.raises(ValueError, match=r"word_dropout must be 0 for a vocabulary without \[UNK\], got 0.1"):
-        AugmentedSource(MNISTCaptions(load_digits()), word_dropout=0.1)
+@pytest.mark.parametrize("share", [0.25, 0.7])
+def test_words_are_left_out_where_none_stands_for_them(share):
+    source = Scenes()
+    plain, changed = source.epoch(3, 1, 400), AugmentedSource(source, word_dropout=share).epoch(3, 1, 400)
+    _, words, lengths = plain.batch(slice(0, 400))
+    _, fewer, left = changed.batch(slice(0, 400))
+    lost = 0
+    for caption, told, before, after in zip(words, fewer, lengths, left):
+        rest = iter(caption[:before])
+        assert all(word in rest for word in told[:after]) and not told[after:].any()  # in their order
+        assert after > 1 or told[0] in caption[:before]
+        lost += before - after
+    assert left.min() >= 1 and abs(lost / lengths.sum() - share) < 0.03

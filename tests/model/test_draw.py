@@ -158,6 +158,34 @@ def test_the_value_of_a_word_is_its_own(tiny, batch):
     torch.testing.assert_close(tiny(word_values="embeddings").encode_captions(captions, lengths).words, table[captions])
 
 
+def test_both_values_and_keys_of_words(tiny, batch):
+    """Both values are the embeddings, then the states. A key of an embedding is that of the word alone."""
+    _, captions, lengths = batch
+    models = {values: tiny(word_values=values, word_keys="embeddings") for values in ("embeddings", "states", "both")}
+    models["both"].load_state_dict(models["embeddings"].state_dict() | {
+        name: value for name, value in models["both"].state_dict().items() if name == "decoder.weight_ih"
+    })  # fmt: skip
+    models["states"].load_state_dict(models["embeddings"].state_dict())
+    told = {values: model.encode_captions(captions, lengths) for values, model in models.items()}
+    assert told["both"].words.shape == (3, 6, 24)
+    assert torch.equal(told["both"].words, torch.cat([told["embeddings"].words, told["states"].words], 2))
+    model = models["both"]
+    for caption in told.values():
+        torch.testing.assert_close(caption.keys, model.values.words[captions] @ model.align.key.weight.mT)
+
+
+def test_a_caption_of_one_vector_is_read_as_it_is(tiny):
+    model = tiny(word_values="both")
+    vectors = torch.randn(3, 24, dtype=torch.float64)
+    caption = model.caption_from_vectors(vectors)
+    noise = torch.zeros(3, 4, model.config.latent_units, dtype=torch.float64)
+    drawn = model.draw(caption, noise)
+    assert torch.equal(drawn.weights, torch.ones(3, 4, 1, dtype=torch.float64))
+    assert not torch.equal(drawn.images[0], drawn.images[1])
+    caption = caption._replace(keys=torch.randn_like(caption.keys))
+    assert torch.equal(drawn.images, model.draw(caption, noise).images)
+
+
 def test_the_scale_of_attention_sharpens_it(tiny, batch):
     """Weights are softmax(scale · e): those of a scale of 1 to the power of the scale, normalised."""
     _, captions, lengths = batch
@@ -196,13 +224,40 @@ def test_a_model_from_before_there_were_these_fields(tiny):
     """Its configuration says nothing of values and windows: the same parameters, by name and shape."""
     earlier = tiny().config.to_dict()
     assert (earlier.pop("word_values"), earlier.pop("window_span")) == ("states", 0.0)
+    assert earlier.pop("word_keys") == "states"
     assert (earlier.pop("read_window"), earlier.pop("attention_scale")) == ("own", 1.0)
     assert (earlier.pop("tints"), earlier.pop("opacity")) == (0, False)
-    assert earlier.pop("shape_units") == 0
+    assert (earlier.pop("shape_units"), earlier.pop("attention_query")) == (0, "state")
     again = AlignDRAW(AlignDRAWConfig.from_dict(earlier))
     assert {n: p.shape for n, p in again.named_parameters()} == {n: p.shape for n, p in tiny().named_parameters()}
     assert "values.words" not in dict(again.named_parameters())
     assert "values.words" in dict(tiny(word_values="embeddings").named_parameters())
+
+
+def test_steps_ask_the_same_of_each_drawing_of_a_caption(tiny, batch):
+    _, captions, lengths = batch
+    for query, same in (("state", False), ("step", True)):
+        model = tiny(attention_query=query)
+        one, other = (model.sample(captions, lengths, generator=seed).weights for seed in (1, 2))
+        assert torch.equal(one, other) == same
+        assert one[:2].diff(dim=1).abs().amax(2).min() > 1e-5  # each step has a question of its own
+
+
+def test_no_step_follows_the_last_one(tiny, batch):
+    model, (images, captions, lengths) = tiny(attention_query="step"), batch
+    caption, state = model.encode_captions(captions, lengths), model.initial_state(3, encode=False)
+    noise = torch.zeros(3, model.config.latent_units, dtype=images.dtype)
+    for _ in range(model.config.steps):
+        state, _ = model.step(caption, state, noise)
+    with pytest.raises(ValueError, match="^state must have a step left, got one after all 4$"):
+        model.step(caption, state, noise)
+    message = "^steps must be at most the 4 that have a query of their own, got 5$"
+    with pytest.raises(ValueError, match=message):
+        model.sample(captions, lengths, steps=5)
+    with pytest.raises(ValueError, match=message):
+        model(images, captions, lengths, noise=torch.zeros(3, 5, model.config.latent_units, dtype=images.dtype))
+    fewer = model.sample(captions, lengths, steps=3, generator=1).weights
+    assert torch.equal(fewer, model.sample(captions, lengths, generator=1).weights[:, :3])
 
 
 def test_a_drawing_tells_how_it_came_about(tiny, batch):

@@ -39,6 +39,11 @@ KINDS = {
     "shape units": {"shape_units": 4, "tints": 3, "channels": 3},
     "shape units, one tint": {"shape_units": 3, "tints": 1},
     "shape units, opacity": {"shape_units": 4, "word_values": "embeddings", "opacity": True},
+    "keys of words": {"word_keys": "embeddings"},
+    "both values": {"word_values": "both"},
+    "both values, shape units": {"word_values": "both", "word_keys": "embeddings", "shape_units": 4},
+    "a question of each step": {"attention_query": "step"},
+    "shape units, a question of each step": {"shape_units": 4, "tints": 2, "attention_query": "step"},
     "colour, gaussian": {"channels": 3, "likelihood": "gaussian", "observation_variance": 0.3},
 }
 

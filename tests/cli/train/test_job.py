@@ -34,7 +34,9 @@ FIELDS = [(*place, f) for place, config in CONFIGS.items() for f in config.__dat
 OTHER = {"image_size": (28, 30), "epoch_size": 6400, "batch_size": 20}
 NEEDS = {  # the values that another field must have for the field to change
     "word_values": {"align": True},
+    "word_keys": {"align": True},
     "attention_scale": {"align": True},
+    "attention_query": {"align": True},
     "shape_units": {"align": True},
 }
 
